@@ -1,0 +1,5 @@
+"""Keeps Binance candlesticks (klines) flowing, with none missing, into ClickHouse."""
+
+from importlib.metadata import version
+
+__version__ = version("klineagent")

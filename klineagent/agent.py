@@ -1,0 +1,162 @@
+"""The composition root: every part of the agent, and the tree its tasks form.
+
+    open_agent
+      store                   its thread, if it has one, lives here
+      serving nursery         command server, status server: they answer until the last row is in
+        writer                outlives everything that sends rows; drains within a deadline
+          REST client
+            pool              a task per roster, feeds under it: one reader, one requester each
+              registry        a nursery per subscription
+                background    symbol book, row in `agents`, registration with the manager
+
+Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+
+import structlog
+import trio
+from attrs import frozen
+
+from klineagent.config import Bind, Config
+from klineagent.control.command import command_app
+from klineagent.control.serving import serve_http
+from klineagent.control.status import status_app
+from klineagent.errors import ConfigError, StartError, StoreError, StoreUnavailable
+from klineagent.fleet.address import own_address
+from klineagent.fleet.heartbeat import beat
+from klineagent.fleet.registration import register
+from klineagent.market.pool import Pool, open_pool
+from klineagent.market.rest import open_rest
+from klineagent.market.symbols import SymbolBook
+from klineagent.market.transport import Internet, Network
+from klineagent.series.registry import Registry, open_registry
+from klineagent.storage.opening import open_store
+from klineagent.storage.store import Store
+from klineagent.storage.writer import Writer, open_writer
+
+# How long the start waits for what it can do without: the database, the exchange.
+START_PATIENCE_S = 5
+# How long requests under way may take to end, after the last row is in.
+HTTP_DRAIN_S = 0.5
+
+log = structlog.get_logger()
+
+
+@frozen(kw_only=True)
+class Agent:
+    """A running agent."""
+
+    store: Store
+    writer: Writer
+    pool: Pool
+    registry: Registry
+    command_bind: Bind
+    """Where the command server listens; the port is the real one where 0 was asked for."""
+    status_bind: Bind
+
+
+@asynccontextmanager
+async def open_agent(
+    config: Config, *, network: Network | None = None, store: Store | None = None
+) -> AsyncIterator[Agent]:
+    """Run an agent as `config` has it, as long as the block lasts.
+
+    `network` is the way to the exchange, real sockets if not given; `store` is where klines go,
+    the one that `config` names if not given.
+
+    Raises:
+        ConfigError: `config` names a symbol that does not exist.
+        StartError: a step of the start failed.
+    """
+    network = network or Internet()
+    async with (
+        nullcontext(store) if store else open_store(config.store) as opened,
+        _open_background() as servers,
+        open_writer(
+            opened,
+            flush_interval_s=config.flush_interval_s,
+            batch_rows=config.flush_rows,
+            capacity_rows=config.buffer_rows,
+            drain_timeout_s=config.drain_timeout_s,
+        ) as writer,
+        open_rest(network=network, venue=config.venue, rest_url=config.effective_rest_url) as rest,
+        open_pool(
+            network=network,
+            venue=config.venue,
+            ws_url=config.effective_ws_url,
+            klines=writer.klines,
+        ) as pool,
+        open_registry(
+            book=(book := SymbolBook(rest)), pool=pool, max_symbols=config.max_symbols
+        ) as registry,
+        _open_background() as background,
+    ):
+        await _prepare(opened)
+        background.start_soon(book.keep_fresh)
+        await _keep_configured(registry, book, config)
+        serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
+        command_bind = await servers.start(
+            serve, command_app(registry, config.intervals, config.venue), config.command_bind
+        )
+        status_bind = await servers.start(serve, status_app(), config.status_bind)
+        log.info("listening", command=str(command_bind), status=str(status_bind))
+        address = Bind(own_address(config.agent_ip), command_bind.port)
+        background.start_soon(
+            partial(beat, opened, address, registry, every_s=config.self_update_interval_s)
+        )
+        if config.manager is not None:
+            background.start_soon(register, config.manager, address)
+        yield Agent(
+            store=opened,
+            writer=writer,
+            pool=pool,
+            registry=registry,
+            command_bind=command_bind,
+            status_bind=status_bind,
+        )
+
+
+@asynccontextmanager
+async def _open_background() -> AsyncIterator[trio.Nursery]:
+    """A nursery for tasks that serve the block and end with it."""
+    async with trio.open_nursery() as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel(reason="what was served is done")
+
+
+async def _prepare(store: Store) -> None:
+    """See that the tables are there; a database that is away will be asked again later."""
+    try:
+        with trio.fail_after(START_PATIENCE_S):
+            await store.prepare()
+    except (StoreUnavailable, trio.TooSlowError) as error:
+        log.warning("store_unavailable", store=store.label, error=str(error) or "no answer yet")
+    except StoreError as error:
+        raise StartError(str(error)) from error
+    else:
+        log.info("store_ready", store=store.label)
+
+
+async def _keep_configured(registry: Registry, book: SymbolBook, config: Config) -> None:
+    """Start what the configuration names; an exchange that is away will be tried until it is back.
+
+    A symbol that has never existed is a mistake to be told at once; one that has stopped trading
+    since the configuration was written is not, and is only logged.
+    """
+    if len(config.symbols) > config.max_symbols:
+        raise ConfigError(
+            f"symbols: {len(config.symbols)} are more than max_symbols allows,"
+            f" which is {config.max_symbols}"
+        )
+    with trio.move_on_after(START_PATIENCE_S):
+        await book.loaded()
+        if unknown := book.unknown(config.symbols):
+            raise ConfigError(f"symbols: {', '.join(unknown)} not on {config.venue.name}")
+    for symbol in config.symbols:
+        for interval in config.intervals:
+            registry.keep(symbol, interval)

@@ -1,0 +1,242 @@
+"""Commands: options to `Config`, then run. Nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import click
+import httpx
+import structlog
+import trio
+from rich.console import Console
+
+from klineagent import __version__
+from klineagent.agent import open_agent
+from klineagent.config import Bind, Config, load_config, parse_bind
+from klineagent.demo import Demo, run_demo
+from klineagent.errors import ConfigError, KlineagentError, StartError
+from klineagent.logs import LogFormat, configure_logging
+from klineagent.market.venues import VENUES
+from klineagent.signals import open_stop_signal
+from klineagent.sim.exchange import open_exchange, open_market
+from klineagent.sim.market import Market
+from klineagent.sim.server import serve_exchange
+from klineagent.sim.venue import venue_named
+from klineagent.storage.opening import open_store
+from klineagent.tables import clock_text, klines_table, summary_table
+
+log = structlog.get_logger()
+
+EXIT_UNUSABLE = 2
+"""An option or a configuration cannot be used."""
+EXIT_FAILED = 1
+
+_CONFIG_FILE = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="KLINEAGENT_CONFIG",
+    help="A TOML file with a table [klineagent]; options and environment win over it.",
+)
+_VENUE = click.option("--venue", help=f"The market: {', '.join(VENUES)}.  [default: usdm]")
+_STORE = click.option(
+    "--store",
+    help="chdb:///folder, or clickhouse://user:password@host:9000/database."
+    "  [default: chdb:klineagent-data, a folder where this is started]",
+)
+_INTERVALS = click.option("--intervals", help="Comma list.  [default: 1m,5m,15m,1h,4h,1d,1w]")
+_ARCHIVE = click.option(
+    "--archive",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Replay the candles found in DIR, which is laid out like the exchange's archive.",
+)
+_SEED = click.option("--seed", default=1, show_default=True, metavar="S")
+_SPEED = "How many times faster than real time."
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_COUNT = click.IntRange(min=1)
+_LOG_FORMAT = click.option("--log-format", help="console or json.  [default: console]")
+
+
+@click.group()
+@click.version_option(__version__, prog_name="klineagent")
+def commands() -> None:
+    """Keep Binance candlesticks flowing, with none missing, into ClickHouse."""
+
+
+@commands.command()
+@click.argument("symbols", nargs=-1, metavar="[SYMBOL]...")
+@_INTERVALS
+@_VENUE
+@click.option("--ws-url", help="Replaces the prefix before /ws and /stream.")
+@click.option("--rest-url", help="Replaces the venue's REST address.")
+@_STORE
+@click.option("--command-bind", metavar="HOST:PORT", help="[default: 0.0.0.0:9999]")
+@click.option("--status-bind", metavar="HOST:PORT", help="[default: 0.0.0.0:9988]")
+@click.option("--max-symbols", metavar="N", help="[default: 100]")
+@_CONFIG_FILE
+@_LOG_FORMAT
+def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> None:
+    """Record SYMBOLs, and what is added over HTTP, until SIGINT or SIGTERM.
+
+    Every setting can also come from the environment (KLINEAGENT_STORE, ...) or a file.
+    """
+    config = load_config({"symbols": symbols or None, **options}, os.environ, file)
+    configure_logging(config.log_format)
+    _run(partial(_serve, config))
+
+
+async def _serve(config: Config) -> None:
+    async with open_stop_signal() as stop, open_agent(config):
+        await stop.wait()
+    log.info("stopped")
+
+
+@commands.command()
+@click.option("--bind", default="127.0.0.1:9090", show_default=True, metavar="HOST:PORT")
+@click.option("--venue", default="usdm", show_default=True, type=click.Choice(list(VENUES)))
+@_ARCHIVE
+@click.option("--speed", default=1.0, show_default=True, type=_POSITIVE, metavar="X", help=_SPEED)
+@click.option("--symbols", default=10, show_default=True, type=_COUNT, metavar="N")
+@_SEED
+def simulate(
+    bind: str, venue: str, archive: Path | None, speed: float, symbols: int, seed: int
+) -> None:
+    """Run a twin of the exchange: websocket and REST on one port.
+
+    With --archive it replays real candles; without, it trades N made-up SYMBOLS.
+    """
+    configure_logging(LogFormat.CONSOLE)
+    try:
+        address = parse_bind(bind)
+    except ValueError as error:
+        raise ConfigError(f"--bind: {error}") from error
+    market = open_market(
+        archive=archive, symbols=symbols, seed=seed, venue_name=venue, start_ms=_now_ms()
+    )
+    _run(partial(_simulate, market, venue, address, speed))
+
+
+async def _simulate(market: Market, venue: str, address: Bind, speed: float) -> None:
+    async with (
+        open_stop_signal() as stop,
+        open_exchange(market, venue_named(venue), speed=speed) as exchange,
+        trio.open_nursery() as nursery,
+    ):
+        try:
+            host, port = await nursery.start(serve_exchange, exchange, *address)
+        except OSError as error:
+            raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+        prefix = httpx.URL(VENUES[venue].ws_url).path.rstrip("/")
+        log.info(
+            "exchange_twin",
+            venue=venue,
+            ws_url=f"ws://{host}:{port}{prefix}",
+            rest_url=f"http://{host}:{port}",
+            symbols=[listing.symbol for listing in market.listings],
+            start=clock_text(market.start_ms),
+            speed=speed,
+        )
+        await stop.wait()
+        nursery.cancel_scope.cancel(reason="asked to stop")
+
+
+@commands.command()
+@click.option("--seconds", default=20.0, show_default=True, type=_POSITIVE, metavar="N")
+@click.option("--symbols", default=5, show_default=True, type=_COUNT, metavar="N")
+@click.option("--speed", default=60.0, show_default=True, type=_POSITIVE, metavar="X", help=_SPEED)
+@_ARCHIVE
+@_SEED
+@_INTERVALS
+@_VENUE
+@click.option("--store", help="Keep what is recorded.  [default: a folder that is deleted]")
+def demo(
+    seconds: float,
+    symbols: int,
+    speed: float,
+    archive: Path | None,
+    seed: int,
+    **options: object,
+) -> None:
+    """Show all of it at once: exchange twin, agent and database in one process.
+
+    Ends after --seconds or Ctrl-C with what is then in the database.
+    """
+    configure_logging(LogFormat.CONSOLE, level=logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="klineagent-demo-") as folder:
+        config = load_config({**options, "store": options["store"] or f"chdb://{folder}"}, {}, None)
+        market = open_market(
+            archive=archive,
+            symbols=symbols,
+            seed=seed,
+            venue_name=config.venue.name,
+            start_ms=_now_ms(),
+        )
+        names = tuple(listing.symbol for listing in market.listings)[:symbols]
+        _run(
+            partial(
+                run_demo,
+                Demo(config=config, market=market, symbols=names, seconds=seconds, speed=speed),
+            )
+        )
+
+
+@commands.command()
+@click.argument("symbol", required=False)
+@click.argument("interval", required=False, default="1m")
+@click.option("--last", default=10, show_default=True, type=_COUNT, metavar="N")
+@_STORE
+@_CONFIG_FILE
+def show(
+    file: Path | None, symbol: str | None, interval: str, last: int, **options: object
+) -> None:
+    """Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.
+
+    A chdb folder has one user at a time: stop the agent that writes to it first.
+    """
+    configure_logging(LogFormat.CONSOLE)
+    config = load_config(options, os.environ, file)
+    _run(partial(_show, config.store, symbol, interval, last))
+
+
+async def _show(url: str, symbol: str | None, interval: str, last: int) -> None:
+    async with open_store(url) as store:
+        if symbol is None:
+            table = summary_table(await store.summary(), title=f"Stored in {store.label}")
+        else:
+            klines = (await store.final_klines(symbol.upper(), interval))[-last:]
+            table = klines_table(klines, title=f"Newest closed candles in {store.label}")
+        Console().print(table)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _run(function: Callable[[], Awaitable[None]]) -> None:
+    """Run `function` under Trio; an expected error in the group it comes in is taken out of it."""
+    try:
+        trio.run(function)
+    except* KlineagentError as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[KlineagentError]) -> KlineagentError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def main() -> None:
+    """The console script: an error its user can do something about is one line."""
+    try:
+        commands()
+    except KlineagentError as error:
+        click.echo(f"klineagent: {error}", err=True)
+        sys.exit(EXIT_UNUSABLE if isinstance(error, ConfigError) else EXIT_FAILED)

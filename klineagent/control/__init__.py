@@ -1,0 +1,1 @@
+"""The HTTP side: command and status servers."""

@@ -1,0 +1,83 @@
+"""Serving an app over HTTP for as long as the calling task lives."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import hypercorn.config
+import hypercorn.trio
+import trio
+from quart_trio import QuartTrio
+
+from klineagent.config import Bind
+from klineagent.errors import StartError
+
+# More than the requests that may arrive in one burst; the kernel refuses what exceeds it.
+BACKLOG = 1024
+# Ours is the backstop of hypercorn's own deadline, which ends its app in order.
+BACKSTOP_S = 0.5
+
+
+async def serve_http(
+    app: QuartTrio,
+    bind: Bind,
+    *,
+    drain_s: float,
+    task_status: trio.TaskStatus[Bind] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` at `bind` until cancelled; reports the address it got, port 0 resolved.
+
+    Cancelled, it stops accepting and gives the requests under way `drain_s` seconds to end.
+
+    Raises:
+        StartError: `bind` cannot be listened on.
+    """
+    listeners = await _listen(bind, drain_s)
+    host, port, *_ = listeners[0].socket.getsockname()
+    config = _hypercorn_config(listeners, drain_s)
+    stopping = trio.Event()
+    # Shielded from the caller's cancellation; the deadline comes when stopping begins.
+    grace = trio.CancelScope(shield=True)
+
+    async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
+        with grace:
+            await hypercorn.trio.serve(
+                app, config, shutdown_trigger=stopping.wait, task_status=task_status
+            )
+
+    async with trio.open_nursery() as nursery:
+        try:
+            await nursery.start(serve)
+            task_status.started(Bind(host, port))
+            await trio.sleep_forever()
+        finally:
+            stopping.set()
+            grace.deadline = trio.current_time() + drain_s + BACKSTOP_S
+
+
+async def _listen(bind: Bind, drain_s: float) -> list[trio.SocketListener]:
+    try:
+        listeners = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
+    except OSError as error:
+        raise StartError(f"cannot listen on {bind}: {error.strerror or error}") from error
+    for listener in listeners:
+        # hypercorn shields its sends without a deadline: a client that does not read its answer
+        # would keep us from ending. The kernel drops it instead, whatever the scopes say.
+        listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(drain_s * 1000))
+    return listeners
+
+
+def _hypercorn_config(
+    listeners: list[trio.SocketListener], drain_s: float
+) -> hypercorn.config.Config:
+    config = hypercorn.config.Config()
+    # Handed over by descriptor: hypercorn's own binding knows neither names nor our errors.
+    config.bind = [f"fd://{listener.socket.detach()}" for listener in listeners]
+    config.backlog = BACKLOG
+    config.graceful_timeout = drain_s
+    config.accesslog = None
+    # Its own handler would write beside our log.
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.include_server_header = False
+    return config

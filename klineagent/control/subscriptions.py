@@ -1,0 +1,35 @@
+"""What the command server needs of the subscriptions it commands."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from klineagent.kline import Interval
+from klineagent.series.registry import SubscriptionInfo
+
+
+class Subscriptions(Protocol):
+    """The running subscriptions; `klineagent.series.registry.Registry` is the real thing."""
+
+    def count(self) -> int:
+        """How many there are."""
+
+    def symbols(self) -> list[str]:
+        """Their symbols, sorted."""
+
+    def listing(self) -> list[SubscriptionInfo]:
+        """All of them."""
+
+    async def add(self, symbol: str, interval: Interval) -> bool:
+        """Start one; False if it ran already.
+
+        Raises:
+            RequestError: it could not be started, and nothing is left of the attempt.
+        """
+
+    async def remove(self, symbol: str, interval: Interval) -> None:
+        """Stop one.
+
+        Raises:
+            NotRunning: there is no such subscription.
+        """

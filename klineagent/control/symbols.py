@@ -1,0 +1,134 @@
+"""Adding symbols: each at all intervals, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+import trio
+from attrs import frozen
+
+from klineagent.control.subscriptions import Subscriptions
+from klineagent.errors import NotConfirmed, RequestError
+from klineagent.kline import Interval
+
+# Managers give a whole call 30 s; what has failed by then is undone, and the answer is out.
+ADD_SYMBOL_WITHIN_S = 24
+UNDO_WITHIN_S = 5
+
+log = structlog.get_logger()
+
+
+@frozen(kw_only=True)
+class SymbolResult:
+    """What became of one symbol."""
+
+    symbol: str
+    started: int
+    """Intervals that run now and did not before."""
+    skipped: int
+    """Intervals that ran already."""
+    total: int
+    failure: RequestError | None = None
+
+    @property
+    def failed(self) -> int:
+        """Intervals that were asked for and do not run."""
+        return self.total - self.started - self.skipped
+
+    def as_json(self) -> dict[str, object]:
+        """The result as the contract has it."""
+        counts = {
+            "symbol": self.symbol,
+            "success_count": self.started,
+            "failed_count": self.failed,
+            "skipped_count": self.skipped,
+            "total_count": self.total,
+        }
+        return counts if self.failure is None else {**counts, "error": str(self.failure)}
+
+
+async def add_symbols(
+    subscriptions: Subscriptions, symbols: Sequence[str], intervals: Sequence[Interval]
+) -> list[SymbolResult]:
+    """Subscribe all `symbols` at all `intervals`, concurrently.
+
+    A symbol of which one interval cannot be added loses those this call has started. So does one
+    that is not complete when the caller is cancelled.
+
+    Returns:
+        One result per symbol, in order.
+    """
+    results: dict[str, SymbolResult] = {}
+
+    async def add(symbol: str) -> None:
+        results[symbol] = await _add_symbol(subscriptions, symbol, intervals)
+
+    async with trio.open_nursery() as nursery:
+        for symbol in symbols:
+            nursery.start_soon(add, symbol)
+    return [results[symbol] for symbol in symbols]
+
+
+async def _add_symbol(
+    subscriptions: Subscriptions, symbol: str, intervals: Sequence[Interval]
+) -> SymbolResult:
+    started: list[Interval] = []
+    skipped: list[Interval] = []
+    failures: list[RequestError] = []
+
+    async def add(interval: Interval) -> None:
+        try:
+            is_new = await subscriptions.add(symbol, interval)
+        except RequestError as error:
+            failures.append(error)
+        else:
+            (started if is_new else skipped).append(interval)
+
+    complete = False
+    try:
+        with trio.move_on_after(ADD_SYMBOL_WITHIN_S) as deadline:
+            async with trio.open_nursery() as nursery:
+                for interval in intervals:
+                    nursery.start_soon(add, interval)
+        complete = len(started) + len(skipped) == len(intervals)
+    finally:
+        if not complete:
+            # Another call that found one of these running has been told so, and loses it here.
+            with trio.move_on_after(UNDO_WITHIN_S, shield=True):
+                await _undo(subscriptions, symbol, started)
+    if complete:
+        return SymbolResult(
+            symbol=symbol, started=len(started), skipped=len(skipped), total=len(intervals)
+        )
+    if deadline.cancelled_caught:
+        failures.append(
+            NotConfirmed(f"{symbol}: the exchange did not confirm within {ADD_SYMBOL_WITHIN_S} s")
+        )
+    return SymbolResult(
+        symbol=symbol, started=0, skipped=len(skipped), total=len(intervals), failure=failures[0]
+    )
+
+
+async def _undo(subscriptions: Subscriptions, symbol: str, intervals: Sequence[Interval]) -> None:
+    async def remove(interval: Interval) -> None:
+        try:
+            await subscriptions.remove(symbol, interval)
+        except RequestError as error:
+            log.warning("undo_failed", symbol=symbol, interval=str(interval), error=str(error))
+
+    async with trio.open_nursery() as nursery:
+        for interval in intervals:
+            nursery.start_soon(remove, interval)
+
+
+def summary(results: Sequence[SymbolResult], duration_s: float) -> dict[str, object]:
+    """The contract's `summary` of a call."""
+    failed = [result.symbol for result in results if result.failure]
+    return {
+        "total_symbols": len(results),
+        "success_count": len(results) - len(failed),
+        "failed_count": len(failed),
+        "failed_symbols": failed,
+        "duration_seconds": round(duration_s, 3),
+    }

@@ -1,0 +1,106 @@
+"""Every error klineagent raises on purpose.
+
+    KlineagentError
+    +-- ConfigError             an option, environment variable or file cannot be used
+    +-- StartError              a step of the start failed
+    +-- RequestError            a command cannot be carried out; carries its HTTP status
+    |   +-- InvalidRequest        400  the body, or a name in it, is wrong
+    |   +-- NotRunning            404  what should be removed does not run
+    |   +-- SymbolLimitReached    409
+    |   +-- NotConfirmed          504  the exchange did not answer in time
+    |   +-- ShuttingDown          503
+    +-- ExchangeError
+    |   +-- ExchangeUnreachable   no connection, or it broke
+    |   +-- ExchangeRefused       it answered, and the answer was no
+    |   +-- BadFrame              a frame that is not what it should be
+    +-- StoreError
+        +-- StoreUnavailable      outcome unknown or nothing stored: send the same batch again
+        +-- StoreOverloaded       the same, but give it time
+        +-- StoreMisconfigured    an operator must act (login, table, disk); the rows are fine
+        +-- RowsRefused           the store will never take these rows
+
+Foreign errors are translated where they arise, so callers catch these by name. `str(error)` is a
+sentence for a user and says what to do where something can be done.
+"""
+
+
+class KlineagentError(Exception):
+    """The root of everything klineagent raises on purpose."""
+
+
+class ConfigError(KlineagentError):
+    """An option, environment variable or configuration file cannot be used."""
+
+
+class StartError(KlineagentError):
+    """A step of the start failed: an address is taken, a database refuses us."""
+
+
+class RequestError(KlineagentError):
+    """A command cannot be carried out; nothing was changed."""
+
+    http_status = 400
+
+
+class InvalidRequest(RequestError):
+    """The request's body, or a symbol or interval named in it, is wrong."""
+
+
+class NotRunning(RequestError):
+    """What should be removed does not run."""
+
+    http_status = 404
+
+
+class SymbolLimitReached(RequestError):
+    """The agent already serves as many symbols as it may."""
+
+    http_status = 409
+
+
+class NotConfirmed(RequestError):
+    """The exchange did not confirm in time."""
+
+    http_status = 504
+
+
+class ShuttingDown(RequestError):
+    """The agent is stopping and starts nothing any more."""
+
+    http_status = 503
+
+
+class ExchangeError(KlineagentError):
+    """Something went wrong between us and the exchange."""
+
+
+class ExchangeUnreachable(ExchangeError):
+    """No connection could be made, or the one there was broke."""
+
+
+class ExchangeRefused(ExchangeError):
+    """The exchange answered, and the answer was no."""
+
+
+class BadFrame(ExchangeError):
+    """A frame is not JSON, lacks fields or holds values no candle can have."""
+
+
+class StoreError(KlineagentError):
+    """A store could not do what it was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """Nothing was stored, or nobody can tell: send the identical batch again."""
+
+
+class StoreOverloaded(StoreUnavailable):
+    """The store needs time; send the identical batch again, later."""
+
+
+class StoreMisconfigured(StoreError):
+    """An operator must act: login, database, table, disk. The rows are fine."""
+
+
+class RowsRefused(StoreError):
+    """The store will never accept these rows."""

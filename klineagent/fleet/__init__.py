@@ -1,0 +1,1 @@
+"""This agent among others: registration with a manager, its row in `agents`."""

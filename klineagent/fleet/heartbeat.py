@@ -1,0 +1,63 @@
+"""This agent's row in table `agents`, by which a manager sees it alive."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NoReturn, Protocol
+
+import structlog
+import trio
+
+from klineagent.config import Bind
+from klineagent.errors import StoreError
+from klineagent.storage.store import AgentRow
+
+log = structlog.get_logger()
+
+
+class Load(Protocol):
+    """What the row tells of an agent."""
+
+    def count(self) -> int:
+        """Live (symbol, interval) subscriptions."""
+
+    def symbols(self) -> list[str]:
+        """Their symbols."""
+
+
+class Agents(Protocol):
+    """The part of a `Store` that holds table `agents`."""
+
+    async def record_agent(self, row: AgentRow) -> None:
+        """Make `row` the one live row of its (ip, port).
+
+        Raises:
+            StoreError: it could not.
+        """
+
+
+async def beat(store: Agents, agent: Bind, load: Load, *, every_s: float) -> NoReturn:
+    """Write the row of `agent`, its command address, now and every `every_s` seconds.
+
+    A store that fails is told of once an outage; the next beat tries again.
+    """
+    failing = False
+    while True:
+        row = AgentRow(
+            ip=agent.host,
+            port=agent.port,
+            connection_count=load.count(),
+            assigned_symbol_count=len(load.symbols()),
+            last_heartbeat=datetime.now(UTC),
+        )
+        try:
+            await store.record_agent(row)
+        except StoreError as error:
+            if not failing:
+                log.warning("heartbeat_failed", error=str(error))
+            failing = True
+        else:
+            if failing:
+                log.info("heartbeat_recovered")
+            failing = False
+        await trio.sleep(every_s)

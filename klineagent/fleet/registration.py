@@ -1,0 +1,65 @@
+"""Telling a manager that this agent is there."""
+
+from __future__ import annotations
+
+import httpx
+import msgspec
+import structlog
+import trio
+from msgspec import Struct
+
+from klineagent.backoff import Backoff
+from klineagent.config import Bind
+
+TRY_WITHIN_S = 10
+BACKOFF_FIRST_S = 2.0
+BACKOFF_MOST_S = 60.0
+
+log = structlog.get_logger()
+
+
+class _Answer(Struct):
+    status: str
+
+
+async def register(
+    manager: Bind, agent: Bind, *, transport: httpx.AsyncBaseTransport | None = None
+) -> None:
+    """Register `agent`, this agent's command address, with `manager`.
+
+    `POST /register` with `{"ip": ..., "port": ...}`; the manager accepts by 200 and
+    `{"status": "ok"}`. Tried until it does, so run it beside everything else.
+    """
+    backoff = Backoff(first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
+    tries = 1
+    # No proxies from the environment: managers are neighbours. Deadlines are ours, below.
+    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113
+        while (reason := await _refusal(client, manager, agent)) is not None:
+            if tries == 1:
+                log.warning("registration_failed", manager=str(manager), reason=reason)
+            tries += 1
+            await trio.sleep(backoff.after())
+    log.info("registered", manager=str(manager), agent=str(agent), tries=tries)
+
+
+async def _refusal(client: httpx.AsyncClient, manager: Bind, agent: Bind) -> str | None:
+    """Try once: why the manager did not accept, or None if it did."""
+    with trio.move_on_after(TRY_WITHIN_S):
+        try:
+            response = await client.post(
+                f"http://{manager}/register", json={"ip": agent.host, "port": agent.port}
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"{type(error).__name__}: {error}"
+        return _reason_in(response)
+    return f"no answer within {TRY_WITHIN_S} s"
+
+
+def _reason_in(response: httpx.Response) -> str | None:
+    if response.status_code != httpx.codes.OK:
+        return f"answered {response.status_code}"
+    try:
+        status = msgspec.json.decode(response.content, type=_Answer).status
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return f"answered 200, but not as it should: {error}"
+    return None if status == "ok" else f"answered status {status!r}"

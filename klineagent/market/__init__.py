@@ -1,0 +1,1 @@
+"""The exchange, seen from the client side."""

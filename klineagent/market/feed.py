@@ -1,0 +1,200 @@
+"""One websocket: makes its roster's requests, reads frames, hands klines on."""
+
+from __future__ import annotations
+
+import httpx
+import structlog
+import trio
+from attrs import define, field
+from trio_websocket import (
+    ConnectionClosed,
+    HandshakeError,
+    WebSocketConnection,
+    wrap_client_stream,
+)
+
+from klineagent.errors import BadFrame, ExchangeUnreachable
+from klineagent.kline import Kline
+from klineagent.market.budget import Pace
+from klineagent.market.roster import Request, Roster
+from klineagent.market.transport import Network
+from klineagent.market.venues import NAMES_PER_REQUEST, Venue
+from klineagent.market.wire import (
+    Answer,
+    OtherEvent,
+    StreamedKline,
+    decode_frame,
+    subscribe_request,
+    unsubscribe_request,
+)
+
+CONNECT_TIMEOUT_S = 15
+ANSWER_TIMEOUT_S = 15
+CLOSE_TIMEOUT_S = 1
+# A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
+IDLE_S = 30
+# Frames trio-websocket may hold for us. While its queue is full it answers no pings, so it holds a
+# minute close of 1000 streams; at 350 bytes a frame that is 360 kB a feed.
+FRAME_QUEUE = 1024
+
+log = structlog.get_logger()
+
+
+@define
+class FrameCounts:
+    """What came over the feeds so far."""
+
+    klines: int = 0
+    unwanted: int = 0
+    """Klines of streams that nobody wants any more."""
+    other_events: int = 0
+    bad: int = 0
+
+
+@define(eq=False, kw_only=True)
+class Feed:
+    """One connection to `url` (a `/stream` endpoint), from dial to its end."""
+
+    network: Network
+    venue: Venue
+    url: httpx.URL
+    roster: Roster
+    klines: trio.MemorySendChannel[list[Kline]]
+    counts: FrameCounts
+    _answers: dict[int, trio.MemorySendChannel[Answer]] = field(factory=dict, init=False)
+    _last_request_id: int = field(default=0, init=False)
+
+    async def run(self) -> str | None:
+        """Carry the roster's streams until the connection ends; tell why it did.
+
+        None means that it was not needed any more. All errors of the exchange end up in the
+        reason; the caller decides whether and when to dial again.
+        """
+        try:
+            with trio.fail_after(CONNECT_TIMEOUT_S):
+                stream = await self.network.open_stream(self.url)
+        except trio.TooSlowError:
+            return f"no connection to {self.url.host} within {CONNECT_TIMEOUT_S} s"
+        except ExchangeUnreachable as error:
+            return str(error)
+        try:
+            return await self._carry(stream)
+        finally:
+            self.roster.lose_feed()
+            await trio.aclose_forcefully(stream)
+
+    async def _carry(self, stream: trio.abc.Stream) -> str | None:
+        reason: str | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.move_on_after(CONNECT_TIMEOUT_S) as handshake:
+                    socket = await wrap_client_stream(
+                        nursery,
+                        stream,  # type: ignore[arg-type]  # any stream will do, says its own text
+                        self.url.netloc.decode(),
+                        self.url.raw_path.decode(),
+                        message_queue_size=FRAME_QUEUE,
+                    )
+                if handshake.cancelled_caught:
+                    reason = f"no websocket at {self.url.host} within {CONNECT_TIMEOUT_S} s"
+                else:
+                    log.info("feed_opened", host=self.url.host, streams=self.roster.wanted)
+                    reason = await self._converse(socket)
+                nursery.cancel_scope.cancel()
+        except* HandshakeError as rejected:
+            # It arises in trio-websocket's own task, hence the group.
+            reason = f"no websocket at {self.url.host}: {rejected.exceptions[0]!r}"
+        return reason
+
+    async def _converse(self, socket: WebSocketConnection) -> str | None:
+        """Read and request at once; whichever ends first ends both and gives the reason."""
+        reason: str | None = None
+
+        async def read() -> None:
+            nonlocal reason
+            reason = await self._read(socket)
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                reason = await self._make_requests(socket)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+                await socket.aclose()
+        return reason
+
+    async def _read(self, socket: WebSocketConnection) -> str:
+        """Hand on klines and answers until the exchange closes the connection."""
+        while True:
+            try:
+                frame = await socket.get_message()
+            except ConnectionClosed as closed:
+                return f"closed by the exchange: {closed.reason}"
+            try:
+                message = decode_frame(frame, self.venue.name)
+            except BadFrame as error:
+                self._count_bad(frame, error)
+                continue
+            match message:
+                case StreamedKline(name, kline):
+                    if self.roster.accept(name, kline):
+                        self.counts.klines += 1
+                        await self.klines.send([kline])
+                    else:
+                        self.counts.unwanted += 1
+                case Answer():
+                    self._settle(message)
+                case OtherEvent(kind):
+                    self.counts.other_events += 1
+                    log.info("feed_event", kind=kind)
+
+    def _count_bad(self, frame: str | bytes, error: BadFrame) -> None:
+        self.counts.bad += 1
+        # The 1st, 2nd, 4th, 8th, ...: enough to see it, too few to drown the log.
+        if self.counts.bad.bit_count() == 1:
+            log.warning("bad_frame", count=self.counts.bad, error=str(error), frame=frame[:200])
+
+    def _settle(self, answer: Answer) -> None:
+        # Request ids start at 1; an answer without one is a complaint about none of ours.
+        waiting = self._answers.pop(answer.request_id or 0, None)
+        if waiting is None:
+            log.warning("unexpected_answer", request_id=answer.request_id, error=answer.error)
+        else:
+            waiting.send_nowait(answer)
+
+    async def _make_requests(self, socket: WebSocketConnection) -> str | None:
+        """Make the roster's requests one by one; return when it is idle or the feed unfit."""
+        pace = Pace(1, 1 / self.venue.requests_per_second)
+        while True:
+            if (request := self.roster.next_request(NAMES_PER_REQUEST)) is None:
+                with trio.move_on_after(IDLE_S) as waiting:
+                    await self.roster.work.wait()
+                if waiting.cancelled_caught and not self.roster.wanted:
+                    return None
+                continue
+            await pace.turn()
+            try:
+                with trio.fail_after(ANSWER_TIMEOUT_S):
+                    answer = await self._ask(socket, request)
+            except trio.TooSlowError:
+                return f"no answer within {ANSWER_TIMEOUT_S} s"
+            except ConnectionClosed as closed:
+                return f"closed by the exchange: {closed.reason}"
+            if answer.error is not None:
+                return f"request refused: {answer.error}"
+            self.roster.confirm(request)
+
+    async def _ask(self, socket: WebSocketConnection, request: Request) -> Answer:
+        self._last_request_id += 1
+        request_id = self._last_request_id
+        to_text = subscribe_request if request.subscribe else unsubscribe_request
+        # Room for the one answer there can be: the reader never waits for us.
+        give, take = trio.open_memory_channel[Answer](1)
+        self._answers[request_id] = give
+        try:
+            await socket.send_message(to_text(list(request.names), request_id))
+            return await take.receive()
+        finally:
+            self._answers.pop(request_id, None)

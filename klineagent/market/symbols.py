@@ -1,0 +1,75 @@
+"""The venue's list of symbols, kept fresh: which may be subscribed.
+
+The exchange acknowledges a subscription to a symbol it has never heard of and stays silent, so
+symbols are checked here before anything is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NoReturn
+
+import structlog
+import trio
+from attrs import define, field
+
+from klineagent.backoff import Backoff
+from klineagent.errors import ExchangeError, InvalidRequest
+from klineagent.market.rest import RestClient, SymbolInfo
+
+# One request of weight 1 (spot: 20 of 6000) a minute; a new listing is known a minute later.
+REFRESH_EVERY_S = 60.0
+
+log = structlog.get_logger()
+
+
+@define(eq=False)
+class SymbolBook:
+    """The symbols of a venue as of the last minute."""
+
+    _rest: RestClient
+    _symbols: dict[str, SymbolInfo] = field(factory=dict, init=False)
+    _loaded: trio.Event = field(factory=trio.Event, init=False)
+
+    async def loaded(self) -> None:
+        """Wait until the exchange has told its symbols once; the caller sets the deadline."""
+        await self._loaded.wait()
+
+    async def check(self, symbol: str) -> None:
+        """Return if `symbol` trades; waits for the exchange, the caller sets the deadline.
+
+        Raises:
+            InvalidRequest: the venue does not know `symbol`, or it does not trade.
+        """
+        await self._loaded.wait()
+        venue = self._rest.venue.name
+        if (info := self._symbols.get(symbol)) is None:
+            raise InvalidRequest(f"symbol: {symbol} does not exist on {venue}")
+        if not info.is_trading:
+            raise InvalidRequest(f"symbol: {symbol} does not trade on {venue} ({info.status})")
+
+    def unknown(self, symbols: Collection[str]) -> list[str]:
+        """Those of `symbols` the venue has never heard of, once it is loaded."""
+        return [symbol for symbol in symbols if symbol not in self._symbols]
+
+    async def keep_fresh(self) -> NoReturn:
+        """Ask the exchange for its symbols, now and every minute."""
+        backoff = Backoff(first_s=1)
+        failing = False
+        while True:
+            try:
+                self._symbols = await self._rest.exchange_info()
+            except ExchangeError as error:
+                wait_s = backoff.after()
+                # Once per outage, but at every try while nothing can start.
+                if not (failing and self._loaded.is_set()):
+                    log.warning(
+                        "symbols_unavailable", error=str(error), retry_in_s=round(wait_s, 1)
+                    )
+                failing = True
+            else:
+                if failing or not self._loaded.is_set():
+                    log.info("symbols_loaded", symbols=len(self._symbols))
+                backoff, failing, wait_s = Backoff(first_s=1), False, REFRESH_EVERY_S
+                self._loaded.set()
+            await trio.sleep(wait_s)

@@ -1,0 +1,163 @@
+"""Frames of the stream socket to klines and answers, requests to frames. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+from attrs import frozen
+from msgspec import Meta, Struct
+
+from klineagent.errors import BadFrame
+from klineagent.kline import Interval, Kline, version_of
+
+# Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
+_Millis = Annotated[int, Meta(ge=0, lt=10_000_000_000_000)]  # until 2286, DateTime64(3)'s end
+_Count = Annotated[int, Meta(ge=0, lt=2**32)]
+_TradeId = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1: no trade
+
+
+class _Candle(Struct):
+    """The `k` object; numbers arrive as strings. Unknown fields are ignored."""
+
+    t: _Millis
+    T: _Millis
+    s: str
+    i: str
+    f: _TradeId
+    L: _TradeId
+    o: float
+    c: float
+    h: float
+    l: float  # noqa: E741 - the wire's name
+    v: float
+    n: _Count
+    x: bool
+    q: float
+    V: float
+    Q: float
+
+
+class _Event(Struct):
+    e: Literal["kline"]
+    E: _Millis
+    k: _Candle
+
+
+class _Envelope(Struct):
+    stream: str
+    data: _Event
+
+
+@frozen
+class StreamedKline:
+    """A kline and the stream it came on, under the name it was subscribed by."""
+
+    stream: str
+    kline: Kline
+
+
+@frozen
+class Answer:
+    """The exchange's answer to a request; `error` is its reason where it refused."""
+
+    request_id: int | None
+    error: str | None = None
+
+
+@frozen
+class OtherEvent:
+    """A frame that is sound but no kline: another event type, a shutdown notice."""
+
+    kind: str
+
+
+Message = StreamedKline | Answer | OtherEvent
+
+_decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
+_decode_anything = msgspec.json.Decoder().decode
+_INTERVAL_NAMES = frozenset(interval.value for interval in Interval)
+
+
+def stream_name(symbol: str, interval: Interval) -> str:
+    """The kline stream of `symbol`: lower-case symbol, interval as it is."""
+    return f"{symbol.lower()}@kline_{interval.value}"
+
+
+def subscribe_request(names: list[str], request_id: int) -> str:
+    """A SUBSCRIBE for `names`; it is acknowledged whether the names exist or not."""
+    return _request("SUBSCRIBE", names, request_id)
+
+
+def unsubscribe_request(names: list[str], request_id: int) -> str:
+    """An UNSUBSCRIBE for `names`."""
+    return _request("UNSUBSCRIBE", names, request_id)
+
+
+def _request(method: str, names: list[str], request_id: int) -> str:
+    request = {"method": method, "params": names, "id": request_id}
+    return msgspec.json.encode(request).decode()
+
+
+def decode_frame(frame: str | bytes, venue: str) -> Message:
+    """Read one frame of a `/stream` socket of `venue`.
+
+    Raises:
+        BadFrame: it is not JSON, lacks fields, or holds values no candle can have.
+    """
+    try:
+        envelope = _decode_envelope(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _decode_unusual(frame, error)
+    return StreamedKline(envelope.stream, _to_kline(envelope.data, venue))
+
+
+def _to_kline(event: _Event, venue: str) -> Kline:
+    k = event.k
+    # One sum tells whether any of them is infinite or NaN; msgspec reads "inf" and "nan".
+    if not math.isfinite(k.o + k.h + k.l + k.c + k.v + k.q + k.V + k.Q):
+        raise BadFrame(f"kline of {k.s} holds a number that is not finite")
+    if k.i not in _INTERVAL_NAMES:
+        raise BadFrame(f"kline of {k.s} has unknown interval {k.i!r}")
+    return Kline(
+        venue,
+        k.s,
+        k.i,
+        k.t,
+        k.T,
+        k.o,
+        k.h,
+        k.l,
+        k.c,
+        k.v,
+        k.q,
+        k.n,
+        k.V,
+        k.Q,
+        k.f,
+        k.L,
+        k.x,
+        event.E,
+        version_of(event.E, is_closed=k.x),
+    )
+
+
+def _decode_unusual(frame: str | bytes, kline_error: Exception) -> Answer | OtherEvent:
+    """Read what is not a kline in an envelope; `kline_error` tells why it is not."""
+    try:
+        message = _decode_anything(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadFrame(f"not JSON: {error}") from error
+    match message:
+        case {"result": _, "id": int() | None as request_id}:
+            return Answer(request_id)
+        # Two shapes of refusal: nested is seen on the wire, flat is documented.
+        case {"error": {"code": code, "msg": reason}} | {"code": code, "msg": reason}:
+            request_id = message.get("id")
+            return Answer(
+                request_id if isinstance(request_id, int) else None, f"{reason} (code {code})"
+            )
+        case {"data": {"e": str(kind)}} | {"e": str(kind)} if kind != "kline":
+            return OtherEvent(kind)
+    raise BadFrame(f"not a kline frame: {kline_error}") from kline_error

@@ -1,0 +1,1 @@
+"""One (symbol, interval) subscription and the set of those that run."""

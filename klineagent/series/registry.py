@@ -1,0 +1,170 @@
+"""The subscriptions that run: add, remove, list."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from klineagent.errors import (
+    InvalidRequest,
+    NotConfirmed,
+    NotRunning,
+    ShuttingDown,
+    SymbolLimitReached,
+)
+from klineagent.kline import Interval
+from klineagent.market.pool import Pool
+from klineagent.market.symbols import SymbolBook
+from klineagent.series.subscription import Subscription
+
+UNSUBSCRIBE_TIMEOUT_S = 5
+
+log = structlog.get_logger()
+
+
+@frozen
+class SubscriptionInfo:
+    """What the outside may know of a subscription."""
+
+    symbol: str
+    interval: Interval
+    created_at: datetime
+    is_active: bool
+
+
+@define(eq=False)
+class _Entry:
+    """A subscription and how far it has come; it stays in the registry as long as its task."""
+
+    subscription: Subscription
+    settled: trio.Event = field(factory=trio.Event, init=False)
+    """Set once it is here to stay, or ended before that."""
+    ended: trio.Event = field(factory=trio.Event, init=False)
+
+
+@define(eq=False, kw_only=True)
+class Registry:
+    """All subscriptions of this agent, at most `max_symbols` symbols of them."""
+
+    book: SymbolBook
+    pool: Pool
+    max_symbols: int
+    _nursery: trio.Nursery
+    _entries: dict[tuple[str, Interval], _Entry] = field(factory=dict, init=False)
+
+    def count(self) -> int:
+        """How many subscriptions there are."""
+        return len(self._entries)
+
+    def symbols(self) -> list[str]:
+        """Their symbols, sorted."""
+        return sorted({symbol for symbol, _ in self._entries})
+
+    def subscriptions(self) -> list[Subscription]:
+        """All of them, in the order they were added."""
+        return [entry.subscription for entry in self._entries.values()]
+
+    def listing(self) -> list[SubscriptionInfo]:
+        """What there is to tell of each."""
+        return [
+            SubscriptionInfo(each.symbol, each.interval, each.created_at, each.is_active)
+            for each in self.subscriptions()
+        ]
+
+    def keep(self, symbol: str, interval: Interval) -> None:
+        """Start a subscription and let it try, however long the exchange takes to be reached."""
+        entry = self._enter(symbol, interval)
+        entry.settled.set()
+        self._nursery.start_soon(self._keep, entry)
+
+    async def add(self, symbol: str, interval: Interval) -> bool:
+        """Start a subscription and wait until the exchange has confirmed it.
+
+        The caller sets the deadline; where it passes, or anything else fails, nothing is left.
+
+        Returns:
+            Whether it was started; False if it ran already.
+
+        Raises:
+            InvalidRequest: the venue has no such interval, or does not trade the symbol.
+            SymbolLimitReached: one symbol more would be too many.
+            NotConfirmed: another caller was adding it at this moment, and failed.
+            ShuttingDown: nothing is started any more.
+        """
+        if (running := self._entries.get((symbol, interval))) is not None:
+            await running.settled.wait()
+            if running.ended.is_set():
+                raise NotConfirmed(f"{symbol} {interval} ended while it was being added")
+            return False
+        entry = self._enter(symbol, interval)
+        await self._nursery.start(self._run, entry)
+        entry.settled.set()
+        log.info("subscription_added", symbol=symbol, interval=interval.value)
+        return True
+
+    async def remove(self, symbol: str, interval: Interval) -> None:
+        """Stop a subscription and wait, within bounds, until the exchange has stopped sending it.
+
+        Raises:
+            NotRunning: there is no such subscription.
+        """
+        entry = self._entries.get((symbol, interval))
+        if entry is None or not entry.settled.is_set():
+            raise NotRunning(f"{symbol} {interval} does not run")
+        entry.subscription.scope.cancel(reason="removed")
+        with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S) as waiting:
+            await entry.ended.wait()
+            await self.pool.gone(entry.subscription.stream_name)
+        log.info(
+            "subscription_removed",
+            symbol=symbol,
+            interval=interval.value,
+            confirmed=not waiting.cancelled_caught,
+        )
+
+    def _enter(self, symbol: str, interval: Interval) -> _Entry:
+        """Reserve the place of a new subscription, or say why there is none."""
+        if self._nursery.cancel_scope.cancel_called:
+            raise ShuttingDown("the agent is shutting down")
+        if interval not in self.pool.venue.intervals:
+            raise InvalidRequest(f"interval: {self.pool.venue.name} has no {interval} klines")
+        symbols = {running for running, _ in self._entries}
+        if symbol not in symbols and len(symbols) >= self.max_symbols:
+            raise SymbolLimitReached(
+                f"symbol: {symbol} would be one more than the {self.max_symbols} symbols allowed"
+            )
+        entry = _Entry(Subscription(symbol=symbol, interval=interval))
+        self._entries[symbol, interval] = entry
+        return entry
+
+    async def _keep(self, entry: _Entry) -> None:
+        try:
+            await self._run(entry)
+        except InvalidRequest as error:
+            log.error("subscription_refused", error=str(error))  # noqa: TRY400 - no stack for users
+
+    async def _run(
+        self, entry: _Entry, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        subscription = entry.subscription
+        try:
+            await subscription.run(self.book, self.pool, task_status=task_status)
+        finally:
+            del self._entries[subscription.symbol, subscription.interval]
+            entry.settled.set()
+            entry.ended.set()
+
+
+@asynccontextmanager
+async def open_registry(
+    *, book: SymbolBook, pool: Pool, max_symbols: int
+) -> AsyncIterator[Registry]:
+    """An empty registry; leaving the block ends every subscription."""
+    async with trio.open_nursery() as nursery:
+        yield Registry(book=book, pool=pool, max_symbols=max_symbols, nursery=nursery)
+        nursery.cancel_scope.cancel(reason="the registry is closed")

@@ -1,0 +1,64 @@
+"""One (symbol, interval): its nursery, its cancel scope, its stream."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import trio
+from attrs import define, field
+
+from klineagent.kline import Interval, Kline
+from klineagent.market.pool import Pool
+from klineagent.market.roster import Stream
+from klineagent.market.symbols import SymbolBook
+from klineagent.market.wire import stream_name
+
+
+@define(eq=False, kw_only=True)
+class Subscription:
+    """Keeps the klines of one series coming until its scope is cancelled."""
+
+    symbol: str
+    interval: Interval
+    created_at: datetime = field(factory=lambda: datetime.now(UTC), init=False)
+    newest: Kline | None = field(default=None, init=False)
+    """The last kline that came."""
+    scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _stream: Stream | None = field(default=None, init=False)
+
+    @property
+    def stream_name(self) -> str:
+        """The name of its stream on the wire."""
+        return stream_name(self.symbol, self.interval)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a feed carries it at this moment."""
+        return self._stream is not None and self._stream.confirmed.is_set()
+
+    async def run(
+        self,
+        book: SymbolBook,
+        pool: Pool,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run until `scope` is cancelled; started once the exchange has confirmed the stream.
+
+        Raises:
+            InvalidRequest: the venue does not trade this symbol; nothing was started.
+        """
+        with self.scope:
+            await book.check(self.symbol)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._hold_stream, pool)
+                task_status.started()
+
+    async def _hold_stream(self, pool: Pool, *, task_status: trio.TaskStatus[None]) -> None:
+        with pool.stream(self.stream_name, self._observe) as self._stream:
+            await self._stream.confirmed.wait()
+            task_status.started()
+            await trio.sleep_forever()
+
+    def _observe(self, kline: Kline) -> None:
+        self.newest = kline

@@ -1,0 +1,1 @@
+"""The exchange twin: a Binance that runs here, on sockets or memory streams."""

@@ -1,0 +1,59 @@
+"""The twin as a network, in this process: a `klineagent.market.transport.Network`."""
+
+from __future__ import annotations
+
+import httpx
+import trio
+from attrs import frozen
+from trio.testing import memory_stream_pair
+
+from klineagent.errors import ExchangeUnreachable
+from klineagent.sim.exchange import Exchange
+from klineagent.sim.server import converse
+
+
+@frozen
+class TwinNetwork:
+    """Every host is the exchange.
+
+    Sockets are memory streams to the server that real sockets get, so a virtual clock stays exact.
+    They hold any amount of data: a client that does not read is never found slow. Connections run
+    in `nursery` and end with it.
+    """
+
+    _exchange: Exchange
+    _nursery: trio.Nursery
+
+    async def open_stream(self, url: httpx.URL) -> trio.abc.Stream:
+        """Connect, whatever `url` names: the exchange has one port, and no TLS in here.
+
+        Raises:
+            ExchangeUnreachable: there is an outage.
+        """
+        await trio.lowlevel.checkpoint()
+        if not self._exchange.is_online:
+            raise ExchangeUnreachable(f"cannot connect to {url.host}: connection refused")
+        ours, theirs = memory_stream_pair()
+        self._nursery.start_soon(converse, self._exchange, theirs)
+        return ours
+
+    def http_transport(self) -> httpx.AsyncBaseTransport:
+        """REST without a socket: requests go to the exchange's REST side directly."""
+        return _RestTransport(self._exchange)
+
+
+@frozen
+class _RestTransport(httpx.AsyncBaseTransport):
+    _exchange: Exchange
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
+        if not self._exchange.is_online:
+            raise httpx.ConnectError("connection refused", request=request)
+        answer = self._exchange.rest.answer(
+            request.method,
+            request.url.path,
+            dict(request.url.params),
+            self._exchange.clock.now_ms(),
+        )
+        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)

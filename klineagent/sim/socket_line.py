@@ -1,0 +1,151 @@
+"""The I/O half of one stream socket: frames, pings, deadlines; `socket_side` decides."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+from attrs import define, field
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import (
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Pong,
+    TextMessage,
+)
+from wsproto.utilities import RemoteProtocolError
+
+from klineagent.sim.frames import frame_of
+from klineagent.sim.outbox import Outbox
+from klineagent.sim.socket_side import Hangup, SocketSide
+
+_CLOSE_WITHIN_S = 5
+# A request for 1,024 streams with the longest names there are is far smaller.
+_MOST_REQUEST_BYTES = 256 * 1024
+
+
+@define(kw_only=True, eq=False)
+class Line:
+    """One connected client; `now_ms` is the exchange's clock, pings and limits go by Trio's."""
+
+    side: SocketSide
+    first_ping_s: float
+    now_ms: Callable[[], int]
+    _stream: trio.abc.Stream
+    _protocol: Connection
+    _outbox: Outbox = field(init=False, factory=Outbox)
+    # Its deadline is that of the oldest unanswered ping.
+    _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _unanswered: deque[bytes] = field(init=False, factory=deque)
+    _request: str = field(init=False, default="")
+    _reader_ended: trio.Event = field(init=False, factory=trio.Event)
+
+    def send(self, frames: bytes) -> None:
+        """Queue whole frames; a client too slow for them is dropped."""
+        if not self._outbox.put(frames):
+            self._scope.cancel(reason="the client does not read")
+
+    async def serve(self) -> None:
+        """Talk until either side has closed, the client is gone, slow, or does not pong."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ping)
+                nursery.start_soon(self._read)
+                verdict = self.side.opening_verdict()
+                self._act(verdict.answer, verdict.hangup)
+                await self._write()
+                # The close frame is out; the client may answer it, but nobody waits for long.
+                with trio.move_on_after(_CLOSE_WITHIN_S):
+                    await self._reader_ended.wait()
+                nursery.cancel_scope.cancel(reason="the connection is closed")
+
+    async def _write(self) -> None:
+        try:
+            while data := await self._outbox.take():
+                await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            self._scope.cancel(reason="the client is gone")
+
+    async def _ping(self) -> None:
+        venue = self.side.venue
+        await trio.sleep(self.first_ping_s)
+        while self._protocol.state is ConnectionState.OPEN:
+            payload = str(self.now_ms()).encode()
+            if not self._unanswered:
+                self._scope.deadline = trio.current_time() + venue.pong_within_s
+            self._unanswered.append(payload)
+            self._say(Ping(payload=payload))
+            await trio.sleep(venue.ping_every_s)
+
+    async def _read(self) -> None:
+        try:
+            # The client may have spoken in the same packet as its handshake.
+            self._handle_events()
+            async for data in self._stream:
+                self._protocol.receive_data(bytes(data))
+                self._handle_events()
+                if self._protocol.state is ConnectionState.CLOSED:
+                    break
+        except trio.BrokenResourceError:
+            self._scope.cancel(reason="the client is gone")
+        except RemoteProtocolError as error:
+            if isinstance(error.event_hint, CloseConnection):
+                self._say(error.event_hint)
+        finally:
+            self._outbox.close()
+            self._reader_ended.set()
+
+    def _handle_events(self) -> None:
+        for event in self._protocol.events():
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case TextMessage():
+                self._hear(event)
+            case BytesMessage():
+                self._hang_up(Hangup("Invalid request"))
+            case Ping():
+                self._say(event.response())
+                self._act(None, self.side.control_arrived(trio.current_time()))
+            case Pong():
+                self._hear_pong(bytes(event.payload))
+                self._act(None, self.side.control_arrived(trio.current_time()))
+            case CloseConnection() if self._protocol.state is ConnectionState.REMOTE_CLOSING:
+                self._say(event.response())
+                self._outbox.close()
+
+    def _hear(self, event: TextMessage) -> None:
+        self._request += event.data
+        if len(self._request) > _MOST_REQUEST_BYTES:
+            self._hang_up(Hangup("Payload too long", code=1009))
+        elif event.message_finished:
+            request, self._request = self._request, ""
+            outcome = self.side.answer(request, trio.current_time())
+            self._act(outcome.answer, outcome.hangup)
+
+    def _hear_pong(self, payload: bytes) -> None:
+        if self.side.venue.any_pong_keeps_alive or payload in self._unanswered:
+            self._unanswered.clear()
+            self._scope.deadline = float("inf")
+
+    def _act(self, answer: bytes | None, hangup: Hangup | None) -> None:
+        if answer is not None:
+            self.send(frame_of(answer))
+        if hangup is not None:
+            self._hang_up(hangup)
+
+    def _hang_up(self, hangup: Hangup) -> None:
+        self._say(CloseConnection(code=hangup.code, reason=hangup.reason))
+        self._outbox.close()
+
+    def _say(self, event: Event) -> None:
+        """Queue a control frame, unless closing has gone too far for it."""
+        closing = isinstance(event, CloseConnection)
+        if self._protocol.state is ConnectionState.OPEN or (
+            closing and self._protocol.state is ConnectionState.REMOTE_CLOSING
+        ):
+            self.send(self._protocol.send(event))

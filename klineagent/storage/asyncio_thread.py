@@ -1,0 +1,83 @@
+"""A thread with an asyncio loop, for libraries that live in asyncio only, called from Trio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import trio
+from attrs import frozen
+
+T = TypeVar("T")
+
+# How long a cancelled call may take to clean up before it is left to itself.
+CLEANUP_WITHIN_S = 5
+
+
+@frozen
+class AsyncioThread:
+    """Runs coroutine functions on its loop, one task per call."""
+
+    _loop: asyncio.AbstractEventLoop
+
+    async def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
+        """Run `function(*args)` over there; its result or error is ours.
+
+        Cancelled here, it is cancelled there, once (a second cancellation would break into its
+        cleanup), and waited for a bounded time.
+        """
+        token = trio.lowlevel.current_trio_token()
+        done = trio.Event()
+        tasks: list[asyncio.Task[T]] = []
+
+        def finish(task: asyncio.Task[T]) -> None:
+            # Look at the error even where nobody waits for it any more: asyncio logs unseen ones.
+            _ = task.cancelled() or task.exception()
+            with suppress(trio.RunFinishedError):  # then nobody is left to be told
+                token.run_sync_soon(done.set)
+
+        def start() -> None:
+            tasks.append(self._loop.create_task(function(*args)))
+            tasks[0].add_done_callback(finish)
+
+        def cancel() -> None:
+            tasks[0].cancel()  # callbacks run in order, so `start` has run
+
+        self._loop.call_soon_threadsafe(start)
+        try:
+            await done.wait()
+        finally:
+            if not done.is_set():
+                self._loop.call_soon_threadsafe(cancel)
+                with trio.move_on_after(CLEANUP_WITHIN_S, shield=True):
+                    await done.wait()
+        return tasks[0].result()
+
+
+@asynccontextmanager
+async def open_asyncio_thread(name: str) -> AsyncIterator[AsyncioThread]:
+    """Start a thread called `name`; leaving cancels what still runs on its loop."""
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    loop = runner.get_loop()
+    stop = asyncio.Event()
+
+    def serve() -> None:
+        with runner:
+            runner.run(_wait_for(stop))
+
+    # A daemon: a library that hangs in its cleanup must not keep the process from ending.
+    thread = threading.Thread(target=serve, name=name, daemon=True)
+    thread.start()
+    try:
+        yield AsyncioThread(loop)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        with trio.move_on_after(CLEANUP_WITHIN_S, shield=True):
+            await trio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
+
+
+async def _wait_for(event: asyncio.Event) -> None:
+    await event.wait()

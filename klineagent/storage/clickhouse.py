@@ -1,0 +1,258 @@
+"""A ClickHouse server as a store, through asynch on a thread of its own.
+
+asynch takes care: it answers an insert with the first packet that comes, whichever it is, and a
+connection that failed twice never works again, not even closed and reopened. So a connection is
+used again only after a query that provably ended; after anything else a new object takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from asynch.connection import Connection
+from asynch.errors import (
+    ClickHouseException,
+    ColumnException,
+    ServerException,
+    TypeMismatchError,
+)
+from attrs import define, frozen
+
+from klineagent.errors import RowsRefused, StoreUnavailable
+from klineagent.kline import Kline
+from klineagent.storage import queries
+from klineagent.storage.asyncio_thread import CLEANUP_WITHIN_S, AsyncioThread, open_asyncio_thread
+from klineagent.storage.location import ServerLocation
+from klineagent.storage.refusals import refusal
+from klineagent.storage.schema import Layout, preparing
+from klineagent.storage.store import AgentRow, Batch, SeriesSummary
+
+WRITE_WITHIN_S = 30
+READ_WITHIN_S = 300  # a summary looks at every row there is
+CONNECT_WITHIN_S = 5
+SILENCE_S = 30  # even a slow query shows progress many times a second
+
+Settings = dict[str, str | int]
+
+# A value no column can hold: asynch notices while it packs, before the server sees the rows.
+_UNPACKABLE = (TypeMismatchError, ColumnException)
+# Beside its own errors and the socket's, asynch lets its readers' fall through.
+_BROKEN = (ClickHouseException, OSError, EOFError, IndexError)
+
+
+@define
+class _Line:
+    """One connection, on the asyncio thread; one query at a time."""
+
+    _server: ServerLocation
+    _idle: Connection | None = None
+    """The connection, while it is known to be sound."""
+
+    async def execute(
+        self,
+        query: str,
+        rows: Sequence[Sequence[object]] | None = None,
+        *,
+        within_s: float,
+        settings: Settings | None = None,
+        query_id: str = "",
+    ) -> list[tuple[Any, ...]]:
+        """Run `query`, with `rows` if it is an INSERT.
+
+        Raises:
+            StoreError: as it fits; `StoreUnavailable` also where the outcome is unknown.
+        """
+        connection, self._idle = self._idle or self._new(), None
+        # The deadline cuts the line instead of cancelling: asynch's cleanup would wait for the
+        # socket to be closed in good order, which a dead peer never does.
+        deadline = asyncio.get_running_loop().call_later(within_s, _cut, connection)
+        try:
+            cursor: Any = connection.cursor()  # half of its methods have no types
+            async with cursor:
+                cursor.set_settings(settings or {})
+                cursor.set_query_id(query_id)
+                await cursor.execute(query, rows)
+                answer: list[tuple[Any, ...]] = await cursor.fetchall()
+            if not _ended(connection):
+                raise StoreUnavailable(f"{self._server.label}: nobody can tell how a query ended")
+            self._idle = connection
+        except ServerException as error:
+            if _ended(connection):
+                self._idle = connection
+            raise refusal(self._server.label, error.code or 0, error.message) from error
+        except _UNPACKABLE as error:
+            raise RowsRefused(f"a value does not fit its column: {error}") from error
+        except _BROKEN as error:
+            raise StoreUnavailable(f"{self._server.label}: {_reason(error)}") from error
+        finally:
+            deadline.cancel()
+            if self._idle is None:
+                _cut(connection)
+        return answer
+
+    def close(self) -> None:
+        """Cut the connection, if there is one."""
+        if self._idle is not None:
+            _cut(self._idle)
+            self._idle = None
+
+    def _new(self) -> Connection:
+        return Connection(
+            host=self._server.host,
+            port=self._server.port,
+            user=self._server.user,
+            password=self._server.password,
+            # Ours may not exist yet, and a server turns away who asks for what does not exist.
+            database="",
+            secure=self._server.secure,
+            connect_timeout=CONNECT_WITHIN_S,
+            sync_request_timeout=CONNECT_WITHIN_S,
+            send_receive_timeout=SILENCE_S,
+        )
+
+
+def _ended(connection: Connection) -> bool:
+    """Whether the server said that the last query is over: only then its outcome is known."""
+    return not _protocol(connection).is_query_executing
+
+
+def _cut(connection: Connection) -> None:
+    """Close the socket at once; who reads from it gets an error."""
+    writer = _protocol(connection).writer
+    if writer is not None:
+        writer.writer.transport.abort()
+
+
+def _protocol(connection: Connection) -> Any:
+    # The public half neither tells whether a query ended nor closes without waiting for the peer.
+    return connection._connection  # noqa: SLF001
+
+
+def _reason(error: BaseException) -> str:
+    # asynch says which hosts it could not reach, and keeps the reason as the cause.
+    because = f" ({error.__cause__})" if error.__cause__ else ""
+    text = error.message if isinstance(error, ClickHouseException) else str(error)
+    return f"{text or type(error).__name__}{because}"
+
+
+@frozen
+class _Lines:
+    """A line for each kind of call that may overlap with the others."""
+
+    inserts: _Line
+    heartbeats: _Line
+    reads: _Line
+
+    async def close(self) -> None:
+        for line in (self.inserts, self.heartbeats, self.reads):
+            line.close()
+
+
+@define(kw_only=True)
+class ClickHouseStore:
+    """See `Store`. The tables are seen to on the first call that reaches the server."""
+
+    _server: ServerLocation
+    _thread: AsyncioThread
+    _lines: _Lines
+    _layout: Layout | None = None
+
+    @property
+    def label(self) -> str:
+        """See `Store`."""
+        return self._server.label
+
+    async def prepare(self) -> None:
+        """See to it that the tables are there; counts as a read.
+
+        Raises:
+            StoreError: they are not, or nobody can tell; later calls will try again.
+        """
+        await self._thread.run(self._prepared, self._lines.reads)
+
+    async def insert(self, batch: Batch) -> None:
+        """See `Store`."""
+        if batch.klines:
+            await self._thread.run(self._insert, batch)
+
+    async def record_agent(self, row: AgentRow) -> None:
+        """See `Store`."""
+        await self._thread.run(self._record_agent, row)
+
+    async def summary(self) -> list[SeriesSummary]:
+        """See `Store`."""
+        return await self._thread.run(self._summary)
+
+    async def final_klines(self, symbol: str, interval: str) -> list[Kline]:
+        """See `Store`."""
+        return await self._thread.run(self._final_klines, symbol, interval)
+
+    # From here on: the asyncio thread.
+
+    async def _prepared(self, line: _Line) -> Layout:
+        if self._layout is None:
+            steps = preparing(self._server.database)
+            query = next(steps)
+            try:
+                while True:
+                    query = steps.send(await line.execute(query, within_s=WRITE_WITHIN_S))
+            except StopIteration as end:
+                self._layout = end.value
+        return self._layout
+
+    async def _insert(self, batch: Batch) -> None:
+        layout = await self._prepared(self._lines.inserts)
+        settings: Settings = dict(layout.dialect.insert_settings)
+        if layout.dialect.knows_tokens:
+            settings["insert_deduplication_token"] = batch.token
+        await self._lines.inserts.execute(
+            f"{queries.insert_klines(layout.database)} VALUES",
+            batch.klines,
+            within_s=WRITE_WITHIN_S,
+            settings=settings,
+            # A second attempt while the first still runs is turned away instead of racing it.
+            query_id=batch.token,
+        )
+
+    async def _record_agent(self, row: AgentRow) -> None:
+        line = self._lines.heartbeats
+        layout = await self._prepared(line)
+        await line.execute(
+            f"{queries.insert_agent(layout.database)} VALUES",
+            [queries.agent_values(row)],
+            within_s=WRITE_WITHIN_S,
+            settings=dict(layout.dialect.insert_settings),
+        )
+        await line.execute(queries.collapse_agents(layout.database), within_s=WRITE_WITHIN_S)
+
+    async def _summary(self) -> list[SeriesSummary]:
+        layout = await self._prepared(self._lines.reads)
+        rows = await self._lines.reads.execute(
+            queries.select_summary(layout), within_s=READ_WITHIN_S
+        )
+        return [SeriesSummary(*row) for row in rows]
+
+    async def _final_klines(self, symbol: str, interval: str) -> list[Kline]:
+        layout = await self._prepared(self._lines.reads)
+        rows = await self._lines.reads.execute(
+            queries.select_final(layout, symbol, interval), within_s=READ_WITHIN_S
+        )
+        klines = map(Kline._make, rows)
+        # Where there is no Bool it is a number.
+        return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]
+
+
+@asynccontextmanager
+async def open_clickhouse(server: ServerLocation) -> AsyncIterator[ClickHouseStore]:
+    """A store on `server`; nothing is asked of the network before it is used."""
+    async with open_asyncio_thread("clickhouse") as thread:
+        lines = _Lines(_Line(server), _Line(server), _Line(server))
+        try:
+            yield ClickHouseStore(server=server, thread=thread, lines=lines)
+        finally:
+            with trio.move_on_after(CLEANUP_WITHIN_S, shield=True):
+                await thread.run(lines.close)

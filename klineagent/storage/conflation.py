@@ -1,0 +1,97 @@
+"""Klines waiting for the store: of each candle only its newest state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import trio
+from attrs import define, field
+
+from klineagent.kline import Kline
+
+Key = tuple[str, str, str, int]
+
+
+@define(eq=False, kw_only=True)
+class Conflation:
+    """The writer's buffer: filled without waiting, emptied in batches, bounded.
+
+    Forming candles replace themselves, so memory grows with candles and not with messages. While
+    the store is away closed candles pile up; at `capacity` forming ones are given up first, since
+    they come again, then the oldest closed ones. What was given up is counted, never hidden.
+    """
+
+    capacity: int
+    full_batch: int
+    """Waiting rows that are worth a batch before its time."""
+    dropped_forming: int = field(default=0, init=False)
+    dropped_closed: int = field(default=0, init=False)
+    _closed: dict[Key, Kline] = field(factory=dict, init=False)
+    _forming: dict[Key, Kline] = field(factory=dict, init=False)
+    _has_rows: trio.Event = field(factory=trio.Event, init=False)
+    _has_batch: trio.Event = field(factory=trio.Event, init=False)
+    _ended: bool = field(default=False, init=False)
+
+    def __len__(self) -> int:
+        return len(self._closed) + len(self._forming)
+
+    def put(self, klines: Iterable[Kline]) -> None:
+        """Add `klines`; of one candle the highest version stays, of equal ones the last."""
+        for kline in klines:
+            key = kline[:4]
+            waiting = self._closed.get(key) or self._forming.get(key)
+            if waiting is not None and waiting.version > kline.version:
+                continue
+            if kline.is_closed:
+                self._forming.pop(key, None)
+                self._closed[key] = kline
+            else:
+                self._closed.pop(key, None)
+                self._forming[key] = kline
+        while len(self) > self.capacity:
+            self._give_one_up()
+        if len(self):
+            self._has_rows.set()
+        if len(self) >= self.full_batch:
+            self._has_batch.set()
+
+    def end(self) -> None:
+        """Nothing will be put any more; `take` empties what is left and then ends."""
+        self._ended = True
+        self._has_rows.set()
+        self._has_batch.set()
+
+    async def take(self, *, most: int, within_s: float) -> tuple[Kline, ...]:
+        """Up to `most` rows, closed candles first, in the order they came.
+
+        Waits for a first row, then at most `within_s` for a batch to fill.
+
+        Raises:
+            trio.EndOfChannel: it has ended and is empty.
+        """
+        await self._has_rows.wait()
+        with trio.move_on_after(within_s):
+            await self._has_batch.wait()
+        if self._ended and not len(self):
+            raise trio.EndOfChannel
+        taken = self._pop(self._closed, most)
+        taken += self._pop(self._forming, most - len(taken))
+        if not self._ended:
+            if not len(self):
+                self._has_rows = trio.Event()
+            if len(self) < self.full_batch:
+                self._has_batch = trio.Event()
+        return tuple(taken)
+
+    @staticmethod
+    def _pop(rows: dict[Key, Kline], most: int) -> list[Kline]:
+        return [rows.pop(key) for key in list(islice(rows, most))]
+
+    def _give_one_up(self) -> None:
+        if self._forming:
+            del self._forming[next(iter(self._forming))]
+            self.dropped_forming += 1
+        else:
+            del self._closed[next(iter(self._closed))]
+            self.dropped_closed += 1

@@ -1,0 +1,243 @@
+"""The engine of ClickHouse in this process, with its data in a folder: chdb as a store.
+
+One folder belongs to one process, and a process has one folder open at a time. A session answers
+no query while it takes an insert, so there are two: one writes, one reads. Each runs in a worker
+thread, one call at a time; a call is not interrupted but waited for, it takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import trio
+from attrs import define, field
+
+from klineagent.errors import (
+    ConfigError,
+    StoreError,
+    StoreMisconfigured,
+    StoreOverloaded,
+    StoreUnavailable,
+)
+from klineagent.kline import Kline
+from klineagent.storage import queries, rowbinary
+from klineagent.storage.location import DEFAULT_DATABASE, FolderLocation
+from klineagent.storage.refusals import refusal
+from klineagent.storage.schema import EMBEDDED, Layout, literal, preparing
+from klineagent.storage.store import AgentRow, Batch, SeriesSummary
+
+T = TypeVar("T")
+
+
+class _Answer(Protocol):
+    def bytes(self) -> bytes: ...
+
+
+class Session(Protocol):
+    """The part of `chdb.session.Session` used here; chdb is not typed."""
+
+    def query(self, sql: str, fmt: str = ...) -> _Answer:
+        """Run `sql`; the answer is in format `fmt`."""
+
+    def close(self) -> None:
+        """Release the folder, if no other session has it open."""
+
+
+CLOSE_WITHIN_S = 10
+
+_INBOX = "incoming.rowbinary"
+"""Where a batch lies in the engine's folder while it is read."""
+
+_AS_JSON = " SETTINGS output_format_json_quote_64bit_integers = 0"
+_decode_rows = msgspec.json.Decoder(list[Any]).decode_lines
+_decode_klines = msgspec.json.Decoder(Kline).decode_lines
+_ERROR = re.compile(r"Code: (\d+)\. DB::Exception: (.*)", re.DOTALL)
+# The folder's lock, and the engine's rule of one folder per process, both as BAD_ARGUMENTS.
+_FOLDER_TAKEN = ("Error initializing EmbeddedServer", "EmbeddedServer already initialized")
+
+
+@define
+class _Engine:
+    """A session on the folder, opened when it is first used."""
+
+    _location: FolderLocation
+    _open_session: Callable[[str], Session]
+    _session: Session | None = None
+    # A session takes one call at a time.
+    _turns: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
+
+    async def run(self, function: Callable[[Session], T]) -> T:
+        """Call `function` with the session, in a worker thread.
+
+        Raises:
+            StoreError: as it fits.
+        """
+
+        def call() -> T:
+            try:
+                return function(self._opened())
+            except RuntimeError as error:
+                raise _translated(self._location.label, error) from error
+            except OSError as error:
+                raise _unwritable(self._location.label, error) from error
+
+        return await trio.to_thread.run_sync(call, limiter=self._turns)
+
+    async def close(self) -> None:
+        await trio.to_thread.run_sync(self._close, limiter=self._turns)
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            self._location.folder.mkdir(parents=True, exist_ok=True)
+            self._session = self._open_session(str(self._location.folder))
+        return self._session
+
+
+def _translated(label: str, error: RuntimeError) -> StoreError:
+    found = _ERROR.search(str(error))
+    if found is None:
+        return StoreUnavailable(f"{label}: {error}")
+    code, message = int(found[1]), found[2]
+    if message.startswith(_FOLDER_TAKEN):
+        return StoreMisconfigured(f"{label}: the folder is in use by another process")
+    return refusal(label, code, message)
+
+
+def _unwritable(label: str, error: OSError) -> StoreError:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return (StoreOverloaded if full else StoreMisconfigured)(f"{label}: {error}")
+
+
+def _rows(session: Session, query: str) -> list[Any]:
+    return _decode_rows(_fetched(session, query))
+
+
+def _fetched(session: Session, query: str) -> bytes:
+    return session.query(query, "JSONCompactEachRow").bytes()
+
+
+def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
+    # By way of a file, because chdb's streaming insert reports success where the table refused
+    # the rows (seen in 4.4 with codes 252 and 469), and inline data ends at the first empty line.
+    rows = rowbinary.encode(batch.klines)
+    settings = {**layout.dialect.insert_settings, "insert_deduplication_token": batch.token}
+    pairs = ", ".join(f"{name} = {literal(str(value))}" for name, value in settings.items())
+    source = f"file({literal(str(file))}, RowBinary, {literal(rowbinary.STRUCTURE)})"
+    select = f"SELECT * FROM {source} SETTINGS {pairs}"  # noqa: S608 - texts are literals
+    try:
+        file.write_bytes(rows)
+        session.query(f"{queries.insert_klines(layout.database)} {select}")
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@define(kw_only=True)
+class EmbeddedStore:
+    """See `Store`. Folder, database and tables are made on the first call."""
+
+    _location: FolderLocation
+    _writing: _Engine
+    _reading: _Engine
+    _layout: Layout | None = None
+
+    @property
+    def label(self) -> str:
+        """See `Store`."""
+        return self._location.label
+
+    async def prepare(self) -> None:
+        """See to it that the tables are there; counts as a read.
+
+        Raises:
+            StoreMisconfigured: the folder cannot be used, or another process uses it.
+            StoreError: as it fits.
+        """
+        await self._reading.run(self._prepared)
+
+    async def insert(self, batch: Batch) -> None:
+        """See `Store`."""
+        if not batch.klines:
+            return
+
+        def insert(session: Session) -> None:
+            # The folder is ours alone once the session is open, so the name needs no luck.
+            _insert(session, self._prepared(session), batch, self._location.folder / _INBOX)
+
+        await self._writing.run(insert)
+
+    async def record_agent(self, row: AgentRow) -> None:
+        """See `Store`."""
+
+        def record(session: Session) -> None:
+            database = self._prepared(session).database
+            # Quoted, an integer is milliseconds to DateTime64(3); bare, it would be seconds.
+            values = ", ".join(literal(str(value)) for value in queries.agent_values(row))
+            session.query(f"{queries.insert_agent(database)} VALUES ({values})")
+            session.query(queries.collapse_agents(database))
+
+        await self._writing.run(record)
+
+    async def summary(self) -> list[SeriesSummary]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Any]:
+            return _rows(session, queries.select_summary(self._prepared(session)) + _AS_JSON)
+
+        return [SeriesSummary(*row) for row in await self._reading.run(read)]
+
+    async def final_klines(self, symbol: str, interval: str) -> list[Kline]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Kline]:
+            query = queries.select_final(self._prepared(session), symbol, interval)
+            return _decode_klines(_fetched(session, query + _AS_JSON))
+
+        return await self._reading.run(read)
+
+    def _prepared(self, session: Session) -> Layout:
+        # Both sessions may come here at once; every step is harmless when done twice.
+        if self._layout is None:
+            steps = preparing(DEFAULT_DATABASE, EMBEDDED)
+            query = next(steps)
+            try:
+                while True:
+                    query = steps.send(_rows(session, query))
+            except StopIteration as end:
+                self._layout = end.value
+        return self._layout
+
+
+@asynccontextmanager
+async def open_embedded(location: FolderLocation) -> AsyncIterator[EmbeddedStore]:
+    """A store in a folder; it is opened when first used, and free for others afterwards.
+
+    Raises:
+        ConfigError: chdb is not installed.
+    """
+    try:
+        # Here, not in a worker thread: while it is imported it changes the working directory.
+        import chdb.session
+    except ImportError as error:
+        raise ConfigError(
+            f"{location.label} needs the embedded engine: pip install 'klineagent[embedded]',"
+            " or name a server: --store clickhouse://..."
+        ) from error
+    open_session: Callable[[str], Session] = chdb.session.Session
+    writing, reading = _Engine(location, open_session), _Engine(location, open_session)
+    try:
+        yield EmbeddedStore(location=location, writing=writing, reading=reading)
+    finally:
+        with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
+            await writing.close()
+            await reading.close()

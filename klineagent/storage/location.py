@@ -1,0 +1,124 @@
+"""Where a store is: URLs and what they name. Pure.
+
+    clickhouse://user:password@host:9000/database    a server, native protocol
+    clickhouse://host/?secure=1                      the same over TLS, port 9440
+    chdb:///absolute/folder, chdb:relative/folder    the embedded engine
+    memory:                                          nothing survives; for simulations
+
+User, password and database are percent-decoded; a folder is taken as it is written.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from attrs import field, frozen
+
+from klineagent.errors import ConfigError
+
+DEFAULT_DATABASE = "market"
+_PLAIN_PORT = 9000
+_TLS_PORT = 9440
+# The engine takes them for patterns where it reads a file, and ? for the start of its options.
+_FOLDER_WILDCARDS = frozenset("?*{}")
+
+
+@frozen(kw_only=True)
+class ServerLocation:
+    """A ClickHouse server and the database on it."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    database: str
+    secure: bool
+    label: str
+    """The URL it was read from, without the password."""
+
+
+@frozen(kw_only=True)
+class FolderLocation:
+    """A folder of the embedded engine."""
+
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """The URL that names it."""
+        return f"chdb://{self.folder}"
+
+
+@frozen
+class MemoryLocation:
+    """This process's memory."""
+
+    label: str = "memory:"
+
+
+Location = ServerLocation | FolderLocation | MemoryLocation
+
+
+def masked(url: str) -> str:
+    """`url` fit to be printed, its password replaced; takes broken URLs too."""
+    # Up to the last @: in a broken URL the password may hold characters it should have escaped.
+    return re.sub(r"(://[^:@/]*:).*@", r"\1***@", url, flags=re.DOTALL)
+
+
+def locate(url: str) -> Location:
+    """Read a store's URL.
+
+    Raises:
+        ConfigError: it names no store; the reason does not repeat the password.
+    """
+    scheme = url.partition(":")[0].lower()
+    match scheme:
+        case "clickhouse":
+            return _server(url)
+        case "chdb":
+            return _folder(url)
+        case "memory":
+            return MemoryLocation()
+    raise _unusable(url, "it must begin with clickhouse://, chdb: or memory:")
+
+
+def _server(url: str) -> ServerLocation:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError as error:
+        raise _unusable(url, str(error)) from None
+    if not parts.hostname or parts.fragment:
+        raise _unusable(url, "expected clickhouse://user:password@host:port/database")
+    secure = options.pop("secure", "0")
+    if options or secure not in {"0", "1"}:
+        raise _unusable(url, "the only option is secure=1 (or 0)")
+    return ServerLocation(
+        host=parts.hostname,
+        port=port or (_TLS_PORT if secure == "1" else _PLAIN_PORT),
+        user=unquote(parts.username or "default"),
+        password=unquote(parts.password or ""),
+        database=unquote(parts.path.strip("/")) or DEFAULT_DATABASE,
+        secure=secure == "1",
+        label=masked(url),
+    )
+
+
+def _folder(url: str) -> FolderLocation:
+    path = url.partition(":")[2]
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+        if not path.startswith("/"):
+            raise _unusable(url, "expected chdb:///absolute/folder or chdb:relative/folder")
+    if not path:
+        raise _unusable(url, "it names no folder")
+    if _FOLDER_WILDCARDS & set(path):
+        raise _unusable(url, "a folder's name cannot hold any of ? * { }")
+    return FolderLocation(folder=Path(path).expanduser().absolute())
+
+
+def _unusable(url: str, reason: str) -> ConfigError:
+    return ConfigError(f"store {masked(url)!r} cannot be used: {reason}")

@@ -1,0 +1,33 @@
+"""Opening a store by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from klineagent.storage.clickhouse import ClickHouseStore, open_clickhouse
+from klineagent.storage.embedded import EmbeddedStore, open_embedded
+from klineagent.storage.location import FolderLocation, MemoryLocation, ServerLocation, locate
+from klineagent.storage.memory import MemoryStore
+
+AnyStore = ClickHouseStore | EmbeddedStore | MemoryStore
+
+
+@asynccontextmanager
+async def open_store(url: str) -> AsyncIterator[AnyStore]:
+    """The store `url` names (see `location`), open until the block ends.
+
+    A database out of reach is no reason to fail here: each call reaches for it anew.
+
+    Raises:
+        ConfigError: the URL names no store, or one whose engine is not installed.
+    """
+    match locate(url):
+        case ServerLocation() as server:
+            async with open_clickhouse(server) as clickhouse:
+                yield clickhouse
+        case FolderLocation() as folder:
+            async with open_embedded(folder) as embedded:
+                yield embedded
+        case MemoryLocation(label):
+            yield MemoryStore(label=label)

@@ -1,0 +1,272 @@
+"""The tables as SQL, in the words the server at hand understands. Pure.
+
+A server is never asked what it can do: its version picks a `Dialect`, and what differs between
+dialects is data. Names are always back-quoted, because `interval` is a keyword on old servers.
+"""
+# ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from klineagent.errors import StoreMisconfigured
+
+Rows = Sequence[Sequence[Any]]
+
+
+class Kind(enum.Enum):
+    """What a column holds; a dialect says which type that is."""
+
+    TEXT = enum.auto()
+    TIME = enum.auto()
+    REAL = enum.auto()
+    COUNT = enum.auto()
+    TRADE_ID = enum.auto()
+    FLAG = enum.auto()
+    VERSION = enum.auto()
+    INSERTED_AT = enum.auto()
+    ADDRESS = enum.auto()
+    PORT = enum.auto()
+    HEARTBEAT = enum.auto()
+
+
+KLINE_COLUMNS: Mapping[str, Kind] = {
+    "venue": Kind.TEXT,
+    "symbol": Kind.TEXT,
+    "interval": Kind.TEXT,
+    "open_time": Kind.TIME,
+    "close_time": Kind.TIME,
+    "open": Kind.REAL,
+    "high": Kind.REAL,
+    "low": Kind.REAL,
+    "close": Kind.REAL,
+    "volume": Kind.REAL,
+    "quote_volume": Kind.REAL,
+    "trades": Kind.COUNT,
+    "taker_buy_volume": Kind.REAL,
+    "taker_buy_quote_volume": Kind.REAL,
+    "first_trade_id": Kind.TRADE_ID,
+    "last_trade_id": Kind.TRADE_ID,
+    "is_closed": Kind.FLAG,
+    "event_time": Kind.TIME,
+    "version": Kind.VERSION,
+    "inserted_at": Kind.INSERTED_AT,
+}
+AGENT_COLUMNS: Mapping[str, Kind] = {
+    "ip": Kind.ADDRESS,
+    "port": Kind.PORT,
+    "connection_count": Kind.COUNT,
+    "assigned_symbol_count": Kind.COUNT,
+    "last_heartbeat": Kind.HEARTBEAT,
+}
+# The view goes by the name users read; the order is that of creation.
+TABLES: Mapping[str, Mapping[str, Kind]] = {
+    "klines": KLINE_COLUMNS,
+    "agents": AGENT_COLUMNS,
+    "klines_final": KLINE_COLUMNS,
+}
+
+
+@frozen(kw_only=True)
+class Dialect:
+    """What a server's SQL can say."""
+
+    types: Mapping[Kind, str]
+    """Column types, with default and codec."""
+    partition_by: str
+    table_settings: Mapping[str, int] = field(factory=dict)
+    """Settings of table `klines`."""
+    insert_settings: Mapping[str, str | int] = field(factory=dict)
+    """Settings every insert is sent with."""
+    knows_tokens: bool
+    """Whether an insert may carry a token against being stored twice."""
+    shadow_times: bool
+    """Whether times are bare integers, which get a readable shadow `<name>_utc`."""
+
+
+_TIME = "DateTime64(3, 'UTC')"
+_SORTED_CODEC = "CODEC(Delta(8), ZSTD(1))"
+
+MODERN = Dialect(
+    types={
+        Kind.TEXT: "LowCardinality(String)",
+        Kind.TIME: f"{_TIME} {_SORTED_CODEC}",
+        # Of the stable codecs plain ZSTD packs prices best; Gorilla needs half as much again.
+        Kind.REAL: "Float64 CODEC(ZSTD(1))",
+        Kind.COUNT: "UInt32 CODEC(T64, ZSTD(1))",
+        Kind.TRADE_ID: f"Int64 {_SORTED_CODEC}",
+        Kind.FLAG: "Bool",
+        Kind.VERSION: f"UInt64 {_SORTED_CODEC}",
+        Kind.INSERTED_AT: f"{_TIME} DEFAULT now64(3, 'UTC') {_SORTED_CODEC}",
+        Kind.ADDRESS: "String",
+        Kind.PORT: "UInt16",
+        Kind.HEARTBEAT: _TIME,
+    },
+    partition_by="toYYYYMM(`open_time`)",
+    table_settings={
+        # Without a window the server forgets tokens at once.
+        "non_replicated_deduplication_window": 10_000,
+        # A past month soon is one part, and then FINAL costs next to nothing.
+        "min_age_to_force_merge_seconds": 3600,
+        "min_age_to_force_merge_on_partition_only": 1,
+    },
+    insert_settings={
+        # Asynchronous inserts are the default since 26.2: we batch already, so they only add
+        # waiting, and packets after which the driver takes a refused insert for a stored one.
+        "async_insert": 0,
+        "send_logs_level": "none",
+        # A backfill of long candles touches more months than the default of 100.
+        "max_partitions_per_insert_block": 1000,
+    },
+    knows_tokens=True,
+    shadow_times=False,
+)
+
+LEGACY = Dialect(
+    types={
+        Kind.TEXT: "String",
+        Kind.TIME: "Int64",
+        Kind.REAL: "Float64",
+        Kind.COUNT: "UInt32",
+        Kind.TRADE_ID: "Int64",
+        Kind.FLAG: "UInt8",
+        Kind.VERSION: "UInt64",
+        Kind.INSERTED_AT: "Int64 DEFAULT toInt64(now()) * 1000",
+        Kind.ADDRESS: "String",
+        Kind.PORT: "UInt16",
+        Kind.HEARTBEAT: "UInt64",  # signed integers cannot be a version here
+    },
+    partition_by="toYYYYMM(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
+    insert_settings={"send_logs_level": "none"},
+    knows_tokens=False,
+    shadow_times=True,
+)
+
+EMBEDDED = evolve(
+    MODERN,
+    table_settings={
+        **MODERN.table_settings,
+        # Here the database dies with the machine it runs on, often a laptop: make an insert
+        # survive the loss of power, and keep a merge's sources until the result surely is on disk.
+        "fsync_after_insert": 1,
+        "fsync_part_directory": 1,
+        "old_parts_lifetime": 480,
+    },
+)
+
+# The first long-term release that has everything MODERN says; the last piece came in 22.11.
+_MODERN_SINCE = (23, 3)
+
+
+def dialect_of(version: str) -> Dialect:
+    """The dialect of a server that answers `version` to `SELECT version()`."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    return MODERN if numbers >= _MODERN_SINCE else LEGACY
+
+
+@frozen(kw_only=True)
+class Layout:
+    """What was found on a server, or made there: enough to word every query."""
+
+    database: str
+    dialect: Dialect
+    ticking: frozenset[str]
+    """Columns of `klines_final` that are DateTime64; the other times are bare milliseconds."""
+
+
+def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, Rows, Layout]:
+    """See to it that `database` has all tables: yields SQL, takes its rows, returns the layout.
+
+    What exists is left as it is. So where an operator made the tables, no right to make any is
+    needed; and tables made on an old server stay in use after it was upgraded.
+
+    Args:
+        database: its name.
+        dialect: the server's, if known; otherwise the server is asked for its version.
+
+    Raises:
+        StoreMisconfigured: a table is there and lacks columns.
+    """
+    if dialect is None:
+        [[version]] = yield "SELECT version()"
+        dialect = dialect_of(version)
+    found = _by_table((yield _columns_query(database)))
+    if not TABLES.keys() <= found.keys():
+        for statement in create_statements(database, dialect):  # noqa: UP028 - lists take no rows
+            yield statement
+        found = _by_table((yield _columns_query(database)))
+    for table, columns in TABLES.items():
+        if missing := columns.keys() - found.get(table, {}).keys():
+            raise StoreMisconfigured(
+                f"table {database}.{table} lacks {', '.join(sorted(missing))};"
+                " drop it or name another database"
+            )
+    return Layout(
+        database=database,
+        dialect=dialect,
+        ticking=frozenset(
+            name for name, type_ in found["klines_final"].items() if type_.startswith("DateTime64")
+        ),
+    )
+
+
+def create_statements(database: str, dialect: Dialect) -> list[str]:
+    """DDL for the database, its tables and its view, in the order it has to run."""
+    within = quoted(database)
+    names = ", ".join(map(quoted, KLINE_COLUMNS))
+    klines = (
+        f"CREATE TABLE IF NOT EXISTS {within}.klines ({_definitions(KLINE_COLUMNS, dialect)})"
+        f" ENGINE = ReplacingMergeTree(`version`) PARTITION BY {dialect.partition_by}"
+        " ORDER BY (`venue`, `symbol`, `interval`, `open_time`)"
+    )
+    if dialect.table_settings:
+        settings = (f"{name} = {value}" for name, value in dialect.table_settings.items())
+        klines += f" SETTINGS {', '.join(settings)}"
+    agents = (
+        f"CREATE TABLE IF NOT EXISTS {within}.agents ({_definitions(AGENT_COLUMNS, dialect)})"
+        " ENGINE = ReplacingMergeTree(`last_heartbeat`) ORDER BY (`ip`, `port`)"
+    )
+    klines_final = (
+        f"CREATE VIEW IF NOT EXISTS {within}.klines_final"
+        f" AS SELECT {names} FROM {within}.klines FINAL WHERE `is_closed`"
+    )
+    return [f"CREATE DATABASE IF NOT EXISTS {within}", klines, agents, klines_final]
+
+
+def quoted(name: str) -> str:
+    """`name` as an identifier."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def literal(text: str) -> str:
+    """`text` as a string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _definitions(columns: Mapping[str, Kind], dialect: Dialect) -> str:
+    parts = [f"{quoted(name)} {dialect.types[kind]}" for name, kind in columns.items()]
+    if dialect.shadow_times:
+        # Aliases are computed when asked for by name and stay out of `SELECT *`.
+        parts += [
+            f"{quoted(f'{name}_utc')} DateTime('UTC')"
+            f" ALIAS toDateTime(intDiv({quoted(name)}, 1000), 'UTC')"
+            for name, kind in columns.items()
+            if kind in {Kind.TIME, Kind.INSERTED_AT, Kind.HEARTBEAT}
+        ]
+    return ", ".join(parts)
+
+
+def _columns_query(database: str) -> str:
+    return f"SELECT table, name, type FROM system.columns WHERE database = {literal(database)}"
+
+
+def _by_table(rows: Rows) -> dict[str, dict[str, str]]:
+    tables: dict[str, dict[str, str]] = {}
+    for table, name, type_ in rows:
+        tables.setdefault(table, {})[name] = type_
+    return tables

@@ -1,0 +1,205 @@
+"""Frames to klines and answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.errors import BadFrame
+from klineagent.kline import Interval
+from klineagent.market.wire import (
+    Answer,
+    OtherEvent,
+    StreamedKline,
+    decode_frame,
+    stream_name,
+    subscribe_request,
+    unsubscribe_request,
+)
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+
+# Captured on production, 2026-10-07.
+CAPTURED = """{"stream":"btcusdt@kline_1m","data":{"e":"kline","E":1791382992723,"s":"BTCUSDT","k":{
+ "t":1791382980000,"T":1791383039999,"s":"BTCUSDT","i":"1m","f":8153633367,"L":8153634395,
+ "o":"83084.90","c":"83091.60","h":"83091.70","l":"83051.20","v":"13.551","n":1027,"x":false,
+ "q":"1125714.73960","V":"6.426","Q":"533856.66860","B":"0"}}}"""
+
+
+def _changed(**fields: object) -> str:
+    frame = json.loads(CAPTURED)
+    frame["data"]["k"] |= fields
+    return json.dumps(frame)
+
+
+def test_a_captured_frame_becomes_its_kline() -> None:
+    """Every field of a production frame lands where it belongs."""
+    message = decode_frame(CAPTURED, "usdm")
+    assert isinstance(message, StreamedKline)
+    assert message.stream == "btcusdt@kline_1m"
+    assert message.kline._asdict() == {
+        "venue": "usdm",
+        "symbol": "BTCUSDT",
+        "interval": "1m",
+        "open_time": 1791382980000,
+        "close_time": 1791383039999,
+        "open": 83084.90,
+        "high": 83091.70,
+        "low": 83051.20,
+        "close": 83091.60,
+        "volume": 13.551,
+        "quote_volume": 1125714.73960,
+        "trades": 1027,
+        "taker_buy_volume": 6.426,
+        "taker_buy_quote_volume": 533856.66860,
+        "first_trade_id": 8153633367,
+        "last_trade_id": 8153634395,
+        "is_closed": False,
+        "event_time": 1791382992723,
+        "version": 1791382992723 * 2,
+    }
+
+
+def _recorded(name: str) -> list[str]:
+    path = RECORDED / name
+    if not path.exists():
+        pytest.skip(f"the recorded frames are not beside the project: {path.name}")
+    return [json.loads(line)["frame"] for line in path.read_text().splitlines()]
+
+
+def test_every_recorded_kline_frame_is_read() -> None:
+    """Frames recorded from five venues decode, and their numbers are those on the wire."""
+    frames = _recorded("kline-frames.jsonl")
+    for frame in frames:
+        message = decode_frame(frame, "usdm")
+        assert isinstance(message, StreamedKline)
+        candle = json.loads(frame)["data"]["k"]
+        assert message.kline.close == float(candle["c"])
+        assert message.kline.trades == candle["n"]
+        assert message.kline.is_closed == candle["x"]
+    assert len(frames) == 115
+
+
+def test_every_other_recorded_frame_is_an_event_of_another_kind() -> None:
+    """Sound frames that are not klines are told apart from bad ones."""
+    messages = [decode_frame(frame, "usdm") for frame in _recorded("other-frames.jsonl")]
+    assert {message.kind for message in messages if isinstance(message, OtherEvent)} == {
+        "aggTrade",
+        "bookTicker",
+        "depthUpdate",
+    }
+    assert all(isinstance(message, OtherEvent) for message in messages)
+
+
+def test_new_fields_do_no_harm() -> None:
+    """The exchange may add fields anywhere."""
+    assert isinstance(decode_frame(_changed(Z=1, st=[2]), "usdm"), StreamedKline)
+
+
+def test_a_candle_without_trades_is_read() -> None:
+    """Trade ids of -1 mean that there was no trade."""
+    message = decode_frame(_changed(f=-1, L=-1, n=0, v="0"), "usdm")
+    assert isinstance(message, StreamedKline)
+    assert message.kline.first_trade_id == message.kline.last_trade_id == -1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"o": "nan"},
+        {"h": "inf"},
+        {"c": ""},
+        {"c": None},
+        {"n": -1},
+        {"n": 2**32},
+        {"L": -2},
+        {"L": 2**63},
+        {"t": -1},
+        {"T": 10**13},
+        {"i": "7m"},
+        {"x": "maybe"},
+    ],
+)
+def test_values_no_candle_can_have_make_a_bad_frame(fields: dict[str, object]) -> None:
+    """What a store could not hold is refused at the door."""
+    with pytest.raises(BadFrame):
+        decode_frame(_changed(**fields), "usdm")
+
+
+@pytest.mark.parametrize("key", ["t", "T", "s", "i", "f", "L", "o", "c", "h", "l", "v", "n", "x"])
+def test_a_missing_field_makes_a_bad_frame(key: str) -> None:
+    """A kline that lacks a field is no kline."""
+    frame = json.loads(CAPTURED)
+    del frame["data"]["k"][key]
+    with pytest.raises(BadFrame):
+        decode_frame(json.dumps(frame), "usdm")
+
+
+@pytest.mark.parametrize(
+    ("frame", "answer"),
+    [
+        ('{"result":null,"id":1}', Answer(1)),
+        ('{"id":7,"result":["a@kline_1m"]}', Answer(7)),
+        (
+            '{"error":{"code":4,"msg":"Too many subscriptions"},"id":9}',
+            Answer(9, "Too many subscriptions (code 4)"),
+        ),
+        ('{"code":3,"msg":"Invalid JSON","id":null}', Answer(None, "Invalid JSON (code 3)")),
+    ],
+)
+def test_answers_are_read_in_every_shape(frame: str, answer: Answer) -> None:
+    """Acknowledgements, and refusals both nested as seen and flat as documented."""
+    assert decode_frame(frame, "usdm") == answer
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}',
+        '{"e":"serverShutdown","E":1770123456789}',
+    ],
+)
+def test_a_shutdown_notice_is_an_event(frame: str) -> None:
+    """Both shapes of the notice are understood."""
+    assert decode_frame(frame, "spot") == OtherEvent("serverShutdown")
+
+
+@given(st.binary() | st.text())
+def test_garbage_is_a_bad_frame(frame: str | bytes) -> None:
+    """No bytes whatever make the decoder fail in any other way."""
+    with pytest.raises(BadFrame):
+        decode_frame(frame, "usdm")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_foreign_json_never_fails_otherwise(value: object) -> None:
+    """JSON that is no frame of the exchange is bad, or an answer or event by its shape."""
+    try:
+        decode_frame(json.dumps(value), "usdm")
+    except BadFrame:
+        pass
+
+
+def test_stream_names_keep_the_interval_and_lower_the_symbol() -> None:
+    """Case matters in both halves of a stream's name."""
+    assert stream_name("BTCUSDT", Interval.MO1) == "btcusdt@kline_1M"
+    assert stream_name("币安人生USDT", Interval.M1) == "币安人生usdt@kline_1m"
+
+
+def test_requests_are_the_exchanges_own() -> None:
+    """SUBSCRIBE and UNSUBSCRIBE as documented."""
+    assert json.loads(subscribe_request(["a@kline_1m"], 3)) == {
+        "method": "SUBSCRIBE",
+        "params": ["a@kline_1m"],
+        "id": 3,
+    }
+    assert json.loads(unsubscribe_request(["a"], 4))["method"] == "UNSUBSCRIBE"

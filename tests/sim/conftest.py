@@ -1,0 +1,44 @@
+"""A small twin, and clients that nobody wrote for it."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import trio
+import trio_websocket
+
+from klineagent.sim.exchange import Exchange, open_exchange
+from klineagent.sim.network import TwinNetwork
+from klineagent.sim.random_market import RandomMarket
+from klineagent.sim.venue import USDM
+from tests.sim.samples import START_MS, Dial
+
+
+@pytest.fixture
+def market() -> RandomMarket:
+    """Three symbols, the third of which has quiet minutes."""
+    return RandomMarket(symbols=3, seed=7, start_ms=START_MS)
+
+
+@pytest.fixture
+async def twin(market: RandomMarket) -> AsyncIterator[Exchange]:
+    """An exchange that says of each candle how it grows once a minute, and when it closes."""
+    async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def network(twin: Exchange, nursery: trio.Nursery) -> TwinNetwork:
+    """The way to `twin` in memory."""
+    return TwinNetwork(twin, nursery)
+
+
+@pytest.fixture
+def dial(network: TwinNetwork, nursery: trio.Nursery) -> Dial:
+    """Open a WebSocket to a path of `twin` with trio-websocket."""
+
+    async def connect(path: str) -> trio_websocket.WebSocketConnection:
+        stream = await network.open_stream(httpx.URL(f"wss://exchange{path}"))
+        return await trio_websocket.wrap_client_stream(nursery, stream, "exchange", path)
+
+    return connect

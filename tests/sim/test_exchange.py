@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+import trio
+import trio_websocket
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from klineagent.errors import ConfigError
+from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.sim.exchange import (
+    Exchange,
+    closing_time,
+    next_moment,
+    open_exchange,
+    open_market,
+)
+from klineagent.sim.network import TwinNetwork
+from klineagent.sim.random_market import RandomMarket
+from klineagent.sim.venue import USDM
+from tests.sim.samples import START_MS, Dial
+
+ARCHIVE = Path(__file__).parents[3] / "shared" / "data" / "archive"
+
+
+async def events_until(
+    socket: trio_websocket.WebSocketConnection, seconds: float
+) -> list[dict[str, Any]]:
+    """The kline events of a combined socket within so many seconds."""
+    events = []
+    with trio.move_on_after(seconds):
+        while True:
+            message = json.loads(await socket.get_message())
+            if "data" in message:
+                events.append(message["data"])
+    return events
+
+
+@given(st.integers(0, 10 * MINUTE_MS), st.sampled_from([250, 2_000, 15_000, 60_000, 450]))
+def test_closings_come_before_anything_of_the_next_candle(after: int, tick_ms: int) -> None:
+    """In each minute there is one closing, 299 ms in, and then the ticks."""
+    moment = next_moment(START_MS + after, tick_ms)
+    assert moment.time_ms > START_MS + after
+    into_minute = moment.time_ms % MINUTE_MS
+    assert into_minute == 299 if moment.closes else into_minute > 299
+
+
+@pytest.mark.parametrize(("tick_ms", "ticks"), [(15_000, 4), (60_000, 1), (250, 238)])
+def test_a_minute_has_its_ticks(tick_ms: int, ticks: int) -> None:
+    """Four at 15 s, one at 60 s; at 250 ms the first two are left to the closing."""
+    found, now = [], START_MS
+    while (moment := next_moment(now, tick_ms)).time_ms < START_MS + MINUTE_MS:
+        now = moment.time_ms
+        found.append(moment.closes)
+    assert found == [True] + [False] * ticks or tick_ms == 250
+    assert found.count(False) >= ticks
+
+
+@given(st.sampled_from(["BTCUSDT", "币安人生USDT"]), st.integers(0, 10**6))
+def test_closing_events_are_a_little_late(symbol: str, minute: int) -> None:
+    """2 to 300 ms after T, always the same for the same candle."""
+    close_ms = START_MS + minute * MINUTE_MS - 1
+    assert 2 <= closing_time(symbol, close_ms) - close_ms <= 300
+    assert closing_time(symbol, close_ms) == closing_time(symbol, close_ms)
+
+
+async def test_candles_grow_and_close_once(
+    dial: Dial, market: RandomMarket, autojump_clock: MockClock
+) -> None:
+    """In ten minutes each candle grows once and closes once, in order, with the market's values."""
+    socket = await dial("/market/stream?streams=btcusdt@kline_1m/btcusdt@kline_5m")
+    events = await events_until(socket, 600.5)
+    of_1m = [event for event in events if event["k"]["i"] == "1m"]
+    closings = [event for event in of_1m if event["k"]["x"] and event["k"]["t"] >= START_MS]
+    assert [event["k"]["t"] for event in closings] == [
+        START_MS + minute * MINUTE_MS for minute in range(10)
+    ]
+    for event in closings:
+        candle = market.minute("BTCUSDT", event["k"]["t"])
+        assert candle is not None
+        assert event["k"]["n"] == candle.trades
+        assert 2 <= event["E"] - event["k"]["T"] <= 300
+    assert [event["k"]["x"] for event in of_1m] == [True, *[False, True] * 10]
+    assert [event["E"] for event in events] == sorted(event["E"] for event in events)
+    five = [e["k"]["t"] for e in events if e["k"]["i"] == "5m" and e["k"]["x"]]
+    assert five == [START_MS - 5 * MINUTE_MS, START_MS, START_MS + 5 * MINUTE_MS]
+
+
+async def test_quiet_minutes_speak_without_trades(dial: Dial, autojump_clock: MockClock) -> None:
+    """An empty candle is flat, has ids of -1, and closes like the others."""
+    socket = await dial("/market/stream?streams=solusdt@kline_1m")
+    events = await events_until(socket, 3_600)
+    empty = [event["k"] for event in events if not event["k"]["n"]]
+    assert any(candle["x"] for candle in empty)
+    assert any(not candle["x"] for candle in empty)
+    for candle in empty:
+        assert (candle["f"], candle["L"], float(candle["v"])) == (-1, -1, 0)
+        assert len({candle[price] for price in "ohlc"}) == 1
+
+
+async def test_empty_candles_may_close_silently(
+    twin: Exchange, dial: Dial, autojump_clock: MockClock
+) -> None:
+    """The switch takes the closing events of empty candles away and no others."""
+    twin.empty_candles_close = False
+    socket = await dial("/market/stream?streams=solusdt@kline_1m")
+    closed = [event["k"] for event in await events_until(socket, 3_600) if event["k"]["x"]]
+    assert closed
+    assert all(candle["n"] for candle in closed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ws/btcusdt@kline_1m",
+        "/stream?streams=btcusdt@kline_1m",
+        "/public/stream?streams=btcusdt@kline_1m",
+        "/market/stream?streams=BTCUSDT@kline_1m",
+        "/market/stream?streams=omgusdt@kline_1m",
+        "/market/stream?streams=btcusdt@kline_1s",
+        "/market/stream?streams=btcusdt@kline_1H",
+        "/market/stream?streams=btcusdt@aggTrade",
+    ],
+)
+async def test_wrong_routes_and_names_are_silent(
+    dial: Dial, path: str, autojump_clock: MockClock
+) -> None:
+    """They are listed as subscribed, and nothing ever comes."""
+    socket = await dial(path)
+    await socket.send_message('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+    assert len(json.loads(await socket.get_message())["result"]) == 1
+    assert await events_until(socket, 300) == []
+
+
+async def test_both_payloads_flow_and_can_be_switched(
+    dial: Dial, autojump_clock: MockClock
+) -> None:
+    """A raw socket gets bare events until it asks for envelopes."""
+    socket = await dial("/market/ws")
+    await socket.send_message('{"method":"SUBSCRIBE","params":["ethusdt@kline_1h"],"id":1}')
+    assert json.loads(await socket.get_message()) == {"result": None, "id": 1}
+    await trio.sleep(1)
+    first = json.loads(await socket.get_message())
+    assert first["e"] == "kline"
+    await socket.send_message('{"method":"SET_PROPERTY","params":["combined",true],"id":2}')
+    assert json.loads(await socket.get_message())["id"] == 2
+    assert json.loads(await socket.get_message())["stream"] == "ethusdt@kline_1h"
+
+
+async def test_unsubscribed_streams_stop(dial: Dial, autojump_clock: MockClock) -> None:
+    """After the acknowledgement nothing of the stream comes."""
+    socket = await dial("/market/stream?streams=btcusdt@kline_1m")
+    assert await events_until(socket, 100)
+    await socket.send_message('{"method":"UNSUBSCRIBE","params":["btcusdt@kline_1m"],"id":9}')
+    while json.loads(await socket.get_message()).get("id") != 9:
+        pass
+    assert await events_until(socket, 200) == []
+
+
+@pytest.mark.skipif(not ARCHIVE.exists(), reason=f"no archive at {ARCHIVE}")
+async def test_a_replay_closes_with_the_archives_rows(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Hours of closing events equal the CSV rows they came from, digit by digit; REST agrees."""
+    market = open_market(archive=ARCHIVE, symbols=0, seed=0, venue_name="usdm", start_ms=0)
+    async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
+        network = TwinNetwork(exchange, nursery)
+        path = "/market/stream?streams=dotusdt@kline_1m"
+        stream = await network.open_stream(httpx.URL(f"wss://exchange{path}"))
+        socket = await trio_websocket.wrap_client_stream(nursery, stream, "exchange", path)
+        events = await events_until(socket, 6 * 3_600 + 1)
+        closed = [event["k"] for event in events if event["k"]["x"]]
+        async with httpx.AsyncClient(transport=network.http_transport()) as client:
+            response = await client.get(
+                "https://exchange/fapi/v1/klines",
+                params={
+                    "symbol": "DOTUSDT",
+                    "interval": "1m",
+                    "startTime": market.start_ms,
+                    "limit": len(closed),
+                },
+            )
+        nursery.cancel_scope.cancel()
+    rows = _csv_rows(ARCHIVE, "DOTUSDT", "2026-02-01")[: len(closed)]
+    assert len(closed) == 360
+    fields = ("t", "o", "h", "l", "c", "v", "T", "q", "n", "V", "Q")
+    assert [[str(candle[name]) for name in fields] for candle in closed] == rows
+    assert [[str(value) for value in row[:11]] for row in response.json()] == rows
+
+
+def _csv_rows(archive: Path, symbol: str, date: str) -> list[list[str]]:
+    """Rows of one real file, without header and last column, with all decimals they may have."""
+    name = f"{symbol}-1m-{date}"
+    path = archive / f"data/futures/um/daily/klines/{symbol}/1m/{name}.zip"
+    with zipfile.ZipFile(path) as file:
+        _, *rows = csv.reader(io.StringIO(file.read(f"{name}.csv").decode()))
+    return [row[:11] for row in rows]
+
+
+class Ended(RandomMarket):
+    """A market that ends after three minutes."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.end_ms = self.start_ms + 3 * MINUTE_MS  # type: ignore[assignment]  # a fixed None there
+
+    def minute(self, symbol: str, open_ms: int) -> Any:
+        """Nothing from the end on."""
+        if open_ms >= self.start_ms + 3 * MINUTE_MS:
+            return None
+        return super().minute(symbol, open_ms)
+
+
+async def test_a_market_that_ended_is_quiet(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The last candle closes, the clock runs on, and it is said once."""
+    market = Ended(symbols=1, seed=1, start_ms=START_MS)
+    with structlog.testing.capture_logs() as logs:
+        async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
+            network = TwinNetwork(exchange, nursery)
+            path = "/market/stream?streams=btcusdt@kline_1m/btcusdt@kline_1h"
+            stream = await network.open_stream(httpx.URL(f"wss://exchange{path}"))
+            socket = await trio_websocket.wrap_client_stream(nursery, stream, "exchange", path)
+            events = await events_until(socket, 2 * 3_600)
+            assert exchange.clock.now_ms() == START_MS + 2 * HOUR_MS
+            nursery.cancel_scope.cancel()
+    last = events[-1]["k"]
+    assert (last["t"], last["x"]) == (START_MS + 2 * MINUTE_MS, True)
+    assert [entry["event"] for entry in logs] == ["market ended"]
+
+
+async def test_a_day_at_sixty_second_ticks_has_every_candle(
+    dial: Dial, autojump_clock: MockClock
+) -> None:
+    """1440 closings of 1m, 24 of 1h and one of 1d."""
+    socket = await dial("/market/stream?streams=btcusdt@kline_1m/btcusdt@kline_1h/btcusdt@kline_1d")
+    await trio.sleep(1)
+    events = await events_until(socket, DAY_MS / 1_000)
+    closed = [event["k"]["i"] for event in events if event["k"]["x"]]
+    counts = {i.value: closed.count(i.value) for i in (Interval.M1, Interval.H1, Interval.D1)}
+    # What closed at the start itself is there, too: it came in the first second.
+    assert counts == {"1m": 1_441, "1h": 25, "1d": 2}
+
+
+def test_a_market_is_opened_by_parameters(tmp_path: Path) -> None:
+    """Made up, unless there is an archive to read; errors say what is wrong."""
+    market = open_market(archive=None, symbols=2, seed=1, venue_name="spot", start_ms=START_MS)
+    assert [listing.symbol for listing in market.listings] == ["BTCUSDT", "ETHUSDT"]
+    with pytest.raises(ConfigError, match="no 1m klines"):
+        open_market(archive=tmp_path, symbols=2, seed=1, venue_name="spot", start_ms=0)
+    with pytest.raises(ConfigError, match="no venue"):
+        open_market(archive=None, symbols=2, seed=1, venue_name="forex", start_ms=0)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import trio
+import trio_websocket
+from wsproto.frame_protocol import FrameProtocol
+
+from klineagent.sim.exchange import Exchange
+from klineagent.sim.server import serve_exchange
+
+Address = tuple[str, int]
+
+
+@pytest.fixture
+async def address(twin: Exchange, nursery: trio.Nursery) -> Address:
+    """Where the twin listens on a real port."""
+    bound = await nursery.start(serve_exchange, twin, "127.0.0.1", 0)
+    assert isinstance(bound, tuple)
+    return bound
+
+
+@pytest.fixture
+async def client(address: Address) -> AsyncIterator[httpx.AsyncClient]:
+    """A REST client over real sockets."""
+    host, port = address
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as rest:
+        yield rest
+
+
+async def test_one_port_serves_both(client: httpx.AsyncClient, address: Address) -> None:
+    """REST with keep-alive, and a websocket at the same address."""
+    assert (await client.get("/fapi/v1/ping")).json() == {}
+    info = await client.get("/fapi/v1/exchangeInfo")
+    assert "币安人生USDT" in info.text
+    assert info.headers["content-type"] == "application/json;charset=UTF-8"
+    assert info.headers["x-mbx-used-weight-1m"] == "2"
+    host, port = address
+    async with trio_websocket.open_websocket_url(
+        f"ws://{host}:{port}/market/stream?streams=btcusdt@kline_1m"
+    ) as stream:
+        assert json.loads(await stream.get_message())["stream"] == "btcusdt@kline_1m"
+
+
+async def test_percent_encoded_symbols_are_understood(client: httpx.AsyncClient) -> None:
+    """A Chinese symbol in a query arrives as it is."""
+    query = {"symbol": "币安人生USDT", "interval": "1m", "limit": "2"}
+    assert len((await client.get("/fapi/v1/klines", params=query)).json()) == 2
+
+
+async def test_unknown_paths_are_404_for_both(client: httpx.AsyncClient, address: Address) -> None:
+    """A handshake at a path without sockets is refused, too."""
+    assert (await client.get("/api/v3/klines")).status_code == 404
+    assert (await client.post("/fapi/v1/order", content=b"side=BUY")).status_code == 404
+    host, port = address
+    with pytest.raises(trio_websocket.ConnectionRejected) as refused:
+        async with trio_websocket.open_websocket_url(f"ws://{host}:{port}/fapi/v1/ws"):
+            pass
+    assert refused.value.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HELLO\r\n\r\n",
+        b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ],
+)
+async def test_a_bad_request_is_told_so(address: Address, head: bytes) -> None:
+    """What is no HTTP, or no proper handshake, is answered 400 and ended."""
+    stream = await trio.open_tcp_stream(*address)
+    async with stream:
+        await stream.send_all(head)
+        answer = b""
+        async for data in stream:
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+async def test_a_request_in_the_handshakes_packet_is_heard(address: Address) -> None:
+    """Bytes that follow the head at once are frames already."""
+    framer = FrameProtocol(client=True, extensions=[])
+    head = (
+        b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    stream = await trio.open_tcp_stream(*address)
+    async with stream:
+        await stream.send_all(head + framer.send_data('{"method":"LIST_SUBSCRIPTIONS","id":8}'))
+        answer = b""
+        async for data in stream:
+            answer += data
+            if answer.endswith(b'{"result":[],"id":8}'):
+                break
+    assert answer.startswith(b"HTTP/1.1 101")
+
+
+async def test_an_outage_resets_connections_and_refuses_new_ones(
+    twin: Exchange, address: Address, client: httpx.AsyncClient
+) -> None:
+    """No close frame comes, nothing listens, and afterwards the same port does again."""
+    host, port = address
+    raw = await trio.open_tcp_stream(host, port)
+    await client.get("/fapi/v1/ping")
+    async with raw:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with twin.offline():
+            with pytest.raises(trio.BrokenResourceError):
+                await raw.receive_some()
+            with pytest.raises(OSError, match="all attempts to connect"):
+                await trio.open_tcp_stream(host, port)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert (await client.get("/fapi/v1/ping")).json() == {}
+
+
+async def test_a_taken_port_is_an_error_at_once(twin: Exchange, nursery: trio.Nursery) -> None:
+    """The caller of `start` gets the reason."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        await nursery.start(serve_exchange, twin, "127.0.0.1", taken.getsockname()[1])

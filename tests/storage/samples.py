@@ -1,0 +1,48 @@
+"""Klines for the tests of storage."""
+
+from __future__ import annotations
+
+from klineagent.kline import MINUTE_MS, Interval, Kline, version_of
+
+FIRST_OPEN = 1_769_904_000_000  # 2026-02-01
+
+
+def sample(minute: int = 0, **changes: object) -> Kline:
+    """A closed 1m candle, `minute` candles after the first."""
+    opened = FIRST_OPEN + minute * MINUTE_MS
+    closed = Interval.M1.close_of(opened)
+    kline = Kline(
+        venue="usdm",
+        symbol="BTCUSDT",
+        interval="1m",
+        open_time=opened,
+        close_time=closed,
+        open=69_000.1,
+        high=69_100.2,
+        low=68_900.3,
+        close=69_050.4,
+        volume=12.345,
+        quote_volume=851_000.123456,
+        trades=321,
+        taker_buy_volume=6.1,
+        taker_buy_quote_volume=425_000.5,
+        first_trade_id=1_000,
+        last_trade_id=1_320,
+        is_closed=True,
+        event_time=closed + 7,
+        version=version_of(closed + 7, is_closed=True),
+    )
+    return kline._replace(**changes)  # type: ignore[arg-type]  # named fields of any type
+
+
+def update(minute: int, event: int, *, is_closed: bool = False) -> Kline:
+    """The state of a candle `event` ms after its open; what it holds tells which one it is."""
+    at = FIRST_OPEN + minute * MINUTE_MS + event
+    return sample(
+        minute,
+        close=float(event),
+        trades=event,
+        is_closed=is_closed,
+        event_time=at,
+        version=version_of(at, is_closed=is_closed),
+    )

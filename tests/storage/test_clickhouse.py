@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from attrs import define, field
+
+from klineagent.errors import StoreMisconfigured, StoreUnavailable
+from klineagent.storage import clickhouse
+from klineagent.storage.opening import open_store
+from klineagent.storage.schema import create_statements, dialect_of
+from klineagent.storage.store import Batch
+from tests.native.fixture import ModernServer, modern_clickhouse
+from tests.servers import InstalledServer, free_port, installed_clickhouse
+from tests.storage.samples import sample
+from tests.storage.test_store import HEARTBEAT
+
+BATCH = Batch("a", tuple(map(sample, range(10))))
+
+
+@define
+class Proxy:
+    """Between a store and its server."""
+
+    upstream_port: int
+    port: int = 0
+    deaf: bool = False
+    """Whether answers are swallowed."""
+    swallowed: trio.Event = field(factory=trio.Event)
+    lines: set[trio.SocketStream] = field(factory=set)
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        """Pass bytes both ways until either side ends."""
+        server = await trio.open_tcp_stream("127.0.0.1", self.upstream_port)
+        self.lines |= {client, server}
+        async with client, server, trio.open_nursery() as nursery:
+            nursery.start_soon(self._pass, client, server, nursery.cancel_scope)
+            nursery.start_soon(self._pass, server, client, nursery.cancel_scope)
+        self.lines -= {client, server}
+
+    async def _pass(
+        self, source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope
+    ) -> None:
+        try:
+            async for data in source:
+                if self.deaf and source.socket.getpeername()[1] == self.upstream_port:
+                    self.swallowed.set()
+                else:
+                    await sink.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # what a cut line does
+        scope.cancel()
+
+    async def cut(self) -> None:
+        """Break every line there is."""
+        for line in list(self.lines):
+            await trio.aclose_forcefully(line)
+
+
+@asynccontextmanager
+async def open_proxy(upstream_port: int) -> AsyncIterator[Proxy]:
+    """A proxy on a port of its own."""
+    proxy = Proxy(upstream_port)
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, proxy.serve, 0, host="127.0.0.1")
+        listeners: list[trio.SocketListener] = await nursery.start(serve)
+        proxy.port = listeners[0].socket.getsockname()[1]
+        yield proxy
+        nursery.cancel_scope.cancel()
+
+
+async def test_works_once_the_server_is_there(tmp_path: Path) -> None:
+    """Opened while nothing listens, failing again and again, a store works when a server comes."""
+    port = free_port()
+    async with open_store(f"clickhouse://default:secret@127.0.0.1:{port}/market") as store:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await store.prepare()
+            with pytest.raises(StoreUnavailable):
+                await store.insert(BATCH)
+            with pytest.raises(StoreUnavailable):
+                await store.record_agent(HEARTBEAT)
+            with pytest.raises(StoreUnavailable):
+                await store.summary()
+        with installed_clickhouse(tmp_path, port=port):
+            await store.insert(BATCH)
+            assert await store.final_klines("BTCUSDT", "1m") == list(BATCH.klines)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await store.insert(BATCH)
+        with installed_clickhouse(tmp_path, port=port):
+            await store.insert(BATCH)
+            await store.record_agent(HEARTBEAT)
+            assert [series.closed for series in await store.summary()] == [10]
+
+
+@pytest.mark.parametrize("kind", ["installed_server", "modern_server"])
+async def test_wrong_password_is_the_operators(kind: str, request: pytest.FixtureRequest) -> None:
+    """A refused login says so, without the password."""
+    server: InstalledServer | ModernServer = request.getfixturevalue(kind)
+    async with open_store(server.url_of("market", password="not-it")) as store:
+        with pytest.raises(StoreMisconfigured) as caught:
+            await store.insert(BATCH)
+    assert "not-it" not in str(caught.value)
+
+
+async def test_user_without_rights_is_the_operators(installed_server: InstalledServer) -> None:
+    """Who may not create the tables is told that the operator must."""
+    async with open_store(installed_server.url_of("not_yet", user="reader")) as store:
+        with pytest.raises(StoreMisconfigured):
+            await store.prepare()
+
+
+async def test_existing_tables_need_no_rights(installed_server: InstalledServer) -> None:
+    """Where the operator made the tables, a user who may only read can read."""
+    async with open_store(installed_server.url_of("made")) as store:
+        await store.insert(BATCH)
+    async with open_store(installed_server.url_of("made", user="reader")) as reader:
+        assert [series.closed for series in await reader.summary()] == [10]
+
+
+async def test_lost_answer_leaves_the_outcome_open(modern_server: ModernServer) -> None:
+    """Stored but unconfirmed, a batch counts as unavailable; sent again it is there once."""
+    async with open_proxy(modern_server.port) as proxy:
+        url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/lost_answer"
+        async with open_store(url) as store:
+            await store.prepare()
+            await store.insert(Batch("first", (sample(100),)))
+            proxy.deaf = True
+
+            async def cut_when_swallowed() -> None:
+                await proxy.swallowed.wait()
+                await proxy.cut()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cut_when_swallowed)
+                with pytest.raises(StoreUnavailable):
+                    await store.insert(BATCH)
+            proxy.deaf = False
+            await store.insert(BATCH)
+            assert [series.closed for series in await store.summary()] == [11]
+
+
+async def test_silent_server_meets_the_deadline(
+    modern_server: ModernServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An insert without an answer ends at its deadline, and the next one finds a new line."""
+    async with open_proxy(modern_server.port) as proxy:
+        url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/silent"
+        async with open_store(url) as store:
+            await store.insert(Batch("first", (sample(100),)))
+            proxy.deaf = True
+            with monkeypatch.context() as patch, trio.fail_after(3):
+                patch.setattr(clickhouse, "WRITE_WITHIN_S", 0.2)
+                with pytest.raises(StoreUnavailable):
+                    await store.insert(BATCH)
+            proxy.deaf = False
+            await store.insert(BATCH)
+            assert [series.closed for series in await store.summary()] == [11]
+
+
+async def test_insert_cancelled_while_the_server_is_silent(modern_server: ModernServer) -> None:
+    """A cancel gets through at once, and the store goes on."""
+    async with open_proxy(modern_server.port) as proxy:
+        url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/cancelled"
+        async with open_store(url) as store:
+            await store.insert(Batch("first", (sample(100),)))
+            proxy.deaf = True
+            with trio.fail_after(3):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(store.insert, BATCH)
+                    await proxy.swallowed.wait()
+                    nursery.cancel_scope.cancel()
+            proxy.deaf = False
+            await store.insert(BATCH)
+            assert [series.closed for series in await store.summary()] == [11]
+
+
+async def test_refusal_behind_progress_is_not_taken_for_success(tmp_path: Path) -> None:
+    """Where the driver reports success before the server has spoken, nothing counts as stored."""
+    with modern_clickhouse(tmp_path, progress_before_exception=True) as server:
+        async with open_store(server.url) as store:
+            await store.prepare()
+            assert isinstance(store, clickhouse.ClickHouseStore)
+            drop = f"DROP TABLE `{store._server.database}`.klines"
+
+            async def run(query: str) -> None:
+                await store._lines.reads.execute(query, within_s=5)  # type: ignore[union-attr]
+
+            await store._thread.run(run, drop)
+            with pytest.raises((StoreUnavailable, StoreMisconfigured)):
+                await store.insert(BATCH)
+            for query in create_statements(store._server.database, dialect_of("26.9")):
+                await store._thread.run(run, query)
+            await store.insert(BATCH)
+            assert [series.closed for series in await store.summary()] == [10]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from klineagent.errors import (
+    ConfigError,
+    RowsRefused,
+    StoreMisconfigured,
+    StoreOverloaded,
+    StoreUnavailable,
+)
+from klineagent.storage.embedded import _translated
+from klineagent.storage.opening import open_store
+from klineagent.storage.store import Batch
+from tests.storage.samples import sample
+
+HOLDER = """
+import sys, trio
+from klineagent.storage.opening import open_store
+from klineagent.storage.store import Batch
+from tests.storage.samples import sample
+
+async def main():
+    async with open_store(sys.argv[1]) as store:
+        for number in range(5):
+            await store.insert(Batch(str(number), tuple(map(sample, range(number * 10, 10)))))
+            await store.insert(Batch(f"{number}b", (sample(100 + number),)))
+        print("stored", flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+def start_holder(url: str) -> subprocess.Popen[str]:
+    """Another process with the folder of `url` open, after it stored some klines."""
+    pytest.importorskip("chdb")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stored\n"
+    return process
+
+
+async def test_folder_of_another_process_and_kill_9(tmp_path: Path) -> None:
+    """While another process has the folder it is refused; killed, its rows are all there."""
+    url = f"chdb://{tmp_path}/klines"
+    with start_holder(url) as holder:
+        try:
+            async with open_store(url) as store:
+                with pytest.raises(StoreMisconfigured, match="in use by another process"):
+                    await store.prepare()
+                holder.send_signal(signal.SIGKILL)
+                holder.wait()
+                assert len(await store.final_klines("BTCUSDT", "1m")) == 15
+        finally:
+            holder.kill()
+
+
+async def test_one_folder_after_the_other(tmp_path: Path) -> None:
+    """Closing a store frees the process for another folder."""
+    pytest.importorskip("chdb")
+    for name in ("a", "b", "a"):
+        async with open_store(f"chdb://{tmp_path}/{name}") as store:
+            await store.insert(Batch("t", (sample(),)))
+            assert [series.closed for series in await store.summary()] == [1]
+
+
+async def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """A path through a file is the operator's to correct."""
+    pytest.importorskip("chdb")
+    (tmp_path / "file").touch()
+    async with open_store(f"chdb://{tmp_path}/file/klines") as store:
+        with pytest.raises(StoreMisconfigured):
+            await store.prepare()
+
+
+async def test_missing_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without chdb the error names the extra and the other way."""
+    monkeypatch.setitem(sys.modules, "chdb", None)
+    monkeypatch.setitem(sys.modules, "chdb.session", None)
+    with pytest.raises(ConfigError, match=r"klineagent\[embedded\].*clickhouse://"):
+        async with open_store("chdb:klines"):
+            pass
+
+
+async def test_constraint_of_the_table_refuses_rows(tmp_path: Path) -> None:
+    """A refusal by the table itself is not taken for success."""
+    pytest.importorskip("chdb")
+    async with open_store(f"chdb://{tmp_path}/klines") as store:
+        await store.prepare()
+        add = "ALTER TABLE market.klines ADD CONSTRAINT sane CHECK trades < 1000"
+        await store._writing.run(lambda session: session.query(add))  # type: ignore[union-attr]
+        with pytest.raises(RowsRefused, match="sane"):
+            await store.insert(Batch("a", (sample(trades=1000),)))
+        await store.insert(Batch("b", (sample(trades=999),)))
+        assert [series.closed for series in await store.summary()] == [1]
+
+
+def test_full_disk_asks_for_time() -> None:
+    """What the engine says of a full disk keeps the rows with the sender."""
+    error = RuntimeError("Code: 243. DB::Exception: Cannot reserve 1.00 MiB. (NOT_ENOUGH_SPACE)")
+    assert type(_translated("chdb:///x", error)) is StoreOverloaded
+
+
+def test_error_without_a_code_is_passing() -> None:
+    """What nobody can read is tried again."""
+    assert type(_translated("chdb:///x", RuntimeError("what?"))) is StoreUnavailable

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import random
+import sys
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from klineagent.errors import RowsRefused
+from klineagent.kline import DAY_MS, Interval, Kline
+from klineagent.storage.clickhouse import ClickHouseStore
+from klineagent.storage.embedded import EmbeddedStore, _rows
+from klineagent.storage.memory import MemoryStore
+from klineagent.storage.opening import AnyStore, open_store
+from klineagent.storage.store import AgentRow, Batch, SeriesSummary, Store
+from tests.storage.samples import FIRST_OPEN, sample, update
+
+HEARTBEAT = AgentRow(
+    ip="10.0.0.1",
+    port=9999,
+    connection_count=14,
+    assigned_symbol_count=2,
+    last_heartbeat=datetime(2026, 2, 1, 12, 0, 0, 123_000, tzinfo=UTC),
+)
+
+
+async def rows_of(store: AnyStore, query: str) -> list[Any]:
+    """What a user of the database sees; `{db}` stands for its name."""
+    match store:
+        case ClickHouseStore():
+            query = query.format(db=f"`{store._server.database}`")
+            execute = partial(store._lines.reads.execute, query, within_s=10)
+            return [tuple(row) for row in await store._thread.run(execute)]
+        case EmbeddedStore():
+            query = query.format(db="market")
+            return [tuple(row) for row in await store._reading.run(partial(_rows, query=query))]
+        case MemoryStore():
+            pytest.skip("the memory store has no SQL")
+
+
+async def agents_of(store: AnyStore) -> list[tuple[str, int, int, int]]:
+    """All of table `agents`, as a plain SELECT shows it."""
+    if isinstance(store, MemoryStore):
+        return sorted(
+            (row.ip, row.port, row.connection_count, row.assigned_symbol_count)
+            for row in store.agents.values()
+        )
+    rows = await rows_of(store, "SELECT * FROM {db}.agents")
+    return sorted(row[:4] for row in rows)
+
+
+async def test_is_a_store(store: AnyStore) -> None:
+    """Every store fits the protocol, as mypy sees here, and begins empty."""
+    promised: Store = store
+    assert await promised.summary() == []
+
+
+async def test_newest_version_wins_whatever_the_order(store: AnyStore) -> None:
+    """Shuffled, duplicated and resent updates leave of each candle its newest state."""
+    chance = random.Random(7)
+    days = [minute * 1440 * 9 for minute in range(8)]  # several months, so several partitions
+    events = sorted(chance.sample(range(1, 59_000), 30))
+    updates = [update(day, event) for day in days for event in events]
+    truth = [update(day, 60_000, is_closed=True) for day in days]
+    sent = updates + truth + chance.sample(updates, 60)
+    chance.shuffle(sent)
+    batches = [Batch(f"b{at}", tuple(sent[at : at + 37])) for at in range(0, len(sent), 37)]
+    resent = batches + chance.sample(batches, len(batches) // 2)
+    for batch in resent:
+        await store.insert(batch)
+    assert await store.final_klines("BTCUSDT", "1m") == truth
+
+
+async def test_correction_after_the_close_wins(store: AnyStore) -> None:
+    """A later version of a closed candle replaces it, an older one does not."""
+    corrected = update(0, 61_000, is_closed=True)
+    await store.insert(Batch("a", (update(0, 60_000, is_closed=True),)))
+    await store.insert(Batch("b", (corrected,)))
+    await store.insert(Batch("c", (update(0, 60_500, is_closed=True),)))
+    assert await store.final_klines("BTCUSDT", "1m") == [corrected]
+
+
+async def test_last_inserted_wins_a_tie(store: AnyStore) -> None:
+    """Of two states of one version the one that came later stays."""
+    await store.insert(Batch("a", (sample(close=1.0),)))
+    await store.insert(Batch("b", (sample(close=2.0),)))
+    assert [kline.close for kline in await store.final_klines("BTCUSDT", "1m")] == [2.0]
+
+
+async def test_known_token_stores_nothing(store: AnyStore) -> None:
+    """A batch sent again does not even leave a second row for FINAL to remove."""
+    batch = Batch("once", tuple(sample(minute) for minute in range(3)))
+    for _ in range(3):
+        await store.insert(batch)
+    assert len(await store.final_klines("BTCUSDT", "1m")) == 3
+    if isinstance(store, ClickHouseStore):
+        assert store._layout is not None
+        if not store._layout.dialect.knows_tokens:
+            pytest.skip("this server knows no tokens, so only FINAL makes one row of three")
+    assert await rows_of(store, "SELECT count() FROM {db}.klines") == [(3,)]
+
+
+async def test_open_candles_stay_out_of_the_final_view(store: AnyStore) -> None:
+    """`klines_final` shows closed candles only."""
+    await store.insert(Batch("a", (sample(0), update(1, 30_000))))
+    assert await store.final_klines("BTCUSDT", "1m") == [sample(0)]
+    assert [series.closed for series in await store.summary()] == [1]
+
+
+EXTREMES = [
+    sample(0),
+    sample(1, open=5e-324, high=sys.float_info.max, low=-sys.float_info.max, close=0.1 + 0.2),
+    sample(2, volume=0.0, quote_volume=1e15 + 0.125, taker_buy_volume=1 / 3),
+    sample(3, first_trade_id=-1, last_trade_id=-1, trades=0),
+    sample(4, first_trade_id=2**63 - 1, last_trade_id=2**63 - 1, trades=2**32 - 1),
+    sample(5, version=0),
+    sample(6, version=2**64 - 1),
+    sample(7, close_time=FIRST_OPEN + 1),
+    sample(8, event_time=9_999_999_999_999),
+    sample(9, venue="coinm"),
+]
+
+
+async def test_every_field_comes_back_as_it_went(store: AnyStore) -> None:
+    """Extreme values survive, and their types are exactly those of `Kline`."""
+    await store.insert(Batch("a", tuple(EXTREMES)))
+    klines = await store.final_klines("BTCUSDT", "1m")
+    assert klines == EXTREMES
+    expected = [type(value) for value in sample()]
+    assert all([type(value) for value in kline] == expected for kline in klines)
+
+
+@pytest.mark.parametrize("symbol", ["币安人生USDT", "O'HARA\\USDT", 'a"b`c%s{x}', "", "x" * 300])
+async def test_symbols_are_any_text(store: AnyStore, symbol: str) -> None:
+    """Names are stored and found whatever characters they hold."""
+    await store.insert(Batch("a", (sample(symbol=symbol),)))
+    assert await store.final_klines(symbol, "1m") == [sample(symbol=symbol)]
+    assert [series.symbol for series in await store.summary()] == [symbol]
+
+
+async def test_earliest_and_latest_open_times(store: AnyStore) -> None:
+    """Candles from the epoch to far in the future can be stored together."""
+    klines = [sample(open_time=0), sample(open_time=4_000_000_000_000)]
+    await store.insert(Batch("a", tuple(klines)))
+    assert await store.final_klines("BTCUSDT", "1m") == klines
+
+
+async def test_backfill_of_many_months_fits_one_batch(store: AnyStore) -> None:
+    """Fifteen years of daily candles need no splitting."""
+    klines = [sample(interval="1d", open_time=day * 30 * DAY_MS) for day in range(180)]
+    await store.insert(Batch("a", tuple(klines)))
+    assert len(await store.final_klines("BTCUSDT", "1d")) == 180
+
+
+async def test_klines_of_another_series_stay_out(store: AnyStore) -> None:
+    """A series is its symbol and its interval; `1m` is not `1M`."""
+    others = [sample(symbol="ETHUSDT"), sample(interval="1M"), sample(interval="5m")]
+    await store.insert(Batch("a", (*others, sample())))
+    assert await store.final_klines("BTCUSDT", "1m") == [sample()]
+    assert await store.final_klines("BTCUSDT", "1h") == []
+
+
+async def test_summary_counts_by_symbol_and_interval_length(store: AnyStore) -> None:
+    """Series come ordered by symbol, then by length, with their count and first and last open."""
+    klines = [
+        sample(minute, symbol=symbol, interval=interval.value)
+        for symbol in ("ETHUSDT", "BTCUSDT")
+        for interval in Interval
+        for minute in range(3)
+    ]
+    random.Random(3).shuffle(klines)
+    await store.insert(Batch("a", tuple(klines)))
+    last = sample(2).open_time
+    assert await store.summary() == [
+        SeriesSummary(symbol, interval.value, 3, FIRST_OPEN, last)
+        for symbol in ("BTCUSDT", "ETHUSDT")
+        for interval in Interval
+    ]
+
+
+async def test_empty_batch_changes_nothing(store: AnyStore) -> None:
+    """A batch without rows is stored without ado."""
+    await store.insert(Batch("a", ()))
+    assert await store.summary() == []
+
+
+async def test_large_batch(store: AnyStore) -> None:
+    """Twenty thousand rows go in one insert."""
+    klines = tuple(map(sample, range(20_000)))
+    await store.insert(Batch("a", klines))
+    assert await store.final_klines("BTCUSDT", "1m") == list(klines)
+
+
+async def test_preparing_twice_harms_nothing(store: AnyStore) -> None:
+    """`prepare` may come at any time and leaves the rows alone."""
+    await store.prepare()
+    await store.insert(Batch("a", (sample(),)))
+    await store.prepare()
+    assert await store.final_klines("BTCUSDT", "1m") == [sample()]
+
+
+async def test_agent_has_one_live_row(store: AnyStore) -> None:
+    """A plain SELECT shows each agent once, as its newest heartbeat told."""
+    other = AgentRow(
+        ip="10.0.0.2",
+        port=9999,
+        connection_count=1,
+        assigned_symbol_count=1,
+        last_heartbeat=HEARTBEAT.last_heartbeat,
+    )
+    await store.record_agent(other)
+    for minute in range(5):
+        await store.record_agent(
+            AgentRow(
+                ip=HEARTBEAT.ip,
+                port=HEARTBEAT.port,
+                connection_count=minute,
+                assigned_symbol_count=2 * minute,
+                last_heartbeat=HEARTBEAT.last_heartbeat + timedelta(minutes=minute),
+            )
+        )
+    await store.record_agent(HEARTBEAT)  # late, so it loses
+    assert await agents_of(store) == [("10.0.0.1", 9999, 4, 8), ("10.0.0.2", 9999, 1, 1)]
+
+
+async def test_heartbeat_is_kept_to_the_millisecond(store: AnyStore) -> None:
+    """The time of a heartbeat is the one given, in UTC."""
+    await store.record_agent(HEARTBEAT)
+    [(heartbeat,)] = await rows_of(store, "SELECT toString(last_heartbeat) FROM {db}.agents")
+    assert heartbeat in {"2026-02-01 12:00:00.123", "1769947200123"}
+
+
+async def test_tables_have_the_columns_users_know(store: AnyStore) -> None:
+    """`SELECT *` shows the documented columns in their order, in the table and in the view."""
+    await store.insert(Batch("a", (sample(),)))
+    for table in ("klines", "klines_final"):
+        [row] = await rows_of(store, f"SELECT * FROM {{db}}.{table}")
+        assert len(row) == len(Kline._fields) + 1
+        names = ", ".join(f"`{name}`" for name in (*Kline._fields, "inserted_at"))
+        assert await rows_of(store, f"SELECT {names} FROM {{db}}.{table}") == [row]
+
+
+async def test_insert_heartbeat_and_reads_may_overlap(store: AnyStore) -> None:
+    """The three kinds of calls do not wait for or disturb each other."""
+    batches = [Batch(f"b{n}", tuple(sample(n * 100 + m) for m in range(100))) for n in range(10)]
+
+    async def insert() -> None:
+        for batch in batches:
+            await store.insert(batch)
+
+    async def record() -> None:
+        for _ in range(5):
+            await store.record_agent(HEARTBEAT)
+
+    async def read() -> None:
+        for _ in range(10):
+            await store.summary()
+            await store.final_klines("BTCUSDT", "1m")
+
+    async with trio.open_nursery() as nursery:
+        for task in (insert, record, read):
+            nursery.start_soon(task)
+    assert [series.closed for series in await store.summary()] == [1000]
+
+
+async def test_cancelled_insert_leaves_the_store_usable(store: AnyStore) -> None:
+    """After a cancel anywhere in an insert the same batch goes in, once."""
+    batch = Batch("a", tuple(map(sample, range(5_000))))
+    await store.prepare()
+    for delay_s in (0, 0.0005, 0.002, 0.005, 0.01):
+        with trio.move_on_after(delay_s):
+            await store.insert(batch)
+    await store.insert(batch)
+    assert [series.closed for series in await store.summary()] == [5_000]
+
+
+async def test_rows_that_fit_no_column_are_refused(store: AnyStore) -> None:
+    """A value too large is refused with its batch, and the next batch goes in."""
+    if isinstance(store, MemoryStore):
+        pytest.skip("a dictionary holds anything")
+    with pytest.raises(RowsRefused):
+        await store.insert(Batch("bad", (sample(0), sample(1, trades=2**32))))
+    await store.insert(Batch("good", (sample(2),)))
+    assert await store.final_klines("BTCUSDT", "1m") == [sample(2)]
+
+
+async def test_rows_survive_the_store(store_url: str) -> None:
+    """What was inserted is there when the store is opened again, and no table is made anew."""
+    if store_url == "memory:":
+        pytest.skip("memory is no place for that")
+    for token in ("a", "b"):
+        async with open_store(store_url) as store:
+            await store.insert(Batch(token, (sample(),)))
+    async with open_store(store_url) as store:
+        assert await store.final_klines("BTCUSDT", "1m") == [sample()]
+
+
+async def test_label_hides_the_password(store: AnyStore) -> None:
+    """The label can be printed."""
+    await store.prepare()
+    assert "secret" not in store.label

@@ -1,0 +1,188 @@
+"""The writer keeps what it accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+
+import pytest
+import structlog
+import trio
+from attrs import define, field
+from trio.testing import MockClock
+
+from klineagent.errors import RowsRefused
+from klineagent.kline import Kline
+from klineagent.storage.memory import MemoryStore
+from klineagent.storage.store import Batch
+from klineagent.storage.writer import Writer, open_writer
+from tests.klines import a_kline
+
+
+def _writer(
+    store: MemoryStore, *, batch_rows: int = 100, capacity_rows: int = 1000, drain_s: float = 3
+) -> AbstractAsyncContextManager[Writer]:
+    return open_writer(
+        store,
+        flush_interval_s=1,
+        batch_rows=batch_rows,
+        capacity_rows=capacity_rows,
+        drain_timeout_s=drain_s,
+    )
+
+
+@define(kw_only=True)
+class RecordingStore(MemoryStore):
+    """A store that remembers the batches it was sent and may refuse minutes it dislikes."""
+
+    batches: list[Batch] = field(factory=list)
+    refused: frozenset[int] = frozenset()
+
+    async def insert(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        if self.refused & {kline.open_time for kline in batch.klines}:
+            await trio.lowlevel.checkpoint()
+            raise RowsRefused("not in this house")
+        await super().insert(batch)
+
+
+@contextmanager
+def _logged() -> Iterator[list[dict[str, object]]]:
+    with structlog.testing.capture_logs() as events:
+        yield events  # type: ignore[misc]  # structlog's own alias of the same
+
+
+def _minutes(store: MemoryStore) -> list[int]:
+    return sorted((kline.open_time - a_kline().open_time) // 60_000 for kline in _stored(store))
+
+
+def _stored(store: MemoryStore) -> list[Kline]:
+    return list(store.klines.values())
+
+
+async def test_leaving_the_block_stores_what_was_accepted(autojump_clock: MockClock) -> None:
+    """Rows sent just before the end are stored, not dropped with the channel."""
+    store = MemoryStore()
+    async with _writer(store, batch_rows=7) as writer:
+        for minute in range(25):
+            await writer.klines.send([a_kline(minute)])
+    assert _minutes(store) == list(range(25))
+    assert (writer.stored, writer.rows_waiting) == (25, 0)
+
+
+async def test_a_cancelled_agent_still_drains(autojump_clock: MockClock) -> None:
+    """The drain is shielded from whatever ends the block."""
+    store = MemoryStore()
+    with trio.CancelScope() as scope:
+        async with _writer(store) as writer:
+            await writer.klines.send([a_kline(minute) for minute in range(5)])
+            scope.cancel()
+    assert len(_stored(store)) == 5
+
+
+async def test_the_error_that_ends_the_block_survives_the_drain(autojump_clock: MockClock) -> None:
+    """Draining neither hides nor replaces what went wrong."""
+    store = MemoryStore()
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="the body failed")):
+        async with _writer(store) as writer:
+            await writer.klines.send([a_kline()])
+            raise RuntimeError("the body failed")
+    assert len(_stored(store)) == 1
+
+
+async def test_rows_are_flushed_in_batches_about_every_interval(autojump_clock: MockClock) -> None:
+    """Many small sends become few inserts, and none waits longer than the interval."""
+    store = RecordingStore()
+    async with _writer(store) as writer:
+        for minute in range(30):
+            await writer.klines.send([a_kline(minute)])
+            await trio.sleep(0.1)
+        await trio.sleep(1.01)
+        assert len(_stored(store)) == 30
+    assert 3 <= len(store.batches) <= 4
+
+
+async def test_an_outage_is_waited_out_with_the_identical_batch(autojump_clock: MockClock) -> None:
+    """The batch that was under way is sent again under its token, rows and order unchanged."""
+    store = RecordingStore()
+    async with _writer(store) as writer:
+        with _logged() as events, store.offline():
+            await writer.klines.send([a_kline(0)])
+            await trio.sleep(30)
+            await writer.klines.send([a_kline(1)])
+            await trio.sleep(30)
+        await trio.sleep(60)
+        assert _minutes(store) == [0, 1]
+        first = [batch for batch in store.batches if a_kline(0) in batch.klines]
+        assert len(first) > 2
+        assert len(set(first)) == 1
+    assert [event["event"] for event in events] == ["store_unavailable"]
+
+
+async def test_tokens_never_repeat_for_other_rows(autojump_clock: MockClock) -> None:
+    """Equal rows sent later still travel under a token of their own."""
+    store = RecordingStore()
+    async with _writer(store) as writer:
+        for _ in range(3):
+            await writer.klines.send([a_kline()])
+            await trio.sleep(5)
+    assert len({batch.token for batch in store.batches}) == 3
+
+
+async def test_a_drain_that_fails_ends_in_time_and_says_what_is_lost(
+    autojump_clock: MockClock,
+) -> None:
+    """A store that stays away costs the drain's deadline and a log line, not the exit."""
+    store = MemoryStore()
+    started = trio.current_time()
+    with _logged() as events, store.offline():
+        async with _writer(store, drain_s=3) as writer:
+            await writer.klines.send([a_kline(0), a_kline(1)])
+    assert trio.current_time() - started == pytest.approx(3)
+    assert [event for event in events if event["event"] == "rows_lost"] == [
+        {"event": "rows_lost", "log_level": "error", "rows": 2, "drain_timeout_s": 3}
+    ]
+
+
+async def test_senders_never_wait_for_the_store(autojump_clock: MockClock) -> None:
+    """During an outage of an hour everything is taken at once, and memory stays bounded."""
+    store = MemoryStore()
+    async with _writer(store, capacity_rows=50) as writer:
+        with store.offline():
+            for minute in range(60):
+                with trio.fail_after(1):
+                    await writer.klines.send([a_kline(minute)])
+                await trio.sleep(60)
+            assert writer.rows_waiting <= 50 + 100
+            assert writer.waiting.dropped_closed > 0
+        await trio.sleep(60)
+        assert len(_stored(store)) + writer.waiting.dropped_closed == 60
+
+
+async def test_a_refused_row_does_not_hold_up_the_others(autojump_clock: MockClock) -> None:
+    """The bad row is found by halving, logged whole and counted; the rest is stored."""
+    bad = a_kline(13)
+    store = RecordingStore(refused=frozenset({bad.open_time}))
+    with _logged() as events:
+        async with _writer(store) as writer:
+            await writer.klines.send([a_kline(minute) for minute in range(40)])
+    assert _minutes(store) == [minute for minute in range(40) if minute != 13]
+    assert (writer.stored, writer.refused) == (39, 1)
+    assert [event["row"] for event in events if event["event"] == "row_refused"] == [tuple(bad)]
+
+
+async def test_a_table_that_takes_nothing_is_an_alarm_and_costs_no_row(
+    autojump_clock: MockClock,
+) -> None:
+    """Where every row is refused it is the table that is wrong: rows wait until it is mended."""
+    store = RecordingStore(refused=frozenset(a_kline(minute).open_time for minute in range(40)))
+    with _logged() as events:
+        async with _writer(store) as writer:
+            await writer.klines.send([a_kline(minute) for minute in range(40)])
+            await trio.sleep(100)
+            assert writer.rows_waiting == 40
+            store.refused = frozenset()
+            await trio.sleep(100)
+            assert len(_stored(store)) == 40
+    assert [event["event"] for event in events] == ["store_unavailable", "store_back"]
+    assert writer.refused == 0

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attrs import fields_dict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.config import OLD_VARIABLES, Bind, Config, load_config
+from klineagent.errors import ConfigError
+from klineagent.kline import Interval
+from klineagent.logs import LogFormat
+from klineagent.market.venues import COINM, SPOT, USDM
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a test writes its file."""
+    return tmp_path / "agent.conf"
+
+
+def test_defaults() -> None:
+    """Without any source the contract's defaults hold."""
+    config = load_config({}, {}, None)
+    assert config == Config()
+    assert [str(each) for each in config.intervals] == ["1m", "5m", "15m", "1h", "4h", "1d", "1w"]
+    assert (config.symbols, config.max_symbols, config.self_update_interval_s) == ((), 100, 60)
+    assert (config.command_bind.port, config.status_bind.port) == (9999, 9988)
+    assert config.effective_ws_url == USDM.ws_url
+    assert config.effective_rest_url == USDM.rest_url
+    assert config.manager is None
+
+
+def test_later_sources_win(file: Path) -> None:
+    """Options beat the environment, which beats the file, which beats the defaults."""
+    file.write_text("[klineagent]\nmax_symbols = 1\nflush_rows = 1\nbuffer_rows = 1\n")
+    environ = {"KLINEAGENT_MAX_SYMBOLS": "2", "KLINEAGENT_FLUSH_ROWS": "2"}
+    config = load_config({"max_symbols": 3, "venue": None}, environ, file)
+    assert (config.max_symbols, config.flush_rows, config.buffer_rows) == (3, 2, 1)
+
+
+def test_old_variables() -> None:
+    """What the old agent was configured by configures this one."""
+    config = load_config(
+        {},
+        {
+            "DATA_AGENT_PORT": "7999",
+            "DATA_AGENT_STATUS_PORT": "7988",
+            "DATA_AGENT_MAX_SYMBOL": "20",
+            "DATA_AGENT_REGISTER_IP": "203.0.113.1",
+            "DATA_AGENT_REGISTER_PORT": "8000",
+            "DATA_AGENT_IP": "203.0.113.7",
+            "DATA_AGENT_KLINE_INTERVALS": "1m, 1M",
+            "DATA_AGENT_SELF_UPDATE_INTERVAL": "30",
+            "STREAM_URL": "wss://example.org/ws/",
+        },
+        None,
+    )
+    assert (config.command_bind, config.status_bind) == (
+        Bind("0.0.0.0", 7999),
+        Bind("0.0.0.0", 7988),
+    )
+    assert config.manager == Bind("203.0.113.1", 8000)
+    assert (config.max_symbols, config.agent_ip) == (20, "203.0.113.7")
+    assert config.intervals == (Interval.M1, Interval.MO1)
+    assert config.self_update_interval_s == 30
+    assert config.effective_ws_url == "wss://example.org"
+
+
+def test_old_variables_are_of_fields() -> None:
+    """Every old variable names a field there is."""
+    assert OLD_VARIABLES.keys() <= fields_dict(Config).keys()
+
+
+def test_new_variables_beat_old_ones() -> None:
+    """Where both names are set, the old one is not even read."""
+    environ = {"KLINEAGENT_MAX_SYMBOLS": "7", "DATA_AGENT_MAX_SYMBOL": "many"}
+    assert load_config({}, environ, None).max_symbols == 7
+
+
+def test_an_empty_variable_is_no_variable() -> None:
+    """Variables that are set to nothing leave the field to the next source."""
+    environ = {"KLINEAGENT_MAX_SYMBOLS": " ", "DATA_AGENT_MAX_SYMBOL": "7", "KLINEAGENT_WS_URL": ""}
+    config = load_config({}, environ, None)
+    assert (config.max_symbols, config.ws_url) == (7, None)
+
+
+def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
+    """Each field is read from the environment and from the file, under its own name."""
+    values = {
+        "symbols": "btcusdt, ETHUSDT,,BTCUSDT",
+        "intervals": "1s,1m",
+        "venue": " Spot ",
+        "ws_url": "ws://127.0.0.1:9443/",
+        "rest_url": "http://127.0.0.1:8080/",
+        "store": "memory:",
+        "command_bind": "[::1]:0",
+        "status_bind": "localhost:9",
+        "max_symbols": "5",
+        "register_ip": "manager.example",
+        "register_port": "8000",
+        "agent_ip": "::1",
+        "self_update_interval_s": "0.5",
+        "log_format": "json",
+        "flush_interval_s": "2",
+        "flush_rows": "10",
+        "buffer_rows": "20",
+        "drain_timeout_s": "1.5",
+    }
+    assert values.keys() == fields_dict(Config).keys()
+    file.write_text("[klineagent]\n" + "".join(f'{k} = "{v}"\n' for k, v in values.items()))
+    config = load_config({}, {}, file)
+    environ = {f"KLINEAGENT_{name.upper()}": value for name, value in values.items()}
+    assert load_config({}, environ, None) == config
+    assert config == Config(
+        symbols=("BTCUSDT", "ETHUSDT"),
+        intervals=(Interval.S1, Interval.M1),
+        venue=SPOT,
+        ws_url="ws://127.0.0.1:9443",
+        rest_url="http://127.0.0.1:8080",
+        store="memory:",
+        command_bind=Bind("::1", 0),
+        status_bind=Bind("localhost", 9),
+        max_symbols=5,
+        register_ip="manager.example",
+        register_port=8000,
+        agent_ip="::1",
+        self_update_interval_s=0.5,
+        log_format=LogFormat.JSON,
+        flush_interval_s=2,
+        flush_rows=10,
+        buffer_rows=20,
+        drain_timeout_s=1.5,
+    )
+
+
+def test_a_file_with_toml_types(file: Path) -> None:
+    """Lists and numbers of a file need no quotes."""
+    file.write_text('[klineagent]\nsymbols=["a"]\nintervals=["1m"]\ncommand_bind=7\nflush_rows=9\n')
+    config = load_config({}, {}, file)
+    assert (config.symbols, config.intervals) == (("A",), (Interval.M1,))
+    assert (config.command_bind.port, config.flush_rows) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("url", "effective"),
+    [
+        ("wss://fstream.binance.com", USDM.ws_url),
+        ("wss://fstream.binance.com/ws", USDM.ws_url),
+        ("wss://fstream.binance.com/market/stream", USDM.ws_url),
+        ("ws://127.0.0.1:9443", "ws://127.0.0.1:9443"),
+    ],
+)
+def test_the_stream_address_is_a_prefix(url: str, effective: str) -> None:
+    """Whole addresses and the venue's bare host lead to where the streams really are."""
+    assert load_config({"ws_url": url}, {}, None).effective_ws_url == effective
+
+
+def test_the_venue_brings_its_addresses() -> None:
+    """Another venue is at other addresses."""
+    config = load_config({"venue": "coinm"}, {}, None)
+    assert (config.effective_ws_url, config.effective_rest_url) == (COINM.ws_url, COINM.rest_url)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("intervals", "7m", "1m, 3m"),
+        ("intervals", "", "at least one interval"),
+        ("intervals", 5, "a list"),
+        ("venue", "nasdaq", "usdm, coinm, spot"),
+        ("ws_url", "http://example.org", "wss://HOST"),
+        ("ws_url", "wss://", "wss://HOST"),
+        ("ws_url", "wss://host:port", "wss://HOST"),
+        ("rest_url", "wss://example.org", "https://HOST"),
+        ("rest_url", "https://a b", "https://HOST"),
+        ("store", "mysql://x", "clickhouse"),
+        ("command_bind", "localhost", "HOST:PORT"),
+        ("command_bind", "::1:9999", "HOST:PORT"),
+        ("command_bind", "a b:1", "a host name"),
+        ("status_bind", "x:70000", "65535"),
+        ("max_symbols", "many", "a whole number"),
+        ("max_symbols", 1.5, "a whole number"),
+        ("max_symbols", True, "a whole number"),
+        ("max_symbols", 0, "at least 1"),
+        ("register_ip", "http://x", "a host name"),
+        ("register_port", 0, "from 1 to 65535"),
+        ("self_update_interval_s", "soon", "seconds"),
+        ("flush_interval_s", 0, "more than 0"),
+        ("drain_timeout_s", "nan", "more than 0"),
+        ("log_format", "xml", "console, json"),
+    ],
+)
+def test_a_value_that_cannot_be_used(name: str, value: object, right: str) -> None:
+    """One line names the option and says what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        load_config({name: value}, {}, None)
+    message = str(caught.value)
+    assert message.startswith(f"--{name.replace('_', '-')}: ")
+    assert right in message
+    assert "\n" not in message
+
+
+def test_errors_name_the_source(file: Path) -> None:
+    """A bad value is told of under the name it was given by."""
+    file.write_text('[klineagent]\nmax_symbols = "x"\n')
+    for environ, path, name in [
+        ({"KLINEAGENT_MAX_SYMBOLS": "x"}, None, "KLINEAGENT_MAX_SYMBOLS: "),
+        ({"DATA_AGENT_MAX_SYMBOL": "x"}, None, "DATA_AGENT_MAX_SYMBOL: "),
+        ({}, file, f"{file}: max_symbols: "),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            load_config({}, environ, path)
+        assert str(caught.value).startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[klineagent]\nmaxsymbols = 3\n", "maxsymbols"),
+        ("[klineagent]\n[klineagent.venue]\nname = 3\n", "venue"),
+        ("max_symbols = 3\n", r"no table \[klineagent\]"),
+        ("klineagent = 3\n", r"no table \[klineagent\]"),
+        ("[klineagent\n", "is not TOML"),
+        ("\xff", "is not TOML"),
+    ],
+)
+def test_files_that_cannot_be_used(file: Path, text: str, complaint: str) -> None:
+    """A file is refused for what is wrong with it, and named."""
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        load_config({}, {}, file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """A missing file and a folder are refused by name."""
+    for path in (tmp_path / "missing.toml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read") as caught:
+            load_config({}, {}, path)
+        assert str(path) in str(caught.value)
+
+
+def test_intervals_must_exist_on_the_venue() -> None:
+    """One-second klines are spot's alone."""
+    with pytest.raises(ConfigError, match="1s does not exist on usdm"):
+        load_config({"intervals": "1s,1m"}, {}, None)
+    assert load_config({"intervals": "1s", "venue": "spot"}, {}, None).intervals == (Interval.S1,)
+
+
+def test_a_manager_needs_a_port() -> None:
+    """An address without a port is an error, a port alone means no manager."""
+    with pytest.raises(ConfigError, match="register_port"):
+        load_config({"register_ip": "203.0.113.1"}, {}, None)
+    assert load_config({"register_port": 8000}, {}, None).manager is None
+
+
+def test_passwords_stay_secret() -> None:
+    """Neither the configuration nor an error about it shows the store's password."""
+    assert "secret" not in repr(Config(store="clickhouse://me:secret@host/db"))
+    with pytest.raises(ConfigError) as caught:
+        load_config({"store": "clickhouse://me:secret@host:port/db"}, {}, None)
+    assert "secret" not in str(caught.value)
+
+
+@given(
+    host=st.ip_addresses().map(str) | st.just("localhost"),
+    port=st.integers(min_value=0, max_value=65_535),
+)
+def test_binds_survive_a_round_trip(host: str, port: int) -> None:
+    """What a bind prints is what it is read from."""
+    bind = Bind(host, port)
+    assert load_config({"command_bind": str(bind)}, {}, None).command_bind == bind
+
+
+@given(name=st.sampled_from(sorted(fields_dict(Config))), value=st.text(max_size=20))
+def test_garbage_is_refused_in_one_line(name: str, value: str) -> None:
+    """Any text makes a configuration or one ConfigError."""
+    try:
+        load_config({name: value}, {}, None)
+    except ConfigError as error:
+        assert len(str(error).splitlines()) == 1  # noqa: PT017 - either outcome is right
