@@ -62,6 +62,7 @@ _SEED = click.option("--seed", default=1, show_default=True, metavar="S")
 _SPEED = "How many times faster than real time."
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
+_LOG_FORMATS = click.Choice([each.value for each in LogFormat])
 _LOG_FORMAT = click.option("--log-format", help="console or json.  [default: console]")
 
 
@@ -81,6 +82,14 @@ def commands() -> None:
 @click.option("--command-bind", metavar="HOST:PORT", help="[default: 0.0.0.0:9999]")
 @click.option("--status-bind", metavar="HOST:PORT", help="[default: 0.0.0.0:9988]")
 @click.option("--max-symbols", metavar="N", help="[default: 100]")
+@click.option("--agent-ip", metavar="IP", help="The address this agent tells others.")
+@click.option("--register-ip", metavar="HOST", help="The manager to register with.")
+@click.option("--register-port", metavar="PORT", help="The manager's port.")
+@click.option("--self-update-interval-s", metavar="S", help="[default: 60]")
+@click.option("--flush-interval-s", metavar="S", help="[default: 1]")
+@click.option("--flush-rows", metavar="N", help="Rows in a batch at the most.  [default: 5000]")
+@click.option("--buffer-rows", metavar="N", help="Rows that may wait.  [default: 200000]")
+@click.option("--drain-timeout-s", metavar="S", help="For the last rows.  [default: 3]")
 @_CONFIG_FILE
 @_LOG_FORMAT
 def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> None:
@@ -106,14 +115,21 @@ async def _serve(config: Config) -> None:
 @click.option("--speed", default=1.0, show_default=True, type=_POSITIVE, metavar="X", help=_SPEED)
 @click.option("--symbols", default=10, show_default=True, type=_COUNT, metavar="N")
 @_SEED
+@click.option("--log-format", default="console", show_default=True, type=_LOG_FORMATS)
 def simulate(
-    bind: str, venue: str, archive: Path | None, speed: float, symbols: int, seed: int
+    bind: str,
+    venue: str,
+    archive: Path | None,
+    speed: float,
+    symbols: int,
+    seed: int,
+    log_format: str,
 ) -> None:
     """Run a twin of the exchange: websocket and REST on one port.
 
     With --archive it replays real candles; without, it trades N made-up SYMBOLS.
     """
-    configure_logging(LogFormat.CONSOLE)
+    configure_logging(LogFormat(log_format))
     try:
         address = parse_bind(bind)
     except ValueError as error:

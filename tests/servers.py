@@ -16,7 +16,6 @@ from attrs import frozen
 
 PASSWORD = "secret"
 _READY_WITHIN_S = 30
-_STOP_WITHIN_S = 10
 
 _CONFIG = """<yandex>
   <logger><level>information</level><console>1</console></logger>
@@ -96,7 +95,7 @@ def free_port() -> int:
 @contextmanager
 def _ready(process: subprocess.Popen[str]) -> Iterator[None]:
     """Enter when the server says so; read what it logs until it ends, or it would block."""
-    ready = threading.Event()
+    ready, ended = threading.Event(), threading.Event()
     lines: list[str] = []
 
     def read() -> None:
@@ -105,17 +104,16 @@ def _ready(process: subprocess.Popen[str]) -> Iterator[None]:
             lines.append(line)
             if "Ready for connections" in line:
                 ready.set()
+        ended.set()
+        ready.set()
 
     reader = threading.Thread(target=read, name="clickhouse-server's log")
     reader.start()
     try:
-        if not ready.wait(_READY_WITHIN_S):
+        if not ready.wait(_READY_WITHIN_S) or ended.is_set():
             pytest.fail("clickhouse-server did not get ready:\n" + "".join(lines))
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        # Asked kindly it would wait for its clients; and what it took must survive this anyway.
+        process.kill()
         reader.join()

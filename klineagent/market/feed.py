@@ -30,7 +30,8 @@ from klineagent.market.wire import (
 
 CONNECT_TIMEOUT_S = 15
 ANSWER_TIMEOUT_S = 15
-CLOSE_TIMEOUT_S = 1
+# The close frame leaves at once. Where the feed was cancelled nobody is left to read the answer.
+CLOSE_TIMEOUT_S = 0.2
 # A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
 IDLE_S = 30
 # Frames trio-websocket may hold for us. While its queue is full it answers no pings, so it holds a

@@ -16,7 +16,6 @@ from wsproto.events import (
     Pong,
     TextMessage,
 )
-from wsproto.utilities import RemoteProtocolError
 
 from klineagent.sim.frames import frame_of
 from klineagent.sim.outbox import Outbox
@@ -37,7 +36,7 @@ class Line:
     _stream: trio.abc.Stream
     _protocol: Connection
     _outbox: Outbox = field(init=False, factory=Outbox)
-    # Its deadline is that of the oldest unanswered ping.
+    # Its deadline is that of the oldest unanswered ping, or of the closing handshake.
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _unanswered: deque[bytes] = field(init=False, factory=deque)
     _request: str = field(init=False, default="")
@@ -57,9 +56,8 @@ class Line:
                 verdict = self.side.opening_verdict()
                 self._act(verdict.answer, verdict.hangup)
                 await self._write()
-                # The close frame is out; the client may answer it, but nobody waits for long.
-                with trio.move_on_after(_CLOSE_WITHIN_S):
-                    await self._reader_ended.wait()
+                # The close frame is out, and the client may answer it.
+                await self._reader_ended.wait()
                 nursery.cancel_scope.cancel(reason="the connection is closed")
 
     async def _write(self) -> None:
@@ -91,11 +89,8 @@ class Line:
                     break
         except trio.BrokenResourceError:
             self._scope.cancel(reason="the client is gone")
-        except RemoteProtocolError as error:
-            if isinstance(error.event_hint, CloseConnection):
-                self._say(error.event_hint)
         finally:
-            self._outbox.close()
+            self._finish()
             self._reader_ended.set()
 
     def _handle_events(self) -> None:
@@ -114,9 +109,10 @@ class Line:
             case Pong():
                 self._hear_pong(bytes(event.payload))
                 self._act(None, self.side.control_arrived(trio.current_time()))
-            case CloseConnection() if self._protocol.state is ConnectionState.REMOTE_CLOSING:
+            case CloseConnection():
+                # The client's, to be answered; or wsproto's own, where the bytes are no frames.
                 self._say(event.response())
-                self._outbox.close()
+                self._finish()
 
     def _hear(self, event: TextMessage) -> None:
         self._request += event.data
@@ -128,6 +124,8 @@ class Line:
             self._act(outcome.answer, outcome.hangup)
 
     def _hear_pong(self, payload: bytes) -> None:
+        if self._protocol.state is not ConnectionState.OPEN:
+            return
         if self.side.venue.any_pong_keeps_alive or payload in self._unanswered:
             self._unanswered.clear()
             self._scope.deadline = float("inf")
@@ -140,7 +138,12 @@ class Line:
 
     def _hang_up(self, hangup: Hangup) -> None:
         self._say(CloseConnection(code=hangup.code, reason=hangup.reason))
+        self._finish()
+
+    def _finish(self) -> None:
+        """Nothing more will be said; the client has some time to read what was, and to close."""
         self._outbox.close()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + _CLOSE_WITHIN_S)
 
     def _say(self, event: Event) -> None:
         """Queue a control frame, unless closing has gone too far for it."""

@@ -75,7 +75,7 @@ class SocketSide:
     _bucket: Bucket
 
     def answer(self, text: str, now_s: float) -> Outcome:
-        """Answer a request as the exchange does; see facts of its error texts in the tests."""
+        """Answer a request: with what was asked for, or an error in the exchange's own words."""
         if not self._bucket.take(now_s):
             return Outcome(hangup=Hangup("Too many requests"))
         request_id: object = None

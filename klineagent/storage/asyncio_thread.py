@@ -13,8 +13,10 @@ from attrs import frozen
 
 T = TypeVar("T")
 
-# How long a cancelled call may take to clean up before it is left to itself.
+# How long a cancelled call may take to end before it is left to itself.
 CLEANUP_WITHIN_S = 5
+# Until Python 3.12 `asyncio.wait_for` swallows a cancellation that comes as its work is done.
+CANCEL_EVERY_S = 0.1
 
 
 @frozen
@@ -26,8 +28,8 @@ class AsyncioThread:
     async def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
         """Run `function(*args)` over there; its result or error is ours.
 
-        Cancelled here, it is cancelled there, once (a second cancellation would break into its
-        cleanup), and waited for a bounded time.
+        Cancelled here, it is cancelled there until it ends, for a bounded time. So it may be
+        cancelled again while it cleans up, and must leave nothing behind that then matters.
         """
         token = trio.lowlevel.current_trio_token()
         done = trio.Event()
@@ -51,9 +53,11 @@ class AsyncioThread:
             await done.wait()
         finally:
             if not done.is_set():
-                self._loop.call_soon_threadsafe(cancel)
                 with trio.move_on_after(CLEANUP_WITHIN_S, shield=True):
-                    await done.wait()
+                    while not done.is_set():
+                        self._loop.call_soon_threadsafe(cancel)
+                        with trio.move_on_after(CANCEL_EVERY_S):
+                            await done.wait()
         return tasks[0].result()
 
 

@@ -7,10 +7,9 @@ used again only after a query that provably ended; after anything else a new obj
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 from asynch.connection import Connection
@@ -36,10 +35,11 @@ READ_WITHIN_S = 300  # a summary looks at every row there is
 CONNECT_WITHIN_S = 5
 SILENCE_S = 30  # even a slow query shows progress many times a second
 
+T = TypeVar("T")
 Settings = dict[str, str | int]
 
 # A value no column can hold: asynch notices while it packs, before the server sees the rows.
-_UNPACKABLE = (TypeMismatchError, ColumnException)
+_UNPACKABLE = (TypeMismatchError, ColumnException, UnicodeEncodeError)
 # Beside its own errors and the socket's, asynch lets its readers' fall through.
 _BROKEN = (ClickHouseException, OSError, EOFError, IndexError)
 
@@ -57,7 +57,6 @@ class _Line:
         query: str,
         rows: Sequence[Sequence[object]] | None = None,
         *,
-        within_s: float,
         settings: Settings | None = None,
         query_id: str = "",
     ) -> list[tuple[Any, ...]]:
@@ -67,9 +66,6 @@ class _Line:
             StoreError: as it fits; `StoreUnavailable` also where the outcome is unknown.
         """
         connection, self._idle = self._idle or self._new(), None
-        # The deadline cuts the line instead of cancelling: asynch's cleanup would wait for the
-        # socket to be closed in good order, which a dead peer never does.
-        deadline = asyncio.get_running_loop().call_later(within_s, _cut, connection)
         try:
             cursor: Any = connection.cursor()  # half of its methods have no types
             async with cursor:
@@ -89,8 +85,7 @@ class _Line:
         except _BROKEN as error:
             raise StoreUnavailable(f"{self._server.label}: {_reason(error)}") from error
         finally:
-            deadline.cancel()
-            if self._idle is None:
+            if self._idle is not connection:
                 _cut(connection)
         return answer
 
@@ -172,24 +167,31 @@ class ClickHouseStore:
         Raises:
             StoreError: they are not, or nobody can tell; later calls will try again.
         """
-        await self._thread.run(self._prepared, self._lines.reads)
+        await self._call(WRITE_WITHIN_S, self._prepared, self._lines.reads)
 
     async def insert(self, batch: Batch) -> None:
         """See `Store`."""
         if batch.klines:
-            await self._thread.run(self._insert, batch)
+            await self._call(WRITE_WITHIN_S, self._insert, batch)
 
     async def record_agent(self, row: AgentRow) -> None:
         """See `Store`."""
-        await self._thread.run(self._record_agent, row)
+        await self._call(WRITE_WITHIN_S, self._record_agent, row)
 
     async def summary(self) -> list[SeriesSummary]:
         """See `Store`."""
-        return await self._thread.run(self._summary)
+        return await self._call(READ_WITHIN_S, self._summary)
 
     async def final_klines(self, symbol: str, interval: str) -> list[Kline]:
         """See `Store`."""
-        return await self._thread.run(self._final_klines, symbol, interval)
+        return await self._call(READ_WITHIN_S, self._final_klines, symbol, interval)
+
+    async def _call(
+        self, within_s: float, function: Callable[..., Coroutine[Any, Any, T]], *args: object
+    ) -> T:
+        with trio.move_on_after(within_s):
+            return await self._thread.run(function, *args)
+        raise StoreUnavailable(f"{self.label}: no answer within {within_s:g} s")
 
     # From here on: the asyncio thread.
 
@@ -199,7 +201,7 @@ class ClickHouseStore:
             query = next(steps)
             try:
                 while True:
-                    query = steps.send(await line.execute(query, within_s=WRITE_WITHIN_S))
+                    query = steps.send(await line.execute(query))
             except StopIteration as end:
                 self._layout = end.value
         return self._layout
@@ -212,7 +214,6 @@ class ClickHouseStore:
         await self._lines.inserts.execute(
             f"{queries.insert_klines(layout.database)} VALUES",
             batch.klines,
-            within_s=WRITE_WITHIN_S,
             settings=settings,
             # A second attempt while the first still runs is turned away instead of racing it.
             query_id=batch.token,
@@ -224,23 +225,18 @@ class ClickHouseStore:
         await line.execute(
             f"{queries.insert_agent(layout.database)} VALUES",
             [queries.agent_values(row)],
-            within_s=WRITE_WITHIN_S,
             settings=dict(layout.dialect.insert_settings),
         )
-        await line.execute(queries.collapse_agents(layout.database), within_s=WRITE_WITHIN_S)
+        await line.execute(queries.collapse_agents(layout.database))
 
     async def _summary(self) -> list[SeriesSummary]:
         layout = await self._prepared(self._lines.reads)
-        rows = await self._lines.reads.execute(
-            queries.select_summary(layout), within_s=READ_WITHIN_S
-        )
+        rows = await self._lines.reads.execute(queries.select_summary(layout))
         return [SeriesSummary(*row) for row in rows]
 
     async def _final_klines(self, symbol: str, interval: str) -> list[Kline]:
         layout = await self._prepared(self._lines.reads)
-        rows = await self._lines.reads.execute(
-            queries.select_final(layout, symbol, interval), within_s=READ_WITHIN_S
-        )
+        rows = await self._lines.reads.execute(queries.select_final(layout, symbol, interval))
         klines = map(Kline._make, rows)
         # Where there is no Bool it is a number.
         return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]

@@ -58,8 +58,11 @@ _AS_JSON = " SETTINGS output_format_json_quote_64bit_integers = 0"
 _decode_rows = msgspec.json.Decoder(list[Any]).decode_lines
 _decode_klines = msgspec.json.Decoder(Kline).decode_lines
 _ERROR = re.compile(r"Code: (\d+)\. DB::Exception: (.*)", re.DOTALL)
-# The folder's lock, and the engine's rule of one folder per process, both as BAD_ARGUMENTS.
-_FOLDER_TAKEN = ("Error initializing EmbeddedServer", "EmbeddedServer already initialized")
+# Both come as BAD_ARGUMENTS; why the engine could not begin it says on standard error only.
+_NOT_OPENED = {
+    "Error initializing EmbeddedServer": "it cannot be opened; is it in use by another process?",
+    "EmbeddedServer already initialized": "this process has another folder open",
+}
 
 
 @define
@@ -109,8 +112,9 @@ def _translated(label: str, error: RuntimeError) -> StoreError:
     if found is None:
         return StoreUnavailable(f"{label}: {error}")
     code, message = int(found[1]), found[2]
-    if message.startswith(_FOLDER_TAKEN):
-        return StoreMisconfigured(f"{label}: the folder is in use by another process")
+    for beginning, reason in _NOT_OPENED.items():
+        if message.startswith(beginning):
+            return StoreMisconfigured(f"{label}: {reason}")
     return refusal(label, code, message)
 
 

@@ -89,8 +89,9 @@ def _server(url: str) -> ServerLocation:
         parts = urlsplit(url)
         port = parts.port
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise _unusable(url, str(error)) from None
+    except ValueError:
+        # Its text may quote a piece of the password.
+        raise _unusable(url, "the port is no port, or the rest is not quoted as URLs are") from None
     if not parts.hostname or parts.fragment:
         raise _unusable(url, "expected clickhouse://user:password@host:port/database")
     secure = options.pop("secure", "0")

@@ -78,6 +78,8 @@ class Dialect:
 
     types: Mapping[Kind, str]
     """Column types, with default and codec."""
+    order_by: str
+    """What one candle is; the primary key of `klines`."""
     partition_by: str
     table_settings: Mapping[str, int] = field(factory=dict)
     """Settings of table `klines`."""
@@ -107,6 +109,7 @@ MODERN = Dialect(
         Kind.PORT: "UInt16",
         Kind.HEARTBEAT: _TIME,
     },
+    order_by="`venue`, `symbol`, `interval`, `open_time`",
     partition_by="toYYYYMM(`open_time`)",
     table_settings={
         # Without a window the server forgets tokens at once.
@@ -141,6 +144,9 @@ LEGACY = Dialect(
         Kind.PORT: "UInt16",
         Kind.HEARTBEAT: "UInt64",  # signed integers cannot be a version here
     },
+    # 18.16 writes names down bare and cannot start again where `interval`, to it a keyword, stands
+    # in an expression. A candle's length says the same.
+    order_by="`venue`, `symbol`, `close_time` - `open_time`, `open_time`",
     partition_by="toYYYYMM(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
     insert_settings={"send_logs_level": "none"},
     knows_tokens=False,
@@ -218,11 +224,10 @@ def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, R
 def create_statements(database: str, dialect: Dialect) -> list[str]:
     """DDL for the database, its tables and its view, in the order it has to run."""
     within = quoted(database)
-    names = ", ".join(map(quoted, KLINE_COLUMNS))
     klines = (
         f"CREATE TABLE IF NOT EXISTS {within}.klines ({_definitions(KLINE_COLUMNS, dialect)})"
         f" ENGINE = ReplacingMergeTree(`version`) PARTITION BY {dialect.partition_by}"
-        " ORDER BY (`venue`, `symbol`, `interval`, `open_time`)"
+        f" ORDER BY ({dialect.order_by})"
     )
     if dialect.table_settings:
         settings = (f"{name} = {value}" for name, value in dialect.table_settings.items())
@@ -233,7 +238,8 @@ def create_statements(database: str, dialect: Dialect) -> list[str]:
     )
     klines_final = (
         f"CREATE VIEW IF NOT EXISTS {within}.klines_final"
-        f" AS SELECT {names} FROM {within}.klines FINAL WHERE `is_closed`"
+        # Not by name, for the same reason as LEGACY's order.
+        f" AS SELECT * FROM {within}.klines FINAL WHERE `is_closed`"
     )
     return [f"CREATE DATABASE IF NOT EXISTS {within}", klines, agents, klines_final]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import zlib
 from collections.abc import AsyncIterator
@@ -23,6 +24,8 @@ from klineagent.storage.store import Batch, Store
 CHANNEL_BATCHES = 1024
 # This many rows refused and none accepted: it is the table that does not fit, not the rows.
 REFUSALS_BEFORE_ALARM = 16
+# How often an outage is told of while it lasts.
+TELL_EVERY_S = 60
 
 log = structlog.get_logger()
 
@@ -83,7 +86,7 @@ class Writer:
             try:
                 await self._insert(batch)
             except StoreError as error:
-                outage = outage or _Outage(batch)
+                outage = outage or _Outage()
                 await trio.sleep(outage.lasts(error, rows_waiting=self.rows_waiting))
             else:
                 if outage is not None:
@@ -136,16 +139,16 @@ class Writer:
 class _Outage:
     """One stretch of time in which a batch could not be stored."""
 
-    batch: Batch
     _since: float = field(factory=trio.current_time, init=False)
-    _logged: str = field(default="", init=False)
+    _told: str = field(default="", init=False)
+    _told_at: float = field(default=-math.inf, init=False)
     _backoffs: dict[type[StoreError], Backoff] = field(factory=dict, init=False)
 
     def lasts(self, error: StoreError, *, rows_waiting: int) -> float:
-        """Say so, once per kind of trouble; return the seconds to wait before the next try."""
-        kind = type(error)
-        if kind.__name__ != self._logged:
-            self._logged = kind.__name__
+        """Say so, once a minute or when it changes; return the seconds before the next try."""
+        kind, now = type(error), trio.current_time()
+        if kind.__name__ != self._told or now - self._told_at >= TELL_EVERY_S:
+            self._told, self._told_at = kind.__name__, now
             level = log.error if isinstance(error, StoreMisconfigured) else log.warning
             level("store_unavailable", error=str(error), rows_waiting=rows_waiting)
         backoff = self._backoffs.setdefault(kind, Backoff(first_s=_first_wait_s(kind)))

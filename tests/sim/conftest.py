@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 import trio
-import trio_websocket
 
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import USDM
-from tests.sim.samples import START_MS, Dial
+from tests.sim.samples import START_MS, Dial, dialling
 
 
 @pytest.fixture
@@ -36,9 +34,4 @@ def network(twin: Exchange, nursery: trio.Nursery) -> TwinNetwork:
 @pytest.fixture
 def dial(network: TwinNetwork, nursery: trio.Nursery) -> Dial:
     """Open a WebSocket to a path of `twin` with trio-websocket."""
-
-    async def connect(path: str) -> trio_websocket.WebSocketConnection:
-        stream = await network.open_stream(httpx.URL(f"wss://exchange{path}"))
-        return await trio_websocket.wrap_client_stream(nursery, stream, "exchange", path)
-
-    return connect
+    return dialling(network, nursery)

@@ -12,6 +12,9 @@ import pytest
 import trio
 from binance_common.configuration import ConfigurationRestAPI, ConfigurationWebSocketStreams
 from binance_sdk_derivatives_trading_usds_futures import DerivativesTradingUsdsFutures
+from binance_sdk_derivatives_trading_usds_futures.rest_api.models import (
+    KlineCandlestickDataIntervalEnum,
+)
 
 from klineagent.kline import MINUTE_MS
 from klineagent.sim.exchange import open_exchange
@@ -48,9 +51,11 @@ async def test_the_sdk_reads_rest(origin: str, market: RandomMarket) -> None:
         symbols = api.exchange_information().data().symbols
         assert symbols is not None
         assert "币安人生USDT" in {symbol.symbol for symbol in symbols}
-        rows = api.kline_candlestick_data(symbol="BTCUSDT", interval="1m", limit=5).data()
+        one_minute = KlineCandlestickDataIntervalEnum.INTERVAL_1m
+        answer = api.kline_candlestick_data(symbol="BTCUSDT", interval=one_minute, limit=5)
+        rows: Any = answer.data()  # a list, whatever the annotation says
         assert len(rows) == 5
-        first: Any = rows[0]
+        first = rows[0]
         assert matches(market, int(first[0]), int(first[8]), float(first[4]))
         now = api.check_server_time().data().server_time
         assert now is not None
@@ -72,11 +77,10 @@ async def test_the_sdk_hears_klines(origin: str, market: RandomMarket) -> None:
             if event.k.x:
                 closed.set()
 
-        streams = DerivativesTradingUsdsFutures(
+        streams: Any = DerivativesTradingUsdsFutures(
             config_ws_streams=ConfigurationWebSocketStreams(stream_url=f"ws://{origin}")
         ).websocket_streams
         connection = await streams.create_connection()
-        assert connection is not None
         handle = await connection.kline_candlestick_streams(symbol="btcusdt", interval="1m")
         handle.on("message", hear)
         async with asyncio.timeout(10):
@@ -122,7 +126,7 @@ async def test_ccxt_hears_klines(origin: str, market: RandomMarket) -> None:
     """Its socket gives candles as they grow, and the finished ones are the market's."""
 
     async def use() -> dict[int, float]:
-        seen = {}
+        seen: dict[int, float] = {}
         async with (
             asyncio.timeout(10),
             ccxt.pro.binance(ccxt_settings(origin)) as exchange,

@@ -30,7 +30,7 @@ def side_of(venue: VenueRules = USDM, history_ms: int = DAY_MS) -> RestSide:
     )
 
 
-def get(side: RestSide, endpoint: str, now_ms: int = NOW, **query: object) -> RestAnswer:
+def get(side: RestSide, endpoint: str, now_ms: int = NOW, **query: Any) -> RestAnswer:
     """Ask for an endpoint of the venue."""
     return side.answer(
         "GET",
@@ -43,7 +43,7 @@ def get(side: RestSide, endpoint: str, now_ms: int = NOW, **query: object) -> Re
 def rows(side: RestSide, now_ms: int = NOW, **query: object) -> list[list[Any]]:
     """The rows of a klines answer."""
     symbol = "BTCUSD_PERP" if side.venue is COINM else "BTCUSDT"
-    answer = get(side, "/klines", now_ms, **({"symbol": symbol, "interval": "1m"} | query))
+    answer = get(side, "/klines", now_ms, **{"symbol": symbol, "interval": "1m", **query})
     assert answer.status == 200
     decoded = json.loads(answer.body)
     assert isinstance(decoded, list)
@@ -105,8 +105,12 @@ def test_coinm_sends_the_newest_rows_of_a_window() -> None:
     start, end = START + 10 * MINUTE_MS, START + 20 * MINUTE_MS
     assert opens(rows(side, startTime=start, endTime=end, limit=2)) == [19, 20]
     assert opens(rows(side, startTime=start, limit=2)) == [89, 90]
-    symbol = {"symbol": "BTCUSD_PERP", "interval": "1d"}
-    refused = get(side, "/klines", startTime=START - 201 * DAY_MS, endTime=START, **symbol)
+    query: dict[str, Any] = {
+        "symbol": "BTCUSD_PERP",
+        "startTime": START - 201 * DAY_MS,
+        "endTime": START,
+    }
+    refused = get(side, "/klines", interval="1d", **query)
     assert refused.status == 400
 
 
@@ -122,7 +126,7 @@ def test_symbols_are_taken_in_lower_case() -> None:
     assert rows(side_of(), symbol="币安人生usdt", limit=1)
 
 
-@pytest.mark.parametrize("interval", sorted(USDM.intervals, key=lambda interval: interval.name))
+@pytest.mark.parametrize("interval", sorted(USDM.intervals, key=str))
 def test_every_interval_of_the_venue_has_rows(interval: Interval) -> None:
     """The newest row is the open candle of its interval."""
     found = rows(side_of(), interval=interval.value, limit=2)
@@ -167,9 +171,7 @@ def test_a_settled_symbol_has_no_rows_and_is_no_error() -> None:
         ),
     ],
 )
-def test_refusals_have_the_exchanges_own_words(
-    query: dict[str, object], code: int, text: str
-) -> None:
+def test_refusals_have_the_exchanges_own_words(query: dict[str, Any], code: int, text: str) -> None:
     """Status 400, a code and its text."""
     answer = get(side_of(), "/klines", **query)
     assert answer.status == 400
@@ -178,8 +180,8 @@ def test_refusals_have_the_exchanges_own_words(
 
 def test_a_refused_request_costs_its_weight() -> None:
     """limit=1501 cost 10 when it was measured."""
-    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": 1_501}
-    assert weight_of(get(side_of(), "/klines", **query)) == 10
+    refused = get(side_of(), "/klines", symbol="BTCUSDT", interval="1m", limit=1_501)
+    assert weight_of(refused) == 10
 
 
 def test_weights_add_up_in_the_header() -> None:

@@ -7,14 +7,14 @@ from klineagent.kline import MINUTE_MS, Interval, Kline, version_of
 FIRST_OPEN = 1_769_904_000_000  # 2026-02-01
 
 
-def sample(minute: int = 0, **changes: object) -> Kline:
-    """A closed 1m candle, `minute` candles after the first."""
+def sample(minute: int = 0, interval: str = "1m", **changes: object) -> Kline:
+    """A closed candle that opened `minute` minutes after the first."""
     opened = FIRST_OPEN + minute * MINUTE_MS
-    closed = Interval.M1.close_of(opened)
+    closed = Interval(interval).close_of(opened)
     kline = Kline(
         venue="usdm",
         symbol="BTCUSDT",
-        interval="1m",
+        interval=interval,
         open_time=opened,
         close_time=closed,
         open=69_000.1,

@@ -75,6 +75,17 @@ async def test_one_folder_after_the_other(tmp_path: Path) -> None:
             assert [series.closed for series in await store.summary()] == [1]
 
 
+async def test_two_folders_at_once(tmp_path: Path) -> None:
+    """While a process has one folder open it can have no other, and the first is unharmed."""
+    pytest.importorskip("chdb")
+    async with open_store(f"chdb://{tmp_path}/a") as first:
+        await first.insert(Batch("t", (sample(),)))
+        async with open_store(f"chdb://{tmp_path}/b") as second:
+            with pytest.raises(StoreMisconfigured, match="another folder"):
+                await second.prepare()
+        assert await first.final_klines("BTCUSDT", "1m") == [sample()]
+
+
 async def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """A path through a file is the operator's to correct."""
     pytest.importorskip("chdb")

@@ -69,13 +69,13 @@ def test_memory() -> None:
     [
         ("", "must begin with"),
         ("localhost:9000", "must begin with"),
-        ("mysql://me:secret@localhost", "must begin with"),
+        ("mysql://me:hunter2@localhost", "must begin with"),
         ("clickhouse://", "expected clickhouse://"),
-        ("clickhouse://me:secret@localhost:port", "[Pp]ort"),
-        ("clickhouse://me:secret@localhost:99999", "[Pp]ort"),
-        ("clickhouse://me:secret@localhost/?compress=1", "only option"),
-        ("clickhouse://me:secret@localhost/?secure=yes", "only option"),
-        ("clickhouse://me:sec/ret@localhost/", "[Pp]ort"),
+        ("clickhouse://me:hunter2@localhost:port", "port"),
+        ("clickhouse://me:hunter2@localhost:99999", "port"),
+        ("clickhouse://me:hunter2@localhost/?compress=1", "only option"),
+        ("clickhouse://me:hunter2@localhost/?secure=yes", "only option"),
+        ("clickhouse://me:hunt/er2@localhost/", "port"),
         ("chdb:", "no folder"),
         ("chdb://relative/klines", "absolute"),
         ("chdb:///var/klines?mode=ro", "cannot hold"),
@@ -87,7 +87,7 @@ def test_unusable_url_is_one_clear_line(url: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         locate(url)
     assert "\n" not in str(caught.value)
-    assert "sec" not in str(caught.value)
+    assert "hunt" not in str(caught.value)
 
 
 @given(st.text(min_size=1, max_size=40))

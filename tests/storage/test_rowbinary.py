@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 from functools import partial
 from io import BytesIO
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,7 +85,7 @@ def test_structure_names_the_fields_in_order() -> None:
         {"symbol": "\ud800"},
     ],
 )
-def test_value_beyond_its_column_is_refused(changes: dict[str, object]) -> None:
+def test_value_beyond_its_column_is_refused(changes: dict[str, Any]) -> None:
     """What no column can hold is refused here rather than changed there."""
     with pytest.raises(RowsRefused):
         encode([sample(**changes)])

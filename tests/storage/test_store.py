@@ -32,7 +32,7 @@ async def rows_of(store: AnyStore, query: str) -> list[Any]:
     match store:
         case ClickHouseStore():
             query = query.format(db=f"`{store._server.database}`")
-            execute = partial(store._lines.reads.execute, query, within_s=10)
+            execute = partial(store._lines.reads.execute, query)
             return [tuple(row) for row in await store._thread.run(execute)]
         case EmbeddedStore():
             query = query.format(db="market")
@@ -277,12 +277,15 @@ async def test_cancelled_insert_leaves_the_store_usable(store: AnyStore) -> None
     assert [series.closed for series in await store.summary()] == [5_000]
 
 
-async def test_rows_that_fit_no_column_are_refused(store: AnyStore) -> None:
+@pytest.mark.parametrize("changes", [{"trades": 2**32}, {"version": -1}, {"symbol": "\ud800"}])
+async def test_rows_that_fit_no_column_are_refused(
+    store: AnyStore, changes: dict[str, Any]
+) -> None:
     """A value too large is refused with its batch, and the next batch goes in."""
     if isinstance(store, MemoryStore):
         pytest.skip("a dictionary holds anything")
     with pytest.raises(RowsRefused):
-        await store.insert(Batch("bad", (sample(0), sample(1, trades=2**32))))
+        await store.insert(Batch("bad", (sample(0), sample(1, **changes))))
     await store.insert(Batch("good", (sample(2),)))
     assert await store.final_klines("BTCUSDT", "1m") == [sample(2)]
 

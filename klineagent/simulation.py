@@ -1,0 +1,82 @@
+"""Whole-agent simulations: the real agent against the exchange twin, on whatever clock Trio has.
+
+Nothing in here uses a thread, so a virtual clock (`trio.testing.MockClock`, pytest-trio's
+`autojump_clock`) is exact: a day passes in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import frozen
+
+from klineagent.agent import Agent, open_agent
+from klineagent.config import Bind, Config
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.market.venues import USDM, Venue
+from klineagent.sim.exchange import Exchange, open_exchange
+from klineagent.sim.market import Market
+from klineagent.sim.network import TwinNetwork
+from klineagent.sim.random_market import RandomMarket
+from klineagent.sim.venue import venue_named
+from klineagent.storage.memory import MemoryStore
+
+FEBRUARY_2026_MS = 1_769_904_000_000
+# The address is real and nobody calls there, unless a simulation wants to.
+_LOOPBACK = Bind("127.0.0.1", 0)
+
+
+@frozen(kw_only=True)
+class Simulation:
+    """The parts of a simulation, all of them running."""
+
+    exchange: Exchange
+    """`with exchange.offline():` is an outage of the exchange."""
+    agent: Agent
+    store: MemoryStore
+    """`with store.offline():` is an outage of the database."""
+
+
+@asynccontextmanager
+async def open_simulation(
+    *,
+    symbols: Sequence[str] = ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
+    intervals: Sequence[Interval] = (Interval.M1, Interval.M5, Interval.H1),
+    market: Market | None = None,
+    venue: Venue = USDM,
+    store: MemoryStore | None = None,
+    tick_ms: int = MINUTE_MS,
+) -> AsyncIterator[Simulation]:
+    """An agent that records `symbols` at `intervals` from a twin of `venue` into memory.
+
+    Args:
+        symbols: what it records from the start.
+        intervals: at which intervals.
+        market: what is traded; a made-up market from 2026-02-01 on if not given.
+        venue: whose rules the twin keeps.
+        store: where klines go; give the one of an earlier simulation to go on with its data.
+        tick_ms: exchange time between two updates of a forming candle.
+    """
+    store = store or MemoryStore()
+    market = market or RandomMarket(
+        symbols=len(symbols), seed=1, start_ms=FEBRUARY_2026_MS, venue_name=venue.name
+    )
+    config = Config(
+        symbols=tuple(symbols),
+        intervals=tuple(intervals),
+        venue=venue,
+        store="memory:",
+        command_bind=_LOOPBACK,
+        status_bind=_LOOPBACK,
+        agent_ip=_LOOPBACK.host,
+    )
+    async with (
+        open_exchange(market, venue_named(venue.name), tick_ms=tick_ms) as exchange,
+        trio.open_nursery() as connections,
+    ):
+        network = TwinNetwork(exchange, connections)
+        async with open_agent(config, network=network, store=store) as agent:
+            yield Simulation(exchange=exchange, agent=agent, store=store)
+        connections.cancel_scope.cancel(reason="the simulation is over")
