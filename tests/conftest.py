@@ -1,12 +1,17 @@
-"""What holds for every test: nothing may log an error that the test does not claim."""
+"""What holds for every test, and the databases that many of them want."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 import structlog
+
+from tests.native.fixture import ModernServer, modern_clickhouse
+from tests.servers import InstalledServer, installed_clickhouse
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +37,47 @@ def _no_unclaimed_errors(
     assert not unclaimed, f"errors were logged: {unclaimed}"
     missing = claimed - {record.getMessage() for record in records}
     assert not missing, f"these were announced and not logged: {missing}"
+
+
+_databases = (f"test_{number}" for number in count())
+
+
+@pytest.fixture(scope="session")
+def installed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstalledServer]:
+    """The machine's own ClickHouse; Debian's is of 2018."""
+    with installed_clickhouse(tmp_path_factory.mktemp("installed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
+    """Today's engine behind today's protocol."""
+    with modern_clickhouse(tmp_path_factory.mktemp("modern")) as server:
+        yield server
+
+
+_REAL_DATABASES = ["chdb", "installed_server", "modern_server"]
+
+
+def _url_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    match kind:
+        case "memory":
+            return "memory:"
+        case "chdb":
+            pytest.importorskip("chdb")
+            return f"chdb://{tmp_path}/klines"
+        case fixture:
+            server: InstalledServer | ModernServer = request.getfixturevalue(fixture)
+            return server.url_of(next(_databases))
+
+
+@pytest.fixture(params=_REAL_DATABASES)
+def real_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind, empty, that outlives the process that wrote to it."""
+    return _url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["memory", *_REAL_DATABASES])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store of each kind, empty. One more kind is one more parameter."""
+    return _url_of(request.param, request, tmp_path)

