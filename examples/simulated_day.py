@@ -1,4 +1,4 @@
-"""A day of an agent's life in a few seconds: python examples/simulated_day.py
+"""A day of an agent's life in a few seconds; run `python examples/simulated_day.py`.
 
 The agent is the real one; the exchange is its twin, the database is memory, the clock is virtual.
 At noon the database is away for an hour. No candle is missing afterwards.

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import click
-import httpx
+import httpx2
 import structlog
 import trio
 from rich.console import Console
@@ -150,7 +150,7 @@ async def _simulate(market: Market, venue: str, address: Bind, speed: float) -> 
             host, port = await nursery.start(serve_exchange, exchange, *address)
         except OSError as error:
             raise StartError(f"cannot listen on {address}: {error.strerror}") from error
-        prefix = httpx.URL(VENUES[venue].ws_url).path.rstrip("/")
+        prefix = httpx2.URL(VENUES[venue].ws_url).path.rstrip("/")
         log.info(
             "exchange_twin",
             venue=venue,
@@ -208,6 +208,7 @@ def demo(
 @click.argument("symbol", required=False)
 @click.argument("interval", required=False, default="1m")
 @click.option("--last", default=10, show_default=True, type=_COUNT, metavar="N")
+@_VENUE
 @_STORE
 @_CONFIG_FILE
 def show(
@@ -219,15 +220,17 @@ def show(
     """
     configure_logging(LogFormat.CONSOLE)
     config = load_config(options, os.environ, file)
-    _run(partial(_show, config.store, symbol, interval, last))
+    _run(partial(_show, config, symbol, interval, last))
 
 
-async def _show(url: str, symbol: str | None, interval: str, last: int) -> None:
-    async with open_store(url) as store:
+async def _show(config: Config, symbol: str | None, interval: str, last: int) -> None:
+    async with open_store(config.store) as store:
         if symbol is None:
             table = summary_table(await store.summary(), title=f"Stored in {store.label}")
         else:
-            klines = (await store.final_klines(symbol.upper(), interval))[-last:]
+            klines = await store.final_klines(
+                config.venue.name, symbol.upper(), interval, newest=last
+            )
             table = klines_table(klines, title=f"Newest closed candles in {store.label}")
         Console().print(table)
 

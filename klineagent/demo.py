@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
-import httpx
+import httpx2
 import trio
 from attrs import evolve, frozen
 from rich.console import Console
@@ -90,7 +90,7 @@ async def _open_twin(demo: Demo) -> AsyncIterator[int]:
 def _recording(demo: Demo, port: int) -> Config:
     """The configuration of an agent that records from the twin at `port`."""
     # The venue's own address without its host: on USD-M klines live under /market.
-    prefix = httpx.URL(demo.config.venue.ws_url).path.rstrip("/")
+    prefix = httpx2.URL(demo.config.venue.ws_url).path.rstrip("/")
     return evolve(
         demo.config,
         symbols=demo.symbols,

@@ -19,7 +19,7 @@ class LogFormat(enum.StrEnum):
 def configure_logging(log_format: LogFormat, *, level: int = logging.INFO) -> None:
     """Send every event to stderr, as one line with its UTC time.
 
-    Ours are logged from `level` up, those of libraries from WARNING up: hypercorn and httpx tell
+    Ours are logged from `level` up, those of libraries from WARNING up: hypercorn and httpx2 tell
     of every request.
     """
     # Applied to our events and, as the foreign chain, to the records of the standard library.

@@ -14,13 +14,14 @@ from klineagent.storage.store import SeriesSummary
 def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
     """Closed candles stored, a line per series."""
     table = Table(title=title)
-    table.add_column("symbol")
-    table.add_column("interval")
+    for name in ("venue", "symbol", "interval"):
+        table.add_column(name)
     table.add_column("closed candles", justify="right")
-    table.add_column("first open (UTC)")
-    table.add_column("last open (UTC)")
+    for name in ("first open (UTC)", "last open (UTC)"):
+        table.add_column(name, no_wrap=True)
     for each in series:
         table.add_row(
+            each.venue,
             each.symbol,
             each.interval,
             str(each.closed),

@@ -1,10 +1,13 @@
 """pytest fixtures for simulations of your own; see `examples/`.
 
-from klineagent.testing import simulation as simulation
+# conftest.py
+from klineagent.testing import simulation
+__all__ = ["simulation"]
 
+# test_mine.py
 async def test_mine(autojump_clock, simulation):
     await trio.sleep(24 * 3600)
-    assert await simulation.store.final_klines("BTCUSDT", "1m")
+    assert await simulation.store.final_klines("usdm", "BTCUSDT", "1m")
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import trio
 from attrs import define, field
 
@@ -111,7 +111,7 @@ async def running_agent(
 
 async def exchange_time_ms(twin: Event) -> int:
     """What the twin's clock says."""
-    async with httpx.AsyncClient(base_url=str(twin["rest_url"])) as client:
+    async with httpx2.AsyncClient(base_url=str(twin["rest_url"])) as client:
         time_ms: int = (await client.get("/fapi/v1/time")).json()["serverTime"]
         return time_ms
 

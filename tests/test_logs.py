@@ -27,7 +27,7 @@ def _log_everything() -> None:
     log.debug("hidden")
     log.info("registered", tries=3)
     logging.getLogger("hypercorn.error").info("hidden")
-    logging.getLogger("httpx").warning("odd %s", "answer")
+    logging.getLogger("httpx2").warning("odd %s", "answer")
     try:
         int("broken")
     except ValueError:
@@ -48,7 +48,7 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert (foreign["event"], foreign["level"], foreign["logger"]) == (
         "odd answer",
         "warning",
-        "httpx",
+        "httpx2",
     )
     assert "ValueError: invalid literal" in failure["exception"]
 

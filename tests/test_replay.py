@@ -88,10 +88,10 @@ async def test_two_replayed_hours_are_stored_as_archived(real_store_url: str) ->
     async with open_store(real_store_url) as store:
         for symbol in symbols:
             archived = _archived(symbol)
-            minutes = await store.final_klines(symbol, "1m")
+            minutes = await store.final_klines("usdm", symbol, "1m")
             _check_minutes(minutes, archived, stopped_at_ms)
             for interval in DERIVED:
-                derived = await store.final_klines(symbol, interval.value)
+                derived = await store.final_klines("usdm", symbol, interval.value)
                 _check_derived(derived, interval, archived, minutes)
         # The agent tells of itself as well; stopping is not leaving.
         assert {each.interval for each in await store.summary()} >= {"1m", "5m", "15m", "1h"}

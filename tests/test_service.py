@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import trio
 
@@ -20,8 +20,8 @@ COMMANDED_WITHIN_S = 30
 STOP_WITHIN_S = 5
 
 
-def _client(address: object) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{address}", timeout=COMMANDED_WITHIN_S)
+def _client(address: object) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=f"http://{address}", timeout=COMMANDED_WITHIN_S)
 
 
 async def test_a_manager_of_the_old_agent_drives_this_one(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_requests_are_answered_while_a_thousand_streams_run(tmp_path: Path
             told,
         ),
         _client(told["command"]) as http,
-        httpx.AsyncClient(
+        httpx2.AsyncClient(
             base_url=f"http://{told['status']}", timeout=COMMANDED_WITHIN_S
         ) as status,
     ):

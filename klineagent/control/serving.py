@@ -40,7 +40,9 @@ async def serve_http(
     # Shielded from the caller's cancellation; the deadline comes when stopping begins.
     grace = trio.CancelScope(shield=True)
 
-    async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
+    async def serve(  # noqa: ASYNC128 - hypercorn calls it
+        *, task_status: trio.TaskStatus[list[str]]
+    ) -> None:
         with grace:
             await hypercorn.trio.serve(
                 app, config, shutdown_trigger=stopping.wait, task_status=task_status

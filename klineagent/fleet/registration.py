@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import msgspec
 import structlog
 import trio
@@ -23,7 +23,7 @@ class _Answer(Struct):
 
 
 async def register(
-    manager: Bind, agent: Bind, *, transport: httpx.AsyncBaseTransport | None = None
+    manager: Bind, agent: Bind, *, transport: httpx2.AsyncBaseTransport | None = None
 ) -> None:
     """Register `agent`, this agent's command address, with `manager`.
 
@@ -33,7 +33,7 @@ async def register(
     backoff = Backoff(first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
     tries = 1
     # No proxies from the environment: managers are neighbours. Deadlines are ours, below.
-    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113
+    async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:
         while (reason := await _refusal(client, manager, agent)) is not None:
             if tries == 1:
                 log.warning("registration_failed", manager=str(manager), reason=reason)
@@ -42,21 +42,21 @@ async def register(
     log.info("registered", manager=str(manager), agent=str(agent), tries=tries)
 
 
-async def _refusal(client: httpx.AsyncClient, manager: Bind, agent: Bind) -> str | None:
+async def _refusal(client: httpx2.AsyncClient, manager: Bind, agent: Bind) -> str | None:
     """Try once: why the manager did not accept, or None if it did."""
     with trio.move_on_after(TRY_WITHIN_S):
         try:
             response = await client.post(
                 f"http://{manager}/register", json={"ip": agent.host, "port": agent.port}
             )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return f"{type(error).__name__}: {error}"
         return _reason_in(response)
     return f"no answer within {TRY_WITHIN_S} s"
 
 
-def _reason_in(response: httpx.Response) -> str | None:
-    if response.status_code != httpx.codes.OK:
+def _reason_in(response: httpx2.Response) -> str | None:
+    if response.status_code != httpx2.codes.OK:
         return f"answered {response.status_code}"
     try:
         status = msgspec.json.decode(response.content, type=_Answer).status

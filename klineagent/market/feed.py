@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import structlog
 import trio
 from attrs import define, field
@@ -58,7 +58,7 @@ class Feed:
 
     network: Network
     venue: Venue
-    url: httpx.URL
+    url: httpx2.URL
     roster: Roster
     klines: trio.MemorySendChannel[list[Kline]]
     counts: FrameCounts

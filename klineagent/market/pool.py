@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import httpx
+import httpx2
 import structlog
 import trio
 from attrs import define, field
@@ -27,7 +27,7 @@ class Pool:
 
     network: Network
     venue: Venue
-    url: httpx.URL
+    url: httpx2.URL
     """The `/stream` endpoint."""
     _klines: trio.MemorySendChannel[list[Kline]]
     _nursery: trio.Nursery
@@ -109,7 +109,7 @@ async def open_pool(
         yield Pool(
             network=network,
             venue=venue,
-            url=httpx.URL(f"{ws_url}/stream"),
+            url=httpx2.URL(f"{ws_url}/stream"),
             klines=klines,
             nursery=nursery,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
+import httpx2
 import msgspec
 from attrs import frozen
 
@@ -62,7 +62,7 @@ class RestClient:
     """Requests to one venue. A refusal is an error with the exchange's own words in it."""
 
     venue: Venue
-    _http: httpx.AsyncClient
+    _http: httpx2.AsyncClient
 
     async def exchange_info(self) -> dict[str, SymbolInfo]:
         """All symbols of the venue by name, trading or not.
@@ -77,7 +77,7 @@ class RestClient:
     async def _get(self, path: str) -> bytes:
         try:
             response = await self._http.get(path)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise ExchangeUnreachable(f"no answer from {self._http.base_url}: {error!r}") from error
         if response.is_error:
             raise ExchangeRefused(f"GET {path}: HTTP {response.status_code} {response.text[:200]}")
@@ -87,7 +87,7 @@ class RestClient:
 @asynccontextmanager
 async def open_rest(*, network: Network, venue: Venue, rest_url: str) -> AsyncIterator[RestClient]:
     """A REST client for `venue` at `rest_url`."""
-    async with httpx.AsyncClient(
+    async with httpx2.AsyncClient(
         base_url=rest_url, transport=network.http_transport(), timeout=REQUEST_TIMEOUT_S
     ) as http:
         yield RestClient(venue=venue, http=http)

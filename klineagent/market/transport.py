@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Protocol
 
-import httpx
+import httpx2
 import trio
 
 from klineagent.errors import ExchangeUnreachable
@@ -14,14 +14,14 @@ from klineagent.errors import ExchangeUnreachable
 class Network(Protocol):
     """A way to the exchange: the internet, or a twin of the exchange in this process."""
 
-    async def open_stream(self, url: httpx.URL) -> trio.abc.Stream:
+    async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         """Connect to the host of `url`, with TLS where its scheme is `wss`.
 
         Raises:
             ExchangeUnreachable: no connection could be made.
         """
 
-    def http_transport(self) -> httpx.AsyncBaseTransport:
+    def http_transport(self) -> httpx2.AsyncBaseTransport:
         """A transport for REST requests; the caller closes it."""
 
 
@@ -31,7 +31,7 @@ class Internet:
     def __init__(self) -> None:
         self._tls = ssl.create_default_context()
 
-    async def open_stream(self, url: httpx.URL) -> trio.abc.Stream:
+    async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         """See `Network`."""
         secure = url.scheme == "wss"
         try:
@@ -45,6 +45,6 @@ class Internet:
             raise ExchangeUnreachable(f"cannot connect to {url.host}: {error}") from error
         return tls
 
-    def http_transport(self) -> httpx.AsyncBaseTransport:
+    def http_transport(self) -> httpx2.AsyncBaseTransport:
         """See `Network`."""
-        return httpx.AsyncHTTPTransport(verify=self._tls)
+        return httpx2.AsyncHTTPTransport(verify=self._tls)

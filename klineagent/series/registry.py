@@ -148,7 +148,7 @@ class Registry:
         except InvalidRequest as error:
             log.error("subscription_refused", error=str(error))  # noqa: TRY400 - no stack for users
 
-    async def _run(
+    async def _run(  # noqa: ASYNC128 - the subscription calls it
         self, entry: _Entry, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         subscription = entry.subscription

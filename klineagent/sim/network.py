@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import trio
 from attrs import frozen
 from trio.testing import memory_stream_pair
@@ -24,7 +24,7 @@ class TwinNetwork:
     _exchange: Exchange
     _nursery: trio.Nursery
 
-    async def open_stream(self, url: httpx.URL) -> trio.abc.Stream:
+    async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         """Connect, whatever `url` names: the exchange has one port, and no TLS in here.
 
         Raises:
@@ -37,23 +37,23 @@ class TwinNetwork:
         self._nursery.start_soon(converse, self._exchange, theirs)
         return ours
 
-    def http_transport(self) -> httpx.AsyncBaseTransport:
+    def http_transport(self) -> httpx2.AsyncBaseTransport:
         """REST without a socket: requests go to the exchange's REST side directly."""
         return _RestTransport(self._exchange)
 
 
 @frozen
-class _RestTransport(httpx.AsyncBaseTransport):
+class _RestTransport(httpx2.AsyncBaseTransport):
     _exchange: Exchange
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await trio.lowlevel.checkpoint()
         if not self._exchange.is_online:
-            raise httpx.ConnectError("connection refused", request=request)
+            raise httpx2.ConnectError("connection refused", request=request)
         answer = self._exchange.rest.answer(
             request.method,
             request.url.path,
             dict(request.url.params),
             self._exchange.clock.now_ms(),
         )
-        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+        return httpx2.Response(answer.status, headers=list(answer.headers), content=answer.body)

@@ -182,9 +182,11 @@ class ClickHouseStore:
         """See `Store`."""
         return await self._call(READ_WITHIN_S, self._summary)
 
-    async def final_klines(self, symbol: str, interval: str) -> list[Kline]:
+    async def final_klines(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
         """See `Store`."""
-        return await self._call(READ_WITHIN_S, self._final_klines, symbol, interval)
+        return await self._call(READ_WITHIN_S, self._final_klines, venue, symbol, interval, newest)
 
     async def _call(
         self, within_s: float, function: Callable[..., Coroutine[Any, Any, T]], *args: object
@@ -234,10 +236,12 @@ class ClickHouseStore:
         rows = await self._lines.reads.execute(queries.select_summary(layout))
         return [SeriesSummary(*row) for row in rows]
 
-    async def _final_klines(self, symbol: str, interval: str) -> list[Kline]:
+    async def _final_klines(
+        self, venue: str, symbol: str, interval: str, newest: int | None
+    ) -> list[Kline]:
         layout = await self._prepared(self._lines.reads)
-        rows = await self._lines.reads.execute(queries.select_final(layout, symbol, interval))
-        klines = map(Kline._make, rows)
+        query = queries.select_final(layout, venue, symbol, interval, newest)
+        klines = map(Kline._make, reversed(await self._lines.reads.execute(query)))
         # Where there is no Bool it is a number.
         return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]
 

@@ -200,12 +200,14 @@ class EmbeddedStore:
 
         return [SeriesSummary(*row) for row in await self._reading.run(read)]
 
-    async def final_klines(self, symbol: str, interval: str) -> list[Kline]:
+    async def final_klines(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
         """See `Store`."""
 
         def read(session: Session) -> list[Kline]:
-            query = queries.select_final(self._prepared(session), symbol, interval)
-            return _decode_klines(_fetched(session, query + _AS_JSON))
+            query = queries.select_final(self._prepared(session), venue, symbol, interval, newest)
+            return _decode_klines(_fetched(session, query + _AS_JSON))[::-1]
 
         return await self._reading.run(read)
 

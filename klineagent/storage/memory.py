@@ -66,20 +66,28 @@ class MemoryStore:
         """See `Store`."""
         await self._answer()
 
-        def series(kline: Kline) -> tuple[str, int, str]:
-            return (kline.symbol, _LENGTH_ORDER.get(kline.interval, -1), kline.interval)
+        def series(kline: Kline) -> tuple[str, str, int, str]:
+            rank = _LENGTH_ORDER.get(kline.interval, -1)
+            return (kline.venue, kline.symbol, rank, kline.interval)
 
         summaries = []
-        for (symbol, _, interval), klines in groupby(sorted(self._closed(), key=series), series):
+        for (venue, symbol, _, interval), klines in groupby(
+            sorted(self._closed(), key=series), series
+        ):
             opens = [kline.open_time for kline in klines]
-            summaries.append(SeriesSummary(symbol, interval, len(opens), min(opens), max(opens)))
+            summaries.append(
+                SeriesSummary(venue, symbol, interval, len(opens), min(opens), max(opens))
+            )
         return summaries
 
-    async def final_klines(self, symbol: str, interval: str) -> list[Kline]:
+    async def final_klines(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
         """See `Store`."""
         await self._answer()
-        series = (k for k in self._closed() if (k.symbol, k.interval) == (symbol, interval))
-        return sorted(series, key=lambda kline: (kline.open_time, kline.venue))
+        series = (k for k in self._closed() if k.key[:3] == (venue, symbol, interval))
+        klines = sorted(series, key=lambda kline: kline.open_time)
+        return klines if newest is None else klines[max(0, len(klines) - newest) :]
 
     def _closed(self) -> Iterator[Kline]:
         return (kline for kline in self.klines.values() if kline.is_closed)

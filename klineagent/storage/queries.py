@@ -47,20 +47,21 @@ def select_summary(layout: Layout) -> str:
     opened = _milliseconds("open_time", layout)
     lengths = ", ".join(literal(interval.value) for interval in Interval)
     return (
-        f"SELECT `symbol`, `interval`, toInt64(count()), min({opened}), max({opened})"
+        f"SELECT `venue`, `symbol`, `interval`, toInt64(count()), min({opened}), max({opened})"
         f" FROM {quoted(layout.database)}.klines_final"
-        " GROUP BY `symbol`, `interval`"
-        f" ORDER BY `symbol`, indexOf([{lengths}], `interval`)"
+        " GROUP BY `venue`, `symbol`, `interval`"
+        f" ORDER BY `venue`, `symbol`, indexOf([{lengths}], `interval`)"
     )
 
 
-def select_final(layout: Layout, symbol: str, interval: str) -> str:
-    """The rows of one series of `klines_final`, in the order of `Kline`'s fields."""
+def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest: int | None) -> str:
+    """Rows of one series of `klines_final`, newest first; columns in the order of `Kline`'s."""
     columns = ", ".join(_milliseconds(name, layout) for name in Kline._fields)
     return (
         f"SELECT {columns} FROM {quoted(layout.database)}.klines_final"
-        f" WHERE `symbol` = {literal(symbol)} AND `interval` = {literal(interval)}"
-        " ORDER BY `open_time`, `venue`"
+        f" WHERE `venue` = {literal(venue)} AND `symbol` = {literal(symbol)}"
+        f" AND `interval` = {literal(interval)}"
+        " ORDER BY `open_time` DESC" + (f" LIMIT {newest:d}" if newest is not None else "")
     )
 
 

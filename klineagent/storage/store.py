@@ -35,8 +35,9 @@ class AgentRow:
 
 @frozen
 class SeriesSummary:
-    """What is stored of one (symbol, interval): closed candles only, times in milliseconds."""
+    """What is stored of one series: closed candles only, times in milliseconds."""
 
+    venue: str
     symbol: str
     interval: str
     closed: int
@@ -67,7 +68,9 @@ class Store(Protocol):
         """Make `row` the one live row of its (ip, port) in `agents`."""
 
     async def summary(self) -> list[SeriesSummary]:
-        """What `klines_final` holds, per series, ordered by symbol and interval length."""
+        """What `klines_final` holds, ordered by venue, symbol and interval length."""
 
-    async def final_klines(self, symbol: str, interval: str) -> list[Kline]:
-        """The rows of `klines_final` of one series in order of open time."""
+    async def final_klines(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """The rows of `klines_final` of one series, or the `newest` of them, by open time."""

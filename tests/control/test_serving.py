@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Self
 
-import httpx
+import httpx2
 import pytest
 import trio
 from attrs import define
@@ -26,8 +26,8 @@ DRAIN_S = 1.0
 
 
 @define
-class Chunks(httpx.AsyncByteStream):
-    """A body of blanks in parts, no generator: an abandoned one would warn, httpx's own too."""
+class Chunks(httpx2.AsyncByteStream):
+    """A body of blanks in parts, no generator: an abandoned one would warn, httpx2's own too."""
 
     left: int
 
@@ -58,7 +58,7 @@ def app(subscriptions: Subscriptions) -> QuartTrio:
 async def test_answers_over_a_socket(app: QuartTrio) -> None:
     """A real client on a real socket gets the contract's answers and errors."""
     with trio.fail_after(5):
-        async with serving(app) as bind, httpx.AsyncClient(base_url=f"http://{bind}") as client:
+        async with serving(app) as bind, httpx2.AsyncClient(base_url=f"http://{bind}") as client:
             added = await client.post("/symbols/add", json={"symbols": ["BTCUSDT"]})
             assert (added.status_code, added.json()["status"]) == (200, "ok")
             assert (await client.get("/connections/count")).json() == {"connection_count": 2}
@@ -73,7 +73,7 @@ async def test_ipv6() -> None:
             bind = await nursery.start(
                 partial(serve_http, status_app(), Bind("::1", 0), drain_s=DRAIN_S)
             )
-            async with httpx.AsyncClient() as client:
+            async with httpx2.AsyncClient() as client:
                 assert (await client.get(f"http://{bind}/ping")).status_code == 200
             nursery.cancel_scope.cancel()
 
@@ -90,9 +90,9 @@ async def test_a_port_in_use() -> None:
 async def test_oversized_bodies(app: QuartTrio, size: int) -> None:
     """A body over the limit is refused, whether its length is announced or not."""
     with trio.fail_after(5):
-        async with serving(app) as bind, httpx.AsyncClient(base_url=f"http://{bind}") as client:
+        async with serving(app) as bind, httpx2.AsyncClient(base_url=f"http://{bind}") as client:
             for framing in ({"Content-Length": str(size)}, {"Transfer-Encoding": "chunked"}):
-                request = httpx.Request(
+                request = httpx2.Request(
                     "POST",
                     f"http://{bind}/streams/add",
                     headers={"Host": str(bind), **framing},
@@ -108,13 +108,13 @@ async def test_a_hundred_concurrent_requests(app: QuartTrio, subscriptions: Subs
     """Requests of all kinds at once are all answered, and leave what they say they leave."""
     statuses = []
 
-    async def ask(client: httpx.AsyncClient, method: str, path: str, body: object) -> None:
+    async def ask(client: httpx2.AsyncClient, method: str, path: str, body: object) -> None:
         statuses.append((await client.request(method, path, json=body)).status_code)
 
     with trio.fail_after(10):
         async with (
             serving(app) as bind,
-            httpx.AsyncClient(base_url=f"http://{bind}") as client,
+            httpx2.AsyncClient(base_url=f"http://{bind}") as client,
             trio.open_nursery() as nursery,
         ):
             for n in range(20):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
-import httpx
+import httpx2
 import pytest
 import structlog
 import trio
@@ -61,13 +61,13 @@ async def test_other_answers_are_refusals(
     """Only 200 with status ok is an acceptance; it warns once however often it fails."""
     tries = []
 
-    def answer(asked: httpx.Request) -> httpx.Response:
+    def answer(asked: httpx2.Request) -> httpx2.Response:
         tries.append(json.loads(asked.content))
         if len(tries) <= 5:
-            return httpx.Response(status, content=body)
-        return httpx.Response(200, content=b'{"status":"ok","id":7}')
+            return httpx2.Response(status, content=body)
+        return httpx2.Response(200, content=b'{"status":"ok","id":7}')
 
-    await register(MANAGER, AGENT, transport=httpx.MockTransport(answer))
+    await register(MANAGER, AGENT, transport=httpx2.MockTransport(answer))
     assert len(tries) == 6
     assert [event["event"] for event in events] == ["registration_failed", "registered"]
 
@@ -76,16 +76,16 @@ async def test_a_manager_that_hangs_or_is_away(autojump_clock: MockClock) -> Non
     """A try that hangs or cannot connect is followed by the next."""
     tries = []
 
-    async def answer(asked: httpx.Request) -> httpx.Response:
+    async def answer(asked: httpx2.Request) -> httpx2.Response:
         tries.append(trio.current_time())
         if len(tries) == 1:
             await trio.sleep_forever()
         if len(tries) == 2:
-            raise httpx.ConnectError("refused", request=asked)
-        return httpx.Response(200, json={"status": "ok"})
+            raise httpx2.ConnectError("refused", request=asked)
+        return httpx2.Response(200, json={"status": "ok"})
 
     with trio.fail_after(60):
-        await register(MANAGER, AGENT, transport=httpx.MockTransport(answer))
+        await register(MANAGER, AGENT, transport=httpx2.MockTransport(answer))
     assert len(tries) == 3
     assert tries[1] - tries[0] >= 10
 
@@ -94,11 +94,11 @@ async def test_a_dead_manager_is_left_in_peace(autojump_clock: MockClock) -> Non
     """A day without a manager costs at most a few tries a minute."""
     tries = 0
 
-    def answer(asked: httpx.Request) -> httpx.Response:
+    def answer(asked: httpx2.Request) -> httpx2.Response:
         nonlocal tries
         tries += 1
-        raise httpx.ConnectError("refused", request=asked)
+        raise httpx2.ConnectError("refused", request=asked)
 
     with trio.move_on_after(24 * 3600):
-        await register(MANAGER, AGENT, transport=httpx.MockTransport(answer))
+        await register(MANAGER, AGENT, transport=httpx2.MockTransport(answer))
     assert 24 * 60 <= tries <= 24 * 60 * 3

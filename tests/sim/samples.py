@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-import httpx
+import httpx2
 import trio
 import trio_websocket
 
@@ -17,7 +17,7 @@ def dialling(network: TwinNetwork, nursery: trio.Nursery) -> Dial:
     """A function that opens a WebSocket to a path, with trio-websocket."""
 
     async def dial(path: str) -> trio_websocket.WebSocketConnection:
-        stream = await network.open_stream(httpx.URL(f"wss://exchange{path}"))
+        stream = await network.open_stream(httpx2.URL(f"wss://exchange{path}"))
         return await trio_websocket.wrap_client_stream(
             nursery,
             stream,  # type: ignore[arg-type]  # any stream will do, whatever the annotation says

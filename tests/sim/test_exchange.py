@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import structlog
 import trio
@@ -178,7 +178,7 @@ async def test_a_replay_closes_with_the_archives_rows(
         socket = await dial("/market/stream?streams=dotusdt@kline_1m")
         events = await events_until(socket, 6 * 3_600 + 1)
         closed = [event["k"] for event in events if event["k"]["x"]]
-        async with httpx.AsyncClient(transport=network.http_transport()) as client:
+        async with httpx2.AsyncClient(transport=network.http_transport()) as client:
             response = await client.get(
                 "https://exchange/fapi/v1/klines",
                 params={

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-import httpx
+import httpx2
 import pytest
 import trio
 import trio_websocket
@@ -18,7 +18,7 @@ from tests.sim.samples import START_MS, Dial
 async def test_rest_needs_no_socket(network: TwinNetwork, autojump_clock: MockClock) -> None:
     """The transport answers with the exchange's own time and headers."""
     as_agent_sees_it: Network = network
-    async with httpx.AsyncClient(transport=as_agent_sees_it.http_transport()) as client:
+    async with httpx2.AsyncClient(transport=as_agent_sees_it.http_transport()) as client:
         await trio.sleep(10)
         response = await client.get("https://fapi.binance.com/fapi/v1/time")
         assert response.json() == {"serverTime": START_MS + 10_000}
@@ -33,7 +33,7 @@ async def test_an_outage_breaks_connections_and_refuses_new_ones(
 ) -> None:
     """Nothing is said at its beginning, nothing can be reached in it, all is well afterwards."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m")
-    async with httpx.AsyncClient(transport=network.http_transport()) as client:
+    async with httpx2.AsyncClient(transport=network.http_transport()) as client:
         with twin.offline():
             with pytest.raises(trio_websocket.ConnectionClosed):
                 await socket.get_message()
@@ -41,7 +41,7 @@ async def test_an_outage_breaks_connections_and_refuses_new_ones(
             assert socket.closed.code == 1006
             with pytest.raises(ExchangeUnreachable):
                 await dial("/market/stream")
-            with pytest.raises(httpx.ConnectError):
+            with pytest.raises(httpx2.ConnectError):
                 await client.get("https://x/fapi/v1/ping")
         assert (await client.get("https://x/fapi/v1/ping")).json() == {}
     socket = await dial("/market/stream?streams=btcusdt@kline_1m")

@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 import trio
 import trio_websocket
@@ -25,14 +25,14 @@ async def address(twin: Exchange, nursery: trio.Nursery) -> Address:
 
 
 @pytest.fixture
-async def client(address: Address) -> AsyncIterator[httpx.AsyncClient]:
+async def client(address: Address) -> AsyncIterator[httpx2.AsyncClient]:
     """A REST client over real sockets."""
     host, port = address
-    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as rest:
+    async with httpx2.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as rest:
         yield rest
 
 
-async def test_one_port_serves_both(client: httpx.AsyncClient, address: Address) -> None:
+async def test_one_port_serves_both(client: httpx2.AsyncClient, address: Address) -> None:
     """REST with keep-alive, and a websocket at the same address."""
     assert (await client.get("/fapi/v1/ping")).json() == {}
     info = await client.get("/fapi/v1/exchangeInfo")
@@ -46,13 +46,13 @@ async def test_one_port_serves_both(client: httpx.AsyncClient, address: Address)
         assert json.loads(await stream.get_message())["stream"] == "btcusdt@kline_1m"
 
 
-async def test_percent_encoded_symbols_are_understood(client: httpx.AsyncClient) -> None:
+async def test_percent_encoded_symbols_are_understood(client: httpx2.AsyncClient) -> None:
     """A Chinese symbol in a query arrives as it is."""
     query = {"symbol": "币安人生USDT", "interval": "1m", "limit": "2"}
     assert len((await client.get("/fapi/v1/klines", params=query)).json()) == 2
 
 
-async def test_unknown_paths_are_404_for_both(client: httpx.AsyncClient) -> None:
+async def test_unknown_paths_are_404_for_both(client: httpx2.AsyncClient) -> None:
     """A handshake at a path without sockets is refused, too."""
     assert (await client.get("/api/v3/klines")).status_code == 404
     assert (await client.post("/fapi/v1/order", content=b"side=BUY")).status_code == 404
@@ -97,7 +97,7 @@ async def test_a_request_in_the_handshakes_packet_is_heard(address: Address) -> 
 
 
 async def test_an_outage_resets_connections_and_refuses_new_ones(
-    twin: Exchange, address: Address, client: httpx.AsyncClient
+    twin: Exchange, address: Address, client: httpx2.AsyncClient
 ) -> None:
     """No close frame comes, nothing listens, and afterwards the same port does again."""
     host, port = address

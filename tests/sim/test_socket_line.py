@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-import httpx
+import httpx2
 import pytest
 import trio
 import trio_websocket
@@ -42,7 +42,7 @@ class BareClient:
 
 async def shake_hands(network: TwinNetwork, path: str = PATH) -> BareClient:
     """Open a socket by hand."""
-    stream = await network.open_stream(httpx.URL(f"wss://exchange{path}"))
+    stream = await network.open_stream(httpx2.URL(f"wss://exchange{path}"))
     handshake = H11Handshake(ConnectionType.CLIENT)
     await stream.send_all(handshake.send(Request(host="exchange", target=path)))
     handshake.receive_data(bytes(await stream.receive_some()))

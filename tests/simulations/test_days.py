@@ -15,9 +15,6 @@ from klineagent.market.venues import COINM, SPOT, Venue
 from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 
-# A plain import makes it a fixture of this module, as it would be in a user's tests.
-from klineagent.testing import simulation as simulation
-
 HOUR_S = 3600.0
 MINUTE_S = 60.0
 
@@ -34,7 +31,7 @@ async def test_a_day_is_stored_whole(autojump_clock: MockClock, simulation: Simu
     await trio.sleep(24 * HOUR_S + MINUTE_S)
     for summary in await simulation.store.summary():
         interval = Interval(summary.interval)
-        klines = await simulation.store.final_klines(summary.symbol, summary.interval)
+        klines = await simulation.store.final_klines("usdm", summary.symbol, summary.interval)
         assert klines[0].open_time <= interval.open_at(FEBRUARY_2026_MS)
         assert klines[-1].close_time == FEBRUARY_2026_MS + DAY_MS - 1
         assert _holes(klines, interval) == 0
@@ -46,9 +43,9 @@ async def test_higher_intervals_are_what_their_minutes_make(
 ) -> None:
     """The hour's candle agrees with the sixty that it spans."""
     await trio.sleep(3 * HOUR_S)
-    minutes = await simulation.store.final_klines("BTCUSDT", "1m")
+    minutes = await simulation.store.final_klines("usdm", "BTCUSDT", "1m")
     # The first hour closed before it could be seen whole.
-    for hour in (await simulation.store.final_klines("BTCUSDT", "1h"))[1:]:
+    for hour in (await simulation.store.final_klines("usdm", "BTCUSDT", "1h"))[1:]:
         inside = [m for m in minutes if hour.open_time <= m.open_time <= hour.close_time]
         assert len(inside) == 60
         assert hour.open == inside[0].open
@@ -75,7 +72,7 @@ async def test_a_broken_connection_is_replaced_by_itself(
         assert not any(info.is_active for info in simulation.agent.registry.listing())
     await trio.sleep(HOUR_S)
     assert all(info.is_active for info in simulation.agent.registry.listing())
-    newest = (await simulation.store.final_klines("BTCUSDT", "1m"))[-1]
+    newest = (await simulation.store.final_klines("usdm", "BTCUSDT", "1m"))[-1]
     assert newest.close_time >= FEBRUARY_2026_MS + 2 * HOUR_MS
 
 
@@ -94,9 +91,8 @@ async def test_adding_waits_for_the_exchange_and_leaves_nothing_behind(
 ) -> None:
     """An add that is not confirmed in time is as if it had never been asked for."""
     registry = simulation.agent.registry
-    with simulation.exchange.offline():
-        with pytest.raises(trio.TooSlowError), trio.fail_after(29):
-            await registry.add("SOLUSDT", Interval.M15)
+    with simulation.exchange.offline(), pytest.raises(trio.TooSlowError), trio.fail_after(29):
+        await registry.add("SOLUSDT", Interval.M15)
     assert registry.count() == 9
     assert await registry.add("SOLUSDT", Interval.M15)
     assert not await registry.add("SOLUSDT", Interval.M15)
@@ -148,7 +144,7 @@ async def test_a_symbol_with_a_chinese_name_is_recorded(
     """Names beyond ASCII travel through subscription, frames and store unharmed."""
     assert await simulation.agent.registry.add("币安人生USDT", Interval.M1)
     await trio.sleep(HOUR_S)
-    assert len(await simulation.store.final_klines("币安人生USDT", "1m")) >= 59
+    assert len(await simulation.store.final_klines("usdm", "币安人生USDT", "1m")) >= 59
 
 
 @pytest.mark.parametrize(
@@ -160,7 +156,7 @@ async def test_the_other_venues_are_recorded(
     """Spot and COIN-M differ in routes, limits and names, and work alike."""
     async with open_simulation(venue=venue, symbols=[symbol]) as simulation:
         await trio.sleep(2 * HOUR_S)
-    minutes = await simulation.store.final_klines(symbol, "1m")
+    minutes = await simulation.store.final_klines(venue.name, symbol, "1m")
     assert len(minutes) >= 118
     assert _holes(minutes, Interval.M1) == 0
 

@@ -92,7 +92,7 @@ async def test_works_once_the_server_is_there(tmp_path: Path) -> None:
                 await store.summary()
         with installed_clickhouse(tmp_path, port=port):
             await store.insert(BATCH)
-            assert await store.final_klines("BTCUSDT", "1m") == list(BATCH.klines)
+            assert await store.final_klines("usdm", "BTCUSDT", "1m") == list(BATCH.klines)
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 await store.insert(BATCH)

@@ -61,7 +61,7 @@ async def test_folder_of_another_process_and_kill_9(tmp_path: Path) -> None:
                     await store.prepare()
                 holder.send_signal(signal.SIGKILL)
                 holder.wait()
-                assert len(await store.final_klines("BTCUSDT", "1m")) == 15
+                assert len(await store.final_klines("usdm", "BTCUSDT", "1m")) == 15
         finally:
             holder.kill()
 
@@ -83,7 +83,7 @@ async def test_two_folders_at_once(tmp_path: Path) -> None:
         async with open_store(f"chdb://{tmp_path}/b") as second:
             with pytest.raises(StoreMisconfigured, match="another folder"):
                 await second.prepare()
-        assert await first.final_klines("BTCUSDT", "1m") == [sample()]
+        assert await first.final_klines("usdm", "BTCUSDT", "1m") == [sample()]
 
 
 async def test_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ async def test_offline_answers_nothing_and_stores_nothing() -> None:
             lambda: store.insert(batch),
             lambda: store.record_agent(HEARTBEAT),
             store.summary,
-            lambda: store.final_klines("BTCUSDT", "1m"),
+            lambda: store.final_klines("usdm", "BTCUSDT", "1m"),
         ):
             with pytest.raises(StoreUnavailable):
                 await call()
     assert store.klines == {}
     assert store.agents == {}
     await store.insert(batch)
-    assert await store.final_klines("BTCUSDT", "1m") == [sample()]
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [sample()]
 
 
 async def test_outages_nest() -> None:
@@ -46,7 +46,7 @@ async def test_known_token_is_dropped_whatever_comes_with_it() -> None:
     store = MemoryStore()
     await store.insert(Batch("a", (sample(0),)))
     await store.insert(Batch("a", (sample(1),)))
-    assert await store.final_klines("BTCUSDT", "1m") == [sample(0)]
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [sample(0)]
 
 
 async def test_cancelled_insert_stores_nothing() -> None:

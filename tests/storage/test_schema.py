@@ -119,7 +119,7 @@ def test_tables_of_an_upgraded_server_stay_in_use() -> None:
     """A modern server with tables of its past is read as they are: times are bare numbers."""
     _, layout = converse([[("26.9.2.1",)], complete("Int64")])
     assert layout.dialect is MODERN
-    assert "toUnixTimestamp64Milli" not in select_final(layout, "BTCUSDT", "1m")
+    assert "toUnixTimestamp64Milli" not in select_final(layout, "usdm", "BTCUSDT", "1m", None)
 
 
 def test_known_dialect_needs_no_version() -> None:

@@ -71,7 +71,7 @@ async def test_newest_version_wins_whatever_the_order(store: AnyStore) -> None:
     resent = batches + chance.sample(batches, len(batches) // 2)
     for batch in resent:
         await store.insert(batch)
-    assert await store.final_klines("BTCUSDT", "1m") == truth
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == truth
 
 
 async def test_correction_after_the_close_wins(store: AnyStore) -> None:
@@ -80,14 +80,14 @@ async def test_correction_after_the_close_wins(store: AnyStore) -> None:
     await store.insert(Batch("a", (update(0, 60_000, is_closed=True),)))
     await store.insert(Batch("b", (corrected,)))
     await store.insert(Batch("c", (update(0, 60_500, is_closed=True),)))
-    assert await store.final_klines("BTCUSDT", "1m") == [corrected]
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [corrected]
 
 
 async def test_last_inserted_wins_a_tie(store: AnyStore) -> None:
     """Of two states of one version the one that came later stays."""
     await store.insert(Batch("a", (sample(close=1.0),)))
     await store.insert(Batch("b", (sample(close=2.0),)))
-    assert [kline.close for kline in await store.final_klines("BTCUSDT", "1m")] == [2.0]
+    assert [kline.close for kline in await store.final_klines("usdm", "BTCUSDT", "1m")] == [2.0]
 
 
 async def test_known_token_stores_nothing(store: AnyStore) -> None:
@@ -95,7 +95,7 @@ async def test_known_token_stores_nothing(store: AnyStore) -> None:
     batch = Batch("once", tuple(sample(minute) for minute in range(3)))
     for _ in range(3):
         await store.insert(batch)
-    assert len(await store.final_klines("BTCUSDT", "1m")) == 3
+    assert len(await store.final_klines("usdm", "BTCUSDT", "1m")) == 3
     if isinstance(store, ClickHouseStore):
         assert store._layout is not None
         if not store._layout.dialect.knows_tokens:
@@ -106,7 +106,7 @@ async def test_known_token_stores_nothing(store: AnyStore) -> None:
 async def test_open_candles_stay_out_of_the_final_view(store: AnyStore) -> None:
     """`klines_final` shows closed candles only."""
     await store.insert(Batch("a", (sample(0), update(1, 30_000))))
-    assert await store.final_klines("BTCUSDT", "1m") == [sample(0)]
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [sample(0)]
     assert [series.closed for series in await store.summary()] == [1]
 
 
@@ -127,7 +127,7 @@ EXTREMES = [
 async def test_every_field_comes_back_as_it_went(store: AnyStore) -> None:
     """Extreme values survive, and their types are exactly those of `Kline`."""
     await store.insert(Batch("a", tuple(EXTREMES)))
-    klines = await store.final_klines("BTCUSDT", "1m")
+    klines = await store.final_klines("usdm", "BTCUSDT", "1m")
     assert klines == EXTREMES
     expected = [type(value) for value in sample()]
     assert all([type(value) for value in kline] == expected for kline in klines)
@@ -137,7 +137,7 @@ async def test_every_field_comes_back_as_it_went(store: AnyStore) -> None:
 async def test_symbols_are_any_text(store: AnyStore, symbol: str) -> None:
     """Names are stored and found whatever characters they hold."""
     await store.insert(Batch("a", (sample(symbol=symbol),)))
-    assert await store.final_klines(symbol, "1m") == [sample(symbol=symbol)]
+    assert await store.final_klines("usdm", symbol, "1m") == [sample(symbol=symbol)]
     assert [series.symbol for series in await store.summary()] == [symbol]
 
 
@@ -145,22 +145,30 @@ async def test_earliest_and_latest_open_times(store: AnyStore) -> None:
     """Candles from the epoch to far in the future can be stored together."""
     klines = [sample(open_time=0), sample(open_time=4_000_000_000_000)]
     await store.insert(Batch("a", tuple(klines)))
-    assert await store.final_klines("BTCUSDT", "1m") == klines
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == klines
 
 
 async def test_backfill_of_many_months_fits_one_batch(store: AnyStore) -> None:
     """Fifteen years of daily candles need no splitting."""
     klines = [sample(interval="1d", open_time=day * 30 * DAY_MS) for day in range(180)]
     await store.insert(Batch("a", tuple(klines)))
-    assert len(await store.final_klines("BTCUSDT", "1d")) == 180
+    assert len(await store.final_klines("usdm", "BTCUSDT", "1d")) == 180
 
 
 async def test_klines_of_another_series_stay_out(store: AnyStore) -> None:
     """A series is its symbol and its interval; `1m` is not `1M`."""
     others = [sample(symbol="ETHUSDT"), sample(interval="1M"), sample(interval="5m")]
     await store.insert(Batch("a", (*others, sample())))
-    assert await store.final_klines("BTCUSDT", "1m") == [sample()]
-    assert await store.final_klines("BTCUSDT", "1h") == []
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [sample()]
+    assert await store.final_klines("usdm", "BTCUSDT", "1h") == []
+
+
+async def test_the_newest_rows_can_be_read_alone(store: AnyStore) -> None:
+    """As many as asked for, in order of open time, of one venue only."""
+    klines = [sample(minute) for minute in range(20)]
+    await store.insert(Batch("a", (*klines, sample(30, venue="spot"))))
+    assert await store.final_klines("usdm", "BTCUSDT", "1m", newest=3) == klines[-3:]
+    assert await store.final_klines("usdm", "BTCUSDT", "1m", newest=30) == klines
 
 
 async def test_summary_counts_by_symbol_and_interval_length(store: AnyStore) -> None:
@@ -175,7 +183,7 @@ async def test_summary_counts_by_symbol_and_interval_length(store: AnyStore) -> 
     await store.insert(Batch("a", tuple(klines)))
     last = sample(2).open_time
     assert await store.summary() == [
-        SeriesSummary(symbol, interval.value, 3, FIRST_OPEN, last)
+        SeriesSummary("usdm", symbol, interval.value, 3, FIRST_OPEN, last)
         for symbol in ("BTCUSDT", "ETHUSDT")
         for interval in Interval
     ]
@@ -191,7 +199,7 @@ async def test_large_batch(store: AnyStore) -> None:
     """Twenty thousand rows go in one insert."""
     klines = tuple(map(sample, range(20_000)))
     await store.insert(Batch("a", klines))
-    assert await store.final_klines("BTCUSDT", "1m") == list(klines)
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == list(klines)
 
 
 async def test_preparing_twice_harms_nothing(store: AnyStore) -> None:
@@ -199,7 +207,7 @@ async def test_preparing_twice_harms_nothing(store: AnyStore) -> None:
     await store.prepare()
     await store.insert(Batch("a", (sample(),)))
     await store.prepare()
-    assert await store.final_klines("BTCUSDT", "1m") == [sample()]
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [sample()]
 
 
 async def test_agent_has_one_live_row(store: AnyStore) -> None:
@@ -258,7 +266,7 @@ async def test_insert_heartbeat_and_reads_may_overlap(store: AnyStore) -> None:
     async def read() -> None:
         for _ in range(10):
             await store.summary()
-            await store.final_klines("BTCUSDT", "1m")
+            await store.final_klines("usdm", "BTCUSDT", "1m")
 
     async with trio.open_nursery() as nursery:
         for task in (insert, record, read):
@@ -287,7 +295,7 @@ async def test_rows_that_fit_no_column_are_refused(
     with pytest.raises(RowsRefused):
         await store.insert(Batch("bad", (sample(0), sample(1, **changes))))
     await store.insert(Batch("good", (sample(2),)))
-    assert await store.final_klines("BTCUSDT", "1m") == [sample(2)]
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [sample(2)]
 
 
 async def test_rows_survive_the_store(store_url: str) -> None:
@@ -298,7 +306,7 @@ async def test_rows_survive_the_store(store_url: str) -> None:
         async with open_store(store_url) as store:
             await store.insert(Batch(token, (sample(),)))
     async with open_store(store_url) as store:
-        assert await store.final_klines("BTCUSDT", "1m") == [sample()]
+        assert await store.final_klines("usdm", "BTCUSDT", "1m") == [sample()]
 
 
 async def test_label_hides_the_password(store: AnyStore) -> None:
