@@ -153,7 +153,7 @@ class Registry:
     ) -> None:
         subscription = entry.subscription
         try:
-            await subscription.run(self.book, self.pool, task_status=task_status)
+            await subscription.hold(self.book, self.pool, task_status=task_status)
         finally:
             del self._entries[subscription.symbol, subscription.interval]
             entry.settled.set()

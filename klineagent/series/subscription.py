@@ -36,7 +36,7 @@ class Subscription:
         """Whether a feed carries it at this moment."""
         return self._stream is not None and self._stream.confirmed.is_set()
 
-    async def run(
+    async def hold(
         self,
         book: SymbolBook,
         pool: Pool,

@@ -219,6 +219,7 @@ async def test_errors_outside_the_contract_are_json(app: QuartTrio) -> None:
         assert list(await response.get_json()) == ["error"]
 
 
+@pytest.mark.logs("Exception on request GET /status")
 async def test_unexpected_errors_are_not_shown(
     app: QuartTrio, subscriptions: Twin, caplog: pytest.LogCaptureFixture
 ) -> None:

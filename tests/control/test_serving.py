@@ -17,7 +17,7 @@ from klineagent.control.command import command_app
 from klineagent.control.serving import serve_http
 from klineagent.control.status import status_app
 from klineagent.control.subscriptions import Subscriptions
-from klineagent.errors import ConfigError
+from klineagent.errors import StartError
 from klineagent.kline import Interval
 from klineagent.market.venues import USDM
 
@@ -82,7 +82,7 @@ async def test_a_port_in_use() -> None:
     """A port that is taken is one error that names the address."""
     with trio.fail_after(5):
         async with serving(status_app()) as bind:
-            with pytest.raises(ConfigError, match=f"cannot listen on {bind}: .*in use"):
+            with pytest.raises(StartError, match=f"cannot listen on {bind}: .*in use"):
                 await serve_http(status_app(), bind, drain_s=DRAIN_S)
 
 

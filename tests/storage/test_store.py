@@ -127,7 +127,11 @@ EXTREMES = [
 async def test_every_field_comes_back_as_it_went(store: AnyStore) -> None:
     """Extreme values survive, and their types are exactly those of `Kline`."""
     await store.insert(Batch("a", tuple(EXTREMES)))
-    klines = await store.final_klines("usdm", "BTCUSDT", "1m")
+    klines = [
+        kline
+        for venue in ("usdm", "coinm")
+        for kline in await store.final_klines(venue, "BTCUSDT", "1m")
+    ]
     assert klines == EXTREMES
     expected = [type(value) for value in sample()]
     assert all([type(value) for value in kline] == expected for kline in klines)
