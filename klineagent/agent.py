@@ -26,6 +26,7 @@ from klineagent.config import Bind, Config
 from klineagent.control.command import command_app
 from klineagent.control.serving import serve_http
 from klineagent.control.status import status_app
+from klineagent.control.turnstile import Turnstile
 from klineagent.errors import ConfigError, StartError, StoreError, StoreUnavailable
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
@@ -101,7 +102,9 @@ async def open_agent(
         await _keep_configured(registry, book, config)
         serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
         command_bind = await servers.start(
-            serve, command_app(registry, config.intervals, config.venue), config.command_bind
+            serve,
+            Turnstile(command_app(registry, config.intervals, config.venue)),
+            config.command_bind,
         )
         status_bind = await servers.start(serve, status_app(), config.status_bind)
         log.info("listening", command=str(command_bind), status=str(status_bind))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC
 
 import trio
 from quart import ResponseReturnValue, request
@@ -97,7 +96,7 @@ def _as_json(info: SubscriptionInfo) -> dict[str, object]:
     return {
         "symbol": info.symbol,
         "interval": str(info.interval),
-        "created_at": info.created_at.astimezone(UTC).isoformat(timespec="seconds"),
+        "created_at": info.created_at.isoformat(timespec="seconds"),
         "is_active": info.is_active,
     }
 

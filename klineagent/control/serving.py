@@ -8,7 +8,7 @@ import socket
 import hypercorn.config
 import hypercorn.trio
 import trio
-from quart_trio import QuartTrio
+from hypercorn.typing import ASGIFramework
 
 from klineagent.config import Bind
 from klineagent.errors import StartError
@@ -17,10 +17,13 @@ from klineagent.errors import StartError
 BACKLOG = 1024
 # Ours is the backstop of hypercorn's own deadline, which ends its app in order.
 BACKSTOP_S = 0.5
+# How long a client may leave what was sent to it unread. Long enough for a few lost packets, short
+# enough for who stops us while such a client hangs on.
+READ_WITHIN_S = 3
 
 
 async def serve_http(
-    app: QuartTrio,
+    app: ASGIFramework,
     bind: Bind,
     *,
     drain_s: float,
@@ -33,7 +36,7 @@ async def serve_http(
     Raises:
         StartError: `bind` cannot be listened on.
     """
-    listeners = await _listen(bind, drain_s)
+    listeners = await _listen(bind)
     host, port, *_ = listeners[0].socket.getsockname()
     config = _hypercorn_config(listeners, drain_s)
     stopping = trio.Event()
@@ -58,7 +61,7 @@ async def serve_http(
             grace.deadline = trio.current_time() + drain_s + BACKSTOP_S
 
 
-async def _listen(bind: Bind, drain_s: float) -> list[trio.SocketListener]:
+async def _listen(bind: Bind) -> list[trio.SocketListener]:
     try:
         listeners = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
     except OSError as error:
@@ -66,7 +69,9 @@ async def _listen(bind: Bind, drain_s: float) -> list[trio.SocketListener]:
     for listener in listeners:
         # hypercorn shields its sends without a deadline: a client that does not read its answer
         # would keep us from ending. The kernel drops it instead, whatever the scopes say.
-        listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(drain_s * 1000))
+        listener.socket.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_WITHIN_S * 1000
+        )
     return listeners
 
 

@@ -34,6 +34,7 @@ class SubscriptionInfo:
     symbol: str
     interval: Interval
     created_at: datetime
+    """UTC."""
     is_active: bool
 
 
