@@ -8,7 +8,7 @@ ARGS ?=
 FLAKE8_ASYNC = --disable ASYNC124,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
     --startable-in-context-manager serve_http,serve_exchange,hold,_run,_hold_stream,watch
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(VENV)/run
 	$(BIN)/klineagent demo $(ARGS)
@@ -21,6 +21,9 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/flake8-async $(FLAKE8_ASYNC) $$(git ls-files '*.py')
 	$(BIN)/mypy
+
+bench: $(VENV)/dev
+	$(BIN)/python -m tests.bench_control
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
