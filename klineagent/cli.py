@@ -38,6 +38,8 @@ log = structlog.get_logger()
 EXIT_UNUSABLE = 2
 """An option or a configuration cannot be used."""
 EXIT_FAILED = 1
+_NOTICE_S = 0.2
+"""Between the twin's announcement that it stops and its stop: enough to get it out."""
 
 _CONFIG_FILE = click.option(
     "--config",
@@ -166,6 +168,8 @@ async def _simulate(market: Market, venue: str, address: Bind, speed: float) -> 
             speed=speed,
         )
         await stop.wait()
+        exchange.announce_shutdown()
+        await trio.sleep(_NOTICE_S)
         nursery.cancel_scope.cancel(reason="asked to stop")
 
 

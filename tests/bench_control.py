@@ -113,7 +113,9 @@ async def measure() -> None:
             rate = load.requests / (trio.current_time() - started)
             print(f"{running} streams, {CLIENTS} concurrent clients: {load.requests} requests,")
             print(f"  {rate:.0f} a second, {load.errors} errors")
-            print(f"stopped {await agent.stop():.2f} s after SIGTERM, with {agent.process.returncode}")
+            print(
+                f"stopped {await agent.stop():.2f} s after SIGTERM, with {agent.process.returncode}"
+            )
 
 
 if __name__ == "__main__":

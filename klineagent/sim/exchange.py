@@ -19,7 +19,7 @@ from klineagent.sim.archive import open_archive
 from klineagent.sim.candle import Candle
 from klineagent.sim.charts import Charts
 from klineagent.sim.clock import ExchangeClock
-from klineagent.sim.frames import KlineEvent, Series, kline_event
+from klineagent.sim.frames import Series, StreamEvent, kline_event, shutdown_event
 from klineagent.sim.listings import idle_specimens
 from klineagent.sim.market import Market
 from klineagent.sim.random_market import RandomMarket
@@ -149,6 +149,13 @@ class Exchange:
         """Time until the first ping of a new connection: any phase of the venue's rhythm."""
         return self._chance.uniform(0, self.venue.ping_every_s)
 
+    def announce_shutdown(self) -> None:
+        """Tell all sockets that the server is about to stop, if the venue is one that does."""
+        if self.venue.announces_shutdown:
+            notice = shutdown_event(self.clock.now_ms())
+            for line in self._lines:
+                line.send(notice.framed(combined=line.side.combined))
+
     # Faults.
 
     @contextmanager
@@ -185,7 +192,7 @@ class Exchange:
         names = {name for line in self._lines if line.side.delivers for name in line.side.streams}
         return [self._series[name] for name in sorted(names & self._series.keys())]
 
-    def _growth(self, now_ms: int) -> Iterator[KlineEvent]:
+    def _growth(self, now_ms: int) -> Iterator[StreamEvent]:
         """Events of the candles that changed since the last tick."""
         wanted = self._wanted()
         changed = {}
@@ -201,7 +208,7 @@ class Exchange:
             if candle is not None:
                 yield kline_event(series, candle, now_ms, is_closed=False)
 
-    def _closings(self, now_ms: int) -> Iterator[KlineEvent]:
+    def _closings(self, now_ms: int) -> Iterator[StreamEvent]:
         """Events of the candles that closed with the last minute, in the order of their times."""
         edge_ms = Interval.M1.open_at(now_ms)
         closed = []
@@ -219,7 +226,7 @@ class Exchange:
         for event_ms, series, candle in closed:
             yield kline_event(series, candle, event_ms, is_closed=True)
 
-    async def _push(self, events: Iterator[KlineEvent]) -> None:
+    async def _push(self, events: Iterator[StreamEvent]) -> None:
         """Send `events`, which are made as they are sent, some at a time: others must run too."""
         while some := list(islice(events, _EVENTS_AT_ONCE)):
             for line in self._lines:
@@ -227,7 +234,7 @@ class Exchange:
             await trio.lowlevel.checkpoint()
 
 
-def _frames_for(side: SocketSide, events: Iterable[KlineEvent]) -> bytes:
+def _frames_for(side: SocketSide, events: Iterable[StreamEvent]) -> bytes:
     """Those of `events` that a connection hears, as it wants them."""
     if not side.delivers:
         return b""

@@ -29,8 +29,8 @@ class Series:
 
 
 @define
-class KlineEvent:
-    """One event of one stream, encoded once for all who listen."""
+class StreamEvent:
+    """One event of one stream, encoded once for all who listen; `payload` is its JSON."""
 
     stream: str
     payload: bytes
@@ -55,7 +55,7 @@ def frame_of(text: bytes) -> bytes:
     return bytes(_framer.send_data(text.decode()))
 
 
-def kline_event(series: Series, candle: Candle, event_ms: int, *, is_closed: bool) -> KlineEvent:
+def kline_event(series: Series, candle: Candle, event_ms: int, *, is_closed: bool) -> StreamEvent:
     """The event of a candle's state at `event_ms`, keys in the exchange's order."""
     listing = series.listing
     prices, quantities, quotes = listing.price_places, listing.quantity_places, listing.quote_places
@@ -83,7 +83,12 @@ def kline_event(series: Series, candle: Candle, event_ms: int, *, is_closed: boo
             "B": "0",
         },
     }
-    return KlineEvent(series.stream, _encode(payload))
+    return StreamEvent(series.stream, _encode(payload))
+
+
+def shutdown_event(event_ms: int) -> StreamEvent:
+    """The notice that the server is about to stop."""
+    return StreamEvent("!serverShutdown", _encode({"e": "serverShutdown", "E": event_ms}))
 
 
 def kline_row(series: Series, candle: Candle) -> list[int | str]:

@@ -38,6 +38,8 @@ class VenueRules:
     pong_within_s: float
     any_pong_keeps_alive: bool
     """Whether a pong with another payload than the ping's will do."""
+    announces_shutdown: bool
+    """Whether sockets are told by `serverShutdown` before the server stops."""
     weight_per_minute: int
     exchange_info_weight: int
     klines_weights: tuple[tuple[int, int], ...]
@@ -78,6 +80,7 @@ USDM = VenueRules(
     ping_every_s=180,
     pong_within_s=600,
     any_pong_keeps_alive=True,
+    announces_shutdown=False,
     weight_per_minute=2_400,
     exchange_info_weight=1,
     klines_weights=_FUTURES_WEIGHTS,
@@ -101,6 +104,7 @@ COINM = VenueRules(
     ping_every_s=180,
     pong_within_s=600,
     any_pong_keeps_alive=True,
+    announces_shutdown=False,
     weight_per_minute=2_400,
     exchange_info_weight=1,
     klines_weights=_FUTURES_WEIGHTS,
@@ -124,6 +128,7 @@ SPOT = VenueRules(
     ping_every_s=20,
     pong_within_s=60,
     any_pong_keeps_alive=False,
+    announces_shutdown=True,
     weight_per_minute=6_000,
     exchange_info_weight=20,
     klines_weights=((1_000, 2),),

@@ -27,7 +27,7 @@ from klineagent.sim.exchange import (
 )
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.venue import USDM
+from klineagent.sim.venue import SPOT, USDM
 from tests.sim.samples import START_MS, Dial, dialling
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "data" / "archive"
@@ -258,3 +258,29 @@ def test_a_market_is_opened_by_parameters(tmp_path: Path) -> None:
         open_market(archive=tmp_path, symbols=2, seed=1, venue_name="spot", start_ms=0)
     with pytest.raises(ConfigError, match="no venue"):
         open_market(archive=None, symbols=2, seed=1, venue_name="forex", start_ms=0)
+
+
+async def test_spot_announces_its_shutdown(nursery: trio.Nursery) -> None:
+    """Both payload forms get the notice; futures say nothing of the kind."""
+    market = RandomMarket(symbols=1, seed=7, start_ms=START_MS, venue_name="spot")
+    async with open_exchange(market, SPOT) as exchange:
+        dial = dialling(TwinNetwork(exchange, nursery), nursery)
+        raw = await dial("/ws/nosuch@kline_1m")
+        combined = await dial("/stream?streams=nosuch@kline_1m")
+        exchange.announce_shutdown()
+        notice = json.loads(await raw.get_message())
+        assert notice["e"] == "serverShutdown"
+        assert notice["E"] >= START_MS
+        assert json.loads(await combined.get_message()) == {
+            "stream": "!serverShutdown",
+            "data": notice,
+        }
+
+
+async def test_futures_do_not_announce_their_shutdown(
+    twin: Exchange, dial: Dial, autojump_clock: MockClock
+) -> None:
+    """Nothing of the kind is documented of their sockets."""
+    socket = await dial("/market/stream?streams=nosuch@kline_1m")
+    twin.announce_shutdown()
+    assert await events_until(socket, 60) == []

@@ -1,0 +1,193 @@
+"""Feeds come and go; streams stay."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+from trio_websocket import WebSocketConnection
+
+from klineagent.kline import Kline
+from klineagent.market.feed import ANSWER_TIMEOUT_S, IDLE_S
+from klineagent.market.venues import NAMES_PER_REQUEST
+from tests.market.scripted import NAME, answer, kline_frame, scripted_pool
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+
+
+def _ignore(_: Kline) -> None:
+    pass
+
+
+async def _carry(socket: WebSocketConnection) -> None:
+    """Acknowledge everything and send a candle after each request."""
+    minute = 0
+    while True:
+        await answer(socket)
+        await socket.send_message(kline_frame(minute))
+        minute += 1
+
+
+async def test_klines_go_to_their_owner_and_on(autojump_clock: MockClock) -> None:
+    """The owner of a stream sees each kline, and the channel carries it."""
+    seen: list[Kline] = []
+    async with scripted_pool(_carry) as (pool, _, klines):
+        with pool.stream(NAME, seen.append) as stream:
+            await stream.confirmed.wait()
+            assert await klines.receive() == seen
+        assert seen[0].symbol == "BTCUSDT"
+
+
+async def test_requests_are_batched_and_paced(autojump_clock: MockClock) -> None:
+    """Five hundred streams take three messages, a fifth of a second apart."""
+    arrivals: list[tuple[float, int]] = []
+
+    async def watch(socket: WebSocketConnection) -> None:
+        while True:
+            request = await answer(socket)
+            arrivals.append((trio.current_time(), len(request["params"])))
+
+    async with scripted_pool(watch) as (pool, network, _), trio.open_nursery() as nursery:
+
+        async def hold(name: str) -> None:
+            with pool.stream(name, _ignore):
+                await trio.sleep_forever()
+
+        for number in range(500):
+            nursery.start_soon(hold, f"s{number}@kline_1m")
+        await trio.sleep(5)
+        assert [names for _, names in arrivals] == [NAMES_PER_REQUEST, NAMES_PER_REQUEST, 100]
+        times = [time for time, _ in arrivals]
+        assert all(late - early >= 0.2 - 1e-9 for early, late in itertools.pairwise(times))
+        assert network.dials == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_frames_of_any_other_kind_do_no_harm(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Garbage, foreign events and half frames are counted and told of; klines go on."""
+    recorded = RECORDED / "other-frames.jsonl"
+    foreign = (
+        [json.loads(line)["frame"] for line in recorded.read_text().splitlines()]
+        if (recorded.exists())
+        else ['{"stream":"x@aggTrade","data":{"e":"aggTrade"}}']
+    )
+    half = kline_frame()[:200]
+    odd = ["", "garbage", "{}", "[1,2]", half, '{"result":null,"id":99}', "\N{SNOWMAN}"]
+
+    async def confuse(socket: WebSocketConnection) -> None:
+        await answer(socket)
+        for frame in [*odd, *foreign]:
+            await socket.send_message(frame)
+        await socket.send_message(b"\xff\xfe binary")
+        await socket.send_message(kline_frame())
+        await trio.sleep_forever()
+
+    async with scripted_pool(confuse) as (pool, network, klines):
+        with pool.stream(NAME, _ignore):
+            assert (await klines.receive())[0].symbol == "BTCUSDT"
+        assert network.dials == 1
+        assert pool.counts.bad == len(odd)  # one of them is an answer to nothing, one is binary
+        assert pool.counts.other_events == len(foreign)
+    assert {record.msg for record in caplog.records} >= {"bad_frame", "unexpected_answer"}
+
+
+@pytest.mark.parametrize("code", [1001, 1008, 1011])
+async def test_a_closed_feed_is_replaced_with_all_its_streams(
+    autojump_clock: MockClock, code: int
+) -> None:
+    """Whatever the exchange closes with, the streams are asked for again on a new feed."""
+
+    async def close(socket: WebSocketConnection) -> None:
+        await answer(socket)
+        await socket.aclose(code, "going away")
+
+    async with scripted_pool(close, _carry) as (pool, network, klines):
+        with pool.stream(NAME, _ignore) as stream:
+            await klines.receive()
+            await stream.confirmed.wait()
+            assert network.dials == 2
+
+
+async def test_a_request_that_is_not_answered_replaces_the_feed(autojump_clock: MockClock) -> None:
+    """A connection that takes requests and says nothing is not waited for."""
+    times: list[float] = []
+
+    async def ignore(socket: WebSocketConnection) -> None:
+        await socket.get_message()
+        times.append(trio.current_time())
+        await trio.sleep_forever()
+
+    async with scripted_pool(ignore, _carry) as (pool, _, klines):
+        with pool.stream(NAME, _ignore):
+            await klines.receive()
+            assert ANSWER_TIMEOUT_S <= trio.current_time() - times[0] <= ANSWER_TIMEOUT_S + 2
+
+
+async def test_a_refused_request_replaces_the_feed(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The refusal's own words are in the log."""
+
+    async def refuse(socket: WebSocketConnection) -> None:
+        request = json.loads(await socket.get_message())
+        error = {"code": 4, "msg": "Too many subscriptions"}
+        await socket.send_message(json.dumps({"error": error, "id": request["id"]}))
+        await trio.sleep_forever()
+
+    async with scripted_pool(refuse, _carry) as (pool, network, klines):
+        with pool.stream(NAME, _ignore):
+            await klines.receive()
+            assert network.dials == 2
+    lost = next(record for record in caplog.records if record.msg == "feed_lost")
+    assert "Too many subscriptions" in vars(lost)["reason"]
+
+
+async def test_an_exchange_that_drops_everyone_at_once_is_not_stormed(
+    autojump_clock: MockClock,
+) -> None:
+    """Ten minutes of being dropped after each handshake cost few dials."""
+
+    async def drop(socket: WebSocketConnection) -> None:
+        await answer(socket)
+
+    async with scripted_pool(drop) as (pool, network, _):
+        with pool.stream(NAME, _ignore):
+            await trio.sleep(600)
+    assert network.dials < 100
+
+
+async def test_an_unwanted_stream_is_unsubscribed(autojump_clock: MockClock) -> None:
+    """Leaving the block tells the exchange, and `gone` waits until it has taken note."""
+    requests: list[dict[str, object]] = []
+
+    async def note(socket: WebSocketConnection) -> None:
+        while True:
+            requests.append(await answer(socket))
+
+    async with scripted_pool(note) as (pool, _, _):
+        with pool.stream(NAME, _ignore) as stream:
+            await stream.confirmed.wait()
+        await pool.gone(NAME)
+    assert [request["method"] for request in requests] == ["SUBSCRIBE", "UNSUBSCRIBE"]
+
+
+async def test_an_idle_feed_is_kept_for_a_while_and_then_closed(autojump_clock: MockClock) -> None:
+    """Dials are scarce, so a stream that comes back soon finds the feed still there."""
+    async with scripted_pool(_carry) as (pool, network, _):
+        with pool.stream(NAME, _ignore) as stream:
+            await stream.confirmed.wait()
+        await trio.sleep(IDLE_S / 2)
+        with pool.stream(NAME, _ignore) as stream:
+            await stream.confirmed.wait()
+        assert (network.dials, pool.feed_count) == (1, 1)
+        await trio.sleep(IDLE_S * 3)
+        assert pool.feed_count == 0
+        with pool.stream(NAME, _ignore) as stream:
+            await stream.confirmed.wait()
+        assert network.dials == 2

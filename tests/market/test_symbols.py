@@ -1,0 +1,105 @@
+"""Which symbols may be subscribed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.errors import ExchangeRefused, InvalidRequest
+from klineagent.market.rest import RestClient, read_exchange_info
+from klineagent.market.symbols import REFRESH_EVERY_S, SymbolBook
+from klineagent.market.venues import COINM, USDM
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+
+
+def _book(answers: list[httpx2.Response]) -> SymbolBook:
+    """A book whose exchange gives these answers, the last one for ever."""
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.path == "/fapi/v1/exchangeInfo"
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    http = httpx2.AsyncClient(
+        transport=httpx2.MockTransport(respond), base_url="https://exchange.test"
+    )
+    return SymbolBook(RestClient(venue=USDM, http=http))
+
+
+def _listed(**statuses: str) -> httpx2.Response:
+    symbols = [{"symbol": symbol, "status": status} for symbol, status in statuses.items()]
+    return httpx2.Response(200, json={"symbols": symbols, "rateLimits": []})
+
+
+async def test_only_trading_symbols_pass(autojump_clock: MockClock) -> None:
+    """Unknown and delisted ones are refused with the reason."""
+    book = _book([_listed(BTCUSDT="TRADING", OMGUSDT="SETTLING")])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book.keep_fresh)
+        await book.check("BTCUSDT")
+        with pytest.raises(InvalidRequest, match=r"OMGUSDT does not trade on usdm \(SETTLING\)"):
+            await book.check("OMGUSDT")
+        with pytest.raises(InvalidRequest, match="XUSDT does not exist on usdm"):
+            await book.check("XUSDT")
+        assert book.unknown(["BTCUSDT", "OMGUSDT", "XUSDT"]) == ["XUSDT"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) -> None:
+    """The list is asked for again and again."""
+    book = _book([_listed(BTCUSDT="TRADING"), _listed(BTCUSDT="TRADING", NEWUSDT="TRADING")])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book.keep_fresh)
+        with pytest.raises(InvalidRequest):
+            await book.check("NEWUSDT")
+        await trio.sleep(REFRESH_EVERY_S + 1)
+        await book.check("NEWUSDT")
+        nursery.cancel_scope.cancel()
+
+
+async def test_failures_are_retried_and_what_is_known_stays(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exchange that fails, is told of once while the symbols are known, and forgets nothing."""
+    broken = [httpx2.Response(503, text="maintenance"), httpx2.Response(200, text="<html>")]
+    book = _book([*broken, _listed(BTCUSDT="TRADING"), *broken])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book.keep_fresh)
+        await book.check("BTCUSDT")
+        told = len(caplog.records)
+        await trio.sleep(3600)
+        await book.check("BTCUSDT")
+        nursery.cancel_scope.cancel()
+    assert [record.msg for record in caplog.records[:told]] == [
+        "symbols_unavailable",
+        "symbols_unavailable",
+        "symbols_loaded",
+    ]
+    assert [record.msg for record in caplog.records[told:]] == ["symbols_unavailable"]
+
+
+@pytest.mark.parametrize(
+    ("name", "venue", "symbol"),
+    [("usdm", USDM, "BTCUSDT"), ("coinm", COINM, "BTCUSD_PERP")],
+)
+def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
+    """Answers of the real exchange; COIN-M calls the status by another name."""
+    path = RECORDED / f"exchangeInfo-{name}-2021.json"
+    if not path.exists():
+        pytest.skip("the recorded answers are not beside the project")
+    symbols = read_exchange_info(path.read_bytes(), venue)  # type: ignore[arg-type]
+    assert symbols[symbol].is_trading
+    listed = json.loads(path.read_bytes())["symbols"]
+    assert len(symbols) == len(listed)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"symbols":[{}]}', b"\xff"])
+def test_an_answer_that_is_no_list_is_a_refusal(body: bytes) -> None:
+    """Nothing half read is believed."""
+    with pytest.raises(ExchangeRefused, match="exchangeInfo cannot be read"):
+        read_exchange_info(body, USDM)
