@@ -106,10 +106,11 @@ async def measure() -> None:
             load = Load(command)
             started = trio.current_time()
             pinger = [sys.executable, "-m", "tests.bench_control", str(told["status"])]
-            with subprocess.Popen(pinger, stdin=subprocess.PIPE) as pinging:
-                await load.run(symbols[:143])
-                assert pinging.stdin is not None
-                pinging.stdin.close()
+            pinging = await trio.lowlevel.open_process(pinger, stdin=subprocess.PIPE)
+            await load.run(symbols[:143])
+            assert pinging.stdin is not None
+            await pinging.stdin.aclose()
+            await pinging.wait()
             rate = load.requests / (trio.current_time() - started)
             print(f"{running} streams, {CLIENTS} concurrent clients: {load.requests} requests,")
             print(f"  {rate:.0f} a second, {load.errors} errors")
