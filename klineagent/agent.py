@@ -22,7 +22,8 @@ import structlog
 import trio
 from attrs import frozen
 
-from klineagent.config import Bind, Config
+from klineagent.bind import Bind
+from klineagent.config import Config
 from klineagent.control.command import command_app
 from klineagent.control.serving import serve_http
 from klineagent.control.status import status_app

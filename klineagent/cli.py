@@ -20,7 +20,8 @@ from rich.console import Console
 
 from klineagent import __version__
 from klineagent.agent import open_agent
-from klineagent.config import Bind, Config, load_config, parse_bind
+from klineagent.bind import Bind
+from klineagent.config import Config, load_config, parse_bind
 from klineagent.demo import Demo, run_demo
 from klineagent.errors import ConfigError, KlineagentError, StartError
 from klineagent.logs import LogFormat, configure_logging

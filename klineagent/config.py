@@ -24,6 +24,7 @@ from typed_settings.exceptions import InvalidOptionsError
 from typed_settings.loaders import clean_settings
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionInfo, OptionList
 
+from klineagent.bind import Bind
 from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat
@@ -49,16 +50,6 @@ OLD_VARIABLES = {
 }
 
 _E = TypeVar("_E", bound=enum.Enum)
-
-
-class Bind(NamedTuple):
-    """An address to listen on or to call. A NamedTuple: attrs classes are nested settings."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def _text(value: object) -> str:
@@ -173,7 +164,8 @@ def _url(value: object, schemes: tuple[str, ...]) -> str:
     try:
         parts = urlsplit(url)
         sound = parts.scheme in schemes and parts.hostname and (parts.port or True)
-    except ValueError:  # not an address or not a port
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # not an address, not a port, or a name no resolver takes
         sound = False
     if not sound or parts.query or parts.fragment or re.search(r"\s", url):
         raise ValueError(
@@ -366,6 +358,11 @@ def _check_together(config: Config) -> None:
         offered = ", ".join(str(each) for each in Interval if each in venue.intervals)
         raise ConfigError(
             f"intervals: {names} does not exist on {venue.name}; use some of {offered}"
+        )
+    if config.buffer_rows < config.flush_rows:
+        raise ConfigError(
+            f"buffer_rows: {config.buffer_rows} rows cannot hold a batch of {config.flush_rows},"
+            " which is flush_rows"
         )
     if config.register_ip and not config.register_port:
         raise ConfigError("register_ip needs register_port, the port of the manager")

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.live import Live
 
 from klineagent.agent import Agent, open_agent
-from klineagent.config import Bind, Config
+from klineagent.bind import Bind
+from klineagent.config import Config
 from klineagent.errors import KlineagentError
-from klineagent.signals import open_stop_signal
+from klineagent.signals import StopSignal, open_stop_signal
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.market import Market
 from klineagent.sim.server import serve_exchange
@@ -49,29 +50,32 @@ async def run_demo(demo: Demo) -> None:
         KlineagentError: a part could not be started, or no candle was stored.
     """
     console = Console()
-    async with (
-        open_stop_signal() as stop,
-        open_store(demo.config.store) as store,
-        _open_twin(demo) as port,
-        open_agent(_recording(demo, port), store=store) as agent,
-    ):
-        console.print(
-            f"An exchange twin trades at {demo.speed:g} times real time; the agent records"
-            f" {agent.registry.count()} streams of {len(demo.symbols)} symbols into {store.label}"
-            f" and answers at http://{agent.command_bind}/status"
-        )
-        with trio.move_on_after(demo.seconds):
-            async with trio.open_nursery() as watching:
-                watching.start_soon(_show, console, agent)
-                await stop.wait()
-                watching.cancel_scope.cancel(reason="Ctrl-C")
-    # The agent has stopped and drained; what follows is read from the database it wrote.
-    async with open_store(demo.config.store) as store:
+    async with open_stop_signal() as stop, open_store(demo.config.store) as store:
+        async with (
+            _open_twin(demo) as port,
+            open_agent(_recording(demo, port), store=store) as agent,
+        ):
+            console.print(
+                f"An exchange twin trades at {demo.speed:g} times real time; the agent records"
+                f" {agent.registry.count()} streams of {len(demo.symbols)} symbols into"
+                f" {store.label} and answers at http://{agent.command_bind}/status"
+            )
+            await _watch(console, agent, stop, demo.seconds)
+        # The agent has stopped and drained; what follows is read from the database it wrote.
         series = await store.summary()
-    if not series:
-        raise KlineagentError("no candle was stored; let it run longer, or faster")
-    console.print(summary_table(series, title=f"Read back from {store.label}"))
-    console.print(f"{sum(each.closed for each in series)} closed candles stored")
+        if not series:
+            raise KlineagentError("no candle was stored; let it run longer, or faster")
+        console.print(summary_table(series, title=f"Read back from {store.label}"))
+        console.print(f"{sum(each.closed for each in series)} closed candles stored")
+
+
+async def _watch(console: Console, agent: Agent, stop: StopSignal, seconds: float) -> None:
+    """Show what arrives, until the time is over or somebody has seen enough."""
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as watching:
+            watching.start_soon(_show, console, agent)
+            await stop.wait()
+            watching.cancel_scope.cancel(reason="Ctrl-C")
 
 
 @asynccontextmanager

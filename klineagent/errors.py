@@ -23,6 +23,11 @@ Foreign errors are translated where they arise, so callers catch these by name. 
 sentence for a user and says what to do where something can be done.
 """
 
+import msgspec
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes from outside raises: not JSON, not UTF-8, nested too deeply."""
+
 
 class KlineagentError(Exception):
     """The root of everything klineagent raises on purpose."""
@@ -79,7 +84,11 @@ class ExchangeUnreachable(ExchangeError):
 
 
 class ExchangeRefused(ExchangeError):
-    """The exchange answered, and the answer was no."""
+    """The exchange answered, and the answer was no; it may say when to ask again."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BadFrame(ExchangeError):

@@ -86,6 +86,10 @@ def _month_open(time_ms: int, *, months_later: int) -> int:
     return int(datetime(date.year + years, month + 1, 1, tzinfo=UTC).timestamp()) * SECOND_MS
 
 
+Key = tuple[str, str, str, int]
+"""A candle: venue, symbol, interval, open time."""
+
+
 class Kline(NamedTuple):
     """One state of one candle; the fields are the columns of table `klines`, in their order.
 
@@ -115,7 +119,7 @@ class Kline(NamedTuple):
     version: int
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
+    def key(self) -> Key:
         """What makes two klines states of the same candle."""
         return self[:4]
 

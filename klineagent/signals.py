@@ -9,28 +9,48 @@ from contextlib import asynccontextmanager
 
 import structlog
 import trio
+from attrs import define, field
 
 log = structlog.get_logger()
 
 
-@asynccontextmanager
-async def open_stop_signal() -> AsyncIterator[trio.Event]:
-    """An event that the first signal sets; the second ends the process on the spot."""
-    stop = trio.Event()
+@define(eq=False)
+class StopSignal:
+    """The first signal: it ends `wait`, or the whole block while nobody has waited yet."""
 
-    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+    block: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """Around everything that a signal stops."""
+    _received: trio.Event = field(factory=trio.Event, init=False)
+    _is_awaited: bool = field(default=False, init=False)
+
+    async def wait(self) -> None:
+        """Wait for the signal. What is running from here on stops by itself, in good order."""
+        self._is_awaited = True
+        await self._received.wait()
+
+    async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Receive signals until cancelled."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for number in signals:
                 name = signal.Signals(number).name
-                if stop.is_set():
+                if self._received.is_set():
                     log.warning("exiting_now", signal=name)
                     # Whatever holds up the stop may be shielded, or a thread: nothing is asked.
                     os._exit(128 + number)
                 log.info("stopping", signal=name)
-                stop.set()
+                self._received.set()
+                if not self._is_awaited:
+                    # Still starting: there is nothing to drain, and perhaps much to wait for.
+                    self.block.cancel(reason=name)
 
+
+@asynccontextmanager
+async def open_stop_signal() -> AsyncIterator[StopSignal]:
+    """Listen for signals as long as the block lasts; the second ends the process on the spot."""
+    stop = StopSignal()
     async with trio.open_nursery() as nursery:
-        await nursery.start(watch)
-        yield stop
+        await nursery.start(stop.watch)
+        with stop.block:
+            yield stop
         nursery.cancel_scope.cancel(reason="nothing left to stop")

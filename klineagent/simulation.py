@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 from attrs import frozen
 
 from klineagent.agent import Agent, open_agent
-from klineagent.config import Bind, Config
+from klineagent.bind import Bind
+from klineagent.config import Config
 from klineagent.kline import MINUTE_MS, Interval
 from klineagent.market.venues import USDM, Venue
 from klineagent.sim.exchange import Exchange, open_exchange
@@ -48,6 +50,7 @@ async def open_simulation(
     venue: Venue = USDM,
     store: MemoryStore | None = None,
     tick_ms: int = MINUTE_MS,
+    **settings: Any,
 ) -> AsyncIterator[Simulation]:
     """An agent that records `symbols` at `intervals` from a twin of `venue` into memory.
 
@@ -58,10 +61,11 @@ async def open_simulation(
         venue: whose rules the twin keeps.
         store: where klines go; give the one of an earlier simulation to go on with its data.
         tick_ms: exchange time between two updates of a forming candle.
+        settings: any other fields of `Config`.
     """
     store = store or MemoryStore()
     market = market or RandomMarket(
-        symbols=len(symbols), seed=1, start_ms=FEBRUARY_2026_MS, venue_name=venue.name
+        symbols=max(3, len(symbols)), seed=1, start_ms=FEBRUARY_2026_MS, venue_name=venue.name
     )
     config = Config(
         symbols=tuple(symbols),
@@ -71,6 +75,7 @@ async def open_simulation(
         command_bind=_LOOPBACK,
         status_bind=_LOOPBACK,
         agent_ip=_LOOPBACK.host,
+        **settings,
     )
     async with (
         open_exchange(market, venue_named(venue.name), tick_ms=tick_ms) as exchange,

@@ -7,7 +7,8 @@ from attrs import fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.config import OLD_VARIABLES, Bind, Config, load_config
+from klineagent.bind import Bind
+from klineagent.config import OLD_VARIABLES, Config, load_config
 from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat
@@ -34,10 +35,10 @@ def test_defaults() -> None:
 
 def test_later_sources_win(file: Path) -> None:
     """Options beat the environment, which beats the file, which beats the defaults."""
-    file.write_text("[klineagent]\nmax_symbols = 1\nflush_rows = 1\nbuffer_rows = 1\n")
+    file.write_text("[klineagent]\nmax_symbols = 1\nflush_rows = 1\nbuffer_rows = 9\n")
     environ = {"KLINEAGENT_MAX_SYMBOLS": "2", "KLINEAGENT_FLUSH_ROWS": "2"}
     config = load_config({"max_symbols": 3, "venue": None}, environ, file)
-    assert (config.max_symbols, config.flush_rows, config.buffer_rows) == (3, 2, 1)
+    assert (config.max_symbols, config.flush_rows, config.buffer_rows) == (3, 2, 9)
 
 
 def test_old_variables() -> None:
@@ -282,3 +283,16 @@ def test_garbage_is_refused_in_one_line(name: str, value: str) -> None:
         load_config({name: value}, {}, None)
     except ConfigError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize("url", ["ws://a..b", f"ws://{'a' * 70}.test"])
+def test_a_host_no_resolver_takes_is_refused(url: str) -> None:
+    """It would fail at every dial, with an error of another kind than an outage."""
+    with pytest.raises(ConfigError, match="--ws-url"):
+        load_config({"ws_url": url}, {}, None)
+
+
+def test_a_buffer_smaller_than_a_batch_is_refused() -> None:
+    """It would drop rows while the database is well."""
+    with pytest.raises(ConfigError, match="buffer_rows: 100 rows cannot hold a batch of 5000"):
+        load_config({"buffer_rows": "100"}, {}, None)

@@ -8,7 +8,7 @@ import msgspec
 from attrs import frozen
 from msgspec import Struct
 
-from klineagent.errors import InvalidRequest
+from klineagent.errors import UNREADABLE, InvalidRequest
 from klineagent.kline import Interval
 from klineagent.market.venues import Venue
 
@@ -62,10 +62,8 @@ def _decode(body: bytes | str, kind: type[_Body]) -> _Body:
     except msgspec.ValidationError as error:
         # "Expected `str`, got `int` - at `$.symbol`": it names the field.
         raise InvalidRequest(f"the body is not as it should be: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
-    except RecursionError as error:
-        raise InvalidRequest("the body is nested too deeply") from error
 
 
 def _symbol(name: str, *, field: str) -> str:

@@ -10,7 +10,7 @@ import hypercorn.trio
 import trio
 from hypercorn.typing import ASGIFramework
 
-from klineagent.config import Bind
+from klineagent.bind import Bind
 from klineagent.errors import StartError
 
 # More than the requests that may arrive in one burst; the kernel refuses what exceeds it.
@@ -51,21 +51,31 @@ async def serve_http(
                 app, config, shutdown_trigger=stopping.wait, task_status=task_status
             )
 
-    async with trio.open_nursery() as nursery:
+    async def stop_when_cancelled() -> None:
         try:
-            await nursery.start(serve)
-            task_status.started(Bind(host, port))
             await trio.sleep_forever()
         finally:
             stopping.set()
             grace.deadline = trio.current_time() + drain_s + BACKSTOP_S
 
+    async with trio.open_nursery() as nursery:
+        # A task of its own: the cancellation may come while `serve` is still starting.
+        nursery.start_soon(stop_when_cancelled)
+        await nursery.start(serve)
+        task_status.started(Bind(host, port))
+
 
 async def _listen(bind: Bind) -> list[trio.SocketListener]:
     try:
         listeners = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
-    except OSError as error:
-        raise StartError(f"cannot listen on {bind}: {error.strerror or error}") from error
+        if bind.port == 0:
+            # A name with several addresses would get a port for each; one is told, so one it is.
+            for spare in listeners[1:]:
+                await spare.aclose()
+            listeners = listeners[:1]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"cannot listen on {bind}: {reason}") from error
     for listener in listeners:
         # hypercorn shields its sends without a deadline: a client that does not read its answer
         # would keep us from ending. The kernel drops it instead, whatever the scopes say.

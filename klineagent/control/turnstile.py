@@ -5,7 +5,6 @@ from __future__ import annotations
 import trio
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
-
 # About as many as a request takes to its answer, so that one or two are under way at a time. In an
 # idle agent this is a third of a millisecond.
 PASSES_APART = 8

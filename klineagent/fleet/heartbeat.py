@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
-import structlog
 import trio
 
-from klineagent.config import Bind
+from klineagent.bind import Bind
 from klineagent.errors import StoreError
 from klineagent.storage.store import AgentRow
-
-log = structlog.get_logger()
+from klineagent.trouble import Trouble
 
 
 class Load(Protocol):
@@ -39,9 +37,9 @@ class Agents(Protocol):
 async def beat(store: Agents, agent: Bind, load: Load, *, every_s: float) -> NoReturn:
     """Write the row of `agent`, its command address, now and every `every_s` seconds.
 
-    A store that fails is told of once an outage; the next beat tries again.
+    A store that fails is told of; the next beat tries again.
     """
-    failing = False
+    trouble = Trouble("heartbeat_failed", "heartbeat_recovered")
     while True:
         row = AgentRow(
             ip=agent.host,
@@ -53,11 +51,7 @@ async def beat(store: Agents, agent: Bind, load: Load, *, every_s: float) -> NoR
         try:
             await store.record_agent(row)
         except StoreError as error:
-            if not failing:
-                log.warning("heartbeat_failed", error=str(error))
-            failing = True
+            trouble.lasts(error)
         else:
-            if failing:
-                log.info("heartbeat_recovered")
-            failing = False
+            trouble.over()
         await trio.sleep(every_s)

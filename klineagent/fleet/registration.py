@@ -9,7 +9,8 @@ import trio
 from msgspec import Struct
 
 from klineagent.backoff import Backoff
-from klineagent.config import Bind
+from klineagent.bind import Bind
+from klineagent.errors import UNREADABLE
 
 TRY_WITHIN_S = 10
 BACKOFF_FIRST_S = 2.0
@@ -60,6 +61,6 @@ def _reason_in(response: httpx2.Response) -> str | None:
         return f"answered {response.status_code}"
     try:
         status = msgspec.json.decode(response.content, type=_Answer).status
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         return f"answered 200, but not as it should: {error}"
     return None if status == "ok" else f"answered status {status!r}"

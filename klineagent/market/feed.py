@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h11
 import httpx2
 import structlog
 import trio
@@ -12,12 +13,13 @@ from trio_websocket import (
     WebSocketConnection,
     wrap_client_stream,
 )
+from wsproto.utilities import ProtocolError
 
 from klineagent.errors import BadFrame, ExchangeUnreachable
 from klineagent.kline import Kline
 from klineagent.market.budget import Pace
 from klineagent.market.roster import Request, Roster
-from klineagent.market.transport import Network
+from klineagent.market.transport import Network, WatchedStream
 from klineagent.market.venues import NAMES_PER_REQUEST, Venue
 from klineagent.market.wire import (
     Answer,
@@ -37,6 +39,9 @@ IDLE_S = 30
 # Frames trio-websocket may hold for us. While its queue is full it answers no pings, so it holds a
 # minute close of 1000 streams; at 350 bytes a frame that is 360 kB a feed.
 FRAME_QUEUE = 1024
+# What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
+# frame that crosses our close, bytes that are something else.
+_PROTOCOL_ERRORS = (HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError)
 
 log = structlog.get_logger()
 
@@ -79,33 +84,48 @@ class Feed:
         except ExchangeUnreachable as error:
             return str(error)
         try:
-            return await self._carry(stream)
+            return await self._carry(WatchedStream(stream))
         finally:
             self.roster.lose_feed()
             await trio.aclose_forcefully(stream)
 
-    async def _carry(self, stream: trio.abc.Stream) -> str | None:
+    async def _carry(self, stream: WatchedStream) -> str | None:
         reason: str | None = None
         try:
             async with trio.open_nursery() as nursery:
-                with trio.move_on_after(CONNECT_TIMEOUT_S) as handshake:
-                    socket = await wrap_client_stream(
-                        nursery,
-                        stream,  # type: ignore[arg-type]  # any stream will do, says its own text
-                        self.url.netloc.decode(),
-                        self.url.raw_path.decode(),
-                        message_queue_size=FRAME_QUEUE,
-                    )
-                if handshake.cancelled_caught:
+                if (socket := await self._shake_hands(stream, nursery)) is None:
                     reason = f"no websocket at {self.url.host} within {CONNECT_TIMEOUT_S} s"
+                    if stream.ended.is_set():
+                        reason = f"{self.url.host} hung up during the handshake"
                 else:
                     log.info("feed_opened", host=self.url.host, streams=self.roster.wanted)
                     reason = await self._converse(socket)
                 nursery.cancel_scope.cancel()
-        except* HandshakeError as rejected:
-            # It arises in trio-websocket's own task, hence the group.
-            reason = f"no websocket at {self.url.host}: {rejected.exceptions[0]!r}"
+        except* _PROTOCOL_ERRORS as errors:
+            # They arise in trio-websocket's own task, hence the group.
+            reason = reason or f"no websocket with {self.url.host}: {errors.exceptions[0]!r}"
         return reason
+
+    async def _shake_hands(
+        self, stream: WatchedStream, nursery: trio.Nursery
+    ) -> WebSocketConnection | None:
+        """Make `stream` a websocket served in `nursery`; None if the exchange does not."""
+        with trio.move_on_after(CONNECT_TIMEOUT_S) as patience:
+
+            async def watch() -> None:
+                # trio-websocket waits for an answer even after the end of the stream.
+                await stream.ended.wait()
+                patience.cancel(reason="the stream ended")
+
+            nursery.start_soon(watch)
+            return await wrap_client_stream(
+                nursery,
+                stream,  # type: ignore[arg-type]  # any stream will do, says its own text
+                self.url.netloc.decode(),
+                self.url.raw_path.decode(),
+                message_queue_size=FRAME_QUEUE,
+            )
+        return None
 
     async def _converse(self, socket: WebSocketConnection) -> str | None:
         """Read and request at once; whichever ends first ends both and gives the reason."""

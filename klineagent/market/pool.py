@@ -52,7 +52,7 @@ class Pool:
 
     async def gone(self, name: str) -> None:
         """Wait until the exchange no longer sends stream `name`; the caller sets the deadline."""
-        for roster in self._rosters:
+        for roster in list(self._rosters):
             await roster.gone(name)
 
     @property

@@ -9,11 +9,13 @@ import httpx2
 import msgspec
 from attrs import frozen
 
-from klineagent.errors import ExchangeRefused, ExchangeUnreachable
+from klineagent.errors import UNREADABLE, ExchangeRefused, ExchangeUnreachable
 from klineagent.market.transport import Network
 from klineagent.market.venues import Venue
 
 REQUEST_TIMEOUT_S = 15.0
+# Weight is counted by the minute; the shortest ban lasts two.
+_STAY_AWAY_S = {429: 60.0, 418: 120.0}
 
 
 @frozen(kw_only=True)
@@ -46,7 +48,7 @@ def read_exchange_info(body: bytes, venue: Venue) -> dict[str, SymbolInfo]:
     """
     try:
         info = _decode_exchange_info(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ExchangeRefused(f"exchangeInfo cannot be read: {error}") from error
     statuses = {each.symbol: getattr(each, venue.status_field) for each in info.symbols}
     return {
@@ -79,9 +81,19 @@ class RestClient:
             response = await self._http.get(path)
         except httpx2.HTTPError as error:
             raise ExchangeUnreachable(f"no answer from {self._http.base_url}: {error!r}") from error
-        if response.is_error:
-            raise ExchangeRefused(f"GET {path}: HTTP {response.status_code} {response.text[:200]}")
+        if not response.is_success:
+            raise ExchangeRefused(
+                f"GET {path}: HTTP {response.status_code} {response.text[:200]}",
+                retry_after_s=_retry_after_s(response),
+            )
         return response.content
+
+
+def _retry_after_s(response: httpx2.Response) -> float:
+    """How long a limit or a ban asks us to stay away; futures do not promise to say."""
+    least_s = _STAY_AWAY_S.get(response.status_code, 0.0)
+    told = response.headers.get("Retry-After", "")
+    return max(least_s, float(told)) if told.isdecimal() else least_s
 
 
 @asynccontextmanager

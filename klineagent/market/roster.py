@@ -1,4 +1,4 @@
-"""What one feed should carry against what it does carry. Pure.
+"""What one feed should carry against what it does carry. No I/O.
 
 The exchange is told in requests of many names; this is where single wishes become requests. The
 two sets may differ at any moment (a wish changes while a request is under way, the connection is
@@ -45,8 +45,9 @@ class Roster:
     def __init__(self) -> None:
         self._wanted: dict[str, Stream] = {}
         self._carried: set[str] = set()
+        # Not wanted, but carried or about to be: they count until the exchange has let them go.
+        self._ending: dict[str, trio.Event] = {}
         self._changed: dict[str, None] = {}  # an ordered set: oldest wish first
-        self._leaving: dict[str, trio.Event] = {}
         self._under_way: Request | None = None
         self.work = trio.Event()
         """Set while there may be a request to make; replaced when there is none."""
@@ -55,11 +56,11 @@ class Roster:
         return f"<Roster {len(self._wanted)} wanted, {len(self._carried)} carried>"
 
     def __contains__(self, name: str) -> bool:
-        return name in self._wanted or name in self._carried
+        return name in self._wanted or name in self._ending
 
     def __len__(self) -> int:
         """Streams that count against the venue's limit: wanted ones and those not yet gone."""
-        return len(self._wanted) + len(self._carried.difference(self._wanted))
+        return len(self._wanted) + len(self._ending)
 
     @property
     def wanted(self) -> int:
@@ -68,23 +69,27 @@ class Roster:
 
     def want(self, stream: Stream) -> None:
         """Ask for `stream`; its `confirmed` is set once the exchange acknowledged it."""
-        if stream.name in self._wanted:
-            raise ValueError(f"{stream.name} is wanted already")
-        self._wanted[stream.name] = stream
+        name = stream.name
+        if name in self._wanted:
+            raise ValueError(f"{name} is wanted already")
+        self._wanted[name] = stream
+        self._let_go(name)
         # Where its UNSUBSCRIBE is under way already, it is asked for again after that.
-        if stream.name in self._carried and not self._is_under_way(stream.name):
+        if name in self._carried and not self._asked(name, subscribe=False):
             stream.confirmed.set()
-        self._change(stream.name)
+        self._change(name)
 
     def release(self, name: str) -> None:
         """Stop wanting `name`."""
         del self._wanted[name]
+        if name in self._carried or self._asked(name, subscribe=True):
+            self._ending[name] = trio.Event()
         self._change(name)
 
     async def gone(self, name: str) -> None:
-        """Wait until the exchange no longer sends `name`."""
-        while name in self._carried:
-            await self._leaving.setdefault(name, trio.Event()).wait()
+        """Wait until the exchange no longer sends `name`, or it is wanted again."""
+        if (gone := self._ending.get(name)) is not None:
+            await gone.wait()
 
     def accept(self, name: str, kline: Kline) -> bool:
         """Hand `kline` to whoever wants stream `name`; tell whether anybody does."""
@@ -122,32 +127,34 @@ class Roster:
         for name in request.names:
             if request.subscribe:
                 self._carried.add(name)
+                if name in self._wanted:
+                    self._wanted[name].confirmed.set()
             else:
                 self._carried.discard(name)
-                self._end_leaving(name)
+                self._let_go(name)
             self._change(name)
-            if request.subscribe and name in self._wanted:
-                self._wanted[name].confirmed.set()
 
     def lose_feed(self) -> None:
         """The connection is gone: nothing is carried, everything wanted must be asked for."""
         self._under_way = None
         self._carried.clear()
-        for name in list(self._leaving):
-            self._end_leaving(name)
+        for name in list(self._ending):
+            self._let_go(name)
         for stream in self._wanted.values():
             if stream.confirmed.is_set():
                 stream.confirmed = trio.Event()
         self._changed = dict.fromkeys(self._wanted)
         self.work.set()
 
+    def _asked(self, name: str, *, subscribe: bool) -> bool:
+        """Whether the request under way is of this kind and holds `name`."""
+        request = self._under_way
+        return request is not None and request.subscribe == subscribe and name in request.names
+
     def _change(self, name: str) -> None:
         self._changed[name] = None
         self.work.set()
 
-    def _is_under_way(self, name: str) -> bool:
-        return self._under_way is not None and name in self._under_way.names
-
-    def _end_leaving(self, name: str) -> None:
-        if (gone := self._leaving.pop(name, None)) is not None:
+    def _let_go(self, name: str) -> None:
+        if (gone := self._ending.pop(name, None)) is not None:
             gone.set()

@@ -14,8 +14,9 @@ import trio
 from attrs import define, field
 
 from klineagent.backoff import Backoff
-from klineagent.errors import ExchangeError, InvalidRequest
+from klineagent.errors import ExchangeError, ExchangeRefused, InvalidRequest
 from klineagent.market.rest import RestClient, SymbolInfo
+from klineagent.trouble import Trouble
 
 # One request of weight 1 (spot: 20 of 6000) a minute; a new listing is known a minute later.
 REFRESH_EVERY_S = 60.0
@@ -54,22 +55,20 @@ class SymbolBook:
 
     async def keep_fresh(self) -> NoReturn:
         """Ask the exchange for its symbols, now and every minute."""
+        trouble = Trouble("symbols_unavailable", "symbols_available")
         backoff = Backoff(first_s=1)
-        failing = False
         while True:
             try:
                 self._symbols = await self._rest.exchange_info()
             except ExchangeError as error:
+                trouble.lasts(error)
                 wait_s = backoff.after()
-                # Once per outage, but at every try while nothing can start.
-                if not (failing and self._loaded.is_set()):
-                    log.warning(
-                        "symbols_unavailable", error=str(error), retry_in_s=round(wait_s, 1)
-                    )
-                failing = True
+                if isinstance(error, ExchangeRefused):
+                    wait_s = max(wait_s, error.retry_after_s)
             else:
-                if failing or not self._loaded.is_set():
+                trouble.over()
+                if not self._loaded.is_set():
                     log.info("symbols_loaded", symbols=len(self._symbols))
-                backoff, failing, wait_s = Backoff(first_s=1), False, REFRESH_EVERY_S
+                backoff, wait_s = Backoff(first_s=1), REFRESH_EVERY_S
                 self._loaded.set()
             await trio.sleep(wait_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import AsyncExitStack
 from typing import Protocol
 
 import httpx2
@@ -36,15 +37,55 @@ class Internet:
         secure = url.scheme == "wss"
         try:
             tcp = await trio.open_tcp_stream(url.host, url.port or (443 if secure else 80))
-            if not secure:
-                return tcp
-            # Servers of WebSockets often drop the line without a TLS close; that is no attack.
-            tls = trio.SSLStream(tcp, self._tls, server_hostname=url.host, https_compatible=True)
-            await tls.do_handshake()
-        except (OSError, trio.BrokenResourceError) as error:
+        except (OSError, UnicodeError) as error:
             raise ExchangeUnreachable(f"cannot connect to {url.host}: {error}") from error
+        return await self._secured(tcp, url.host) if secure else tcp
+
+    async def _secured(self, tcp: trio.SocketStream, host: str) -> trio.abc.Stream:
+        # Servers of WebSockets often drop the line without a TLS close; that is no attack.
+        tls = trio.SSLStream(tcp, self._tls, server_hostname=host, https_compatible=True)
+        async with AsyncExitStack() as failed:
+            failed.push_async_callback(trio.aclose_forcefully, tcp)
+            try:
+                await tls.do_handshake()
+            except trio.BrokenResourceError as error:
+                # The reason, a certificate for instance, is what caused it.
+                reason = error.__cause__ or error
+                raise ExchangeUnreachable(f"no TLS with {host}: {reason}") from error
+            failed.pop_all()
         return tls
 
     def http_transport(self) -> httpx2.AsyncBaseTransport:
         """See `Network`."""
         return httpx2.AsyncHTTPTransport(verify=self._tls)
+
+
+class WatchedStream(trio.abc.Stream):
+    """A stream that tells when it has ended, to those who do not read it themselves."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.ended = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See `trio.abc.ReceiveStream`."""
+        try:
+            received = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self.ended.set()
+            raise
+        if not received:
+            self.ended.set()
+        return received
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See `trio.abc.SendStream`."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `trio.abc.SendStream`."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """See `trio.abc.AsyncResource`."""
+        await self._stream.aclose()

@@ -27,8 +27,6 @@ class Venue:
     intervals: frozenset[Interval]
     requests_per_second: float
     """SUBSCRIBE and UNSUBSCRIBE messages a connection may send."""
-    weight_per_minute: int
-    exchange_info_weight: int
     status_field: str = "status"
     """What exchangeInfo calls a symbol's trading status."""
     trading_statuses: frozenset[str] = field(default=frozenset({"TRADING"}))
@@ -47,8 +45,6 @@ USDM = Venue(
     rest_prefix="/fapi/v1",
     intervals=FUTURES_INTERVALS,
     requests_per_second=5,
-    weight_per_minute=2400,
-    exchange_info_weight=1,
 )
 
 COINM = Venue(
@@ -58,8 +54,6 @@ COINM = Venue(
     rest_prefix="/dapi/v1",
     intervals=FUTURES_INTERVALS,
     requests_per_second=5,
-    weight_per_minute=2400,
-    exchange_info_weight=1,
     status_field="contractStatus",
 )
 
@@ -71,8 +65,6 @@ SPOT = Venue(
     intervals=frozenset(Interval),
     # Five a second are allowed, and pongs count.
     requests_per_second=3,
-    weight_per_minute=6000,
-    exchange_info_weight=20,
 )
 
 VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}

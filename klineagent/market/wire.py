@@ -9,7 +9,7 @@ import msgspec
 from attrs import frozen
 from msgspec import Meta, Struct
 
-from klineagent.errors import BadFrame
+from klineagent.errors import UNREADABLE, BadFrame
 from klineagent.kline import Interval, Kline, version_of
 
 # Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
@@ -108,7 +108,7 @@ def decode_frame(frame: str | bytes, venue: str) -> Message:
     """
     try:
         envelope = _decode_envelope(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return _decode_unusual(frame, error)
     return StreamedKline(envelope.stream, _to_kline(envelope.data, venue))
 
@@ -147,7 +147,7 @@ def _decode_unusual(frame: str | bytes, kline_error: Exception) -> Answer | Othe
     """Read what is not a kline in an envelope; `kline_error` tells why it is not."""
     try:
         message = _decode_anything(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadFrame(f"not JSON: {error}") from error
     match message:
         case {"result": _, "id": int() | None as request_id}:

@@ -12,7 +12,6 @@ from attrs import define, field, frozen
 
 from klineagent.errors import (
     InvalidRequest,
-    NotConfirmed,
     NotRunning,
     ShuttingDown,
     SymbolLimitReached,
@@ -44,8 +43,9 @@ class _Entry:
 
     subscription: Subscription
     settled: trio.Event = field(factory=trio.Event, init=False)
-    """Set once it is here to stay, or ended before that."""
+    """Set once it is here to stay, or has ended before that."""
     ended: trio.Event = field(factory=trio.Event, init=False)
+    refusal: InvalidRequest | None = field(default=None, init=False)
 
 
 @define(eq=False, kw_only=True)
@@ -79,6 +79,7 @@ class Registry:
 
     def keep(self, symbol: str, interval: Interval) -> None:
         """Start a subscription and let it try, however long the exchange takes to be reached."""
+        self._check(interval)
         entry = self._enter(symbol, interval)
         entry.settled.set()
         self._nursery.start_soon(self._keep, entry)
@@ -94,17 +95,26 @@ class Registry:
         Raises:
             InvalidRequest: the venue has no such interval, or does not trade the symbol.
             SymbolLimitReached: one symbol more would be too many.
-            NotConfirmed: another caller was adding it at this moment, and failed.
             ShuttingDown: nothing is started any more.
         """
-        if (running := self._entries.get((symbol, interval))) is not None:
-            await running.settled.wait()
-            if running.ended.is_set():
-                raise NotConfirmed(f"{symbol} {interval} ended while it was being added")
+        self._check(interval)
+        if await self._runs(symbol, interval):
+            return False
+        # Before a place under the limit is taken: others may have better use for it.
+        await self.book.check(symbol)
+        if await self._runs(symbol, interval):
             return False
         entry = self._enter(symbol, interval)
-        await self._nursery.start(self._run, entry)
-        entry.settled.set()
+        self._nursery.start_soon(self._run, entry)
+        try:
+            await entry.settled.wait()
+        finally:
+            if not entry.settled.is_set():
+                entry.subscription.scope.cancel(reason="the caller gave up")
+                with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S, shield=True):
+                    await entry.ended.wait()
+        if entry.ended.is_set():
+            raise entry.refusal or ShuttingDown("the agent is shutting down")
         log.info("subscription_added", symbol=symbol, interval=interval.value)
         return True
 
@@ -128,12 +138,29 @@ class Registry:
             confirmed=not waiting.cancelled_caught,
         )
 
-    def _enter(self, symbol: str, interval: Interval) -> _Entry:
-        """Reserve the place of a new subscription, or say why there is none."""
+    def _check(self, interval: Interval) -> None:
         if self._nursery.cancel_scope.cancel_called:
             raise ShuttingDown("the agent is shutting down")
         if interval not in self.pool.venue.intervals:
             raise InvalidRequest(f"interval: {self.pool.venue.name} has no {interval} klines")
+
+    async def _runs(self, symbol: str, interval: Interval) -> bool:
+        """Whether it runs, once whoever adds or removes it at this moment is done."""
+        while (entry := self._entries.get((symbol, interval))) is not None:
+            if entry.subscription.scope.cancel_called:
+                await entry.ended.wait()
+                continue
+            await entry.settled.wait()
+            if not entry.ended.is_set():
+                return True
+        return False
+
+    def _enter(self, symbol: str, interval: Interval) -> _Entry:
+        """Take the place of a new subscription.
+
+        Raises:
+            SymbolLimitReached: there is none.
+        """
         symbols = {running for running, _ in self._entries}
         if symbol not in symbols and len(symbols) >= self.max_symbols:
             raise SymbolLimitReached(
@@ -144,17 +171,16 @@ class Registry:
         return entry
 
     async def _keep(self, entry: _Entry) -> None:
-        try:
-            await self._run(entry)
-        except InvalidRequest as error:
-            log.error("subscription_refused", error=str(error))  # noqa: TRY400 - no stack for users
+        await self._run(entry)
+        if entry.refusal is not None:
+            log.error("subscription_refused", error=str(entry.refusal))
 
-    async def _run(  # noqa: ASYNC128 - the subscription calls it
-        self, entry: _Entry, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _run(self, entry: _Entry) -> None:
         subscription = entry.subscription
         try:
-            await subscription.hold(self.book, self.pool, task_status=task_status)
+            await subscription.hold(self.book, self.pool, confirmed=entry.settled)
+        except InvalidRequest as refusal:
+            entry.refusal = refusal
         finally:
             del self._entries[subscription.symbol, subscription.interval]
             entry.settled.set()

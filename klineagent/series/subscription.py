@@ -36,14 +36,8 @@ class Subscription:
         """Whether a feed carries it at this moment."""
         return self._stream is not None and self._stream.confirmed.is_set()
 
-    async def hold(
-        self,
-        book: SymbolBook,
-        pool: Pool,
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Run until `scope` is cancelled; started once the exchange has confirmed the stream.
+    async def hold(self, book: SymbolBook, pool: Pool, *, confirmed: trio.Event) -> None:
+        """Run until `scope` is cancelled; sets `confirmed` once the exchange has confirmed it.
 
         Raises:
             InvalidRequest: the venue does not trade this symbol; nothing was started.
@@ -51,13 +45,12 @@ class Subscription:
         with self.scope:
             await book.check(self.symbol)
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._hold_stream, pool)
-                task_status.started()
+                nursery.start_soon(self._hold_stream, pool, confirmed)
 
-    async def _hold_stream(self, pool: Pool, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _hold_stream(self, pool: Pool, confirmed: trio.Event) -> None:
         with pool.stream(self.stream_name, self._observe) as self._stream:
             await self._stream.confirmed.wait()
-            task_status.started()
+            confirmed.set()
             await trio.sleep_forever()
 
     def _observe(self, kline: Kline) -> None:

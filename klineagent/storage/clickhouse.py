@@ -7,6 +7,7 @@ used again only after a query that provably ended; after anything else a new obj
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -41,7 +42,7 @@ Settings = dict[str, str | int]
 # A value no column can hold: asynch notices while it packs, before the server sees the rows.
 _UNPACKABLE = (TypeMismatchError, ColumnException, UnicodeEncodeError)
 # Beside its own errors and the socket's, asynch lets its readers' fall through.
-_BROKEN = (ClickHouseException, OSError, EOFError, IndexError)
+_BROKEN = (ClickHouseException, OSError, EOFError, IndexError, ValueError, struct.error)
 
 
 @define

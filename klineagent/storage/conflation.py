@@ -8,9 +8,7 @@ from itertools import islice
 import trio
 from attrs import define, field
 
-from klineagent.kline import Kline
-
-Key = tuple[str, str, str, int]
+from klineagent.kline import Key, Kline
 
 
 @define(eq=False, kw_only=True)
@@ -31,7 +29,8 @@ class Conflation:
     _forming: dict[Key, Kline] = field(factory=dict, init=False)
     _has_rows: trio.Event = field(factory=trio.Event, init=False)
     _has_batch: trio.Event = field(factory=trio.Event, init=False)
-    _ended: bool = field(default=False, init=False)
+    ended: trio.Event = field(factory=trio.Event, init=False)
+    """Set once nothing more will be put."""
 
     def __len__(self) -> int:
         return len(self._closed) + len(self._forming)
@@ -39,7 +38,7 @@ class Conflation:
     def put(self, klines: Iterable[Kline]) -> None:
         """Add `klines`; of one candle the highest version stays, of equal ones the last."""
         for kline in klines:
-            key = kline[:4]
+            key = kline.key
             waiting = self._closed.get(key) or self._forming.get(key)
             if waiting is not None and waiting.version > kline.version:
                 continue
@@ -58,7 +57,7 @@ class Conflation:
 
     def end(self) -> None:
         """Nothing will be put any more; `take` empties what is left and then ends."""
-        self._ended = True
+        self.ended.set()
         self._has_rows.set()
         self._has_batch.set()
 
@@ -73,11 +72,11 @@ class Conflation:
         await self._has_rows.wait()
         with trio.move_on_after(within_s):
             await self._has_batch.wait()
-        if self._ended and not len(self):
+        if self.ended.is_set() and not len(self):
             raise trio.EndOfChannel
         taken = self._pop(self._closed, most)
         taken += self._pop(self._forming, most - len(taken))
-        if not self._ended:
+        if not self.ended.is_set():
             if not len(self):
                 self._has_rows = trio.Event()
             if len(self) < self.full_batch:

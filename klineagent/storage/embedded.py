@@ -49,8 +49,6 @@ class Session(Protocol):
         """Release the folder, if no other session has it open."""
 
 
-CLOSE_WITHIN_S = 10
-
 _INBOX = "incoming.rowbinary"
 """Where a batch lies in the engine's folder while it is read."""
 
@@ -244,6 +242,8 @@ async def open_embedded(location: FolderLocation) -> AsyncIterator[EmbeddedStore
     try:
         yield EmbeddedStore(location=location, writing=writing, reading=reading)
     finally:
-        with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
+        # A call in its thread cannot be interrupted, so no deadline could be kept: a read of
+        # everything, which no agent makes, is waited for.
+        with trio.CancelScope(shield=True):
             await writing.close()
             await reading.close()

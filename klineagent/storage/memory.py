@@ -10,7 +10,7 @@ import trio
 from attrs import define, field
 
 from klineagent.errors import StoreUnavailable
-from klineagent.kline import Interval, Kline
+from klineagent.kline import Interval, Key, Kline
 from klineagent.storage.store import AgentRow, Batch, SeriesSummary
 
 _LENGTH_ORDER = {interval.value: rank for rank, interval in enumerate(Interval)}
@@ -24,7 +24,7 @@ class MemoryStore:
     """
 
     label: str = "memory:"
-    klines: dict[tuple[str, str, str, int], Kline] = field(factory=dict)
+    klines: dict[Key, Kline] = field(factory=dict)
     """The winning state of each candle, by its key; open ones included."""
     agents: dict[tuple[str, int], AgentRow] = field(factory=dict)
     """The live row of each agent."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from klineagent.storage.clickhouse import ClickHouseStore, open_clickhouse
-from klineagent.storage.embedded import EmbeddedStore, open_embedded
+from klineagent.storage.clickhouse import open_clickhouse
+from klineagent.storage.embedded import open_embedded
 from klineagent.storage.location import FolderLocation, MemoryLocation, ServerLocation, locate
 from klineagent.storage.memory import MemoryStore
-
-AnyStore = ClickHouseStore | EmbeddedStore | MemoryStore
+from klineagent.storage.store import Store
 
 
 @asynccontextmanager
-async def open_store(url: str) -> AsyncIterator[AnyStore]:
+async def open_store(url: str) -> AsyncIterator[Store]:
     """The store `url` names (see `location`), open until the block ends.
 
     A database out of reach is no reason to fail here: each call reaches for it anew.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import zlib
 from collections.abc import AsyncIterator
@@ -18,14 +17,14 @@ from klineagent.errors import RowsRefused, StoreError, StoreMisconfigured, Store
 from klineagent.kline import Kline
 from klineagent.storage.conflation import Conflation
 from klineagent.storage.store import Batch, Store
+from klineagent.trouble import Trouble
 
 # The collector waits for nothing but this channel and empties it whenever it runs, so what waits
 # here is what the readers sent within one pass of the scheduler: a few rows, a few kB.
 CHANNEL_BATCHES = 1024
 # This many rows refused and none accepted: it is the table that does not fit, not the rows.
 REFUSALS_BEFORE_ALARM = 16
-# How often an outage is told of while it lasts.
-TELL_EVERY_S = 60
+DRAIN_RETRY_S = 0.2
 
 log = structlog.get_logger()
 
@@ -45,6 +44,9 @@ class Writer:
     refused: int = field(default=0, init=False)
     """Rows the store will never take; each stands in the log."""
     _in_flight: int = field(default=0, init=False)
+    _accepting: bool = field(default=False, init=False)
+    """Whether the last batch stored anything: one row alone does not tell bad from refused."""
+    _tell_at_dropped: int = field(default=1, init=False)
     _sequence: int = field(default=0, init=False)
     # Tokens must differ between runs of the agent, or the server drops the new run's rows.
     _run: str = field(factory=lambda: secrets.token_hex(6), init=False)
@@ -61,7 +63,15 @@ class Writer:
             with klines:
                 async for rows in klines:
                     self.waiting.put(rows)
+                    self._tell_of_drops()
             self.waiting.end()
+
+    def _tell_of_drops(self) -> None:
+        dropped = self.waiting.dropped_closed
+        if dropped >= self._tell_at_dropped:
+            # At the 1st, 2nd, 4th, ...: enough to see it, too few to drown the log.
+            self._tell_at_dropped = 2 * dropped
+            log.error("candles_dropped", candles=dropped, rows_waiting=self.rows_waiting)
 
     async def _store_batches(self) -> None:
         while True:
@@ -81,17 +91,26 @@ class Writer:
 
     async def _deliver(self, batch: Batch) -> None:
         """Send `batch`, the same one each time, until the store has answered for every row."""
-        outage: _Outage | None = None
+        trouble = Trouble("store_unavailable", "store_back")
+        backoffs: dict[type[StoreError], Backoff] = {}
         while True:
             try:
                 await self._insert(batch)
             except StoreError as error:
-                outage = outage or _Outage()
-                await trio.sleep(outage.lasts(error, rows_waiting=self.rows_waiting))
+                kind = type(error)
+                alarm = isinstance(error, StoreMisconfigured)
+                trouble.lasts(error, alarm=alarm, rows_waiting=self.rows_waiting)
+                backoff = backoffs.setdefault(kind, Backoff(first_s=_first_wait_s(kind)))
+                await self._pause(backoff.after())
             else:
-                if outage is not None:
-                    outage.ends()
+                trouble.over()
                 return
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next try; not for long in a drain, which has a deadline."""
+        with trio.move_on_after(seconds):
+            await self.waiting.ended.wait()
+            await trio.sleep(DRAIN_RETRY_S)
 
     async def _insert(self, batch: Batch) -> None:
         """Insert `batch`; rows that the store will never take are set aside, the rest goes in.
@@ -105,6 +124,7 @@ class Writer:
             await self._insert_acceptable(batch, error)
         else:
             self.stored += len(batch.klines)
+            self._accepting = True
 
     async def _insert_acceptable(self, batch: Batch, reason: RowsRefused) -> None:
         """Find the refused rows of `batch` by halving it; the halves are frozen batches, too."""
@@ -127,36 +147,13 @@ class Writer:
                     parts.append((half, half_refused))
                 else:
                     accepted += len(rows)
-        if not accepted and len(batch.klines) > 1:
+        if not accepted and (len(batch.klines) > 1 or not self._accepting):
             raise StoreMisconfigured(f"{self.store.label} takes none of the rows: {reason}")
+        self._accepting = accepted > 0
         self.stored += accepted
         self.refused += len(refused)
         for kline, why in refused:
             log.error("row_refused", error=str(why), row=tuple(kline))
-
-
-@define(eq=False)
-class _Outage:
-    """One stretch of time in which a batch could not be stored."""
-
-    _since: float = field(factory=trio.current_time, init=False)
-    _told: str = field(default="", init=False)
-    _told_at: float = field(default=-math.inf, init=False)
-    _backoffs: dict[type[StoreError], Backoff] = field(factory=dict, init=False)
-
-    def lasts(self, error: StoreError, *, rows_waiting: int) -> float:
-        """Say so, once a minute or when it changes; return the seconds before the next try."""
-        kind, now = type(error), trio.current_time()
-        if kind.__name__ != self._told or now - self._told_at >= TELL_EVERY_S:
-            self._told, self._told_at = kind.__name__, now
-            level = log.error if isinstance(error, StoreMisconfigured) else log.warning
-            level("store_unavailable", error=str(error), rows_waiting=rows_waiting)
-        backoff = self._backoffs.setdefault(kind, Backoff(first_s=_first_wait_s(kind)))
-        return backoff.after()
-
-    def ends(self) -> None:
-        """The batch is stored."""
-        log.info("store_back", after_s=round(trio.current_time() - self._since, 1))
 
 
 def _first_wait_s(kind: type[StoreError]) -> float:

@@ -11,7 +11,7 @@ import trio
 from attrs import define
 from quart_trio import QuartTrio
 
-from klineagent.config import Bind
+from klineagent.bind import Bind
 from klineagent.control.application import MAX_BODY_BYTES
 from klineagent.control.command import command_app
 from klineagent.control.serving import serve_http

@@ -10,7 +10,7 @@ from attrs import define, field
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from klineagent.config import Bind
+from klineagent.bind import Bind
 from klineagent.errors import StoreUnavailable
 from klineagent.fleet.heartbeat import Agents, beat
 from klineagent.storage.store import AgentRow
@@ -69,7 +69,7 @@ async def test_the_row_is_written_now_and_every_minute(autojump_clock: MockClock
     assert datetime.now(UTC) - row.last_heartbeat < timedelta(minutes=1)
 
 
-async def test_an_outage_is_told_once(
+async def test_an_outage_is_told_from_beginning_to_end(
     autojump_clock: MockClock, events: list[structlog.typing.EventDict]
 ) -> None:
     """Beats go on through outages, which are logged when they begin and when they end."""
@@ -78,6 +78,7 @@ async def test_an_outage_is_told_once(
         await beat(agents, AGENT, Load(), every_s=EVERY_S)
     assert len(agents.rows) == 3
     assert [event["event"] for event in events] == [
+        "heartbeat_failed",
         "heartbeat_failed",
         "heartbeat_recovered",
         "heartbeat_failed",

@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from klineagent.config import Bind
+from klineagent.bind import Bind
 from klineagent.control.serving import serve_http
 from klineagent.fleet.registration import register
 

@@ -78,7 +78,16 @@ async def test_frames_of_any_other_kind_do_no_harm(
         else ['{"stream":"x@aggTrade","data":{"e":"aggTrade"}}']
     )
     half = kline_frame()[:200]
-    odd = ["", "garbage", "{}", "[1,2]", half, '{"result":null,"id":99}', "\N{SNOWMAN}"]
+    odd = [
+        "",
+        "garbage",
+        "{}",
+        "[1,2]",
+        half,
+        '{"result":null,"id":99}',
+        "\N{SNOWMAN}",
+        "[" * 100_000,
+    ]
 
     async def confuse(socket: WebSocketConnection) -> None:
         await answer(socket)

@@ -65,7 +65,7 @@ async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) 
 async def test_failures_are_retried_and_what_is_known_stays(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exchange that fails, is told of once while the symbols are known, and forgets nothing."""
+    """An exchange that fails is told of once a minute, and nothing that was known is forgotten."""
     broken = [httpx2.Response(503, text="maintenance"), httpx2.Response(200, text="<html>")]
     book = _book([*broken, _listed(BTCUSDT="TRADING"), *broken])
     async with trio.open_nursery() as nursery:
@@ -77,10 +77,33 @@ async def test_failures_are_retried_and_what_is_known_stays(
         nursery.cancel_scope.cancel()
     assert [record.msg for record in caplog.records[:told]] == [
         "symbols_unavailable",
-        "symbols_unavailable",
+        "symbols_available",
         "symbols_loaded",
     ]
-    assert [record.msg for record in caplog.records[told:]] == ["symbols_unavailable"]
+    assert {record.msg for record in caplog.records[told:]} == {"symbols_unavailable"}
+    assert 30 <= len(caplog.records) - told <= 60
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "least_s"),
+    [
+        (418, {"Retry-After": "600"}, 600),
+        (418, {}, 120),
+        (429, {}, 60),
+        (429, {"Retry-After": "x"}, 60),
+    ],
+)
+async def test_a_ban_is_sat_out(
+    autojump_clock: MockClock, status: int, headers: dict[str, str], least_s: float
+) -> None:
+    """Asking during a ban makes it longer, so nobody asks."""
+    book = _book([httpx2.Response(status, headers=headers), _listed(BTCUSDT="TRADING")])
+    async with trio.open_nursery() as nursery:
+        started = trio.current_time()
+        nursery.start_soon(book.keep_fresh)
+        await book.check("BTCUSDT")
+        assert trio.current_time() - started >= least_s
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +121,9 @@ def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
     assert len(symbols) == len(listed)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"symbols":[{}]}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"symbols":[{}]}', b"\xff", b'{"x":' + b"[" * 100_000]
+)
 def test_an_answer_that_is_no_list_is_a_refusal(body: bytes) -> None:
     """Nothing half read is believed."""
     with pytest.raises(ExchangeRefused, match="exchangeInfo cannot be read"):

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from klineagent.storage.opening import AnyStore, open_store
+from klineagent.storage.opening import open_store
+from klineagent.storage.store import Store
 
 
 @pytest.fixture
-async def store(store_url: str) -> AsyncIterator[AnyStore]:
+async def store(store_url: str) -> AsyncIterator[Store]:
     """The store at `store_url`, open."""
     async with open_store(store_url) as store:
         yield store

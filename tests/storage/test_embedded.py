@@ -14,7 +14,7 @@ from klineagent.errors import (
     StoreOverloaded,
     StoreUnavailable,
 )
-from klineagent.storage.embedded import _translated
+from klineagent.storage.embedded import EmbeddedStore, _translated
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
 from tests.storage.samples import sample
@@ -110,7 +110,8 @@ async def test_constraint_of_the_table_refuses_rows(tmp_path: Path) -> None:
     async with open_store(f"chdb://{tmp_path}/klines") as store:
         await store.prepare()
         add = "ALTER TABLE market.klines ADD CONSTRAINT sane CHECK trades < 1000"
-        await store._writing.run(lambda session: session.query(add))  # type: ignore[union-attr]
+        assert isinstance(store, EmbeddedStore)
+        await store._writing.run(lambda session: session.query(add))
         with pytest.raises(RowsRefused, match="sane"):
             await store.insert(Batch("a", (sample(trades=1000),)))
         await store.insert(Batch("b", (sample(trades=999),)))

@@ -145,6 +145,7 @@ async def test_a_drain_that_fails_ends_in_time_and_says_what_is_lost(
     ]
 
 
+@pytest.mark.logs("candles_dropped")
 async def test_senders_never_wait_for_the_store(autojump_clock: MockClock) -> None:
     """During an outage of an hour everything is taken at once, and memory stays bounded."""
     store = MemoryStore()
@@ -172,19 +173,34 @@ async def test_a_refused_row_does_not_hold_up_the_others(autojump_clock: MockClo
     assert [event["row"] for event in events if event["event"] == "row_refused"] == [tuple(bad)]
 
 
+@pytest.mark.parametrize("rows", [1, 40])
 async def test_a_table_that_takes_nothing_is_an_alarm_and_costs_no_row(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, rows: int
 ) -> None:
     """Where every row is refused it is the table that is wrong: rows wait until it is mended."""
     store = RecordingStore(refused=frozenset(a_kline(minute).open_time for minute in range(40)))
     with _logged() as events:
         async with _writer(store) as writer:
-            await writer.klines.send([a_kline(minute) for minute in range(40)])
+            await writer.klines.send([a_kline(minute) for minute in range(rows)])
             await trio.sleep(100)
-            assert writer.rows_waiting == 40
+            assert writer.rows_waiting == rows
             store.refused = frozenset()
             await trio.sleep(100)
-            assert len(_stored(store)) == 40
+            assert len(_stored(store)) == rows
     assert [event["event"] for event in events][-1] == "store_back"
     assert {event["event"] for event in events} == {"store_unavailable", "store_back"}
     assert writer.refused == 0
+
+
+async def test_a_store_that_is_back_before_the_stop_gets_everything(
+    autojump_clock: MockClock,
+) -> None:
+    """The drain does not sleep through its deadline in a pause that an outage made long."""
+    for outage_s in range(100, 140):
+        store = MemoryStore()
+        async with _writer(store, drain_s=3) as writer:
+            with store.offline():
+                await writer.klines.send([a_kline()])
+                await trio.sleep(outage_s)
+            await trio.sleep(0.1)
+        assert len(_stored(store)) == 1

@@ -1,0 +1,43 @@
+"""Telling of what fails for a while: often enough to be seen, seldom enough to be read."""
+
+from __future__ import annotations
+
+import math
+
+import structlog
+import trio
+from attrs import define, field
+
+TELL_AGAIN_AFTER_S = 60.0
+
+log = structlog.get_logger()
+
+
+@define(eq=False)
+class Trouble:
+    """Something that is tried again and again, and the log lines about it.
+
+    It is told of when it begins, when its kind changes, once a minute, and when it is over.
+    """
+
+    event: str
+    """What the log calls it."""
+    event_over: str
+    _kind: type[Exception] | None = field(default=None, init=False)
+    _since: float = field(default=math.nan, init=False)
+    _told_at: float = field(default=math.nan, init=False)
+
+    def lasts(self, error: Exception, *, alarm: bool = False, **details: object) -> None:
+        """Another try has failed; an `alarm` is something an operator must act on."""
+        now = trio.current_time()
+        if self._kind is None:
+            self._since = now
+        if type(error) is not self._kind or now - self._told_at >= TELL_AGAIN_AFTER_S:
+            self._kind, self._told_at = type(error), now
+            (log.error if alarm else log.warning)(self.event, error=str(error), **details)
+
+    def over(self) -> None:
+        """A try has succeeded, be it the first."""
+        if self._kind is not None:
+            self._kind = None
+            log.info(self.event_over, after_s=round(trio.current_time() - self._since, 1))

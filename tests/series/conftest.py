@@ -1,0 +1,5 @@
+"""The fixture that klineagent ships for simulations of its users."""
+
+from klineagent.testing import simulation
+
+__all__ = ["simulation"]
