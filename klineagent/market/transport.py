@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Protocol
 
 import httpx2
@@ -38,7 +39,7 @@ class Internet:
         try:
             tcp = await trio.open_tcp_stream(url.host, url.port or (443 if secure else 80))
         except (OSError, UnicodeError) as error:
-            raise ExchangeUnreachable(f"cannot connect to {url.host}: {error}") from error
+            raise ExchangeUnreachable(f"cannot connect to {url.host}: {_reason(error)}") from error
         return await self._secured(tcp, url.host) if secure else tcp
 
     async def _secured(self, tcp: trio.SocketStream, host: str) -> trio.abc.Stream:
@@ -49,15 +50,24 @@ class Internet:
             try:
                 await tls.do_handshake()
             except trio.BrokenResourceError as error:
-                # The reason, a certificate for instance, is what caused it.
-                reason = error.__cause__ or error
-                raise ExchangeUnreachable(f"no TLS with {host}: {reason}") from error
+                raise ExchangeUnreachable(f"no TLS with {host}: {_reason(error)}") from error
             failed.pop_all()
         return tls
 
     def http_transport(self) -> httpx2.AsyncBaseTransport:
         """See `Network`."""
         return httpx2.AsyncHTTPTransport(verify=self._tls)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in the first place: a certificate, a refusal; Trio keeps it as the cause."""
+    match error.__cause__:
+        case None:
+            return str(error)
+        case BaseExceptionGroup(exceptions=tries):
+            return ", ".join(map(str, tries))
+        case cause:
+            return str(cause)
 
 
 class WatchedStream(trio.abc.Stream):
@@ -69,18 +79,16 @@ class WatchedStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See `trio.abc.ReceiveStream`."""
-        try:
+        with self._told_if_broken():
             received = await self._stream.receive_some(max_bytes)
-        except trio.BrokenResourceError:
-            self.ended.set()
-            raise
         if not received:
             self.ended.set()
         return received
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See `trio.abc.SendStream`."""
-        await self._stream.send_all(data)
+        with self._told_if_broken():
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `trio.abc.SendStream`."""
@@ -89,3 +97,11 @@ class WatchedStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """See `trio.abc.AsyncResource`."""
         await self._stream.aclose()
+
+    @contextmanager
+    def _told_if_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except trio.BrokenResourceError:
+            self.ended.set()
+            raise

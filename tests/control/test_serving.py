@@ -180,3 +180,15 @@ async def test_a_client_that_does_not_read_does_not_keep_the_server() -> None:
             await stream.send_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             await begun.wait()
     await stream.aclose()
+
+
+@pytest.mark.parametrize("steps", range(16))
+async def test_a_server_cancelled_while_it_starts_ends(steps: int) -> None:
+    """Whenever the cancellation comes, it neither hangs nor fails."""
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_http, drain_s=DRAIN_S)
+            nursery.start_soon(serve, status_app(), ANY_PORT)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()

@@ -44,14 +44,18 @@ class ScriptedNetwork:
     scripts: list[Script]
     nursery: trio.Nursery
     dials: int = 0
-    requests: list[dict[str, Any]] = field(factory=list)
+    raw: list[Callable[[trio.abc.Stream], Awaitable[None]]] = field(factory=list)
+    """What the first connections meet instead of a websocket server."""
 
     async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         """See `Network`."""
         await trio.lowlevel.checkpoint()
+        ours, theirs = memory_stream_pair()
+        if self.raw:
+            self.nursery.start_soon(self.raw.pop(0), theirs)
+            return ours
         script = self.scripts[min(self.dials, len(self.scripts) - 1)]
         self.dials += 1
-        ours, theirs = memory_stream_pair()
         self.nursery.start_soon(self._serve, theirs, script)
         return ours
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from trio.testing import MockClock
 from trio_websocket import WebSocketConnection
 
 from klineagent.kline import Kline
-from klineagent.market.feed import ANSWER_TIMEOUT_S, IDLE_S
+from klineagent.market.feed import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, IDLE_S
 from klineagent.market.venues import NAMES_PER_REQUEST
 from tests.market.scripted import NAME, answer, kline_frame, scripted_pool
 
@@ -200,3 +201,62 @@ async def test_an_idle_feed_is_kept_for_a_while_and_then_closed(autojump_clock: 
         with pool.stream(NAME, _ignore) as stream:
             await stream.confirmed.wait()
         assert network.dials == 2
+
+
+async def _hang_up(stream: trio.abc.Stream) -> None:
+    await stream.aclose()
+
+
+async def _speak_nonsense(stream: trio.abc.Stream) -> None:
+    await stream.send_all(b"\x15\x03\x01\x00\x02\x02\x28")
+
+
+async def _accept_wrongly(stream: trio.abc.Stream) -> None:
+    await stream.receive_some()
+    await stream.send_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"
+    )
+
+
+async def _refuse(stream: trio.abc.Stream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("behave", [_hang_up, _speak_nonsense, _accept_wrongly, _refuse])
+async def test_a_handshake_that_goes_wrong_is_tried_again_soon(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    behave: Callable[[trio.abc.Stream], Awaitable[None]],
+) -> None:
+    """Whatever answers, it neither ends the agent nor costs the whole handshake's deadline."""
+    async with scripted_pool(_carry) as (pool, network, klines):
+        network.raw = [behave]
+        started = trio.current_time()
+        with pool.stream(NAME, _ignore):
+            await klines.receive()
+        assert trio.current_time() - started < CONNECT_TIMEOUT_S
+    lost = next(record for record in caplog.records if record.msg == "feed_lost")
+    assert "exchange.test" in vars(lost)["reason"]
+
+
+async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockClock) -> None:
+    """An idle feed is closed while the exchange pings it; the next stream gets a new feed."""
+
+    async def ping_on_close(socket: WebSocketConnection) -> None:
+        await answer(socket)
+        await socket.send_message(kline_frame())
+        await answer(socket)
+        # Our close frame is the next thing to come; pings go out until it does.
+        while True:
+            await trio.sleep(0.05)
+            with trio.move_on_after(0.05):
+                await socket.ping()
+
+    async with scripted_pool(ping_on_close, _carry) as (pool, _, klines):
+        with pool.stream(NAME, _ignore):
+            await klines.receive()
+        await trio.sleep(IDLE_S + 5)
+        with pool.stream(NAME, _ignore):
+            await klines.receive()

@@ -73,6 +73,11 @@ class Feeding(RuleBasedStateMachine):
             assert (name in self.roster) or name not in self.exchange_sends
 
     @invariant()
+    def what_the_exchange_may_send_is_counted(self) -> None:
+        coming = set(self.under_way.names) if self.under_way and self.under_way.subscribe else set()
+        assert len(self.roster) == len(self.exchange_sends | coming | set(self.streams))
+
+    @invariant()
     def there_is_work_while_the_sets_differ(self) -> None:
         if self.exchange_sends != set(self.streams) and self.under_way is None:
             assert self.roster.work.is_set()
