@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NoReturn
 
+import structlog
 import trio
 from attrs import define, field
 
@@ -12,6 +14,11 @@ from klineagent.market.pool import Pool
 from klineagent.market.roster import Stream
 from klineagent.market.symbols import SymbolBook
 from klineagent.market.wire import stream_name
+
+# A symbol that trades speaks every few seconds; the quietest ones pause for minutes.
+SILENT_AFTER_S = 300
+
+log = structlog.get_logger()
 
 
 @define(eq=False, kw_only=True)
@@ -46,12 +53,24 @@ class Subscription:
             await book.check(self.symbol)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hold_stream, pool, confirmed)
+                nursery.start_soon(self._watch_silence)
 
     async def _hold_stream(self, pool: Pool, confirmed: trio.Event) -> None:
         with pool.stream(self.stream_name, self._observe) as self._stream:
             await self._stream.confirmed.wait()
             confirmed.set()
             await trio.sleep_forever()
+
+    async def _watch_silence(self) -> NoReturn:
+        """Tell when the stream is confirmed and says nothing: a confirmation proves little."""
+        told = False
+        while True:
+            seen = self.newest
+            await trio.sleep(SILENT_AFTER_S)
+            silent = self.is_active and self.newest is seen
+            if silent and not told:
+                log.warning("stream_silent", stream=self.stream_name, for_s=SILENT_AFTER_S)
+            told = silent
 
     def _observe(self, kline: Kline) -> None:
         self.newest = kline

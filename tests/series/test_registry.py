@@ -181,3 +181,14 @@ async def test_an_add_that_waits_does_not_hold_up_the_stop(autojump_clock: MockC
             stopped_at = trio.current_time()
         assert trio.current_time() - stopped_at < 5
     assert outcomes == [ShuttingDown]
+
+
+async def test_a_confirmed_stream_that_says_nothing_is_told_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong route acknowledges everything and stays silent."""
+    async with open_simulation(ws_url="wss://exchange.test/public") as simulation:
+        await trio.sleep(3600)
+        assert all(info.is_active for info in simulation.agent.registry.listing())
+    silent = [vars(record)["stream"] for record in caplog.records if record.msg == "stream_silent"]
+    assert len(silent) == len(set(silent)) == 9
