@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from typing import NoReturn
 
+import httpx2
 import structlog
 import trio
 from attrs import frozen
@@ -45,6 +47,7 @@ from klineagent.storage.writer import Writer, open_writer
 START_PATIENCE_S = 5
 # How long requests under way may take to end, after the last row is in.
 HTTP_DRAIN_S = 0.5
+TELL_EVERY_S = 60
 
 log = structlog.get_logger()
 
@@ -98,9 +101,9 @@ async def open_agent(
         ) as registry,
         _open_background() as background,
     ):
+        _warn_of_unusual_path(config)
         await _prepare(opened)
         background.start_soon(book.keep_fresh)
-        await _keep_configured(registry, book, config)
         serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
         command_bind = await servers.start(
             serve,
@@ -115,6 +118,8 @@ async def open_agent(
         )
         if config.manager is not None:
             background.start_soon(register, config.manager, address)
+        background.start_soon(_tell_progress, writer, pool, registry)
+        await _keep_configured(registry, book, config)
         yield Agent(
             store=opened,
             writer=writer,
@@ -160,7 +165,36 @@ async def _keep_configured(registry: Registry, book: SymbolBook, config: Config)
     with trio.move_on_after(START_PATIENCE_S):
         await book.loaded()
         if unknown := book.unknown(config.symbols):
-            raise ConfigError(f"symbols: {', '.join(unknown)} not on {config.venue.name}")
+            raise ConfigError(
+                f"symbols: {', '.join(unknown)} does not exist on {config.venue.name}"
+            )
     for symbol in config.symbols:
         for interval in config.intervals:
             registry.keep(symbol, interval)
+        await trio.lowlevel.checkpoint()  # thousands of them must not hold up everything else
+
+
+async def _tell_progress(writer: Writer, pool: Pool, registry: Registry) -> NoReturn:
+    """A line a minute: what came in and what was stored since the last, and what waits."""
+    received = stored = 0
+    while True:
+        await trio.sleep(TELL_EVERY_S)
+        log.info(
+            "recording",
+            streams=registry.count(),
+            received=pool.counts.klines - received,
+            stored=writer.stored - stored,
+            waiting=writer.rows_waiting,
+        )
+        received, stored = pool.counts.klines, writer.stored
+
+
+def _warn_of_unusual_path(config: Config) -> None:
+    """A wrong prefix is acknowledged and silent, so it is told before it can be."""
+    usual, path = (httpx2.URL(url).path for url in (config.venue.ws_url, config.effective_ws_url))
+    if path.rstrip("/") != usual.rstrip("/"):
+        log.warning(
+            "unusual_ws_url",
+            ws_url=config.effective_ws_url,
+            hint=f"klines of {config.venue.name} are streamed under {usual}",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -11,12 +12,12 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx2
 import structlog
 import trio
-from rich.console import Console
 
 from klineagent import __version__
 from klineagent.agent import open_agent
@@ -24,6 +25,7 @@ from klineagent.bind import Bind
 from klineagent.config import Config, load_config, parse_bind
 from klineagent.demo import Demo, run_demo
 from klineagent.errors import ConfigError, KlineagentError, StartError
+from klineagent.kline import Interval
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.market.venues import VENUES
 from klineagent.signals import open_stop_signal
@@ -31,8 +33,9 @@ from klineagent.sim.exchange import open_exchange, open_market
 from klineagent.sim.market import Market
 from klineagent.sim.server import serve_exchange
 from klineagent.sim.venue import venue_named
+from klineagent.storage.location import FolderLocation, locate
 from klineagent.storage.opening import open_store
-from klineagent.tables import clock_text, klines_table, summary_table
+from klineagent.tables import candles_table, clock_text, summary_table, wide_console
 
 log = structlog.get_logger()
 
@@ -64,8 +67,24 @@ _ARCHIVE = click.option(
 )
 _SEED = click.option("--seed", default=1, show_default=True, metavar="S")
 _SPEED = "How many times faster than real time."
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
+_SYMBOLS = click.IntRange(1, 2000)
+
+
+class _Positive(click.FloatRange):
+    """A positive number; click takes "nan" and "inf" for some."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """See `click.ParamType`."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
+_POSITIVE = _Positive(min=0, min_open=True)
 _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
 _LOG_FORMAT = click.option("--log-format", help="console or json.  [default: console]")
 
@@ -101,7 +120,7 @@ def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> Non
 
     Every setting can also come from the environment (KLINEAGENT_STORE, ...) or a file.
     """
-    config = load_config({"symbols": symbols or None, **options}, os.environ, file)
+    config = load_config({"symbols": ",".join(symbols) or None, **options}, os.environ, file)
     configure_logging(config.log_format)
     _run(partial(_serve, config))
 
@@ -121,7 +140,7 @@ async def _serve(config: Config) -> None:
 @click.option("--venue", default="usdm", show_default=True, type=click.Choice(list(VENUES)))
 @_ARCHIVE
 @click.option("--speed", default=1.0, show_default=True, type=_POSITIVE, metavar="X", help=_SPEED)
-@click.option("--symbols", default=10, show_default=True, type=_COUNT, metavar="N")
+@click.option("--symbols", default=10, show_default=True, type=_SYMBOLS, metavar="N")
 @_SEED
 @click.option("--log-format", default="console", show_default=True, type=_LOG_FORMATS)
 def simulate(
@@ -176,7 +195,7 @@ async def _simulate(market: Market, venue: str, address: Bind, speed: float) -> 
 
 @commands.command()
 @click.option("--seconds", default=20.0, show_default=True, type=_POSITIVE, metavar="N")
-@click.option("--symbols", default=5, show_default=True, type=_COUNT, metavar="N")
+@click.option("--symbols", default=5, show_default=True, type=_SYMBOLS, metavar="N")
 @click.option("--speed", default=60.0, show_default=True, type=_POSITIVE, metavar="X", help=_SPEED)
 @_ARCHIVE
 @_SEED
@@ -230,19 +249,27 @@ def show(
     """
     configure_logging(LogFormat.CONSOLE)
     config = load_config(options, os.environ, file)
-    _run(partial(_show, config, symbol, interval, last))
+    try:
+        wanted = Interval(interval)
+    except ValueError:
+        raise ConfigError(f"there is no interval {interval!r}") from None
+    _run(partial(_show, config, symbol, wanted, last))
 
 
-async def _show(config: Config, symbol: str | None, interval: str, last: int) -> None:
+async def _show(config: Config, symbol: str | None, interval: Interval, last: int) -> None:
+    location = locate(config.store)
+    if isinstance(location, FolderLocation) and not location.folder.is_dir():
+        raise StartError(f"nothing has been recorded in {location.folder}: no such folder")
     async with open_store(config.store) as store:
         if symbol is None:
             table = summary_table(await store.summary(), title=f"Stored in {store.label}")
         else:
-            klines = await store.final_klines(
-                config.venue.name, symbol.upper(), interval, newest=last
-            )
-            table = klines_table(klines, title=f"Newest closed candles in {store.label}")
-        Console().print(table)
+            venue, symbol = config.venue.name, symbol.upper()
+            klines = await store.final_klines(venue, symbol, interval.value, newest=last)
+            if not klines:
+                raise StartError(f"no closed candle of {symbol} {interval} on {venue} is stored")
+            table = candles_table(klines, title=f"{symbol} {interval} on {venue}, times in UTC")
+        wide_console().print(table)
 
 
 def _now_ms() -> int:

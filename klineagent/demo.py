@@ -22,7 +22,7 @@ from klineagent.sim.market import Market
 from klineagent.sim.server import serve_exchange
 from klineagent.sim.venue import venue_named
 from klineagent.storage.opening import open_store
-from klineagent.tables import klines_table, summary_table
+from klineagent.tables import arrivals_table, summary_table, wide_console
 
 LOOPBACK = "127.0.0.1"
 LOOK_EVERY_S = 0.25
@@ -49,7 +49,7 @@ async def run_demo(demo: Demo) -> None:
     Raises:
         KlineagentError: a part could not be started, or no candle was stored.
     """
-    console = Console()
+    console = wide_console()
     async with open_stop_signal() as stop, open_store(demo.config.store) as store:
         async with (
             _open_twin(demo) as port,
@@ -117,9 +117,7 @@ async def _show(console: Console, agent: Agent) -> NoReturn:
             newest = [kline for each in agent.registry.subscriptions() if (kline := each.newest)]
             # The shortest interval moves most; it is the first of each symbol.
             shown = list({kline.symbol: kline for kline in reversed(newest)}.values())
-            table = klines_table(
-                sorted(shown)[:SHOWN_SYMBOLS], title="Candles arriving", caption=_progress(agent)
-            )
+            table = arrivals_table(sorted(shown)[:SHOWN_SYMBOLS], caption=_progress(agent))
             live.update(table, refresh=True)
             await trio.sleep(LOOK_EVERY_S)
 

@@ -41,6 +41,8 @@ def configure_logging(log_format: LogFormat, *, level: int = logging.INFO) -> No
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("klineagent").setLevel(level)
+    # It tells of every failed connection; so do we, once a minute and with what it means.
+    logging.getLogger("asynch").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

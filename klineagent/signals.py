@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -10,6 +11,9 @@ from contextlib import asynccontextmanager
 import structlog
 import trio
 from attrs import define, field
+
+# `timeout`, a shell and some supervisors signal a process and then its group: that is one signal.
+ONE_SIGNAL_S = 0.5
 
 log = structlog.get_logger()
 
@@ -32,14 +36,18 @@ class StopSignal:
         """Receive signals until cancelled."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
+            first_at = -math.inf
             async for number in signals:
                 name = signal.Signals(number).name
+                if trio.current_time() - first_at < ONE_SIGNAL_S:
+                    continue
                 if self._received.is_set():
                     log.warning("exiting_now", signal=name)
                     # Whatever holds up the stop may be shielded, or a thread: nothing is asked.
                     os._exit(128 + number)
                 log.info("stopping", signal=name)
                 self._received.set()
+                first_at = trio.current_time()
                 if not self._is_awaited:
                     # Still starting: there is nothing to drain, and perhaps much to wait for.
                     self.block.cancel(reason=name)

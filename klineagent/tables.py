@@ -1,57 +1,76 @@
-"""What a terminal shows: stored series, newest candles."""
+"""What a terminal shows: stored series, candles. All of it fits into 80 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from klineagent.kline import SECOND_MS, Kline
 from klineagent.storage.store import SeriesSummary
 
+PIPE_COLUMNS = 200
+"""A pipe has no width; nothing is cut on its way to another program."""
+
+
+def wide_console() -> Console:
+    """Standard output."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS)
+
 
 def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
     """Closed candles stored, a line per series."""
-    table = Table(title=title)
-    for name in ("venue", "symbol", "interval"):
-        table.add_column(name)
-    table.add_column("closed candles", justify="right")
-    for name in ("first open (UTC)", "last open (UTC)"):
-        table.add_column(name, no_wrap=True)
+    table = _table(title, ["venue", "symbol", "interval"], ["candles"], ["first open", "last open"])
     for each in series:
-        table.add_row(
-            each.venue,
-            each.symbol,
-            each.interval,
-            str(each.closed),
-            clock_text(each.first_open),
-            clock_text(each.last_open),
-        )
+        opens = (clock_text(each.first_open), clock_text(each.last_open))
+        table.add_row(each.venue, each.symbol, each.interval, str(each.closed), *opens)
     return table
 
 
-def klines_table(klines: Iterable[Kline], *, title: str, caption: str = "") -> Table:
-    """Candles, a line each."""
-    table = Table(title=title, caption=caption)
-    for name in ("symbol", "interval", "open time (UTC)"):
-        table.add_column(name)
-    for name in ("open", "high", "low", "close", "volume", "trades"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+def candles_table(klines: Iterable[Kline], *, title: str) -> Table:
+    """Candles of one series, a line each."""
+    table = _table(title, ["open time"], _NUMBERS)
     for kline in klines:
-        prices = (kline.open, kline.high, kline.low, kline.close, kline.volume)
-        table.add_row(
-            kline.symbol,
-            kline.interval,
-            clock_text(kline.open_time),
-            *(f"{price:.10g}" for price in prices),
-            str(kline.trades),
-            "closed" if kline.is_closed else "forming",
-        )
+        table.add_row(clock_text(kline.open_time), *_numbers(kline))
+    return table
+
+
+def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
+    """Newest candles of many series, as they grow."""
+    table = _table("Candles arriving", ["symbol", "", "open"], _NUMBERS, [""])
+    table.caption = caption
+    for kline in klines:
+        opened = clock_text(kline.open_time)[-5:]
+        state = "closed" if kline.is_closed else ""
+        table.add_row(kline.symbol, kline.interval, opened, *_numbers(kline), state)
     return table
 
 
 def clock_text(time_ms: int) -> str:
-    """A time in milliseconds as people read it, to the second."""
-    return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M:%S}"
+    """A time in milliseconds as people read it, to the minute."""
+    return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M}"
+
+
+_NUMBERS = ["open", "high", "low", "close", "volume", "trades"]
+
+
+def _numbers(kline: Kline) -> list[str]:
+    prices = (kline.open, kline.high, kline.low, kline.close)
+    return [*(f"{price:.8g}" for price in prices), f"{kline.volume:.5g}", str(kline.trades)]
+
+
+def _table(
+    title: str, texts: Iterable[str], numbers: Iterable[str], more_texts: Iterable[str] = ()
+) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="right")
+    for name in more_texts:
+        table.add_column(name, no_wrap=True)
+    return table

@@ -80,7 +80,8 @@ class RestClient:
         try:
             response = await self._http.get(path)
         except httpx2.HTTPError as error:
-            raise ExchangeUnreachable(f"no answer from {self._http.base_url}: {error!r}") from error
+            reason = str(error) or type(error).__name__
+            raise ExchangeUnreachable(f"no answer from {self._http.base_url}: {reason}") from error
         if not response.is_success:
             raise ExchangeRefused(
                 f"GET {path}: HTTP {response.status_code} {response.text[:200]}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -57,6 +58,8 @@ class Registry:
     max_symbols: int
     _nursery: trio.Nursery
     _entries: dict[tuple[str, Interval], _Entry] = field(factory=dict, init=False)
+    _intervals: Counter[str] = field(factory=Counter, init=False)
+    """How many of its intervals run, per symbol."""
 
     def count(self) -> int:
         """How many subscriptions there are."""
@@ -64,7 +67,7 @@ class Registry:
 
     def symbols(self) -> list[str]:
         """Their symbols, sorted."""
-        return sorted({symbol for symbol, _ in self._entries})
+        return sorted(self._intervals)
 
     def subscriptions(self) -> list[Subscription]:
         """All of them, in the order they were added."""
@@ -161,13 +164,13 @@ class Registry:
         Raises:
             SymbolLimitReached: there is none.
         """
-        symbols = {running for running, _ in self._entries}
-        if symbol not in symbols and len(symbols) >= self.max_symbols:
+        if symbol not in self._intervals and len(self._intervals) >= self.max_symbols:
             raise SymbolLimitReached(
                 f"symbol: {symbol} would be one more than the {self.max_symbols} symbols allowed"
             )
         entry = _Entry(Subscription(symbol=symbol, interval=interval))
         self._entries[symbol, interval] = entry
+        self._intervals[symbol] += 1
         return entry
 
     async def _keep(self, entry: _Entry) -> None:
@@ -183,6 +186,9 @@ class Registry:
             entry.refusal = refusal
         finally:
             del self._entries[subscription.symbol, subscription.interval]
+            self._intervals.subtract([subscription.symbol])
+            if not self._intervals[subscription.symbol]:
+                del self._intervals[subscription.symbol]
             entry.settled.set()
             entry.ended.set()
 

@@ -130,7 +130,8 @@ def _protocol(connection: Connection) -> Any:
 
 def _reason(error: BaseException) -> str:
     # asynch says which hosts it could not reach, and keeps the reason as the cause.
-    because = f" ({error.__cause__})" if error.__cause__ else ""
+    cause = error.__cause__
+    because = f" ({str(cause) or type(cause).__name__})" if cause else ""
     text = error.message if isinstance(error, ClickHouseException) else str(error)
     return f"{text or type(error).__name__}{because}"
 

@@ -236,10 +236,11 @@ def create_statements(database: str, dialect: Dialect) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS {within}.agents ({_definitions(AGENT_COLUMNS, dialect)})"
         " ENGINE = ReplacingMergeTree(`last_heartbeat`) ORDER BY (`ip`, `port`)"
     )
+    # Aliases are not in `SELECT *`; the columns are, and unnamed for the reason of LEGACY's order.
+    shadows = "".join(f", {quoted(name)}" for name in _shadows(KLINE_COLUMNS, dialect))
     klines_final = (
         f"CREATE VIEW IF NOT EXISTS {within}.klines_final"
-        # Not by name, for the same reason as LEGACY's order.
-        f" AS SELECT * FROM {within}.klines FINAL WHERE `is_closed`"
+        f" AS SELECT *{shadows} FROM {within}.klines FINAL WHERE `is_closed`"
     )
     return [f"CREATE DATABASE IF NOT EXISTS {within}", klines, agents, klines_final]
 
@@ -256,15 +257,19 @@ def literal(text: str) -> str:
 
 def _definitions(columns: Mapping[str, Kind], dialect: Dialect) -> str:
     parts = [f"{quoted(name)} {dialect.types[kind]}" for name, kind in columns.items()]
-    if dialect.shadow_times:
-        # Aliases are computed when asked for by name and stay out of `SELECT *`.
-        parts += [
-            f"{quoted(f'{name}_utc')} DateTime('UTC')"
-            f" ALIAS toDateTime(intDiv({quoted(name)}, 1000), 'UTC')"
-            for name, kind in columns.items()
-            if kind in {Kind.TIME, Kind.INSERTED_AT, Kind.HEARTBEAT}
-        ]
+    parts += [
+        f"{quoted(shadow)} DateTime('UTC') ALIAS toDateTime(intDiv({quoted(name)}, 1000), 'UTC')"
+        for shadow, name in _shadows(columns, dialect).items()
+    ]
     return ", ".join(parts)
+
+
+def _shadows(columns: Mapping[str, Kind], dialect: Dialect) -> dict[str, str]:
+    """The readable shadows of bare times, and what they shadow."""
+    if not dialect.shadow_times:
+        return {}
+    times = {Kind.TIME, Kind.INSERTED_AT, Kind.HEARTBEAT}
+    return {f"{name}_utc": name for name, kind in columns.items() if kind in times}
 
 
 def _columns_query(database: str) -> str:

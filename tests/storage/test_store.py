@@ -250,9 +250,11 @@ async def test_tables_have_the_columns_users_know(store: Store) -> None:
     await store.insert(Batch("a", (sample(),)))
     for table in ("klines", "klines_final"):
         [row] = await rows_of(store, f"SELECT * FROM {{db}}.{table}")
-        assert len(row) == len(Kline._fields) + 1
-        names = ", ".join(f"`{name}`" for name in (*Kline._fields, "inserted_at"))
-        assert await rows_of(store, f"SELECT {names} FROM {{db}}.{table}") == [row]
+        columns = (*Kline._fields, "inserted_at")
+        names = ", ".join(f"`{name}`" for name in columns)
+        # On old servers the view shows its times in readable form besides.
+        shown = row[: len(columns)]
+        assert await rows_of(store, f"SELECT {names} FROM {{db}}.{table}") == [shown]
 
 
 async def test_insert_heartbeat_and_reads_may_overlap(store: Store) -> None:
