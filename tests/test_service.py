@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from klineagent.kline import MINUTE_MS
+from klineagent.signals import ONE_SIGNAL_S
 from klineagent.storage.opening import open_store
 from tests.manager import Manager
 from tests.processes import running, running_agent, running_twin, time_passed
@@ -125,6 +126,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         agent.process.send_signal(signal.SIGTERM)
         with trio.fail_after(STOP_WITHIN_S):
             await agent.logged("stopping")
+            await trio.sleep(ONE_SIGNAL_S * 1.5)  # sooner it would be an echo of the first
             agent.process.send_signal(signal.SIGINT)
             await agent.process.wait()
         assert agent.process.returncode == 128 + signal.SIGINT
@@ -137,8 +139,10 @@ async def test_it_starts_without_the_exchange_and_takes_up_when_it_comes(tmp_pat
     async with running_agent(twin, f"chdb://{tmp_path}/klines", "BTCUSDT") as (agent, told):
         await agent.logged("symbols_unavailable")
         async with _client(told["command"]) as http:
-            status = (await http.get("/status")).json()
-            assert status["symbols"] == ["BTCUSDT"]
+            # Those of the command line come after a moment for the exchange to refuse them.
+            with trio.fail_after(COMMANDED_WITHIN_S):
+                while (await http.get("/status")).json()["symbols"] != ["BTCUSDT"]:  # noqa: ASYNC110
+                    await trio.sleep(0.1)
             listed = (await http.get("/connections/list")).json()["connections"]
             assert not any(each["is_active"] for each in listed)
         async with running("simulate", "--bind", f"127.0.0.1:{port}", "--speed", "60"):
@@ -208,3 +212,34 @@ def test_the_demonstration_ends_with_rows_from_the_database() -> None:
     assert ended.returncode == 0, ended.stderr
     assert "Read back from chdb:" in ended.stdout
     assert int(ended.stdout.strip().splitlines()[-1].split()[0]) > 100
+
+
+async def test_two_signals_at_once_are_one(tmp_path: Path) -> None:
+    """`timeout` signals a process and then its group; the rows are stored all the same."""
+    store_url = f"chdb://{tmp_path}/klines"
+    async with (
+        running_twin("--speed", "600") as (_, twin),
+        running_agent(twin, store_url, "BTCUSDT") as (agent, _),
+    ):
+        await time_passed(twin, 10 * MINUTE_MS)
+        agent.process.send_signal(signal.SIGTERM)
+        assert await agent.stop() < STOP_WITHIN_S
+        assert agent.process.returncode == 0
+    async with open_store(store_url) as store:
+        assert await store.summary()
+
+
+async def test_a_signal_during_the_start_ends_it() -> None:
+    """Nothing needs to be drained, so nothing is waited for."""
+    silent = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = silent[0].socket.getsockname()[1]
+    addresses = ["--ws-url", f"ws://127.0.0.1:{port}", "--rest-url", f"http://127.0.0.1:{port}"]
+    binds = ["--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"]
+    store = ["--store", f"clickhouse://127.0.0.1:{port}/market"]
+    async with running("serve", "BTCUSDT", *addresses, *binds, *store) as agent:
+        with trio.fail_after(COMMANDED_WITHIN_S):
+            await agent.logged("unusual_ws_url")
+        # It now waits for a database that accepts connections and says nothing.
+        assert await agent.stop() < STOP_WITHIN_S / 2
+        assert agent.process.returncode == 0
+    await silent[0].aclose()
