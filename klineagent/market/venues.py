@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from klineagent.kline import Interval
 
@@ -47,13 +47,12 @@ USDM = Venue(
     requests_per_second=5,
 )
 
-COINM = Venue(
+COINM = evolve(
+    USDM,
     name="coinm",
     ws_url="wss://dstream.binance.com",
     rest_url="https://dapi.binance.com",
     rest_prefix="/dapi/v1",
-    intervals=FUTURES_INTERVALS,
-    requests_per_second=5,
     status_field="contractStatus",
 )
 

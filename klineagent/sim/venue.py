@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from klineagent.errors import ConfigError
 from klineagent.kline import DAY_MS, Interval
@@ -92,27 +92,13 @@ USDM = VenueRules(
     banned=f"Way too many requests; IP(127.0.0.1) banned until {{}}. {_ADVICE} bans.",
 )
 
-COINM = VenueRules(
+# One architecture with USD-M since 2026-06, but its own host and a longest time range.
+COINM = evolve(
+    USDM,
     name="coinm",
     kline_routes={"": True},
     rest_prefix="/dapi/v1",
-    intervals=_FUTURES_INTERVALS,
-    update_every_ms=250,
-    request_burst=15,
-    requests_per_second=10,
-    controls_count=False,
-    ping_every_s=180,
-    pong_within_s=600,
-    any_pong_keeps_alive=True,
-    announces_shutdown=False,
-    weight_per_minute=2_400,
-    exchange_info_weight=1,
-    klines_weights=_FUTURES_WEIGHTS,
-    klines_default_weight=5,
-    klines_max_limit=1_500,
     klines_window_ms=200 * DAY_MS,
-    too_many_requests=USDM.too_many_requests,
-    banned=USDM.banned,
 )
 
 SPOT = VenueRules(
