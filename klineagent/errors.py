@@ -113,3 +113,14 @@ class StoreMisconfigured(StoreError):
 
 class RowsRefused(StoreError):
     """The store will never accept these rows."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong in the first place; libraries raise errors of their own because of it."""
+    reason = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        tries = cause.exceptions if isinstance(cause, BaseExceptionGroup) else [cause]
+        reason = ", ".join(text for each in tries if (text := str(each))) or reason
+        cause = cause.__cause__ or cause.__context__
+    return reason

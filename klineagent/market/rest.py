@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 from attrs import frozen
 
-from klineagent.errors import UNREADABLE, ExchangeRefused, ExchangeUnreachable
+from klineagent.errors import UNREADABLE, ExchangeRefused, ExchangeUnreachable, reason_of
 from klineagent.market.transport import Network
 from klineagent.market.venues import Venue
 
@@ -80,8 +80,9 @@ class RestClient:
         try:
             response = await self._http.get(path)
         except httpx2.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise ExchangeUnreachable(f"no answer from {self._http.base_url}: {reason}") from error
+            raise ExchangeUnreachable(
+                f"no answer from {self._http.base_url}: {reason_of(error)}"
+            ) from error
         if not response.is_success:
             raise ExchangeRefused(
                 f"GET {path}: HTTP {response.status_code} {response.text[:200]}",

@@ -10,7 +10,7 @@ from typing import Protocol
 import httpx2
 import trio
 
-from klineagent.errors import ExchangeUnreachable
+from klineagent.errors import ExchangeUnreachable, reason_of
 
 
 class Network(Protocol):
@@ -39,7 +39,9 @@ class Internet:
         try:
             tcp = await trio.open_tcp_stream(url.host, url.port or (443 if secure else 80))
         except (OSError, UnicodeError) as error:
-            raise ExchangeUnreachable(f"cannot connect to {url.host}: {_reason(error)}") from error
+            raise ExchangeUnreachable(
+                f"cannot connect to {url.host}: {reason_of(error)}"
+            ) from error
         return await self._secured(tcp, url.host) if secure else tcp
 
     async def _secured(self, tcp: trio.SocketStream, host: str) -> trio.abc.Stream:
@@ -50,24 +52,13 @@ class Internet:
             try:
                 await tls.do_handshake()
             except trio.BrokenResourceError as error:
-                raise ExchangeUnreachable(f"no TLS with {host}: {_reason(error)}") from error
+                raise ExchangeUnreachable(f"no TLS with {host}: {reason_of(error)}") from error
             failed.pop_all()
         return tls
 
     def http_transport(self) -> httpx2.AsyncBaseTransport:
         """See `Network`."""
         return httpx2.AsyncHTTPTransport(verify=self._tls)
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong in the first place: a certificate, a refusal; Trio keeps it as the cause."""
-    match error.__cause__:
-        case None:
-            return str(error)
-        case BaseExceptionGroup(exceptions=tries):
-            return ", ".join(map(str, tries))
-        case cause:
-            return str(cause)
 
 
 class WatchedStream(trio.abc.Stream):

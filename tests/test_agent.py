@@ -1,0 +1,118 @@
+"""The agent as production runs it: TLS to the exchange, websocket and REST."""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from klineagent.agent import open_agent
+from klineagent.bind import Bind
+from klineagent.config import Config
+from klineagent.errors import ConfigError, StartError
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.sim.exchange import open_exchange
+from klineagent.sim.random_market import RandomMarket
+from klineagent.sim.server import converse
+from klineagent.sim.venue import USDM
+from klineagent.simulation import FEBRUARY_2026_MS
+from klineagent.storage.memory import MemoryStore
+
+WITHIN_S = 30
+SPEED = 600
+LOOPBACK = Bind("127.0.0.1", 0)
+
+
+def _config(port: int, **settings: object) -> Config:
+    return Config(
+        symbols=["BTCUSDT"],
+        intervals=[Interval.M1],
+        store="memory:",
+        ws_url=f"wss://localhost:{port}/market",
+        rest_url=f"https://localhost:{port}",
+        command_bind=LOOPBACK,
+        status_bind=LOOPBACK,
+        **settings,
+    )
+
+
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's TLS context, signed by an authority that this process trusts."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+async def test_candles_come_over_tls(trusted: ssl.SSLContext) -> None:
+    """`wss` and `https` with a certificate that is checked, as against the exchange itself."""
+    market = RandomMarket(symbols=1, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
+    store = MemoryStore()
+    async with open_exchange(market, USDM, speed=SPEED) as exchange, trio.open_nursery() as nursery:
+        listeners = await nursery.start(
+            partial(trio.serve_ssl_over_tcp, partial(converse, exchange), 0, trusted)
+        )
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        with trio.fail_after(WITHIN_S):
+            async with open_agent(_config(port), store=store) as agent:
+                await exchange.clock.sleep_until(exchange.clock.now_ms() + 20 * MINUTE_MS)
+                assert all(info.is_active for info in agent.registry.listing())
+        nursery.cancel_scope.cancel()
+    minutes = await store.final_klines("usdm", "BTCUSDT", "1m")
+    assert len(minutes) >= 15
+    opens = [minute.open_time for minute in minutes]
+    assert opens == list(range(opens[0], opens[-1] + 1, MINUTE_MS))
+
+
+async def test_a_certificate_nobody_vouches_for_is_told(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither websocket nor REST talk to it, and the log says why."""
+    monkeypatch.delenv("SSL_CERT_FILE")
+    market = RandomMarket(symbols=1, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
+    async with open_exchange(market, USDM) as exchange, trio.open_nursery() as nursery:
+        listeners = await nursery.start(
+            partial(trio.serve_ssl_over_tcp, partial(converse, exchange), 0, trusted)
+        )
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        with trio.move_on_after(1):
+            async with open_agent(_config(port), store=MemoryStore()):
+                await trio.sleep_forever()
+        nursery.cancel_scope.cancel()
+    told = [vars(record)["error"] for record in caplog.records if record.msg.startswith("symbols_")]
+    assert any("CERTIFICATE_VERIFY_FAILED" in error for error in told), told
+
+
+async def test_more_symbols_than_allowed_are_refused_at_the_start() -> None:
+    """A configuration that contradicts itself is told before anything runs."""
+    config = Config(
+        symbols=["A", "B"],
+        max_symbols=1,
+        store="memory:",
+        status_bind=LOOPBACK,
+        command_bind=LOOPBACK,
+    )
+    with pytest.RaisesGroup(ConfigError, flatten_subgroups=True):
+        async with open_agent(config):
+            pass
+
+
+async def test_a_status_port_that_is_taken_stops_the_start() -> None:
+    """The command server, which had started already, is gone as well."""
+    async with await _taken() as listener:
+        taken = Bind(*listener.socket.getsockname())
+        config = Config(store="memory:", command_bind=LOOPBACK, status_bind=taken)
+        with pytest.RaisesGroup(StartError, flatten_subgroups=True):
+            async with open_agent(config):
+                pass
+
+
+async def _taken() -> trio.SocketListener:
+    return (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
