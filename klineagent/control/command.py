@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
 import trio
 from quart import ResponseReturnValue, request
 from quart_trio import QuartTrio
@@ -12,9 +13,8 @@ from quart_trio import QuartTrio
 from klineagent.control.application import json_app
 from klineagent.control.requests import stream_request, symbols_request
 from klineagent.control.status import PONG
-from klineagent.control.subscriptions import Subscriptions
+from klineagent.control.subscriptions import Subscriptions, not_confirmed
 from klineagent.control.symbols import SymbolResult, add_symbols, summary
-from klineagent.errors import NotConfirmed
 from klineagent.kline import Interval
 from klineagent.market.venues import Venue
 from klineagent.series.registry import SubscriptionInfo
@@ -22,6 +22,8 @@ from klineagent.series.registry import SubscriptionInfo
 # A second less than callers wait, so that they read the reason instead of hanging up.
 ADD_STREAM_WITHIN_S = 29
 REMOVE_STREAM_WITHIN_S = 9
+
+log = structlog.get_logger()
 
 
 def command_app(
@@ -58,15 +60,18 @@ def command_app(
     @app.post("/streams/add")
     async def add_stream() -> ResponseReturnValue:
         asked = stream_request(await request.get_data(), venue)
-        with _confirmed_within(ADD_STREAM_WITHIN_S):
-            await subscriptions.add(asked.symbol, asked.interval)
+        with _confirmed_within(ADD_STREAM_WITHIN_S, subscriptions):
+            is_new = await subscriptions.add(asked.symbol, asked.interval)
+        if is_new:
+            log.info("stream_added", symbol=asked.symbol, interval=str(asked.interval))
         return {"status": "ok", "message": f"Added stream for {asked.symbol} {asked.interval}"}
 
     @app.post("/streams/remove")
     async def remove_stream() -> ResponseReturnValue:
         asked = stream_request(await request.get_data(), venue)
-        with _confirmed_within(REMOVE_STREAM_WITHIN_S):
+        with _confirmed_within(REMOVE_STREAM_WITHIN_S, subscriptions):
             await subscriptions.remove(asked.symbol, asked.interval)
+        log.info("stream_removed", symbol=asked.symbol, interval=str(asked.interval))
         return {"status": "ok", "message": f"Removed stream for {asked.symbol} {asked.interval}"}
 
     @app.post("/symbols/add")
@@ -74,18 +79,23 @@ def command_app(
         symbols = symbols_request(await request.get_data())
         started_at = trio.current_time()
         results = await add_symbols(subscriptions, symbols, intervals)
+        log.info(
+            "symbols_added",
+            streams=sum(result.started for result in results),
+            failed=[result.symbol for result in results if result.failure],
+        )
         return _symbols_answer(results, _current(subscriptions), trio.current_time() - started_at)
 
     return app
 
 
 @contextmanager
-def _confirmed_within(seconds: float) -> Iterator[None]:
+def _confirmed_within(seconds: float, subscriptions: Subscriptions) -> Iterator[None]:
     try:
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError:
-        raise NotConfirmed(f"the exchange did not confirm within {seconds:g} s") from None
+        raise not_confirmed(subscriptions, seconds) from None
 
 
 def _current(subscriptions: Subscriptions) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from klineagent.errors import NotConfirmed
 from klineagent.kline import Interval
 from klineagent.series.registry import SubscriptionInfo
 
@@ -20,6 +21,9 @@ class Subscriptions(Protocol):
     def listing(self) -> list[SubscriptionInfo]:
         """All of them."""
 
+    def obstacle(self) -> str:
+        """Why nothing can be confirmed at this moment, if that is known."""
+
     async def add(self, symbol: str, interval: Interval) -> bool:
         """Start one; False if it ran already.
 
@@ -33,3 +37,10 @@ class Subscriptions(Protocol):
         Raises:
             NotRunning: there is no such subscription.
         """
+
+
+def not_confirmed(subscriptions: Subscriptions, within_s: float) -> NotConfirmed:
+    """The error of a call whose deadline has passed."""
+    obstacle = subscriptions.obstacle()
+    because = f": {obstacle}" if obstacle else ""
+    return NotConfirmed(f"the exchange did not confirm within {within_s:g} s{because}")

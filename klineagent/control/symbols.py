@@ -8,8 +8,8 @@ import structlog
 import trio
 from attrs import frozen
 
-from klineagent.control.subscriptions import Subscriptions
-from klineagent.errors import NotConfirmed, RequestError
+from klineagent.control.subscriptions import Subscriptions, not_confirmed
+from klineagent.errors import RequestError
 from klineagent.kline import Interval
 
 # Managers give a whole call 30 s; what has failed by then is undone, and the answer is out.
@@ -102,9 +102,7 @@ async def _add_symbol(
             symbol=symbol, started=len(started), skipped=len(skipped), total=len(intervals)
         )
     if deadline.cancelled_caught:
-        failures.append(
-            NotConfirmed(f"{symbol}: the exchange did not confirm within {ADD_SYMBOL_WITHIN_S} s")
-        )
+        failures.append(not_confirmed(subscriptions, ADD_SYMBOL_WITHIN_S))
     return SymbolResult(
         symbol=symbol, started=0, skipped=len(skipped), total=len(intervals), failure=failures[0]
     )

@@ -31,6 +31,8 @@ class SymbolBook:
     _rest: RestClient
     _symbols: dict[str, SymbolInfo] = field(factory=dict, init=False)
     _loaded: trio.Event = field(factory=trio.Event, init=False)
+    obstacle: str = field(default="", init=False)
+    """Why the last try to load them failed, if it did."""
 
     async def loaded(self) -> None:
         """Wait until the exchange has told its symbols once; the caller sets the deadline."""
@@ -62,11 +64,13 @@ class SymbolBook:
                 self._symbols = await self._rest.exchange_info()
             except ExchangeError as error:
                 trouble.lasts(error)
+                self.obstacle = str(error)
                 wait_s = backoff.after()
                 if isinstance(error, ExchangeRefused):
                     wait_s = max(wait_s, error.retry_after_s)
             else:
                 trouble.over()
+                self.obstacle = ""
                 if not self._loaded.is_set():
                     log.info("symbols_loaded", symbols=len(self._symbols))
                 backoff, wait_s = Backoff(first_s=1), REFRESH_EVERY_S

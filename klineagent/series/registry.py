@@ -80,6 +80,10 @@ class Registry:
             for each in self.subscriptions()
         ]
 
+    def obstacle(self) -> str:
+        """Why nothing can be confirmed at this moment, as far as it is known."""
+        return self.book.obstacle
+
     def keep(self, symbol: str, interval: Interval) -> None:
         """Start a subscription and let it try, however long the exchange takes to be reached."""
         self._check(interval)
@@ -118,7 +122,6 @@ class Registry:
                     await entry.ended.wait()
         if entry.ended.is_set():
             raise entry.refusal or ShuttingDown("the agent is shutting down")
-        log.info("subscription_added", symbol=symbol, interval=interval.value)
         return True
 
     async def remove(self, symbol: str, interval: Interval) -> None:
@@ -131,15 +134,9 @@ class Registry:
         if entry is None or not entry.settled.is_set():
             raise NotRunning(f"{symbol} {interval} does not run")
         entry.subscription.scope.cancel(reason="removed")
-        with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S) as waiting:
+        with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S):
             await entry.ended.wait()
             await self.pool.gone(entry.subscription.stream_name)
-        log.info(
-            "subscription_removed",
-            symbol=symbol,
-            interval=interval.value,
-            confirmed=not waiting.cancelled_caught,
-        )
 
     def _check(self, interval: Interval) -> None:
         if self._nursery.cancel_scope.cancel_called:

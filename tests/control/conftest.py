@@ -35,6 +35,10 @@ class MemorySubscriptions:
         """See `Subscriptions`."""
         return list(self.running.values())
 
+    def obstacle(self) -> str:
+        """See `Subscriptions`."""
+        return "the twin is told to be silent" if self.silent else ""
+
     async def add(self, symbol: str, interval: Interval) -> bool:
         """See `Subscriptions`."""
         await trio.lowlevel.checkpoint()
