@@ -12,17 +12,18 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import httpx2
 import structlog
 import trio
+from attrs import fields_dict
 
 from klineagent import __version__
 from klineagent.agent import open_agent
 from klineagent.bind import Bind
-from klineagent.config import Config, load_config, parse_bind
+from klineagent.config import Config, as_written, load_config, parse_bind
 from klineagent.demo import Demo, run_demo
 from klineagent.errors import ConfigError, KlineagentError, StartError
 from klineagent.kline import Interval
@@ -39,6 +40,8 @@ from klineagent.tables import candles_table, clock_text, summary_table, wide_con
 
 log = structlog.get_logger()
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
 EXIT_UNUSABLE = 2
 """An option or a configuration cannot be used."""
 EXIT_FAILED = 1
@@ -52,13 +55,22 @@ _CONFIG_FILE = click.option(
     envvar="KLINEAGENT_CONFIG",
     help="A TOML file with a table [klineagent]; options and environment win over it.",
 )
-_VENUE = click.option("--venue", help=f"The market: {', '.join(VENUES)}.  [default: usdm]")
-_STORE = click.option(
-    "--store",
-    help="chdb:///folder, or clickhouse://user:password@host:9000/database."
-    "  [default: chdb:klineagent-data, a folder where this is started]",
+
+
+def _setting(name: str, text: str, metavar: str) -> Callable[[_Command], _Command]:
+    """The option that sets field `name` of `Config`; its default is told, and kept there."""
+    default = fields_dict(Config)[name].default
+    told = "" if default is None else f"  [default: {as_written(default)}]"
+    return click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=text + told)
+
+
+_VENUE = _setting("venue", f"The market: {', '.join(VENUES)}.", "VENUE")
+_STORE = _setting(
+    "store",
+    "chdb:FOLDER, chdb:///absolute/folder, or clickhouse://user:password@host:9000/database.",
+    "URL",
 )
-_INTERVALS = click.option("--intervals", help="Comma list.  [default: 1m,5m,15m,1h,4h,1d,1w]")
+_INTERVALS = _setting("intervals", "What adding a symbol adds.", "1m,5m,...")
 _ARCHIVE = click.option(
     "--archive",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -86,7 +98,7 @@ class _Positive(click.FloatRange):
 
 _POSITIVE = _Positive(min=0, min_open=True)
 _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
-_LOG_FORMAT = click.option("--log-format", help="console or json.  [default: console]")
+_LOG_FORMAT = _setting("log_format", "console or json.", "FORMAT")
 
 
 @click.group()
@@ -99,20 +111,20 @@ def commands() -> None:
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL]...")
 @_INTERVALS
 @_VENUE
-@click.option("--ws-url", help="Replaces the prefix before /ws and /stream.")
-@click.option("--rest-url", help="Replaces the venue's REST address.")
+@_setting("ws_url", "Replaces the prefix before /ws and /stream.", "URL")
+@_setting("rest_url", "Replaces the venue's REST address.", "URL")
 @_STORE
-@click.option("--command-bind", metavar="HOST:PORT", help="[default: 0.0.0.0:9999]")
-@click.option("--status-bind", metavar="HOST:PORT", help="[default: 0.0.0.0:9988]")
-@click.option("--max-symbols", metavar="N", help="[default: 100]")
-@click.option("--agent-ip", metavar="IP", help="The address this agent tells others.")
-@click.option("--register-ip", metavar="HOST", help="The manager to register with.")
-@click.option("--register-port", metavar="PORT", help="The manager's port.")
-@click.option("--self-update-interval-s", metavar="S", help="[default: 60]")
-@click.option("--flush-interval-s", metavar="S", help="[default: 1]")
-@click.option("--flush-rows", metavar="N", help="Rows in a batch at the most.  [default: 5000]")
-@click.option("--buffer-rows", metavar="N", help="Rows that may wait.  [default: 200000]")
-@click.option("--drain-timeout-s", metavar="S", help="For the last rows.  [default: 3]")
+@_setting("command_bind", "Where commands are taken.", "HOST:PORT")
+@_setting("status_bind", "Where GET /ping is answered.", "HOST:PORT")
+@_setting("max_symbols", "How many symbols are accepted.", "N")
+@_setting("agent_ip", "The address this agent tells others.", "IP")
+@_setting("register_ip", "The manager to register with.", "HOST")
+@_setting("register_port", "The manager's port.", "PORT")
+@_setting("self_update_interval_s", "Between writes of its row in `agents`.", "S")
+@_setting("flush_interval_s", "How long a row may wait for company.", "S")
+@_setting("flush_rows", "Rows in a batch at the most.", "N")
+@_setting("buffer_rows", "Rows that may wait while the database is away.", "N")
+@_setting("drain_timeout_s", "What stopping may take to write what waits.", "S")
 @_CONFIG_FILE
 @_LOG_FORMAT
 def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> None:

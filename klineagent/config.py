@@ -253,6 +253,20 @@ class Config:
         return Bind(self.register_ip, self.register_port)
 
 
+def as_written(value: object) -> str:
+    """A field's value as a user would write it."""
+    match value:
+        case Venue():
+            return value.name
+        case enum.Enum():
+            return str(value.value)
+        case tuple() if not isinstance(value, Bind):
+            return ",".join(map(as_written, value))
+        case float():
+            return f"{value:g}"
+    return str(value)
+
+
 def load_config(
     options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
 ) -> Config:
