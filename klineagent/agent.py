@@ -104,6 +104,8 @@ async def open_agent(
         _warn_of_unusual_path(config)
         await _prepare(opened)
         background.start_soon(book.keep_fresh)
+        # Before commands can be given: what is configured has the first claim to a place.
+        await _keep_configured(registry, config)
         serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
         command_bind = await servers.start(
             serve,
@@ -119,7 +121,7 @@ async def open_agent(
         if config.manager is not None:
             background.start_soon(register, config.manager, address)
         background.start_soon(_tell_progress, writer, pool, registry)
-        await _keep_configured(registry, book, config)
+        await _check_configured(book, config)
         yield Agent(
             store=opened,
             writer=writer,
@@ -151,27 +153,30 @@ async def _prepare(store: Store) -> None:
         log.info("store_ready", store=store.label)
 
 
-async def _keep_configured(registry: Registry, book: SymbolBook, config: Config) -> None:
-    """Start what the configuration names; an exchange that is away will be tried until it is back.
-
-    A symbol that has never existed is a mistake to be told at once; one that has stopped trading
-    since the configuration was written is not, and is only logged.
-    """
+async def _keep_configured(registry: Registry, config: Config) -> None:
+    """Start what the configuration names; each tries until the exchange is there and trades it."""
     if len(config.symbols) > config.max_symbols:
         raise ConfigError(
             f"symbols: {len(config.symbols)} are more than max_symbols allows,"
             f" which is {config.max_symbols}"
         )
+    for symbol in config.symbols:
+        for interval in config.intervals:
+            registry.keep(symbol, interval)
+        await trio.lowlevel.checkpoint()  # thousands of them must not hold up everything else
+
+
+async def _check_configured(book: SymbolBook, config: Config) -> None:
+    """End the start if the exchange, where it is there, has never heard of a symbol.
+
+    That is a mistake to be told at once; a symbol that does not trade at the moment is none.
+    """
     with trio.move_on_after(START_PATIENCE_S):
         await book.loaded()
         if unknown := book.unknown(config.symbols):
             raise ConfigError(
                 f"symbols: {', '.join(unknown)} does not exist on {config.venue.name}"
             )
-    for symbol in config.symbols:
-        for interval in config.intervals:
-            registry.keep(symbol, interval)
-        await trio.lowlevel.checkpoint()  # thousands of them must not hold up everything else
 
 
 async def _tell_progress(writer: Writer, pool: Pool, registry: Registry) -> NoReturn:

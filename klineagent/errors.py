@@ -5,6 +5,7 @@
     +-- StartError              a step of the start failed
     +-- RequestError            a command cannot be carried out; carries its HTTP status
     |   +-- InvalidRequest        400  the body, or a name in it, is wrong
+    |   |   +-- NotTrading             the symbol exists and does not trade at the moment
     |   +-- NotRunning            404  what should be removed does not run
     |   +-- SymbolLimitReached    409
     |   +-- NotConfirmed          504  the exchange did not answer in time
@@ -49,6 +50,10 @@ class RequestError(KlineagentError):
 
 class InvalidRequest(RequestError):
     """The request's body, or a symbol or interval named in it, is wrong."""
+
+
+class NotTrading(InvalidRequest):
+    """A symbol exists and does not trade, at the moment or any more."""
 
 
 class NotRunning(RequestError):

@@ -76,12 +76,13 @@ async def _listen(bind: Bind) -> list[trio.SocketListener]:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StartError(f"cannot listen on {bind}: {reason}") from error
-    for listener in listeners:
-        # hypercorn shields its sends without a deadline: a client that does not read its answer
-        # would keep us from ending. The kernel drops it instead, whatever the scopes say.
-        listener.socket.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_WITHIN_S * 1000
-        )
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        for listener in listeners:
+            # hypercorn shields its sends without a deadline: a client that does not read its
+            # answer would keep us from ending. The kernel drops it instead, whatever scopes say.
+            listener.socket.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_WITHIN_S * 1000
+            )
     return listeners
 
 

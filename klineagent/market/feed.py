@@ -103,7 +103,7 @@ class Feed:
                 nursery.cancel_scope.cancel()
         except* _PROTOCOL_ERRORS as errors:
             # They arise in trio-websocket's own task, hence the group.
-            reason = reason or f"no websocket with {self.url.host}: {errors.exceptions[0]!r}"
+            reason = reason or f"{self.url.host} broke the protocol: {errors.exceptions[0]!r}"
         return reason
 
     async def _shake_hands(

@@ -94,7 +94,8 @@ class Pool:
                 log.warning(
                     "feed_lost", reason=reason, streams=roster.wanted, retry_in_s=round(wait_s, 1)
                 )
-                await trio.sleep(wait_s)
+                if roster.wanted:
+                    await trio.sleep(wait_s)
         # Nothing is awaited between the last look at `wanted` and here: no stream can slip in.
         self._rosters.remove(roster)
         log.info("feed_retired", feeds=len(self._rosters))

@@ -50,6 +50,8 @@ def read_exchange_info(body: bytes, venue: Venue) -> dict[str, SymbolInfo]:
         info = _decode_exchange_info(body)
     except UNREADABLE as error:
         raise ExchangeRefused(f"exchangeInfo cannot be read: {error}") from error
+    if not info.symbols:
+        raise ExchangeRefused("exchangeInfo lists no symbol at all")
     statuses = {each.symbol: getattr(each, venue.status_field) for each in info.symbols}
     return {
         symbol: SymbolInfo(

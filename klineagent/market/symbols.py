@@ -14,7 +14,7 @@ import trio
 from attrs import define, field
 
 from klineagent.backoff import Backoff
-from klineagent.errors import ExchangeError, ExchangeRefused, InvalidRequest
+from klineagent.errors import ExchangeError, ExchangeRefused, InvalidRequest, NotTrading
 from klineagent.market.rest import RestClient, SymbolInfo
 from klineagent.trouble import Trouble
 
@@ -31,6 +31,7 @@ class SymbolBook:
     _rest: RestClient
     _symbols: dict[str, SymbolInfo] = field(factory=dict, init=False)
     _loaded: trio.Event = field(factory=trio.Event, init=False)
+    _refreshed: trio.Event = field(factory=trio.Event, init=False)
     obstacle: str = field(default="", init=False)
     """Why the last try to load them failed, if it did."""
 
@@ -42,14 +43,32 @@ class SymbolBook:
         """Return if `symbol` trades; waits for the exchange, the caller sets the deadline.
 
         Raises:
-            InvalidRequest: the venue does not know `symbol`, or it does not trade.
+            InvalidRequest: the venue does not know `symbol`, or (`NotTrading`) it does not trade.
         """
         await self._loaded.wait()
         venue = self._rest.venue.name
         if (info := self._symbols.get(symbol)) is None:
             raise InvalidRequest(f"symbol: {symbol} does not exist on {venue}")
         if not info.is_trading:
-            raise InvalidRequest(f"symbol: {symbol} does not trade on {venue} ({info.status})")
+            raise NotTrading(f"symbol: {symbol} does not trade on {venue} ({info.status})")
+
+    async def until_trading(self, symbol: str) -> None:
+        """Wait until `symbol` trades, through maintenance or a halt, however long that takes.
+
+        Raises:
+            InvalidRequest: the venue does not know `symbol`.
+        """
+        told = False
+        while True:
+            try:
+                await self.check(symbol)
+            except NotTrading as pause:
+                if not told:
+                    log.warning("symbol_not_trading", symbol=symbol, reason=str(pause))
+                told = True
+                await self._refreshed.wait()
+            else:
+                return
 
     def unknown(self, symbols: Collection[str]) -> list[str]:
         """Those of `symbols` the venue has never heard of, once it is loaded."""
@@ -75,4 +94,6 @@ class SymbolBook:
                     log.info("symbols_loaded", symbols=len(self._symbols))
                 backoff, wait_s = Backoff(first_s=1), REFRESH_EVERY_S
                 self._loaded.set()
+                self._refreshed.set()
+                self._refreshed = trio.Event()
             await trio.sleep(wait_s)

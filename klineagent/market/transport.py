@@ -12,6 +12,10 @@ import trio
 
 from klineagent.errors import ExchangeUnreachable, reason_of
 
+# The exchange pings every three minutes (spot: every 20 s) whatever its streams have to say. A peer
+# that vanished without a word is noticed by nothing else.
+DEAD_AFTER_S = 400
+
 
 class Network(Protocol):
     """A way to the exchange: the internet, or a twin of the exchange in this process."""
@@ -62,7 +66,7 @@ class Internet:
 
 
 class WatchedStream(trio.abc.Stream):
-    """A stream that tells when it has ended, to those who do not read it themselves."""
+    """A stream that ends when its peer is dead, and tells so those who do not read it."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -71,7 +75,10 @@ class WatchedStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See `trio.abc.ReceiveStream`."""
         with self._told_if_broken():
-            received = await self._stream.receive_some(max_bytes)
+            with trio.move_on_after(DEAD_AFTER_S) as patience:
+                received = await self._stream.receive_some(max_bytes)
+            if patience.cancelled_caught:
+                raise trio.BrokenResourceError(f"nothing came for {DEAD_AFTER_S} s")
         if not received:
             self.ended.set()
         return received

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -112,14 +112,15 @@ class Registry:
         if await self._runs(symbol, interval):
             return False
         entry = self._enter(symbol, interval)
-        self._nursery.start_soon(self._run, entry)
+        self._nursery.start_soon(self._run, entry, self.book.check)
         try:
             await entry.settled.wait()
-        finally:
-            if not entry.settled.is_set():
-                entry.subscription.scope.cancel(reason="the caller gave up")
-                with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S, shield=True):
-                    await entry.ended.wait()
+        except trio.Cancelled:
+            # Also where it has settled in this very moment: nobody will be told.
+            entry.subscription.scope.cancel(reason="the caller gave up")
+            with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S, shield=True):
+                await entry.ended.wait()
+            raise
         if entry.ended.is_set():
             raise entry.refusal or ShuttingDown("the agent is shutting down")
         return True
@@ -139,8 +140,6 @@ class Registry:
             await self.pool.gone(entry.subscription.stream_name)
 
     def _check(self, interval: Interval) -> None:
-        if self._nursery.cancel_scope.cancel_called:
-            raise ShuttingDown("the agent is shutting down")
         if interval not in self.pool.venue.intervals:
             raise InvalidRequest(f"interval: {self.pool.venue.name} has no {interval} klines")
 
@@ -160,7 +159,10 @@ class Registry:
 
         Raises:
             SymbolLimitReached: there is none.
+            ShuttingDown: nor will there be.
         """
+        if self._nursery.cancel_scope.cancel_called:
+            raise ShuttingDown("the agent is shutting down")
         if symbol not in self._intervals and len(self._intervals) >= self.max_symbols:
             raise SymbolLimitReached(
                 f"symbol: {symbol} would be one more than the {self.max_symbols} symbols allowed"
@@ -171,14 +173,14 @@ class Registry:
         return entry
 
     async def _keep(self, entry: _Entry) -> None:
-        await self._run(entry)
+        await self._run(entry, self.book.until_trading)
         if entry.refusal is not None:
             log.error("subscription_refused", error=str(entry.refusal))
 
-    async def _run(self, entry: _Entry) -> None:
+    async def _run(self, entry: _Entry, check: Callable[[str], Awaitable[None]]) -> None:
         subscription = entry.subscription
         try:
-            await subscription.hold(self.book, self.pool, confirmed=entry.settled)
+            await subscription.hold(check, self.pool, confirmed=entry.settled)
         except InvalidRequest as refusal:
             entry.refusal = refusal
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -12,7 +13,6 @@ from attrs import define, field
 from klineagent.kline import Interval, Kline
 from klineagent.market.pool import Pool
 from klineagent.market.roster import Stream
-from klineagent.market.symbols import SymbolBook
 from klineagent.market.wire import stream_name
 
 # A symbol that trades speaks every few seconds; the quietest ones pause for minutes.
@@ -43,14 +43,16 @@ class Subscription:
         """Whether a feed carries it at this moment."""
         return self._stream is not None and self._stream.confirmed.is_set()
 
-    async def hold(self, book: SymbolBook, pool: Pool, *, confirmed: trio.Event) -> None:
+    async def hold(
+        self, check: Callable[[str], Awaitable[None]], pool: Pool, *, confirmed: trio.Event
+    ) -> None:
         """Run until `scope` is cancelled; sets `confirmed` once the exchange has confirmed it.
 
-        Raises:
-            InvalidRequest: the venue does not trade this symbol; nothing was started.
+        `check` returns when the symbol may be subscribed; what it raises comes out of here, and
+        nothing was started.
         """
         with self.scope:
-            await book.check(self.symbol)
+            await check(self.symbol)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hold_stream, pool, confirmed)
                 nursery.start_soon(self._watch_silence)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
-from itertools import islice
 
 import trio
 from attrs import define, field
@@ -25,8 +25,9 @@ class Conflation:
     """Waiting rows that are worth a batch before its time."""
     dropped_forming: int = field(default=0, init=False)
     dropped_closed: int = field(default=0, init=False)
-    _closed: dict[Key, Kline] = field(factory=dict, init=False)
-    _forming: dict[Key, Kline] = field(factory=dict, init=False)
+    # A plain dict looks through all it has ever dropped for its first entry.
+    _closed: OrderedDict[Key, Kline] = field(factory=OrderedDict, init=False)
+    _forming: OrderedDict[Key, Kline] = field(factory=OrderedDict, init=False)
     _has_rows: trio.Event = field(factory=trio.Event, init=False)
     _has_batch: trio.Event = field(factory=trio.Event, init=False)
     ended: trio.Event = field(factory=trio.Event, init=False)
@@ -84,13 +85,13 @@ class Conflation:
         return tuple(taken)
 
     @staticmethod
-    def _pop(rows: dict[Key, Kline], most: int) -> list[Kline]:
-        return [rows.pop(key) for key in list(islice(rows, most))]
+    def _pop(rows: OrderedDict[Key, Kline], most: int) -> list[Kline]:
+        return [rows.popitem(last=False)[1] for _ in range(min(most, len(rows)))]
 
     def _give_one_up(self) -> None:
         if self._forming:
-            del self._forming[next(iter(self._forming))]
+            self._forming.popitem(last=False)
             self.dropped_forming += 1
         else:
-            del self._closed[next(iter(self._closed))]
+            self._closed.popitem(last=False)
             self.dropped_closed += 1

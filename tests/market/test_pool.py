@@ -14,6 +14,7 @@ from trio_websocket import WebSocketConnection
 
 from klineagent.kline import Kline
 from klineagent.market.feed import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, IDLE_S
+from klineagent.market.transport import DEAD_AFTER_S
 from klineagent.market.venues import NAMES_PER_REQUEST
 from tests.market.scripted import NAME, answer, kline_frame, scripted_pool
 
@@ -260,3 +261,17 @@ async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockCl
         await trio.sleep(IDLE_S + 5)
         with pool.stream(NAME, _ignore):
             await klines.receive()
+
+
+async def test_a_line_that_died_without_a_word_is_replaced(autojump_clock: MockClock) -> None:
+    """Not even a ping for longer than the exchange ever is silent: the feed is dialled anew."""
+
+    async def vanish(socket: WebSocketConnection) -> None:
+        await answer(socket)
+        await trio.sleep_forever()
+
+    async with scripted_pool(vanish, _carry) as (pool, network, klines):
+        with pool.stream(NAME, _ignore):
+            await klines.receive()
+        assert network.dials == 2
+        assert DEAD_AFTER_S <= trio.current_time() <= DEAD_AFTER_S + 5

@@ -50,6 +50,19 @@ async def test_only_trading_symbols_pass(autojump_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_what_is_configured_waits_through_a_halt(autojump_clock: MockClock) -> None:
+    """A symbol that exists and does not trade is waited for; one that does not exist is not."""
+    book = _book([_listed(BTCUSDT="BREAK"), _listed(BTCUSDT="BREAK"), _listed(BTCUSDT="TRADING")])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book.keep_fresh)
+        started = trio.current_time()
+        await book.until_trading("BTCUSDT")
+        assert trio.current_time() - started == 2 * REFRESH_EVERY_S
+        with pytest.raises(InvalidRequest, match="does not exist"):
+            await book.until_trading("XUSDT")
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) -> None:
     """The list is asked for again and again."""
     book = _book([_listed(BTCUSDT="TRADING"), _listed(BTCUSDT="TRADING", NEWUSDT="TRADING")])
@@ -122,9 +135,10 @@ def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"symbols":[{}]}', b"\xff", b'{"x":' + b"[" * 100_000]
+    "body",
+    [b"", b"[]", b"{}", b'{"symbols":[{}]}', b'{"symbols":[]}', b"\xff", b'{"x":' + b"[" * 100_000],
 )
 def test_an_answer_that_is_no_list_is_a_refusal(body: bytes) -> None:
     """Nothing half read is believed."""
-    with pytest.raises(ExchangeRefused, match="exchangeInfo cannot be read"):
+    with pytest.raises(ExchangeRefused, match="exchangeInfo (cannot be read|lists no symbol)"):
         read_exchange_info(body, USDM)

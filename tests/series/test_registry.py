@@ -192,3 +192,25 @@ async def test_a_confirmed_stream_that_says_nothing_is_told_once(
         assert all(info.is_active for info in simulation.agent.registry.listing())
     silent = [vars(record)["stream"] for record in caplog.records if record.msg == "stream_silent"]
     assert len(silent) == len(set(silent)) == 9
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_an_add_cancelled_at_any_moment_leaves_nothing(
+    autojump_clock: MockClock, simulation: Simulation, steps: int
+) -> None:
+    """Who was not told that it runs can rely on its not running."""
+    registry = simulation.agent.registry
+    told = False
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def add() -> None:
+                nonlocal told
+                told = await registry.add(*SOL)
+
+            nursery.start_soon(add)
+            await trio.sleep(0.001)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+    assert registry.count() == (10 if told else 9)
