@@ -140,5 +140,5 @@ def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
 )
 def test_an_answer_that_is_no_list_is_a_refusal(body: bytes) -> None:
     """Nothing half read is believed."""
-    with pytest.raises(ExchangeRefused, match="exchangeInfo (cannot be read|lists no symbol)"):
+    with pytest.raises(ExchangeRefused, match=r"exchangeInfo (cannot be read|lists no symbol)"):
         read_exchange_info(body, USDM)
