@@ -7,7 +7,7 @@
           REST client
             pool              a task per roster, feeds under it: one reader, one requester each
               registry        a nursery per subscription
-                background    symbol book, row in `agents`, registration with the manager
+                background    symbol book, row in `agents`, registration, a log line a minute
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """

@@ -49,7 +49,8 @@ class StopSignal:
                 self._received.set()
                 first_at = trio.current_time()
                 if not self._is_awaited:
-                    # Still starting: there is nothing to drain, and perhaps much to wait for.
+                    # Still starting, and perhaps waiting for something that is not there. Rows that
+                    # have come by now are drained all the same: the writer shields that.
                     self.block.cancel(reason=name)
 
 
