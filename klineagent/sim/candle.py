@@ -113,10 +113,12 @@ def _walk(minute: Candle, elapsed_ms: int) -> tuple[int, int, int]:
 
 def to_text(scaled: int, places: int) -> str:
     """A scaled integer as the exchange prints it: always all its decimal places."""
+    digits = str(scaled)
     if not places:
-        return str(scaled)
-    whole, fraction = divmod(scaled, 10**places)
-    return f"{whole}.{fraction:0{places}d}"
+        return digits
+    if len(digits) <= places:
+        digits = digits.zfill(places + 1)
+    return f"{digits[:-places]}.{digits[-places:]}"
 
 
 def from_text(text: str, places: int) -> int:

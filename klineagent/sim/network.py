@@ -5,10 +5,10 @@ from __future__ import annotations
 import httpx2
 import trio
 from attrs import frozen
-from trio.testing import memory_stream_pair
 
 from klineagent.errors import ExchangeUnreachable
 from klineagent.sim.exchange import Exchange
+from klineagent.sim.memory_pair import open_memory_pair
 from klineagent.sim.server import converse
 
 
@@ -31,9 +31,11 @@ class TwinNetwork:
             ExchangeUnreachable: there is an outage.
         """
         await trio.lowlevel.checkpoint()
-        if not self._exchange.is_online:
+        connections = self._exchange.connections
+        if not connections.is_online:
+            connections.attempted()
             raise ExchangeUnreachable(f"cannot connect to {url.host}: connection refused")
-        ours, theirs = memory_stream_pair()
+        ours, theirs = open_memory_pair()
         self._nursery.start_soon(converse, self._exchange, theirs)
         return ours
 
@@ -48,12 +50,14 @@ class _RestTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await trio.lowlevel.checkpoint()
-        if not self._exchange.is_online:
+        connections = self._exchange.connections
+        if not connections.is_online:
             raise httpx2.ConnectError("connection refused", request=request)
-        answer = self._exchange.rest.answer(
-            request.method,
-            request.url.path,
-            dict(request.url.params),
-            self._exchange.clock.now_ms(),
-        )
+        answer = None
+        with trio.CancelScope() as link, connections.cutting(link):
+            answer = await self._exchange.answer(
+                request.method, request.url.path, dict(request.url.params)
+            )
+        if answer is None:
+            raise httpx2.ReadError("connection reset by peer", request=request)
         return httpx2.Response(answer.status, headers=list(answer.headers), content=answer.body)

@@ -33,6 +33,10 @@ class Outbox:
         self._is_closed = True
         self._changed.set()
 
+    def drop(self) -> None:
+        """Forget what is there."""
+        self._unsent.clear()
+
     async def take(self) -> bytes:
         """Everything there is, waiting for something; empty once closed and emptied."""
         while not self._unsent and not self._is_closed:

@@ -112,8 +112,8 @@ class _Walk:
 
     def candle(self, minute: int) -> Candle:
         """The whole candle of `minute`."""
-        opened, first_trade = _edge(self, self._last_edge(minute))
-        closed, next_trade = _edge(self, self._last_edge(minute + 1))
+        opened, first_trade = _edge(self, minute)
+        closed, next_trade = _edge(self, minute + 1)
         if first_trade == next_trade:
             return flat(minute * MINUTE_MS, opened)
         up, down, size, side = _draws(self.key, _SHAPE, minute)
@@ -138,14 +138,9 @@ class _Walk:
             next_trade - 1,
         )
 
-    def _last_edge(self, edge: int) -> int:
-        """The edge whose price and trade count still hold at `edge`: quiet minutes move nothing."""
-        while self.has_quiet_minutes and self._is_quiet(edge - 1):
-            edge -= 1
-        return edge
-
-    def _is_quiet(self, minute: int) -> bool:
-        return not _draws(self.key, _QUIET, minute)[0] % _QUIET_SHARE
+    def is_quiet(self, minute: int) -> bool:
+        """Whether there are no trades in `minute`."""
+        return self.has_quiet_minutes and not _draws(self.key, _QUIET, minute)[0] % _QUIET_SHARE
 
     def trades_before(self, edge: int) -> int:
         """Trades since the epoch: a steady pace and a jitter smaller than it, so it rises."""
@@ -154,22 +149,16 @@ class _Walk:
 
     def price(self, edge: int) -> int:
         """The price of the last trade before `edge`."""
-        swing = sum(
-            size * self._noise(_FIRST_WAVE + wave, edge / span)
-            for wave, (span, size) in enumerate(_WAVES)
-        )
+        swing = 0.0
+        for wave, (span, size) in enumerate(_WAVES, start=_FIRST_WAVE):
+            place = edge / span
+            knot = math.floor(place)
+            rest = place - knot
+            # Smooth noise in [-1, 1]: drawn at whole places, eased between them.
+            before, after = _knot(self.key, wave, knot), _knot(self.key, wave, knot + 1)
+            swing += size * (before + (after - before) * (rest * rest * (3 - 2 * rest)))
         steps: float = self.coin.price * math.exp(swing) * 10**self.coin.price_step_places
         return max(1, round(steps)) * self._price_step
-
-    def _noise(self, wave: int, place: float) -> float:
-        """Smooth noise in [-1, 1]: drawn at whole places, eased between them."""
-        knot = math.floor(place)
-        rest = place - knot
-        before = _knot(self.key, wave, knot)
-        if not rest:
-            return before
-        eased = rest * rest * (3 - 2 * rest)
-        return before + (_knot(self.key, wave, knot + 1) - before) * eased
 
     def _volume(self, price: int, draw: int) -> int:
         """Volume of one minute: some dollars' worth, in whole steps, at least one."""
@@ -203,7 +192,9 @@ def _draws(key: bytes, what: int, number: int) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=_EDGES_KEPT)
 def _edge(walk: _Walk, edge: int) -> tuple[int, int]:
-    """Price and trade count at an edge, which two minutes share."""
+    """Price and trade count at an edge, which two minutes share; quiet minutes move neither."""
+    if walk.is_quiet(edge - 1):
+        return _edge(walk, edge - 1)
     return walk.price(edge), walk.trades_before(edge)
 
 

@@ -5,8 +5,8 @@ Its one state is the weight its callers have spent; all of them share one addres
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -18,9 +18,10 @@ from klineagent.sim.charts import Charts
 from klineagent.sim.exchange_info import exchange_info
 from klineagent.sim.frames import Series, kline_row
 from klineagent.sim.market import Listing
-from klineagent.sim.venue import VenueRules
+from klineagent.sim.venue import BANNED, VenueRules
 from klineagent.sim.weight import WeightMeter
 
+WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 _DEFAULT_LIMIT = 500
 _PLAIN_WEIGHT = 1
 # Times may be given in microseconds on spot; none of ours reaches this in milliseconds.
@@ -62,13 +63,26 @@ class RestSide:
     charts: Charts
     listings: tuple[Listing, ...]
     meter: WeightMeter
+    told: Callable[[Listing, int], Listing] = lambda listing, _now_ms: listing
+    """How exchangeInfo tells a listing at a time."""
+    breaches: Counter[str] = field(factory=Counter)
+    """Limits that callers broke, by kind."""
     _by_symbol: dict[str, Listing] = field(init=False)
+    _by_name: dict[str, Interval] = field(init=False)
+    # A megabyte that clients ask for each minute, and what it was made of.
+    _info: tuple[int, tuple[Listing, ...], msgspec.Raw] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._by_symbol = {listing.symbol: listing for listing in self.listings}
+        self._by_name = {interval.value: interval for interval in self.venue.intervals}
 
-    def answer(self, method: str, path: str, query: Mapping[str, str], now_ms: int) -> RestAnswer:
-        """Answer a request; a refused one has cost its weight all the same."""
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], now_ms: int, *, lag_ms: int = 0
+    ) -> RestAnswer:
+        """Answer a request; a refused one has cost its weight all the same.
+
+        Klines are told as they were `lag_ms` ago.
+        """
         endpoint = path.removeprefix(self.venue.rest_prefix)
         if method != "GET" or not path.startswith(self.venue.rest_prefix):
             return _not_found()
@@ -85,21 +99,29 @@ class RestSide:
         if refusal is not None:
             return self._refuse(refusal, now_ms)
         try:
-            content = self._content(endpoint, query, now_ms)
+            content = self._content(endpoint, query, now_ms, lag_ms)
         except _BadRequestError as bad:
             return self._json(400, {"code": bad.code, "msg": bad.text})
         return self._json(200, content)
 
-    def _content(self, endpoint: str, query: Mapping[str, str], now_ms: int) -> object:
+    def _content(self, endpoint: str, query: Mapping[str, str], now_ms: int, lag_ms: int) -> object:
         match endpoint:
             case "/klines":
-                return self._klines(query, now_ms)
+                return self._klines(query, now_ms - lag_ms)
             case "/exchangeInfo":
-                # As stale as the real one, which is days old at times and must not serve as clock.
-                return exchange_info(self.venue, self.listings, now_ms - now_ms % DAY_MS)
+                return self._exchange_info(now_ms)
             case "/time":
                 return {"serverTime": now_ms}
         return {}
+
+    def _exchange_info(self, now_ms: int) -> msgspec.Raw:
+        listings = tuple(self.told(listing, now_ms) for listing in self.listings)
+        # As stale as the real one, which is days old at times and must not serve as clock.
+        time_ms = now_ms - now_ms % DAY_MS
+        if self._info is None or self._info[:2] != (time_ms, listings):
+            body = msgspec.json.encode(exchange_info(self.venue, listings, time_ms))
+            self._info = time_ms, listings, msgspec.Raw(body)
+        return self._info[2]
 
     def _klines(self, query: Mapping[str, str], now_ms: int) -> list[list[int | str]]:
         limit = self._limit(query)
@@ -142,14 +164,15 @@ class RestSide:
         listing = self._by_symbol.get(symbol.upper())
         if listing is None:
             raise _BadRequestError(-1121, "Invalid symbol.")
-        interval = next((known for known in self.venue.intervals if known.value == name), None)
+        interval = self._by_name.get(name)
         if interval is None:
             raise _BadRequestError(-1120, "Invalid interval.")
         return Series(listing, interval)
 
     def _refuse(self, status: int, now_ms: int) -> RestAnswer:
+        self.breaches[f"rest_{status}"] += 1
         text = self.venue.too_many_requests
-        if status == 418:  # noqa: PLR2004 - the venue's own misuse of a status, as such
+        if status == BANNED:
             text = self.venue.banned.format(self.meter.banned_until_ms)
         retry_after = ("Retry-After", str(self.meter.retry_after_s(now_ms)))
         return self._json(status, {"code": -1003, "msg": text}, retry_after)
@@ -159,7 +182,7 @@ class RestSide:
             status,
             (
                 ("Content-Type", "application/json;charset=UTF-8"),
-                ("X-MBX-USED-WEIGHT-1M", str(self.meter.used)),
+                (WEIGHT_HEADER, str(self.meter.used)),
                 *headers,
             ),
             msgspec.json.encode(content),

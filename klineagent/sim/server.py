@@ -16,9 +16,10 @@ from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
 from klineagent.sim.exchange import Exchange
+from klineagent.sim.memory_pair import MemoryEnd
 from klineagent.sim.rest_side import RestAnswer
 from klineagent.sim.socket_line import Line
-from klineagent.sim.socket_side import SocketSide, open_side
+from klineagent.sim.socket_side import SocketSide
 
 _PLAIN_TEXT = (("Content-Type", "text/plain"),)
 _BAD_REQUEST = RestAnswer(400, _PLAIN_TEXT, b"Bad Request")
@@ -48,28 +49,38 @@ async def serve_exchange(
     async with trio.open_nursery() as talks:
         task_status.started((bound_host, bound_port))
         while True:
-            with trio.CancelScope() as link, exchange.cutting(link):
+            with trio.CancelScope() as link, exchange.connections.cutting(link):
                 await trio.serve_listeners(
                     partial(converse, exchange), listeners, handler_nursery=talks
                 )
-            await exchange.until_online()
+            await exchange.connections.until_online()
             listeners = await trio.open_tcp_listeners(bound_port, host=bound_host)
 
 
 async def converse(exchange: Exchange, stream: trio.abc.Stream) -> None:
     """Serve one connection of either kind to its end, whoever brings it about, and close it."""
     try:
-        with trio.CancelScope() as link, exchange.cutting(link):
-            await _answer_requests(exchange, stream)
-        if link.cancelled_caught and isinstance(stream, trio.SocketStream):
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        with trio.CancelScope() as link, exchange.connections.cutting(link):
+            await _answer_requests(exchange, stream, link)
+        if link.cancelled_caught:
+            _reset(stream)
     except trio.BrokenResourceError:
         pass  # The client went away; there is nobody left to tell.
     finally:
         await trio.aclose_forcefully(stream)
 
 
-async def _answer_requests(exchange: Exchange, stream: trio.abc.Stream) -> None:
+def _reset(stream: trio.abc.Stream) -> None:
+    """Let closing be no orderly end."""
+    if isinstance(stream, trio.SocketStream):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    elif isinstance(stream, MemoryEnd):
+        stream.reset()
+
+
+async def _answer_requests(
+    exchange: Exchange, stream: trio.abc.Stream, link: trio.CancelScope
+) -> None:
     """Answer one request after the other, until the client ends it or makes it a socket."""
     http = h11.Connection(h11.SERVER)
     while True:
@@ -82,19 +93,23 @@ async def _answer_requests(exchange: Exchange, stream: trio.abc.Stream) -> None:
             return
         target = request.target.decode("ascii")
         if _wants_socket(request):
-            side = open_side(exchange.venue, target, trio.current_time())
+            exchange.connections.attempted()
+            side = exchange.open_side(target)
             if side is not None:
-                await _serve_socket(exchange, stream, http, request, side)
+                await _serve_socket(exchange, stream, link, http, request, side)
                 return
-            answer = _NO_SUCH_SOCKET
+            answer: RestAnswer | None = _NO_SUCH_SOCKET
         else:
             url = urlsplit(target)
-            answer = exchange.rest.answer(
+            answer = await exchange.answer(
                 request.method.decode("ascii"),
                 url.path,
                 dict(parse_qsl(url.query, keep_blank_values=True)),
-                exchange.clock.now_ms(),
             )
+        if answer is None:
+            link.cancel(reason="REST hangs")
+            await trio.lowlevel.checkpoint()
+            return
         await _send(http, stream, answer)
         if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             return
@@ -139,11 +154,16 @@ def _wants_socket(request: h11.Request) -> bool:
 async def _serve_socket(
     exchange: Exchange,
     stream: trio.abc.Stream,
+    link: trio.CancelScope,
     http: h11.Connection,
     request: h11.Request,
     side: SocketSide,
 ) -> None:
     """Finish the handshake of `request` and serve the socket."""
+    if exchange.faults.stalls_newcomer():
+        async for _ in stream:
+            pass
+        return
     handshake = H11Handshake(ConnectionType.SERVER)
     try:
         handshake.initiate_upgrade_connection(list(request.headers), request.target)
@@ -154,10 +174,11 @@ async def _serve_socket(
     early, _ = http.trailing_data
     line = Line(
         side=side,
+        link=link,
         stream=stream,
         protocol=Connection(ConnectionType.SERVER, trailing_data=early),
         first_ping_s=exchange.first_ping_s(),
         now_ms=exchange.clock.now_ms,
     )
-    with exchange.listening(line):
+    with exchange.connections.listening(line):
         await line.serve()

@@ -33,6 +33,7 @@ class Line:
     side: SocketSide
     first_ping_s: float
     now_ms: Callable[[], int]
+    _link: trio.CancelScope
     _stream: trio.abc.Stream
     _protocol: Connection
     _outbox: Outbox = field(init=False, factory=Outbox)
@@ -41,17 +42,36 @@ class Line:
     _unanswered: deque[bytes] = field(init=False, factory=deque)
     _request: str = field(init=False, default="")
     _reader_ended: trio.Event = field(init=False, factory=trio.Event)
+    _is_stalled: bool = field(init=False, default=False)
 
     def send(self, frames: bytes) -> None:
         """Queue whole frames; a client too slow for them is dropped."""
-        if not self._outbox.put(frames):
+        if not self._is_stalled and not self._outbox.put(frames):
             self._scope.cancel(reason="the client does not read")
+
+    def reset(self) -> None:
+        """Break the connection without a word."""
+        self._link.cancel(reason="the connection is reset")
+
+    def stall(self) -> None:
+        """Send nothing from now on and hear nothing, until the client has had enough of it."""
+        self._is_stalled = True
+        self._outbox.drop()
+        self._scope.deadline = float("inf")
+
+    def hang_up(self, hangup: Hangup) -> None:
+        """Say goodbye, and nothing more; the client has some time to read that, and to close."""
+        if self._is_stalled:
+            return
+        self._say(CloseConnection(code=hangup.code, reason=hangup.reason))
+        self._finish()
 
     async def serve(self) -> None:
         """Talk until either side has closed, the client is gone, slow, or does not pong."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ping)
+                nursery.start_soon(self._age)
                 nursery.start_soon(self._read)
                 verdict = self.side.opening_verdict()
                 self._act(verdict.answer, verdict.hangup)
@@ -70,7 +90,7 @@ class Line:
     async def _ping(self) -> None:
         venue = self.side.venue
         await trio.sleep(self.first_ping_s)
-        while self._protocol.state is ConnectionState.OPEN:
+        while self._protocol.state is ConnectionState.OPEN and not self._is_stalled:
             payload = str(self.now_ms()).encode()
             if not self._unanswered:
                 self._scope.deadline = trio.current_time() + venue.pong_within_s
@@ -78,11 +98,17 @@ class Line:
             self._say(Ping(payload=payload))
             await trio.sleep(venue.ping_every_s)
 
+    async def _age(self) -> None:
+        await trio.sleep(self.side.venue.lifetime_s)
+        self.hang_up(Hangup("24 hours have passed", code=1000))
+
     async def _read(self) -> None:
         try:
             # The client may have spoken in the same packet as its handshake.
             self._handle_events()
             async for data in self._stream:
+                if self._is_stalled:
+                    continue
                 self._protocol.receive_data(bytes(data))
                 self._handle_events()
                 if self._protocol.state is ConnectionState.CLOSED:
@@ -98,11 +124,16 @@ class Line:
             self._handle(event)
 
     def _handle(self, event: Event) -> None:
+        if self._protocol.state is not ConnectionState.OPEN and not isinstance(
+            event, CloseConnection
+        ):
+            # What a client said before it heard that it was thrown out is no further breach.
+            return
         match event:
             case TextMessage():
                 self._hear(event)
             case BytesMessage():
-                self._hang_up(Hangup("Invalid request"))
+                self.hang_up(Hangup("Invalid request"))
             case Ping():
                 self._say(event.response())
                 self._act(None, self.side.control_arrived(trio.current_time()))
@@ -117,7 +148,7 @@ class Line:
     def _hear(self, event: TextMessage) -> None:
         self._request += event.data
         if len(self._request) > _MOST_REQUEST_BYTES:
-            self._hang_up(Hangup("Payload too long", code=1009))
+            self.hang_up(Hangup("Payload too long", code=1009))
         elif event.message_finished:
             request, self._request = self._request, ""
             outcome = self.side.answer(request, trio.current_time())
@@ -134,14 +165,9 @@ class Line:
         if answer is not None:
             self.send(frame_of(answer))
         if hangup is not None:
-            self._hang_up(hangup)
-
-    def _hang_up(self, hangup: Hangup) -> None:
-        self._say(CloseConnection(code=hangup.code, reason=hangup.reason))
-        self._finish()
+            self.hang_up(hangup)
 
     def _finish(self) -> None:
-        """Nothing more will be said; the client has some time to read what was, and to close."""
         self._outbox.close()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + _CLOSE_WITHIN_S)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -70,14 +71,24 @@ class SocketSide:
     delivers: bool
     """Whether klines flow on the route this connection came by."""
     combined: bool
-    streams: dict[str, None] = field(factory=dict)
-    """Subscribed names, in order: any name at all, for none is checked."""
+    streams: dict[str, bool] = field(init=False)
+    """Subscribed names, in order, and which are heard: any name at all, for none is checked."""
+    changes: int = field(init=False, default=0)
+    """How often the subscribed names have changed."""
+    _names: Iterable[str] = ()
     _bucket: Bucket
+    _mutes: Callable[[str], bool]
+    _breaches: Counter[str]
+    # A name that was muted stays so, also where it is unsubscribed in between.
+    _muted: set[str] = field(init=False, factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self.streams = dict.fromkeys(self._names, self.delivers)
 
     def answer(self, text: str, now_s: float) -> Outcome:
         """Answer a request: with what was asked for, or an error in the exchange's own words."""
         if not self._bucket.take(now_s):
-            return Outcome(hangup=Hangup("Too many requests"))
+            return Outcome(hangup=self._too_many_requests())
         request_id: object = None
         try:
             request = _read(text)
@@ -93,14 +104,19 @@ class SocketSide:
     def control_arrived(self, now_s: float) -> Hangup | None:
         """Count a ping or pong, where the venue counts them."""
         if self.venue.controls_count and not self._bucket.take(now_s):
-            return Hangup("Too many requests")
+            return self._too_many_requests()
         return None
 
     def opening_verdict(self) -> Outcome:
         """What the streams named in the URL lead to."""
         return self._overfull(None) if len(self.streams) > STREAMS_PER_CONNECTION else Outcome()
 
+    def _too_many_requests(self) -> Hangup:
+        self._breaches["requests_per_second"] += 1
+        return Hangup("Too many requests")
+
     def _overfull(self, request_id: object) -> Outcome:
+        self._breaches["streams_per_connection"] += 1
         error = {"code": 4, "msg": "Too many subscriptions"}
         return Outcome(
             msgspec.json.encode({"error": error, "id": request_id}), Hangup("Invalid request")
@@ -110,8 +126,9 @@ class SocketSide:
         params = request.get("params", [])
         match request["method"]:
             case "SUBSCRIBE":
-                self.streams |= dict.fromkeys(_names(params))
+                self._subscribe(_names(params))
             case "UNSUBSCRIBE":
+                self.changes += 1
                 for name in _names(params):
                     self.streams.pop(name, None)
             case "LIST_SUBSCRIPTIONS":
@@ -128,11 +145,32 @@ class SocketSide:
                         raise _RefusedError(1, "Invalid value type: expected Boolean")
         return None
 
+    def _subscribe(self, names: Iterable[str]) -> None:
+        self.changes += 1
+        for name in names:
+            if name not in self.streams and self._mutes(name):
+                self._muted.add(name)
+            self.streams[name] = self.delivers and name not in self._muted
 
-def open_side(venue: VenueRules, target: str, now_s: float) -> SocketSide | None:
+
+def open_side(
+    venue: VenueRules,
+    target: str,
+    now_s: float,
+    *,
+    mutes: Callable[[str], bool] = lambda _name: False,
+    breaches: Counter[str] | None = None,
+) -> SocketSide | None:
     """The connection a client asks for by its request target; None if there is no such path.
 
     `/ws/a/b` names raw streams, `/stream?streams=a/b` combined ones, either may name none.
+
+    Args:
+        venue: whose rules hold.
+        target: the request's path and query.
+        now_s: the time.
+        mutes: tells of a stream that is subscribed to by request whether it stays silent.
+        breaches: counts the limits that the client breaks.
     """
     url = urlsplit(target)
     for prefix, delivers in venue.kline_routes.items():
@@ -150,10 +188,12 @@ def open_side(venue: VenueRules, target: str, now_s: float) -> SocketSide | None
             venue=venue,
             delivers=delivers,
             combined=is_combined,
-            streams=dict.fromkeys(name for name in names.split("/") if name),
+            names=[name for name in names.split("/") if name],
             bucket=Bucket(
                 venue.request_burst, venue.requests_per_second, venue.request_burst, now_s
             ),
+            mutes=mutes,
+            breaches=Counter() if breaches is None else breaches,
         )
     return None
 

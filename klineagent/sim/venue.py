@@ -14,6 +14,9 @@ from klineagent.errors import ConfigError
 from klineagent.kline import DAY_MS, Interval
 
 STREAMS_PER_CONNECTION = 1_024
+TOO_MANY_REQUESTS = 429
+BANNED = 418
+"""The exchange's own misuse of a status, for an address that ignored 429."""
 
 _FUTURES_INTERVALS = frozenset(Interval) - {Interval.S1}
 
@@ -38,6 +41,8 @@ class VenueRules:
     pong_within_s: float
     any_pong_keeps_alive: bool
     """Whether a pong with another payload than the ping's will do."""
+    lifetime_s: float = 86_400
+    """Age at which a connection is closed; with which code is not established, here it is 1000."""
     announces_shutdown: bool
     """Whether sockets are told by `serverShutdown` before the server stops."""
     weight_per_minute: int
@@ -53,6 +58,10 @@ class VenueRules:
     """Text of the 429 answer."""
     banned: str
     """Text of the 418 answer, with a place for the end of the ban in milliseconds."""
+    pending_status: str = "PENDING_TRADING"
+    """Status of a symbol that will trade."""
+    delisted_status: str = "SETTLING"
+    """Status of a symbol that traded."""
 
     def klines_weight(self, limit: int | None) -> int:
         """What a klines request costs, whether it is answered or refused."""
@@ -125,6 +134,9 @@ SPOT = VenueRules(
         f"{_ADVICE} polling the API."
     ),
     banned=f"Way too much request weight used; IP banned until {{}}. {_ADVICE} bans.",
+    # Of what is documented of spot this fits best; that it is told before a listing is assumed.
+    pending_status="BREAK",
+    delisted_status="BREAK",
 )
 
 _VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}

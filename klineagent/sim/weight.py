@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 from klineagent.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.sim.venue import BANNED, TOO_MANY_REQUESTS
 
 # Not published: how many answers 429 in a row it takes. The first ban lasts two minutes, the
 # longest three days; that they double in between is assumed.
@@ -27,7 +28,7 @@ class WeightMeter:
     def spend(self, weight: int, now_ms: int) -> int | None:
         """Spend `weight`; None if it was there, else the status to refuse with: 429 or 418."""
         if now_ms < self.banned_until_ms:
-            return 418
+            return BANNED
         minute = Interval.M1.open_at(now_ms)
         if minute != self._minute:
             self._minute = minute
@@ -37,10 +38,10 @@ class WeightMeter:
             return None
         self._refusals += 1
         if self._refusals <= _REFUSALS_UNTIL_BAN:
-            return 429
+            return TOO_MANY_REQUESTS
         self.banned_until_ms = now_ms + self._next_ban_ms
         self._next_ban_ms = min(2 * self._next_ban_ms, _LONGEST_BAN_MS)
-        return 418
+        return BANNED
 
     def retry_after_s(self, now_ms: int) -> int:
         """Whole seconds until the ban, or else the minute, is over; at least one."""

@@ -5,72 +5,22 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 import structlog
 import trio
-import trio_websocket
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from klineagent.errors import ConfigError
 from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
-from klineagent.sim.exchange import (
-    Exchange,
-    closing_time,
-    next_moment,
-    open_exchange,
-    open_market,
-)
+from klineagent.sim.exchange import Exchange, open_exchange, open_market
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import SPOT, USDM
-from tests.sim.samples import START_MS, Dial, dialling
+from tests.sim.samples import START_MS, Dial, Ended, dialling, events_until
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "data" / "archive"
-
-
-async def events_until(
-    socket: trio_websocket.WebSocketConnection, seconds: float
-) -> list[dict[str, Any]]:
-    """The kline events of a combined socket within so many seconds."""
-    events = []
-    with trio.move_on_after(seconds):
-        while True:
-            message = json.loads(await socket.get_message())
-            if "data" in message:
-                events.append(message["data"])
-    return events
-
-
-@given(st.integers(0, 10 * MINUTE_MS), st.sampled_from([250, 2_000, 15_000, 60_000, 450]))
-def test_closings_come_before_anything_of_the_next_candle(after: int, tick_ms: int) -> None:
-    """In each minute there is one closing, 299 ms in, and then the ticks."""
-    moment = next_moment(START_MS + after, tick_ms)
-    assert moment.time_ms > START_MS + after
-    into_minute = moment.time_ms % MINUTE_MS
-    assert into_minute == 299 if moment.closes else into_minute > 299
-
-
-@pytest.mark.parametrize(("tick_ms", "ticks"), [(15_000, 4), (60_000, 1), (250, 239)])
-def test_a_minute_has_its_ticks(tick_ms: int, ticks: int) -> None:
-    """Four at 15 s, one at 60 s; at 250 ms the first is left to the closing."""
-    found, now = [], START_MS
-    while (moment := next_moment(now, tick_ms)).time_ms < START_MS + MINUTE_MS:
-        now = moment.time_ms
-        found.append(moment.closes)
-    assert found == [True] + [False] * ticks
-
-
-@given(st.sampled_from(["BTCUSDT", "币安人生USDT"]), st.integers(0, 10**6))
-def test_closing_events_are_a_little_late(symbol: str, minute: int) -> None:
-    """2 to 300 ms after T, always the same for the same candle."""
-    close_ms = START_MS + minute * MINUTE_MS - 1
-    assert 2 <= closing_time(symbol, close_ms) - close_ms <= 300
-    assert closing_time(symbol, close_ms) == closing_time(symbol, close_ms)
 
 
 async def test_candles_grow_and_close_once(
@@ -205,25 +155,11 @@ def _csv_rows(archive: Path, symbol: str, date: str) -> list[list[str]]:
     return [row[:11] for row in rows]
 
 
-class Ended(RandomMarket):
-    """A market that ends after three minutes."""
-
-    def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
-        self.end_ms = self.start_ms + 3 * MINUTE_MS  # type: ignore[assignment]  # a fixed None there
-
-    def minute(self, symbol: str, open_ms: int) -> Any:
-        """Nothing from the end on."""
-        if open_ms >= self.start_ms + 3 * MINUTE_MS:
-            return None
-        return super().minute(symbol, open_ms)
-
-
 async def test_a_market_that_ended_is_quiet(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     """The last candle closes, the clock runs on, and it is said once."""
-    market = Ended(symbols=1, seed=1, start_ms=START_MS)
+    market = Ended(symbols=1, seed=1, start_ms=START_MS, minutes=3)
     with structlog.testing.capture_logs() as logs:
         async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
             network = TwinNetwork(exchange, nursery)
@@ -240,14 +176,13 @@ async def test_a_market_that_ended_is_quiet(
 async def test_a_day_at_sixty_second_ticks_has_every_candle(
     dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """1440 closings of 1m, 24 of 1h and one of 1d."""
+    """1440 closings of 1m, 24 of 1h and one of 1d; then the connection is too old."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m/btcusdt@kline_1h/btcusdt@kline_1d")
-    await trio.sleep(1)
-    events = await events_until(socket, DAY_MS / 1_000)
+    events = await events_until(socket, DAY_MS / 1_000 - 1)
     closed = [event["k"]["i"] for event in events if event["k"]["x"]]
     counts = {i.value: closed.count(i.value) for i in (Interval.M1, Interval.H1, Interval.D1)}
-    # What closed at the start itself is there, too: it came in the first second.
-    assert counts == {"1m": 1_441, "1h": 25, "1d": 2}
+    # What closed at the start itself is there, and what closes with the day is yet to come.
+    assert counts == {"1m": 1_440, "1h": 24, "1d": 1}
 
 
 def test_a_market_is_opened_by_parameters(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 import msgspec
+import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from klineagent.kline import Interval
 from klineagent.sim.candle import Candle
-from klineagent.sim.frames import Series, kline_event, kline_row
+from klineagent.sim.frames import Series, frame_of, kline_event, kline_row
 from klineagent.sim.listings import Coin, list_coin
 
 # A frame of production, captured 2026-10-07.
@@ -53,6 +54,16 @@ def test_a_frame_is_made_once() -> None:
     event = kline_event(SERIES, CANDLE, 1_791_382_992_723, is_closed=True)
     assert event.framed(combined=True) is event.framed(combined=True)
     assert event.framed(combined=False) is event.framed(combined=False)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_texts_of_every_size_have_a_frame(size: int) -> None:
+    """The head tells the size in one, three or nine bytes, at each edge as the protocol has it."""
+    text = "a" * size
+    assert unframed(frame_of(text.encode())) == text
+    assert frame_of(text.encode()) == bytes(
+        FrameProtocol(client=False, extensions=[]).send_data(text)
+    )
 
 
 def test_names_in_envelopes_keep_their_alphabet() -> None:

@@ -118,3 +118,65 @@ async def test_a_taken_port_is_an_error_at_once(twin: Exchange, nursery: trio.Nu
     """The caller of `start` gets the reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         await nursery.start(serve_exchange, twin, "127.0.0.1", taken.getsockname()[1])
+
+
+async def test_a_reset_is_one_on_the_wire(
+    twin: Exchange, address: Address, nursery: trio.Nursery
+) -> None:
+    """No close frame and no orderly end: the client's next read fails."""
+    raw = await trio.open_tcp_stream(*address)
+    async with raw:
+        await raw.send_all(
+            b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert (await raw.receive_some()).startswith(b"HTTP/1.1 101")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        twin.faults.reset_connections()
+        with pytest.raises(trio.BrokenResourceError):
+            await raw.receive_some()
+    assert twin.faults.injected == {"reset_connections": 1}
+
+
+async def test_fragments_and_doubles_on_real_sockets(twin: Exchange, address: Address) -> None:
+    """A client of another make puts them together."""
+    host, port = address
+    with twin.faults.fragmenting(), twin.faults.doubling_closings():
+        async with trio_websocket.open_websocket_url(
+            f"ws://{host}:{port}/market/stream?streams=btcusdt@kline_1m"
+        ) as stream:
+            first, second = await stream.get_message(), await stream.get_message()
+    assert first == second
+    assert json.loads(first)["data"]["k"]["x"]
+
+
+async def test_a_stalled_handshake_is_left(twin: Exchange, address: Address) -> None:
+    """It is never answered; when its client goes, so does its connection."""
+    with twin.faults.stalling():
+        raw = await trio.open_tcp_stream(*address)
+        async with raw:
+            await raw.send_all(
+                b"GET /market/ws HTTP/1.1\r\nHost: x\r\n"
+                b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+            )
+            with trio.move_on_after(0.05) as patience:
+                await raw.receive_some()
+            assert patience.cancelled_caught
+    assert twin.faults.injected == {"stalling": 1}
+
+
+async def test_what_hangs_breaks_in_the_end(
+    twin: Exchange, client: httpx2.AsyncClient, nursery: trio.Nursery
+) -> None:
+    """The request was heard, and the connection is reset instead of answered."""
+
+    async def ask() -> None:
+        with pytest.raises(httpx2.NetworkError):
+            await client.get("/fapi/v1/ping")
+
+    async with trio.open_nursery() as asking:
+        with twin.faults.hanging_rest():
+            asking.start_soon(ask)
+            while not twin.faults.injected["hanging_rest"]:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+    assert (await client.get("/fapi/v1/ping")).json() == {}

@@ -1,0 +1,63 @@
+"""What the exchange has to say of its market to those who listen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from attrs import define, field
+
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.sim.audience import Audience
+from klineagent.sim.candle import Candle
+from klineagent.sim.charts import Charts
+from klineagent.sim.frames import Series, StreamEvent, kline_event
+from klineagent.sim.moments import closing_time
+
+
+@define(kw_only=True, eq=False)
+class Voice:
+    """Events of the series that someone hears, in an order that never depends on chance."""
+
+    _charts: Charts
+    _audience: Audience
+    _series: Mapping[str, Series]
+    """All there are, by the names of their streams."""
+    _told: dict[str, Candle] = field(init=False, factory=dict)
+
+    def growth(self, now_ms: int) -> Iterator[StreamEvent]:
+        """Events of the candles that changed since the last tick."""
+        for symbol, group in self._audience.wanted().items():
+            minute = self._charts.forming(symbol, Interval.M1, now_ms)
+            if minute is None or minute == self._told.get(symbol):
+                continue
+            self._told[symbol] = minute
+            for series in group:
+                candle = self._charts.forming(symbol, series.interval, now_ms)
+                if candle is not None:
+                    yield kline_event(series, candle, now_ms, is_closed=False)
+
+    def closings(self, now_ms: int, speaks_of: Callable[[Candle], bool]) -> Iterator[StreamEvent]:
+        """Events of the candles that closed with the last minute, in the order of their times.
+
+        Of candles that are not to be spoken of none is made.
+        """
+        edge_ms = Interval.M1.open_at(now_ms)
+        ended = [interval for interval in Interval if interval.open_at(edge_ms) == edge_ms]
+        wanted, minute = self._audience.wanted(), self._charts.market.minute
+        # A symbol with no candle in the last minute is halted, or its archive has ended.
+        closed = [symbol for symbol in wanted if minute(symbol, edge_ms - MINUTE_MS) is not None]
+        times = {symbol: closing_time(symbol, edge_ms - 1) for symbol in closed}
+        for symbol in sorted(closed, key=times.__getitem__):
+            for series in wanted[symbol]:
+                if series.interval not in ended:
+                    continue
+                open_ms = series.interval.open_at(edge_ms - 1)
+                candle = self._charts.whole(symbol, series.interval, open_ms)
+                if candle is not None and speaks_of(candle):
+                    yield kline_event(series, candle, times[symbol], is_closed=True)
+
+    def peek(self, stream: str, now_ms: int) -> StreamEvent | None:
+        """The growing event of `stream` at a time; None where there is no candle."""
+        series = self._series[stream]
+        candle = self._charts.forming(series.listing.symbol, series.interval, now_ms)
+        return candle and kline_event(series, candle, now_ms, is_closed=False)
