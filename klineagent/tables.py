@@ -39,6 +39,15 @@ def candles_table(klines: Iterable[Kline], *, title: str) -> Table:
     return table
 
 
+def updates_table(klines: Iterable[Kline], *, title: str) -> Table:
+    """States of the candles of one series, a line each, with the second they were told."""
+    table = _table(title, ["open time", "told"], _NUMBERS[1:], [""])
+    for kline in klines:
+        times = (clock_text(kline.open_time)[5:], _second_text(kline.event_time)[5:])
+        table.add_row(*times, *_numbers(kline)[1:], "closed" if kline.is_closed else "")
+    return table
+
+
 def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
     """Newest candles of many series, as they grow."""
     table = _table("Candles arriving", ["symbol", "", "open"], _NUMBERS, [""])
@@ -53,6 +62,10 @@ def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
 def clock_text(time_ms: int) -> str:
     """A time in milliseconds as people read it, to the minute."""
     return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M}"
+
+
+def _second_text(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 _NUMBERS = ["open", "high", "low", "close", "volume", "trades"]

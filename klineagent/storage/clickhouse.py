@@ -8,8 +8,17 @@ used again only after a query that provably ended; after anything else a new obj
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, TypeVar
 
 import trio
@@ -20,16 +29,23 @@ from asynch.errors import (
     ServerException,
     TypeMismatchError,
 )
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from klineagent.errors import RowsRefused, StoreUnavailable
 from klineagent.kline import Kline
 from klineagent.storage import queries
 from klineagent.storage.asyncio_thread import CLEANUP_WITHIN_S, AsyncioThread, open_asyncio_thread
+from klineagent.storage.coverage import coverages, select_coverage
 from klineagent.storage.location import ServerLocation
 from klineagent.storage.refusals import refusal
-from klineagent.storage.schema import Layout, preparing
-from klineagent.storage.store import AgentRow, Batch, SeriesSummary
+from klineagent.storage.schema import (
+    Layout,
+    Rows,
+    finding_updates,
+    preparing,
+    preparing_updates,
+)
+from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
 WRITE_WITHIN_S = 30
 READ_WITHIN_S = 300  # a summary looks at every row there is
@@ -157,6 +173,8 @@ class ClickHouseStore:
     _thread: AsyncioThread
     _lines: _Lines
     _layout: Layout | None = None
+    _attempts: count[int] = field(factory=count, init=False)
+    _takes_updates: bool = False
 
     @property
     def label(self) -> str:
@@ -190,6 +208,20 @@ class ClickHouseStore:
         """See `Store`."""
         return await self._call(READ_WITHIN_S, self._final_klines, venue, symbol, interval, newest)
 
+    async def coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+    ) -> list[Coverage]:
+        """See `Store`."""
+        if not since or (symbols is not None and not symbols):
+            return []
+        return await self._call(READ_WITHIN_S, self._coverage, venue, since, symbols)
+
+    async def updates(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+        return await self._call(READ_WITHIN_S, self._updates, venue, symbol, interval, newest)
+
     async def _call(
         self, within_s: float, function: Callable[..., Coroutine[Any, Any, T]], *args: object
     ) -> T:
@@ -201,26 +233,25 @@ class ClickHouseStore:
 
     async def _prepared(self, line: _Line) -> Layout:
         if self._layout is None:
-            steps = preparing(self._server.database)
-            query = next(steps)
-            try:
-                while True:
-                    query = steps.send(await line.execute(query))
-            except StopIteration as end:
-                self._layout = end.value
+            self._layout = await _carried_out(preparing(self._server.database), line)
         return self._layout
 
     async def _insert(self, batch: Batch) -> None:
         layout = await self._prepared(self._lines.inserts)
+        if batch.table is Table.UPDATES and not self._takes_updates:
+            await _carried_out(preparing_updates(layout), self._lines.inserts)
+            self._takes_updates = True
         settings: Settings = dict(layout.dialect.insert_settings)
         if layout.dialect.knows_tokens:
             settings["insert_deduplication_token"] = batch.token
         await self._lines.inserts.execute(
-            f"{queries.insert_klines(layout.database)} VALUES",
+            f"{queries.insert_klines(layout.database, batch.table)} VALUES",
             batch.klines,
             settings=settings,
-            # A second attempt while the first still runs is turned away instead of racing it.
-            query_id=batch.token,
+            # Another one for each attempt: under the same id a server turns the second away for as
+            # long as it waits for the rest of the first, which the network may have swallowed. Who
+            # is first does not matter: the token, or FINAL, makes one of both.
+            query_id=f"{batch.token}-{next(self._attempts)}",
         )
 
     async def _record_agent(self, row: AgentRow) -> None:
@@ -243,9 +274,42 @@ class ClickHouseStore:
     ) -> list[Kline]:
         layout = await self._prepared(self._lines.reads)
         query = queries.select_final(layout, venue, symbol, interval, newest)
-        klines = map(Kline._make, reversed(await self._lines.reads.execute(query)))
-        # Where there is no Bool it is a number.
-        return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]
+        return _klines(await self._lines.reads.execute(query))
+
+    async def _coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None
+    ) -> list[Coverage]:
+        layout = await self._prepared(self._lines.reads)
+        query = select_coverage(layout, venue, since, symbols)
+        return coverages(await self._lines.reads.execute(query))
+
+    async def _updates(
+        self, venue: str, symbol: str, interval: str, newest: int | None
+    ) -> list[Kline]:
+        line = self._lines.reads
+        layout = await _carried_out(finding_updates(await self._prepared(line)), line)
+        if layout is None:
+            return []
+        query = queries.select_updates(layout, venue, symbol, interval, newest)
+        return _klines(await line.execute(query))
+
+
+async def _carried_out(steps: Generator[str, Rows, T], line: _Line) -> T:
+    query = next(steps)
+    while True:
+        rows = await line.execute(query)
+        try:
+            query = steps.send(rows)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
+    """What rows, newest first, hold."""
+    klines = map(Kline._make, reversed(rows))
+    # Where there is no Bool it is a number.
+    return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -27,10 +27,19 @@ from klineagent.errors import (
 )
 from klineagent.kline import Kline
 from klineagent.storage import queries, rowbinary
+from klineagent.storage.coverage import coverages, select_coverage
 from klineagent.storage.location import DEFAULT_DATABASE, FolderLocation
 from klineagent.storage.refusals import refusal
-from klineagent.storage.schema import EMBEDDED, Layout, literal, preparing
-from klineagent.storage.store import AgentRow, Batch, SeriesSummary
+from klineagent.storage.schema import (
+    EMBEDDED,
+    Layout,
+    Rows,
+    finding_updates,
+    literal,
+    preparing,
+    preparing_updates,
+)
+from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
 T = TypeVar("T")
 
@@ -139,9 +148,20 @@ def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
     select = f"SELECT * FROM {source} SETTINGS {pairs}"  # noqa: S608 - texts are literals
     try:
         file.write_bytes(rows)
-        session.query(f"{queries.insert_klines(layout.database)} {select}")
+        session.query(f"{queries.insert_klines(layout.database, batch.table)} {select}")
     finally:
         file.unlink(missing_ok=True)
+
+
+def _carried_out(steps: Generator[str, Rows, T], session: Session) -> T:
+    query = next(steps)
+    while True:
+        rows = _rows(session, query)
+        try:
+            query = steps.send(rows)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 @define(kw_only=True)
@@ -152,6 +172,7 @@ class EmbeddedStore:
     _writing: _Engine
     _reading: _Engine
     _layout: Layout | None = None
+    _takes_updates: bool = False
 
     @property
     def label(self) -> str:
@@ -174,7 +195,11 @@ class EmbeddedStore:
 
         def insert(session: Session) -> None:
             # The folder is ours alone once the session is open, so the name needs no luck.
-            _insert(session, self._prepared(session), batch, self._location.folder / _INBOX)
+            layout = self._prepared(session)
+            if batch.table is Table.UPDATES and not self._takes_updates:
+                _carried_out(preparing_updates(layout), session)
+                self._takes_updates = True
+            _insert(session, layout, batch, self._location.folder / _INBOX)
 
         await self._writing.run(insert)
 
@@ -209,16 +234,37 @@ class EmbeddedStore:
 
         return await self._reading.run(read)
 
+    async def coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+    ) -> list[Coverage]:
+        """See `Store`."""
+        if not since or (symbols is not None and not symbols):
+            return []
+
+        def read(session: Session) -> list[Coverage]:
+            query = select_coverage(self._prepared(session), venue, since, symbols)
+            return coverages(_rows(session, query + _AS_JSON))
+
+        return await self._reading.run(read)
+
+    async def updates(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Kline]:
+            layout = _carried_out(finding_updates(self._prepared(session)), session)
+            if layout is None:
+                return []
+            query = queries.select_updates(layout, venue, symbol, interval, newest)
+            return _decode_klines(_fetched(session, query + _AS_JSON))[::-1]
+
+        return await self._reading.run(read)
+
     def _prepared(self, session: Session) -> Layout:
         # Both sessions may come here at once; every step is harmless when done twice.
         if self._layout is None:
-            steps = preparing(DEFAULT_DATABASE, EMBEDDED)
-            query = next(steps)
-            try:
-                while True:
-                    query = steps.send(_rows(session, query))
-            except StopIteration as end:
-                self._layout = end.value
+            self._layout = _carried_out(preparing(DEFAULT_DATABASE, EMBEDDED), session)
         return self._layout
 
 

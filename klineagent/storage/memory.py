@@ -1,73 +1,90 @@
-"""The twin of the databases: rows in a dictionary, no threads, faults on demand."""
+"""The twin of the databases: rows in dictionaries, no threads, faults on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 
-import trio
 from attrs import define, field
 
-from klineagent.errors import StoreUnavailable
-from klineagent.kline import Interval, Key, Kline
-from klineagent.storage.store import AgentRow, Batch, SeriesSummary
+from klineagent.kline import Key, Kline
+from klineagent.storage.faults import Faults
+from klineagent.storage.runs import BY_LENGTH, on_grid, runs_of
+from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
-_LENGTH_ORDER = {interval.value: rank for rank, interval in enumerate(Interval)}
+TOKENS_KNOWN = 10_000
+"""How many tokens a table remembers, as on a server (see `schema.MODERN`)."""
+
+_Series = tuple[str, str, str]
+_State = tuple[Key, int, int]
+"""One state of one candle: with its event time and version."""
+
+
+@define
+class _Tokens:
+    """The newest tokens of a table."""
+
+    _known: set[str] = field(factory=set)
+    _by_age: deque[str] = field(factory=deque)
+
+    def note(self, token: str) -> bool:
+        """Whether `token` was not known; now it is."""
+        if token in self._known:
+            return False
+        if len(self._by_age) == TOKENS_KNOWN:
+            self._known.remove(self._by_age.popleft())
+        self._known.add(token)
+        self._by_age.append(token)
+        return True
 
 
 @define(kw_only=True)
-class MemoryStore:
-    """See `Store`: of each candle the highest version wins, the last inserted in a tie.
-
-    A token once seen is never forgotten, so memory grows by one short string per batch.
-    """
+class MemoryStore(Faults):
+    """See `Store`: of each candle the highest version wins, the last inserted in a tie."""
 
     label: str = "memory:"
     klines: dict[Key, Kline] = field(factory=dict)
     """The winning state of each candle, by its key; open ones included."""
+    states: dict[_State, Kline] = field(factory=dict)
+    """Table `kline_updates`: every state once."""
     agents: dict[tuple[str, int], AgentRow] = field(factory=dict)
     """The live row of each agent."""
-    _tokens: set[str] = field(factory=set)
-    _outages: int = 0
-
-    @contextmanager
-    def offline(self) -> Iterator[None]:
-        """Until the end of the block every call raises `StoreUnavailable` and stores nothing."""
-        self._outages += 1
-        try:
-            yield
-        finally:
-            self._outages -= 1
+    _tokens: dict[Table, _Tokens] = field(factory=lambda: {table: _Tokens() for table in Table})
+    # Where the closed candles are: looking through all rows for each question would take seconds.
+    _closed_opens: dict[_Series, set[int]] = field(factory=dict)
 
     async def prepare(self) -> None:
         """See `Store`."""
-        await self._answer()
+        await self.meet()
+        self.answer()
 
     async def insert(self, batch: Batch) -> None:
         """See `Store`."""
-        await self._answer()
-        if batch.token in self._tokens:
-            return
-        self._tokens.add(batch.token)
-        for kline in batch.klines:
-            stored = self.klines.get(kline.key)
-            if stored is None or kline.version >= stored.version:
-                self.klines[kline.key] = kline
+        await self.meet()
+        self.examine(batch)
+        if self._tokens[batch.table].note(batch.token):
+            if batch.table is Table.KLINES:
+                self._insert_klines(batch.klines)
+            else:
+                self.states.update(((k[:4], k.event_time, k.version), k) for k in batch.klines)
+        self.answer()
 
     async def record_agent(self, row: AgentRow) -> None:
         """See `Store`."""
-        await self._answer()
+        await self.meet()
         stored = self.agents.get((row.ip, row.port))
         if stored is None or row.last_heartbeat >= stored.last_heartbeat:
             self.agents[row.ip, row.port] = row
+        self.answer()
 
     async def summary(self) -> list[SeriesSummary]:
         """See `Store`."""
-        await self._answer()
+        await self.meet()
 
         def series(kline: Kline) -> tuple[str, str, int, str]:
-            rank = _LENGTH_ORDER.get(kline.interval, -1)
+            rank = BY_LENGTH.get(kline.interval, -1)
             return (kline.venue, kline.symbol, rank, kline.interval)
 
         summaries = []
@@ -78,21 +95,63 @@ class MemoryStore:
             summaries.append(
                 SeriesSummary(venue, symbol, interval, len(opens), min(opens), max(opens))
             )
+        self.answer()
         return summaries
 
     async def final_klines(
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
     ) -> list[Kline]:
         """See `Store`."""
-        await self._answer()
+        await self.meet()
         series = (k for k in self._closed() if k.key[:3] == (venue, symbol, interval))
         klines = sorted(series, key=lambda kline: kline.open_time)
-        return klines if newest is None else klines[max(0, len(klines) - newest) :]
+        self.answer()
+        return _last(klines, newest)
+
+    async def coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+    ) -> list[Coverage]:
+        """See `Store`."""
+        await self.meet()
+        wanted = None if symbols is None else set(symbols)
+        found = []
+        for (its_venue, symbol, interval), stored in self._closed_opens.items():
+            if its_venue != venue or interval not in since:
+                continue
+            if wanted is not None and symbol not in wanted:
+                continue
+            if opens := sorted(on_grid(stored, interval)):
+                runs = runs_of(opens[bisect_left(opens, since[interval]) :], interval)
+                found.append(Coverage(symbol, interval, opens[0], opens[-1], runs))
+        self.answer()
+        return sorted(found, key=lambda each: (each.symbol, BY_LENGTH[each.interval]))
+
+    async def updates(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+        await self.meet()
+        series = (k for k in self.states.values() if k[:3] == (venue, symbol, interval))
+        states = sorted(series, key=lambda k: (k.open_time, k.event_time, k.version))
+        self.answer()
+        return _last(states, newest)
+
+    def _insert_klines(self, klines: Iterable[Kline]) -> None:
+        stored_klines = self.klines
+        for kline in klines:
+            key = kline[:4]
+            stored = stored_klines.get(key)
+            if stored is None or kline.version >= stored.version:
+                stored_klines[key] = kline
+            if kline.is_closed:
+                opens = self._closed_opens.get(kline[:3])
+                if opens is None:
+                    opens = self._closed_opens[kline[:3]] = set()
+                opens.add(kline.open_time)
 
     def _closed(self) -> Iterator[Kline]:
         return (kline for kline in self.klines.values() if kline.is_closed)
 
-    async def _answer(self) -> None:
-        await trio.lowlevel.checkpoint()
-        if self._outages:
-            raise StoreUnavailable("the memory store is offline, as it was told to be")
+
+def _last(klines: list[Kline], newest: int | None) -> list[Kline]:
+    return klines if newest is None else klines[max(0, len(klines) - newest) :]

@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 from klineagent.kline import Interval, Kline
 from klineagent.storage.schema import AGENT_COLUMNS, Layout, literal, quoted
-from klineagent.storage.store import AgentRow
+from klineagent.storage.store import AgentRow, Table
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def insert_klines(database: str) -> str:
+def insert_klines(database: str, table: Table) -> str:
     """An INSERT that rows in the order of `Kline` complete."""
     # `inserted_at` is not among them: the server fills it.
-    return f"INSERT INTO {quoted(database)}.klines ({_names(Kline._fields)})"
+    return f"INSERT INTO {quoted(database)}.{table.value} ({_names(Kline._fields)})"
 
 
 def insert_agent(database: str) -> str:
@@ -44,7 +44,7 @@ def collapse_agents(database: str) -> str:
 
 def select_summary(layout: Layout) -> str:
     """One row per series of `klines_final`, in the order of `SeriesSummary`'s fields."""
-    opened = _milliseconds("open_time", layout)
+    opened = milliseconds("open_time", layout)
     lengths = ", ".join(literal(interval.value) for interval in Interval)
     return (
         f"SELECT `venue`, `symbol`, `interval`, toInt64(count()), min({opened}), max({opened})"
@@ -56,16 +56,38 @@ def select_summary(layout: Layout) -> str:
 
 def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest: int | None) -> str:
     """Rows of one series of `klines_final`, newest first; columns in the order of `Kline`'s."""
-    columns = ", ".join(_milliseconds(name, layout) for name in Kline._fields)
+    source = f"{quoted(layout.database)}.klines_final"
+    return _select_series(layout, source, (venue, symbol, interval), ["open_time"], newest)
+
+
+def select_updates(
+    layout: Layout, venue: str, symbol: str, interval: str, newest: int | None
+) -> str:
+    """The states of one series in `kline_updates`, newest first; columns as `Kline`'s."""
+    source = f"{quoted(layout.database)}.{Table.UPDATES.value} FINAL"
+    order = ["open_time", "event_time", "version"]
+    return _select_series(layout, source, (venue, symbol, interval), order, newest)
+
+
+def _select_series(
+    layout: Layout,
+    source: str,
+    series: tuple[str, str, str],
+    order: Iterable[str],
+    newest: int | None,
+) -> str:
+    venue, symbol, interval = map(literal, series)
+    columns = ", ".join(milliseconds(name, layout) for name in Kline._fields)
+    descending = ", ".join(f"{quoted(name)} DESC" for name in order)
     return (
-        f"SELECT {columns} FROM {quoted(layout.database)}.klines_final"
-        f" WHERE `venue` = {literal(venue)} AND `symbol` = {literal(symbol)}"
-        f" AND `interval` = {literal(interval)}"
-        " ORDER BY `open_time` DESC" + (f" LIMIT {newest:d}" if newest is not None else "")
+        f"SELECT {columns} FROM {source}"
+        f" WHERE `venue` = {venue} AND `symbol` = {symbol} AND `interval` = {interval}"
+        f" ORDER BY {descending}" + (f" LIMIT {newest:d}" if newest is not None else "")
     )
 
 
-def _milliseconds(name: str, layout: Layout) -> str:
+def milliseconds(name: str, layout: Layout) -> str:
+    """The time in column `name` as a number."""
     return f"toUnixTimestamp64Milli({quoted(name)})" if name in layout.ticking else quoted(name)
 
 

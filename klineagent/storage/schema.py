@@ -15,6 +15,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from klineagent.errors import StoreMisconfigured
+from klineagent.storage.store import Table
 
 Rows = Sequence[Sequence[Any]]
 
@@ -70,6 +71,8 @@ TABLES: Mapping[str, Mapping[str, Kind]] = {
     "agents": AGENT_COLUMNS,
     "klines_final": KLINE_COLUMNS,
 }
+# Not among them: it is made when rows for it first come.
+_UPDATES = Table.UPDATES.value
 
 
 @frozen(kw_only=True)
@@ -82,7 +85,14 @@ class Dialect:
     """What one candle is; the primary key of `klines`."""
     partition_by: str
     table_settings: Mapping[str, int] = field(factory=dict)
-    """Settings of table `klines`."""
+    """Settings of tables `klines` and `kline_updates`."""
+    updates_partition_by: str
+    updates_index: str = ""
+    """An index in table `kline_updates`, besides its key."""
+    updates_ttl: str = ""
+    """When a row of table `kline_updates` goes."""
+    updates_settings: Mapping[str, int] = field(factory=dict)
+    """More settings of table `kline_updates`."""
     insert_settings: Mapping[str, str | int] = field(factory=dict)
     """Settings every insert is sent with."""
     knows_tokens: bool
@@ -118,6 +128,12 @@ MODERN = Dialect(
         "min_age_to_force_merge_seconds": 3600,
         "min_age_to_force_merge_on_partition_only": 1,
     },
+    updates_partition_by="toYYYYMMDD(`open_time`)",
+    updates_index="INDEX `told` `event_time` TYPE minmax GRANULARITY 4",
+    # Of the time it was told, not of the open time: a month's candle still forms on day 15.
+    updates_ttl="toDateTime(`event_time`) + INTERVAL 14 DAY DELETE",
+    # No part is written anew only to drop some of its rows.
+    updates_settings={"ttl_only_drop_parts": 1},
     insert_settings={
         # Asynchronous inserts are the default since 26.2: we batch already, so they only add
         # waiting, and packets after which the driver takes a refused insert for a stored one.
@@ -148,6 +164,7 @@ LEGACY = Dialect(
     # in an expression. A candle's length says the same.
     order_by="`venue`, `symbol`, `close_time` - `open_time`, `open_time`",
     partition_by="toYYYYMM(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
+    updates_partition_by="toYYYYMMDD(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
     insert_settings={"send_logs_level": "none"},
     knows_tokens=False,
     shadow_times=True,
@@ -207,18 +224,46 @@ def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, R
             yield statement
         found = _by_table((yield _columns_query(database)))
     for table, columns in TABLES.items():
-        if missing := columns.keys() - found.get(table, {}).keys():
-            raise StoreMisconfigured(
-                f"table {database}.{table} lacks {', '.join(sorted(missing))};"
-                " drop it or name another database"
-            )
-    return Layout(
-        database=database,
-        dialect=dialect,
-        ticking=frozenset(
-            name for name, type_ in found["klines_final"].items() if type_.startswith("DateTime64")
-        ),
-    )
+        _demand(columns, found.get(table, {}), database, table)
+    return Layout(database=database, dialect=dialect, ticking=_ticking(found["klines_final"]))
+
+
+def preparing_updates(layout: Layout) -> Generator[str, Rows, None]:
+    """See to it that there is a table `kline_updates`; as `preparing`, which leaves it out.
+
+    Raises:
+        StoreMisconfigured: it is there and lacks columns.
+    """
+    if (yield from finding_updates(layout)) is None:
+        yield create_updates(layout.database, layout.dialect)
+
+
+def finding_updates(layout: Layout) -> Generator[str, Rows, Layout | None]:
+    """The layout for queries of table `kline_updates`, or `None` if there is no such table.
+
+    Raises:
+        StoreMisconfigured: it is there and lacks columns.
+    """
+    types = _by_table((yield _columns_query(layout.database))).get(_UPDATES)
+    if types is None:
+        return None
+    _demand(KLINE_COLUMNS, types, layout.database, _UPDATES)
+    # The other tables may be from before the server was upgraded, and this one from after.
+    return evolve(layout, ticking=_ticking(types))
+
+
+def _demand(
+    columns: Mapping[str, Kind], types: Mapping[str, str], database: str, table: str
+) -> None:
+    if missing := columns.keys() - types.keys():
+        raise StoreMisconfigured(
+            f"table {database}.{table} lacks {', '.join(sorted(missing))};"
+            " drop it or name another database"
+        )
+
+
+def _ticking(types: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(name for name, type_ in types.items() if type_.startswith("DateTime64"))
 
 
 def create_statements(database: str, dialect: Dialect) -> list[str]:
@@ -227,11 +272,8 @@ def create_statements(database: str, dialect: Dialect) -> list[str]:
     klines = (
         f"CREATE TABLE IF NOT EXISTS {within}.klines ({_definitions(KLINE_COLUMNS, dialect)})"
         f" ENGINE = ReplacingMergeTree(`version`) PARTITION BY {dialect.partition_by}"
-        f" ORDER BY ({dialect.order_by})"
+        f" ORDER BY ({dialect.order_by})" + _settings(dialect.table_settings)
     )
-    if dialect.table_settings:
-        settings = (f"{name} = {value}" for name, value in dialect.table_settings.items())
-        klines += f" SETTINGS {', '.join(settings)}"
     agents = (
         f"CREATE TABLE IF NOT EXISTS {within}.agents ({_definitions(AGENT_COLUMNS, dialect)})"
         " ENGINE = ReplacingMergeTree(`last_heartbeat`) ORDER BY (`ip`, `port`)"
@@ -243,6 +285,21 @@ def create_statements(database: str, dialect: Dialect) -> list[str]:
         f" AS SELECT *{shadows} FROM {within}.klines FINAL WHERE `is_closed`"
     )
     return [f"CREATE DATABASE IF NOT EXISTS {within}", klines, agents, klines_final]
+
+
+def create_updates(database: str, dialect: Dialect) -> str:
+    """DDL for table `kline_updates`."""
+    definitions = _definitions(KLINE_COLUMNS, dialect)
+    if dialect.updates_index:
+        definitions += f", {dialect.updates_index}"
+    statement = (
+        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{_UPDATES} ({definitions})"
+        f" ENGINE = ReplacingMergeTree PARTITION BY {dialect.updates_partition_by}"
+        f" ORDER BY ({dialect.order_by}, `event_time`, `version`)"
+    )
+    if dialect.updates_ttl:
+        statement += f" TTL {dialect.updates_ttl}"
+    return statement + _settings({**dialect.table_settings, **dialect.updates_settings})
 
 
 def quoted(name: str) -> str:
@@ -262,6 +319,11 @@ def _definitions(columns: Mapping[str, Kind], dialect: Dialect) -> str:
         for shadow, name in _shadows(columns, dialect).items()
     ]
     return ", ".join(parts)
+
+
+def _settings(settings: Mapping[str, int]) -> str:
+    pairs = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return f" SETTINGS {pairs}" if pairs else ""
 
 
 def _shadows(columns: Mapping[str, Kind], dialect: Dialect) -> dict[str, str]:

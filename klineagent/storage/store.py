@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
 from attrs import frozen
 
 from klineagent.kline import Kline
+
+
+class Table(enum.Enum):
+    """Where klines are stored, by the name users read."""
+
+    KLINES = "klines"
+    """Of each candle the newest state."""
+    UPDATES = "kline_updates"
+    """Every state there was, for as long as the table keeps it."""
 
 
 @frozen
@@ -20,6 +31,7 @@ class Batch:
 
     token: str
     klines: tuple[Kline, ...]
+    table: Table = Table.KLINES
 
 
 @frozen(kw_only=True)
@@ -45,11 +57,26 @@ class SeriesSummary:
     last_open: int
 
 
+@frozen
+class Coverage:
+    """What is stored of one series: closed candles only, open times in milliseconds."""
+
+    symbol: str
+    interval: str
+    first_open: int
+    """Of the oldest closed candle stored at all."""
+    last_open: int
+    """Of the newest."""
+    runs: tuple[tuple[int, int], ...]
+    """First and last open time of each unbroken run, ascending, of the candles asked for."""
+
+
 class Store(Protocol):
     """A database holding tables `klines` and `agents` and view `klines_final`.
 
     `insert` of the same batch any number of times, in any order with others, leaves of each
-    candle the row with the highest version. When it returns, the rows survive the death of this
+    candle the row with the highest version; in table `kline_updates`, which is made when rows for
+    it first come, it leaves every state once. When it returns, the rows survive the death of this
     process. One call at a time for each of `insert`, `record_agent` and the reads; these three
     may overlap. All raise `StoreError`s and no others.
     """
@@ -62,7 +89,7 @@ class Store(Protocol):
         """See that database and tables are there; `insert` does so itself where it must."""
 
     async def insert(self, batch: Batch) -> None:
-        """Store every row of `batch`."""
+        """Store every row of `batch` in the table it is for."""
 
     async def record_agent(self, row: AgentRow) -> None:
         """Make `row` the one live row of its (ip, port) in `agents`."""
@@ -74,3 +101,22 @@ class Store(Protocol):
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
     ) -> list[Kline]:
         """The rows of `klines_final` of one series, or the `newest` of them, by open time."""
+
+    async def coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+    ) -> list[Coverage]:
+        """Where the closed candles of a venue's series have holes, by symbol and interval.
+
+        What stands off the grid of its interval is not looked at.
+
+        Args:
+            venue: its name.
+            since: by the name of an interval, the open time that runs are looked for from; series
+                of other intervals are left out, and series without a closed candle.
+            symbols: the only ones looked at.
+        """
+
+    async def updates(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """The states in `kline_updates` of one series, or the `newest`, by open and event time."""

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
 import pytest
 
 from klineagent.errors import StoreMisconfigured
 from klineagent.kline import Kline
-from klineagent.storage.queries import select_final
+from klineagent.storage.coverage import select_coverage
+from klineagent.storage.queries import select_final, select_updates
 from klineagent.storage.schema import (
     EMBEDDED,
     KLINE_COLUMNS,
@@ -15,9 +19,12 @@ from klineagent.storage.schema import (
     Layout,
     Rows,
     create_statements,
+    create_updates,
     dialect_of,
+    finding_updates,
     literal,
     preparing,
+    preparing_updates,
     quoted,
 )
 
@@ -43,32 +50,60 @@ def test_dialect_follows_the_version(version: str, dialect: Dialect) -> None:
     assert dialect_of(version) is dialect
 
 
+def all_statements(dialect: Dialect) -> list[str]:
+    """DDL of everything that may be made."""
+    return [*create_statements("market", dialect), create_updates("market", dialect)]
+
+
 @pytest.mark.parametrize("dialect", [LEGACY, MODERN, EMBEDDED])
 def test_every_name_is_quoted(dialect: Dialect) -> None:
     """`interval` never stands bare, where old servers would take it for the keyword."""
-    for statement in create_statements("market", dialect):
+    for statement in all_statements(dialect):
         assert statement.count("interval") == statement.count("`interval`")
 
 
 def test_legacy_statements_ask_nothing_new() -> None:
     """The oldest dialect has no types, codecs or settings that came later."""
-    text = " ".join(create_statements("market", LEGACY))
-    for newer in ("DateTime64", "LowCardinality", "CODEC", "Bool", "SETTINGS", "now64"):
+    text = " ".join(all_statements(LEGACY))
+    for newer in ("DateTime64", "LowCardinality", "CODEC", "Bool", "SETTINGS", "now64", "TTL"):
         assert newer not in text
 
 
 def test_legacy_expressions_avoid_the_keyword() -> None:
     """`interval` names a column and stands nowhere else, where 18.16 could not read it back."""
-    assert " ".join(create_statements("market", LEGACY)).count("interval") == 1
+    for statements in (create_statements("market", LEGACY), [create_updates("market", LEGACY)]):
+        assert " ".join(statements).count("interval") == 1
 
 
 def test_embedded_tables_survive_power_loss() -> None:
     """Where the database shares our machine, inserts reach the disk before they return."""
-    [klines] = [
-        text for text in create_statements("market", EMBEDDED) if "market`.klines (" in text
-    ]
-    assert "fsync_after_insert = 1" in klines
-    assert "non_replicated_deduplication_window = 10000" in klines
+    tables = [text for text in all_statements(EMBEDDED) if "market`.kline" in text]
+    for table in (text for text in tables if "VIEW" not in text):
+        assert "fsync_after_insert = 1" in table
+        assert "non_replicated_deduplication_window = 10000" in table
+
+
+@pytest.mark.parametrize("dialect", [MODERN, EMBEDDED])
+def test_states_are_kept_for_two_weeks(dialect: Dialect) -> None:
+    """Whole parts go, a day's at a time, so that nothing is written anew for it."""
+    statement = create_updates("market", dialect)
+    assert " PARTITION BY toYYYYMMDD(`open_time`) " in statement
+    assert " TTL toDateTime(`event_time`) + INTERVAL 14 DAY DELETE " in statement
+    assert "ttl_only_drop_parts = 1" in statement
+
+
+@pytest.mark.parametrize("dialect", [LEGACY, MODERN, EMBEDDED])
+def test_a_state_is_its_candle_its_event_time_and_its_version(dialect: Dialect) -> None:
+    """The key of `klines`, drawn out; the last row of one state stays."""
+    statement = create_updates("market", dialect)
+    assert f" ORDER BY ({dialect.order_by}, `event_time`, `version`)" in statement
+    assert " ENGINE = ReplacingMergeTree PARTITION BY " in statement
+
+
+@pytest.mark.parametrize("dialect", [LEGACY, MODERN, EMBEDDED])
+def test_updates_are_not_made_with_the_others(dialect: Dialect) -> None:
+    """Who never keeps them never has the table."""
+    assert "kline_updates" not in " ".join(create_statements("market", dialect))
 
 
 def test_odd_names_stay_names() -> None:
@@ -86,10 +121,17 @@ def complete(time_type: str) -> Rows:
     ]
 
 
+T = TypeVar("T")
+
+
 def converse(answers: list[Rows], dialect: Dialect | None = None) -> tuple[list[str], Layout]:
     """Prepare a database that gives `answers`: what was asked, and what came of it."""
+    return told(answers, preparing("market", dialect))
+
+
+def told(answers: list[Rows], steps: Generator[str, Rows, T]) -> tuple[list[str], T]:
+    """Go through `steps` with `answers`: what was asked, and what came of it."""
     asked = []
-    steps = preparing("market", dialect)
     query = next(steps)
     while True:
         asked.append(query)
@@ -134,3 +176,45 @@ def test_foreign_table_is_named_with_what_it_lacks() -> None:
     rows = [row for row in complete("Int64") if row[:2] != ("klines", "version")]
     with pytest.raises(StoreMisconfigured, match=r"market\.klines lacks version"):
         converse([rows], LEGACY)
+
+
+BARE = Layout(database="market", dialect=MODERN, ticking=frozenset())
+"""A modern server with tables of its past."""
+
+
+def columns_of_updates(time_type: str) -> Rows:
+    """The columns query's answer where table `kline_updates` is there, too."""
+    rows = complete(time_type)
+    return [*rows, *(("kline_updates", *row[1:]) for row in rows if row[0] == "klines")]
+
+
+def test_updates_are_made_where_there_are_none() -> None:
+    """In the server's dialect, and not where they are."""
+    without, made = told([complete("Int64"), []], preparing_updates(BARE))
+    assert without[1:] == [create_updates("market", MODERN)]
+    assert made is None
+    with_table, _ = told([columns_of_updates("Int64")], preparing_updates(BARE))
+    assert len(with_table) == 1
+
+
+def test_updates_are_not_made_to_be_read() -> None:
+    """Where there is no table there is nothing to read."""
+    assert told([complete("Int64")], finding_updates(BARE))[1] is None
+
+
+def test_updates_may_be_younger_than_the_other_tables() -> None:
+    """Made after an upgrade they have times of the new kind, and are read so; `klines` is not."""
+    _, layout = told([columns_of_updates("DateTime64(3, 'UTC')")], finding_updates(BARE))
+    assert layout is not None
+    assert "toUnixTimestamp64Milli" in select_updates(layout, "usdm", "BTCUSDT", "1m", None)
+    assert "toUnixTimestamp64Milli" not in select_coverage(BARE, "usdm", {"1m": 0}, None)
+
+
+@pytest.mark.parametrize("steps", [preparing_updates, finding_updates])
+def test_foreign_updates_are_named_with_what_they_lack(
+    steps: Callable[[Layout], Generator[str, Rows, object]],
+) -> None:
+    """To be written to and to be read."""
+    rows = [row for row in columns_of_updates("Int64") if row[:2] != ("kline_updates", "version")]
+    with pytest.raises(StoreMisconfigured, match=r"market\.kline_updates lacks version"):
+        told([rows], steps(BARE))
