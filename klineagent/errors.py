@@ -11,14 +11,19 @@
     |   +-- NotConfirmed          504  the exchange did not answer in time
     |   +-- ShuttingDown          503
     +-- ExchangeError
-    |   +-- ExchangeUnreachable   no connection, or it broke
+    |   +-- ExchangeUnreachable   no answer, or no time for us: try again
     |   +-- ExchangeRefused       it answered, and the answer was no
     |   +-- BadFrame              a frame that is not what it should be
     +-- StoreError
-        +-- StoreUnavailable      outcome unknown or nothing stored: send the same batch again
-        +-- StoreOverloaded       the same, but give it time
-        +-- StoreMisconfigured    an operator must act (login, table, disk); the rows are fine
-        +-- RowsRefused           the store will never take these rows
+    |   +-- StoreUnavailable      outcome unknown or nothing stored: send the same batch again
+    |   |   +-- StoreOverloaded       the same, but give it time
+    |   |   +-- StoreAnswerUnknown    the same, but it may never pass
+    |   +-- StoreMisconfigured    an operator must act (login, table, disk); the rows are fine
+    |   +-- RowsRefused           the store will never take these rows
+    +-- SpoolError              the spool cannot be used
+        +-- SpoolFull             no room for these rows: keep them, or make some
+        +-- SpoolBroken           the disk failed; nothing is known to be kept
+        +-- SegmentDamaged        a file is not what was once written
 
 Foreign errors are translated where they arise, so callers catch these by name. `str(error)` is a
 sentence for a user and says what to do where something can be done.
@@ -85,15 +90,11 @@ class ExchangeError(KlineagentError):
 
 
 class ExchangeUnreachable(ExchangeError):
-    """No connection could be made, or the one there was broke."""
+    """No connection could be made, it broke, or the exchange is busy: try again later."""
 
 
 class ExchangeRefused(ExchangeError):
-    """The exchange answered, and the answer was no; it may say when to ask again."""
-
-    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    """The exchange answered, and the answer was no."""
 
 
 class BadFrame(ExchangeError):
@@ -108,6 +109,10 @@ class StoreUnavailable(StoreError):
     """Nothing was stored, or nobody can tell: send the identical batch again."""
 
 
+class StoreAnswerUnknown(StoreUnavailable):
+    """The store said no in a way nobody here knows: it may pass, or be a matter for an operator."""
+
+
 class StoreOverloaded(StoreUnavailable):
     """The store needs time; send the identical batch again, later."""
 
@@ -118,6 +123,22 @@ class StoreMisconfigured(StoreError):
 
 class RowsRefused(StoreError):
     """The store will never accept these rows."""
+
+
+class SpoolError(KlineagentError):
+    """The spool cannot do what it was asked."""
+
+
+class SpoolFull(SpoolError):
+    """There is no room: the disk is full, or the spool's limit is reached."""
+
+
+class SpoolBroken(SpoolError):
+    """The disk failed; what should have been kept may not be."""
+
+
+class SegmentDamaged(SpoolError):
+    """A file of the spool is not what was once written."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,0 +1,53 @@
+"""Batches for a spool, and all that one holds."""
+
+from __future__ import annotations
+
+from klineagent.errors import SpoolFull
+from klineagent.storage.disk import Files
+from klineagent.storage.segment import Contents
+from klineagent.storage.shelves import Shelves
+from klineagent.storage.spool import Spool
+from klineagent.storage.store import Batch, Table
+from tests.storage.samples import sample, update
+
+NO_LIMIT = 2**40
+
+
+def candles(number: int, rows: int = 3) -> Batch:
+    """A batch whose token and rows tell which one it is."""
+    klines = tuple(sample(number * 1000 + row) for row in range(rows))
+    return Batch(f"candles-{number}", klines)
+
+
+def updates(number: int, rows: int = 3) -> Batch:
+    """The same for the other table."""
+    klines = tuple(update(number, 1 + row) for row in range(rows))
+    return Batch(f"updates-{number}", klines, Table.UPDATES)
+
+
+async def filled(spool: Spool, rows: int = 3) -> list[Batch]:
+    """Candles until there is no room for more; those that were kept."""
+    kept: list[Batch] = []
+    try:
+        while True:
+            batch = candles(len(kept), rows)
+            await spool.append(batch)
+            kept.append(batch)
+    except SpoolFull:
+        return kept
+
+
+async def drained(spool: Spool) -> list[Batch]:
+    """All that waits, delivered one after the other."""
+    batches = []
+    while (segment := await spool.oldest()) is not None:
+        batches.append(segment.batch)
+        await spool.acknowledge(segment)
+    return batches
+
+
+def dead_letters(files: Files) -> list[Contents]:
+    """All that was set aside."""
+    shelves = Shelves()
+    shelves.refresh(files)
+    return [shelves.dead.read(files, name) for name in shelves.dead.names]

@@ -1,0 +1,206 @@
+"""Commands for a spool, as they are typed, beside an agent and without one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from klineagent.storage.disk import Folder
+from klineagent.storage.spool import Spool, open_spool
+from tests.storage.samples import FIRST_OPEN, sample
+from tests.storage.spools import NO_LIMIT, candles, drained, updates
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the spool of these tests is."""
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+async def agents(folder: Path) -> AsyncIterator[Spool]:
+    """The spool as an agent has it that runs meanwhile; two batches wait, two were refused."""
+    async with open_spool(Folder(folder), limit_bytes=NO_LIMIT) as spool:
+        await spool.append(candles(1))
+        await spool.append(updates(1, rows=5))
+        await spool.set_aside(candles(2, rows=2), "code 117: [no] such number")
+        await spool.set_aside(updates(2, rows=1), "too late")
+        yield spool
+
+
+def _spool(*arguments: str, typed: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "klineagent", "spool", *arguments],
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "", "TERM": "dumb", **environ},
+    )
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    ended = _spool("list", "--spool", str(folder), "--json")
+    assert ended.returncode == 0, ended.stderr
+    listed: dict[str, Any] = json.loads(ended.stdout)
+    return listed
+
+
+async def test_list_tells_programs_all_of_it(agents: Spool, folder: Path) -> None:
+    """Queues by table, dead letters with what is in them and why, damaged files."""
+    (folder / "quarantine" / "torn.seg").write_bytes(b"KL")
+    listed = _listed(folder)
+    assert listed["quarantined"] == ["torn.seg"]
+    assert [
+        (queue["table"], queue["segments"], queue["rows"], queue["oldest_event"])
+        for queue in listed["queues"]
+    ] == [
+        ("klines", 1, 3, sample(1000).event_time),
+        ("kline_updates", 1, 5, FIRST_OPEN + 60_000 + 1),
+    ]
+    assert [queue["bytes"] for queue in listed["queues"]] == [
+        sum(file.stat().st_size for file in (folder / name).iterdir())
+        for name in ("candles", "updates")
+    ]
+    refused, late = listed["dead_letters"]
+    assert (refused["table"], refused["rows"]) == ("klines", 2)
+    assert refused["reason"] == "code 117: [no] such number"
+    assert refused["series"] == ["BTCUSDT 1m"]
+    assert (refused["first_open"], refused["last_open"]) == (
+        sample(2000).open_time,
+        sample(2001).open_time,
+    )
+    assert (late["table"], late["rows"], late["reason"]) == ("kline_updates", 1, "too late")
+    assert agents.dead_letters == 2
+
+
+async def test_list_tells_people_all_of_it(agents: Spool, folder: Path) -> None:
+    """In tables; a database's words are shown as they are."""
+    (folder / "quarantine" / "torn.seg").write_bytes(b"KL")
+    (folder / "dead" / "broken.seg").write_bytes(b"")
+    ended = _spool("list", "--spool", str(folder))
+    assert ended.returncode == 0, ended.stderr
+    rows = [line.split() for line in ended.stdout.splitlines()]
+    waiting = next(row for row in rows if row[:1] == ["klines"])
+    assert (waiting[1:3], waiting[-2:]) == (["1", "3"], ["2026-02-01", "16:41"])
+    for text in ("code 117: [no] such number", "kline_updates: BTCUSDT 1m", "torn.seg"):
+        assert text in ended.stdout
+    broken = next(row for row in rows if row[:1] == ["broken"])
+    assert broken[1:3] == ["0", "damaged:"]
+    assert agents.dead_letters == 2
+
+
+async def test_retry_of_one_puts_it_back_as_new(agents: Spool, folder: Path) -> None:
+    """The running agent finds it under another token, before what came after it."""
+    name = _listed(folder)["dead_letters"][0]["name"]
+    ended = _spool("retry", name.removesuffix(".seg"), "--spool", str(folder))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith(": 2 rows wait for klines\n")
+    await agents.refresh()
+    assert (agents.segments, agents.rows, agents.dead_letters) == (3, 10, 1)
+    first, retried, last = await drained(agents)
+    assert (first, last) == (candles(1), updates(1, rows=5))
+    assert retried.klines == candles(2, rows=2).klines
+    assert retried.token not in {"", candles(2).token}
+
+
+async def test_retry_of_all(agents: Spool, folder: Path) -> None:
+    """Each goes to the queue of its table; a damaged one to quarantine, and that is told."""
+    (folder / "dead" / "broken.seg").write_bytes(b"KLSG")
+    ended = _spool("retry", "--spool", str(folder))
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 2
+    assert "dead/broken.seg" in ended.stderr
+    await agents.refresh()
+    assert (agents.segments, agents.dead_letters, agents.damaged) == (4, 0, 1)
+    assert _spool("retry", "--spool", str(folder)).stdout == "there are no dead letters\n"
+
+
+async def test_drop_asks(agents: Spool, folder: Path) -> None:
+    """Without a yes nothing is deleted; nor where nobody is there to say it."""
+    for typed in ("n\n", ""):
+        ended = _spool("drop", "--spool", str(folder), typed=typed)
+        assert ended.returncode == 1
+        assert "Delete 2 dead letters, 3 rows, for good?" in ended.stdout
+    await agents.refresh()
+    assert agents.dead_letters == 2
+    ended = _spool("drop", "--spool", str(folder), typed="y\n")
+    assert ended.stdout.endswith("2 dead letters deleted, 3 rows\n")
+    await agents.refresh()
+    assert (agents.dead_letters, agents.segments) == (0, 2)
+
+
+async def test_drop_of_one_without_asking(agents: Spool, folder: Path) -> None:
+    """The others stay."""
+    name = _listed(folder)["dead_letters"][1]["name"]
+    ended = _spool("drop", name, name, "--yes", "--spool", str(folder))
+    assert ended.stdout == "1 dead letters deleted, 1 rows\n"
+    assert [each["reason"] for each in _listed(folder)["dead_letters"]] == [
+        "code 117: [no] such number"
+    ]
+    await agents.refresh()
+    assert agents.dead_letters == 1
+
+
+async def test_a_name_that_is_not_there_changes_nothing(agents: Spool, folder: Path) -> None:
+    """It is told, and the others are not touched either; a path is no name."""
+    names = [each["name"] for each in _listed(folder)["dead_letters"]]
+    for command in (["retry"], ["drop", "--yes"]):
+        ended = _spool(*command, *names, "../candles/other", "--spool", str(folder))
+        assert ended.returncode == 1
+        assert ended.stderr == "klineagent: there is no dead letter ../candles/other\n"
+    await agents.refresh()
+    assert agents.dead_letters == 2
+
+
+async def test_the_spool_is_found_as_its_agent_finds_it(tmp_path: Path) -> None:
+    """By options, by the environment, or by a file."""
+    spool = tmp_path / "data-spool-spot"
+    async with open_spool(Folder(spool), limit_bytes=NO_LIMIT) as opened:
+        await opened.append(candles(1))
+    store = f"chdb://{tmp_path}/data"
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[klineagent]\nstore = "{store}"\nvenue = "spot"\n')
+    for ended in (
+        _spool("list", "--store", store, "--venue", "spot"),
+        _spool("list", KLINEAGENT_STORE=store, KLINEAGENT_VENUE="spot"),
+        _spool("list", "--config", str(file)),
+        _spool("list", KLINEAGENT_SPOOL=str(spool)),
+    ):
+        assert ended.returncode == 0, ended.stderr
+        assert f"Spool {spool}\n" in ended.stdout
+    ended = _spool("list", "--store", store, "--venue", "usdm")
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith("data-spool-usdm: no such folder")
+
+
+@pytest.mark.parametrize("options", [["--spool", "none"], ["--store", "memory:"]])
+def test_an_agent_without_a_spool(options: list[str]) -> None:
+    """There is nothing to look after, and that is an error in how it was asked."""
+    ended = _spool("list", *options)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "klineagent: with these options an agent has no spool; name its folder with --spool"
+    ]
+
+
+def test_every_command_explains_itself() -> None:
+    """The group and each of its commands."""
+    for arguments in ([], ["list"], ["retry"], ["drop"]):
+        helped = _spool(*arguments, "--help")
+        assert helped.returncode == 0
+        assert helped.stdout.startswith(" ".join(["Usage: python -m klineagent spool", *arguments]))
+
+
+def test_a_folder_an_agent_never_used_holds_nothing(tmp_path: Path) -> None:
+    """No table is missing; nothing is made."""
+    listed = _listed(tmp_path)
+    assert [queue["segments"] for queue in listed["queues"]] == [0, 0]
+    assert list(tmp_path.iterdir()) == []
