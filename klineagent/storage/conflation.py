@@ -36,8 +36,17 @@ class Conflation:
     def __len__(self) -> int:
         return len(self._closed) + len(self._forming)
 
-    def put(self, klines: Iterable[Kline]) -> None:
-        """Add `klines`; of one candle the highest version stays, of equal ones the last."""
+    @property
+    def closed(self) -> int:
+        """How many closed candles wait."""
+        return len(self._closed)
+
+    def put(self, klines: Iterable[Kline]) -> list[Kline]:
+        """Add `klines`; of one candle the highest version stays, of equal ones the last.
+
+        Returns:
+            The closed candles that were given up for lack of room.
+        """
         for kline in klines:
             key = kline.key
             waiting = self._closed.get(key) or self._forming.get(key)
@@ -49,12 +58,14 @@ class Conflation:
             else:
                 self._closed.pop(key, None)
                 self._forming[key] = kline
+        given_up: list[Kline] = []
         while len(self) > self.capacity:
-            self._give_one_up()
+            given_up += self._give_one_up()
         if len(self):
             self._has_rows.set()
         if len(self) >= self.full_batch:
             self._has_batch.set()
+        return given_up
 
     def end(self) -> None:
         """Nothing will be put any more; `take` empties what is left and then ends."""
@@ -75,23 +86,36 @@ class Conflation:
             await self._has_batch.wait()
         if self.ended.is_set() and not len(self):
             raise trio.EndOfChannel
+        return self.take_nowait(most=most)
+
+    def take_nowait(self, *, most: int) -> tuple[Kline, ...]:
+        """Up to `most` rows, closed candles first, or none."""
+        closed = self.take_closed(most=most)
+        taken = closed + self._pop(self._forming, most - len(closed))
+        self._note_emptiness()
+        return taken
+
+    def take_closed(self, *, most: int) -> tuple[Kline, ...]:
+        """Up to `most` closed candles, or none."""
         taken = self._pop(self._closed, most)
-        taken += self._pop(self._forming, most - len(taken))
-        if not self.ended.is_set():
-            if not len(self):
-                self._has_rows = trio.Event()
-            if len(self) < self.full_batch:
-                self._has_batch = trio.Event()
-        return tuple(taken)
+        self._note_emptiness()
+        return taken
+
+    def _note_emptiness(self) -> None:
+        if self.ended.is_set():
+            return
+        if not len(self):
+            self._has_rows = trio.Event()
+        if len(self) < self.full_batch:
+            self._has_batch = trio.Event()
 
     @staticmethod
-    def _pop(rows: OrderedDict[Key, Kline], most: int) -> list[Kline]:
-        return [rows.popitem(last=False)[1] for _ in range(min(most, len(rows)))]
+    def _pop(rows: OrderedDict[Key, Kline], most: int) -> tuple[Kline, ...]:
+        return tuple(rows.popitem(last=False)[1] for _ in range(min(most, len(rows))))
 
-    def _give_one_up(self) -> None:
+    def _give_one_up(self) -> tuple[Kline, ...]:
         if self._forming:
-            self._forming.popitem(last=False)
-            self.dropped_forming += 1
-        else:
-            self._closed.popitem(last=False)
-            self.dropped_closed += 1
+            self.dropped_forming += len(self._pop(self._forming, 1))
+            return ()
+        self.dropped_closed += 1
+        return self._pop(self._closed, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from klineagent.errors import (
     RowsRefused,
+    StoreAnswerUnknown,
     StoreError,
     StoreMisconfigured,
     StoreOverloaded,
@@ -15,6 +16,39 @@ from klineagent.errors import (
 
 TOO_MANY_PARTS = 252
 
+_PASSING = frozenset({
+    3,  # UNEXPECTED_END_OF_FILE
+    102,  # UNEXPECTED_PACKET_FROM_CLIENT
+    159,  # TIMEOUT_EXCEEDED
+    198,  # DNS_ERROR
+    209,  # SOCKET_TIMEOUT
+    210,  # NETWORK_ERROR
+    216,  # QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
+    225,  # NO_ZOOKEEPER
+    236,  # ABORTED
+    242,  # TABLE_IS_READ_ONLY
+    254,  # NO_REPLICA_HAS_PART
+    279,  # ALL_CONNECTION_TRIES_FAILED
+    285,  # TOO_FEW_LIVE_REPLICAS
+    286,  # UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+    319,  # UNKNOWN_STATUS_OF_INSERT
+    341,  # UNFINISHED
+    364,
+    369,  # ALL_REPLICAS_ARE_STALE
+    394,  # QUERY_WAS_CANCELLED
+    416,
+    425,  # SYSTEM_ERROR
+    439,  # CANNOT_SCHEDULE_TASK
+    519,  # ALL_REPLICAS_LOST
+    574,  # DISTRIBUTED_TOO_MANY_PENDING_BYTES
+    659,  # UNKNOWN_STATUS_OF_TRANSACTION
+    722,  # ASYNC_LOAD_WAIT_FAILED
+    733,  # TABLE_IS_BEING_RESTARTED
+    999,  # KEEPER_EXCEPTION
+    1000,  # POCO_EXCEPTION
+    1001,  # STD_EXCEPTION
+    1002,  # UNKNOWN_EXCEPTION
+})  # fmt: skip
 _OVERLOADED = frozenset({
     173,  # CANNOT_ALLOCATE_MEMORY
     201,  # QUOTA_EXCEEDED
@@ -59,8 +93,8 @@ _REFUSED = frozenset({
 def classify(code: int, message: str) -> type[StoreError]:
     """The error an answer of `code` stands for.
 
-    What is not listed counts as passing: sending the same batch again never harms, while taking
-    rows for bad that are not would lose them.
+    What is not listed counts as passing at first: sending the same batch again never harms, while
+    taking rows for bad that are not would lose them.
     """
     if code == TOO_MANY_PARTS and "single INSERT block" in message:
         # The same code for another matter: rows of too many months at once, whenever they come.
@@ -71,7 +105,7 @@ def classify(code: int, message: str) -> type[StoreError]:
         return StoreMisconfigured
     if code in _REFUSED:
         return RowsRefused
-    return StoreUnavailable
+    return StoreUnavailable if code in _PASSING or not code else StoreAnswerUnknown
 
 
 def refusal(label: str, code: int, message: str) -> StoreError:

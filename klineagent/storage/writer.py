@@ -1,165 +1,239 @@
-"""The one task that writes klines: memory channel -> conflated batches -> store."""
+"""The one task that writes klines: memory channel -> conflated batches -> store, or spool."""
 
 from __future__ import annotations
 
-import secrets
-import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
-import msgspec
 import structlog
 import trio
 from attrs import define, field
 
-from klineagent.backoff import Backoff
-from klineagent.errors import RowsRefused, StoreError, StoreMisconfigured, StoreOverloaded
+from klineagent.errors import SpoolError
 from klineagent.kline import Kline
 from klineagent.storage.conflation import Conflation
-from klineagent.storage.store import Batch, Store
+from klineagent.storage.delivery import Delivery, Freezer
+from klineagent.storage.spool import Spool
+from klineagent.storage.store import Batch, Store, Table
+from klineagent.storage.updates import Updates
 from klineagent.trouble import Trouble
 
 # The collector waits for nothing but this channel and empties it whenever it runs, so what waits
 # here is what the readers sent within one pass of the scheduler: a few rows, a few kB.
 CHANNEL_BATCHES = 1024
-# This many rows refused and none accepted: it is the table that does not fit, not the rows.
-REFUSALS_BEFORE_ALARM = 16
-DRAIN_RETRY_S = 0.2
+# A store that is away for a moment is waited for; one that stays away fills the spool, in inserts
+# that are worth their while when it is back.
+SPOOL_EVERY_S = 10.0
+SPOOL_ROWS = 20_000
+# How long stopping may take, after its drain, to put what is left on disk.
+SPOOL_WITHIN_S = 1.0
+# How often the spool is looked at for what an operator put back.
+REFRESH_EVERY_S = 10.0
+
+KlinesSink = Callable[[Sequence[Kline]], None]
+"""Is told of closed candles that will not be stored as things are."""
 
 log = structlog.get_logger()
 
 
+def _ignore(_: Sequence[Kline]) -> None:
+    pass
+
+
+@define(eq=False, kw_only=True)
+class Losses:
+    """Who is told of rows that were accepted and not stored."""
+
+    dropped: KlinesSink = _ignore
+    """There was no room: they have to be fetched again."""
+    refused: KlinesSink = _ignore
+    """The store will never take them."""
+
+
 @define(eq=False, kw_only=True)
 class Writer:
-    """Takes klines from a channel and sees that the store gets them."""
+    """Takes klines from a channel and sees that the store gets them.
 
-    store: Store
+    While the store is away closed candles go to the spool, if there is one, so that memory holds no
+    more than forming candles and the rows of a few seconds. Without a spool, or when that is full,
+    they wait in memory, up to a limit; what is given up then is told, and not forgotten.
+    """
+
+    waiting: Conflation
+    updates: Updates | None
+    delivery: Delivery
+    spool: Spool | None
+    losses: Losses
     flush_interval_s: float
     batch_rows: int
-    waiting: Conflation
     klines: trio.MemorySendChannel[list[Kline]]
     """Where klines go in; senders never wait for the store."""
-    stored: int = field(default=0, init=False)
-    """Rows the store has acknowledged."""
-    refused: int = field(default=0, init=False)
-    """Rows the store will never take; each stands in the log."""
-    _in_flight: int = field(default=0, init=False)
-    _accepting: bool = field(default=False, init=False)
-    """Whether the last batch stored anything: one row alone does not tell bad from refused."""
+    _pressed: trio.Event = field(factory=trio.Event, init=False)
+    """Set when memory is half full."""
     _tell_at_dropped: int = field(default=1, init=False)
-    _sequence: int = field(default=0, init=False)
-    # Tokens must differ between runs of the agent, or the server drops the new run's rows.
-    _run: str = field(factory=lambda: secrets.token_hex(6), init=False)
+    _spool_trouble: Trouble = field(
+        factory=lambda: Trouble("spool_unusable", "spool_usable"), init=False
+    )
+
+    @property
+    def store(self) -> Store:
+        """Where klines go."""
+        return self.delivery.store
+
+    @property
+    def stored(self) -> int:
+        """Rows the store has acknowledged."""
+        return self.delivery.stored
+
+    @property
+    def refused(self) -> int:
+        """Rows the store will never take; each is set aside."""
+        return self.delivery.refused
 
     @property
     def rows_waiting(self) -> int:
-        """Rows accepted and not yet acknowledged by the store."""
-        return len(self.waiting) + self._in_flight
+        """Rows in memory, accepted and not yet acknowledged by the store."""
+        updates = len(self.updates) if self.updates is not None else 0
+        return len(self.waiting) + updates + self.delivery.rows_under_way
+
+    async def room(self) -> None:
+        """Wait until the store takes rows, so that it is worth while to fetch some for it."""
+        await self.delivery.reached.wait()
 
     async def write(self, klines: trio.MemoryReceiveChannel[list[Kline]]) -> None:
         """Write what comes over `klines` until every sender has closed and all of it is stored."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._store_batches)
+            if self.spool is not None:
+                nursery.start_soon(self._fill_spool, self.spool)
+
+            async def store_all() -> None:
+                await self._store_all()
+                nursery.cancel_scope.cancel(reason="everything is stored")
+
+            nursery.start_soon(store_all)
             with klines:
                 async for rows in klines:
-                    self.waiting.put(rows)
-                    self._tell_of_drops()
+                    self._put(rows)
             self.waiting.end()
+            self.delivery.hurry.set()
 
-    def _tell_of_drops(self) -> None:
+    async def rescue(self) -> None:
+        """Put what could not be stored into the spool; what is then left is counted as lost."""
+        batch = self.delivery.under_way
+        if self.spool is not None:
+            with trio.move_on_after(SPOOL_WITHIN_S, shield=True):
+                # Its outcome is unknown: it keeps its token.
+                if batch is None or await self._spool_batch(self.spool, batch):
+                    self.delivery.under_way = None
+                    await self._spool_waiting(self.spool)
+        if lost := self.waiting.closed + self.delivery.rows_under_way:
+            log.error("rows_lost", rows=lost)
+
+    def _put(self, rows: Sequence[Kline]) -> None:
+        if self.updates is not None:
+            self.updates.put(rows)
+        self._await_turn(rows)
+
+    def _await_turn(self, rows: Sequence[Kline]) -> None:
+        """Let `rows` wait for the store; what there is no room for is told."""
+        if given_up := self.waiting.put(rows):
+            self.losses.dropped(given_up)
+        updates = len(self.updates) if self.updates is not None else 0
+        if max(self.waiting.closed, updates) > self.waiting.capacity // 2:
+            self._pressed.set()
         dropped = self.waiting.dropped_closed
+        dropped += self.updates.dropped if self.updates is not None else 0
         if dropped >= self._tell_at_dropped:
             # At the 1st, 2nd, 4th, ...: enough to see it, too few to drown the log.
             self._tell_at_dropped = 2 * dropped
-            log.error("candles_dropped", candles=dropped, rows_waiting=self.rows_waiting)
+            log.error("rows_dropped", rows=dropped, rows_waiting=self.rows_waiting)
 
-    async def _store_batches(self) -> None:
+    async def _store_all(self) -> None:
+        """Store what waits and what the spool holds, in turns, until there will be no more."""
+        refreshed_at = trio.current_time()
         while True:
-            try:
-                rows = await self.waiting.take(most=self.batch_rows, within_s=self.flush_interval_s)
-            except trio.EndOfChannel:
-                return
-            self._in_flight = len(rows)
-            await self._deliver(self._freeze(rows))
-            self._in_flight = 0
-
-    def _freeze(self, rows: tuple[Kline, ...]) -> Batch:
-        """Give `rows` a token that no other content ever has."""
-        self._sequence += 1
-        checksum = zlib.crc32(msgspec.msgpack.encode(rows))
-        return Batch(f"{self._run}-{self._sequence:08d}-{checksum:08x}", rows)
-
-    async def _deliver(self, batch: Batch) -> None:
-        """Send `batch`, the same one each time, until the store has answered for every row."""
-        trouble = Trouble("store_unavailable", "store_back")
-        backoffs: dict[type[StoreError], Backoff] = {}
-        while True:
-            try:
-                await self._insert(batch)
-            except StoreError as error:
-                kind = type(error)
-                alarm = isinstance(error, StoreMisconfigured)
-                trouble.lasts(error, alarm=alarm, rows_waiting=self.rows_waiting)
-                backoff = backoffs.setdefault(kind, Backoff(first_s=_first_wait_s(kind)))
-                await self._pause(backoff.after())
-            else:
-                trouble.over()
-                return
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before the next try; not for long in a drain, which has a deadline."""
-        with trio.move_on_after(seconds):
-            await self.waiting.ended.wait()
-            await trio.sleep(DRAIN_RETRY_S)
-
-    async def _insert(self, batch: Batch) -> None:
-        """Insert `batch`; rows that the store will never take are set aside, the rest goes in.
-
-        Raises:
-            StoreError: nothing is lost and the same batch must be sent again.
-        """
-        try:
-            await self.store.insert(batch)
-        except RowsRefused as error:
-            await self._insert_acceptable(batch, error)
-        else:
-            self.stored += len(batch.klines)
-            self._accepting = True
-
-    async def _insert_acceptable(self, batch: Batch, reason: RowsRefused) -> None:
-        """Find the refused rows of `batch` by halving it; the halves are frozen batches, too."""
-        accepted = 0
-        refused: list[tuple[Kline, RowsRefused]] = []
-        parts = [(batch, reason)]
-        while parts:
-            part, reason = parts.pop()
-            if len(part.klines) == 1:
-                refused.append((part.klines[0], reason))
-                if not accepted and len(refused) == REFUSALS_BEFORE_ALARM:
-                    break
-                continue
-            middle = len(part.klines) // 2
-            for rows in (part.klines[middle:], part.klines[:middle]):
-                half = self._freeze(rows)
+            if self.spool is not None and trio.current_time() - refreshed_at >= REFRESH_EVERY_S:
+                await self._refresh(self.spool)
+                refreshed_at = trio.current_time()
+            if self.spool is None or self.spool.is_empty:
                 try:
-                    await self.store.insert(half)
-                except RowsRefused as half_refused:
-                    parts.append((half, half_refused))
-                else:
-                    accepted += len(rows)
-        if not accepted and (len(batch.klines) > 1 or not self._accepting):
-            raise StoreMisconfigured(f"{self.store.label} takes none of the rows: {reason}")
-        self._accepting = accepted > 0
-        self.stored += accepted
-        self.refused += len(refused)
-        for kline, why in refused:
-            log.error("row_refused", error=str(why), row=tuple(kline))
+                    rows = await self.waiting.take(
+                        most=self.batch_rows, within_s=self.flush_interval_s
+                    )
+                except trio.EndOfChannel:
+                    await self._store_updates()
+                    return
+            else:
+                await self._empty_spool(self.spool)
+                rows = self.waiting.take_nowait(most=self.batch_rows)
+            await self._store(rows, Table.KLINES)
+            await self._store_updates()
 
+    async def _store_updates(self) -> None:
+        while self.updates:
+            await self._store(self.updates.take(most=SPOOL_ROWS), Table.UPDATES)
 
-def _first_wait_s(kind: type[StoreError]) -> float:
-    if issubclass(kind, StoreMisconfigured):
-        return 30
-    return 5 if issubclass(kind, StoreOverloaded) else 0.2
+    async def _store(self, rows: tuple[Kline, ...], table: Table) -> None:
+        if rows:
+            batch = self.delivery.freezer.freeze(rows, table)
+            await self.delivery.deliver(batch, rows_waiting=lambda: self.rows_waiting)
+
+    async def _empty_spool(self, spool: Spool) -> None:
+        """Store the oldest batch of the spool; the file goes when the store has it."""
+        try:
+            if (segment := await spool.oldest()) is None:
+                return
+            await self.delivery.deliver(segment.batch, rows_waiting=lambda: self.rows_waiting)
+            await spool.acknowledge(segment)
+            if spool.is_empty:
+                log.info("spool_empty")
+        except SpoolError as error:
+            self._spool_trouble.lasts(error, alarm=True)
+            await trio.sleep(self.flush_interval_s)
+
+    async def _refresh(self, spool: Spool) -> None:
+        try:
+            await spool.refresh()
+        except SpoolError as error:
+            self._spool_trouble.lasts(error, alarm=True)
+
+    async def _fill_spool(self, spool: Spool) -> NoReturn:
+        """While the store is away, or too slow, take closed candles and updates out of memory."""
+        while True:
+            with trio.move_on_after(SPOOL_EVERY_S):
+                await self._pressed.wait()
+            if self._pressed.is_set() or not self.delivery.reached.is_set():
+                has_room = await self._spool_waiting(spool)
+                self._pressed = trio.Event()
+                if not has_room:
+                    await trio.sleep(SPOOL_EVERY_S)  # each try packs thousands of rows
+
+    async def _spool_waiting(self, spool: Spool) -> bool:
+        """Put closed candles and updates on disk; tell whether there was room for all."""
+        while rows := self.waiting.take_closed(most=SPOOL_ROWS):
+            if not await self._spool_rows(spool, rows, Table.KLINES):
+                self._await_turn(rows)
+                return False
+        while self.updates:
+            rows = self.updates.take(most=SPOOL_ROWS)
+            if not await self._spool_rows(spool, rows, Table.UPDATES):
+                self.updates.put_back(rows)
+                return False
+        return True
+
+    async def _spool_rows(self, spool: Spool, rows: tuple[Kline, ...], table: Table) -> bool:
+        return await self._spool_batch(spool, self.delivery.freezer.freeze(rows, table))
+
+    async def _spool_batch(self, spool: Spool, batch: Batch) -> bool:
+        try:
+            await spool.append(batch)
+        except SpoolError as error:
+            self._spool_trouble.lasts(error, alarm=True, rows_waiting=self.rows_waiting)
+            return False
+        self._spool_trouble.over()
+        log.info("rows_spooled", rows=len(batch.klines), segments=spool.segments)
+        return True
 
 
 @asynccontextmanager
@@ -170,18 +244,38 @@ async def open_writer(
     batch_rows: int,
     capacity_rows: int,
     drain_timeout_s: float,
+    spool: Spool | None = None,
+    keep_updates: bool = False,
+    losses: Losses | None = None,
 ) -> AsyncIterator[Writer]:
     """A writer in front of `store`.
 
     On leaving the block, however it is left, what was accepted is written within
-    `drain_timeout_s`; what could not be is logged with its number.
+    `drain_timeout_s`, or else goes to the spool; what neither has taken is logged with its number.
     """
+    losses = losses or Losses()
     send, receive = trio.open_memory_channel[list[Kline]](CHANNEL_BATCHES)
+
+    async def set_aside(batch: Batch, reason: str) -> None:
+        kept = "in the log only"
+        if spool is not None:
+            try:
+                await spool.set_aside(batch, reason)
+                kept = "as a dead letter"
+            except SpoolError as error:
+                kept = f"in the log only: {error}"
+        log.error("row_refused", error=reason, row=tuple(batch.klines[0]), kept=kept)
+        if batch.table is Table.KLINES:
+            losses.refused([kline for kline in batch.klines if kline.is_closed])
+
     writer = Writer(
-        store=store,
+        waiting=Conflation(capacity=capacity_rows, full_batch=batch_rows),
+        updates=Updates(capacity_rows) if keep_updates else None,
+        delivery=Delivery(store=store, freezer=Freezer(), set_aside=set_aside),
+        spool=spool,
+        losses=losses,
         flush_interval_s=flush_interval_s,
         batch_rows=batch_rows,
-        waiting=Conflation(capacity=capacity_rows, full_batch=batch_rows),
         klines=send,
     )
     # Shielded, so that a cancelled agent still drains; its deadline is set when the drain begins.
@@ -190,8 +284,8 @@ async def open_writer(
     async def write() -> None:
         with drain:
             await writer.write(receive)
-        if writer.rows_waiting:
-            log.error("rows_lost", rows=writer.rows_waiting, drain_timeout_s=drain_timeout_s)
+        if drain.cancelled_caught:
+            await writer.rescue()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write)

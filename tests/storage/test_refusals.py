@@ -4,6 +4,7 @@ import pytest
 
 from klineagent.errors import (
     RowsRefused,
+    StoreAnswerUnknown,
     StoreError,
     StoreMisconfigured,
     StoreOverloaded,
@@ -20,7 +21,7 @@ from klineagent.storage.refusals import classify, refusal
         (216, StoreUnavailable),
         (319, StoreUnavailable),
         (999, StoreUnavailable),
-        (123_456, StoreUnavailable),
+        (123_456, StoreAnswerUnknown),
         (202, StoreOverloaded),
         (241, StoreOverloaded),
         (243, StoreOverloaded),

@@ -11,16 +11,25 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from klineagent.errors import RowsRefused
+from klineagent.errors import RowsRefused, StoreAnswerUnknown
 from klineagent.kline import Kline
 from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Batch
-from klineagent.storage.writer import Writer, open_writer
+from klineagent.storage.writer import Losses, Writer, open_writer
 from tests.klines import a_kline
 
 
 def _writer(
-    store: MemoryStore, *, batch_rows: int = 100, capacity_rows: int = 1000, drain_s: float = 3
+    store: MemoryStore,
+    *,
+    batch_rows: int = 100,
+    capacity_rows: int = 1000,
+    drain_s: float = 3,
+    spool: Spool | None = None,
+    keep_updates: bool = False,
+    losses: Losses | None = None,
 ) -> AbstractAsyncContextManager[Writer]:
     return open_writer(
         store,
@@ -28,6 +37,9 @@ def _writer(
         batch_rows=batch_rows,
         capacity_rows=capacity_rows,
         drain_timeout_s=drain_s,
+        spool=spool,
+        keep_updates=keep_updates,
+        losses=losses,
     )
 
 
@@ -141,11 +153,11 @@ async def test_a_drain_that_fails_ends_in_time_and_says_what_is_lost(
             await writer.klines.send([a_kline(0), a_kline(1)])
     assert trio.current_time() - started == pytest.approx(3)
     assert [event for event in events if event["event"] == "rows_lost"] == [
-        {"event": "rows_lost", "log_level": "error", "rows": 2, "drain_timeout_s": 3}
+        {"event": "rows_lost", "log_level": "error", "rows": 2}
     ]
 
 
-@pytest.mark.logs("candles_dropped")
+@pytest.mark.logs("rows_dropped")
 async def test_senders_never_wait_for_the_store(autojump_clock: MockClock) -> None:
     """During an outage of an hour everything is taken at once, and memory stays bounded."""
     store = MemoryStore()
@@ -204,3 +216,131 @@ async def test_a_store_that_is_back_before_the_stop_gets_everything(
                 await trio.sleep(outage_s)
             await trio.sleep(0.1)
         assert len(_stored(store)) == 1
+
+
+async def test_in_an_outage_closed_candles_go_to_disk_and_come_back(
+    autojump_clock: MockClock,
+) -> None:
+    """Memory holds what came in some seconds; everything is stored when the database is back."""
+    store, disk = MemoryStore(), MemoryDisk()
+    async with open_spool(disk, limit_bytes=10**9) as spool, _writer(store, spool=spool) as writer:
+        with store.offline():
+            for minute in range(120):
+                await writer.klines.send([a_kline(minute)])
+                await trio.sleep(60)
+                assert writer.rows_waiting < 10
+            assert spool.rows > 100
+        await trio.sleep(120)
+        assert spool.is_empty
+        assert _minutes(store) == list(range(120))
+
+
+async def test_forming_candles_stay_in_memory_where_they_replace_themselves(
+    autojump_clock: MockClock,
+) -> None:
+    """They come again, so they are not worth a disk."""
+    store, disk = MemoryStore(), MemoryDisk()
+    async with open_spool(disk, limit_bytes=10**9) as spool, _writer(store, spool=spool) as writer:
+        with store.offline():
+            for after_ms in range(0, 50_000, 100):
+                await writer.klines.send([a_kline(0, is_closed=False, after_ms=after_ms)])
+                await trio.sleep(0.1)
+            assert spool.is_empty
+            assert writer.rows_waiting <= 2
+        await trio.sleep(60)
+        assert [kline.event_time for kline in _stored(store)] == [
+            a_kline(0, after_ms=49_900).event_time
+        ]
+
+
+async def test_a_drain_that_fails_leaves_its_rows_on_disk(autojump_clock: MockClock) -> None:
+    """The batch that was under way keeps its token: its outcome is unknown."""
+    store, disk = RecordingStore(), MemoryDisk()
+    with store.losing_answers():
+        async with (
+            open_spool(disk, limit_bytes=10**9) as spool,
+            _writer(store, spool=spool) as writer,
+        ):
+            await writer.klines.send([a_kline(0)])
+            await trio.sleep(2)
+            await writer.klines.send([a_kline(1)])
+    async with open_spool(disk, limit_bytes=10**9) as spool:
+        assert spool.rows == 2
+        segment = await spool.oldest()
+        assert segment is not None
+        assert segment.batch == store.batches[0]
+        async with _writer(store, spool=spool):
+            await trio.sleep(30)
+        assert spool.is_empty
+    assert _minutes(store) == [0, 1]
+
+
+@pytest.mark.logs("spool_unusable", "rows_dropped")
+async def test_what_neither_database_nor_disk_take_is_given_up_and_told(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever can fetch it again hears of it: nothing is lost without a word."""
+    store, disk = MemoryStore(), MemoryDisk()
+    lost: list[Kline] = []
+    losses = Losses(dropped=lost.extend)
+    async with (
+        open_spool(disk, limit_bytes=10**9) as spool,
+        _writer(store, spool=spool, capacity_rows=50, losses=losses) as writer,
+    ):
+        with store.offline(), disk.full():
+            for minute in range(120):
+                await writer.klines.send([a_kline(minute)])
+                await trio.sleep(10)
+        await trio.sleep(120)
+        assert spool.is_empty
+    given_up = [(kline.open_time - a_kline().open_time) // 60_000 for kline in lost]
+    assert sorted(_minutes(store) + given_up) == list(range(120))
+    assert given_up
+
+
+@pytest.mark.logs("row_refused")
+async def test_a_refused_row_is_kept_as_a_dead_letter(autojump_clock: MockClock) -> None:
+    """With the database's reason, and whoever waits for the candle hears that it will not come."""
+    bad = a_kline(13)
+    store, disk = RecordingStore(refused=frozenset({bad.open_time})), MemoryDisk()
+    refused: list[Kline] = []
+    losses = Losses(refused=refused.extend)
+    async with (
+        open_spool(disk, limit_bytes=10**9) as spool,
+        _writer(store, spool=spool, losses=losses) as writer,
+    ):
+        await writer.klines.send([a_kline(minute) for minute in range(40)])
+        await trio.sleep(5)
+        assert spool.dead_letters == 1
+    assert refused == [bad]
+
+
+async def test_every_update_is_stored_where_that_is_wanted(autojump_clock: MockClock) -> None:
+    """Beside the newest state of each candle, also after an outage."""
+    store, disk = MemoryStore(), MemoryDisk()
+    states = [a_kline(0, is_closed=False, after_ms=each) for each in range(0, 50_000, 1000)]
+    async with (
+        open_spool(disk, limit_bytes=10**9) as spool,
+        _writer(store, spool=spool, keep_updates=True) as writer,
+    ):
+        with store.offline():
+            for state in states:
+                await writer.klines.send([state])
+                await trio.sleep(1)
+        await trio.sleep(60)
+    assert await store.updates("usdm", "BTCUSDT", "1m") == states
+    assert len(_stored(store)) == 1
+
+
+@pytest.mark.logs("store_unavailable", "rows_lost")
+async def test_an_answer_nobody_knows_becomes_an_alarm(autojump_clock: MockClock) -> None:
+    """It is tried again at first; the tenth time an operator is called."""
+
+    class PuzzlingStore(MemoryStore):
+        async def insert(self, batch: Batch) -> None:
+            await trio.lowlevel.checkpoint()
+            raise StoreAnswerUnknown("code 123456")
+
+    async with _writer(PuzzlingStore(), drain_s=0.1) as writer:
+        await writer.klines.send([a_kline(0, is_closed=False)])
+        await trio.sleep(600)
