@@ -1,13 +1,14 @@
 """The composition root: every part of the agent, and the tree its tasks form.
 
     open_agent
-      store                   its thread, if it has one, lives here
+      store, spool            their threads, if they have any, live here
       serving nursery         command server, status server: they answer until the last row is in
         writer                outlives everything that sends rows; drains within a deadline
-          REST client
+          REST client         its budget, and the exchange's clock where streams are silent
             pool              a task per roster, feeds under it: one reader, one requester each
-              registry        a nursery per subscription
-                background    symbol book, row in `agents`, registration, a log line a minute
+              recall          looks up what the store holds of series that begin
+                registry      a nursery per subscription: its stream, its deadlines, its healer
+                  background  symbol book, row in `agents`, registration, a log line a minute
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """
@@ -15,7 +16,7 @@ Leaving the block ends these from the inside out: intake first, then the drain, 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import NoReturn
 
@@ -30,18 +31,24 @@ from klineagent.control.command import command_app
 from klineagent.control.serving import serve_http
 from klineagent.control.status import status_app
 from klineagent.control.turnstile import Turnstile
-from klineagent.errors import ConfigError, StartError, StoreError, StoreUnavailable
+from klineagent.errors import ConfigError, SpoolError, StartError, StoreError, StoreUnavailable
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
+from klineagent.kline import SECOND_MS
+from klineagent.market.clock import ExchangeTime
 from klineagent.market.pool import Pool, open_pool
 from klineagent.market.rest import open_rest
 from klineagent.market.symbols import SymbolBook
 from klineagent.market.transport import Internet, Network
+from klineagent.series.healer import Means
+from klineagent.series.recall import open_recall
 from klineagent.series.registry import Registry, open_registry
+from klineagent.storage.disk import Disk, Folder
 from klineagent.storage.opening import open_store
+from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Store
-from klineagent.storage.writer import Writer, open_writer
+from klineagent.storage.writer import Losses, Writer, open_writer
 
 # How long the start waits for what it can do without: the database, the exchange.
 START_PATIENCE_S = 5
@@ -67,20 +74,27 @@ class Agent:
 
 @asynccontextmanager
 async def open_agent(
-    config: Config, *, network: Network | None = None, store: Store | None = None
+    config: Config,
+    *,
+    network: Network | None = None,
+    store: Store | None = None,
+    disk: Disk | None = None,
 ) -> AsyncIterator[Agent]:
     """Run an agent as `config` has it, as long as the block lasts.
 
-    `network` is the way to the exchange, real sockets if not given; `store` is where klines go,
-    the one that `config` names if not given.
+    `network` is the way to the exchange, real sockets if not given; `store` is where klines go and
+    `disk` where they wait while it is away, those that `config` names if not given.
 
     Raises:
         ConfigError: `config` names a symbol that does not exist.
         StartError: a step of the start failed.
     """
     network = network or Internet()
+    time = ExchangeTime()
+    losses = Losses()
     async with (
         nullcontext(store) if store else open_store(config.store) as opened,
+        _open_spool(config, disk) as spool,
         _open_background() as servers,
         open_writer(
             opened,
@@ -88,19 +102,43 @@ async def open_agent(
             batch_rows=config.flush_rows,
             capacity_rows=config.buffer_rows,
             drain_timeout_s=config.drain_timeout_s,
+            spool=spool,
+            keep_updates=config.updates,
+            losses=losses,
         ) as writer,
-        open_rest(network=network, venue=config.venue, rest_url=config.effective_rest_url) as rest,
+        open_rest(
+            network=network, venue=config.venue, rest_url=config.effective_rest_url, time=time
+        ) as rest,
         open_pool(
             network=network,
             venue=config.venue,
             ws_url=config.effective_ws_url,
+            time=time,
             klines=writer.klines,
         ) as pool,
+        open_recall(
+            opened,
+            config.venue,
+            time=time,
+            history=config.history,
+            lookback_ms=int(config.lookback_s * SECOND_MS),
+        ) as recall,
         open_registry(
-            book=(book := SymbolBook(rest)), pool=pool, max_symbols=config.max_symbols
+            means=Means(
+                pool=pool,
+                book=(book := SymbolBook(rest)),
+                rest=rest,
+                time=time,
+                recall=recall,
+                klines=writer.klines,
+                room=writer.room,
+                grace_ms=int(config.grace_s * SECOND_MS),
+            ),
+            max_symbols=config.max_symbols,
         ) as registry,
         _open_background() as background,
     ):
+        losses.dropped, losses.refused = registry.lose, registry.refuse
         _warn_of_unusual_path(config)
         await _prepare(opened)
         background.start_soon(book.keep_fresh)
@@ -138,6 +176,25 @@ async def _open_background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         yield nursery
         nursery.cancel_scope.cancel(reason="what was served is done")
+
+
+@asynccontextmanager
+async def _open_spool(config: Config, disk: Disk | None) -> AsyncIterator[Spool | None]:
+    if disk is None and (folder := config.spool_folder) is not None:
+        disk = Folder(folder)
+    if disk is None:
+        yield None
+        return
+    async with AsyncExitStack() as opened:
+        try:
+            spool = await opened.enter_async_context(
+                open_spool(disk, limit_bytes=config.spool_limit)
+            )
+        except SpoolError as error:
+            raise StartError(f"{error}; name another folder with --spool, or none") from error
+        if not spool.is_empty:
+            log.info("spool_found", segments=spool.segments, rows=spool.rows)
+        yield spool
 
 
 async def _prepare(store: Store) -> None:
@@ -181,17 +238,20 @@ async def _check_configured(book: SymbolBook, config: Config) -> None:
 
 async def _tell_progress(writer: Writer, pool: Pool, registry: Registry) -> NoReturn:
     """A line a minute: what came in and what was stored since the last, and what waits."""
-    received = stored = 0
+    received = stored = healed = 0
     while True:
         await trio.sleep(TELL_EVERY_S)
         log.info(
             "recording",
             streams=registry.count(),
+            missing=registry.missing(),
+            healed=registry.means.counts.healed - healed,
             received=pool.counts.klines - received,
             stored=writer.stored - stored,
             waiting=writer.rows_waiting,
         )
         received, stored = pool.counts.klines, writer.stored
+        healed = registry.means.counts.healed
 
 
 def _warn_of_unusual_path(config: Config) -> None:

@@ -16,7 +16,6 @@ class Backoff:
 
     first_s: float
     most_s: float = 30.0
-    _random: random.Random = field(factory=random.Random)
     _failures: int = field(default=0, init=False)
 
     def after(self, lived_s: float = 0) -> float:
@@ -26,4 +25,5 @@ class Backoff:
         # The exponent is capped so that a week of failures does not overflow a float.
         ceiling_s = min(self.most_s, self.first_s * 2 ** min(self._failures, 30))
         self._failures += 1
-        return self._random.uniform(0, ceiling_s)
+        # The module's own generator: seeded, a simulation repeats itself.
+        return random.uniform(0, ceiling_s)  # noqa: S311 - jitter, no secret

@@ -29,12 +29,14 @@ from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat
 from klineagent.market.venues import USDM, VENUES, Venue
-from klineagent.storage.location import locate
+from klineagent.storage.location import FolderLocation, ServerLocation, locate
 
 FILE_TABLE = "klineagent"
 # Managers reach their agents from other machines.
 ANY_HOST = "0.0.0.0"  # noqa: S104 - meant: see above
 MAX_PORT = 65_535
+_DAY_S = 86_400
+_GIGA = 1024**3
 
 # What the agent before this one was configured by; the new names win.
 OLD_VARIABLES = {
@@ -85,6 +87,34 @@ def _seconds(value: object) -> float:
     if not 0 < seconds < math.inf:
         raise ValueError(f"expected more than 0 seconds, got {value}")
     return seconds
+
+
+def _amount(value: object) -> int:
+    if (amount := _whole_number(value)) < 0:
+        raise ValueError(f"expected 0 or more, got {amount}")
+    return amount
+
+
+def _duration(value: object) -> float:
+    """Seconds, or a number with s, m, h or d behind it."""
+    text = str(value).strip()
+    unit_s = {"s": 1, "m": 60, "h": 3600, "d": _DAY_S}.get(text[-1:], 0)
+    # Checked again: so many days may be more seconds than a number holds.
+    return _seconds(_seconds(text[:-1]) * unit_s) if unit_s else _seconds(text)
+
+
+def _bytes(value: object) -> int:
+    """Bytes, or a number with K, M, G or T behind it."""
+    text = str(value).strip().upper().removesuffix("B")
+    power = "KMGT".find(text[-1:]) + 1 if text else 0
+    return _count(text[:-1]) * 1024**power if power else _count(text)
+
+
+def _yes_or_no(value: object) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if (answer := words.get(str(value).strip().lower())) is None:
+        raise ValueError(f"expected true or false, got {value!r}")
+    return answer
 
 
 def _names(value: object) -> list[str]:
@@ -225,9 +255,36 @@ class Config:
     flush_rows: int = field(default=5_000, converter=_count)
     """How many rows make a batch before that."""
     buffer_rows: int = field(default=200_000, converter=_count)
-    """How many rows may wait in memory while the database is away."""
+    """How many rows may wait in memory while the database is away and the spool is full."""
+    history: int = field(default=500, converter=_amount)
+    """How many candles before its start a new subscription has fetched; 0 for none."""
+    lookback_s: float = field(default=86_400.0, converter=_duration)
+    """How far back the store is searched for holes at the start."""
+    grace_s: float = field(default=5.0, converter=_seconds)
+    """How long after its close a candle may stay without its closing event."""
+    updates: bool = field(default=False, converter=_yes_or_no)
+    """Whether every state of every candle is kept as well, in table `kline_updates`."""
+    spool: str | None = field(default=None, converter=optional(_text))
+    """The folder for what the database cannot take, if not beside its own; "none" for no spool."""
+    spool_limit: int = field(default=4 * _GIGA, converter=_bytes)
+    """How large it may grow."""
     drain_timeout_s: float = field(default=3.0, converter=_seconds)
     """How long stopping may take to write what is waiting."""
+
+    @property
+    def spool_folder(self) -> Path | None:
+        """Where the spool is, if there is one: one for each database and venue."""
+        if self.spool == "none":
+            return None
+        if self.spool is not None:
+            return Path(self.spool).expanduser().absolute()
+        match locate(self.store):
+            case FolderLocation(folder=folder):
+                return folder.with_name(f"{folder.name}-spool-{self.venue.name}")
+            case ServerLocation(host=host, port=port, database=database):
+                name = re.sub(r"[^\w.-]", "_", f"{self.venue.name}-{host}-{port}-{database}")
+                return Path("klineagent-spool", name).absolute()
+        return None
 
     @property
     def effective_ws_url(self) -> str:
@@ -262,9 +319,19 @@ def as_written(value: object) -> str:
             return str(value.value)
         case tuple() if not isinstance(value, Bind):
             return ",".join(map(as_written, value))
-        case float():
-            return f"{value:g}"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return _number_as_written(value)
     return str(value)
+
+
+def _number_as_written(number: float) -> str:
+    # Of numbers this large, floats are seconds and integers are bytes.
+    unit, letter = (_GIGA, "G") if isinstance(number, int) else (_DAY_S, "d")
+    if number and number % unit == 0:
+        return f"{number / unit:g}{letter}"
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def load_config(

@@ -52,9 +52,24 @@ class Interval(enum.Enum):
 
     def next_open(self, open_ms: int) -> int:
         """The open time of the candle after the one that opened at `open_ms`."""
+        return self.shifted(open_ms, 1)
+
+    def shifted(self, open_ms: int, candles: int) -> int:
+        """The open time that many candles later, or earlier where `candles` is negative."""
         if self is Interval.MO1:
-            return _month_open(open_ms, months_later=1)
-        return open_ms + _LENGTH_MS[self]
+            return _month_open(open_ms, months_later=candles)
+        return open_ms + candles * _LENGTH_MS[self]
+
+    def first_open(self, time_ms: int) -> int:
+        """The first open time that is not before `time_ms`."""
+        open_ms = self.open_at(time_ms)
+        return open_ms if open_ms == time_ms else self.next_open(open_ms)
+
+    def count(self, first_ms: int, end_ms: int) -> int:
+        """How many candles open in [`first_ms`, `end_ms`), both of them open times."""
+        if self is Interval.MO1:
+            return _month_number(end_ms) - _month_number(first_ms)
+        return (end_ms - first_ms) // _LENGTH_MS[self]
 
     def close_of(self, open_ms: int) -> int:
         """The close time of the candle that opened at `open_ms`: its last millisecond."""
@@ -80,10 +95,14 @@ _LENGTH_MS = {
 }
 
 
-def _month_open(time_ms: int, *, months_later: int) -> int:
+def _month_number(time_ms: int) -> int:
     date = datetime.fromtimestamp(time_ms / SECOND_MS, UTC)
-    years, month = divmod(date.month - 1 + months_later, 12)
-    return int(datetime(date.year + years, month + 1, 1, tzinfo=UTC).timestamp()) * SECOND_MS
+    return date.year * 12 + date.month - 1
+
+
+def _month_open(time_ms: int, *, months_later: int) -> int:
+    year, month = divmod(_month_number(time_ms) + months_later, 12)
+    return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp()) * SECOND_MS
 
 
 Key = tuple[str, str, str, int]

@@ -23,6 +23,7 @@ from klineagent.sim.market import Market
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import venue_named
+from klineagent.storage.disk import Disk
 from klineagent.storage.memory import MemoryStore
 
 FEBRUARY_2026_MS = 1_769_904_000_000
@@ -49,6 +50,7 @@ async def open_simulation(
     market: Market | None = None,
     venue: Venue = USDM,
     store: MemoryStore | None = None,
+    disk: Disk | None = None,
     tick_ms: int = MINUTE_MS,
     **settings: Any,
 ) -> AsyncIterator[Simulation]:
@@ -60,6 +62,7 @@ async def open_simulation(
         market: what is traded; a made-up market from 2026-02-01 on if not given.
         venue: whose rules the twin keeps.
         store: where klines go; give the one of an earlier simulation to go on with its data.
+        disk: where they wait while the store is away; no spool if not given.
         tick_ms: exchange time between two updates of a forming candle.
         settings: any other fields of `Config`.
     """
@@ -82,6 +85,6 @@ async def open_simulation(
         trio.open_nursery() as connections,
     ):
         network = TwinNetwork(exchange, connections)
-        async with open_agent(config, network=network, store=store) as agent:
+        async with open_agent(config, network=network, store=store, disk=disk) as agent:
             yield Simulation(exchange=exchange, agent=agent, store=store)
         connections.cancel_scope.cancel(reason="the simulation is over")

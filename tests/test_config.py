@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from attrs import fields_dict
+from attrs import Attribute, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.bind import Bind
-from klineagent.config import OLD_VARIABLES, Config, load_config
+from klineagent.config import OLD_VARIABLES, Config, as_written, load_config
 from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat
@@ -31,6 +31,8 @@ def test_defaults() -> None:
     assert config.effective_ws_url == USDM.ws_url
     assert config.effective_rest_url == USDM.rest_url
     assert config.manager is None
+    assert (config.history, config.lookback_s, config.grace_s) == (500, 86_400, 5)
+    assert (config.updates, config.spool, config.spool_limit) == (False, None, 4 * 1024**3)
 
 
 def test_later_sources_win(file: Path) -> None:
@@ -107,6 +109,12 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         "flush_interval_s": "2",
         "flush_rows": "10",
         "buffer_rows": "20",
+        "history": "0",
+        "lookback_s": "2h",
+        "grace_s": "2.5",
+        "updates": "yes",
+        "spool": " /var/spool/klines ",
+        "spool_limit": "500M",
         "drain_timeout_s": "1.5",
     }
     assert values.keys() == fields_dict(Config).keys()
@@ -132,6 +140,12 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         flush_interval_s=2,
         flush_rows=10,
         buffer_rows=20,
+        history=0,
+        lookback_s=7200,
+        grace_s=2.5,
+        updates=True,
+        spool="/var/spool/klines",
+        spool_limit=500 * 1024**2,
         drain_timeout_s=1.5,
     )
 
@@ -190,6 +204,16 @@ def test_the_venue_brings_its_addresses() -> None:
         ("self_update_interval_s", "soon", "seconds"),
         ("flush_interval_s", 0, "more than 0"),
         ("drain_timeout_s", "nan", "more than 0"),
+        ("history", -1, "0 or more"),
+        ("lookback_s", "1w", "a number of seconds"),
+        ("lookback_s", "0d", "more than 0"),
+        ("lookback_s", "1e308d", "more than 0"),
+        ("grace_s", "soon", "seconds"),
+        ("updates", "perhaps", "true or false"),
+        ("spool", " ", "text"),
+        ("spool_limit", "4X", "a whole number"),
+        ("spool_limit", "0G", "at least 1"),
+        ("spool_limit", "B", "a whole number"),
         ("log_format", "xml", "console, json"),
     ],
 )
@@ -296,3 +320,78 @@ def test_a_buffer_smaller_than_a_batch_is_refused() -> None:
     """It would drop rows while the database is well."""
     with pytest.raises(ConfigError, match="buffer_rows: 100 rows cannot hold a batch of 5000"):
         load_config({"buffer_rows": "100"}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1d", 86_400), ("3600", 3600), ("2h", 7200), ("1.5m", 90), (" 30s ", 30), (45, 45)],
+)
+def test_a_duration_may_have_a_unit(text: object, seconds: float) -> None:
+    """Without one it is seconds."""
+    assert load_config({"lookback_s": text}, {}, None).lookback_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4G", 4 * 1024**3), ("4 gb", 4 * 1024**3), ("1K", 1024), ("2T", 2 * 1024**4), (4096, 4096)],
+)
+def test_a_size_may_have_a_unit(text: object, size: int) -> None:
+    """Without one it is bytes; case and a B do not matter."""
+    assert load_config({"spool_limit": text}, {}, None).spool_limit == size
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"), [(True, True), ("Yes", True), ("1", True), (False, False), ("no", False)]
+)
+def test_updates_are_wanted_or_not(value: object, answer: bool) -> None:
+    """As a flag, in a file, or in the environment."""
+    assert load_config({"updates": value}, {}, None).updates is answer
+
+
+def test_the_spool_is_where_it_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of its own, or nowhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    for told, folder in [
+        ("none", None),
+        ("/var/spool/klines", Path("/var/spool/klines")),
+        ("klines", tmp_path / "klines"),
+        ("~/klines", Path("/home/me/klines")),
+    ]:
+        assert load_config({"spool": told}, {}, None).spool_folder == folder
+
+
+def test_every_database_and_venue_has_a_spool_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What two agents may do at the same time on one machine needs two spools."""
+    monkeypatch.chdir(tmp_path)
+
+    def folder(store: str, venue: str) -> Path | None:
+        return load_config({"store": store, "venue": venue}, {}, None).spool_folder
+
+    assert folder("memory:", "usdm") is None
+    assert folder("chdb:data", "usdm") == tmp_path / "data-spool-usdm"
+    assert folder("chdb:///srv/data", "spot") == Path("/srv/data-spool-spot")
+    server = "clickhouse://me:secret@db.example"
+    folders = [
+        folder(server + rest, venue)
+        for rest in ("", ":9001", "/other", "/..%2Fetc")
+        for venue in ("usdm", "coinm", "spot")
+    ]
+    assert folders[0] == tmp_path / "klineagent-spool" / "usdm-db.example-9000-market"
+    assert len(set(folders)) == len(folders)
+    assert {each and each.parent for each in folders} == {tmp_path / "klineagent-spool"}
+    assert "secret" not in str(folders)
+
+
+@pytest.mark.parametrize(
+    "field", [f for f in fields_dict(Config).values() if f.default is not None]
+)
+def test_defaults_are_told_as_they_may_be_given(field: Attribute[object]) -> None:
+    """What `--help` tells can be typed."""
+    assert field.converter is not None
+    config = load_config({field.name: as_written(field.default)}, {}, None)
+    assert getattr(config, field.name) == getattr(Config(), field.name)

@@ -1,4 +1,4 @@
-"""One websocket: makes its roster's requests, reads frames, hands klines on."""
+"""One websocket: makes its line's requests, reads frames, hands klines on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from trio_websocket import (
 from wsproto.utilities import ProtocolError
 
 from klineagent.errors import BadFrame, ExchangeUnreachable
-from klineagent.kline import Kline
+from klineagent.kline import MINUTE_MS, Kline
 from klineagent.market.budget import Pace
-from klineagent.market.roster import Request, Roster
+from klineagent.market.clock import ExchangeTime
+from klineagent.market.roster import Line, Request
 from klineagent.market.transport import Network, WatchedStream
 from klineagent.market.venues import NAMES_PER_REQUEST, Venue
 from klineagent.market.wire import (
@@ -39,6 +40,9 @@ IDLE_S = 30
 # Frames trio-websocket may hold for us. While its queue is full it answers no pings, so it holds a
 # minute close of 1000 streams; at 350 bytes a frame that is 360 kB a feed.
 FRAME_QUEUE = 1024
+SHUTDOWN_NOTICE = "serverShutdown"
+# Closing events come half a minute late at times. An event further from its candle tells no time.
+LATEST_EVENT_MS = 5 * MINUTE_MS
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.
 _PROTOCOL_ERRORS = (HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError)
@@ -64,18 +68,39 @@ class Feed:
     network: Network
     venue: Venue
     url: httpx2.URL
-    roster: Roster
+    line: Line
+    time: ExchangeTime
     klines: trio.MemorySendChannel[list[Kline]]
     counts: FrameCounts
+    lifetime_s: float
+    """The age at which another should take over."""
+    scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """Cancelled, it is retired: another one has taken over."""
+    opened_at: float = field(factory=trio.current_time, init=False)
+    reason: str | None = field(default=None, init=False)
+    """Why it has ended; None that it was not needed any more."""
+    ended: trio.Event = field(factory=trio.Event, init=False)
+    delivered: trio.Event = field(factory=trio.Event, init=False)
+    """Set once a kline that somebody wants has come, or it has ended."""
+    received: int = field(default=0, init=False)
+    """How many have."""
     _answers: dict[int, trio.MemorySendChannel[Answer]] = field(factory=dict, init=False)
     _last_request_id: int = field(default=0, init=False)
 
-    async def run(self) -> str | None:
-        """Carry the roster's streams until the connection ends; tell why it did.
+    async def run(self) -> None:
+        """Carry the line's streams until the connection ends or is retired; `reason` tells why.
 
-        None means that it was not needed any more. All errors of the exchange end up in the
-        reason; the caller decides whether and when to dial again.
+        All errors of the exchange end up there; the caller decides whether and when to dial again.
         """
+        try:
+            with self.scope:
+                self.reason = await self._run()
+        finally:
+            self.ended.set()
+            self.delivered.set()
+            self.line.close()
+
+    async def _run(self) -> str | None:
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 stream = await self.network.open_stream(self.url)
@@ -86,7 +111,6 @@ class Feed:
         try:
             return await self._carry(WatchedStream(stream))
         finally:
-            self.roster.lose_feed()
             await trio.aclose_forcefully(stream)
 
     async def _carry(self, stream: WatchedStream) -> str | None:
@@ -98,7 +122,7 @@ class Feed:
                     if stream.ended.is_set():
                         reason = f"{self.url.host} hung up during the handshake"
                 else:
-                    log.info("feed_opened", host=self.url.host, streams=self.roster.wanted)
+                    log.info("feed_opened", host=self.url.host, streams=self.line.wanted)
                     reason = await self._converse(socket)
                 nursery.cancel_scope.cancel()
         except* _PROTOCOL_ERRORS as errors:
@@ -160,8 +184,12 @@ class Feed:
                 continue
             match message:
                 case StreamedKline(name, kline):
-                    if self.roster.accept(name, kline):
+                    if kline.open_time <= kline.event_time <= kline.close_time + LATEST_EVENT_MS:
+                        self.time.hear(kline.event_time)
+                    if self.line.accept(name, kline):
                         self.counts.klines += 1
+                        self.received += 1
+                        self.delivered.set()
                         await self.klines.send([kline])
                     else:
                         self.counts.unwanted += 1
@@ -170,6 +198,8 @@ class Feed:
                 case OtherEvent(kind):
                     self.counts.other_events += 1
                     log.info("feed_event", kind=kind)
+                    if kind == SHUTDOWN_NOTICE:
+                        self.line.give_way("the exchange is about to close it")
 
     def _count_bad(self, frame: str | bytes, error: BadFrame) -> None:
         self.counts.bad += 1
@@ -186,13 +216,13 @@ class Feed:
             waiting.send_nowait(answer)
 
     async def _make_requests(self, socket: WebSocketConnection) -> str | None:
-        """Make the roster's requests one by one; return when it is idle or the feed unfit."""
+        """Make the line's requests one by one; return when it is idle or the feed unfit."""
         pace = Pace(1, 1 / self.venue.requests_per_second)
         while True:
-            if (request := self.roster.next_request(NAMES_PER_REQUEST)) is None:
+            if (request := self.line.next_request(NAMES_PER_REQUEST)) is None:
                 with trio.move_on_after(IDLE_S) as waiting:
-                    await self.roster.work.wait()
-                if waiting.cancelled_caught and not self.roster.wanted:
+                    await self.line.work.wait()
+                if waiting.cancelled_caught and not self.line.wanted:
                     return None
                 continue
             await pace.turn()
@@ -205,7 +235,7 @@ class Feed:
                 return f"closed by the exchange: {closed.reason}"
             if answer.error is not None:
                 return f"request refused: {answer.error}"
-            self.roster.confirm(request)
+            self.line.confirm(request)
 
     async def _ask(self, socket: WebSocketConnection, request: Request) -> Answer:
         self._last_request_id += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -13,10 +14,23 @@ from attrs import define, field
 from klineagent.backoff import Backoff
 from klineagent.kline import Kline
 from klineagent.market.budget import Pace
+from klineagent.market.clock import ExchangeTime
 from klineagent.market.feed import Feed, FrameCounts
 from klineagent.market.roster import Accept, Roster, Stream
 from klineagent.market.transport import Network
-from klineagent.market.venues import DIAL_WINDOW_S, DIALS_PER_WINDOW, STREAMS_PER_FEED, Venue
+from klineagent.market.venues import (
+    DIAL_WINDOW_S,
+    DIALS_PER_WINDOW,
+    FEED_AGES_S,
+    STREAMS_PER_FEED,
+    Venue,
+)
+
+TAKE_OVER_WITHIN_S = 60.0
+TAKE_OVER_AGAIN_AFTER_S = 30.0
+OVERLAP_S = 5.0
+FAILING_AGE_S = 60.0
+MOST_FAILING_AGE_S = 3600.0
 
 log = structlog.get_logger()
 
@@ -29,6 +43,7 @@ class Pool:
     venue: Venue
     url: httpx2.URL
     """The `/stream` endpoint."""
+    time: ExchangeTime
     _klines: trio.MemorySendChannel[list[Kline]]
     _nursery: trio.Nursery
     counts: FrameCounts = field(factory=FrameCounts, init=False)
@@ -49,6 +64,12 @@ class Pool:
             yield stream
         finally:
             roster.release(name)
+
+    def miss(self, name: str) -> None:
+        """Stream `name`, which is held, did not tell of a candle that was traded."""
+        for roster in self._rosters:
+            if roster.wants(name):
+                roster.miss(name)
 
     async def gone(self, name: str) -> None:
         """Wait until the exchange no longer sends stream `name`; the caller sets the deadline."""
@@ -79,20 +100,14 @@ class Pool:
         backoff = Backoff(first_s=0.5)
         while roster.wanted:
             await self._dials.turn()
-            feed = Feed(
-                network=self.network,
-                venue=self.venue,
-                url=self.url,
-                roster=roster,
-                klines=self._klines,
-                counts=self.counts,
-            )
-            dialled_at = trio.current_time()
-            reason = await feed.run()
-            if reason is not None:
-                wait_s = backoff.after(trio.current_time() - dialled_at)
+            last = await self._serve(roster)
+            if last.reason is not None:
+                wait_s = backoff.after(trio.current_time() - last.opened_at)
                 log.warning(
-                    "feed_lost", reason=reason, streams=roster.wanted, retry_in_s=round(wait_s, 1)
+                    "feed_lost",
+                    reason=last.reason,
+                    streams=roster.wanted,
+                    retry_in_s=round(wait_s, 1),
                 )
                 if roster.wanted:
                     await trio.sleep(wait_s)
@@ -100,10 +115,99 @@ class Pool:
         self._rosters.remove(roster)
         log.info("feed_retired", feeds=len(self._rosters))
 
+    async def _serve(self, roster: Roster) -> Feed:
+        """Let feeds take over from each other until one ends on its own; return that."""
+        async with trio.open_nursery() as nursery:
+            feed = self._start(nursery, roster)
+            patience = _Patience()
+            await _due(feed, patience)
+            while not feed.ended.is_set():
+                reason = feed.line.reason or "its day is nearly over"
+                log.info("feed_replaced", reason=reason, streams=roster.wanted)
+                await self._dials.turn()
+                successor = self._start(nursery, roster)
+                if await _has_taken_over(successor, feed):
+                    feed.scope.cancel(reason="another feed has taken over")
+                    feed = successor
+                else:
+                    successor.scope.cancel(reason="it delivers nothing")
+                    await _ended_within(feed, TAKE_OVER_AGAIN_AFTER_S)
+                await _due(feed, patience)
+        return feed
+
+    def _start(self, nursery: trio.Nursery, roster: Roster) -> Feed:
+        feed = Feed(
+            network=self.network,
+            venue=self.venue,
+            url=self.url,
+            line=roster.open_line(),
+            time=self.time,
+            klines=self._klines,
+            counts=self.counts,
+            # Not all at once: each draws the age at which it is replaced.
+            lifetime_s=random.uniform(*FEED_AGES_S),  # noqa: S311 - no secret
+        )
+        nursery.start_soon(feed.run)
+        return feed
+
+
+async def _due(feed: Feed, patience: _Patience) -> None:
+    """Wait until `feed` has to be replaced, or has ended."""
+    with trio.move_on_at(feed.opened_at + feed.lifetime_s):
+        await feed.line.due.wait()
+    if feed.line.is_failing:
+        await _ended_within(feed, patience.next_s(feed))
+
+
+async def _has_taken_over(successor: Feed, feed: Feed) -> bool:
+    """Wait until `successor` carries what `feed` does, and delivers; tell whether it does.
+
+    In a market where neither delivers anything, having been acknowledged must do.
+    """
+    received = feed.received
+    with trio.move_on_after(TAKE_OVER_WITHIN_S):
+        await successor.line.fulfilled.wait()
+        await successor.delivered.wait()
+        # What one of them was about to send when the other was complete comes on both.
+        await _ended_within(successor, OVERLAP_S)
+    if successor.ended.is_set() or not successor.line.fulfilled.is_set():
+        return False
+    return successor.delivered.is_set() or feed.received == received
+
+
+async def _ended_within(feed: Feed, seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await feed.ended.wait()
+
+
+@define
+class _Patience:
+    """How old a feed that does not deliver must get before another is tried.
+
+    It doubles as long as the next one is no better: that may be the exchange's fault, or ours, and
+    dials are scarce. Meanwhile candles are fetched.
+    """
+
+    _least_age_s: float = FAILING_AGE_S
+
+    def next_s(self, feed: Feed) -> float:
+        """How long `feed` has to go on."""
+        age_s = trio.current_time() - feed.opened_at
+        if age_s > MOST_FAILING_AGE_S:
+            self._least_age_s = FAILING_AGE_S
+        left_s = max(0.0, self._least_age_s - age_s)
+        self._least_age_s = min(2 * self._least_age_s, MOST_FAILING_AGE_S)
+        return left_s
+
 
 @asynccontextmanager
 async def open_pool(
-    *, network: Network, venue: Venue, ws_url: str, klines: trio.MemorySendChannel[list[Kline]]
+    *,
+    network: Network,
+    venue: Venue,
+    ws_url: str,
+    time: ExchangeTime,
+    klines: trio.MemorySendChannel[list[Kline]],
 ) -> AsyncIterator[Pool]:
     """A pool for `venue` at `ws_url`; leaving the block closes every feed."""
     async with trio.open_nursery() as nursery:
@@ -111,6 +215,7 @@ async def open_pool(
             network=network,
             venue=venue,
             url=httpx2.URL(f"{ws_url}/stream"),
+            time=time,
             klines=klines,
             nursery=nursery,
         )

@@ -1,21 +1,47 @@
-"""The venue's REST side: its symbols."""
+"""The venue's REST side: its symbols, its clock, its candles."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 import httpx2
 import msgspec
-from attrs import frozen
+import trio
+from attrs import define, field, frozen
 
-from klineagent.errors import UNREADABLE, ExchangeRefused, ExchangeUnreachable, reason_of
+from klineagent.backoff import Backoff
+from klineagent.errors import (
+    UNREADABLE,
+    BadFrame,
+    ExchangeError,
+    ExchangeRefused,
+    ExchangeUnreachable,
+    reason_of,
+)
+from klineagent.kline import SECOND_MS, Interval
+from klineagent.market.budget import WeightBudget
+from klineagent.market.clock import ExchangeTime
 from klineagent.market.transport import Network
 from klineagent.market.venues import Venue
+from klineagent.market.wire import RestCandle, decode_candles
 
-REQUEST_TIMEOUT_S = 15.0
-# Weight is counted by the minute; the shortest ban lasts two.
-_STAY_AWAY_S = {429: 60.0, 418: 120.0}
+REQUEST_TIMEOUT_S = 10.0
+# More urgent than any candle: what is traded, and what time it is.
+FIRST_OF_ALL = -1
+# A stream that says nothing for this long no longer tells the time.
+SILENT_CLOCK_S = 90.0
+# As long as nothing is known of it.
+ASK_CLOCK_AGAIN_S = 1.0
+_TOO_MANY, _BANNED = 429, 418
+# The request is wrong, and will be again: an unknown symbol, an interval there is not.
+_OUR_FAULT = frozenset({400, 404})
+# The shortest ban there is, where nobody says how long this one lasts.
+_BAN_S = 120.0
+LEAST_STAY_AWAY_S = 5.0
+_BANNED_UNTIL = re.compile(r"banned until (\d+)")
 
 
 @frozen(kw_only=True)
@@ -25,19 +51,31 @@ class SymbolInfo:
     symbol: str
     status: str
     is_trading: bool
+    onboard_ms: int = 0
+    """When it was listed; 0 where the venue does not say."""
 
 
 class _Symbol(msgspec.Struct):
     symbol: str
     status: str = ""
     contractStatus: str = ""  # noqa: N815 - the wire's name, on COIN-M
+    onboardDate: int = 0  # noqa: N815 - the wire's name, on futures
 
 
 class _ExchangeInfo(msgspec.Struct):
     symbols: list[_Symbol]
 
 
+class _ServerTime(msgspec.Struct):
+    serverTime: int  # noqa: N815 - the wire's name
+
+
+def _backoff() -> Backoff:
+    return Backoff(first_s=0.5, most_s=10)
+
+
 _decode_exchange_info = msgspec.json.Decoder(_ExchangeInfo).decode
+_decode_server_time = msgspec.json.Decoder(_ServerTime).decode
 
 
 def read_exchange_info(body: bytes, venue: Venue) -> dict[str, SymbolInfo]:
@@ -54,19 +92,47 @@ def read_exchange_info(body: bytes, venue: Venue) -> dict[str, SymbolInfo]:
         raise ExchangeRefused("exchangeInfo lists no symbol at all")
     statuses = {each.symbol: getattr(each, venue.status_field) for each in info.symbols}
     return {
-        symbol: SymbolInfo(
-            symbol=symbol, status=status, is_trading=status in venue.trading_statuses
+        each.symbol: SymbolInfo(
+            symbol=each.symbol,
+            status=statuses[each.symbol],
+            is_trading=statuses[each.symbol] in venue.trading_statuses,
+            onboard_ms=each.onboardDate,
         )
-        for symbol, status in statuses.items()
+        for each in info.symbols
     }
 
 
-@frozen(kw_only=True)
+@frozen
+class Page:
+    """Candles of one series to ask for, by the open times of the first and the last."""
+
+    first_ms: int
+    last_ms: int
+    limit: int
+
+
+@frozen
+class CandleAnswer:
+    """What the exchange had of a page, ascending."""
+
+    candles: list[RestCandle]
+    asked_at_ms: int
+    """Exchange time, and so a time at which the exchange had not answered yet."""
+
+
+@define(kw_only=True, eq=False)
 class RestClient:
-    """Requests to one venue. A refusal is an error with the exchange's own words in it."""
+    """Requests to one venue, all of them within one budget.
+
+    A request that is refused or not answered has made everybody stand down; who tries again need
+    not wait by himself. A refusal is an error with the exchange's own words in it.
+    """
 
     venue: Venue
+    time: ExchangeTime
+    budget: WeightBudget
     _http: httpx2.AsyncClient
+    _backoff: Backoff = field(factory=_backoff, init=False)
 
     async def exchange_info(self) -> dict[str, SymbolInfo]:
         """All symbols of the venue by name, trading or not.
@@ -75,35 +141,122 @@ class RestClient:
             ExchangeUnreachable: no answer.
             ExchangeRefused: an answer that is not the symbols.
         """
-        body = await self._get(self.venue.exchange_info_path)
+        weight = self.venue.exchange_info_weight
+        body, _ = await self._get(self.venue.exchange_info_path, {}, weight, FIRST_OF_ALL)
         return read_exchange_info(body, self.venue)
 
-    async def _get(self, path: str) -> bytes:
+    async def candles(
+        self, symbol: str, interval: Interval, page: Page, urgency: int
+    ) -> CandleAnswer:
+        """The candles of `page`, the one that is still open among them.
+
+        Raises:
+            ExchangeUnreachable: no answer, or one that cannot be read.
+            ExchangeRefused: the answer was no.
+        """
+        query = {
+            "symbol": symbol,
+            "interval": interval.value,
+            "startTime": page.first_ms,
+            "endTime": page.last_ms,
+            "limit": page.limit,
+        }
+        weight = self.venue.klines_weight(page.limit)
+        body, asked_at_ms = await self._get(self.venue.klines_path, query, weight, urgency)
         try:
-            response = await self._http.get(path)
-        except httpx2.HTTPError as error:
-            raise ExchangeUnreachable(
-                f"no answer from {self._http.base_url}: {reason_of(error)}"
-            ) from error
-        if not response.is_success:
-            raise ExchangeRefused(
-                f"GET {path}: HTTP {response.status_code} {response.text[:200]}",
-                retry_after_s=_retry_after_s(response),
-            )
-        return response.content
+            return CandleAnswer(decode_candles(body), asked_at_ms)
+        except BadFrame as error:
+            self._stand_down()
+            raise ExchangeUnreachable(f"candles of {symbol}: {error}") from error
 
+    async def tell_time(self) -> None:
+        """Ask the exchange for its time.
 
-def _retry_after_s(response: httpx2.Response) -> float:
-    """How long a limit or a ban asks us to stay away; futures do not promise to say."""
-    least_s = _STAY_AWAY_S.get(response.status_code, 0.0)
-    told = response.headers.get("Retry-After", "")
-    return max(least_s, float(told)) if told.isdecimal() else least_s
+        Raises:
+            ExchangeUnreachable: no answer, or one that cannot be read.
+            ExchangeRefused: the answer was no.
+        """
+        body, _ = await self._get(self.venue.time_path, {}, 1, FIRST_OF_ALL)
+        try:
+            self.time.hear(_decode_server_time(body).serverTime)
+        except UNREADABLE as error:
+            raise ExchangeUnreachable(f"the exchange's time cannot be read: {error}") from error
+
+    async def keep_clock(self) -> NoReturn:
+        """Ask for the time at first, and whenever the streams say nothing: a machine may sleep."""
+        while True:
+            if self.time.silent_s() >= SILENT_CLOCK_S:
+                with suppress(ExchangeError):  # the symbols' keeper tells of it
+                    await self.tell_time()
+            await trio.sleep(SILENT_CLOCK_S if self.time.is_known else ASK_CLOCK_AGAIN_S)
+
+    async def _get(
+        self, path: str, query: Mapping[str, str | int], weight: int, urgency: int
+    ) -> tuple[bytes, int]:
+        """The body of an answer, and the exchange's time when it was asked for."""
+        async with self.budget.spend(weight, urgency):
+            asked_at_ms = self.time.now_ms()
+            try:
+                with trio.fail_after(REQUEST_TIMEOUT_S):
+                    response = await self._http.get(path, params=dict(query))
+            except (httpx2.HTTPError, trio.TooSlowError) as error:
+                self._stand_down()
+                raise ExchangeUnreachable(
+                    f"no answer from {self._http.base_url}: {reason_of(error)}"
+                ) from error
+            self._heed(response)
+        return response.content, asked_at_ms
+
+    def _heed(self, response: httpx2.Response) -> None:
+        """Obey what the answer says about limits.
+
+        Raises:
+            ExchangeUnreachable: the exchange is in trouble.
+            ExchangeRefused: it will not do what was asked.
+        """
+        status, text = response.status_code, response.text[:200]
+        reason = f"GET {response.request.url.path}: HTTP {status} {text}"
+        if status in {_TOO_MANY, _BANNED}:
+            self.budget.stand_down(self._stay_away_s(response))
+            raise ExchangeUnreachable(reason)
+        if not response.is_success and status not in _OUR_FAULT:
+            self._stand_down()
+            raise ExchangeUnreachable(reason)
+        self._backoff = _backoff()
+        used = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        self.budget.told(int(used) if used.isdecimal() else 0)
+        if status in _OUR_FAULT:
+            raise ExchangeRefused(reason)
+
+    def _stand_down(self) -> None:
+        self.budget.stand_down(self._backoff.after())
+
+    def _stay_away_s(self, response: httpx2.Response) -> float:
+        """How long a limit or a ban asks us to stay away; futures do not promise to say."""
+        told = response.headers.get("Retry-After", "")
+        told_s = float(told) if told.isdecimal() else 0.0
+        if response.status_code == _TOO_MANY:
+            return max(told_s, self.budget.minute_left_s())
+        until = _BANNED_UNTIL.search(response.text)
+        if until is None:
+            return told_s or _BAN_S
+        # A ban may be told that is over by our clock, and again by the next answer.
+        left_s = (int(until[1]) - self.time.now_ms()) / SECOND_MS
+        return max(told_s, left_s, LEAST_STAY_AWAY_S)
 
 
 @asynccontextmanager
-async def open_rest(*, network: Network, venue: Venue, rest_url: str) -> AsyncIterator[RestClient]:
-    """A REST client for `venue` at `rest_url`."""
-    async with httpx2.AsyncClient(
-        base_url=rest_url, transport=network.http_transport(), timeout=REQUEST_TIMEOUT_S
-    ) as http:
-        yield RestClient(venue=venue, http=http)
+async def open_rest(
+    *, network: Network, venue: Venue, rest_url: str, time: ExchangeTime
+) -> AsyncIterator[RestClient]:
+    """A REST client for `venue` at `rest_url` that sets `time` where nothing else does."""
+    budget = WeightBudget(time=time, weight_per_minute=venue.weight_per_minute)
+    async with (
+        httpx2.AsyncClient(base_url=rest_url, transport=network.http_transport()) as http,
+        trio.open_nursery() as nursery,
+    ):
+        client = RestClient(venue=venue, time=time, budget=budget, http=http)
+        nursery.start_soon(budget.keep_time)
+        nursery.start_soon(client.keep_clock)
+        yield client
+        nursery.cancel_scope.cancel(reason="nothing more is asked for")

@@ -1,7 +1,7 @@
-"""What one feed should carry against what it does carry. No I/O.
+"""What feeds should carry against what they do carry. No I/O.
 
 The exchange is told in requests of many names; this is where single wishes become requests. The
-two sets may differ at any moment (a wish changes while a request is under way, the connection is
+two sets may differ at any moment (a wish changes while a request is under way, a connection is
 replaced); every answer is compared with what is wished by then, so they always meet again.
 """
 
@@ -17,6 +17,10 @@ from klineagent.kline import Kline
 Accept = Callable[[Kline], None]
 """Called, synchronously, with each kline of a stream."""
 
+# Candles that a roster's streams should have told of and did not, without a word since: so many are
+# no accident, but a feed that is dead, or was never told to send what it acknowledged.
+MISSES_OF_A_BAD_FEED = 3
+
 
 @define(eq=False)
 class Stream:
@@ -25,7 +29,23 @@ class Stream:
     name: str
     accept: Accept
     confirmed: trio.Event = field(factory=trio.Event, init=False)
-    """Set while the present feed carries it; replaced by a new event when that feed is lost."""
+    """Set while a feed carries it; replaced by a new event when the last one is lost."""
+    lost: trio.Event = field(factory=trio.Event, init=False)
+    """Set when that happens; replaced by a new event when a feed carries it again."""
+    misses: int = field(default=0, init=False)
+    """Candles it did not tell of since it last said anything."""
+
+    def confirm(self) -> None:
+        """A feed carries it."""
+        if self.lost.is_set():
+            self.lost = trio.Event()
+        self.confirmed.set()
+
+    def lose(self) -> None:
+        """No feed carries it any more."""
+        if self.confirmed.is_set():
+            self.confirmed = trio.Event()
+            self.lost.set()
 
 
 @frozen
@@ -37,23 +57,16 @@ class Request:
 
 
 class Roster:
-    """The streams of one feed: wanted, carried, and the requests that lead from one to the other.
-
-    One request is under way at a time: `next_request`, then `confirm` or `lose_feed`.
-    """
+    """The streams that one feed is to carry, or two of them while one takes over from the other."""
 
     def __init__(self) -> None:
         self._wanted: dict[str, Stream] = {}
-        self._carried: set[str] = set()
+        self._lines: list[Line] = []
         # Not wanted, but carried or about to be: they count until the exchange has let them go.
         self._ending: dict[str, trio.Event] = {}
-        self._changed: dict[str, None] = {}  # an ordered set: oldest wish first
-        self._under_way: Request | None = None
-        self.work = trio.Event()
-        """Set while there may be a request to make; replaced when there is none."""
 
     def __repr__(self) -> str:
-        return f"<Roster {len(self._wanted)} wanted, {len(self._carried)} carried>"
+        return f"<Roster {len(self._wanted)} wanted, {len(self._lines)} lines>"
 
     def __contains__(self, name: str) -> bool:
         return name in self._wanted or name in self._ending
@@ -67,6 +80,10 @@ class Roster:
         """How many streams are wanted."""
         return len(self._wanted)
 
+    def wants(self, name: str) -> bool:
+        """Whether stream `name` is wanted."""
+        return name in self._wanted
+
     def want(self, stream: Stream) -> None:
         """Ask for `stream`; its `confirmed` is set once the exchange acknowledged it."""
         name = stream.name
@@ -74,17 +91,19 @@ class Roster:
             raise ValueError(f"{name} is wanted already")
         self._wanted[name] = stream
         self._let_go(name)
-        # Where its UNSUBSCRIBE is under way already, it is asked for again after that.
-        if name in self._carried and not self._asked(name, subscribe=False):
-            stream.confirmed.set()
-        self._change(name)
+        for line in self._lines:
+            # Where its UNSUBSCRIBE is under way already, it is asked for again after that.
+            if line.carries(name) and not line.is_asking(name, subscribe=False):
+                stream.confirm()
+            line.reconsider(name)
 
     def release(self, name: str) -> None:
         """Stop wanting `name`."""
         del self._wanted[name]
-        if name in self._carried or self._asked(name, subscribe=True):
+        if any(line.carries(name) or line.is_asking(name, subscribe=True) for line in self._lines):
             self._ending[name] = trio.Event()
-        self._change(name)
+        for line in self._lines:
+            line.reconsider(name)
 
     async def gone(self, name: str) -> None:
         """Wait until the exchange no longer sends `name`, or it is wanted again."""
@@ -96,16 +115,126 @@ class Roster:
         stream = self._wanted.get(name)
         if stream is None:
             return False
+        stream.misses = 0
         stream.accept(kline)
         return True
+
+    def miss(self, name: str) -> None:
+        """Stream `name` should have told of a candle and did not."""
+        self._wanted[name].misses += 1
+        misses = sum(stream.misses for stream in self._wanted.values())
+        if misses >= MISSES_OF_A_BAD_FEED:
+            for line in self._lines:
+                line.give_way(f"{misses} candles were not told of", is_failing=True)
+
+    def open_line(self) -> Line:
+        """What a new connection carries: nothing yet, and everything wanted must be asked for."""
+        line = Line(self, self._wanted)
+        self._lines.append(line)
+        self._forgive()
+        return line
+
+    def drop(self, line: Line) -> None:
+        """The connection of `line` is gone."""
+        self._lines.remove(line)
+        self._forgive()
+        for name, stream in self._wanted.items():
+            if not any(each.carries(name) for each in self._lines):
+                stream.lose()
+        for name in list(self._ending):
+            self._let_go_unless_carried(name)
+
+    def acknowledged(self, request: Request) -> None:
+        """A line has been told that `request` is fulfilled."""
+        for name in request.names:
+            if not request.subscribe:
+                self._let_go_unless_carried(name)
+            elif name in self._wanted:
+                self._wanted[name].confirm()
+
+    def _forgive(self) -> None:
+        for stream in self._wanted.values():
+            stream.misses = 0
+
+    def _let_go_unless_carried(self, name: str) -> None:
+        if not any(
+            line.carries(name) or line.is_asking(name, subscribe=True) for line in self._lines
+        ):
+            self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        if (gone := self._ending.pop(name, None)) is not None:
+            gone.set()
+
+
+class Line:
+    """One connection's part of a roster: what it carries, and the requests it still has to make.
+
+    One request is under way at a time: `next_request`, then `confirm`, or the line is closed.
+    """
+
+    def __init__(self, roster: Roster, wanted: dict[str, Stream]) -> None:
+        self._roster = roster
+        self._carried: set[str] = set()
+        self._changed: dict[str, None] = dict.fromkeys(wanted)  # an ordered set: oldest wish first
+        self._under_way: Request | None = None
+        self.work = trio.Event()
+        """Set while there may be a request to make; replaced when there is none."""
+        self.work.set()
+        self.fulfilled = trio.Event()
+        """Set once everything wanted was asked for and acknowledged, or the line has ended."""
+        self.due = trio.Event()
+        """Set when another connection should take over, or the line has ended."""
+        self.reason = ""
+        """Why it should."""
+        self.is_failing = False
+        """Whether the reason is that it does not deliver."""
+
+    def __repr__(self) -> str:
+        return f"<Line {len(self._carried)} carried, {len(self._changed)} to ask for>"
+
+    @property
+    def wanted(self) -> int:
+        """How many streams it should carry."""
+        return self._roster.wanted
+
+    def give_way(self, reason: str, *, is_failing: bool = False) -> None:
+        """Ask for another connection in place of this one."""
+        if not self.due.is_set():
+            self.reason, self.is_failing = reason, is_failing
+            self.due.set()
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self._roster.drop(self)
+        self.due.set()
+        self.fulfilled.set()
+
+    def carries(self, name: str) -> bool:
+        """Whether the exchange has acknowledged `name` on this connection."""
+        return name in self._carried
+
+    def is_asking(self, name: str, *, subscribe: bool) -> bool:
+        """Whether the request under way is of this kind and holds `name`."""
+        request = self._under_way
+        return request is not None and request.subscribe == subscribe and name in request.names
+
+    def accept(self, name: str, kline: Kline) -> bool:
+        """See `Roster.accept`."""
+        return self._roster.accept(name, kline)
+
+    def reconsider(self, name: str) -> None:
+        """Whether `name` is wanted may have changed."""
+        self._changed[name] = None
+        self.work.set()
 
     def next_request(self, most_names: int) -> Request | None:
         """The next request to make, of names that all go the same way."""
         subscribe: bool | None = None
         names: list[str] = []
         for name in list(self._changed):
-            wanted, carried = name in self._wanted, name in self._carried
-            if wanted == carried:
+            wanted = self._roster.wants(name)
+            if wanted == self.carries(name):
                 del self._changed[name]
                 continue
             if subscribe is None:
@@ -117,6 +246,7 @@ class Roster:
                     break
         if subscribe is None:
             self.work = trio.Event()
+            self.fulfilled.set()
             return None
         self._under_way = Request(subscribe, tuple(names))
         return self._under_way
@@ -127,34 +257,8 @@ class Roster:
         for name in request.names:
             if request.subscribe:
                 self._carried.add(name)
-                if name in self._wanted:
-                    self._wanted[name].confirmed.set()
             else:
                 self._carried.discard(name)
-                self._let_go(name)
-            self._change(name)
-
-    def lose_feed(self) -> None:
-        """The connection is gone: nothing is carried, everything wanted must be asked for."""
-        self._under_way = None
-        self._carried.clear()
-        for name in list(self._ending):
-            self._let_go(name)
-        for stream in self._wanted.values():
-            if stream.confirmed.is_set():
-                stream.confirmed = trio.Event()
-        self._changed = dict.fromkeys(self._wanted)
+            self._changed[name] = None
+        self._roster.acknowledged(request)
         self.work.set()
-
-    def _asked(self, name: str, *, subscribe: bool) -> bool:
-        """Whether the request under way is of this kind and holds `name`."""
-        request = self._under_way
-        return request is not None and request.subscribe == subscribe and name in request.names
-
-    def _change(self, name: str) -> None:
-        self._changed[name] = None
-        self.work.set()
-
-    def _let_go(self, name: str) -> None:
-        if (gone := self._ending.pop(name, None)) is not None:
-            gone.set()

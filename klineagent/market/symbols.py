@@ -14,7 +14,7 @@ import trio
 from attrs import define, field
 
 from klineagent.backoff import Backoff
-from klineagent.errors import ExchangeError, ExchangeRefused, InvalidRequest, NotTrading
+from klineagent.errors import ExchangeError, InvalidRequest, NotTrading
 from klineagent.market.rest import RestClient, SymbolInfo
 from klineagent.trouble import Trouble
 
@@ -70,6 +70,16 @@ class SymbolBook:
             else:
                 return
 
+    def trades(self, symbol: str) -> bool:
+        """Whether `symbol` trades, as far as is known."""
+        info = self._symbols.get(symbol)
+        return info is None or info.is_trading
+
+    def listed_ms(self, symbol: str) -> int:
+        """Since when there are candles of `symbol`; 0 where nobody says."""
+        info = self._symbols.get(symbol)
+        return 0 if info is None else info.onboard_ms
+
     def unknown(self, symbols: Collection[str]) -> list[str]:
         """Those of `symbols` the venue has never heard of, once it is loaded."""
         return [symbol for symbol in symbols if symbol not in self._symbols]
@@ -85,8 +95,6 @@ class SymbolBook:
                 trouble.lasts(error)
                 self.obstacle = str(error)
                 wait_s = backoff.after()
-                if isinstance(error, ExchangeRefused):
-                    wait_s = max(wait_s, error.retry_after_s)
             else:
                 trouble.over()
                 self.obstacle = ""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
-from klineagent.kline import Interval
+from klineagent.kline import DAY_MS, Interval
 
 # The limits below are the client's: a margin under what the venue enforces, never over it.
 STREAMS_PER_FEED = 1_000  # enforced: 1024, the 1025th closes the connection
 NAMES_PER_REQUEST = 200
 DIALS_PER_WINDOW = 300  # documented for spot, assumed for futures
 DIAL_WINDOW_S = 300.0
+# Enforced at 24 h. Each feed draws its own age, so that they do not all go at once.
+FEED_AGES_S = (20 * 3600.0, 23 * 3600.0)
 
 FUTURES_INTERVALS = frozenset(Interval) - {Interval.S1}
 
@@ -31,6 +33,30 @@ class Venue:
     """What exchangeInfo calls a symbol's trading status."""
     trading_statuses: frozenset[str] = field(default=frozenset({"TRADING"}))
 
+    weight_per_minute: int
+    """Request weight an address may use in a clock minute."""
+    exchange_info_weight: int
+    klines_weights: tuple[tuple[int, int], ...]
+    """(largest limit, weight) of a klines request, ascending."""
+    klines_page: int
+    """Rows of the cheapest request for many: the most rows for their weight."""
+    klines_window_ms: int | None = None
+    """The longest range of time one klines request may span."""
+
+    def klines_weight(self, limit: int) -> int:
+        """What a klines request for `limit` rows costs."""
+        return next(weight for largest, weight in self.klines_weights if limit <= largest)
+
+    @property
+    def klines_path(self) -> str:
+        """Path of candles."""
+        return f"{self.rest_prefix}/klines"
+
+    @property
+    def time_path(self) -> str:
+        """Path of the exchange's clock; weight 1."""
+        return f"{self.rest_prefix}/time"
+
     @property
     def exchange_info_path(self) -> str:
         """Path of the symbol list; about 1 MB, compressed to 50 KB on the wire."""
@@ -45,6 +71,11 @@ USDM = Venue(
     rest_prefix="/fapi/v1",
     intervals=FUTURES_INTERVALS,
     requests_per_second=5,
+    weight_per_minute=2_400,
+    exchange_info_weight=1,
+    # The documented bands. Those that were measured are one row wider each.
+    klines_weights=((99, 1), (499, 2), (1_000, 5), (1_500, 10)),
+    klines_page=499,
 )
 
 COINM = evolve(
@@ -54,6 +85,7 @@ COINM = evolve(
     rest_url="https://dapi.binance.com",
     rest_prefix="/dapi/v1",
     status_field="contractStatus",
+    klines_window_ms=200 * DAY_MS,
 )
 
 SPOT = Venue(
@@ -64,6 +96,10 @@ SPOT = Venue(
     intervals=frozenset(Interval),
     # Five a second are allowed, and pongs count.
     requests_per_second=3,
+    weight_per_minute=6_000,
+    exchange_info_weight=20,
+    klines_weights=((1_000, 2),),
+    klines_page=1_000,
 )
 
 VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}

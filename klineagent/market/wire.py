@@ -1,4 +1,4 @@
-"""Frames of the stream socket to klines and answers, requests to frames. Pure."""
+"""Frames and REST rows to klines and answers, requests to frames. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from klineagent.kline import Interval, Kline, version_of
 # Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
 _Millis = Annotated[int, Meta(ge=0, lt=10_000_000_000_000)]  # until 2286, DateTime64(3)'s end
 _Count = Annotated[int, Meta(ge=0, lt=2**32)]
-_TradeId = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1: no trade
+NO_TRADE_ID = -1
+_TradeId = Annotated[int, Meta(ge=NO_TRADE_ID, le=2**63 - 1)]
 
 
 class _Candle(Struct):
@@ -37,6 +38,53 @@ class _Candle(Struct):
     q: float
     V: float
     Q: float
+
+
+class RestCandle(Struct, array_like=True):
+    """A row of a klines answer: no flag tells whether the candle is closed."""
+
+    open_time: _Millis
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    close_time: _Millis
+    quote_volume: float
+    trades: _Count
+    taker_buy_volume: float
+    taker_buy_quote_volume: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether its numbers are; msgspec reads "inf" and "nan"."""
+        prices = self.open + self.high + self.low + self.close
+        bought = self.taker_buy_volume + self.taker_buy_quote_volume
+        return math.isfinite(prices + self.volume + self.quote_volume + bought)
+
+    def as_closed(self, venue: str, symbol: str, interval: Interval, told_at_ms: int) -> Kline:
+        """The kline of the closed candle, as the exchange told it at `told_at_ms`."""
+        return Kline(
+            venue,
+            symbol,
+            interval.value,
+            self.open_time,
+            self.close_time,
+            self.open,
+            self.high,
+            self.low,
+            self.close,
+            self.volume,
+            self.quote_volume,
+            self.trades,
+            self.taker_buy_volume,
+            self.taker_buy_quote_volume,
+            NO_TRADE_ID,
+            NO_TRADE_ID,
+            True,
+            told_at_ms,
+            version_of(told_at_ms, is_closed=True),
+        )
 
 
 class _Event(Struct):
@@ -76,6 +124,7 @@ class OtherEvent:
 Message = StreamedKline | Answer | OtherEvent
 
 _decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
+_decode_rows = msgspec.json.Decoder(list[RestCandle], strict=False).decode
 _decode_anything = msgspec.json.Decoder().decode
 _INTERVAL_NAMES = frozenset(interval.value for interval in Interval)
 
@@ -111,6 +160,21 @@ def decode_frame(frame: str | bytes, venue: str) -> Message:
     except UNREADABLE as error:
         return _decode_unusual(frame, error)
     return StreamedKline(envelope.stream, _to_kline(envelope.data, venue))
+
+
+def decode_candles(body: bytes) -> list[RestCandle]:
+    """Read the answer to a klines request.
+
+    Raises:
+        BadFrame: it is none, or holds values no candle can have.
+    """
+    try:
+        candles = _decode_rows(body)
+    except UNREADABLE as error:
+        raise BadFrame(f"no klines: {error}") from error
+    if bad := [candle for candle in candles if not candle.is_finite]:
+        raise BadFrame(f"a kline holds a number that is not finite: {bad[0]}")
+    return candles
 
 
 def _to_kline(event: _Event, venue: str) -> Kline:
@@ -158,6 +222,9 @@ def _decode_unusual(frame: str | bytes, kline_error: Exception) -> Answer | Othe
             return Answer(
                 request_id if isinstance(request_id, int) else None, f"{reason} (code {code})"
             )
-        case {"data": {"e": str(kind)}} | {"e": str(kind)} if kind != "kline":
+        # The last shape is the one the exchange's own SDK looks for.
+        case {"data": {"e": str(kind)}} | {"e": str(kind)} | {"event": {"e": str(kind)}} if (
+            kind != "kline"
+        ):
             return OtherEvent(kind)
     raise BadFrame(f"not a kline frame: {kline_error}") from kline_error

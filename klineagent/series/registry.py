@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -17,9 +17,8 @@ from klineagent.errors import (
     ShuttingDown,
     SymbolLimitReached,
 )
-from klineagent.kline import Interval
-from klineagent.market.pool import Pool
-from klineagent.market.symbols import SymbolBook
+from klineagent.kline import Interval, Kline
+from klineagent.series.healer import Means
 from klineagent.series.subscription import Subscription
 
 UNSUBSCRIBE_TIMEOUT_S = 5
@@ -53,8 +52,7 @@ class _Entry:
 class Registry:
     """All subscriptions of this agent, at most `max_symbols` symbols of them."""
 
-    book: SymbolBook
-    pool: Pool
+    means: Means
     max_symbols: int
     _nursery: trio.Nursery
     _entries: dict[tuple[str, Interval], _Entry] = field(factory=dict, init=False)
@@ -80,9 +78,29 @@ class Registry:
             for each in self.subscriptions()
         ]
 
+    def missing(self) -> int:
+        """How many candles are known to be missing at this moment."""
+        return sum(each.ledger.missing for each in self.subscriptions())
+
+    def lose(self, klines: Iterable[Kline]) -> None:
+        """Closed candles did not make it into the store: they have to be fetched again."""
+        for kline in klines:
+            if (subscription := self._subscription_of(kline)) is not None:
+                subscription.lose(kline)
+
+    def refuse(self, klines: Iterable[Kline]) -> None:
+        """Closed candles will never make it into the store, which does not take them."""
+        for kline in klines:
+            if (subscription := self._subscription_of(kline)) is not None:
+                subscription.ledger.set_aside(kline.open_time)
+
+    def _subscription_of(self, kline: Kline) -> Subscription | None:
+        entry = self._entries.get((kline.symbol, Interval(kline.interval)))
+        return None if entry is None else entry.subscription
+
     def obstacle(self) -> str:
         """Why nothing can be confirmed at this moment, as far as it is known."""
-        return self.book.obstacle
+        return self.means.book.obstacle
 
     def keep(self, symbol: str, interval: Interval) -> None:
         """Start a subscription and let it try, however long the exchange takes to be reached."""
@@ -108,11 +126,11 @@ class Registry:
         if await self._runs(symbol, interval):
             return False
         # Before a place under the limit is taken: others may have better use for it.
-        await self.book.check(symbol)
+        await self.means.book.check(symbol)
         if await self._runs(symbol, interval):
             return False
         entry = self._enter(symbol, interval)
-        self._nursery.start_soon(self._run, entry, self.book.check)
+        self._nursery.start_soon(self._run, entry, self.means.book.check)
         try:
             await entry.settled.wait()
         except trio.Cancelled:
@@ -137,11 +155,11 @@ class Registry:
         entry.subscription.scope.cancel(reason="removed")
         with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S):
             await entry.ended.wait()
-            await self.pool.gone(entry.subscription.stream_name)
+            await self.means.pool.gone(entry.subscription.stream_name)
 
     def _check(self, interval: Interval) -> None:
-        if interval not in self.pool.venue.intervals:
-            raise InvalidRequest(f"interval: {self.pool.venue.name} has no {interval} klines")
+        if interval not in self.means.pool.venue.intervals:
+            raise InvalidRequest(f"interval: {self.means.pool.venue.name} has no {interval} klines")
 
     async def _runs(self, symbol: str, interval: Interval) -> bool:
         """Whether it runs, once whoever adds or removes it at this moment is done."""
@@ -167,20 +185,20 @@ class Registry:
             raise SymbolLimitReached(
                 f"symbol: {symbol} would be one more than the {self.max_symbols} symbols allowed"
             )
-        entry = _Entry(Subscription(symbol=symbol, interval=interval))
+        entry = _Entry(Subscription(symbol=symbol, interval=interval, means=self.means))
         self._entries[symbol, interval] = entry
         self._intervals[symbol] += 1
         return entry
 
     async def _keep(self, entry: _Entry) -> None:
-        await self._run(entry, self.book.until_trading)
+        await self._run(entry, self.means.book.until_trading)
         if entry.refusal is not None:
             log.error("subscription_refused", error=str(entry.refusal))
 
     async def _run(self, entry: _Entry, check: Callable[[str], Awaitable[None]]) -> None:
         subscription = entry.subscription
         try:
-            await subscription.hold(check, self.pool, confirmed=entry.settled)
+            await subscription.hold(check, confirmed=entry.settled)
         except InvalidRequest as refusal:
             entry.refusal = refusal
         finally:
@@ -193,10 +211,8 @@ class Registry:
 
 
 @asynccontextmanager
-async def open_registry(
-    *, book: SymbolBook, pool: Pool, max_symbols: int
-) -> AsyncIterator[Registry]:
+async def open_registry(*, means: Means, max_symbols: int) -> AsyncIterator[Registry]:
     """An empty registry; leaving the block ends every subscription."""
     async with trio.open_nursery() as nursery:
-        yield Registry(book=book, pool=pool, max_symbols=max_symbols, nursery=nursery)
+        yield Registry(means=means, max_symbols=max_symbols, nursery=nursery)
         nursery.cancel_scope.cancel(reason="the registry is closed")

@@ -1,4 +1,4 @@
-"""One (symbol, interval): its nursery, its cancel scope, its stream."""
+"""One (symbol, interval): its nursery, its cancel scope, its stream, its ledger."""
 
 from __future__ import annotations
 
@@ -6,32 +6,39 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NoReturn
 
-import structlog
 import trio
 from attrs import define, field
 
 from klineagent.kline import Interval, Kline
-from klineagent.market.pool import Pool
 from klineagent.market.roster import Stream
 from klineagent.market.wire import stream_name
-
-# A symbol that trades speaks every few seconds; the quietest ones pause for minutes.
-SILENT_AFTER_S = 300
-
-log = structlog.get_logger()
+from klineagent.series.healer import Healer, Means
+from klineagent.series.ledger import Ledger
 
 
 @define(eq=False, kw_only=True)
 class Subscription:
-    """Keeps the klines of one series coming until its scope is cancelled."""
+    """Keeps the klines of one series coming, with none missing, until its scope is cancelled."""
 
     symbol: str
     interval: Interval
+    means: Means
     created_at: datetime = field(factory=lambda: datetime.now(UTC), init=False)
     newest: Kline | None = field(default=None, init=False)
     """The last kline that came."""
+    ledger: Ledger = field(init=False)
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _healer: Healer = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.ledger = Ledger(self.interval, self.means.grace_ms)
+        self._healer = Healer(
+            symbol=self.symbol,
+            stream_name=self.stream_name,
+            ledger=self.ledger,
+            means=self.means,
+        )
 
     @property
     def stream_name(self) -> str:
@@ -43,9 +50,7 @@ class Subscription:
         """Whether a feed carries it at this moment."""
         return self._stream is not None and self._stream.confirmed.is_set()
 
-    async def hold(
-        self, check: Callable[[str], Awaitable[None]], pool: Pool, *, confirmed: trio.Event
-    ) -> None:
+    async def hold(self, check: Callable[[str], Awaitable[None]], *, confirmed: trio.Event) -> None:
         """Run until `scope` is cancelled; sets `confirmed` once the exchange has confirmed it.
 
         `check` returns when the symbol may be subscribed; what it raises comes out of here, and
@@ -54,25 +59,55 @@ class Subscription:
         with self.scope:
             await check(self.symbol)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hold_stream, pool, confirmed)
-                nursery.start_soon(self._watch_silence)
+                nursery.start_soon(self._hold_stream, confirmed)
+                nursery.start_soon(self._watch_deadlines)
+                nursery.start_soon(self._recall)
+                await self._healer.heal()
 
-    async def _hold_stream(self, pool: Pool, confirmed: trio.Event) -> None:
-        with pool.stream(self.stream_name, self._observe) as self._stream:
-            await self._stream.confirmed.wait()
-            confirmed.set()
-            await trio.sleep_forever()
+    def lose(self, kline: Kline) -> None:
+        """A closed candle did not make it into the store."""
+        self.ledger.reopen(kline.open_time)
+        self._healer.look()
 
-    async def _watch_silence(self) -> NoReturn:
-        """Tell when the stream is confirmed and says nothing: a confirmation proves little."""
-        told = False
+    async def _hold_stream(self, confirmed: trio.Event) -> NoReturn:
+        with self.means.pool.stream(self.stream_name, self._observe) as self._stream:
+            while True:
+                await self._stream.confirmed.wait()
+                confirmed.set()
+                # What closed before that was told to nobody.
+                if self.ledger.has_begun:
+                    self.ledger.fall_due(self.means.time.now_ms(), stream_was_away=True)
+                    self._healer.look()
+                await self._stream.lost.wait()
+
+    async def _watch_deadlines(self) -> NoReturn:
+        """Whatever the socket looks like: a candle that is not closed in time must be fetched."""
+        time = self.means.time
+        await time.known()
+        self._begin()
         while True:
-            seen = self.newest
-            await trio.sleep(SILENT_AFTER_S)
-            silent = self.is_active and self.newest is seen
-            if silent and not told:
-                log.warning("stream_silent", stream=self.stream_name, for_s=SILENT_AFTER_S)
-            told = silent
+            await time.until(self.ledger.deadline_ms)
+            if self.ledger.fall_due(time.now_ms()):
+                self.means.misses.note(self.stream_name)
+                self._healer.look()
+
+    async def _recall(self) -> None:
+        """Find out what is missing from before, in the store and as history."""
+        await self.means.time.known()
+        self._begin()
+        begin_ms = self.ledger.first_ms
+        lacking = await self.means.recall.lacking(self.symbol, self.interval, begin_ms)
+        listed_ms = self.interval.open_at(self.means.book.listed_ms(self.symbol))
+        for first_ms, end_ms, urgency in lacking:
+            self.ledger.expect(max(first_ms, listed_ms), end_ms, urgency)
+        self._healer.look()
+
+    def _begin(self) -> None:
+        if not self.ledger.has_begun:
+            self.ledger.begin(self.means.time.now_ms())
 
     def _observe(self, kline: Kline) -> None:
         self.newest = kline
+        if kline.is_closed:
+            self._begin()
+            self.ledger.close(kline.open_time)

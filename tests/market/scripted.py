@@ -14,6 +14,7 @@ from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from klineagent.kline import Kline
+from klineagent.market.clock import ExchangeTime
 from klineagent.market.pool import Pool, open_pool
 from klineagent.market.venues import USDM
 
@@ -85,7 +86,11 @@ async def scripted_pool(
     async with trio.open_nursery() as nursery:
         network = ScriptedNetwork(list(scripts), nursery)
         async with open_pool(
-            network=network, venue=USDM, ws_url="wss://exchange.test/market", klines=send
+            network=network,
+            venue=USDM,
+            ws_url="wss://exchange.test/market",
+            time=ExchangeTime(),
+            klines=send,
         ) as pool:
             yield pool, network, receive
         nursery.cancel_scope.cancel()

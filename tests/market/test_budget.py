@@ -1,6 +1,8 @@
 """Turns and waits."""
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -8,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.backoff import HEALTHY_AFTER_S, Backoff
-from klineagent.market.budget import Pace
+from klineagent.kline import MINUTE_MS
+from klineagent.market.budget import MOST_UNDER_WAY, Pace, WeightBudget
+from klineagent.market.clock import ExchangeTime
 
 
 @given(
@@ -44,7 +48,8 @@ async def test_turns_are_given_in_order(autojump_clock: trio.testing.MockClock) 
 
 def test_waits_grow_to_their_ceiling_and_no_further() -> None:
     """Each wait lies under a ceiling that doubles; a thousand failures break nothing."""
-    backoff = Backoff(first_s=1, most_s=8, random=random.Random(1))
+    random.seed(1)
+    backoff = Backoff(first_s=1, most_s=8)
     waits = [backoff.after() for _ in range(2000)]
     assert all(wait <= ceiling for wait, ceiling in zip(waits, [1, 2, 4, 8], strict=False))
     assert 4 < max(waits) <= 8
@@ -52,8 +57,130 @@ def test_waits_grow_to_their_ceiling_and_no_further() -> None:
 
 def test_only_health_starts_the_waits_anew() -> None:
     """A server that accepts and drops at once keeps us waiting longer and longer."""
-    flapping = Backoff(first_s=1, most_s=64, random=random.Random(1))
+    random.seed(1)
+    flapping = Backoff(first_s=1, most_s=64)
     for _ in range(20):
         flapping.after(HEALTHY_AFTER_S - 1)
     assert max(flapping.after(HEALTHY_AFTER_S - 1) for _ in range(50)) > 32
     assert flapping.after(HEALTHY_AFTER_S) <= 1
+
+
+MIDNIGHT_MS = 1_769_904_000_000
+
+
+@asynccontextmanager
+async def _open_budget(weight_per_minute: int = 100) -> AsyncIterator[WeightBudget]:
+    """A budget at the beginning of a minute of the exchange."""
+    time = ExchangeTime()
+    time.hear(MIDNIGHT_MS)
+    budget = WeightBudget(time=time, weight_per_minute=weight_per_minute)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.keep_time)
+        yield budget
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_minute_holds_our_share_of_the_weight_and_no_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What exceeds it waits for the exchange's next minute, not for a minute of ours."""
+    async with _open_budget() as budget:
+        times = []
+        for _ in range(25):
+            async with budget.spend(10, 0):
+                await trio.sleep(0.1)
+                times.append(int(budget.time.now_ms() - MIDNIGHT_MS) // MINUTE_MS)
+    assert times == [0] * 8 + [1] * 8 + [2] * 8 + [3]
+
+
+async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever came before it; among equals the first."""
+    order: list[str] = []
+
+    async def ask(budget: WeightBudget, name: str, urgency: int) -> None:
+        async with budget.spend(1, urgency):
+            order.append(name)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        budget.stand_down(5)
+        for name, urgency in [("history", 3), ("missed", 1), ("fresh", 0), ("missed later", 1)]:
+            nursery.start_soon(ask, budget, name, urgency)
+            await trio.testing.wait_all_tasks_blocked()
+    assert order == ["fresh", "missed", "missed later", "history"]
+
+
+async def test_what_others_have_used_counts(autojump_clock: trio.testing.MockClock) -> None:
+    """Who shares our address is heard of by the exchange's own count, and makes us wait."""
+    async with _open_budget() as budget:
+        async with budget.spend(1, 0):
+            budget.told(85)
+        started = trio.current_time()
+        async with budget.spend(1, 0):
+            assert trio.current_time() - started == pytest.approx(60)
+
+
+async def test_a_count_that_is_too_low_is_not_believed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Our own counts as well."""
+    async with _open_budget() as budget:
+        for _ in range(8):
+            async with budget.spend(10, 0):
+                budget.told(0)
+        assert budget.used == 80
+
+
+async def test_after_a_failure_one_request_goes_ahead(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The others follow when it was answered."""
+    under_way = most = 0
+
+    async def ask(budget: WeightBudget, *, answered: bool) -> None:
+        nonlocal under_way, most
+        async with budget.spend(1, 0):
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep(1)
+            under_way -= 1
+            if answered:
+                budget.told(0)
+
+    async with _open_budget() as budget:
+        budget.stand_down(10)
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(lambda: ask(budget, answered=False))
+        assert most == 1
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 * MOST_UNDER_WAY):
+                nursery.start_soon(lambda: ask(budget, answered=True))
+        assert most == MOST_UNDER_WAY
+
+
+async def test_who_gives_up_waiting_leaves_no_trace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Neither his place nor his weight is taken."""
+    async with _open_budget() as budget:
+        budget.stand_down(5)
+        with trio.move_on_after(1):
+            async with budget.spend(50, 0):
+                raise AssertionError("nobody was to go ahead")
+        async with budget.spend(80, 0):
+            assert budget.used == 80
+
+
+async def test_minutes_pass_before_the_exchange_has_told_the_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A count that fills the first minute does not keep us from ever asking what time it is."""
+    budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.keep_time)
+        async with budget.spend(1, 0):
+            budget.told(1000)
+        with trio.fail_after(61):
+            async with budget.spend(1, 0):
+                pass
+        nursery.cancel_scope.cancel()

@@ -11,6 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.errors import ExchangeRefused, InvalidRequest
+from klineagent.market.budget import WeightBudget
+from klineagent.market.clock import ExchangeTime
 from klineagent.market.rest import RestClient, read_exchange_info
 from klineagent.market.symbols import REFRESH_EVERY_S, SymbolBook
 from klineagent.market.venues import COINM, USDM
@@ -28,7 +30,10 @@ def _book(answers: list[httpx2.Response]) -> SymbolBook:
     http = httpx2.AsyncClient(
         transport=httpx2.MockTransport(respond), base_url="https://exchange.test"
     )
-    return SymbolBook(RestClient(venue=USDM, http=http))
+    time = ExchangeTime()
+    time.hear(1_769_904_000_000)
+    budget = WeightBudget(time=time, weight_per_minute=USDM.weight_per_minute)
+    return SymbolBook(RestClient(venue=USDM, time=time, budget=budget, http=http))
 
 
 def _listed(**statuses: str) -> httpx2.Response:
@@ -40,6 +45,7 @@ async def test_only_trading_symbols_pass(autojump_clock: MockClock) -> None:
     """Unknown and delisted ones are refused with the reason."""
     book = _book([_listed(BTCUSDT="TRADING", OMGUSDT="SETTLING")])
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
         nursery.start_soon(book.keep_fresh)
         await book.check("BTCUSDT")
         with pytest.raises(InvalidRequest, match=r"OMGUSDT does not trade on usdm \(SETTLING\)"):
@@ -54,6 +60,7 @@ async def test_what_is_configured_waits_through_a_halt(autojump_clock: MockClock
     """A symbol that exists and does not trade is waited for; one that does not exist is not."""
     book = _book([_listed(BTCUSDT="BREAK"), _listed(BTCUSDT="BREAK"), _listed(BTCUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
         nursery.start_soon(book.keep_fresh)
         started = trio.current_time()
         await book.until_trading("BTCUSDT")
@@ -67,6 +74,7 @@ async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) 
     """The list is asked for again and again."""
     book = _book([_listed(BTCUSDT="TRADING"), _listed(BTCUSDT="TRADING", NEWUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
         nursery.start_soon(book.keep_fresh)
         with pytest.raises(InvalidRequest):
             await book.check("NEWUSDT")
@@ -82,6 +90,7 @@ async def test_failures_are_retried_and_what_is_known_stays(
     broken = [httpx2.Response(503, text="maintenance"), httpx2.Response(200, text="<html>")]
     book = _book([*broken, _listed(BTCUSDT="TRADING"), *broken])
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
         nursery.start_soon(book.keep_fresh)
         await book.check("BTCUSDT")
         told = len(caplog.records)
@@ -89,7 +98,8 @@ async def test_failures_are_retried_and_what_is_known_stays(
         await book.check("BTCUSDT")
         nursery.cancel_scope.cancel()
     assert [record.msg for record in caplog.records[:told]] == [
-        "symbols_unavailable",
+        "symbols_unavailable",  # it is told of when it begins,
+        "symbols_unavailable",  # and of another kind of trouble
         "symbols_available",
         "symbols_loaded",
     ]
@@ -113,6 +123,7 @@ async def test_a_ban_is_sat_out(
     book = _book([httpx2.Response(status, headers=headers), _listed(BTCUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
         started = trio.current_time()
+        nursery.start_soon(book._rest.budget.keep_time)
         nursery.start_soon(book.keep_fresh)
         await book.check("BTCUSDT")
         assert trio.current_time() - started >= least_s

@@ -183,15 +183,19 @@ async def test_an_add_that_waits_does_not_hold_up_the_stop(autojump_clock: MockC
     assert outcomes == [ShuttingDown]
 
 
-async def test_a_confirmed_stream_that_says_nothing_is_told_once(
+async def test_confirmed_streams_that_say_nothing_are_told_of_and_healed(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong route acknowledges everything and stays silent."""
+    """A wrong route acknowledges everything and stays silent: other feeds are tried, in vain."""
     async with open_simulation(ws_url="wss://exchange.test/public") as simulation:
         await trio.sleep(3600)
-        assert all(info.is_active for info in simulation.agent.registry.listing())
-    silent = [vars(record)["stream"] for record in caplog.records if record.msg == "stream_silent"]
-    assert len(silent) == len(set(silent)) == 9
+        registry = simulation.agent.registry
+        assert all(info.is_active for info in registry.listing())
+        assert registry.missing() == 0
+        assert registry.means.counts.missed >= 3 * (58 + 11)
+    replaced = [vars(record) for record in caplog.records if record.msg == "feed_replaced"]
+    assert 2 <= len(replaced) <= 8
+    assert all("candles were not told of" in str(each["reason"]) for each in replaced)
 
 
 @pytest.mark.parametrize("steps", range(12))

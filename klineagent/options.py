@@ -1,0 +1,45 @@
+"""Options that set fields of `Config`, for all commands that have one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from attrs import fields_dict
+
+from klineagent.config import Config, as_written
+from klineagent.market.venues import VENUES
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def setting(
+    name: str, text: str, metavar: str, *, short: str = ""
+) -> Callable[[_Command], _Command]:
+    """The option that sets field `name` of `Config`; its default is told, and kept there."""
+    default = fields_dict(Config)[name].default
+    told = "" if default is None else f"  [default: {as_written(default)}]"
+    spellings = [f"--{each.replace('_', '-')}" for each in (short, name) if each]
+    return click.option(*spellings, name, metavar=metavar, help=text + told)
+
+
+VENUE = setting("venue", f"The market: {', '.join(VENUES)}.", "VENUE")
+STORE = setting(
+    "store",
+    "chdb:FOLDER, chdb:///absolute/folder, or clickhouse://user:password@host:9000/database.",
+    "URL",
+)
+SPOOL = setting(
+    "spool",
+    "The folder for rows the database cannot take, or none.  [default: one per database and venue]",
+    "DIR",
+)
+CONFIG_FILE = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="KLINEAGENT_CONFIG",
+    help="A TOML file with a table [klineagent]; options and environment win over it.",
+)

@@ -1,0 +1,144 @@
+"""What the store already holds of series that begin, and so what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import structlog
+import trio
+from attrs import define, field
+
+from klineagent.backoff import Backoff
+from klineagent.errors import StoreError
+from klineagent.kline import Interval
+from klineagent.market.clock import ExchangeTime
+from klineagent.market.venues import Venue
+from klineagent.series.ledger import Urgency
+from klineagent.storage.store import Coverage, Store
+from klineagent.trouble import Trouble
+
+# Series that begin within this time, thousands of them at a start, are looked up in one query.
+GATHER_S = 0.2
+
+Lacking = tuple[int, int, Urgency]
+"""Open times, the end not included, and how urgent they are."""
+
+log = structlog.get_logger()
+
+
+def lacking(
+    stored: Coverage | None, interval: Interval, *, begin_ms: int, history: int, lookback_ms: int
+) -> list[Lacking]:
+    """What should be there of a series before `begin_ms`, where it begins, and is not.
+
+    Pure. That is what closed since the newest candle stored, the holes of the last `lookback_ms`,
+    and `history` candles, stored or not.
+    """
+    history_ms = max(0, interval.shifted(begin_ms, -history))
+    if stored is None:
+        return [(history_ms, begin_ms, Urgency.HISTORY)]
+    recent_ms = interval.open_at(max(0, begin_ms - lookback_ms))
+    since_ms = since_of(interval, begin_ms, history=history, lookback_ms=lookback_ms)
+    holes: list[Lacking] = []
+    # What was recorded before is expected to go on from its oldest candle without a hole.
+    expected_ms = max(since_ms, stored.first_open)
+    if history_ms < stored.first_open:
+        holes.append((history_ms, min(stored.first_open, begin_ms), Urgency.HISTORY))
+    for first_ms, last_ms in stored.runs:
+        holes += _divided(expected_ms, first_ms, recent_ms)
+        expected_ms = interval.next_open(last_ms)
+    # The newest may be older than all that is looked through: the agent was away for long.
+    holes.append((interval.next_open(stored.last_open), begin_ms, Urgency.RESTART))
+    return [hole for hole in holes if hole[0] < hole[1]]
+
+
+def since_of(interval: Interval, now_ms: int, *, history: int, lookback_ms: int) -> int:
+    """From which open time on the store's holes matter. Pure."""
+    recent_ms = interval.open_at(max(0, now_ms - lookback_ms))
+    return min(recent_ms, max(0, interval.shifted(interval.open_at(now_ms), -history)))
+
+
+def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[Lacking]:
+    """A hole between stored candles: what is recent of it is more urgent than the rest."""
+    divide_ms = min(max(first_ms, recent_ms), end_ms)
+    return [(first_ms, divide_ms, Urgency.HISTORY), (divide_ms, end_ms, Urgency.RESTART)]
+
+
+@define(eq=False)
+class _Round:
+    """Series that are looked up together."""
+
+    symbols: set[str] = field(factory=set)
+    answered: trio.Event = field(factory=trio.Event)
+    coverage: dict[tuple[str, str], Coverage] = field(factory=dict)
+
+
+@define(eq=False, kw_only=True)
+class Recall:
+    """Looks up what `store` holds of a venue's series; a store that is away is asked again."""
+
+    store: Store
+    venue: Venue
+    time: ExchangeTime
+    history: int
+    lookback_ms: int
+    _next: _Round = field(factory=_Round, init=False)
+    _work: trio.Event = field(factory=trio.Event, init=False)
+
+    async def lacking(self, symbol: str, interval: Interval, begin_ms: int) -> list[Lacking]:
+        """What the store lacks of a series before `begin_ms`; waits for the store."""
+        mine = self._next
+        mine.symbols.add(symbol)
+        self._work.set()
+        await mine.answered.wait()
+        return lacking(
+            mine.coverage.get((symbol, interval.value)),
+            interval,
+            begin_ms=begin_ms,
+            history=self.history,
+            lookback_ms=self.lookback_ms,
+        )
+
+    async def answer(self) -> NoReturn:
+        """Look up what is asked for, round by round."""
+        while True:
+            await self._work.wait()
+            await trio.sleep(GATHER_S)
+            round_, self._next, self._work = self._next, _Round(), trio.Event()
+            for each in await self._look_up(round_.symbols):
+                round_.coverage[each.symbol, each.interval] = each
+            round_.answered.set()
+
+    async def _look_up(self, symbols: set[str]) -> list[Coverage]:
+        trouble = Trouble("store_not_readable", "store_readable")
+        backoff = Backoff(first_s=0.5, most_s=10)
+        while True:
+            now_ms = self.time.now_ms()
+            since = {
+                interval.value: since_of(
+                    interval, now_ms, history=self.history, lookback_ms=self.lookback_ms
+                )
+                for interval in self.venue.intervals
+            }
+            try:
+                coverage = await self.store.coverage(self.venue.name, since, sorted(symbols))
+            except StoreError as error:
+                trouble.lasts(error)
+                await trio.sleep(backoff.after())
+            else:
+                trouble.over()
+                return coverage
+
+
+@asynccontextmanager
+async def open_recall(
+    store: Store, venue: Venue, *, time: ExchangeTime, history: int, lookback_ms: int
+) -> AsyncIterator[Recall]:
+    """A recall of what `store` holds of `venue`, for as long as the block lasts."""
+    recall = Recall(store=store, venue=venue, time=time, history=history, lookback_ms=lookback_ms)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recall.answer)
+        yield recall
+        nursery.cancel_scope.cancel(reason="nothing begins any more")

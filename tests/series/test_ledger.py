@@ -1,0 +1,176 @@
+"""The ledger's account of a series is the truth, however it comes to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.series.ledger import Absent, Ledger, Missing, Urgency
+
+START_MS = 1_769_904_000_000  # Sunday, 2026-02-01 00:00 UTC
+GRACE_MS = 5 * SECOND_MS
+CANDLES = 12
+
+intervals = st.sampled_from([Interval.S1, Interval.M1, Interval.D3, Interval.W1, Interval.MO1])
+
+
+def a_ledger(interval: Interval = Interval.M1) -> Ledger:
+    """One that begins with February 2026."""
+    ledger = Ledger(interval, GRACE_MS)
+    ledger.begin(START_MS)
+    return ledger
+
+
+def opens_of(interval: Interval) -> list[int]:
+    """The first candles from the start on."""
+    first = interval.open_at(START_MS)
+    return [interval.shifted(first, number) for number in range(CANDLES)]
+
+
+def missing_in(ledger: Ledger) -> set[int]:
+    """Which of the first candles lie in its holes."""
+    return {open_ms for open_ms in opens_of(ledger.interval) if open_ms in ledger.holes}
+
+
+@given(intervals, st.data())
+def test_any_order_duplication_and_loss_of_events_ends_in_the_same_truth(
+    interval: Interval, data: st.DataObject
+) -> None:
+    """Of the candles that are due exactly those are missing whose closing event never came.
+
+    Closings arrive in any order, twice or never; the clock ticks in between.
+    """
+    ledger = a_ledger(interval)
+    opens = opens_of(interval)
+    arriving = data.draw(st.lists(st.sampled_from(opens), max_size=2 * CANDLES))
+    steps: list[Callable[[], object]] = [
+        *(lambda open_ms=open_ms: ledger.close(open_ms) for open_ms in arriving),
+        *(lambda open_ms=open_ms: ledger.fall_due(open_ms + GRACE_MS) for open_ms in opens),
+    ]
+    for step in data.draw(st.permutations(steps)):
+        step()
+    ledger.fall_due(interval.next_open(opens[-1]) + GRACE_MS)
+    assert missing_in(ledger) == set(opens) - set(arriving)
+    assert ledger.missing == len(set(opens) - set(arriving))
+    assert ledger.horizon_ms >= interval.next_open(opens[-1])
+
+
+@given(intervals, st.data())
+def test_fetching_what_is_missing_leaves_nothing_missing(
+    interval: Interval, data: st.DataObject
+) -> None:
+    """Holes are closed or forgone piece by piece, in any order, and then the account is even."""
+    ledger = a_ledger(interval)
+    opens = opens_of(interval)
+    ledger.fall_due(interval.next_open(opens[-1]) + GRACE_MS)
+    absent = data.draw(st.sets(st.sampled_from(opens)))
+    for open_ms in data.draw(st.permutations(opens)):
+        if open_ms in absent:
+            ledger.forgo(open_ms, interval.next_open(open_ms), Absent.NO_CANDLE)
+        else:
+            assert ledger.close(open_ms)
+            assert not ledger.close(open_ms)
+    assert not ledger.holes
+    assert {open_ms for open_ms in opens if open_ms in ledger.absences} == absent
+
+
+def test_a_closing_event_moves_the_horizon_and_costs_nothing() -> None:
+    """A stream that tells of every candle leaves no trace of any."""
+    ledger = a_ledger()
+    for open_ms in opens_of(Interval.M1):
+        assert ledger.close(open_ms)
+        assert not ledger.fall_due(open_ms + MINUTE_MS + GRACE_MS)
+    assert (len(ledger.holes), len(ledger.absences), ledger.missing) == (0, 0, 0)
+
+
+def test_a_candle_falls_due_at_its_close_and_the_grace_and_not_before() -> None:
+    """The deadline is that of the oldest candle that is still open."""
+    ledger = a_ledger()
+    assert ledger.deadline_ms == START_MS + MINUTE_MS + GRACE_MS
+    assert not ledger.fall_due(ledger.deadline_ms - 1)
+    assert ledger.fall_due(ledger.deadline_ms)
+    assert list(ledger.holes) == [(START_MS, START_MS + MINUTE_MS, Missing(Urgency.MISSED))]
+    assert ledger.deadline_ms == START_MS + 2 * MINUTE_MS + GRACE_MS
+
+
+def test_no_grace_is_left_where_the_stream_was_away() -> None:
+    """What closed meanwhile was told to nobody, and is more urgent than a missed deadline."""
+    ledger = a_ledger()
+    assert ledger.fall_due(START_MS + MINUTE_MS, stream_was_away=True)
+    hole = ledger.next_hole()
+    assert hole is not None
+    assert hole.mark.urgency is Urgency.FRESH
+
+
+def test_a_long_outage_is_one_hole() -> None:
+    """A year of missing minutes takes the room of one."""
+    ledger = a_ledger()
+    ledger.fall_due(START_MS + 365 * 1440 * MINUTE_MS)
+    assert len(ledger.holes) == 1
+    assert ledger.missing > 500_000
+
+
+def test_the_most_urgent_hole_comes_first_and_of_these_the_newest() -> None:
+    """History waits for what has just been missed."""
+    ledger = a_ledger()
+    ledger.expect(START_MS - 500 * MINUTE_MS, START_MS - 10 * MINUTE_MS, Urgency.HISTORY)
+    ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Urgency.RESTART)
+    ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
+    ledger.close(START_MS + MINUTE_MS)
+    ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
+    order = []
+    while (hole := ledger.next_hole()) is not None:
+        order.append((hole.first_ms - START_MS) // MINUTE_MS)
+        ledger.forgo(hole.first_ms, hole.end_ms, Absent.NO_CANDLE)
+    assert order == [2, 0, -10, -500]
+
+
+def test_a_row_that_was_lost_is_missing_again() -> None:
+    """What the store has not got is not there, whatever the stream has told."""
+    ledger = a_ledger()
+    ledger.close(START_MS)
+    ledger.reopen(START_MS)
+    assert missing_in(ledger) == {START_MS}
+    ledger.close(START_MS)
+    assert not ledger.holes
+
+
+def test_a_row_the_store_refuses_is_absent_with_that_reason() -> None:
+    """It is not fetched again and again."""
+    ledger = a_ledger()
+    ledger.close(START_MS)
+    ledger.set_aside(START_MS)
+    assert not ledger.holes
+    assert [absence.mark for absence in ledger.absences] == [Absent.REFUSED]
+
+
+def test_what_opened_off_the_grid_is_not_of_this_series() -> None:
+    """In 2018 candles opened at hh:28:15 for a while; they must not be waited for."""
+    ledger = a_ledger()
+    assert not ledger.close(START_MS + 15_000)
+    ledger.close(START_MS)
+    assert ledger.horizon_ms == START_MS + MINUTE_MS
+
+
+def test_why_a_hole_could_not_be_fetched_is_remembered() -> None:
+    """Who asks is told the exchange's own words."""
+    ledger = a_ledger()
+    ledger.fall_due(START_MS + 5 * MINUTE_MS + GRACE_MS)
+    ledger.fail(START_MS, START_MS + 2 * MINUTE_MS, "HTTP 503")
+    assert [hole.mark.error for hole in ledger.holes] == ["HTTP 503", ""]
+
+
+@pytest.mark.parametrize("early", [1, 2, 4])
+def test_of_second_candles_several_close_before_the_first_falls_due(early: int) -> None:
+    """Where candles are shorter than the grace, later ones wait for the earlier one's deadline."""
+    ledger = a_ledger(Interval.S1)
+    for number in range(1, early + 1):
+        assert ledger.close(START_MS + number * SECOND_MS)
+    assert not ledger.holes
+    ledger.fall_due(START_MS + SECOND_MS + GRACE_MS)
+    assert missing_in(ledger) == {START_MS}
+    assert ledger.horizon_ms == START_MS + (early + 1) * SECOND_MS

@@ -1,0 +1,114 @@
+"""What the store lacks of a series that begins."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.market.clock import ExchangeTime
+from klineagent.market.venues import USDM
+from klineagent.series.ledger import Urgency
+from klineagent.series.recall import Lacking, lacking, open_recall
+from klineagent.storage.memory import MemoryStore
+from klineagent.storage.store import Batch, Coverage
+from tests.klines import OPEN_MS, a_kline
+
+BEGIN_MS = OPEN_MS + 2 * DAY_MS
+
+
+def _minutes(first: int, second: int) -> tuple[int, int]:
+    """Open times so many minutes before the series begins."""
+    return BEGIN_MS - first * MINUTE_MS, BEGIN_MS - second * MINUTE_MS
+
+
+def _lacking(
+    runs: list[tuple[int, int]], *, history: int = 0, first: int | None = None
+) -> list[Lacking]:
+    """What a store lacks that holds these runs, told in minutes before the beginning."""
+    coverage = Coverage(
+        "BTCUSDT",
+        "1m",
+        *_minutes(first if first is not None else runs[0][0], runs[-1][1]),
+        tuple(_minutes(start, end) for start, end in runs),
+    )
+    return lacking(coverage, Interval.M1, begin_ms=BEGIN_MS, history=history, lookback_ms=DAY_MS)
+
+
+def test_a_new_series_lacks_its_history() -> None:
+    """As many candles as were asked for, before the one that is open."""
+    assert lacking(None, Interval.H1, begin_ms=BEGIN_MS, history=24, lookback_ms=0) == [
+        (BEGIN_MS - DAY_MS, BEGIN_MS, Urgency.HISTORY)
+    ]
+
+
+def test_what_closed_since_the_newest_stored_candle_is_lacking() -> None:
+    """From the one after it to the one that is open."""
+    assert _lacking([(100, 10)]) == [(*_minutes(9, 0), Urgency.RESTART)]
+
+
+def test_nothing_is_lacking_where_all_is_stored() -> None:
+    """Up to the candle that is open."""
+    assert _lacking([(100, 1)]) == []
+
+
+def test_holes_between_stored_candles_are_lacking() -> None:
+    """Those of the last day at once, older ones with the history."""
+    holes = _lacking([(2000, 1900), (1500, 100), (50, 1)], history=3000)
+    assert holes == [
+        (*_minutes(3000, 2000), Urgency.HISTORY),
+        (*_minutes(1899, 1500), Urgency.HISTORY),
+        (*_minutes(99, 50), Urgency.RESTART),
+    ]
+
+
+def test_a_hole_that_reaches_into_the_lookback_is_filled_as_far_as_that_goes() -> None:
+    """What is older than a day and than the history stays as it is."""
+    assert _lacking([(100, 1)], first=5000) == [(*_minutes(1440, 100), Urgency.RESTART)]
+
+
+def test_where_nothing_recent_is_stored_the_gap_goes_back_to_the_newest() -> None:
+    """An agent that was away for a month fetches the month."""
+    month = Coverage("BTCUSDT", "1m", *_minutes(90_000, 43_200), ())
+    assert lacking(month, Interval.M1, begin_ms=BEGIN_MS, history=500, lookback_ms=DAY_MS) == [
+        (*_minutes(43_199, 0), Urgency.RESTART)
+    ]
+
+
+async def test_series_that_begin_together_are_looked_up_together(
+    autojump_clock: MockClock,
+) -> None:
+    """A store that is away is asked again until it answers."""
+    store = MemoryStore()
+    await store.insert(Batch("t", (a_kline(0), a_kline(1))))
+    time = ExchangeTime()
+    time.hear(OPEN_MS + HOUR_MS)
+    found: dict[str, list[Lacking]] = {}
+
+    async with open_recall(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as recall:
+
+        async def look(symbol: str) -> None:
+            found[symbol] = await recall.lacking(symbol, Interval.M1, OPEN_MS + HOUR_MS)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look, "BTCUSDT")
+            nursery.start_soon(look, "ETHUSDT")
+            with store.offline():
+                await trio.sleep(60)
+            assert not found
+    hour_ms = OPEN_MS + HOUR_MS
+    assert found == {
+        "BTCUSDT": [(OPEN_MS + 2 * MINUTE_MS, hour_ms, Urgency.RESTART)],
+        "ETHUSDT": [(hour_ms - 10 * MINUTE_MS, hour_ms, Urgency.HISTORY)],
+    }
+
+
+@pytest.mark.parametrize("interval", [Interval.M1, Interval.W1, Interval.MO1])
+def test_history_counts_candles_of_the_interval(interval: Interval) -> None:
+    """A month has the length it has."""
+    begin_ms = interval.open_at(BEGIN_MS)
+    [(first_ms, end_ms, _)] = lacking(
+        None, interval, begin_ms=begin_ms, history=5, lookback_ms=DAY_MS
+    )
+    assert interval.count(first_ms, end_ms) == 5
