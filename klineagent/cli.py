@@ -9,38 +9,40 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx2
 import structlog
 import trio
-from attrs import fields_dict
 
 from klineagent import __version__
 from klineagent.agent import open_agent
 from klineagent.bind import Bind
-from klineagent.config import Config, as_written, load_config, parse_bind
+from klineagent.config import Config, load_config, parse_bind
 from klineagent.demo import Demo, run_demo
 from klineagent.errors import ConfigError, KlineagentError, StartError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.market.venues import VENUES
+from klineagent.options import CONFIG_FILE, SPOOL, STORE, VENUE, setting
+from klineagent.proof.command import prove
 from klineagent.signals import open_stop_signal
+from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import open_exchange, open_market
+from klineagent.sim.fault_options import FAULT_HELP, FaultOption, open_faults, parse_fault
 from klineagent.sim.market import Market
 from klineagent.sim.server import serve_exchange
 from klineagent.sim.venue import venue_named
+from klineagent.spool_commands import spool
 from klineagent.storage.location import FolderLocation, locate
 from klineagent.storage.opening import open_store
-from klineagent.tables import candles_table, clock_text, summary_table, wide_console
+from klineagent.tables import candles_table, clock_text, summary_table, updates_table, wide_console
 
 log = structlog.get_logger()
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 EXIT_UNUSABLE = 2
 """An option or a configuration cannot be used."""
@@ -48,29 +50,7 @@ EXIT_FAILED = 1
 _NOTICE_S = 0.2
 """Between the twin's announcement that it stops and its stop: enough to get it out."""
 
-_CONFIG_FILE = click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    envvar="KLINEAGENT_CONFIG",
-    help="A TOML file with a table [klineagent]; options and environment win over it.",
-)
-
-
-def _setting(name: str, text: str, metavar: str) -> Callable[[_Command], _Command]:
-    """The option that sets field `name` of `Config`; its default is told, and kept there."""
-    default = fields_dict(Config)[name].default
-    told = "" if default is None else f"  [default: {as_written(default)}]"
-    return click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=text + told)
-
-
-_VENUE = _setting("venue", f"The market: {', '.join(VENUES)}.", "VENUE")
-_STORE = _setting(
-    "store",
-    "chdb:FOLDER, chdb:///absolute/folder, or clickhouse://user:password@host:9000/database.",
-    "URL",
-)
-_INTERVALS = _setting("intervals", "What adding a symbol adds.", "1m,5m,...")
+_INTERVALS = setting("intervals", "What adding a symbol adds.", "1m,5m,...")
 _ARCHIVE = click.option(
     "--archive",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -98,7 +78,7 @@ class _Positive(click.FloatRange):
 
 _POSITIVE = _Positive(min=0, min_open=True)
 _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
-_LOG_FORMAT = _setting("log_format", "console or json.", "FORMAT")
+_LOG_FORMAT = setting("log_format", "console or json.", "FORMAT")
 
 
 @click.group()
@@ -107,25 +87,39 @@ def commands() -> None:
     """Keep Binance candlesticks flowing, with none missing, into ClickHouse."""
 
 
+commands.add_command(prove)
+commands.add_command(spool)
+
+
 @commands.command()
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL]...")
 @_INTERVALS
-@_VENUE
-@_setting("ws_url", "Replaces the prefix before /ws and /stream.", "URL")
-@_setting("rest_url", "Replaces the venue's REST address.", "URL")
-@_STORE
-@_setting("command_bind", "Where commands are taken.", "HOST:PORT")
-@_setting("status_bind", "Where GET /ping is answered.", "HOST:PORT")
-@_setting("max_symbols", "How many symbols are accepted.", "N")
-@_setting("agent_ip", "The address this agent tells others.", "IP")
-@_setting("register_ip", "The manager to register with.", "HOST")
-@_setting("register_port", "The manager's port.", "PORT")
-@_setting("self_update_interval_s", "Between writes of its row in `agents`.", "S")
-@_setting("flush_interval_s", "How long a row may wait for company.", "S")
-@_setting("flush_rows", "Rows in a batch at the most.", "N")
-@_setting("buffer_rows", "Rows that may wait while the database is away.", "N")
-@_setting("drain_timeout_s", "What stopping may take to write what waits.", "S")
-@_CONFIG_FILE
+@VENUE
+@setting("ws_url", "Replaces the prefix before /ws and /stream.", "URL")
+@setting("rest_url", "Replaces the venue's REST address.", "URL")
+@STORE
+@setting("command_bind", "Where commands are taken.", "HOST:PORT")
+@setting("status_bind", "Where GET /ping is answered.", "HOST:PORT")
+@setting("max_symbols", "How many symbols are accepted.", "N")
+@setting("agent_ip", "The address this agent tells others.", "IP")
+@setting("register_ip", "The manager to register with.", "HOST")
+@setting("register_port", "The manager's port.", "PORT")
+@setting("self_update_interval_s", "Between writes of its row in `agents`.", "S")
+@setting("history", "Candles fetched from before a series is added; 0 for none.", "N")
+@setting("lookback_s", "How far back holes are looked for.", "1d,12h,...", short="lookback")
+@setting("grace_s", "How long a closed candle may stay without its event.", "S", short="grace")
+@click.option(
+    "--updates/--no-updates",
+    default=None,
+    help="Keep every state of every candle, too, in table kline_updates.  [default: no-updates]",
+)
+@SPOOL
+@setting("spool_limit", "How large that folder may grow.", "4G,500M,...")
+@setting("flush_interval_s", "How long a row may wait for company.", "S")
+@setting("flush_rows", "Rows in a batch at the most.", "N")
+@setting("buffer_rows", "Rows that may wait while the database is away.", "N")
+@setting("drain_timeout_s", "What stopping may take to write what waits.", "S")
+@CONFIG_FILE
 @_LOG_FORMAT
 def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> None:
     """Record SYMBOLs, and what is added over HTTP, until SIGINT or SIGTERM.
@@ -154,6 +148,7 @@ async def _serve(config: Config) -> None:
 @click.option("--speed", default=1.0, show_default=True, type=_POSITIVE, metavar="X", help=_SPEED)
 @click.option("--symbols", default=10, show_default=True, type=_SYMBOLS, metavar="N")
 @_SEED
+@click.option("--fault", "faults", multiple=True, metavar="KIND[=VALUE]", help=FAULT_HELP)
 @click.option("--log-format", default="console", show_default=True, type=_LOG_FORMATS)
 def simulate(
     bind: str,
@@ -162,6 +157,7 @@ def simulate(
     speed: float,
     symbols: int,
     seed: int,
+    faults: tuple[str, ...],
     log_format: str,
 ) -> None:
     """Run a twin of the exchange: websocket and REST on one port.
@@ -173,16 +169,27 @@ def simulate(
         address = parse_bind(bind)
     except ValueError as error:
         raise ConfigError(f"--bind: {error}") from error
+    options = [parse_fault(text) for text in faults]
     market = open_market(
         archive=archive, symbols=symbols, seed=seed, venue_name=venue, start_ms=_now_ms()
     )
-    _run(partial(_simulate, market, venue, address, speed))
+    _run(partial(_simulate, market, venue, address, speed, seed, options))
 
 
-async def _simulate(market: Market, venue: str, address: Bind, speed: float) -> None:
+async def _simulate(
+    market: Market,
+    venue: str,
+    address: Bind,
+    speed: float,
+    seed: int,
+    faults: Sequence[FaultOption],
+) -> None:
     async with (
         open_stop_signal() as stop,
-        open_exchange(market, venue_named(venue), speed=speed) as exchange,
+        open_exchange(
+            EventfulMarket(market), venue_named(venue), speed=speed, seed=seed
+        ) as exchange,
+        open_faults(exchange, faults),
         trio.open_nursery() as nursery,
     ):
         try:
@@ -212,7 +219,7 @@ async def _simulate(market: Market, venue: str, address: Bind, speed: float) -> 
 @_ARCHIVE
 @_SEED
 @_INTERVALS
-@_VENUE
+@VENUE
 @click.option("--store", help="Keep what is recorded.  [default: a folder that is deleted]")
 def demo(
     seconds: float,
@@ -249,11 +256,17 @@ def demo(
 @click.argument("symbol", required=False)
 @click.argument("interval", required=False, default="1m")
 @click.option("--last", default=10, show_default=True, type=_COUNT, metavar="N")
-@_VENUE
-@_STORE
-@_CONFIG_FILE
+@click.option("--updates", is_flag=True, help="The states they went through, where those are kept.")
+@VENUE
+@STORE
+@CONFIG_FILE
 def show(
-    file: Path | None, symbol: str | None, interval: str, last: int, **options: object
+    file: Path | None,
+    symbol: str | None,
+    interval: str,
+    last: int,
+    updates: bool,
+    **options: object,
 ) -> None:
     """Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.
 
@@ -265,10 +278,14 @@ def show(
         wanted = Interval(interval)
     except ValueError:
         raise ConfigError(f"there is no interval {interval!r}") from None
-    _run(partial(_show, config, symbol, wanted, last))
+    if updates and symbol is None:
+        raise ConfigError("--updates needs a SYMBOL")
+    _run(partial(_show, config, symbol, wanted, last=last, updates=updates))
 
 
-async def _show(config: Config, symbol: str | None, interval: Interval, last: int) -> None:
+async def _show(
+    config: Config, symbol: str | None, interval: Interval, *, last: int, updates: bool
+) -> None:
     location = locate(config.store)
     if isinstance(location, FolderLocation) and not location.folder.is_dir():
         raise StartError(f"nothing has been recorded in {location.folder}: no such folder")
@@ -277,10 +294,15 @@ async def _show(config: Config, symbol: str | None, interval: Interval, last: in
             table = summary_table(await store.summary(), title=f"Stored in {store.label}")
         else:
             venue, symbol = config.venue.name, symbol.upper()
-            klines = await store.final_klines(venue, symbol, interval.value, newest=last)
+            read, what, show_klines = (
+                (store.updates, "update", updates_table)
+                if updates
+                else (store.final_klines, "closed candle", candles_table)
+            )
+            klines = await read(venue, symbol, interval.value, newest=last)
             if not klines:
-                raise StartError(f"no closed candle of {symbol} {interval} on {venue} is stored")
-            table = candles_table(klines, title=f"{symbol} {interval} on {venue}, times in UTC")
+                raise StartError(f"no {what} of {symbol} {interval} on {venue} is stored")
+            table = show_klines(klines, title=f"{symbol} {interval} on {venue}, times in UTC")
         wide_console().print(table)
 
 

@@ -1,0 +1,152 @@
+"""Which faults strike when: a schedule that follows from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
+from zlib import crc32
+
+import trio
+from attrs import frozen
+
+from klineagent.kline import Kline
+from klineagent.proof.life import Life
+from klineagent.sim.eventful_market import EventfulMarket
+from klineagent.sim.exchange import Exchange
+from klineagent.storage.memory import MemoryStore
+
+MINUTE_S = 60.0
+HOUR_S = 3600.0
+# Faults strike independently of each other, each kind about so often.
+MEAN_PAUSE_S = 5 * HOUR_S
+# REST answers may be this much older than the stream. Agents trust an answer that is a minute old.
+MOST_LAG_MS = 30_000
+# One row in so many is refused while a fault makes the store do so.
+REFUSED_ONE_IN = 200
+
+
+@frozen(kw_only=True)
+class World:
+    """What a fault may strike."""
+
+    exchange: Exchange
+    market: EventfulMarket
+    store: MemoryStore
+    life: Life
+    symbols: tuple[str, ...]
+    chance: random.Random
+    """For this kind of fault alone, so that kinds do not change each other's course."""
+
+
+Block = Callable[[World], AbstractContextManager[None]]
+Shot = Callable[[World, float], None]
+
+
+def _share(world: World) -> float:
+    return world.chance.uniform(0.05, 0.6)
+
+
+@contextmanager
+def _refusing(world: World) -> Iterator[None]:
+    """The store takes none of certain rows: the same ones each time it is asked."""
+    salt = world.chance.getrandbits(32)
+
+    def is_refused(kline: Kline) -> bool:
+        return not crc32(f"{salt}{kline.symbol}{kline.open_time}".encode()) % REFUSED_ONE_IN
+
+    with world.store.refusing(is_refused):
+        yield
+
+
+@contextmanager
+def _away_with_a_full_disk(world: World) -> Iterator[None]:
+    with world.store.offline(), world.life.disk.full():
+        yield
+
+
+@contextmanager
+def _away_with_a_bad_disk(world: World) -> Iterator[None]:
+    with world.store.offline(), world.life.disk.failing_sync():
+        yield
+
+
+@contextmanager
+def _halting(world: World) -> Iterator[None]:
+    halted = world.chance.sample(world.symbols, max(1, len(world.symbols) // 3))
+    with world.market.halting(halted, flat=world.chance.choice([False, True])):
+        yield
+
+
+def _refusing_rest(world: World) -> AbstractContextManager[None]:
+    status: Literal[418, 429] = world.chance.choice([418, 429])
+    headers, words = world.chance.choice([(True, True), (False, True), (False, False)])
+    return world.exchange.faults.refusing_rest(status, headers=headers, tells_until=words)
+
+
+def _announce(world: World, _: float) -> None:
+    shape: Literal["wire", "sdk"] = world.chance.choice(["wire", "sdk"])
+    world.exchange.faults.announce_shutdown(shape)
+
+
+BLOCKS: dict[str, Block] = {
+    "losing_closings": lambda w: w.exchange.faults.losing_closings(_share(w)),
+    "delaying_closings": lambda w: w.exchange.faults.delaying_closings(_share(w)),
+    "doubling_closings": lambda w: w.exchange.faults.doubling_closings(_share(w)),
+    "reordering": lambda w: w.exchange.faults.reordering(_share(w)),
+    "early_opens": lambda w: w.exchange.faults.early_opens(_share(w)),
+    "quiet_empties": lambda w: w.exchange.faults.quiet_empties(),
+    "garbling": lambda w: w.exchange.faults.garbling(_share(w)),
+    "truncating": lambda w: w.exchange.faults.truncating(_share(w)),
+    "fragmenting": lambda w: w.exchange.faults.fragmenting(_share(w)),
+    "silent_acks": lambda w: w.exchange.faults.silent_acks(_share(w)),
+    "stalling": lambda w: w.exchange.faults.stalling(w.chance.choice([0.5, 1.0])),
+    "offline": lambda w: w.exchange.offline(),
+    "lagging_rest": lambda w: w.exchange.faults.lagging_rest(w.chance.randint(1, MOST_LAG_MS)),
+    "refusing_rest": _refusing_rest,
+    "lying_weights": lambda w: w.exchange.faults.lying_weights(w.chance.choice([0, 0.5, 3])),
+    "hiding_weights": lambda w: w.exchange.faults.hiding_weights(),
+    "failing_rest": lambda w: w.exchange.faults.failing_rest(_share(w)),
+    "hanging_rest": lambda w: w.exchange.faults.hanging_rest(),
+    "halting": _halting,
+    "store_offline": lambda w: w.store.offline(),
+    "store_losing_answers": lambda w: w.store.losing_answers(),
+    "store_overloaded": lambda w: w.store.overloaded(),
+    "store_misconfigured": lambda w: w.store.misconfigured(),
+    "store_slow": lambda w: w.store.slow(w.chance.uniform(1, 40)),
+    "store_refusing": _refusing,
+    "disk_full": _away_with_a_full_disk,
+    "disk_failing": _away_with_a_bad_disk,
+}
+"""Faults that last for a while."""
+
+SHOTS: dict[str, Shot] = {
+    "reset": lambda w, _: w.exchange.faults.reset_connections(w.chance.choice([0.5, 1.0])),
+    "close_1001": lambda w, _: w.exchange.faults.close_connections(),
+    "shutdown_notice": _announce,
+    "stop": lambda w, down_s: w.life.stop(down_s),
+    "kill": lambda w, down_s: w.life.kill(down_s),
+    "power_cut": lambda w, down_s: w.life.cut_power(down_s),
+}
+"""Faults that are over at once, but for the agent's end: it stays down for a while."""
+
+KINDS = (*BLOCKS, *SHOTS)
+"""Names of all faults."""
+
+
+async def rage(kind: str, world: World, injected: Counter[str], until: float) -> None:
+    """Let one kind of fault strike now and then until `until`, on Trio's clock."""
+    while True:
+        pause_s = world.chance.expovariate(1 / MEAN_PAUSE_S)
+        lasts_s = world.chance.choice([20.0, 2 * MINUTE_S, 15 * MINUTE_S, HOUR_S])
+        if trio.current_time() + pause_s + lasts_s > until:
+            return
+        await trio.sleep(pause_s)
+        injected[kind] += 1
+        if kind in SHOTS:
+            SHOTS[kind](world, lasts_s)
+        else:
+            with BLOCKS[kind](world):
+                await trio.sleep(lasts_s)

@@ -1,0 +1,102 @@
+"""Agents that are broken on purpose, in one place each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+import trio
+
+from klineagent import kline
+from klineagent.market import wire
+from klineagent.series.healer import Healer
+from klineagent.series.ledger import Hole, Ledger
+from klineagent.series.subscription import Subscription
+
+_REST_S = 1.0
+_FAR_FUTURE_MS = 1 << 50
+
+
+@contextmanager
+def healing_off() -> Iterator[None]:
+    """Holes are found, and nobody fetches what is missing."""
+
+    async def rest(self: Healer, hole: Hole) -> None:
+        self._rest(hole.first_ms, _REST_S)
+        await trio.lowlevel.checkpoint()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Healer, "_fill", rest)
+        yield
+
+
+@contextmanager
+def deadlines_off() -> Iterator[None]:
+    """A candle whose closing event does not come is not missed as long as the stream is there."""
+
+    async def only_begin(self: Subscription) -> None:
+        await self.means.time.known()
+        self._begin()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Subscription, "_watch_deadlines", only_begin)
+        yield
+
+
+@contextmanager
+def versions_reversed() -> Iterator[None]:
+    """The oldest state of a candle wins, and open beats closed."""
+
+    def version_of(event_time_ms: int, *, is_closed: bool) -> int:
+        return (_FAR_FUTURE_MS - event_time_ms) << 1 | (not is_closed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (kline, wire):
+            patch.setattr(module, "version_of", version_of)
+        yield
+
+
+@contextmanager
+def due_without_the_last() -> Iterator[None]:
+    """Of the candles that fall due together the last one is taken for closed."""
+    with _forgetting(lambda ledger, _: ledger.interval.shifted(ledger.horizon_ms, -1)):
+        yield
+
+
+@contextmanager
+def due_without_the_first() -> Iterator[None]:
+    """Of the candles that fall due together the first one is taken for closed."""
+    with _forgetting(lambda _, horizon_ms: horizon_ms):
+        yield
+
+
+@contextmanager
+def _forgetting(which: Callable[[Ledger, int], int]) -> Iterator[None]:
+    """Whenever candles fall due, one of them is left out: `which` of the ledger and its horizon."""
+    fall_due = Ledger.fall_due
+
+    def leave_one_out(self: Ledger, now_ms: int, *, stream_was_away: bool = False) -> bool:
+        horizon_ms = self.horizon_ms
+        if not fall_due(self, now_ms, stream_was_away=stream_was_away):
+            return False
+        open_ms = which(self, horizon_ms)
+        self.holes.clear(open_ms, self.interval.next_open(open_ms))
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "fall_due", leave_one_out)
+        yield
+
+
+MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    mutant.__name__: mutant
+    for mutant in (
+        healing_off,
+        deadlines_off,
+        versions_reversed,
+        due_without_the_last,
+        due_without_the_first,
+    )
+}
+"""All of them by name."""
