@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -15,6 +15,7 @@ import trio
 from attrs import define, field
 
 from klineagent.kline import SECOND_MS
+from klineagent.market.venues import VENUES
 
 READY_WITHIN_S = 20
 KILL_AFTER_S = 15
@@ -99,20 +100,30 @@ async def running_agent(
     twin: Event, store: str, *symbols: str, options: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Running, Event]]:
     """`klineagent serve` against a twin, and the event that tells its addresses."""
-    addresses = [
-        *("--ws-url", str(twin["ws_url"]), "--rest-url", str(twin["rest_url"])),
-        *("--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"),
-    ]
-    async with running("serve", *symbols, *addresses, "--store", store, *options) as agent:
+    async with starting_agent(twin, store, *symbols, options=options) as agent:
         with trio.fail_after(READY_WITHIN_S):
             listening = await agent.logged("listening")
         yield agent, listening
 
 
+def starting_agent(
+    twin: Event, store: str, *symbols: str, options: Sequence[str] = ()
+) -> AbstractAsyncContextManager[Running]:
+    """The same from its first moment on; it has no spool unless `options` name one."""
+    addresses = [
+        *("--ws-url", str(twin["ws_url"]), "--rest-url", str(twin["rest_url"])),
+        *("--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"),
+    ]
+    # The default of a server's is a folder where the tests run.
+    where = ("--store", store, "--spool", "none")
+    return running("serve", *symbols, *addresses, *where, *options)
+
+
 async def exchange_time_ms(twin: Event) -> int:
     """What the twin's clock says."""
     async with httpx2.AsyncClient(base_url=str(twin["rest_url"])) as client:
-        time_ms: int = (await client.get("/fapi/v1/time")).json()["serverTime"]
+        path = VENUES[str(twin["venue"])].time_path
+        time_ms: int = (await client.get(path)).json()["serverTime"]
         return time_ms
 
 

@@ -42,11 +42,13 @@ async def test_a_day_is_stored_whole(autojump_clock: MockClock, simulation: Simu
 async def test_higher_intervals_are_what_their_minutes_make(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """The hour's candle agrees with the sixty that it spans."""
+    """The hour's candle agrees with the sixty that it spans, from history or from the stream."""
     await trio.sleep(3 * HOUR_S)
     minutes = await simulation.store.final_klines("usdm", "BTCUSDT", "1m")
-    # The first hour closed before it could be seen whole.
-    for hour in (await simulation.store.final_klines("usdm", "BTCUSDT", "1h"))[1:]:
+    # Of the minutes there is a shorter history: 500 of each are fetched.
+    hours = await simulation.store.final_klines("usdm", "BTCUSDT", "1h", newest=10)
+    assert len(hours) == 10
+    for hour in hours:
         inside = [m for m in minutes if hour.open_time <= m.open_time <= hour.close_time]
         assert len(inside) == 60
         assert hour.open == inside[0].open
@@ -57,10 +59,10 @@ async def test_higher_intervals_are_what_their_minutes_make(
 
 
 async def test_the_examples_day_has_no_hole(autojump_clock: MockClock) -> None:
-    """An hour without the database costs no candle."""
+    """An hour without the database costs no candle, and 500 are there from before."""
     stored = {(each.symbol, each.interval): each for each in await simulate_day()}
     minutes = stored["BTCUSDT", "1m"]
-    assert minutes.closed == (minutes.last_open - minutes.first_open) // MINUTE_MS + 1 == 1440
+    assert minutes.closed == (minutes.last_open - minutes.first_open) // MINUTE_MS + 1 == 500 + 1439
 
 
 async def test_a_broken_connection_is_replaced_by_itself(

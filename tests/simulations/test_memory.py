@@ -1,0 +1,81 @@
+"""How much memory an agent takes while its database is away."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+import trio
+from attrs import define
+from trio.testing import MockClock
+
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.sim.random_market import RandomMarket
+from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
+from klineagent.storage.disk import Files, Folder, translated_errors
+from tests.simulations.looking import HOUR_S
+
+T = TypeVar("T")
+SYMBOLS = 40
+
+
+@define
+class ThreadlessFolder:
+    """A folder's real files, worked on right away: a virtual clock does not wait for threads."""
+
+    path: Path
+
+    @property
+    def label(self) -> str:
+        return str(self.path)
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        self.path.mkdir(exist_ok=True)
+        await trio.lowlevel.checkpoint()
+        yield
+
+    async def run(self, work: Callable[[Files], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        with translated_errors(self.label):
+            return work(Folder(self.path).files)
+
+
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_memory_stays_flat_over_a_day_without_the_database(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """What is recorded goes to disk: 55 000 candles later the process is as large as before."""
+    # The test's own log would grow.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    market = RandomMarket(symbols=SYMBOLS, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
+    symbols = [listing.symbol for listing in market.listings][:SYMBOLS]
+    async with open_simulation(
+        symbols=symbols,
+        intervals=[Interval.M1],
+        market=market,
+        history=0,
+        tick_ms=30 * MINUTE_MS,
+        disk=ThreadlessFolder(tmp_path / "spool"),
+    ) as simulation:
+        # Until the twin's caches are full.
+        await trio.sleep(5 * HOUR_S)
+        writer = simulation.agent.writer
+        with simulation.store.offline():
+            await trio.sleep(HOUR_S)
+            before = _resident_bytes()
+            await trio.sleep(23 * HOUR_S)
+            after = _resident_bytes()
+            assert writer.spool is not None
+            assert writer.spool.rows > SYMBOLS * 24 * 59
+            assert writer.rows_waiting < 3 * SYMBOLS
+    assert after < 1.1 * before

@@ -1,0 +1,113 @@
+"""Feeds are replaced before their end, and nobody notices."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.simulation import Simulation, open_simulation
+from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, lacking, logged, requests
+
+
+async def _note_losses(simulation: Simulation, lost: list[str]) -> None:
+    """Note each stream that is without a feed from now on, at the moment it happens."""
+    async with trio.open_nursery() as nursery:
+        for subscription in simulation.agent.registry.subscriptions():
+
+            async def wait(stream: trio.Event, name: str) -> None:
+                await stream.wait()
+                lost.append(name)
+
+            assert subscription._stream is not None
+            nursery.start_soon(wait, subscription._stream.lost, subscription.stream_name)
+
+
+async def test_a_week_passes_without_a_gap_and_without_a_request(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every feed is replaced before its day is over, and always before the old one is closed."""
+    lost: list[str] = []
+    async with (
+        open_simulation(
+            symbols=["BTCUSDT"],
+            intervals=[Interval.M5, Interval.H1],
+            tick_ms=30 * MINUTE_MS,
+            history=0,
+        ) as simulation,
+        trio.open_nursery() as nursery,
+    ):
+        await trio.sleep(MINUTE_S)
+        at_the_start = requests(simulation)
+        nursery.start_soon(_note_losses, simulation, lost)
+        await trio.sleep(7 * DAY_S)
+        assert all(info.is_active for info in simulation.agent.registry.listing())
+        assert lacking(simulation) == []
+        assert requests(simulation) == at_the_start
+        nursery.cancel_scope.cancel()
+    assert lost == []
+    assert len(logged(caplog, "feed_replaced")) >= 7
+    assert logged(caplog, "feed_lost") == []
+
+
+@pytest.mark.parametrize("shape", ["wire", "sdk"])
+async def test_a_notice_of_shutdown_is_heeded_at_once(
+    autojump_clock: MockClock,
+    simulation: Simulation,
+    caplog: pytest.LogCaptureFixture,
+    shape: Literal["wire", "sdk"],
+) -> None:
+    """Another feed takes over while the old one still delivers."""
+    lost: list[str] = []
+    lines = simulation.exchange.connections.lines
+    async with trio.open_nursery() as nursery:
+        await trio.sleep(HOUR_S)
+        at_the_start, old = requests(simulation), set(lines)
+        nursery.start_soon(_note_losses, simulation, lost)
+        simulation.exchange.faults.announce_shutdown(shape)
+        await trio.sleep(1)
+        assert len(lines) == 2
+        assert old < set(lines)
+        await trio.sleep(2 * MINUTE_S)
+        assert len(lines) == 1
+        assert not old & set(lines)
+        await trio.sleep(HOUR_S)
+        assert lacking(simulation) == []
+        assert requests(simulation) == at_the_start
+        nursery.cancel_scope.cancel()
+    assert lost == []
+    assert [each["reason"] for each in logged(caplog, "feed_replaced")] == [
+        "the exchange is about to close it"
+    ]
+
+
+async def test_what_closes_between_a_close_and_the_next_feed_is_fetched(
+    autojump_clock: MockClock, simulation: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A feed that is closed with 1001 is dialled again; the candles in between are asked for."""
+    await trio.sleep(HOUR_S + MINUTE_S / 2)
+    healed = simulation.agent.registry.means.counts.healed
+    simulation.exchange.faults.close_connections(1001)
+    await trio.sleep(0.1)
+    with simulation.exchange.offline():
+        await trio.sleep(5 * MINUTE_S)
+    await trio.sleep(2 * MINUTE_S)
+    assert all(info.is_active for info in simulation.agent.registry.listing())
+    assert lacking(simulation) == []
+    assert simulation.agent.registry.means.counts.healed - healed >= 3 * 5 + 3
+    assert not simulation.exchange.breaches
+    assert logged(caplog, "feed_lost")
+
+
+async def test_a_close_is_followed_by_another_dial_within_a_second(
+    autojump_clock: MockClock, simulation: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first wait is short, and the reason is in the log."""
+    await trio.sleep(MINUTE_S / 2)
+    simulation.exchange.faults.close_connections(1001)
+    await trio.sleep(1.5)
+    assert all(info.is_active for info in simulation.agent.registry.listing())
+    assert "1001" in str(logged(caplog, "feed_lost")[0]["reason"])

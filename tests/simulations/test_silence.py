@@ -1,0 +1,89 @@
+"""Streams that were acknowledged and say nothing: each candle is missed in time, and fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.kline import SECOND_MS, Interval
+from klineagent.sim.faults import Faults
+from klineagent.simulation import open_simulation
+from tests.simulations.looking import MINUTE_S, Watch, lacking, logged
+
+GRACE_MS = 5 * SECOND_MS
+FETCHED_WITHIN_MS = 10 * SECOND_MS
+INTERVALS = (Interval.M1, Interval.M3, Interval.M5)
+
+
+def _silent(faults: Faults) -> AbstractContextManager[None]:
+    """Streams of connections that are made from now on deliver nothing; now all are made anew."""
+    faults.reset_connections()
+    return faults.silent_acks(1.0)
+
+
+def _stalled(faults: Faults) -> AbstractContextManager[None]:
+    """Sockets stay open, and nothing comes over them."""
+    return faults.stalling(1.0)
+
+
+def _closing_silently(faults: Faults) -> AbstractContextManager[None]:
+    """Growing updates come, closing events do not."""
+    return faults.losing_closings(1.0)
+
+
+@pytest.mark.parametrize("fault", [_silent, _stalled, _closing_silently])
+async def test_each_candle_that_is_not_told_of_is_stored_in_time(
+    autojump_clock: MockClock, fault: Callable[[Faults], AbstractContextManager[None]]
+) -> None:
+    """It is missed five seconds after its close, and in the store within ten more."""
+    async with open_simulation(intervals=INTERVALS, history=0) as simulation:
+        watch = Watch(simulation)
+        await trio.sleep(2.5 * MINUTE_S)
+        with fault(simulation.exchange.faults):
+            await watch.look(30 * MINUTE_S)
+        assert len(watch.late_ms) == 3 * (30 + 10 + 6)
+        early = {key: ms for key, ms in watch.late_ms.items() if ms < GRACE_MS}
+        late = {key: ms for key, ms in watch.late_ms.items() if ms > GRACE_MS + FETCHED_WITHIN_MS}
+        assert early == {}
+        assert late == {}
+        await trio.sleep(5 * MINUTE_S)
+        assert lacking(simulation) == []
+        assert simulation.agent.registry.missing() == 0
+        assert not simulation.exchange.breaches
+
+
+async def test_a_feed_on_which_many_deadlines_fail_is_replaced(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was acknowledged and is silent for good; the next one speaks, and nothing is missed."""
+    async with open_simulation(intervals=INTERVALS, history=0) as simulation:
+        counts = simulation.agent.registry.means.counts
+        await trio.sleep(2.5 * MINUTE_S)
+        with _silent(simulation.exchange.faults):
+            await trio.sleep(10)
+        assert all(info.is_active for info in simulation.agent.registry.listing())
+        await trio.sleep(3 * MINUTE_S)
+        assert "not told of" in str(logged(caplog, "feed_replaced")[0]["reason"])
+        missed = counts.missed
+        assert missed >= 3
+        await trio.sleep(30 * MINUTE_S)
+        assert counts.missed == missed
+        assert lacking(simulation) == []
+    assert len(logged(caplog, "feed_replaced")) == 1
+
+
+async def test_a_feed_that_is_no_better_is_not_replaced_in_a_storm_of_dials(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where every feed is silent, the next one gets twice the time of the last."""
+    async with open_simulation(intervals=INTERVALS, history=0) as simulation:
+        await trio.sleep(2.5 * MINUTE_S)
+        with _silent(simulation.exchange.faults):
+            await trio.sleep(120 * MINUTE_S)
+            assert 3 <= len(logged(caplog, "feed_replaced")) <= 12
+        await trio.sleep(90 * MINUTE_S)
+        assert lacking(simulation) == []

@@ -1,0 +1,86 @@
+"""An exchange that stands still, its connections open: nothing tells of it but the clock."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+import trio
+
+from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.market.venues import USDM
+from klineagent.storage.opening import open_store
+from tests.archived import fields_of
+from tests.processes import (
+    Event,
+    Running,
+    exchange_time_ms,
+    running_agent,
+    running_twin,
+    time_passed,
+)
+
+SPEED = 2
+START_MS = 25 * SECOND_MS
+"""So far into a minute the agent is started: it records before the next, and not for long."""
+GRACE_S = 5
+# A machine busy with other tests gets some more.
+SLACK_S = 5
+HISTORY = 100
+
+
+@pytest.mark.parametrize("real_store_url", ["chdb"], indirect=True)
+async def test_what_closes_while_the_exchange_stands_still_is_missed_and_fetched(
+    real_store_url: str,
+) -> None:
+    """The next deadline tells of it; when the exchange goes on, no candle is missing."""
+    options = ["--intervals", "1m", "--grace", str(GRACE_S), "--history", str(HISTORY)]
+    async with running_twin("--speed", str(SPEED), "--symbols", "3") as (process, twin):
+        symbols = [str(symbol) for symbol in twin["symbols"]]  # type: ignore[attr-defined]  # JSON
+        await time_passed(twin, (START_MS - await exchange_time_ms(twin)) % MINUTE_MS)
+        async with running_agent(twin, real_store_url, *symbols, options=options) as (agent, _):
+            await time_passed(twin, 6 * SECOND_MS)
+            stopped_ms = await exchange_time_ms(twin)
+            assert not [event for event in agent.events if event["level"] != "info"]
+            with _stopped(process):
+                # From here on the agent's clock runs alone, and no faster than any.
+                with trio.fail_after(MINUTE_MS / SECOND_MS + GRACE_S + SLACK_S):
+                    await agent.logged("candles_missed")
+            assert Interval.M1.next_open(stopped_ms) < await exchange_time_ms(twin)
+            await time_passed(twin, 30 * SECOND_MS)
+            ended_ms = await exchange_time_ms(twin)
+            await agent.stop()
+            assert agent.process.returncode == 0
+
+        async with open_store(real_store_url) as store:
+            for symbol in symbols:
+                klines = await store.final_klines("usdm", symbol, "1m")
+                told = await _told_by_rest(twin, symbol, klines[0].open_time)
+                assert [fields_of(kline) for kline in klines] == told[: len(klines)]
+                # From before the start on, and up to all that was due before the end.
+                assert klines[0].open_time < stopped_ms - HISTORY * MINUTE_MS
+                due_ms = Interval.M1.open_at(ended_ms - GRACE_S * SECOND_MS)
+                assert klines[-1].close_time >= due_ms - 1
+
+
+@contextmanager
+def _stopped(each: Running) -> Iterator[None]:
+    each.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        each.process.send_signal(signal.SIGCONT)
+
+
+async def _told_by_rest(twin: Event, symbol: str, first_ms: int) -> list[tuple[object, ...]]:
+    """The exchange's own account of a symbol's minutes, the open one included."""
+    query: dict[str, str | int] = {"symbol": symbol, "interval": "1m", "startTime": first_ms}
+    async with httpx2.AsyncClient(base_url=str(twin["rest_url"])) as client:
+        rows = (await client.get(USDM.klines_path, params=query)).json()
+    return [
+        (row[0], *map(float, row[1:6]), row[6], float(row[7]), row[8], *map(float, row[9:11]))
+        for row in rows
+    ]
