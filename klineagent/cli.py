@@ -22,7 +22,8 @@ import trio
 from klineagent import __version__
 from klineagent.agent import open_agent
 from klineagent.bind import Bind
-from klineagent.config import Config, load_config, parse_bind
+from klineagent.config import Config, load_config
+from klineagent.converters import parse_bind
 from klineagent.demo import Demo, run_demo
 from klineagent.errors import ConfigError, KlineagentError, StartError
 from klineagent.kline import Interval

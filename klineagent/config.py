@@ -1,19 +1,18 @@
 """Configuration: defaults, overridden by a TOML file, by the environment, by options.
 
 typed-settings lists the fields, checks the file's keys and merges the layers. Every field has a
-converter that is also its check; a layer applies it as it loads, because after merging nobody
-knows any more under which name the user wrote a value.
+converter (`converters.py`) that is also its check; a layer applies it as it loads, because after
+merging nobody knows any more under which name the user wrote a value.
 """
 
 from __future__ import annotations
 
 import enum
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
 import cattrs
@@ -25,17 +24,34 @@ from typed_settings.loaders import clean_settings
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionInfo, OptionList
 
 from klineagent.bind import Bind
+from klineagent.converters import (
+    ANY_HOST,
+    DAY_S,
+    parse_bind,
+    to_amount,
+    to_byte_count,
+    to_count,
+    to_duration,
+    to_host,
+    to_intervals,
+    to_log_format,
+    to_port,
+    to_rest_url,
+    to_seconds,
+    to_store_url,
+    to_symbols,
+    to_text,
+    to_venue,
+    to_ws_url,
+    to_yes_or_no,
+)
 from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat
-from klineagent.market.venues import USDM, VENUES, Venue
+from klineagent.market.venues import USDM, Venue
 from klineagent.storage.location import FolderLocation, ServerLocation, locate
 
 FILE_TABLE = "klineagent"
-# Managers reach their agents from other machines.
-ANY_HOST = "0.0.0.0"  # noqa: S104 - meant: see above
-MAX_PORT = 65_535
-_DAY_S = 86_400
 _GIGA = 1024**3
 
 # What the agent before this one was configured by; the new names win.
@@ -51,224 +67,62 @@ OLD_VARIABLES = {
     "ws_url": "STREAM_URL",
 }
 
-_E = TypeVar("_E", bound=enum.Enum)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"expected text, got {value!r}")
-    return value.strip()
-
-
-def _whole_number(value: object) -> int:
-    try:
-        return int(str(value))  # by way of str, which makes 1.5 and true as wrong as "abc"
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {value!r}") from None
-
-
-def _count(value: object) -> int:
-    if (count := _whole_number(value)) < 1:
-        raise ValueError(f"expected at least 1, got {count}")
-    return count
-
-
-def _port(value: object) -> int:
-    if not 1 <= (port := _whole_number(value)) <= MAX_PORT:
-        raise ValueError(f"expected a port from 1 to {MAX_PORT}, got {port}")
-    return port
-
-
-def _seconds(value: object) -> float:
-    try:
-        seconds = float(str(value))
-    except ValueError:
-        raise ValueError(f"expected a number of seconds, got {value!r}") from None
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"expected more than 0 seconds, got {value}")
-    return seconds
-
-
-def _amount(value: object) -> int:
-    if (amount := _whole_number(value)) < 0:
-        raise ValueError(f"expected 0 or more, got {amount}")
-    return amount
-
-
-def _duration(value: object) -> float:
-    """Seconds, or a number with s, m, h or d behind it."""
-    text = str(value).strip()
-    unit_s = {"s": 1, "m": 60, "h": 3600, "d": _DAY_S}.get(text[-1:], 0)
-    # Checked again: so many days may be more seconds than a number holds.
-    return _seconds(_seconds(text[:-1]) * unit_s) if unit_s else _seconds(text)
-
-
-def _bytes(value: object) -> int:
-    """Bytes, or a number with K, M, G or T behind it."""
-    text = str(value).strip().upper().removesuffix("B")
-    power = "KMGT".find(text[-1:]) + 1 if text else 0
-    return _count(text[:-1]) * 1024**power if power else _count(text)
-
-
-def _yes_or_no(value: object) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if (answer := words.get(str(value).strip().lower())) is None:
-        raise ValueError(f"expected true or false, got {value!r}")
-    return answer
-
-
-def _names(value: object) -> list[str]:
-    """Read a list, or a string with commas; blanks fall away, and what is there twice."""
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"expected a list of names, got {value!r}")  # noqa: TRY004 - one kind
-    return list(dict.fromkeys(name for each in value if (name := str(each).strip())))
-
-
-def _symbols(value: object) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.upper() for name in _names(value)))
-
-
-def _intervals(value: object) -> tuple[Interval, ...]:
-    if not (names := _names(value)):
-        raise ValueError("expected at least one interval")
-    return tuple(_member(Interval, name) for name in names)
-
-
-def _member(kind: type[_E], value: object) -> _E:
-    """The member of `kind` with this value, or the member itself."""
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(
-            f"expected {_one_of(each.value for each in kind)}, got {value!r}"
-        ) from None
-
-
-def _log_format(value: object) -> LogFormat:
-    return _member(LogFormat, value)
-
-
-def _venue(value: object) -> Venue:
-    if isinstance(value, Venue):
-        return value
-    if venue := VENUES.get(str(value).strip().lower()):
-        return venue
-    raise ValueError(f"expected {_one_of(VENUES)}, got {value!r}")
-
-
-def _host(value: object) -> str:
-    """A host name or an IP address, IPv6 with or without its brackets."""
-    host = _text(value)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", host):
-        raise ValueError(f"expected a host name or an IP address, got {value!r}")
-    return host
-
-
-def parse_bind(value: object) -> Bind:
-    """Read `HOST:PORT`, `[IPV6]:PORT` or a port alone; port 0 lets the system choose."""
-    if isinstance(value, Bind):
-        return value
-    host, _, port = str(value).strip().rpartition(":")
-    if (":" in host and not host.startswith("[")) or not re.fullmatch(r"\d{1,5}", port, re.ASCII):
-        raise ValueError(f"expected HOST:PORT or a port, got {value!r}")
-    if int(port) > MAX_PORT:
-        raise ValueError(f"expected a port up to {MAX_PORT}, got {port}")
-    return Bind(_host(host) if host else ANY_HOST, int(port))
-
-
-def _ws_url(value: object) -> str:
-    # The prefix is wanted; people paste the whole address.
-    return re.sub(r"/(ws|stream)$", "", _url(value, ("ws", "wss")))
-
-
-def _rest_url(value: object) -> str:
-    return _url(value, ("http", "https"))
-
-
-def _url(value: object, schemes: tuple[str, ...]) -> str:
-    url = _text(value).rstrip("/")
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in schemes and parts.hostname and (parts.port or True)
-        (parts.hostname or "").encode("idna")
-    except ValueError:  # not an address, not a port, or a name no resolver takes
-        sound = False
-    if not sound or parts.query or parts.fragment or re.search(r"\s", url):
-        raise ValueError(
-            f"expected {_one_of(f'{scheme}://HOST' for scheme in schemes)}, got {url!r}"
-        )
-    return url
-
-
-def _store(value: object) -> str:
-    url = _text(value)
-    locate(url)
-    return url
-
-
-def _one_of(names: Iterable[str]) -> str:
-    return "one of " + ", ".join(names)
-
 
 @frozen(kw_only=True)
 class Config:
     """Everything that can be set. Times are seconds."""
 
-    symbols: tuple[str, ...] = field(default=(), converter=_symbols)
+    symbols: tuple[str, ...] = field(default=(), converter=to_symbols)
     """Symbols to record from the start; more can be added while it runs."""
     intervals: tuple[Interval, ...] = field(
         default=tuple(map(Interval, ("1m", "5m", "15m", "1h", "4h", "1d", "1w"))),
-        converter=_intervals,
+        converter=to_intervals,
     )
     """Intervals that adding a symbol adds."""
     # `Annotated` hides the attrs class, whose fields would be taken for nested settings.
-    venue: Annotated[Venue, "by its name"] = field(default=USDM, converter=_venue)
+    venue: Annotated[Venue, "by its name"] = field(default=USDM, converter=to_venue)
     """The market: usdm, coinm or spot."""
-    ws_url: str | None = field(default=None, converter=optional(_ws_url))
+    ws_url: str | None = field(default=None, converter=optional(to_ws_url))
     """Where the streams are, if not at the venue's own address."""
-    rest_url: str | None = field(default=None, converter=optional(_rest_url))
+    rest_url: str | None = field(default=None, converter=optional(to_rest_url))
     """Where the REST API is, if not at the venue's own address."""
-    store: str = field(default="chdb:klineagent-data", converter=_store, repr=False)
+    store: str = field(default="chdb:klineagent-data", converter=to_store_url, repr=False)
     """The database to write to."""
     command_bind: Bind = field(default=Bind(ANY_HOST, 9999), converter=parse_bind)
     """HOST:PORT of the command server."""
     status_bind: Bind = field(default=Bind(ANY_HOST, 9988), converter=parse_bind)
     """HOST:PORT of the status server."""
-    max_symbols: int = field(default=100, converter=_count)
+    max_symbols: int = field(default=100, converter=to_count)
     """How many symbols this agent accepts."""
-    register_ip: str | None = field(default=None, converter=optional(_host))
+    register_ip: str | None = field(default=None, converter=optional(to_host))
     """The manager to register with; without one, the agent runs unmanaged."""
-    register_port: int | None = field(default=None, converter=optional(_port))
+    register_port: int | None = field(default=None, converter=optional(to_port))
     """The manager's port."""
-    agent_ip: str | None = field(default=None, converter=optional(_host))
+    agent_ip: str | None = field(default=None, converter=optional(to_host))
     """The address others reach this agent at, if not that of the interface that reaches out."""
-    self_update_interval_s: float = field(default=60.0, converter=_seconds)
+    self_update_interval_s: float = field(default=60.0, converter=to_seconds)
     """How often this agent's row in table `agents` is written."""
-    log_format: LogFormat = field(default=LogFormat.CONSOLE, converter=_log_format)
+    log_format: LogFormat = field(default=LogFormat.CONSOLE, converter=to_log_format)
     """How log lines look: console or json."""
-    flush_interval_s: float = field(default=1.0, converter=_seconds)
+    flush_interval_s: float = field(default=1.0, converter=to_seconds)
     """How long a row may wait for company before it is written."""
-    flush_rows: int = field(default=5_000, converter=_count)
+    flush_rows: int = field(default=5_000, converter=to_count)
     """How many rows make a batch before that."""
-    buffer_rows: int = field(default=200_000, converter=_count)
+    buffer_rows: int = field(default=200_000, converter=to_count)
     """How many rows may wait in memory while the database is away and the spool is full."""
-    history: int = field(default=500, converter=_amount)
+    history: int = field(default=500, converter=to_amount)
     """How many candles before its start a new subscription has fetched; 0 for none."""
-    lookback_s: float = field(default=86_400.0, converter=_duration)
+    lookback_s: float = field(default=86_400.0, converter=to_duration)
     """How far back the store is searched for holes at the start."""
-    grace_s: float = field(default=5.0, converter=_seconds)
+    grace_s: float = field(default=5.0, converter=to_seconds)
     """How long after its close a candle may stay without its closing event."""
-    updates: bool = field(default=False, converter=_yes_or_no)
+    updates: bool = field(default=False, converter=to_yes_or_no)
     """Whether every state of every candle is kept as well, in table `kline_updates`."""
-    spool: str | None = field(default=None, converter=optional(_text))
+    spool: str | None = field(default=None, converter=optional(to_text))
     """The folder for what the database cannot take, if not beside its own; "none" for no spool."""
-    spool_limit: int = field(default=4 * _GIGA, converter=_bytes)
+    spool_limit: int = field(default=4 * _GIGA, converter=to_byte_count)
     """How large it may grow."""
-    drain_timeout_s: float = field(default=3.0, converter=_seconds)
+    drain_timeout_s: float = field(default=3.0, converter=to_seconds)
     """How long stopping may take to write what is waiting."""
 
     @property
@@ -328,7 +182,7 @@ def as_written(value: object) -> str:
 
 def _number_as_written(number: float) -> str:
     # Of numbers this large, floats are seconds and integers are bytes.
-    unit, letter = (_GIGA, "G") if isinstance(number, int) else (_DAY_S, "d")
+    unit, letter = (_GIGA, "G") if isinstance(number, int) else (DAY_S, "d")
     if number and number % unit == 0:
         return f"{number / unit:g}{letter}"
     return str(number) if isinstance(number, int) else f"{number:g}"

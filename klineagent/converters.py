@@ -1,0 +1,200 @@
+"""What a user may write for a setting, and what it means. Each converter is also the check. Pure.
+
+They take what a TOML file holds as well as text from the environment and options, and raise
+`ValueError` with what was expected.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from klineagent.bind import Bind
+from klineagent.kline import Interval
+from klineagent.logs import LogFormat
+from klineagent.market.venues import VENUES, Venue
+from klineagent.storage.location import locate
+
+# Managers reach their agents from other machines.
+ANY_HOST = "0.0.0.0"  # noqa: S104 - meant: see above
+MAX_PORT = 65_535
+DAY_S = 86_400
+
+_E = TypeVar("_E", bound=enum.Enum)
+
+
+def to_text(value: object) -> str:
+    """Text that is not blank."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"expected text, got {value!r}")
+    return value.strip()
+
+
+def _whole_number(value: object) -> int:
+    try:
+        return int(str(value))  # by way of str, which makes 1.5 and true as wrong as "abc"
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {value!r}") from None
+
+
+def to_count(value: object) -> int:
+    """A whole number from 1 on."""
+    if (count := _whole_number(value)) < 1:
+        raise ValueError(f"expected at least 1, got {count}")
+    return count
+
+
+def to_port(value: object) -> int:
+    """A port one can call."""
+    if not 1 <= (port := _whole_number(value)) <= MAX_PORT:
+        raise ValueError(f"expected a port from 1 to {MAX_PORT}, got {port}")
+    return port
+
+
+def to_seconds(value: object) -> float:
+    """Seconds, more than none."""
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        raise ValueError(f"expected a number of seconds, got {value!r}") from None
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"expected more than 0 seconds, got {value}")
+    return seconds
+
+
+def to_amount(value: object) -> int:
+    """A whole number from 0 on."""
+    if (amount := _whole_number(value)) < 0:
+        raise ValueError(f"expected 0 or more, got {amount}")
+    return amount
+
+
+def to_duration(value: object) -> float:
+    """Seconds, or a number with s, m, h or d behind it."""
+    text = str(value).strip()
+    unit_s = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}.get(text[-1:], 0)
+    # Checked again: so many days may be more seconds than a number holds.
+    return to_seconds(to_seconds(text[:-1]) * unit_s) if unit_s else to_seconds(text)
+
+
+def to_byte_count(value: object) -> int:
+    """Bytes, or a number with K, M, G or T behind it."""
+    text = str(value).strip().upper().removesuffix("B")
+    power = "KMGT".find(text[-1:]) + 1 if text else 0
+    return to_count(text[:-1]) * 1024**power if power else to_count(text)
+
+
+def to_yes_or_no(value: object) -> bool:
+    """True or false, in the words people use for them."""
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if (answer := words.get(str(value).strip().lower())) is None:
+        raise ValueError(f"expected true or false, got {value!r}")
+    return answer
+
+
+def _names(value: object) -> list[str]:
+    """Read a list, or a string with commas; blanks fall away, and what is there twice."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list of names, got {value!r}")  # noqa: TRY004 - one kind
+    return list(dict.fromkeys(name for each in value if (name := str(each).strip())))
+
+
+def to_symbols(value: object) -> tuple[str, ...]:
+    """Symbols in capitals, each once; none is fine."""
+    return tuple(dict.fromkeys(name.upper() for name in _names(value)))
+
+
+def to_intervals(value: object) -> tuple[Interval, ...]:
+    """At least one interval."""
+    if not (names := _names(value)):
+        raise ValueError("expected at least one interval")
+    return tuple(_member(Interval, name) for name in names)
+
+
+def _member(kind: type[_E], value: object) -> _E:
+    """The member of `kind` with this value, or the member itself."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(
+            f"expected {_one_of(each.value for each in kind)}, got {value!r}"
+        ) from None
+
+
+def to_log_format(value: object) -> LogFormat:
+    """How log lines look, by its name."""
+    return _member(LogFormat, value)
+
+
+def to_venue(value: object) -> Venue:
+    """A market, by its name."""
+    if isinstance(value, Venue):
+        return value
+    if venue := VENUES.get(str(value).strip().lower()):
+        return venue
+    raise ValueError(f"expected {_one_of(VENUES)}, got {value!r}")
+
+
+def to_host(value: object) -> str:
+    """A host name or an IP address, IPv6 with or without its brackets."""
+    host = to_text(value)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", host):
+        raise ValueError(f"expected a host name or an IP address, got {value!r}")
+    return host
+
+
+def parse_bind(value: object) -> Bind:
+    """Read `HOST:PORT`, `[IPV6]:PORT` or a port alone; port 0 lets the system choose."""
+    if isinstance(value, Bind):
+        return value
+    host, _, port = str(value).strip().rpartition(":")
+    if (":" in host and not host.startswith("[")) or not re.fullmatch(r"\d{1,5}", port, re.ASCII):
+        raise ValueError(f"expected HOST:PORT or a port, got {value!r}")
+    if int(port) > MAX_PORT:
+        raise ValueError(f"expected a port up to {MAX_PORT}, got {port}")
+    return Bind(to_host(host) if host else ANY_HOST, int(port))
+
+
+def to_ws_url(value: object) -> str:
+    """The prefix of stream addresses, before `/ws` and `/stream`."""
+    # The prefix is wanted; people paste the whole address.
+    return re.sub(r"/(ws|stream)$", "", _url(value, ("ws", "wss")))
+
+
+def to_rest_url(value: object) -> str:
+    """A REST address."""
+    return _url(value, ("http", "https"))
+
+
+def _url(value: object, schemes: tuple[str, ...]) -> str:
+    url = to_text(value).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in schemes and parts.hostname and (parts.port or True)
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # not an address, not a port, or a name no resolver takes
+        sound = False
+    if not sound or parts.query or parts.fragment or re.search(r"\s", url):
+        raise ValueError(
+            f"expected {_one_of(f'{scheme}://HOST' for scheme in schemes)}, got {url!r}"
+        )
+    return url
+
+
+def to_store_url(value: object) -> str:
+    """A store's URL that names one."""
+    url = to_text(value)
+    locate(url)
+    return url
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return "one of " + ", ".join(names)
