@@ -26,9 +26,12 @@ from klineagent.market.venues import (
     Venue,
 )
 
+# A thousand streams are asked for in a second; a quiet market may say nothing for a minute.
 TAKE_OVER_WITHIN_S = 60.0
 TAKE_OVER_AGAIN_AFTER_S = 30.0
+# Longer than an event is under way on either feed.
 OVERLAP_S = 5.0
+# A feed that does not deliver is given so long at first, and at the most.
 FAILING_AGE_S = 60.0
 MOST_FAILING_AGE_S = 3600.0
 

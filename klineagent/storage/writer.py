@@ -94,8 +94,11 @@ class Writer:
     @property
     def rows_waiting(self) -> int:
         """Rows in memory, accepted and not yet acknowledged by the store."""
-        updates = len(self.updates) if self.updates is not None else 0
-        return len(self.waiting) + updates + self.delivery.rows_under_way
+        return len(self.waiting) + self._updates_waiting + self.delivery.rows_under_way
+
+    @property
+    def _updates_waiting(self) -> int:
+        return len(self.updates) if self.updates is not None else 0
 
     async def room(self) -> None:
         """Wait until the store takes rows, so that it is worth while to fetch some for it."""
@@ -139,8 +142,7 @@ class Writer:
         """Let `rows` wait for the store; what there is no room for is told."""
         if given_up := self.waiting.put(rows):
             self.losses.dropped(given_up)
-        updates = len(self.updates) if self.updates is not None else 0
-        if max(self.waiting.closed, updates) > self.waiting.capacity // 2:
+        if max(self.waiting.closed, self._updates_waiting) > self.waiting.capacity // 2:
             self._pressed.set()
         dropped = self.waiting.dropped_closed
         dropped += self.updates.dropped if self.updates is not None else 0
