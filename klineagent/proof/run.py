@@ -13,6 +13,7 @@ from klineagent.bind import Bind
 from klineagent.config import Config
 from klineagent.kline import MINUTE_MS, Interval
 from klineagent.market.venues import COINM, SPOT, USDM
+from klineagent.proof.audit import Audit
 from klineagent.proof.life import Life
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.storm import World, rage
@@ -31,7 +32,8 @@ DAY_S = 86_400.0
 SETTLE_S = 45 * 60.0
 HISTORY = 500
 START_MS = 1_769_904_000_000  # 2026-02-01
-LOOK_EVERY_S = 600.0
+# Between two looks at the agent: short, for what it overlooks a restart may repair.
+LOOK_EVERY_S = 120.0
 # Few growing updates: they are not what is proven, and each costs as much as a closing one.
 TICK_MS = 5 * MINUTE_MS
 # What the twin watches; it closes connections, answers 429 and 418, and counts.
@@ -78,6 +80,7 @@ async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
     intervals = tuple(each for each in Interval if each is not Interval.S1)
     store = MemoryStore()
     witness = Witness(market=market, venue_name=venue.name)
+    audit = Audit(store=store, venue_name=venue.name)
     config = Config(
         symbols=symbols,
         intervals=intervals,
@@ -119,6 +122,8 @@ async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
             while trio.current_time() < ends_at:
                 await trio.sleep(min(LOOK_EVERY_S, ends_at - trio.current_time()))
                 _check_so_far(life, exchange)
+                if life.agent is not None:
+                    audit.look(life.agent, exchange.clock.now_ms())
             _check_series(life, witness, exchange)
         except ProofFailed as failure:
             seen.append(failure)

@@ -72,11 +72,11 @@ class Witness:
             is_there = stored is not None and stored.is_closed
             if truth is None:
                 if is_there:
-                    raise ProofFailed(f"{_name(symbol, interval, open_ms)} was made up")
+                    raise ProofFailed(f"{name_of(symbol, interval, open_ms)} was made up")
                 if ledger.first_ms <= open_ms and open_ms not in ledger.absences:
                     raise ProofFailed(
-                        f"{_name(symbol, interval, open_ms)} does not exist, and nobody knows;"
-                        f" the ledger {_account(ledger)}"
+                        f"{name_of(symbol, interval, open_ms)} does not exist, and nobody knows;"
+                        f" the ledger {account_of(ledger)}"
                     )
                 self.absent["no such candle"] += 1
             elif is_there:
@@ -85,7 +85,8 @@ class Witness:
                 self.absent["set aside"] += 1
             else:
                 raise ProofFailed(
-                    f"{_name(symbol, interval, open_ms)} is missing; the ledger {_account(ledger)}"
+                    f"{name_of(symbol, interval, open_ms)} is missing;"
+                    f" the ledger {account_of(ledger)}"
                 )
             open_ms = interval.next_open(open_ms)
 
@@ -93,13 +94,13 @@ class Witness:
         interval = Interval(kline.interval)
         truth = self._charts.whole(kline.symbol, interval, kline.open_time)
         if truth is None:
-            raise ProofFailed(f"{_name(kline.symbol, interval, kline.open_time)} was made up")
+            raise ProofFailed(f"{name_of(kline.symbol, interval, kline.open_time)} was made up")
         expected = _fields(truth, self._listings[kline.symbol])
         told: tuple[float, ...] = kline[5:14]
         closes_ms = interval.close_of(kline.open_time)
         if (kline.close_time, *told) != (closes_ms, *expected):
             raise ProofFailed(
-                f"{_name(kline.symbol, interval, kline.open_time)} is wrong:"
+                f"{name_of(kline.symbol, interval, kline.open_time)} is wrong:"
                 f" {told} stands for {expected}"
             )
 
@@ -121,7 +122,8 @@ def _fields(candle: Candle, listing: Listing) -> tuple[float, ...]:
     )
 
 
-def _name(symbol: str, interval: Interval, open_ms: int) -> str:
+def name_of(symbol: str, interval: Interval, open_ms: int) -> str:
+    """A candle, for people."""
     return f"{symbol} {interval} of {_time(open_ms)}"
 
 
@@ -129,7 +131,8 @@ def _time(time_ms: int) -> str:
     return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _account(ledger: Ledger) -> str:
+def account_of(ledger: Ledger) -> str:
+    """What `ledger` knows, for people."""
     holes = [(_time(first), _time(end), mark.urgency.name) for first, end, mark in ledger.holes]
     absences = [(_time(first), _time(end)) for first, end, _ in ledger.absences]
     return (

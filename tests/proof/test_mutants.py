@@ -6,16 +6,14 @@ import pytest
 
 from klineagent.proof.plan import Plan, ProofFailed
 from klineagent.proof.run import prove
+from klineagent.proof.storm import KINDS
 from tests.proof.mutants import MUTANTS
 
 SEEDS = (1, 2, 3)
-# What makes candles be missed on connections that stay. After a break, and after a restart, whoever
-# comes back looks up what is missing, and heals what a broken agent has overlooked before.
-OVERLOOKED = ("losing_closings", "truncating")
 
 
 def _plan(seed: int) -> Plan:
-    return Plan(seed=seed, days=0.4, symbols=2, kinds=OVERLOOKED)
+    return Plan(seed=seed, days=0.4, symbols=2, kinds=KINDS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
