@@ -37,10 +37,10 @@ from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
 from klineagent.kline import SECOND_MS
 from klineagent.market.clock import ExchangeTime
+from klineagent.market.network import Internet, Network
 from klineagent.market.pool import Pool, open_pool
 from klineagent.market.rest import open_rest
 from klineagent.market.symbols import SymbolBook
-from klineagent.market.transport import Internet, Network
 from klineagent.series.healer import Means
 from klineagent.series.recall import open_recall
 from klineagent.series.registry import Registry, open_registry
@@ -115,6 +115,7 @@ async def open_agent(
             ws_url=config.effective_ws_url,
             time=time,
             klines=writer.klines,
+            conflate_s=0 if config.updates else config.flush_interval_s,
         ) as pool,
         open_recall(
             opened,

@@ -15,21 +15,16 @@ from trio_websocket import (
 )
 from wsproto.utilities import ProtocolError
 
-from klineagent.errors import BadFrame, ExchangeUnreachable
-from klineagent.kline import MINUTE_MS, Kline
+from klineagent.errors import ExchangeUnreachable
+from klineagent.kline import Kline
 from klineagent.market.budget import Pace
 from klineagent.market.clock import ExchangeTime
+from klineagent.market.inbox import FrameCounts, Inbox
+from klineagent.market.network import Network
 from klineagent.market.roster import Line, Request
-from klineagent.market.transport import Network, WatchedStream
+from klineagent.market.transport import Transport
 from klineagent.market.venues import NAMES_PER_REQUEST, Venue
-from klineagent.market.wire import (
-    Answer,
-    OtherEvent,
-    StreamedKline,
-    decode_frame,
-    subscribe_request,
-    unsubscribe_request,
-)
+from klineagent.market.wire import Answer, subscribe_request, unsubscribe_request
 
 CONNECT_TIMEOUT_S = 15
 ANSWER_TIMEOUT_S = 15
@@ -37,28 +32,14 @@ ANSWER_TIMEOUT_S = 15
 CLOSE_TIMEOUT_S = 0.2
 # A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
 IDLE_S = 30
-# Frames trio-websocket may hold for us. While its queue is full it answers no pings, so it holds a
-# minute close of 1000 streams; at 350 bytes a frame that is 360 kB a feed.
-FRAME_QUEUE = 1024
-SHUTDOWN_NOTICE = "serverShutdown"
-# Closing events come half a minute late at times. An event further from its candle tells no time.
-LATEST_EVENT_MS = 5 * MINUTE_MS
+# Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
+# it whenever we run, and one message holds what was read at once: 128 kB at the most.
+MESSAGE_QUEUE = 16
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.
 _PROTOCOL_ERRORS = (HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError)
 
 log = structlog.get_logger()
-
-
-@define
-class FrameCounts:
-    """What came over the feeds so far."""
-
-    klines: int = 0
-    unwanted: int = 0
-    """Klines of streams that nobody wants any more."""
-    other_events: int = 0
-    bad: int = 0
 
 
 @define(eq=False, kw_only=True)
@@ -72,20 +53,29 @@ class Feed:
     time: ExchangeTime
     klines: trio.MemorySendChannel[list[Kline]]
     counts: FrameCounts
+    conflate_s: float
     lifetime_s: float
     """The age at which another should take over."""
+    inbox: Inbox = field(init=False)
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Cancelled, it is retired: another one has taken over."""
     opened_at: float = field(factory=trio.current_time, init=False)
     reason: str | None = field(default=None, init=False)
     """Why it has ended; None that it was not needed any more."""
     ended: trio.Event = field(factory=trio.Event, init=False)
-    delivered: trio.Event = field(factory=trio.Event, init=False)
-    """Set once a kline that somebody wants has come, or it has ended."""
-    received: int = field(default=0, init=False)
-    """How many have."""
     _answers: dict[int, trio.MemorySendChannel[Answer]] = field(factory=dict, init=False)
     _last_request_id: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.inbox = Inbox(
+            venue=self.venue.name,
+            line=self.line,
+            time=self.time,
+            klines=self.klines,
+            counts=self.counts,
+            settle=self._settle,
+            conflate_s=self.conflate_s,
+        )
 
     async def run(self) -> None:
         """Carry the line's streams until the connection ends or is retired; `reason` tells why.
@@ -97,7 +87,7 @@ class Feed:
                 self.reason = await self._run()
         finally:
             self.ended.set()
-            self.delivered.set()
+            self.inbox.delivered.set()
             self.line.close()
 
     async def _run(self) -> str | None:
@@ -109,11 +99,11 @@ class Feed:
         except ExchangeUnreachable as error:
             return str(error)
         try:
-            return await self._carry(WatchedStream(stream))
+            return await self._carry(Transport(stream))
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _carry(self, stream: WatchedStream) -> str | None:
+    async def _carry(self, stream: Transport) -> str | None:
         reason: str | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -131,7 +121,7 @@ class Feed:
         return reason
 
     async def _shake_hands(
-        self, stream: WatchedStream, nursery: trio.Nursery
+        self, stream: Transport, nursery: trio.Nursery
     ) -> WebSocketConnection | None:
         """Make `stream` a websocket served in `nursery`; None if the exchange does not."""
         with trio.move_on_after(CONNECT_TIMEOUT_S) as patience:
@@ -147,7 +137,7 @@ class Feed:
                 stream,  # type: ignore[arg-type]  # any stream will do, says its own text
                 self.url.netloc.decode(),
                 self.url.raw_path.decode(),
-                message_queue_size=FRAME_QUEUE,
+                message_queue_size=MESSAGE_QUEUE,
             )
         return None
 
@@ -163,6 +153,8 @@ class Feed:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
+                if self.conflate_s:
+                    nursery.start_soon(self.inbox.hand_on_forming)
                 reason = await self._make_requests(socket)
                 nursery.cancel_scope.cancel()
         finally:
@@ -171,41 +163,13 @@ class Feed:
         return reason
 
     async def _read(self, socket: WebSocketConnection) -> str:
-        """Hand on klines and answers until the exchange closes the connection."""
+        """Take in messages until the exchange closes the connection."""
         while True:
             try:
-                frame = await socket.get_message()
+                message = await socket.get_message()
             except ConnectionClosed as closed:
                 return f"closed by the exchange: {closed.reason}"
-            try:
-                message = decode_frame(frame, self.venue.name)
-            except BadFrame as error:
-                self._count_bad(frame, error)
-                continue
-            match message:
-                case StreamedKline(name, kline):
-                    if kline.open_time <= kline.event_time <= kline.close_time + LATEST_EVENT_MS:
-                        self.time.hear(kline.event_time)
-                    if self.line.accept(name, kline):
-                        self.counts.klines += 1
-                        self.received += 1
-                        self.delivered.set()
-                        await self.klines.send([kline])
-                    else:
-                        self.counts.unwanted += 1
-                case Answer():
-                    self._settle(message)
-                case OtherEvent(kind):
-                    self.counts.other_events += 1
-                    log.info("feed_event", kind=kind)
-                    if kind == SHUTDOWN_NOTICE:
-                        self.line.give_way("the exchange is about to close it")
-
-    def _count_bad(self, frame: str | bytes, error: BadFrame) -> None:
-        self.counts.bad += 1
-        # The 1st, 2nd, 4th, 8th, ...: enough to see it, too few to drown the log.
-        if self.counts.bad.bit_count() == 1:
-            log.warning("bad_frame", count=self.counts.bad, error=str(error), frame=frame[:200])
+            await self.inbox.take(message)
 
     def _settle(self, answer: Answer) -> None:
         # Request ids start at 1; an answer without one is a complaint about none of ours.

@@ -15,9 +15,10 @@ from klineagent.backoff import Backoff
 from klineagent.kline import Kline
 from klineagent.market.budget import Pace
 from klineagent.market.clock import ExchangeTime
-from klineagent.market.feed import Feed, FrameCounts
+from klineagent.market.feed import Feed
+from klineagent.market.inbox import FrameCounts
+from klineagent.market.network import Network
 from klineagent.market.roster import Accept, Roster, Stream
-from klineagent.market.transport import Network
 from klineagent.market.venues import (
     DIAL_WINDOW_S,
     DIALS_PER_WINDOW,
@@ -47,6 +48,8 @@ class Pool:
     url: httpx2.URL
     """The `/stream` endpoint."""
     time: ExchangeTime
+    conflate_s: float
+    """How often the newest states of forming candles are handed on; 0 for every one."""
     _klines: trio.MemorySendChannel[list[Kline]]
     _nursery: trio.Nursery
     counts: FrameCounts = field(factory=FrameCounts, init=False)
@@ -147,6 +150,7 @@ class Pool:
             time=self.time,
             klines=self._klines,
             counts=self.counts,
+            conflate_s=self.conflate_s,
             # Not all at once: each draws the age at which it is replaced.
             lifetime_s=random.uniform(*FEED_AGES_S),  # noqa: S311 - no secret
         )
@@ -167,15 +171,15 @@ async def _has_taken_over(successor: Feed, feed: Feed) -> bool:
 
     In a market where neither delivers anything, having been acknowledged must do.
     """
-    received = feed.received
+    received = feed.inbox.received
     with trio.move_on_after(TAKE_OVER_WITHIN_S):
         await successor.line.fulfilled.wait()
-        await successor.delivered.wait()
+        await successor.inbox.delivered.wait()
         # What one of them was about to send when the other was complete comes on both.
         await _ended_within(successor, OVERLAP_S)
     if successor.ended.is_set() or not successor.line.fulfilled.is_set():
         return False
-    return successor.delivered.is_set() or feed.received == received
+    return successor.inbox.delivered.is_set() or feed.inbox.received == received
 
 
 async def _ended_within(feed: Feed, seconds: float) -> None:
@@ -211,6 +215,7 @@ async def open_pool(
     ws_url: str,
     time: ExchangeTime,
     klines: trio.MemorySendChannel[list[Kline]],
+    conflate_s: float,
 ) -> AsyncIterator[Pool]:
     """A pool for `venue` at `ws_url`; leaving the block closes every feed."""
     async with trio.open_nursery() as nursery:
@@ -220,6 +225,7 @@ async def open_pool(
             url=httpx2.URL(f"{ws_url}/stream"),
             time=time,
             klines=klines,
+            conflate_s=conflate_s,
             nursery=nursery,
         )
         nursery.cancel_scope.cancel(reason="the pool is closed")

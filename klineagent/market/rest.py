@@ -24,7 +24,7 @@ from klineagent.errors import (
 from klineagent.kline import SECOND_MS, Interval
 from klineagent.market.budget import WeightBudget
 from klineagent.market.clock import ExchangeTime
-from klineagent.market.transport import Network
+from klineagent.market.network import Network
 from klineagent.market.venues import Venue
 from klineagent.market.wire import RestCandle, decode_candles
 

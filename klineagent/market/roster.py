@@ -7,7 +7,7 @@ replaced); every answer is compared with what is wished by then, so they always 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 from attrs import define, field, frozen
@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from klineagent.kline import Kline
 
 Accept = Callable[[Kline], None]
-"""Called, synchronously, with each kline of a stream."""
+"""Called, synchronously, with klines that are on their way to the store: every closed one."""
 
 # Candles that a roster's streams should have told of and did not, without a word since: so many are
 # no accident, but a feed that is dead, or was never told to send what it acknowledged.
@@ -110,14 +110,16 @@ class Roster:
         if (gone := self._ending.get(name)) is not None:
             await gone.wait()
 
-    def accept(self, name: str, kline: Kline) -> bool:
-        """Hand `kline` to whoever wants stream `name`; tell whether anybody does."""
-        stream = self._wanted.get(name)
-        if stream is None:
-            return False
-        stream.misses = 0
-        stream.accept(kline)
-        return True
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """What is wanted, by name, at any moment."""
+        return self._wanted
+
+    def accept(self, name: str, kline: Kline) -> None:
+        """Tell whoever wants stream `name`, if anybody does, of `kline`."""
+        if (stream := self._wanted.get(name)) is not None:
+            stream.misses = 0
+            stream.accept(kline)
 
     def miss(self, name: str) -> None:
         """Stream `name` should have told of a candle and did not."""
@@ -219,9 +221,14 @@ class Line:
         request = self._under_way
         return request is not None and request.subscribe == subscribe and name in request.names
 
-    def accept(self, name: str, kline: Kline) -> bool:
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """See `Roster.streams`."""
+        return self._roster.streams
+
+    def accept(self, name: str, kline: Kline) -> None:
         """See `Roster.accept`."""
-        return self._roster.accept(name, kline)
+        self._roster.accept(name, kline)
 
     def reconsider(self, name: str) -> None:
         """Whether `name` is wanted may have changed."""

@@ -1,87 +1,67 @@
-"""How bytes reach the exchange and come back: the one seam that simulations replace."""
+"""The stream under the websocket: sees that it is read seldom, in large pieces, and while alive."""
 
 from __future__ import annotations
 
-import ssl
+import math
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
-from typing import Protocol
+from contextlib import contextmanager
 
-import httpx2
 import trio
 
-from klineagent.errors import ExchangeUnreachable, reason_of
+from klineagent.market.coalescing import Coalescing
 
 # The exchange pings every three minutes (spot: every 20 s) whatever its streams have to say. A peer
 # that vanished without a word is noticed by nothing else.
 DEAD_AFTER_S = 400
+# Of one read. A millisecond or two of work: timers and requests get their turn between two.
+READ_BYTES = 128 * 1024
+# A read that brings so much has left something to read, probably; TLS takes some off on the way.
+PLENTY_BYTES = READ_BYTES // 2
+# A wake-up costs as much for one frame as for a hundred, so frames gather in the kernel meanwhile.
+# Longer pauses save little more: what is left is work for each frame.
+PAUSE_S = 0.02
 
 
-class Network(Protocol):
-    """A way to the exchange: the internet, or a twin of the exchange in this process."""
+class Transport(trio.abc.Stream):
+    """`stream`, the exchange at its other end, as the library for websockets is to see it.
 
-    async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
-        """Connect to the host of `url`, with TLS where its scheme is `wss`.
-
-        Raises:
-            ExchangeUnreachable: no connection could be made.
-        """
-
-    def http_transport(self) -> httpx2.AsyncBaseTransport:
-        """A transport for REST requests; the caller closes it."""
-
-
-class Internet:
-    """Real sockets."""
-
-    def __init__(self) -> None:
-        self._tls = ssl.create_default_context()
-
-    async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
-        """See `Network`."""
-        secure = url.scheme == "wss"
-        try:
-            tcp = await trio.open_tcp_stream(url.host, url.port or (443 if secure else 80))
-        except (OSError, UnicodeError) as error:
-            raise ExchangeUnreachable(
-                f"cannot connect to {url.host}: {reason_of(error)}"
-            ) from error
-        return await self._secured(tcp, url.host) if secure else tcp
-
-    async def _secured(self, tcp: trio.SocketStream, host: str) -> trio.abc.Stream:
-        # Servers of WebSockets often drop the line without a TLS close; that is no attack.
-        tls = trio.SSLStream(tcp, self._tls, server_hostname=host, https_compatible=True)
-        async with AsyncExitStack() as failed:
-            failed.push_async_callback(trio.aclose_forcefully, tcp)
-            try:
-                await tls.do_handshake()
-            except trio.BrokenResourceError as error:
-                raise ExchangeUnreachable(f"no TLS with {host}: {reason_of(error)}") from error
-            failed.pop_all()
-        return tls
-
-    def http_transport(self) -> httpx2.AsyncBaseTransport:
-        """See `Network`."""
-        return httpx2.AsyncHTTPTransport(verify=self._tls)
-
-
-class WatchedStream(trio.abc.Stream):
-    """A stream that ends when its peer is dead, and tells so those who do not read it."""
+    What it receives are merged frames (see `Coalescing`). Reads of all transports take turns in
+    common: they wake up at the same moments, each at most once in `PAUSE_S`, unless there was more
+    to read than one read takes.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._frames = Coalescing()
+        self._next_read_at = -math.inf
         self.ended = trio.Event()
+        """Set when nothing more comes; the library does not tell those who wait for it."""
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See `trio.abc.ReceiveStream`."""
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """See `trio.abc.ReceiveStream`, but for `max_bytes`, which is not kept to.
+
+        Raises:
+            trio.BrokenResourceError: the peer has vanished.
+        """
+        while True:
+            await trio.sleep_until(self._next_read_at)
+            received = await self._receive()
+            if not received:
+                self.ended.set()
+                return b""
+            if len(received) < PLENTY_BYTES:
+                self._next_read_at = (trio.current_time() // PAUSE_S + 1) * PAUSE_S
+            if frames := self._frames.feed(received):
+                return frames
+
+    async def _receive(self) -> bytes | bytearray:
         with self._told_if_broken():
-            with trio.move_on_after(DEAD_AFTER_S) as patience:
-                received = await self._stream.receive_some(max_bytes)
-            if patience.cancelled_caught:
-                raise trio.BrokenResourceError(f"nothing came for {DEAD_AFTER_S} s")
-        if not received:
-            self.ended.set()
-        return received
+            try:
+                with trio.fail_after(DEAD_AFTER_S):
+                    return await self._stream.receive_some(READ_BYTES)
+            except trio.TooSlowError:
+                reason = f"nothing came for {DEAD_AFTER_S} s"
+                raise trio.BrokenResourceError(reason) from None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See `trio.abc.SendStream`."""

@@ -7,19 +7,21 @@ from typing import Annotated, Literal
 
 import msgspec
 from attrs import frozen
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from klineagent.errors import UNREADABLE, BadFrame
-from klineagent.kline import Interval, Kline, version_of
+from klineagent.kline import MINUTE_MS, Interval, Kline, version_of
 
 # Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
 _Millis = Annotated[int, Meta(ge=0, lt=10_000_000_000_000)]  # until 2286, DateTime64(3)'s end
 _Count = Annotated[int, Meta(ge=0, lt=2**32)]
 NO_TRADE_ID = -1
+# Closing events come half a minute late at times. An event further from its candle tells no time.
+LATEST_EVENT_MS = 5 * MINUTE_MS
 _TradeId = Annotated[int, Meta(ge=NO_TRADE_ID, le=2**63 - 1)]
 
 
-class _Candle(Struct):
+class _Candle(Struct, gc=False):
     """The `k` object; numbers arrive as strings. Unknown fields are ignored."""
 
     t: _Millis
@@ -87,23 +89,68 @@ class RestCandle(Struct, array_like=True):
         )
 
 
-class _Event(Struct):
+class KlineEvent(Struct, gc=False):
+    """A state of a candle, as it came on a stream.
+
+    Millions of them come and go, hence the collector is told that they hold no cycles.
+    """
+
     e: Literal["kline"]
     E: _Millis
     k: _Candle
 
+    @property
+    def tells_time(self) -> bool:
+        """Whether its event time can be true: not before its candle, nor long after it."""
+        return self.k.t <= self.E <= self.k.T + LATEST_EVENT_MS
 
-class _Envelope(Struct):
+    def as_kline(self, venue: str) -> Kline:
+        """The row of it.
+
+        Raises:
+            BadFrame: it holds values no candle can have.
+        """
+        k = self.k
+        # One sum tells whether any of them is infinite or NaN; msgspec reads "inf" and "nan".
+        if not math.isfinite(k.o + k.h + k.l + k.c + k.v + k.q + k.V + k.Q):
+            raise BadFrame(f"kline of {k.s} holds a number that is not finite")
+        if k.i not in _INTERVAL_NAMES:
+            raise BadFrame(f"kline of {k.s} has unknown interval {k.i!r}")
+        return Kline(
+            venue,
+            k.s,
+            k.i,
+            k.t,
+            k.T,
+            k.o,
+            k.h,
+            k.l,
+            k.c,
+            k.v,
+            k.q,
+            k.n,
+            k.V,
+            k.Q,
+            k.f,
+            k.L,
+            k.x,
+            self.E,
+            version_of(self.E, is_closed=k.x),
+        )
+
+
+class StreamedCandle(Struct, gc=False):
+    """A kline event and the stream it came on, under the name that was subscribed to."""
+
     stream: str
-    data: _Event
+    data: KlineEvent
 
 
-@frozen
-class StreamedKline:
-    """A kline and the stream it came on, under the name it was subscribed by."""
+class Streamed(Struct, gc=False):
+    """What came on a stream, not read any further: most of it is outdated within the second."""
 
     stream: str
-    kline: Kline
+    data: Raw
 
 
 @frozen
@@ -121,9 +168,11 @@ class OtherEvent:
     kind: str
 
 
-Message = StreamedKline | Answer | OtherEvent
+Message = StreamedCandle | Answer | OtherEvent
 
-_decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
+_candles = msgspec.json.Decoder(StreamedCandle, strict=False)
+_streamed = msgspec.json.Decoder(Streamed)
+_decode_event = msgspec.json.Decoder(KlineEvent, strict=False).decode
 _decode_rows = msgspec.json.Decoder(list[RestCandle], strict=False).decode
 _decode_anything = msgspec.json.Decoder().decode
 _INTERVAL_NAMES = frozenset(interval.value for interval in Interval)
@@ -149,17 +198,45 @@ def _request(method: str, names: list[str], request_id: int) -> str:
     return msgspec.json.encode(request).decode()
 
 
-def decode_frame(frame: str | bytes, venue: str) -> Message:
-    """Read one frame of a `/stream` socket of `venue`.
+def may_close(frames: bytes) -> bool:
+    """Whether a kline event in `frames` may be that of a closed candle."""
+    return b'"x":true' in frames
+
+
+def sort_lines(lines: bytes) -> list[Streamed]:
+    """Tell of many frames of a `/stream` socket, each on a line of its own, whose they are.
 
     Raises:
-        BadFrame: it is not JSON, lacks fields, or holds values no candle can have.
+        BadFrame: one of them comes of no stream; it may be some other message.
     """
     try:
-        envelope = _decode_envelope(frame)
+        return _streamed.decode_lines(lines)
+    except UNREADABLE as error:
+        raise BadFrame(f"not all lines come of streams: {error}") from error
+
+
+def decode_event(data: Raw) -> KlineEvent:
+    """Read what came on a kline stream.
+
+    Raises:
+        BadFrame: it is no kline event.
+    """
+    try:
+        return _decode_event(data)
+    except UNREADABLE as error:
+        raise BadFrame(f"not a kline event: {error}") from error
+
+
+def decode_frame(frame: str | bytes) -> Message:
+    """Read one frame of a `/stream` socket.
+
+    Raises:
+        BadFrame: it is not JSON, or lacks fields.
+    """
+    try:
+        return _candles.decode(frame)
     except UNREADABLE as error:
         return _decode_unusual(frame, error)
-    return StreamedKline(envelope.stream, _to_kline(envelope.data, venue))
 
 
 def decode_candles(body: bytes) -> list[RestCandle]:
@@ -175,36 +252,6 @@ def decode_candles(body: bytes) -> list[RestCandle]:
     if bad := [candle for candle in candles if not candle.is_finite]:
         raise BadFrame(f"a kline holds a number that is not finite: {bad[0]}")
     return candles
-
-
-def _to_kline(event: _Event, venue: str) -> Kline:
-    k = event.k
-    # One sum tells whether any of them is infinite or NaN; msgspec reads "inf" and "nan".
-    if not math.isfinite(k.o + k.h + k.l + k.c + k.v + k.q + k.V + k.Q):
-        raise BadFrame(f"kline of {k.s} holds a number that is not finite")
-    if k.i not in _INTERVAL_NAMES:
-        raise BadFrame(f"kline of {k.s} has unknown interval {k.i!r}")
-    return Kline(
-        venue,
-        k.s,
-        k.i,
-        k.t,
-        k.T,
-        k.o,
-        k.h,
-        k.l,
-        k.c,
-        k.v,
-        k.q,
-        k.n,
-        k.V,
-        k.Q,
-        k.f,
-        k.L,
-        k.x,
-        event.E,
-        version_of(event.E, is_closed=k.x),
-    )
 
 
 def _decode_unusual(frame: str | bytes, kline_error: Exception) -> Answer | OtherEvent:

@@ -14,7 +14,7 @@ from klineagent.agent import Agent, open_agent
 from klineagent.config import Config
 from klineagent.errors import StartError, StoreUnavailable
 from klineagent.kline import Kline
-from klineagent.market.transport import Network
+from klineagent.market.network import Network
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
 from klineagent.storage.memory import MemoryStore

@@ -1,4 +1,4 @@
-"""The twin as a network, in this process: a `klineagent.market.transport.Network`."""
+"""The twin as a network, in this process: a `klineagent.market.network.Network`."""
 
 from __future__ import annotations
 

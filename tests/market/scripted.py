@@ -91,6 +91,7 @@ async def scripted_pool(
             ws_url="wss://exchange.test/market",
             time=ExchangeTime(),
             klines=send,
+            conflate_s=0,
         ) as pool:
             yield pool, network, receive
         nursery.cancel_scope.cancel()

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.errors import BadFrame
-from klineagent.kline import Interval
+from klineagent.kline import Interval, Kline
 from klineagent.market.wire import (
     Answer,
     OtherEvent,
-    StreamedKline,
+    StreamedCandle,
     decode_frame,
     stream_name,
     subscribe_request,
@@ -35,12 +35,18 @@ def _changed(**fields: object) -> str:
     return json.dumps(frame)
 
 
+def _kline(frame: str) -> Kline:
+    message = decode_frame(frame)
+    assert isinstance(message, StreamedCandle)
+    return message.data.as_kline("usdm")
+
+
 def test_a_captured_frame_becomes_its_kline() -> None:
     """Every field of a production frame lands where it belongs."""
-    message = decode_frame(CAPTURED, "usdm")
-    assert isinstance(message, StreamedKline)
+    message = decode_frame(CAPTURED)
+    assert isinstance(message, StreamedCandle)
     assert message.stream == "btcusdt@kline_1m"
-    assert message.kline._asdict() == {
+    assert _kline(CAPTURED)._asdict() == {
         "venue": "usdm",
         "symbol": "BTCUSDT",
         "interval": "1m",
@@ -74,18 +80,17 @@ def test_every_recorded_kline_frame_is_read() -> None:
     """Frames recorded from five venues decode, and their numbers are those on the wire."""
     frames = _recorded("kline-frames.jsonl")
     for frame in frames:
-        message = decode_frame(frame, "usdm")
-        assert isinstance(message, StreamedKline)
+        kline = _kline(frame)
         candle = json.loads(frame)["data"]["k"]
-        assert message.kline.close == float(candle["c"])
-        assert message.kline.trades == candle["n"]
-        assert message.kline.is_closed == candle["x"]
+        assert kline.close == float(candle["c"])
+        assert kline.trades == candle["n"]
+        assert kline.is_closed == candle["x"]
     assert len(frames) == 115
 
 
 def test_every_other_recorded_frame_is_an_event_of_another_kind() -> None:
     """Sound frames that are not klines are told apart from bad ones."""
-    messages = [decode_frame(frame, "usdm") for frame in _recorded("other-frames.jsonl")]
+    messages = [decode_frame(frame) for frame in _recorded("other-frames.jsonl")]
     assert {message.kind for message in messages if isinstance(message, OtherEvent)} == {
         "aggTrade",
         "bookTicker",
@@ -96,14 +101,13 @@ def test_every_other_recorded_frame_is_an_event_of_another_kind() -> None:
 
 def test_new_fields_do_no_harm() -> None:
     """The exchange may add fields anywhere."""
-    assert isinstance(decode_frame(_changed(Z=1, st=[2]), "usdm"), StreamedKline)
+    assert isinstance(decode_frame(_changed(Z=1, st=[2])), StreamedCandle)
 
 
 def test_a_candle_without_trades_is_read() -> None:
     """Trade ids of -1 mean that there was no trade."""
-    message = decode_frame(_changed(f=-1, L=-1, n=0, v="0"), "usdm")
-    assert isinstance(message, StreamedKline)
-    assert message.kline.first_trade_id == message.kline.last_trade_id == -1
+    kline = _kline(_changed(f=-1, L=-1, n=0, v="0"))
+    assert kline.first_trade_id == kline.last_trade_id == -1
 
 
 @pytest.mark.parametrize(
@@ -126,7 +130,7 @@ def test_a_candle_without_trades_is_read() -> None:
 def test_values_no_candle_can_have_make_a_bad_frame(fields: dict[str, object]) -> None:
     """What a store could not hold is refused at the door."""
     with pytest.raises(BadFrame):
-        decode_frame(_changed(**fields), "usdm")
+        _kline(_changed(**fields))
 
 
 @pytest.mark.parametrize("key", ["t", "T", "s", "i", "f", "L", "o", "c", "h", "l", "v", "n", "x"])
@@ -135,7 +139,7 @@ def test_a_missing_field_makes_a_bad_frame(key: str) -> None:
     frame = json.loads(CAPTURED)
     del frame["data"]["k"][key]
     with pytest.raises(BadFrame):
-        decode_frame(json.dumps(frame), "usdm")
+        decode_frame(json.dumps(frame))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +156,7 @@ def test_a_missing_field_makes_a_bad_frame(key: str) -> None:
 )
 def test_answers_are_read_in_every_shape(frame: str, answer: Answer) -> None:
     """Acknowledgements, and refusals both nested as seen and flat as documented."""
-    assert decode_frame(frame, "usdm") == answer
+    assert decode_frame(frame) == answer
 
 
 @pytest.mark.parametrize(
@@ -164,14 +168,14 @@ def test_answers_are_read_in_every_shape(frame: str, answer: Answer) -> None:
 )
 def test_a_shutdown_notice_is_an_event(frame: str) -> None:
     """Both shapes of the notice are understood."""
-    assert decode_frame(frame, "spot") == OtherEvent("serverShutdown")
+    assert decode_frame(frame) == OtherEvent("serverShutdown")
 
 
 @given(st.binary() | st.text())
 def test_garbage_is_a_bad_frame(frame: str | bytes) -> None:
     """No bytes whatever make the decoder fail in any other way."""
     with pytest.raises(BadFrame):
-        decode_frame(frame, "usdm")
+        decode_frame(frame)
 
 
 json_values = st.recursive(
@@ -185,7 +189,7 @@ json_values = st.recursive(
 def test_foreign_json_never_fails_otherwise(value: object) -> None:
     """JSON that is no frame of the exchange is bad, or an answer or event by its shape."""
     with suppress(BadFrame):
-        decode_frame(json.dumps(value), "usdm")
+        decode_frame(json.dumps(value))
 
 
 def test_stream_names_keep_the_interval_and_lower_the_symbol() -> None:

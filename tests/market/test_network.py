@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from klineagent.errors import ExchangeUnreachable
-from klineagent.market.transport import Internet
+from klineagent.market.network import Internet
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
 WITHIN_S = 5
