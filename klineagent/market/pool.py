@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import httpx2
@@ -57,14 +57,15 @@ class Pool:
     _dials: Pace = field(factory=lambda: Pace(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False)
 
     @contextmanager
-    def stream(self, name: str, accept: Accept) -> Iterator[Stream]:
+    def stream(self, name: str, accept: Accept, carried: Callable[[], None]) -> Iterator[Stream]:
         """Hold stream `name` as long as the block lasts, over as many connections as it takes.
 
-        Entering and leaving do not wait: `confirmed` of the stream tells when the exchange has
-        acknowledged it, `gone` when it has stopped. Klines go to `accept` and on to the channel.
+        Entering and leaving do not wait: `carried` is called when the exchange has acknowledged it,
+        each time anew, and `gone` tells when it has stopped. Klines go to `accept` and on to the
+        channel.
         """
         roster = self._roster_for(name)
-        stream = Stream(name, accept)
+        stream = Stream(name, accept, carried)
         roster.want(stream)
         try:
             yield stream

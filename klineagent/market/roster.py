@@ -28,24 +28,26 @@ class Stream:
 
     name: str
     accept: Accept
-    confirmed: trio.Event = field(factory=trio.Event, init=False)
-    """Set while a feed carries it; replaced by a new event when the last one is lost."""
-    lost: trio.Event = field(factory=trio.Event, init=False)
-    """Set when that happens; replaced by a new event when a feed carries it again."""
+    carried: Callable[[], None]
+    """Called, synchronously, whenever a feed has begun to carry it and none did before."""
+    is_carried: bool = field(default=False, init=False)
+    """Whether the exchange has acknowledged it on a feed that is there."""
+    losses: int = field(default=0, init=False)
+    """How often the last feed that carried it was lost."""
     misses: int = field(default=0, init=False)
     """Candles it did not tell of since it last said anything."""
 
     def confirm(self) -> None:
         """A feed carries it."""
-        if self.lost.is_set():
-            self.lost = trio.Event()
-        self.confirmed.set()
+        if not self.is_carried:
+            self.is_carried = True
+            self.carried()
 
     def lose(self) -> None:
         """No feed carries it any more."""
-        if self.confirmed.is_set():
-            self.confirmed = trio.Event()
-            self.lost.set()
+        if self.is_carried:
+            self.is_carried = False
+            self.losses += 1
 
 
 @frozen
@@ -85,7 +87,7 @@ class Roster:
         return name in self._wanted
 
     def want(self, stream: Stream) -> None:
-        """Ask for `stream`; its `confirmed` is set once the exchange acknowledged it."""
+        """Ask for `stream`; it is told when a feed carries it."""
         name = stream.name
         if name in self._wanted:
             raise ValueError(f"{name} is wanted already")

@@ -113,7 +113,10 @@ class Healer:
                 await self._fill(hole)
                 continue
             self._news = trio.Event()
-            with trio.move_on_at(min(resting.values(), default=math.inf)):
+            if not resting:  # nearly always, in nearly all of 9,000 healers: no scope for that
+                await self._news.wait()
+                continue
+            with trio.move_on_at(min(resting.values())):
                 await self._news.wait()
 
     async def _fill(self, hole: Hole) -> None:

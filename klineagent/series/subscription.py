@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -48,7 +49,7 @@ class Subscription:
     @property
     def is_active(self) -> bool:
         """Whether a feed carries it at this moment."""
-        return self._stream is not None and self._stream.confirmed.is_set()
+        return self._stream is not None and self._stream.is_carried
 
     async def hold(self, check: Callable[[str], Awaitable[None]], *, confirmed: trio.Event) -> None:
         """Run until `scope` is cancelled; sets `confirmed` once the exchange has confirmed it.
@@ -59,26 +60,25 @@ class Subscription:
         with self.scope:
             await check(self.symbol)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hold_stream, confirmed)
+                # As few tasks as can be: a market has 9,000 series, and each task takes 3 kB.
                 nursery.start_soon(self._watch_deadlines)
                 nursery.start_soon(self._recall)
-                await self._healer.heal()
+                carried = partial(self._carried, confirmed)
+                with self.means.pool.stream(self.stream_name, self._observe, carried) as stream:
+                    self._stream = stream
+                    await self._healer.heal()
 
     def lose(self, kline: Kline) -> None:
         """A closed candle did not make it into the store."""
         self.ledger.reopen(kline.open_time)
         self._healer.look()
 
-    async def _hold_stream(self, confirmed: trio.Event) -> NoReturn:
-        with self.means.pool.stream(self.stream_name, self._observe) as self._stream:
-            while True:
-                await self._stream.confirmed.wait()
-                confirmed.set()
-                # What closed before that was told to nobody.
-                if self.ledger.has_begun:
-                    self.ledger.fall_due(self.means.time.now_ms(), stream_was_away=True)
-                    self._healer.look()
-                await self._stream.lost.wait()
+    def _carried(self, confirmed: trio.Event) -> None:
+        confirmed.set()
+        # What closed before was told to nobody.
+        if self.ledger.has_begun:
+            self.ledger.fall_due(self.means.time.now_ms(), stream_was_away=True)
+            self._healer.look()
 
     async def _watch_deadlines(self) -> NoReturn:
         """Whatever the socket looks like: a candle that is not closed in time must be fetched."""

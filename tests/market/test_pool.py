@@ -21,6 +21,10 @@ from tests.market.scripted import NAME, answer, kline_frame, scripted_pool
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
 
 
+def _nothing() -> None:
+    pass
+
+
 def _ignore(_: Kline) -> None:
     pass
 
@@ -38,8 +42,8 @@ async def test_klines_go_to_their_owner_and_on(autojump_clock: MockClock) -> Non
     """The owner of a stream sees each kline, and the channel carries it."""
     seen: list[Kline] = []
     async with scripted_pool(_carry) as (pool, _, klines):
-        with pool.stream(NAME, seen.append) as stream:
-            await stream.confirmed.wait()
+        with pool.stream(NAME, seen.append, (carried := trio.Event()).set):
+            await carried.wait()
             assert await klines.receive() == seen
         assert seen[0].symbol == "BTCUSDT"
 
@@ -56,7 +60,7 @@ async def test_requests_are_batched_and_paced(autojump_clock: MockClock) -> None
     async with scripted_pool(watch) as (pool, network, _), trio.open_nursery() as nursery:
 
         async def hold(name: str) -> None:
-            with pool.stream(name, _ignore):
+            with pool.stream(name, _ignore, _nothing):
                 await trio.sleep_forever()
 
         for number in range(500):
@@ -100,7 +104,7 @@ async def test_frames_of_any_other_kind_do_no_harm(
         await trio.sleep_forever()
 
     async with scripted_pool(confuse) as (pool, network, klines):
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             assert (await klines.receive())[0].symbol == "BTCUSDT"
         assert network.dials == 1
         assert pool.counts.bad == len(odd)  # one of them is an answer to nothing, one is binary
@@ -119,9 +123,9 @@ async def test_a_closed_feed_is_replaced_with_all_its_streams(
         await socket.aclose(code, "going away")
 
     async with scripted_pool(close, _carry) as (pool, network, klines):
-        with pool.stream(NAME, _ignore) as stream:
+        with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
             await klines.receive()
-            await stream.confirmed.wait()
+            await carried.wait()
             assert network.dials == 2
 
 
@@ -135,7 +139,7 @@ async def test_a_request_that_is_not_answered_replaces_the_feed(autojump_clock: 
         await trio.sleep_forever()
 
     async with scripted_pool(ignore, _carry) as (pool, _, klines):
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
             assert ANSWER_TIMEOUT_S <= trio.current_time() - times[0] <= ANSWER_TIMEOUT_S + 2
 
@@ -152,7 +156,7 @@ async def test_a_refused_request_replaces_the_feed(
         await trio.sleep_forever()
 
     async with scripted_pool(refuse, _carry) as (pool, network, klines):
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
             assert network.dials == 2
     lost = next(record for record in caplog.records if record.msg == "feed_lost")
@@ -168,7 +172,7 @@ async def test_an_exchange_that_drops_everyone_at_once_is_not_stormed(
         await answer(socket)
 
     async with scripted_pool(drop) as (pool, network, _):
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             await trio.sleep(600)
     assert network.dials < 100
 
@@ -182,8 +186,8 @@ async def test_an_unwanted_stream_is_unsubscribed(autojump_clock: MockClock) -> 
             requests.append(await answer(socket))
 
     async with scripted_pool(note) as (pool, _, _):
-        with pool.stream(NAME, _ignore) as stream:
-            await stream.confirmed.wait()
+        with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
+            await carried.wait()
         await pool.gone(NAME)
     assert [request["method"] for request in requests] == ["SUBSCRIBE", "UNSUBSCRIBE"]
 
@@ -191,16 +195,16 @@ async def test_an_unwanted_stream_is_unsubscribed(autojump_clock: MockClock) -> 
 async def test_an_idle_feed_is_kept_for_a_while_and_then_closed(autojump_clock: MockClock) -> None:
     """Dials are scarce, so a stream that comes back soon finds the feed still there."""
     async with scripted_pool(_carry) as (pool, network, _):
-        with pool.stream(NAME, _ignore) as stream:
-            await stream.confirmed.wait()
+        with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
+            await carried.wait()
         await trio.sleep(IDLE_S / 2)
-        with pool.stream(NAME, _ignore) as stream:
-            await stream.confirmed.wait()
+        with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
+            await carried.wait()
         assert (network.dials, pool.feed_count) == (1, 1)
         await trio.sleep(IDLE_S * 3)
         assert pool.feed_count == 0
-        with pool.stream(NAME, _ignore) as stream:
-            await stream.confirmed.wait()
+        with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
+            await carried.wait()
         assert network.dials == 2
 
 
@@ -235,7 +239,7 @@ async def test_a_handshake_that_goes_wrong_is_tried_again_soon(
     async with scripted_pool(_carry) as (pool, network, klines):
         network.raw = [behave]
         started = trio.current_time()
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
         assert trio.current_time() - started < CONNECT_TIMEOUT_S
     lost = next(record for record in caplog.records if record.msg == "feed_lost")
@@ -256,10 +260,10 @@ async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockCl
                 await socket.ping()
 
     async with scripted_pool(ping_on_close, _carry) as (pool, _, klines):
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
         await trio.sleep(IDLE_S + 5)
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
 
 
@@ -271,7 +275,7 @@ async def test_a_line_that_died_without_a_word_is_replaced(autojump_clock: MockC
         await trio.sleep_forever()
 
     async with scripted_pool(vanish, _carry) as (pool, network, klines):
-        with pool.stream(NAME, _ignore):
+        with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
         assert network.dials == 2
         assert DEAD_AFTER_S <= trio.current_time() <= DEAD_AFTER_S + 5

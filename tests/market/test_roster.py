@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 from attrs import define, field
@@ -17,6 +19,10 @@ NAMES = ["a", "b", "c", "d"]
 
 
 def _ignore(_: Kline) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass
 
 
@@ -63,7 +69,7 @@ class Feeding(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def want(self, name: str) -> None:
         if name not in self.streams:
-            self.streams[name] = Stream(name, _ignore)
+            self.streams[name] = Stream(name, _ignore, _nothing)
             self.roster.want(self.streams[name])
 
     @rule(name=st.sampled_from(NAMES))
@@ -98,8 +104,7 @@ class Feeding(RuleBasedStateMachine):
     @invariant()
     def confirmed_means_sent_unless_it_is_being_ended(self) -> None:
         for name, stream in self.streams.items():
-            assert not (stream.confirmed.is_set() and stream.lost.is_set())
-            if stream.confirmed.is_set():
+            if stream.is_carried:
                 assert any(name in connection.sends for connection in self.connections)
 
     @invariant()
@@ -128,7 +133,7 @@ class Feeding(RuleBasedStateMachine):
             assert connection.sends == set(self.streams)
             assert connection.line.fulfilled.is_set()
         if self.connections:
-            assert all(stream.confirmed.is_set() for stream in self.streams.values())
+            assert all(stream.is_carried for stream in self.streams.values())
 
 
 TestFeeding = Feeding.TestCase
@@ -139,23 +144,23 @@ def test_requests_are_filled_to_the_limit_and_go_one_way() -> None:
     """Names that change together leave in one message, up to as many as it may hold."""
     roster = Roster()
     for name in NAMES:
-        roster.want(Stream(name, _ignore))
+        roster.want(Stream(name, _ignore, _nothing))
     assert roster.open_line().next_request(3) == Request(True, ("a", "b", "c"))
 
 
 def test_a_stream_cannot_be_wanted_twice() -> None:
     """Two owners of one stream would end each other's."""
     roster = Roster()
-    roster.want(Stream("a", _ignore))
+    roster.want(Stream("a", _ignore, _nothing))
     with pytest.raises(ValueError, match="a is wanted already"):
-        roster.want(Stream("a", _ignore))
+        roster.want(Stream("a", _ignore, _nothing))
 
 
 def test_klines_of_streams_nobody_wants_go_nowhere() -> None:
     """What arrives after a release is nobody's."""
     seen: list[Kline] = []
     roster = Roster()
-    roster.want(Stream("a", seen.append))
+    roster.want(Stream("a", seen.append, _nothing))
     roster.accept("a", a_kline())
     roster.release("a")
     roster.accept("a", a_kline())
@@ -165,7 +170,7 @@ def test_klines_of_streams_nobody_wants_go_nowhere() -> None:
 async def test_gone_waits_for_the_exchange() -> None:
     """A released stream is gone once its UNSUBSCRIBE is acknowledged, not before."""
     roster = Roster()
-    roster.want(Stream("a", _ignore))
+    roster.want(Stream("a", _ignore, _nothing))
     line = roster.open_line()
     subscribe = line.next_request(1)
     assert subscribe is not None
@@ -183,7 +188,7 @@ async def test_gone_waits_for_the_exchange() -> None:
 def _carrying(*names: str) -> tuple[Roster, Line]:
     roster = Roster()
     for name in names:
-        roster.want(Stream(name, _ignore))
+        roster.want(Stream(name, _ignore, _nothing))
     line = roster.open_line()
     request = line.next_request(len(names))
     assert request is not None
@@ -211,10 +216,11 @@ def test_a_stream_that_speaks_again_is_forgiven() -> None:
     assert not line.due.is_set()
 
 
-def test_a_stream_stays_confirmed_while_one_feed_takes_over_from_another() -> None:
+def test_a_stream_is_carried_while_one_feed_takes_over_from_another() -> None:
     """Nobody is told of a loss where there is none."""
+    told: list[str] = []
     roster = Roster()
-    stream = Stream("a", _ignore)
+    stream = Stream("a", _ignore, partial(told.append, "carried"))
     roster.want(stream)
     lines = [roster.open_line(), roster.open_line()]
     for line in lines:
@@ -222,7 +228,7 @@ def test_a_stream_stays_confirmed_while_one_feed_takes_over_from_another() -> No
         assert request is not None
         line.confirm(request)
     lines[0].close()
-    assert stream.confirmed.is_set()
-    assert not stream.lost.is_set()
+    assert (stream.is_carried, stream.losses) == (True, 0)
+    assert told == ["carried"]
     lines[1].close()
-    assert stream.lost.is_set()
+    assert (stream.is_carried, stream.losses) == (False, 1)
