@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from itertools import count
+from itertools import count, product
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import structlog
@@ -14,15 +15,23 @@ import trio
 from attrs import define, field
 from clickhouse_driver import Client
 
-from klineagent.kline import Kline
-from klineagent.storage import clickhouse, writer
-from klineagent.storage.disk import Folder
+from klineagent.kline import MINUTE_MS, Interval, Kline
+from klineagent.storage import clickhouse
 from klineagent.storage.opening import open_store
-from klineagent.storage.spool import Spool, open_spool
+from klineagent.storage.segment import SUFFIX, decode
 from klineagent.storage.store import Batch
 from klineagent.storage.writer import Writer, open_writer
 from tests.native.fixture import ModernServer, modern_clickhouse
+from tests.processes import (
+    ARCHIVE,
+    Running,
+    exchange_time_ms,
+    running_agent,
+    running_twin,
+    time_passed,
+)
 from tests.proxy import Proxy, open_proxy
+from tests.recorded import check_recorded
 from tests.servers import InstalledServer, free_port, installed_clickhouse
 from tests.storage.samples import sample
 
@@ -31,6 +40,12 @@ Server = InstalledServer | ModernServer
 ROWS = sample().symbol.encode()  # only the rows of an insert hold it
 END_OF_STREAM = b"\x05"
 WITHIN_S = 30
+SPEED = 240
+RECORDED_MS = 5 * MINUTE_MS
+DOWN_MS = 10 * MINUTE_MS
+# Half of these rows close in a dozen minutes. Then they go to disk, whatever the time; and the
+# agent has not begun to wait long between its tries when the server is back.
+SMALL_MEMORY = ("--buffer-rows", "250", "--flush-rows", "100")
 
 _databases = (f"faults_{number}" for number in count())
 
@@ -89,9 +104,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(
-    proxy: Proxy, server: Server, *, spool: Spool | None = None
-) -> AsyncIterator[Bench]:
+async def open_bench(proxy: Proxy, server: Server) -> AsyncIterator[Bench]:
     """A writer whose connection to `server` is sound and idle; it drains when the block ends."""
     url = server.url_of(next(_databases))
     async with open_store(url.replace(f":{server.port}/", f":{proxy.port}/")) as store:
@@ -102,7 +115,6 @@ async def open_bench(
             batch_rows=1000,
             capacity_rows=100_000,
             drain_timeout_s=WITHIN_S,
-            spool=spool,
         ) as opened:
             bench = Bench(proxy, opened)
             with trio.fail_after(WITHIN_S):
@@ -248,32 +260,80 @@ async def _open_mortal(folder: Path) -> AsyncIterator[_Mortal]:
         mortal.kill()
 
 
-async def test_a_server_killed_in_the_midst_of_an_insert_gets_the_rows_when_it_is_back(
-    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(not ARCHIVE.exists(), reason="the exchange's archive is not beside the project")
+async def test_a_server_killed_in_an_insert_and_down_for_ten_minutes_costs_no_candle(
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Meanwhile candles keep coming, and wait on disk; then each is there once."""
-    # Ten seconds of an outage in one.
-    monkeypatch.setattr(writer, "SPOOL_EVERY_S", 1.0)
+    """Candles wait on disk; as they go to the server it is killed again; each is there once."""
+    folder = tmp_path / "spool"
     async with (
-        open_spool(Folder(tmp_path / "spool"), limit_bytes=2**30) as spool,
+        running_twin("--archive", str(ARCHIVE), "--speed", str(SPEED)) as (_, twin),
         _open_mortal(tmp_path / "server") as mortal,
         open_proxy(mortal.port) as proxy,
-        open_bench(proxy, await mortal.start(), spool=spool) as bench,
-        trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(_keep_sending, bench)
-        for _ in range(3):
-            with proxy.holding(within=ROWS) as held:
-                await held.wait()
-                mortal.kill()
-                await told.of("store_unavailable", "rows_spooled")
-            await mortal.start()
-            await told.of("store_back", "spool_empty")
-        nursery.cancel_scope.cancel(reason="that was enough")
-    assert spool.is_empty
+        symbols = [str(symbol) for symbol in twin["symbols"]]  # type: ignore[attr-defined]  # JSON
+        store_url = (await mortal.start()).url_of("market")
+        proxied_url = store_url.replace(f":{mortal.port}/", f":{proxy.port}/")
+        options = ("--spool", str(folder), *SMALL_MEMORY)
+        async with running_agent(twin, proxied_url, *symbols, options=options) as (agent, _):
+            await time_passed(twin, RECORDED_MS)
+            with trio.fail_after(WITHIN_S):
+                now_ms = await exchange_time_ms(twin)
+                with proxy.holding(within=_as_stored(Interval.M1.open_at(now_ms))) as held:
+                    await held.wait()
+                    mortal.kill()
+                killed_ms = await exchange_time_ms(twin)
+                await _until_spooled(folder, killed_ms + DOWN_MS, agent)
+                spooled = _spooled(folder)
+                last_ms = max(kline.open_time for kline in spooled)
+                down_ms = await exchange_time_ms(twin) - killed_ms
+                with proxy.holding(within=_as_stored(last_ms)) as held:
+                    await mortal.start()
+                    await held.wait()
+                    mortal.kill()
+                await mortal.start()
+                while _segments(folder):
+                    await agent._news.wait()
+                await time_passed(twin, RECORDED_MS)
+            stopped_ms = await exchange_time_ms(twin)
+            assert agent.process.poll() is None
+            await agent.stop()
+            assert agent.process.returncode == 0
+            assert not [event for event in agent.events if event["level"] == "error"]
+
+        assert down_ms >= DOWN_MS
+        assert not _segments(folder)
+        # The second time it was killed when it had taken what it was killed in the first time.
+        assert [event["event"] for event in agent.events].count("store_back") == 2
+        # What closed meanwhile was on disk, and only one agent has ever used it.
+        first_ms = Interval.M1.next_open(Interval.M1.open_at(killed_ms))
+        opens = range(first_ms, killed_ms + DOWN_MS - MINUTE_MS, MINUTE_MS)
+        minutes = {(kline.symbol, kline.open_time) for kline in spooled if kline.interval == "1m"}
+        assert minutes >= set(product(symbols, opens))
+        assert (folder / "boot").read_text() == "1"
+        candles = await check_recorded(store_url, symbols, stopped_ms)
+    record_property("down", f"{down_ms / MINUTE_MS:.1f} minutes of the exchange's time")
+    record_property("spooled", len(spooled))
+    record_property("candles", candles)
 
 
-async def _keep_sending(bench: Bench) -> NoReturn:
-    while True:
-        await bench.send(10)
-        await trio.sleep(0.01)  # a thousand candles a second
+def _as_stored(time_ms: int) -> bytes:
+    """A time in a column of times; queries hold none."""
+    return struct.pack("<q", time_ms)
+
+
+def _segments(folder: Path) -> list[Path]:
+    """What waits on disk, or lies there for another reason."""
+    return list(folder.rglob(f"*{SUFFIX}"))
+
+
+def _spooled(folder: Path) -> list[Kline]:
+    """The rows of all of it, while nobody takes any."""
+    files = _segments(folder)
+    return [kline for each in files for kline in decode(each.read_bytes()).batch.klines]
+
+
+async def _until_spooled(folder: Path, time_ms: int, agent: Running) -> None:
+    """Wait until candles lie on disk that closed after `time_ms`."""
+    while max((kline.close_time for kline in _spooled(folder)), default=0) < time_ms:
+        await agent._news.wait()

@@ -23,9 +23,11 @@ from tests.processes import (
     time_passed,
 )
 
-SPEED = 2
-START_MS = 25 * SECOND_MS
-"""So far into a minute the agent is started: it records before the next, and not for long."""
+SPEED = 8
+STOP_AT_MS = 54 * SECOND_MS
+"""So far into a minute the exchange stops: the agent, whose clock then runs alone and as fast as
+any, need not wait long for the next deadline."""
+STOPPED_MS = MINUTE_MS
 GRACE_S = 5
 # A machine busy with other tests gets some more.
 SLACK_S = 5
@@ -40,16 +42,15 @@ async def test_what_closes_while_the_exchange_stands_still_is_missed_and_fetched
     options = ["--intervals", "1m", "--grace", str(GRACE_S), "--history", str(HISTORY)]
     async with running_twin("--speed", str(SPEED), "--symbols", "3") as (process, twin):
         symbols = [str(symbol) for symbol in twin["symbols"]]  # type: ignore[attr-defined]  # JSON
-        await time_passed(twin, (START_MS - await exchange_time_ms(twin)) % MINUTE_MS)
         async with running_agent(twin, real_store_url, *symbols, options=options) as (agent, _):
-            await time_passed(twin, 6 * SECOND_MS)
+            await time_passed(twin, 10 * SECOND_MS)
+            await time_passed(twin, (STOP_AT_MS - await exchange_time_ms(twin)) % MINUTE_MS)
             stopped_ms = await exchange_time_ms(twin)
             assert not [event for event in agent.events if event["level"] != "info"]
             with _stopped(process):
-                # From here on the agent's clock runs alone, and no faster than any.
                 with trio.fail_after(MINUTE_MS / SECOND_MS + GRACE_S + SLACK_S):
                     await agent.logged("candles_missed")
-            assert Interval.M1.next_open(stopped_ms) < await exchange_time_ms(twin)
+            assert await exchange_time_ms(twin) - stopped_ms >= STOPPED_MS
             await time_passed(twin, 30 * SECOND_MS)
             ended_ms = await exchange_time_ms(twin)
             await agent.stop()

@@ -13,6 +13,16 @@ from klineagent.kline import SECOND_MS
 
 
 @define(eq=False)
+class _Waiter:
+    """Someone who waits for a moment."""
+
+    reached: trio.Event = field(factory=trio.Event, init=False)
+    alarm: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """Ends the wait should nobody say that the moment is reached; set for who is first in line."""
+    has_left: bool = field(default=False, init=False)
+
+
+@define(eq=False)
 class ExchangeTime:
     """The newest time the exchange has named, plus what has passed here since.
 
@@ -24,8 +34,10 @@ class ExchangeTime:
     _newest_ms: int = field(default=0, init=False)
     _heard_at: float = field(factory=trio.current_time, init=False)
     _known: trio.Event = field(factory=trio.Event, init=False)
-    # Who waits for a moment, the earliest first; those who gave up stay until it has come.
-    _waiting: list[tuple[int, int, trio.Event]] = field(factory=list, init=False)
+    # Who waits for which moment, the earliest first; those who gave up stay until they are first.
+    # Only the first has an alarm. So a clock that jumps is one alarm to set again, whoever waits:
+    # Trio's does not run while the machine is suspended, and the exchange's goes on.
+    _waiting: list[tuple[int, int, _Waiter]] = field(factory=list, init=False)
     _order: count[int] = field(factory=count, init=False)
 
     def hear(self, time_ms: int) -> None:
@@ -34,8 +46,7 @@ class ExchangeTime:
             return
         self._newest_ms, self._heard_at = time_ms, trio.current_time()
         self._known.set()
-        while self._waiting and self._waiting[0][0] <= time_ms:
-            heapq.heappop(self._waiting)[2].set()
+        self._look()
 
     def now_ms(self) -> int:
         """What time it is there; counted from our start as long as the exchange has said nothing.
@@ -59,8 +70,32 @@ class ExchangeTime:
 
     async def until(self, time_ms: int) -> None:
         """Wait until the exchange's clock shows `time_ms`."""
-        while (left_ms := time_ms - self.now_ms()) > 0:
-            reached = trio.Event()
-            heapq.heappush(self._waiting, (time_ms, next(self._order), reached))
-            with trio.move_on_after(left_ms / SECOND_MS):
-                await reached.wait()
+        while self.now_ms() < time_ms:  # it goes back where an event was long on its way
+            waiter = _Waiter()
+            heapq.heappush(self._waiting, (time_ms, next(self._order), waiter))
+            if self._is_first(waiter):
+                self._look()
+            try:
+                with waiter.alarm:
+                    await waiter.reached.wait()
+            finally:
+                waiter.has_left = True
+                if self._is_first(waiter):
+                    self._look()
+
+    def _is_first(self, waiter: _Waiter) -> bool:
+        return bool(self._waiting) and self._waiting[0][2] is waiter
+
+    def _look(self) -> None:
+        """Tell all whose moment is reached, and set the alarm of who is then the first."""
+        now_ms = self.now_ms()
+        while self._waiting:
+            time_ms, _, first = self._waiting[0]
+            if time_ms > now_ms and not first.has_left:
+                alarm_at = trio.current_time() + (time_ms - now_ms) / SECOND_MS
+                # One that is too early finds out, and is set again; setting it is what costs.
+                if alarm_at < first.alarm.deadline:  # noqa: PLR1730
+                    first.alarm.deadline = alarm_at
+                return
+            heapq.heappop(self._waiting)
+            first.reached.set()

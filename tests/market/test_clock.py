@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from klineagent.market.clock import ExchangeTime
@@ -49,3 +54,89 @@ async def test_a_moment_that_has_passed_is_not_waited_for(autojump_clock: MockCl
     time.hear(NOON_MS)
     await time.until(NOON_MS)
     assert trio.current_time() == 0
+
+
+async def test_a_clock_that_jumps_and_then_falls_silent_wakes_who_waits(
+    autojump_clock: MockClock,
+) -> None:
+    """A machine that was suspended hears of it by one event, and then of nothing."""
+    time = ExchangeTime()
+    time.hear(NOON_MS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(time.until, NOON_MS + 3_660_000)
+        await trio.sleep(10)
+        time.hear(NOON_MS + 3_600_000)
+    assert trio.current_time() == 10 + 60
+
+
+async def test_a_first_event_that_comes_late_wakes_who_waits(autojump_clock: MockClock) -> None:
+    """Before it nobody knew when that would be."""
+    time = ExchangeTime()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(time.until, NOON_MS + 5000)
+        await trio.sleep(3600)
+        time.hear(NOON_MS)
+    assert trio.current_time() == 3600 + 5
+
+
+async def test_who_gives_up_does_not_keep_others_waiting(autojump_clock: MockClock) -> None:
+    """Whether it was the first in line or not."""
+    time = ExchangeTime()
+    time.hear(NOON_MS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(time.until, NOON_MS + 10_000)
+        for impatient_ms in (5000, 9000, 20_000):
+            with trio.move_on_after(1) as patience:
+                await time.until(NOON_MS + impatient_ms)
+            assert patience.cancelled_caught
+    assert trio.current_time() == 10
+
+
+async def test_an_event_that_was_long_on_its_way_lets_nobody_go_early(
+    autojump_clock: MockClock,
+) -> None:
+    """By what it tells it is earlier than it seemed."""
+    time = ExchangeTime()
+    time.hear(NOON_MS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(time.until, NOON_MS + 5000)
+        await trio.sleep(4)
+        time.hear(NOON_MS + 1000)
+    assert trio.current_time() == 4 + 4
+
+
+_SECONDS = st.integers(min_value=0, max_value=20)
+
+
+@settings(deadline=None)
+@given(
+    moments=st.lists(st.tuples(_SECONDS, _SECONDS), max_size=8),
+    told=st.lists(st.tuples(_SECONDS, _SECONDS), max_size=8),
+)
+def test_whoever_waits_goes_on_as_soon_as_the_clock_shows_it(
+    moments: Sequence[tuple[int, int]], told: Sequence[tuple[int, int]]
+) -> None:
+    """Whatever the exchange tells and when, whoever comes first and whoever gives up."""
+
+    async def run() -> None:
+        time = ExchangeTime()
+        time.hear(NOON_MS)
+        waiting: list[int] = []
+
+        async def wait(moment_ms: int, patience_s: int) -> None:
+            waiting.append(moment_ms)
+            with trio.move_on_after(patience_s or math.inf):
+                await time.until(moment_ms)
+                assert time.now_ms() >= moment_ms
+            waiting.remove(moment_ms)
+
+        async with trio.open_nursery() as nursery:
+            for moment_s, patience_s in moments:
+                nursery.start_soon(wait, NOON_MS + moment_s * 1000, patience_s)
+            for after_s, jump_s in told:
+                await trio.sleep(after_s)
+                time.hear(time.now_ms() + (jump_s - 10) * 1000)
+                await wait_all_tasks_blocked()
+                assert not [each for each in waiting if each <= time.now_ms()]
+
+    trio.run(run, clock=MockClock(autojump_threshold=0))

@@ -1,80 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from attrs import define, field
 
 from klineagent.errors import StoreMisconfigured, StoreUnavailable
 from klineagent.storage import clickhouse
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
 from tests.native.fixture import ModernServer, modern_clickhouse
+from tests.proxy import open_proxy
 from tests.servers import InstalledServer, free_port, installed_clickhouse
 from tests.storage.samples import sample
 from tests.storage.test_store import HEARTBEAT
 
 BATCH = Batch("a", tuple(map(sample, range(10))))
 ROWS = BATCH.klines[0].symbol.encode()  # only the rows of an insert hold it
-
-
-@define
-class Proxy:
-    """Between a store and its server."""
-
-    upstream_port: int
-    port: int = 0
-    deaf_from: bytes | None = None
-    """Once these bytes went to the server, answers are swallowed."""
-    deaf: bool = False
-    swallowed: trio.Event = field(factory=trio.Event)
-    lines: set[trio.SocketStream] = field(factory=set)
-
-    async def serve(self, client: trio.SocketStream) -> None:
-        """Pass bytes both ways until either side ends."""
-        server = await trio.open_tcp_stream("127.0.0.1", self.upstream_port)
-        self.lines |= {client, server}
-        async with client, server, trio.open_nursery() as nursery:
-            nursery.start_soon(self._pass, client, server, nursery.cancel_scope)
-            nursery.start_soon(self._pass, server, client, nursery.cancel_scope)
-        self.lines -= {client, server}
-
-    async def _pass(
-        self, source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope
-    ) -> None:
-        try:
-            async for data in source:
-                if self.deaf_from is not None and self.deaf_from in data:
-                    self.deaf = True
-                if self.deaf and source.socket.getpeername()[1] == self.upstream_port:
-                    self.swallowed.set()
-                else:
-                    await sink.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # what a cut line does
-        scope.cancel()
-
-    async def cut(self) -> None:
-        """Break every line there is; new ones are sound."""
-        self.deaf_from, self.deaf = None, False
-        for line in list(self.lines):
-            await trio.aclose_forcefully(line)
-
-
-@asynccontextmanager
-async def open_proxy(upstream_port: int) -> AsyncIterator[Proxy]:
-    """A proxy on a port of its own."""
-    proxy = Proxy(upstream_port)
-    async with trio.open_nursery() as nursery:
-        serve = partial(trio.serve_tcp, proxy.serve, 0, host="127.0.0.1")
-        listeners: list[trio.SocketListener] = await nursery.start(serve)
-        proxy.port = listeners[0].socket.getsockname()[1]
-        yield proxy
-        nursery.cancel_scope.cancel()
+END_OF_STREAM = b"\x05"
 
 
 async def test_works_once_the_server_is_there(tmp_path: Path) -> None:
@@ -134,16 +77,9 @@ async def test_lost_answer_leaves_the_outcome_open(modern_server: ModernServer) 
         async with open_store(url) as store:
             await store.prepare()
             await store.insert(Batch("first", (sample(100),)))
-            proxy.deaf_from = ROWS
-
-            async def cut_when_swallowed() -> None:
-                await proxy.swallowed.wait()
-                await proxy.cut()
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(cut_when_swallowed)
-                with pytest.raises(StoreUnavailable):
-                    await store.insert(BATCH)
+            lost = proxy.lost_acks(after=ROWS, ack=END_OF_STREAM, times=1)
+            with lost, pytest.raises(StoreUnavailable):
+                await store.insert(BATCH)
             assert [series.closed for series in await store.summary()] == [11]
             await store.insert(BATCH)
             assert [series.closed for series in await store.summary()] == [11]
@@ -157,12 +93,10 @@ async def test_silent_server_meets_the_deadline(
         url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/silent"
         async with open_store(url) as store:
             await store.insert(Batch("first", (sample(100),)))
-            proxy.deaf_from = ROWS
-            with monkeypatch.context() as patch, trio.fail_after(3):
+            with monkeypatch.context() as patch, proxy.black_hole(), trio.fail_after(3):
                 patch.setattr(clickhouse, "WRITE_WITHIN_S", 0.2)
                 with pytest.raises(StoreUnavailable):
                     await store.insert(BATCH)
-            proxy.deaf_from, proxy.deaf = None, False
             await store.insert(BATCH)
             assert [series.closed for series in await store.summary()] == [11]
 
@@ -173,13 +107,11 @@ async def test_insert_cancelled_while_the_server_is_silent(modern_server: Modern
         url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/cancelled"
         async with open_store(url) as store:
             await store.insert(Batch("first", (sample(100),)))
-            proxy.deaf_from = ROWS
-            with trio.fail_after(3):
+            with proxy.black_hole() as unheard, trio.fail_after(3):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(store.insert, BATCH)
-                    await proxy.swallowed.wait()
+                    await unheard.wait()
                     nursery.cancel_scope.cancel()
-            proxy.deaf_from, proxy.deaf = None, False
             await store.insert(BATCH)
             assert [series.closed for series in await store.summary()] == [11]
 
