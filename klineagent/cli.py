@@ -6,10 +6,13 @@ import gc
 import logging
 import math
 import os
+import ssl
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,21 +24,23 @@ import trio
 
 from klineagent import __version__
 from klineagent.agent import open_agent
+from klineagent.bench.command import bench
 from klineagent.bind import Bind
 from klineagent.config import Config, load_config
 from klineagent.converters import parse_bind
 from klineagent.demo import Demo, run_demo
 from klineagent.errors import ConfigError, KlineagentError, StartError
-from klineagent.kline import Interval
+from klineagent.kline import DAY_MS, HOUR_MS, SECOND_MS, Interval
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.market.venues import VENUES
 from klineagent.options import CONFIG_FILE, SPOOL, STORE, VENUE, setting
 from klineagent.proof.command import prove
 from klineagent.signals import open_stop_signal
 from klineagent.sim.eventful_market import EventfulMarket
-from klineagent.sim.exchange import open_exchange, open_market
+from klineagent.sim.exchange import Exchange, open_exchange, open_market
 from klineagent.sim.fault_options import FAULT_HELP, FaultOption, open_faults, parse_fault
-from klineagent.sim.market import Market
+from klineagent.sim.firehose import parse_rate
+from klineagent.sim.records import open_tls
 from klineagent.sim.server import serve_exchange
 from klineagent.sim.venue import venue_named
 from klineagent.spool_commands import spool
@@ -78,6 +83,8 @@ class _Positive(click.FloatRange):
 
 
 _POSITIVE = _Positive(min=0, min_open=True)
+_TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S"])
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
 _LOG_FORMAT = setting("log_format", "console or json.", "FORMAT")
 
@@ -88,6 +95,7 @@ def commands() -> None:
     """Keep Binance candlesticks flowing, with none missing, into ClickHouse."""
 
 
+commands.add_command(bench)
 commands.add_command(prove)
 commands.add_command(spool)
 
@@ -107,8 +115,8 @@ commands.add_command(spool)
 @setting("register_port", "The manager's port.", "PORT")
 @setting("self_update_interval_s", "Between writes of its row in `agents`.", "S")
 @setting("history", "Candles fetched from before a series is added; 0 for none.", "N")
-@setting("lookback_s", "How far back holes are looked for.", "1d,12h,...", short="lookback")
-@setting("grace_s", "How long a closed candle may stay without its event.", "S", short="grace")
+@setting("lookback_s", "How far back holes are looked for.", "1d,12h,...")
+@setting("grace_s", "How long a closed candle may stay without its event.", "S")
 @click.option(
     "--updates/--no-updates",
     default=None,
@@ -150,8 +158,13 @@ async def _serve(config: Config) -> None:
 @click.option("--symbols", default=10, show_default=True, type=_SYMBOLS, metavar="N")
 @_SEED
 @click.option("--fault", "faults", multiple=True, metavar="KIND[=VALUE]", help=FAULT_HELP)
+@click.option("--start", type=_TIME, metavar="TIME", help="When it begins, UTC.  [default: now]")
+@click.option("--rate", metavar="N", help="Growing updates a second; max for all that is read.")
+@click.option("--all-intervals", is_flag=True, help="Draw all candles before clients can connect.")
+@click.option("--tls", type=_FILE, metavar="PEM", help="Speak TLS; the key and its certificates.")
 @click.option("--log-format", default="console", show_default=True, type=_LOG_FORMATS)
 def simulate(
+    *,
     bind: str,
     venue: str,
     archive: Path | None,
@@ -159,6 +172,10 @@ def simulate(
     symbols: int,
     seed: int,
     faults: tuple[str, ...],
+    start: datetime | None,
+    rate: str | None,
+    all_intervals: bool,
+    tls: Path | None,
     log_format: str,
 ) -> None:
     """Run a twin of the exchange: websocket and REST on one port.
@@ -170,42 +187,60 @@ def simulate(
         address = parse_bind(bind)
     except ValueError as error:
         raise ConfigError(f"--bind: {error}") from error
-    options = [parse_fault(text) for text in faults]
+    if start and archive:
+        raise ConfigError("--start: an archive begins where its candles do")
     market = open_market(
-        archive=archive, symbols=symbols, seed=seed, venue_name=venue, start_ms=_now_ms()
+        archive=archive,
+        symbols=symbols,
+        seed=seed,
+        venue_name=venue,
+        start_ms=_utc_ms(start) if start else _now_ms(),
+        # A day of many symbols takes longer to draw than it is worth under load.
+        history_ms=DAY_MS if rate is None else HOUR_MS,
     )
-    _run(partial(_simulate, market, venue, address, speed, seed, options))
+    twin = open_exchange(
+        EventfulMarket(market),
+        venue_named(venue),
+        speed=speed,
+        seed=seed,
+        rate=None if rate is None else parse_rate(rate),
+    )
+    options = [parse_fault(text) for text in faults]
+    context = None if tls is None else open_tls(tls)
+    _run(partial(_simulate, twin, address, options, context, draws=all_intervals))
 
 
 async def _simulate(
-    market: Market,
-    venue: str,
+    twin: AbstractAsyncContextManager[Exchange],
     address: Bind,
-    speed: float,
-    seed: int,
     faults: Sequence[FaultOption],
+    tls: ssl.SSLContext | None,
+    *,
+    draws: bool,
 ) -> None:
     async with (
         open_stop_signal() as stop,
-        open_exchange(
-            EventfulMarket(market), venue_named(venue), speed=speed, seed=seed
-        ) as exchange,
+        twin as exchange,
         open_faults(exchange, faults),
         trio.open_nursery() as nursery,
     ):
+        if draws:
+            exchange.draw()
+        serve = partial(serve_exchange, exchange, *address, tls=tls)
         try:
-            host, port = await nursery.start(serve_exchange, exchange, *address)
+            host, port = await nursery.start(serve)
         except OSError as error:
             raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+        venue, secure = exchange.venue.name, "s" if tls else ""
         prefix = httpx2.URL(VENUES[venue].ws_url).path.rstrip("/")
         log.info(
             "exchange_twin",
             venue=venue,
-            ws_url=f"ws://{host}:{port}{prefix}",
-            rest_url=f"http://{host}:{port}",
-            symbols=[listing.symbol for listing in market.listings],
-            start=clock_text(market.start_ms),
-            speed=speed,
+            ws_url=f"ws{secure}://{host}:{port}{prefix}",
+            rest_url=f"http{secure}://{host}:{port}",
+            symbols=[listing.symbol for listing in exchange.market.listings],
+            start=clock_text(exchange.market.start_ms),
+            speed=exchange.clock.speed,
         )
         await stop.wait()
         exchange.announce_shutdown()
@@ -305,6 +340,10 @@ async def _show(
                 raise StartError(f"no {what} of {symbol} {interval} on {venue} is stored")
             table = show_klines(klines, title=f"{symbol} {interval} on {venue}, times in UTC")
         wide_console().print(table)
+
+
+def _utc_ms(time: datetime) -> int:
+    return int(time.replace(tzinfo=UTC).timestamp()) * SECOND_MS
 
 
 def _now_ms() -> int:

@@ -66,6 +66,8 @@ OLD_VARIABLES = {
     "self_update_interval_s": "DATA_AGENT_SELF_UPDATE_INTERVAL",
     "ws_url": "STREAM_URL",
 }
+# Options that are called otherwise than their field; they may be called by that as well.
+SHORT_OPTIONS = {"lookback_s": "lookback", "grace_s": "grace"}
 
 
 @frozen(kw_only=True)
@@ -188,13 +190,24 @@ def _number_as_written(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
 
 
+def option_names(field: str) -> list[str]:
+    """The names of the options that set a field of `Config`; the first is the one that is told."""
+    return [name for name in (SHORT_OPTIONS.get(field), field) if name]
+
+
+def spelling(name: str) -> str:
+    """An option as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
 def load_config(
     options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
 ) -> Config:
     """Read the configuration; later sources win: defaults, `file`, `environ`, `options`.
 
     Args:
-        options: what the command line gave, by field name; None means it did not.
+        options: what the command line gave, by the name of its option, `-` being `_`; None means
+            it did not.
         environ: `KLINEAGENT_<FIELD>`, or the old agent's names; an empty variable is no variable.
         file: a TOML file with a table `[klineagent]`.
 
@@ -251,9 +264,10 @@ def _converted(option: OptionInfo, entry: _Entry) -> object:
 
 def _read_options(options: Mapping[str, object], fields: OptionList) -> list[_Entry]:
     return [
-        _Entry(each.name, f"--{each.name.replace('_', '-')}", value)
+        _Entry(each.name, spelling(name), value)
         for each in fields
-        if (value := options.get(each.name)) is not None
+        for name in option_names(each.name)
+        if (value := options.get(name)) is not None
     ]
 
 

@@ -9,20 +9,25 @@ from typing import Any, TypeVar
 import click
 from attrs import fields_dict
 
-from klineagent.config import Config, as_written
+from klineagent.config import Config, as_written, option_names, spelling
 from klineagent.market.venues import VENUES
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def setting(
-    name: str, text: str, metavar: str, *, short: str = ""
-) -> Callable[[_Command], _Command]:
+def setting(name: str, text: str, metavar: str) -> Callable[[_Command], _Command]:
     """The option that sets field `name` of `Config`; its default is told, and kept there."""
     default = fields_dict(Config)[name].default
     told = "" if default is None else f"  [default: {as_written(default)}]"
-    spellings = [f"--{each.replace('_', '-')}" for each in (short, name) if each]
-    return click.option(*spellings, name, metavar=metavar, help=text + told)
+    first, *others = option_names(name)
+
+    def add(command: _Command) -> _Command:
+        # Options of their own: of one with two spellings nobody knows which was typed.
+        for other in others:
+            command = click.option(spelling(other), other, metavar=metavar, hidden=True)(command)
+        return click.option(spelling(first), first, metavar=metavar, help=text + told)(command)
+
+    return add
 
 
 VENUE = setting("venue", f"The market: {', '.join(VENUES)}.", "VENUE")

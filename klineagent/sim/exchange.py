@@ -15,7 +15,7 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.kline import DAY_MS, MINUTE_MS, Interval
 from klineagent.sim.archive import open_archive
 from klineagent.sim.audience import Audience
 from klineagent.sim.candle import Candle
@@ -24,12 +24,14 @@ from klineagent.sim.clock import ExchangeClock
 from klineagent.sim.connections import Connections
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.faults import Faults
+from klineagent.sim.firehose import Firehose
 from klineagent.sim.frames import Series, StreamEvent, shutdown_event
 from klineagent.sim.listings import idle_specimens
 from klineagent.sim.market import Market
 from klineagent.sim.moments import next_moment
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.rest_side import RestAnswer, RestSide
+from klineagent.sim.socket_line import Line
 from klineagent.sim.socket_side import SocketSide, open_side
 from klineagent.sim.venue import VenueRules, venue_named
 from klineagent.sim.voice import Voice
@@ -58,13 +60,18 @@ class Exchange:
     """Whether a candle without trades has a closing event; of futures nobody knows."""
     seed: int = 0
     """Of the moments of first pings, and of where faults strike."""
+    rate: float | None = None
+    """Growing updates a second, of Trio's clock; None for as many as there is growth to tell of."""
     breaches: Counter[str] = field(init=False, factory=Counter)
     """Limits that clients broke, by kind."""
     connections: Connections = field(init=False)
     faults: Faults = field(init=False)
     rest: RestSide = field(init=False)
+    firehose: Firehose | None = field(init=False, default=None)
+    """Speaks for the market where there is a rate."""
     _voice: Voice = field(init=False)
     _audience: Audience = field(init=False)
+    _series: Mapping[str, Series] = field(init=False)
     _dice: random.Random = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -83,7 +90,7 @@ class Exchange:
             for interval in Interval
             if interval in self.venue.intervals
         )
-        series = {each.stream: each for each in every_series}
+        self._series = series = {each.stream: each for each in every_series}
         self.connections = Connections(breaches=self.breaches)
         self._audience = Audience(connections=self.connections, series=series)
         self._voice = Voice(charts=charts, audience=self._audience, series=series)
@@ -94,6 +101,15 @@ class Exchange:
             now_ms=self.clock.now_ms,
             peek=self._voice.peek,
         )
+        if self.rate is not None:
+            self.firehose = Firehose(
+                rate=self.rate,
+                clock=self.clock,
+                voice=self._voice,
+                series=series,
+                connections=self.connections,
+                speaks_of=self._speaks_at_close_of,
+            )
         if isinstance(self.market, EventfulMarket):
             self.market.follow(self.clock.now_ms, self.faults.injected)
             self.rest.told = partial(self.market.as_told, self.venue)
@@ -136,10 +152,23 @@ class Exchange:
         answer = self.rest.answer(method, path, query, now_ms, lag_ms=lag_ms)
         return self.faults.spoil(answer, now_ms)
 
+    def refill(self, line: Line) -> None:
+        """All that was sent to `line` is on its way."""
+        if self.firehose is not None:
+            self.firehose.refill(line)
+
     # The market's voice.
+
+    def draw(self) -> None:
+        """Draw every open candle, so that the first event of a month is no year's work."""
+        now_ms = self.clock.now_ms()
+        for stream in self._series:
+            self._voice.peek(stream, now_ms)
 
     async def run(self) -> NoReturn:
         """Push events for ever; after a market's end there are none."""
+        if self.firehose is not None:
+            await self.firehose.run()
         moment = next_moment(self.market.start_ms - 1, self.tick_ms)
         while self.market.end_ms is None or moment.time_ms < self.market.end_ms + MINUTE_MS:
             await self._push_late(moment.time_ms)
@@ -180,11 +209,17 @@ class Exchange:
 
 
 def open_market(
-    *, archive: Path | None, symbols: int, seed: int, venue_name: str, start_ms: int
+    *,
+    archive: Path | None,
+    symbols: int,
+    seed: int,
+    venue_name: str,
+    start_ms: int,
+    history_ms: int = DAY_MS,
 ) -> Market:
     """The market to trade: the archive in a folder, with all it holds, or a made-up one.
 
-    `symbols`, `seed` and `start_ms` describe the made-up one only.
+    All but `venue_name` describe the made-up one only.
 
     Raises:
         ConfigError: no such venue, or the archive cannot be used.
@@ -192,7 +227,13 @@ def open_market(
     venue = venue_named(venue_name)
     if archive is not None:
         return open_archive(archive, venue.name)
-    return RandomMarket(symbols=symbols, seed=seed, start_ms=start_ms, venue_name=venue.name)
+    return RandomMarket(
+        symbols=symbols,
+        seed=seed,
+        start_ms=start_ms,
+        venue_name=venue.name,
+        history_ms=history_ms,
+    )
 
 
 @asynccontextmanager
@@ -203,11 +244,13 @@ async def open_exchange(
     speed: float = 1.0,
     tick_ms: int | None = None,
     seed: int = 0,
+    rate: float | None = None,
 ) -> AsyncIterator[Exchange]:
     """An exchange that runs until the block ends, its clock starting where the market does.
 
     `tick_ms` is the exchange time between growing updates; by default the market's own, or else
     as often as the venue sends them in the time of its clients. `seed` decides where faults strike.
+    With a `rate` there are so many a second instead; see `Firehose`.
     """
     if tick_ms is None:
         paced = int(venue.update_every_ms * speed)
@@ -218,6 +261,7 @@ async def open_exchange(
         clock=ExchangeClock(start_ms=market.start_ms, speed=speed),
         tick_ms=tick_ms,
         seed=seed,
+        rate=rate,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.run)

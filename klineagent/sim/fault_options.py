@@ -113,7 +113,11 @@ def parse_fault(text: str) -> FaultOption:
 
 @asynccontextmanager
 async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> AsyncIterator[None]:
-    """Let the faults of `options` happen to `exchange` until the block ends."""
+    """Let the faults of `options` happen to `exchange` until the block ends.
+
+    Raises:
+        ConfigError: the exchange has no single events that such a fault could strike.
+    """
     async with trio.open_nursery() as nursery:
         with ExitStack() as blocks:
             for number, option in enumerate(options):
@@ -124,6 +128,8 @@ async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> Asy
                     seed = f"{exchange.seed}/{number}/{option.kind}"
                     dice = random.Random(seed)  # noqa: S311 - seeded, no secret
                     nursery.start_soon(_recur, exchange, option, dice)
+            if exchange.firehose is not None and exchange.faults.disturb_events:
+                raise ConfigError("--fault: with --rate nothing can be wrong with single events")
             yield
         nursery.cancel_scope.cancel(reason="no more faults")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
-from functools import partial
 from typing import NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,6 +17,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.memory_pair import MemoryEnd
+from klineagent.sim.records import RecordStream
 from klineagent.sim.rest_side import RestAnswer
 from klineagent.sim.socket_line import Line
 from klineagent.sim.socket_side import SocketSide
@@ -33,9 +34,10 @@ async def serve_exchange(
     host: str,
     port: int,
     *,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
-    """Serve on a real port, websocket and REST alike; port 0 picks one.
+    """Serve on a real port, websocket and REST alike, both with TLS or without; port 0 picks one.
 
     Starts with the bound (host, port). In an outage nothing listens there, so connections are
     refused; afterwards the same port is bound again.
@@ -43,6 +45,10 @@ async def serve_exchange(
     Raises:
         OSError: the port cannot be bound.
     """
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await converse(exchange, RecordStream(stream, tls) if tls else stream)
+
     listeners = await trio.open_tcp_listeners(port, host=host)
     bound_host, bound_port = listeners[0].socket.getsockname()[:2]
     # Connections outlive their listener: an outage must reset them, not merely cancel them.
@@ -50,9 +56,7 @@ async def serve_exchange(
         task_status.started((bound_host, bound_port))
         while True:
             with trio.CancelScope() as link, exchange.connections.cutting(link):
-                await trio.serve_listeners(
-                    partial(converse, exchange), listeners, handler_nursery=talks
-                )
+                await trio.serve_listeners(serve, listeners, handler_nursery=talks)
             await exchange.connections.until_online()
             listeners = await trio.open_tcp_listeners(bound_port, host=bound_host)
 
@@ -72,6 +76,8 @@ async def converse(exchange: Exchange, stream: trio.abc.Stream) -> None:
 
 def _reset(stream: trio.abc.Stream) -> None:
     """Let closing be no orderly end."""
+    if isinstance(stream, RecordStream):
+        stream = stream.transport
     if isinstance(stream, trio.SocketStream):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
     elif isinstance(stream, MemoryEnd):
@@ -179,6 +185,7 @@ async def _serve_socket(
         protocol=Connection(ConnectionType.SERVER, trailing_data=early),
         first_ping_s=exchange.first_ping_s(),
         now_ms=exchange.clock.now_ms,
+        refill=exchange.refill,
     )
     with exchange.connections.listening(line):
         await line.serve()

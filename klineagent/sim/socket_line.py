@@ -33,16 +33,22 @@ class Line:
     side: SocketSide
     first_ping_s: float
     now_ms: Callable[[], int]
+    _refill: Callable[[Line], None] = lambda _line: None
+    """Called when all has been written; it may send more."""
     _link: trio.CancelScope
     _stream: trio.abc.Stream
     _protocol: Connection
-    _outbox: Outbox = field(init=False, factory=Outbox)
+    _outbox: Outbox = field(init=False)
     # Its deadline is that of the oldest unanswered ping, or of the closing handshake.
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _unanswered: deque[bytes] = field(init=False, factory=deque)
     _request: str = field(init=False, default="")
     _reader_ended: trio.Event = field(init=False, factory=trio.Event)
     _is_stalled: bool = field(init=False, default=False)
+
+    @_outbox.default
+    def _open_outbox(self) -> Outbox:
+        return Outbox(lambda: self._refill(self))
 
     def send(self, frames: bytes) -> None:
         """Queue whole frames; a client too slow for them is dropped."""

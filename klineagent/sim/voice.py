@@ -51,10 +51,30 @@ class Voice:
             for series in wanted[symbol]:
                 if series.interval not in ended:
                     continue
-                open_ms = series.interval.open_at(edge_ms - 1)
-                candle = self._charts.whole(symbol, series.interval, open_ms)
-                if candle is not None and speaks_of(candle):
-                    yield kline_event(series, candle, times[symbol], is_closed=True)
+                event = self._closing(series, edge_ms, times[symbol], speaks_of)
+                if event is not None:
+                    yield event
+
+    def closing(
+        self, stream: str, edge_ms: int, speaks_of: Callable[[Candle], bool]
+    ) -> StreamEvent | None:
+        """The closing event of the candle of `stream` that ends at `edge_ms`, and is of that time.
+
+        None where the market says nothing of it: see `closings`.
+        """
+        series = self._series[stream]
+        if self._charts.market.minute(series.listing.symbol, edge_ms - MINUTE_MS) is None:
+            return None
+        return self._closing(series, edge_ms, edge_ms, speaks_of)
+
+    def _closing(
+        self, series: Series, edge_ms: int, event_ms: int, speaks_of: Callable[[Candle], bool]
+    ) -> StreamEvent | None:
+        open_ms = series.interval.open_at(edge_ms - 1)
+        candle = self._charts.whole(series.listing.symbol, series.interval, open_ms)
+        if candle is None or not speaks_of(candle):
+            return None
+        return kline_event(series, candle, event_ms, is_closed=True)
 
     def peek(self, stream: str, now_ms: int) -> StreamEvent | None:
         """The growing event of `stream` at a time; None where there is no candle."""

@@ -104,6 +104,17 @@ async def test_every_kind_can_begin_and_end(
         assert not exchange.faults.disturb_events
 
 
+@pytest.mark.parametrize("kind", ["losing-closings", "fragmenting=0.1"])
+async def test_a_firehose_has_no_single_events(market: RandomMarket, kind: str) -> None:
+    """What cannot strike is refused."""
+    async with open_exchange(market, USDM, rate=10) as exchange:
+        with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="--fault: with --rate")):
+            async with open_faults(exchange, [parse_fault(kind)]):
+                pass
+        async with open_faults(exchange, [parse_fault("quiet-empties"), parse_fault("reset=1")]):
+            pass
+
+
 async def test_only_an_eventful_market_is_halted(twin: Exchange, autojump_clock: MockClock) -> None:
     """The command gives one to every exchange; who calls from a test is told."""
     with pytest.RaisesGroup(TypeError):

@@ -38,6 +38,18 @@ async def test_a_closed_outbox_is_emptied_and_then_ends() -> None:
     assert await outbox.take() == b""
 
 
+async def test_whoever_fills_it_is_asked_when_it_is_empty() -> None:
+    """Before the writer waits, not while there is something to take."""
+    more = [b"third", b"second"]
+
+    def fill() -> None:
+        assert outbox.put(more.pop())
+
+    outbox = Outbox(fill)
+    outbox.put(b"first")
+    assert [await outbox.take() for _ in range(3)] == [b"first", b"second", b"third"]
+
+
 def test_there_is_an_end_to_what_a_client_may_leave_unread() -> None:
     """Beyond the bound bytes are refused, and nothing of them is kept."""
     outbox = Outbox()

@@ -2,18 +2,27 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 
 import httpx2
 import pytest
 import trio
 import trio_websocket
+import trustme
 from wsproto.frame_protocol import FrameProtocol
 
 from klineagent.sim.exchange import Exchange
+from klineagent.sim.records import open_tls
 from klineagent.sim.server import serve_exchange
 
 Address = tuple[str, int]
+HANDSHAKE = (
+    b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -52,6 +61,46 @@ async def test_percent_encoded_symbols_are_understood(client: httpx2.AsyncClient
     assert len((await client.get("/fapi/v1/klines", params=query)).json()) == 2
 
 
+@pytest.fixture
+async def secure(
+    twin: Exchange, nursery: trio.Nursery, tmp_path: Path
+) -> tuple[Address, ssl.SSLContext]:
+    """Where the twin speaks TLS, and the context of a client that trusts it."""
+    authority, context = trustme.CA(), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
+    authority.configure_trust(context)
+    serve = partial(serve_exchange, twin, "127.0.0.1", 0, tls=open_tls(tmp_path / "pem"))
+    return await nursery.start(serve), context
+
+
+async def test_both_come_over_tls(secure: tuple[Address, ssl.SSLContext]) -> None:
+    """Clients of other makes find nothing unusual."""
+    (host, port), context = secure
+    async with httpx2.AsyncClient(verify=context, trust_env=False) as rest:
+        info = await rest.get(f"https://{host}:{port}/fapi/v1/exchangeInfo")
+        assert "币安人生USDT" in info.text
+        assert (await rest.get(f"https://{host}:{port}/fapi/v1/ping")).json() == {}
+    async with trio_websocket.open_websocket_url(
+        f"wss://{host}:{port}/market/stream?streams=btcusdt@kline_1m", ssl_context=context
+    ) as stream:
+        assert json.loads(await stream.get_message())["stream"] == "btcusdt@kline_1m"
+
+
+async def test_tls_is_reset_like_any_connection(
+    twin: Exchange, secure: tuple[Address, ssl.SSLContext]
+) -> None:
+    """Below TLS: to this client a mere end would be one."""
+    (host, port), context = secure
+    tcp = await trio.open_tcp_stream(host, port)
+    async with trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True) as stream:
+        await stream.send_all(HANDSHAKE)
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        twin.faults.reset_connections()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+
+
 async def test_unknown_paths_are_404_for_both(client: httpx2.AsyncClient) -> None:
     """A handshake at a path without sockets is refused, too."""
     assert (await client.get("/api/v3/klines")).status_code == 404
@@ -81,13 +130,11 @@ async def test_a_bad_request_is_told_so(address: Address, head: bytes) -> None:
 async def test_a_request_in_the_handshakes_packet_is_heard(address: Address) -> None:
     """Bytes that follow the head at once are frames already."""
     framer = FrameProtocol(client=True, extensions=[])
-    head = (
-        b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
     stream = await trio.open_tcp_stream(*address)
     async with stream:
-        await stream.send_all(head + framer.send_data('{"method":"LIST_SUBSCRIPTIONS","id":8}'))
+        await stream.send_all(
+            HANDSHAKE + framer.send_data('{"method":"LIST_SUBSCRIPTIONS","id":8}')
+        )
         answer = b""
         async for data in stream:
             answer += data
@@ -126,10 +173,7 @@ async def test_a_reset_is_one_on_the_wire(
     """No close frame and no orderly end: the client's next read fails."""
     raw = await trio.open_tcp_stream(*address)
     async with raw:
-        await raw.send_all(
-            b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
+        await raw.send_all(HANDSHAKE)
         assert (await raw.receive_some()).startswith(b"HTTP/1.1 101")
         await trio.testing.wait_all_tasks_blocked(0.01)
         twin.faults.reset_connections()

@@ -54,6 +54,17 @@ async def test_of_some_candles_nothing_is_said(voice: Voice) -> None:
     assert {told(event)["k"]["i"] for event in events} == {"1h"}
 
 
+async def test_of_one_stream_it_says_the_same(voice: Voice) -> None:
+    """Whoever heard it or not; the time of the event is that of the close."""
+    events = {e.stream: told(e) for e in voice.closings(HOUR_END_MS + 299, lambda _candle: True)}
+    for stream in STREAMS:
+        event = voice.closing(stream, HOUR_END_MS, lambda _candle: True)
+        assert event is not None
+        assert event.is_closing
+        assert told(event) == {**events[stream], "E": HOUR_END_MS}
+    assert voice.closing(STREAMS[0], HOUR_END_MS, lambda _candle: False) is None
+
+
 async def test_what_has_not_changed_is_not_told_again(voice: Voice) -> None:
     """Asked twice at a time, the second answer is empty."""
     assert len(list(voice.growth(START_MS + 30_000))) == len(STREAMS)

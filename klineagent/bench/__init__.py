@@ -1,0 +1,1 @@
+"""Measuring: the agent as it is served, and others of its kind, against the exchange twin."""

@@ -1,0 +1,120 @@
+"""Processes that tell of themselves in lines of JSON."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import trio
+from attrs import define, field
+
+from klineagent.errors import UNREADABLE, KlineagentError
+
+FAILED = "failed"
+"""The event of a process that gives up; its `error` is the reason."""
+_LAST_WORDS = 3
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+Told = dict[str, Any]
+
+
+class BenchFailed(KlineagentError):
+    """Something that was to be measured did not run."""
+
+
+def first_of(group: BaseExceptionGroup[KlineagentError]) -> KlineagentError:
+    """The first error in `group`, however deep it is."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+@define(eq=False)
+class Child:
+    """A running process and what it has told so far."""
+
+    name: str
+    process: trio.Process
+    _told: dict[str, Told] = field(factory=dict, init=False)
+    _last_words: deque[str] = field(factory=lambda: deque(maxlen=_LAST_WORDS), init=False)
+    _ended: bool = field(default=False, init=False)
+    _news: trio.Event = field(factory=trio.Event, init=False)
+
+    async def told(self, event: str) -> Told:
+        """What the process tells of `event`; waits for it.
+
+        Raises:
+            BenchFailed: it fails or ends before that; the reason is its own.
+        """
+        while event not in self._told:
+            if FAILED in self._told:
+                raise BenchFailed(f"{self.name}: {self._told[FAILED]['error']}")
+            if self._ended:
+                words = "; ".join(self._last_words) or "it gave no reason"
+                raise BenchFailed(f"{self.name} ended too early: {words}")
+            await self._news.wait()
+        return self._told[event]
+
+    async def listen(self, stream: trio.abc.ReceiveStream) -> None:
+        """Take in what it tells, until it ends."""
+        unread = b""
+        async for chunk in stream:
+            *lines, unread = (unread + chunk).split(b"\n")
+            for line in lines:
+                self._take(line)
+            self._notify()
+        self._ended = True
+        self._notify()
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds it has used so far; None where the system does not tell."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
+        except OSError:
+            return None
+        # The second field is the program's name, which may hold anything.
+        user, system = fields.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / _TICKS_PER_S
+
+    def _take(self, line: bytes) -> None:
+        try:
+            told = msgspec.json.decode(line, type=Told)
+            self._told.setdefault(told["event"], told)
+        except (*UNREADABLE, KeyError):
+            # No event, but perhaps the reason why there is none.
+            if text := line.decode(errors="replace").strip():
+                self._last_words.append(text)
+
+    def _notify(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+@asynccontextmanager
+async def open_child(
+    name: str,
+    command: Sequence[str],
+    *,
+    tells_on: Literal["stdout", "stderr"],
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Child]:
+    """Run `command` while the block lasts; then it is asked to end, and made to after 5 seconds."""
+    async with trio.open_nursery() as nursery:
+        run = partial(
+            trio.run_process,
+            command,
+            check=False,
+            env={**os.environ, **(environ or {})},
+            **{tells_on: subprocess.PIPE},
+        )
+        process = await nursery.start(run)
+        child = Child(name, process)
+        nursery.start_soon(child.listen, getattr(process, tells_on))
+        yield child
+        nursery.cancel_scope.cancel(reason="it is measured")

@@ -1,0 +1,198 @@
+"""`klineagent bench`: scenarios as commands; what they show as tables or as JSON."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+import msgspec
+import trio
+from attrs import evolve
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from klineagent.bench import scenarios
+from klineagent.bench.child import first_of
+from klineagent.bench.contest import CONTEST, contest
+from klineagent.bench.load import FRESH, MAX, Load
+from klineagent.bench.report import bars_table, entries_table, figures_table
+from klineagent.bench.scenarios import Outcome
+from klineagent.config import as_written
+from klineagent.converters import to_intervals, to_store_url
+from klineagent.errors import KlineagentError
+from klineagent.logs import LogFormat, configure_logging
+from klineagent.signals import open_stop_signal
+from klineagent.tables import wide_console
+
+Scenario = Callable[[Load], Awaitable[Outcome]]
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
+
+
+@click.group()
+def bench() -> None:
+    """Measure the agent as it is served against the exchange twin.
+
+    Each runs in a process of its own. docs/performance.md tells what is measured, and how.
+    """
+    configure_logging(LogFormat.CONSOLE, level=logging.ERROR)
+
+
+def _checked(convert: Callable[[str], object]) -> Callable[..., object]:
+    """A callback of click that converts an option's text, where it is not the default."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return convert(value)
+        except (ValueError, KlineagentError) as error:
+            raise click.BadParameter(str(error)) from error
+
+    return check
+
+
+def _to_rate(value: str) -> str | None:
+    if value == "":
+        return None
+    if value != MAX and not value.isdecimal():
+        raise ValueError(f"expected a whole number or {MAX}, got {value!r}")
+    return value
+
+
+def _to_store(value: str) -> str:
+    return value if value == FRESH else to_store_url(value)
+
+
+_DAY_S = 86_400
+_SECONDS = click.FloatRange(min=0.1, max=_DAY_S)
+_WARM_UP = click.FloatRange(min=0, max=_DAY_S)
+_JSON = click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
+
+
+def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
+    """An option for each field of `Load`, but for those left out."""
+    option = partial(click.option, show_default=True)
+    both = default.tls is None
+    options = {
+        "symbols": option(
+            "--symbols", default=default.symbols, type=click.IntRange(1, 2000), metavar="N"
+        ),
+        "intervals": option(
+            "--intervals",
+            default=as_written(default.intervals),
+            show_default="all",
+            callback=_checked(to_intervals),
+            metavar="1m,5m,...",
+        ),
+        "rate": option(
+            "--rate",
+            default=default.rate,
+            callback=_checked(_to_rate),
+            metavar=f"N|{MAX}",
+            help="Frames a second; '' for what the twin does of itself.",
+        ),
+        "tls": option("--tls/--no-tls", default=default.tls, show_default="both" if both else True),
+        "store": option(
+            "--store",
+            default=default.store,
+            callback=_checked(_to_store),
+            metavar="URL",
+            help=f"{FRESH} is the embedded engine in a folder that is deleted afterwards.",
+        ),
+        "seconds": option(
+            "--seconds", default=default.seconds, type=_SECONDS, metavar="S", help="Of the window."
+        ),
+        "warm_up_s": option(
+            "--warm-up",
+            "warm_up_s",
+            default=default.warm_up_s,
+            type=_WARM_UP,
+            metavar="S",
+            help="Before it, once all streams run.",
+        ),
+    }
+
+    def add(command: _Command) -> _Command:
+        command = _JSON(command)
+        for name in reversed(options):
+            if name not in left_out:
+                command = options[name](command)
+        return command
+
+    return add
+
+
+def _offer(name: str, scenario: Scenario, default: Load) -> None:
+    """Make `scenario` a command."""
+
+    @bench.command(name, help=scenario.__doc__)
+    @_options(default)
+    def run(*, as_json: bool, **given: Any) -> None:
+        with _busy(name):
+            outcome = _run(partial(scenario, Load(**given)))
+        tables = [figures_table(name, outcome.runs), bars_table(outcome.bars)]
+        _show({"scenario": name, **outcome.as_json()}, tables, as_json=as_json)
+
+
+_offer("saturated", scenarios.saturated, scenarios.SATURATED)
+_offer("paced", scenarios.paced, scenarios.PACED)
+_offer("minute-close", scenarios.minute_close, scenarios.MINUTE_CLOSE)
+_offer("subscribe", scenarios.subscribe, scenarios.SUBSCRIBE)
+_offer("linear", scenarios.linear, scenarios.LINEAR)
+
+
+@bench.command()
+@_options(CONTEST, "intervals", "tls", "store")
+def peers(*, as_json: bool, **given: Any) -> None:
+    """The same frames through other clients, as fast as they can and at a rate.
+
+    Those that are installed: pip install 'klineagent[peers]'.
+    """
+    with _busy("peers") as status:
+        entries = _run(partial(contest, evolve(CONTEST, **given), tell=status.update))
+    _show({"scenario": "peers", "entries": entries}, [entries_table(entries)], as_json=as_json)
+
+
+def _busy(name: str) -> Status:
+    """Tells on a terminal, beside the results, what is measured at the moment."""
+    return Console(stderr=True).status(name)
+
+
+def _run(measure: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Run a measurement until it is done.
+
+    Raises:
+        click.Abort: a signal has stopped it; all processes have ended.
+    """
+    results: list[_Result] = []
+
+    async def run() -> None:
+        async with open_stop_signal() as stop:
+            try:
+                results.append(await measure())
+            except* KlineagentError:
+                # Ctrl-C reaches our processes, too, and some end before they are told to.
+                if not stop.block.cancel_called:
+                    raise
+
+    try:
+        trio.run(run)
+    except* KlineagentError as group:
+        raise first_of(group) from group
+    if not results:
+        raise click.Abort
+    return results[0]
+
+
+def _show(told: dict[str, Any], tables: list[Table], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(told)))
+    else:
+        console = wide_console()
+        for table in tables:
+            console.print(table)

@@ -1,0 +1,144 @@
+"""What is looked at inside the agent's process."""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+from collections import Counter
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import httpx2
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from klineagent.kline import SECOND_MS, Key
+from klineagent.market.venues import USDM
+from klineagent.storage.store import Batch, Store
+
+LAG_GRID_S = 0.01
+_TIME_ANSWERS = 5
+_KILO = 1024
+
+
+@frozen
+class TwinClock:
+    """The twin's clock, which runs as fast as ours."""
+
+    _ahead_ms: float
+
+    @classmethod
+    async def read(cls, rest_url: str) -> TwinClock:
+        """Ask the twin a few times and believe the quickest answer."""
+        best = (math.inf, 0.0)
+        async with httpx2.AsyncClient(
+            base_url=rest_url, verify=ssl.create_default_context()
+        ) as client:
+            for _ in range(_TIME_ANSWERS):
+                asked_ms = _local_ms()
+                answer = await client.get(USDM.time_path)
+                took_ms = _local_ms() - asked_ms
+                ahead_ms = answer.json()["serverTime"] - (asked_ms + took_ms / 2)
+                best = min(best, (took_ms, ahead_ms))
+        return cls(best[1])
+
+    def now_ms(self) -> float:
+        """What it shows."""
+        return _local_ms() + self._ahead_ms
+
+
+def _local_ms() -> float:
+    return time.time() * SECOND_MS
+
+
+@define(eq=False)
+class WatchedStore:
+    """A store that is looked at as rows come in; whatever else it is asked, it passes on."""
+
+    _store: Store
+    _clock: TwinClock
+    inserts: int = field(default=0, init=False)
+    rows: int = field(default=0, init=False)
+    newest_age_ms: float | None = field(default=None, init=False)
+    """How old the newest row of the last insert was when that returned."""
+    waited_ms: dict[Key, float] = field(factory=dict, init=False)
+    """Of each candle closed since `closed_since_ms`: how long after that it was stored."""
+    closed_since_ms: float = field(default=math.inf, init=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def insert(self, batch: Batch) -> None:
+        """See `Store`."""
+        await self._store.insert(batch)
+        now_ms = self._clock.now_ms()
+        self.inserts += 1
+        self.rows += len(batch.klines)
+        self.newest_age_ms = now_ms - max(kline.event_time for kline in batch.klines)
+        for kline in batch.klines:
+            if kline.is_closed and kline.close_time >= self.closed_since_ms:
+                self.waited_ms.setdefault(kline.key, now_ms - kline.close_time)
+
+    async def found(self) -> int:
+        """How many of those candles the store finds when it is asked for them."""
+        opens: dict[str, list[int]] = {}
+        for _, _, interval, open_ms in self.waited_ms:
+            opens.setdefault(interval, []).append(open_ms)
+        since = {interval: min(times) for interval, times in opens.items()}
+        runs = {
+            (each.symbol, each.interval): each.runs
+            for each in await self._store.coverage(USDM.name, since)
+        }
+        return sum(
+            any(first <= open_ms <= last for first, last in runs.get((symbol, interval), ()))
+            for _, symbol, interval, open_ms in self.waited_ms
+        )
+
+
+@define(eq=False)
+class LagProbe:
+    """A task that wants to run at fixed moments, and notes how late it is each time."""
+
+    late_ms: list[float] = field(factory=list, init=False)
+
+    async def run(self) -> NoReturn:
+        """Note until cancelled; a long halt is noted for each moment it lasted."""
+        due = trio.current_time()
+        while True:
+            due += LAG_GRID_S
+            await trio.sleep_until(due)
+            self.late_ms.append((trio.current_time() - due) * SECOND_MS)
+
+
+@define(eq=False)
+class Tally:
+    """A processor of structlog that counts warnings and errors, and lets nothing through."""
+
+    warnings: Counter[str] = field(factory=Counter, init=False)
+
+    def __call__(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> NoReturn:
+        """See structlog."""
+        if level in {"warning", "error", "critical", "exception"}:
+            self.warnings[str(event["event"])] += 1
+        raise structlog.DropEvent
+
+
+class Memory(NamedTuple):
+    """Resident bytes of a process."""
+
+    now: int
+    peak: int
+
+
+def memory_of(process: int | str = "self") -> Memory:
+    """What the system tells; zeros where it does not."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    except OSError:
+        return Memory(0, 0)
+    sizes = dict(line.split(":", 1) for line in status.splitlines())
+    now, peak = (int(sizes[name].split()[0]) * _KILO for name in ("VmRSS", "VmHWM"))
+    return Memory(now, peak)

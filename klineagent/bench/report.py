@@ -1,0 +1,115 @@
+"""Figures on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from rich import box
+from rich.table import Table
+
+from klineagent.bench.contest import Entry
+from klineagent.bench.figures import Figures, Spread
+from klineagent.bench.scenarios import Bar
+
+_PLAIN_FROM = 1000
+_MEGA = 1_000_000
+
+
+def figures_table(title: str, runs: Mapping[str, Figures]) -> Table:
+    """A column for each run, a line for each figure."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in runs:
+        table.add_column(name, no_wrap=True, justify="right")
+    for label, *values in zip(_LABELS, *map(_lines, runs.values()), strict=True):
+        table.add_row(label, *values)
+    return table
+
+
+def bars_table(bars: Iterable[Bar]) -> Table:
+    """A line for each bar."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("bar", no_wrap=True)
+    for name in ("should be", "is"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("", no_wrap=True)
+    for bar in bars:
+        seen = _number(bar.seen, ",.0f" if (bar.seen or 0) >= _PLAIN_FROM else ".3g")
+        table.add_row(bar.what, _bound(bar), seen, "" if bar.is_met else "missed")
+    return table
+
+
+def entries_table(entries: Iterable[Entry]) -> Table:
+    """A line for each client and rate."""
+    table = Table(title="peers", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("client", "", "rate"):
+        table.add_column(name, no_wrap=True)
+    for name in ("messages a second", "CPU us a message", "times ours"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for entry in entries:
+        figures = (
+            _number(entry.messages_per_s, ",.0f"),
+            _number(entry.cpu_us_per_message, ".2f"),
+            _number(entry.times_ours, ".1f"),
+        )
+        table.add_row(
+            entry.client,
+            entry.version,
+            entry.rate,
+            *(figures if entry.failure is None else (entry.failure, "", "")),
+        )
+    return table
+
+
+def _bound(bar: Bar) -> str:
+    if bar.least is not None:
+        return f"at least {bar.least:,g}"
+    return "" if bar.most is None else f"at most {bar.most:,g}"
+
+
+_LABELS = (
+    "messages a second",
+    "CPU us a message",
+    "% of one core",
+    "the twin's % of one core",
+    "RSS, MB (peak)",
+    "close to stored, ms",
+    "event-loop lag, ms",
+    "/ping, ms",
+    "rows an insert",
+    "rows stored a second",
+    "candles closed, stored (found)",
+    "age of the newest row in the end, ms",
+    "bad frames, candles healed, missing",
+    "warnings",
+)
+
+
+def _lines(figures: Figures) -> tuple[str, ...]:
+    warnings = ", ".join(f"{event} {count}" for event, count in figures.warnings.items())
+    return (
+        f"{figures.messages_per_s:,.0f}",
+        _number(figures.cpu_us_per_message, ".2f"),
+        f"{figures.core_percent:.1f}",
+        _number(figures.twin_core_percent, ".1f"),
+        f"{figures.rss / _MEGA:.0f} ({figures.peak_rss / _MEGA:.0f})",
+        _spread(figures.close_to_stored_ms),
+        _spread(figures.lag_ms),
+        _spread(figures.ping_ms),
+        _number(figures.rows_per_insert, ",.0f"),
+        f"{figures.rows_per_s:,.0f}",
+        f"{figures.closed:,} ({figures.found:,})",
+        _number(figures.newest_age_ms, ",d"),
+        f"{figures.bad_frames}, {figures.healed}, {figures.missing}",
+        warnings or "none",
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    return f"p50 {spread.p50:.1f}  p99 {spread.p99:.1f}  max {spread.max:.1f}"

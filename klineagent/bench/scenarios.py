@@ -1,0 +1,151 @@
+"""What is worth measuring: for each scenario its load, its course and its bars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import trio
+from attrs import asdict, evolve, field, frozen
+
+from klineagent.bench.child import BenchFailed
+from klineagent.bench.figures import Figures, Spread
+from klineagent.bench.load import FRESH, MAX, Load
+from klineagent.bench.measurement import figures_of, measure, open_scene
+from klineagent.bench.pings import Pings
+from klineagent.bench.probes import memory_of
+
+
+@frozen(kw_only=True)
+class Bar:
+    """Something seen, and what it should be."""
+
+    what: str
+    seen: float | None
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is as it should be."""
+        if self.seen is None:
+            return False
+        return (self.least is None or self.seen >= self.least) and (
+            self.most is None or self.seen <= self.most
+        )
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """What a scenario has shown."""
+
+    runs: dict[str, Figures]
+    bars: list[Bar] = field(factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for programs."""
+        return {
+            "runs": {name: figures.as_json() for name, figures in self.runs.items()},
+            "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in self.bars],
+        }
+
+
+SATURATED = Load(symbols=600, rate=MAX, seconds=10, tls=None)
+PACED = Load(symbols=600, rate="36000", seconds=20, tls=True, store=FRESH)
+MINUTE_CLOSE = Load(symbols=600, rate="9000", seconds=20, tls=True, store=FRESH, warm_up_s=0)
+SUBSCRIBE = Load(symbols=600, rate="900", seconds=5, tls=True)
+LINEAR = Load(symbols=600, rate=MAX, seconds=10)
+
+_FEWER = 10
+"""How many times fewer symbols cost is compared with."""
+# An ordinary minute ends a little after the agent is ready.
+_MINUTE_ENDS_SOON = "2027-02-02T00:00:40"
+# At the next midnight every interval closes: it begins a Monday, a month and a third day.
+_ALL_CLOSE_SOON = "2027-01-31T23:59:45"
+_ADDED_WITHIN_S = 60
+_MEGA = 1_000_000
+_KILO = 1_000
+
+
+async def saturated(load: Load) -> Outcome:
+    """As many messages as the agent can take, plain and over TLS."""
+    least = {False: 300_000, True: 200_000}
+    runs, bars = {}, []
+    for tls in least if load.tls is None else [load.tls]:
+        name = "TLS" if tls else "plain"
+        figures = runs[name] = await measure(evolve(load, tls=tls))
+        bars.append(
+            Bar(what=f"messages a second, {name}", seen=figures.messages_per_s, least=least[tls])
+        )
+    return Outcome(runs=runs, bars=bars)
+
+
+async def paced(load: Load) -> Outcome:
+    """The whole market at its usual pace, stored."""
+    figures = await measure(load, "--start", _MINUTE_ENDS_SOON)
+    lag, ping = figures.lag_ms, figures.ping_ms
+    sent = float(load.rate) if load.rate not in {None, MAX} else figures.messages_per_s
+    return Outcome(
+        runs={load.rate or "as it trades": figures},
+        bars=[
+            Bar(what="% of what is sent", seen=100 * figures.messages_per_s / sent, least=98),
+            Bar(what="% of one core", seen=figures.core_percent, most=50),
+            Bar(what="RSS, MB", seen=figures.peak_rss / _MEGA, most=300),
+            Bar(what="event-loop lag p99, ms", seen=lag.p99 if lag else None, most=20),
+            Bar(what="/ping p99, ms", seen=ping.p99 if ping else None, most=20),
+        ],
+    )
+
+
+async def minute_close(load: Load) -> Outcome:
+    """A moment at which every candle of the market closes, at all intervals."""
+    figures = await measure(load, "--start", _ALL_CLOSE_SOON)
+    waited = figures.close_to_stored_ms
+    return Outcome(
+        runs={"minute close": figures},
+        bars=[
+            Bar(what="candles closed and found", seen=figures.found, least=load.streams),
+            Bar(
+                what="close to stored, longest, ms", seen=waited.max if waited else None, most=2000
+            ),
+        ],
+    )
+
+
+async def subscribe(load: Load) -> Outcome:
+    """All streams added over HTTP, in one call, to an agent that has none."""
+    async with open_scene(load, add_later=True) as scene:
+        process, pings = scene.agent.process.pid, Pings()
+        before = memory_of(process)
+        async with (
+            httpx2.AsyncClient(
+                base_url=f"http://{scene.command}", timeout=_ADDED_WITHIN_S
+            ) as client,
+            trio.open_nursery() as asking,
+        ):
+            asking.start_soon(pings.run, scene.status)
+            answer = await client.post("/symbols/add", json={"symbols": scene.twin.symbols})
+            asking.cancel_scope.cancel(reason="all are added")
+        if answer.is_error:
+            raise BenchFailed(f"the agent did not add the streams: {answer.json()['error']}")
+        figures = await figures_of(scene)
+        growth = (memory_of(process).now - before.now) / load.streams
+    ping = Spread.of(pings.took_ms)
+    return Outcome(
+        runs={"afterwards": figures},
+        bars=[
+            Bar(what="streams", seen=figures.streams, least=load.streams),
+            Bar(what="added within, s", seen=answer.elapsed.total_seconds(), most=30),
+            Bar(what="/ping p99 meanwhile, ms", seen=ping.p99 if ping else None),
+            Bar(what="RSS a subscription, kB", seen=growth / _KILO, most=16),
+        ],
+    )
+
+
+async def linear(load: Load) -> Outcome:
+    """Whether many symbols cost more a message than a tenth of them."""
+    fewer = evolve(load, symbols=max(1, load.symbols // _FEWER))
+    runs = {f"{each.symbols} symbols": await measure(each) for each in (fewer, load)}
+    few, many = (figures.cpu_us_per_message for figures in runs.values())
+    ratio = many / few if few and many else None
+    return Outcome(runs=runs, bars=[Bar(what="CPU a message, many to few", seen=ratio, most=1.2)])

@@ -1,0 +1,110 @@
+"""TLS as the exchange speaks it: every frame in a record of its own."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import trio
+
+from klineagent.errors import ConfigError
+
+_RECEIVED_AT_ONCE = 16 * 1024
+# First byte of a frame: bits that are never set in ours, and always in letters, as in "HTTP".
+_RESERVED = 0x70
+# The size is told in the second byte, or in two or eight bytes after it.
+_MEDIUM, _LARGE = 126, 127
+
+
+class RecordStream(trio.abc.Stream):
+    """The server's end of TLS over `transport`; the handshake comes with the first read.
+
+    Many records go out with one send: a record costs a microsecond then, and a send is some thirty.
+    """
+
+    def __init__(self, transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
+        self.transport = transport
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        # Records must leave in the order in which they were made.
+        self._sending = trio.Lock()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """See `trio.abc.ReceiveStream`."""
+        while True:
+            trouble = None
+            try:
+                return self._tls.read(max_bytes or _RECEIVED_AT_ONCE)
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLEOFError:
+                # Clients, too, hang up without a word of TLS.
+                return b""
+            except ssl.SSLError as error:
+                trouble = error
+            # A part of the handshake, or why there is none.
+            await self._flush()
+            if trouble is not None:
+                raise trio.BrokenResourceError(str(trouble)) from trouble
+            received = await self.transport.receive_some(max_bytes)
+            if received:
+                self._incoming.write(received)
+            else:
+                self._incoming.write_eof()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See `trio.abc.SendStream`; `data` are whole frames, or something else in one piece."""
+        async with self._sending:
+            write = self._tls.write
+            try:
+                for piece in _pieces(data):
+                    write(piece)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+            await self.transport.send_all(self._outgoing.read())
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `trio.abc.SendStream`."""
+        await self.transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """See `trio.abc.AsyncResource`; without a word of TLS, as servers of WebSockets do."""
+        await self.transport.aclose()
+
+    async def _flush(self) -> None:
+        """Send what TLS itself has to say."""
+        if self._outgoing.pending:
+            async with self._sending:
+                await self.transport.send_all(self._outgoing.read())
+
+
+def _pieces(data: bytes | bytearray | memoryview) -> Iterator[memoryview]:
+    """What goes into records: frame by frame, and all from the first byte on that begins none."""
+    view, start, end = memoryview(data), 0, len(data)
+    while start < end:
+        if view[start] & _RESERVED:
+            yield view[start:]
+            return
+        size, head = view[start + 1], 2
+        if size == _MEDIUM:
+            size, head = view[start + 2] << 8 | view[start + 3], 4
+        elif size == _LARGE:
+            size, head = int.from_bytes(view[start + 2 : start + 10]), 10
+        stop = start + head + size
+        yield view[start:stop]
+        start = stop
+
+
+def open_tls(identity: Path) -> ssl.SSLContext:
+    """What a server needs for TLS, from one file with its key and its chain of certificates.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(identity)
+    except OSError as error:
+        raise ConfigError(f"--tls: no key and certificate in {identity}: {error}") from error
+    return context
