@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ from klineagent.bench.scenarios import Outcome
 from klineagent.config import as_written
 from klineagent.converters import to_intervals, to_store_url
 from klineagent.errors import KlineagentError
-from klineagent.logs import LogFormat, configure_logging
+from klineagent.logs import LogFormat, LogLevel, configure_logging
 from klineagent.signals import open_stop_signal
 from klineagent.tables import wide_console
 
@@ -39,7 +38,7 @@ def bench() -> None:
 
     Each runs in a process of its own. docs/performance.md tells what is measured, and how.
     """
-    configure_logging(LogFormat.CONSOLE, level=logging.ERROR)
+    configure_logging(LogFormat.CONSOLE, level=LogLevel.ERROR)
 
 
 def _checked(convert: Callable[[str], object]) -> Callable[..., object]:

@@ -1,0 +1,144 @@
+"""Measuring, as it is typed. Nothing here depends on how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FEW = ("--symbols", "3", "--warm-up", "0")
+SHORT = (*FEW, "--seconds", "0.5")
+PLAIN = ("--no-tls", "--store", "memory:")
+STREAMS = 3 * 15
+ENDS_WITHIN_S = 60
+
+
+def bench(*arguments: str) -> subprocess.Popen[str]:
+    """`klineagent bench ARGUMENTS` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "klineagent", "bench", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def measured(*arguments: str) -> dict[str, Any]:
+    """What it tells as JSON; all its processes have ended."""
+    with bench(*arguments, "--json") as process:
+        out, err = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == 0, err
+    assert_nothing_left(process.pid)
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+def assert_nothing_left(group: int) -> None:
+    """No process of the group is alive."""
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+
+
+def test_a_paced_market_is_measured() -> None:
+    """Twin and agent run, what was sent has come, and every figure is there."""
+    told = measured("paced", "--rate", "900", "--seconds", "2", *FEW, *PLAIN)
+    assert told["scenario"] == "paced"
+    run = told["runs"]["900"]
+    assert run["streams"] == STREAMS
+    assert 900 < run["messages"] < 2700
+    assert run["messages_per_s"] == pytest.approx(run["messages"] / run["seconds"], abs=0.01)
+    assert run["bad_frames"] == run["healed"] == run["missing"] == 0
+    assert run["inserts"] > 0
+    assert STREAMS <= run["rows"] <= run["messages"]
+    assert run["cpu_s"] > 0
+    assert 0 < run["rss"] <= run["peak_rss"]
+    for name in ("lag_ms", "ping_ms"):
+        spread = run[name]
+        assert 0 <= spread["p50"] <= spread["p99"] <= spread["max"]
+        assert spread["count"] > 10
+    assert run["newest_age_ms"] is not None
+    assert run["warnings"] == {}
+    assert {bar["what"] for bar in told["bars"]} >= {"% of one core", "/ping p99, ms"}
+
+
+def test_a_saturated_agent_is_measured() -> None:
+    """The twin sends whatever is taken."""
+    told = measured("saturated", *SHORT, "--no-tls")
+    assert list(told["runs"]) == ["plain"]
+    assert told["runs"]["plain"]["messages"] > 1_000
+    assert told["runs"]["plain"]["cpu_us_per_message"] > 0
+
+
+def test_streams_are_added_over_http() -> None:
+    """To an agent that begins without any, over TLS."""
+    told = measured("subscribe", "--rate", "100", *SHORT)
+    seen = {bar["what"]: bar["seen"] for bar in told["bars"]}
+    assert seen["streams"] == STREAMS
+    assert 0 < seen["added within, s"] < ENDS_WITHIN_S
+
+
+def test_figures_are_shown_as_a_table() -> None:
+    """For people; the bars beneath."""
+    with bench("paced", "--rate", "100", *SHORT, *PLAIN) as process:
+        out, err = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == 0, err
+    assert "messages a second" in out
+    assert "at most 50" in out
+
+
+def test_a_signal_ends_all_of_it(tmp_path: Path) -> None:
+    """One word on stderr, exit code 1, no process and no folder left."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "klineagent", "bench", "paced", "--symbols", "3"]
+    with subprocess.Popen(
+        [*command, "--seconds", "600", *PLAIN],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        while not any(tmp_path.iterdir()):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == 1
+    assert err.strip() == "Aborted!"
+    assert_nothing_left(process.pid)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["paced", "--rate", "fast"], "a whole number or max"),
+        (["paced", "--symbols", "0"], "--symbols"),
+        (["paced", "--intervals", "7m"], "--intervals"),
+        (["paced", "--store", "paper:"], "--store"),
+        (["paced", "--seconds", "0"], "--seconds"),
+        (["saturated", "--warm-up", "-1"], "--warm-up"),
+        (["quickly"], "quickly"),
+    ],
+)
+def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], named: str) -> None:
+    """Exit code 2, a reason on stderr, no stack trace."""
+    with bench(*arguments) as process:
+        _, err = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == 2
+    assert named in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_an_agent_that_cannot_start_is_told() -> None:
+    """Its reason, and exit code 1."""
+    with bench("paced", "--symbols", "3", "--no-tls", "--store", "chdb:/dev/null/x") as process:
+        _, err = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == 1
+    assert err.startswith("klineagent: the agent: ")
+    assert "Traceback" not in err
