@@ -23,13 +23,15 @@ class Trouble:
     event: str
     """What the log calls it."""
     event_over: str
+    error: str = field(default="", init=False)
+    """What was told last; empty when it is over."""
     _kind: type[Exception] | None = field(default=None, init=False)
     _since: float = field(default=math.nan, init=False)
     _told_at: float = field(default=math.nan, init=False)
 
     def lasts(self, error: Exception, *, alarm: bool = False, **details: object) -> None:
         """Another try has failed; an `alarm` is something an operator must act on."""
-        now = trio.current_time()
+        now, self.error = trio.current_time(), str(error)
         if self._kind is None:
             self._since = now
         if type(error) is not self._kind or now - self._told_at >= TELL_AGAIN_AFTER_S:
@@ -39,5 +41,5 @@ class Trouble:
     def over(self) -> None:
         """A try has succeeded, be it the first."""
         if self._kind is not None:
-            self._kind = None
+            self._kind, self.error = None, ""
             log.info(self.event_over, after_s=round(trio.current_time() - self._since, 1))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections import deque
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import NoReturn
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.clock import ExchangeTime
@@ -31,8 +31,15 @@ class Pace:
     """
 
     def __init__(self, count: int, window_s: float) -> None:
+        self.count = count
         self._window_s = window_s
         self._turns: deque[float] = deque(maxlen=count)
+
+    @property
+    def taken(self) -> int:
+        """How many turns of the present window are reserved, those to come included."""
+        begins_at = trio.current_time() - self._window_s
+        return len(self._turns) - bisect_right(self._turns, begins_at)
 
     async def turn(self) -> None:
         """Wait for the next free turn."""
@@ -45,14 +52,60 @@ class Pace:
         return at
 
 
-@define(order=True)
+@define(eq=False)
 class _Turn:
-    """A request that waits: the most urgent first, of these the first that came."""
+    """A request that waits."""
 
-    urgency: int
     number: int
-    weight: int = field(order=False)
-    granted: trio.Event = field(factory=trio.Event, init=False, order=False)
+    weight: int
+    granted: trio.Event = field(factory=trio.Event, init=False)
+
+
+@define(eq=False)
+class _Queue:
+    """Turns that wait: the most urgent first, of these the first that came.
+
+    Leaving it is as cheap as entering: at a stop thousands give up at once.
+    """
+
+    # By urgency, of which there are a few, and by number.
+    _turns: dict[int, OrderedDict[int, _Turn]] = field(factory=dict, init=False)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._turns.values()))
+
+    @property
+    def first(self) -> _Turn | None:
+        """Whose turn is next, if anybody waits."""
+        urgency = min((each for each, turns in self._turns.items() if turns), default=None)
+        return None if urgency is None else next(iter(self._turns[urgency].values()))
+
+    def enter(self, turn: _Turn, urgency: int) -> None:
+        """Wait behind all that are as urgent."""
+        self._turns.setdefault(urgency, OrderedDict())[turn.number] = turn
+
+    def leave(self, turn: _Turn) -> None:
+        """Wait no more, if it does."""
+        for turns in self._turns.values():
+            turns.pop(turn.number, None)
+
+
+@frozen(kw_only=True)
+class Spending:
+    """How far the budget of a minute is spent."""
+
+    used: int
+    """Weight, ours and what was told of others."""
+    limit: int
+    """What we may use of it."""
+    per_minute: int
+    """What the exchange allows."""
+    under_way: int
+    """Requests that were sent and not answered."""
+    waiting: int
+    """Requests that may not be sent yet."""
+    standing_down_s: float
+    """How long nothing will be sent; 0 if something may."""
 
 
 @define(eq=False)
@@ -74,7 +127,7 @@ class WeightBudget:
     _standing_down_until: float = field(default=-math.inf, init=False)
     _in_doubt: bool = field(default=False, init=False)
     """Whether the last answer was a failure: one request at a time then."""
-    _waiting: list[_Turn] = field(factory=list, init=False)
+    _waiting: _Queue = field(factory=_Queue, init=False)
     _blocked: trio.Event = field(factory=trio.Event, init=False)
     """Set when nothing but time can let the next request go ahead."""
     _numbers: count[int] = field(factory=count, init=False)
@@ -84,19 +137,30 @@ class WeightBudget:
         """What may be used in a minute."""
         return int(self.weight_per_minute * OUR_SHARE)
 
+    def spending(self) -> Spending:
+        """How things stand at this moment."""
+        self._turn_minute()
+        return Spending(
+            used=self.used,
+            limit=self.limit,
+            per_minute=self.weight_per_minute,
+            under_way=len(self._under_way),
+            waiting=len(self._waiting),
+            standing_down_s=max(0.0, self._standing_down_until - trio.current_time()),
+        )
+
     @asynccontextmanager
     async def spend(self, weight: int, urgency: int) -> AsyncIterator[None]:
         """Wait until `weight` may be spent; the request is made, and answered, in the block."""
-        turn = _Turn(urgency, next(self._numbers), weight)
-        heapq.heappush(self._waiting, turn)
+        turn = _Turn(next(self._numbers), weight)
+        self._waiting.enter(turn, urgency)
         self._grant()
         try:
             await turn.granted.wait()
             yield
         finally:
-            if self._under_way.pop(turn.number, None) is None:
-                self._waiting.remove(turn)
-                heapq.heapify(self._waiting)
+            self._waiting.leave(turn)
+            self._under_way.pop(turn.number, None)
             self._grant()
 
     def told(self, used: int) -> None:
@@ -136,22 +200,24 @@ class WeightBudget:
     def _grant(self) -> None:
         """Let go ahead what may."""
         self._turn_minute()
-        while self._waiting and not self._is_blocked and self._has_room:
-            turn = heapq.heappop(self._waiting)
+        while (turn := self._waiting.first) is not None:
+            if self._must_wait(turn):
+                self._blocked.set()
+                return
+            if not self._has_room:
+                return
+            self._waiting.leave(turn)
             self._under_way[turn.number] = turn.weight
             self.used += turn.weight
             turn.granted.set()
-        if self._waiting and self._is_blocked:
-            self._blocked.set()
 
     @property
     def _is_standing_down(self) -> bool:
         return trio.current_time() < self._standing_down_until
 
-    @property
-    def _is_blocked(self) -> bool:
-        """Whether the next request has to wait for time to pass."""
-        return self._is_standing_down or self.used + self._waiting[0].weight > self.limit
+    def _must_wait(self, turn: _Turn) -> bool:
+        """Whether a request has to wait for time to pass."""
+        return self._is_standing_down or self.used + turn.weight > self.limit
 
     @property
     def _has_room(self) -> bool:

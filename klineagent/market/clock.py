@@ -34,11 +34,14 @@ class ExchangeTime:
     _newest_ms: int = field(default=0, init=False)
     _heard_at: float = field(factory=trio.current_time, init=False)
     _known: trio.Event = field(factory=trio.Event, init=False)
-    # Who waits for which moment, the earliest first; those who gave up stay until they are first.
-    # Only the first has an alarm. So a clock that jumps is one alarm to set again, whoever waits:
-    # Trio's does not run while the machine is suspended, and the exchange's goes on.
+    # Who waits for which moment, the earliest first; those who gave up stay until they are first,
+    # or outnumber the others. Only the first has an alarm. So a clock that jumps is one alarm to
+    # set again, whoever waits: Trio's does not run while the machine is suspended, and the
+    # exchange's goes on.
     _waiting: list[tuple[int, int, _Waiter]] = field(factory=list, init=False)
     _order: count[int] = field(factory=count, init=False)
+    _left: int = field(default=0, init=False)
+    """How many of them gave up."""
 
     def hear(self, time_ms: int) -> None:
         """The exchange has said that it is `time_ms`."""
@@ -79,9 +82,19 @@ class ExchangeTime:
                 with waiter.alarm:
                     await waiter.reached.wait()
             finally:
-                waiter.has_left = True
-                if self._is_first(waiter):
-                    self._look()
+                if not waiter.reached.is_set():
+                    self._leave(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        waiter.has_left = True
+        self._left += 1
+        if 2 * self._left > len(self._waiting):
+            self._waiting = [each for each in self._waiting if not each[2].has_left]
+            heapq.heapify(self._waiting)
+            self._left = 0
+            self._look()
+        elif self._is_first(waiter):
+            self._look()
 
     def _is_first(self, waiter: _Waiter) -> bool:
         return bool(self._waiting) and self._waiting[0][2] is waiter
@@ -98,4 +111,5 @@ class ExchangeTime:
                     first.alarm.deadline = alarm_at
                 return
             heapq.heappop(self._waiting)
+            self._left -= first.has_left
             first.reached.set()

@@ -8,6 +8,8 @@ frames that break the protocol (RFC 6455): it is for the library to say so.
 
 from __future__ import annotations
 
+import re
+
 from attrs import define, field
 
 # First bytes of a frame: FIN and opcode.
@@ -18,7 +20,8 @@ _KNOWN = frozenset({_TEXT, _BINARY}) | _CONTROL | _FRAGMENTS
 # Second byte: a length below 126, or the sign of one in 2 or 8 bytes.
 _IN_2_BYTES, _IN_8_BYTES, _MASKED = 126, 127, 128
 
-_END_OF_HANDSHAKE = b"\r\n\r\n"
+# As h11 has it, which reads the handshake.
+_END_OF_HANDSHAKE = re.compile(rb"\n\r?\n")
 _UPGRADED = b"HTTP/1.1 101"
 _SHORT_HEADER, _LONG_HEADER = 2, 4
 # In place of where a frame ends.
@@ -56,15 +59,15 @@ class Coalescing:
     def _shake_hands(self, data: bytes) -> bytes:
         seen = len(self._handshake)
         self._handshake += data
-        end = self._handshake.find(_END_OF_HANDSHAKE)
-        begin = self._handshake[: len(_UPGRADED)]
-        if not _UPGRADED.startswith(begin) or len(self._handshake) > LONGEST_HANDSHAKE:
+        end = _END_OF_HANDSHAKE.search(self._handshake)
+        is_endless = end is None and len(self._handshake) > LONGEST_HANDSHAKE
+        if is_endless or not _UPGRADED.startswith(self._handshake[: len(_UPGRADED)]):
             return self._give_up(data, 0)
-        if end < 0:
+        if end is None:
             return data
         self._is_upgraded = True
         self._handshake = b""
-        return self._merge(data, end + len(_END_OF_HANDSHAKE) - seen)
+        return self._merge(data, end.end() - seen)
 
     def _give_up(self, data: bytes, at: int) -> bytes:
         self._is_broken = True
@@ -122,8 +125,8 @@ def _end_of_frame(data: bytes, at: int) -> int:
     if len(data) < at + _SHORT_HEADER:
         return _UNKNOWN
     first, length = data[at], data[at + 1]
-    # No server masks, nor uses more bytes for a length than it must.
-    if first not in _KNOWN or length >= _MASKED:
+    # No server masks, nor sends long control frames, nor uses more bytes for a length than it must.
+    if first not in _KNOWN or length >= _MASKED or (first in _CONTROL and length >= _IN_2_BYTES):
         return _BROKEN
     if length < _IN_2_BYTES:
         return at + _SHORT_HEADER + length

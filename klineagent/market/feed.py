@@ -37,9 +37,32 @@ IDLE_S = 30
 MESSAGE_QUEUE = 16
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.
-_PROTOCOL_ERRORS = (HandshakeError, ConnectionClosed, ProtocolError, h11.ProtocolError)
+_PROTOCOL_ERRORS = (
+    HandshakeError,
+    ConnectionClosed,
+    ProtocolError,
+    h11.ProtocolError,
+    UnicodeDecodeError,
+)
 
 log = structlog.get_logger()
+
+
+@define(eq=False)
+class Meter:
+    """How fast something grows that is counted."""
+
+    per_second: float | None = field(default=None, init=False)
+    """Between the last two readings, the first of which is the start; None before the next."""
+    _count: int = field(default=0, init=False)
+    _read_at: float = field(factory=trio.current_time, init=False)
+
+    def read(self, count: int) -> None:
+        """It is `count` by now."""
+        now = trio.current_time()
+        if now > self._read_at:
+            self.per_second = (count - self._count) / (now - self._read_at)
+            self._count, self._read_at = count, now
 
 
 @define(eq=False, kw_only=True)
@@ -60,6 +83,10 @@ class Feed:
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Cancelled, it is retired: another one has taken over."""
     opened_at: float = field(factory=trio.current_time, init=False)
+    connected_at: float | None = field(default=None, init=False)
+    """When it became a websocket, if it did."""
+    meter: Meter = field(factory=Meter, init=False)
+    """Of the klines that come."""
     reason: str | None = field(default=None, init=False)
     """Why it has ended; None that it was not needed any more."""
     ended: trio.Event = field(factory=trio.Event, init=False)
@@ -76,6 +103,18 @@ class Feed:
             settle=self._settle,
             conflate_s=self.conflate_s,
         )
+
+    @property
+    def rate(self) -> float:
+        """Klines a second: of late, or since it was dialled where that is not long ago."""
+        if self.meter.per_second is not None:
+            return self.meter.per_second
+        return self.inbox.received / max(1.0, trio.current_time() - self.opened_at)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a connected websocket."""
+        return self.connected_at is not None and not self.ended.is_set()
 
     async def run(self) -> None:
         """Carry the line's streams until the connection ends or is retired; `reason` tells why.
@@ -112,6 +151,7 @@ class Feed:
                     if stream.ended.is_set():
                         reason = f"{self.url.host} hung up during the handshake"
                 else:
+                    self.connected_at = trio.current_time()
                     log.info("feed_opened", host=self.url.host, streams=self.line.wanted)
                     reason = await self._converse(socket)
                 nursery.cancel_scope.cancel()

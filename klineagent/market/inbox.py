@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NoReturn
 
 import structlog
@@ -21,7 +23,7 @@ from klineagent.market.wire import (
     StreamedCandle,
     decode_event,
     decode_frame,
-    may_close,
+    forming_in,
     sort_lines,
 )
 
@@ -49,6 +51,7 @@ class Inbox:
 
     Closed candles go on at once. Of forming ones the newest state goes on every `conflate_s`
     seconds, and only then it is read: what a message costs until then is a look into two dicts.
+    One that turns out to be unreadable has taken the place of an older one; the next is near.
     """
 
     venue: str
@@ -64,6 +67,8 @@ class Inbox:
     """Set once a kline that somebody wants has come, or the feed has ended."""
     received: int = field(default=0, init=False)
     """How many have."""
+    heard_at: float = field(default=-math.inf, init=False)
+    """When the last of them came."""
     _forming: dict[str, KlineEvent | Raw] = field(factory=dict, init=False)
     """By stream: what is to be handed on, read or not. It holds a second's traffic at the most."""
     _has_forming: trio.Event = field(factory=trio.Event, init=False)
@@ -72,7 +77,7 @@ class Inbox:
         """Take a message: one frame, or lines of many (see `Coalescing`)."""
         if isinstance(message, str):
             await self._sort_out(self._read(message))
-        elif not self.conflate_s or may_close(message) or not self._keep(message):
+        elif not self.conflate_s or not self._keep(message):
             await self._sort_out(
                 [candle for line in message.split(b"\n") for candle in self._read(line)]
             )
@@ -94,18 +99,16 @@ class Inbox:
             frames = sort_lines(lines)
         except BadFrame:
             return False
-        wanted, forming = self.line.streams, self._forming
-        for frame in frames:
-            name = frame.stream
-            if name not in wanted:
-                return False
-            forming[name] = frame.data
+        if not frames:
+            return False
+        newest = {frame.stream: frame.data for frame in frames}
+        if forming_in(lines) != len(frames) or not newest.keys() <= self.line.streams.keys():
+            return False
+        self._forming.update(newest)
         self._has_forming.set()
         self._count(len(frames))
-        try:
+        with suppress(BadFrame):  # it is told of when it goes on
             self._hear(decode_event(frames[-1].data))
-        except BadFrame as error:
-            self._count_bad(error, frames[-1].stream)
         return True
 
     def _read(self, frame: str | bytes) -> list[StreamedCandle]:
@@ -154,6 +157,7 @@ class Inbox:
     def _count(self, klines: int) -> None:
         self.counts.klines += klines
         self.received += klines
+        self.heard_at = trio.current_time()
         self.delivered.set()
 
     async def _hand_on(self, states: Iterable[tuple[str, KlineEvent | Raw]]) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 import httpx2
 import trio
 
-from klineagent.errors import ExchangeUnreachable, reason_of
+from klineagent.errors import ConfigError, ExchangeUnreachable, reason_of
 from klineagent.market.tls import TlsStream
 
 
@@ -30,8 +30,20 @@ class Network(Protocol):
 class Internet:
     """Real sockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, ca_file: str | None = None) -> None:
+        """Trust the system's authorities, and those in `ca_file`.
+
+        Raises:
+            ConfigError: the file holds none.
+        """
         self._tls = ssl.create_default_context()
+        if ca_file is not None:
+            try:
+                self._tls.load_verify_locations(ca_file)
+            except OSError as error:
+                is_read = isinstance(error, ssl.SSLError)
+                reason = "it holds no certificate as PEM" if is_read else error.strerror
+                raise ConfigError(f"ca_file: {ca_file}: {reason}") from error
 
     async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         """See `Network`."""

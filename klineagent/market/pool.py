@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
+from typing import NoReturn
 
 import httpx2
 import structlog
@@ -19,6 +22,7 @@ from klineagent.market.feed import Feed
 from klineagent.market.inbox import FrameCounts
 from klineagent.market.network import Network
 from klineagent.market.roster import Accept, Roster, Stream
+from klineagent.market.succession import FeedCounts, Succession
 from klineagent.market.venues import (
     DIAL_WINDOW_S,
     DIALS_PER_WINDOW,
@@ -32,6 +36,7 @@ TAKE_OVER_WITHIN_S = 60.0
 TAKE_OVER_AGAIN_AFTER_S = 30.0
 # Longer than an event is under way on either feed.
 OVERLAP_S = 5.0
+METERED_EVERY_S = 30.0
 # A feed that does not deliver is given so long at first, and at the most.
 FAILING_AGE_S = 60.0
 MOST_FAILING_AGE_S = 3600.0
@@ -53,8 +58,13 @@ class Pool:
     _klines: trio.MemorySendChannel[list[Kline]]
     _nursery: trio.Nursery
     counts: FrameCounts = field(factory=FrameCounts, init=False)
+    feed_counts: FeedCounts = field(factory=FeedCounts, init=False)
+    successions: list[Succession] = field(factory=list, init=False)
+    """The connections there are, or are being made, and those before them."""
+    dials: Pace = field(factory=lambda: Pace(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False)
+    """Connections that were made, or tried."""
     _rosters: list[Roster] = field(factory=list, init=False)
-    _dials: Pace = field(factory=lambda: Pace(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False)
+    _numbers: count[int] = field(factory=lambda: count(1), init=False)
 
     @contextmanager
     def stream(self, name: str, accept: Accept, carried: Callable[[], None]) -> Iterator[Stream]:
@@ -88,6 +98,19 @@ class Pool:
         """How many connections there are, or are being made."""
         return len(self._rosters)
 
+    @property
+    def heard_at(self) -> float:
+        """When klines last came over any connection; minus infinity if none ever did."""
+        return max((each.heard_at for each in self.successions), default=-math.inf)
+
+    async def keep_rates(self) -> NoReturn:
+        """Read the feeds' meters now and then."""
+        while True:
+            await trio.sleep(METERED_EVERY_S)
+            for succession in self.successions:
+                for feed in succession.feeds:
+                    feed.meter.read(feed.inbox.received)
+
     def _roster_for(self, name: str) -> Roster:
         # One that still carries it (its UNSUBSCRIBE is under way) comes first: on another feed
         # the stream would arrive twice.
@@ -104,11 +127,14 @@ class Pool:
 
     async def _keep_fed(self, roster: Roster) -> None:
         """Give `roster` one feed after another as long as it wants any stream."""
+        succession = Succession(roster, self.feed_counts, next(self._numbers))
+        self.successions.append(succession)
         backoff = Backoff(first_s=0.5)
         while roster.wanted:
-            await self._dials.turn()
-            last = await self._serve(roster)
+            await self.dials.turn()
+            last = await self._serve(succession)
             if last.reason is not None:
+                succession.lose(last.reason)
                 wait_s = backoff.after(trio.current_time() - last.opened_at)
                 log.warning(
                     "feed_lost",
@@ -120,20 +146,22 @@ class Pool:
                     await trio.sleep(wait_s)
         # Nothing is awaited between the last look at `wanted` and here: no stream can slip in.
         self._rosters.remove(roster)
+        self.successions.remove(succession)
         log.info("feed_retired", feeds=len(self._rosters))
 
-    async def _serve(self, roster: Roster) -> Feed:
+    async def _serve(self, succession: Succession) -> Feed:
         """Let feeds take over from each other until one ends on its own; return that."""
         async with trio.open_nursery() as nursery:
-            feed = self._start(nursery, roster)
+            feed = self._start(nursery, succession)
             patience = _Patience()
             await _due(feed, patience)
             while not feed.ended.is_set():
                 reason = feed.line.reason or "its day is nearly over"
-                log.info("feed_replaced", reason=reason, streams=roster.wanted)
-                await self._dials.turn()
-                successor = self._start(nursery, roster)
+                log.info("feed_replaced", reason=reason, streams=succession.roster.wanted)
+                await self.dials.turn()
+                successor = self._start(nursery, succession)
                 if await _has_taken_over(successor, feed):
+                    succession.replace()
                     feed.scope.cancel(reason="another feed has taken over")
                     feed = successor
                 else:
@@ -142,12 +170,12 @@ class Pool:
                 await _due(feed, patience)
         return feed
 
-    def _start(self, nursery: trio.Nursery, roster: Roster) -> Feed:
+    def _start(self, nursery: trio.Nursery, succession: Succession) -> Feed:
         feed = Feed(
             network=self.network,
             venue=self.venue,
             url=self.url,
-            line=roster.open_line(),
+            line=succession.roster.open_line(),
             time=self.time,
             klines=self._klines,
             counts=self.counts,
@@ -155,7 +183,7 @@ class Pool:
             # Not all at once: each draws the age at which it is replaced.
             lifetime_s=random.uniform(*FEED_AGES_S),  # noqa: S311 - no secret
         )
-        nursery.start_soon(feed.run)
+        nursery.start_soon(succession.carry, feed)
         return feed
 
 
@@ -220,7 +248,7 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """A pool for `venue` at `ws_url`; leaving the block closes every feed."""
     async with trio.open_nursery() as nursery:
-        yield Pool(
+        pool = Pool(
             network=network,
             venue=venue,
             url=httpx2.URL(f"{ws_url}/stream"),
@@ -229,4 +257,6 @@ async def open_pool(
             conflate_s=conflate_s,
             nursery=nursery,
         )
+        nursery.start_soon(pool.keep_rates)
+        yield pool
         nursery.cancel_scope.cancel(reason="the pool is closed")

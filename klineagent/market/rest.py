@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from email.utils import parsedate_to_datetime
+from sys import intern
 from typing import NoReturn
 
 import httpx2
@@ -40,6 +42,7 @@ _TOO_MANY, _BANNED = 429, 418
 _OUR_FAULT = frozenset({400, 404})
 # The shortest ban there is, where nobody says how long this one lasts.
 _BAN_S = 120.0
+_LONGEST_BAN_S = 3 * 86_400.0
 LEAST_STAY_AWAY_S = 5.0
 _BANNED_UNTIL = re.compile(r"banned until (\d+)")
 
@@ -51,6 +54,12 @@ class SymbolInfo:
     symbol: str
     status: str
     is_trading: bool
+    is_listed: bool
+    """Whether it trades or pauses; not yet, or no more, if not."""
+    base: str = ""
+    quote: str = ""
+    contract: str = ""
+    """PERPETUAL, CURRENT_QUARTER, ...; empty on spot."""
     onboard_ms: int = 0
     """When it was listed; 0 where the venue does not say."""
 
@@ -59,6 +68,9 @@ class _Symbol(msgspec.Struct):
     symbol: str
     status: str = ""
     contractStatus: str = ""  # noqa: N815 - the wire's name, on COIN-M
+    baseAsset: str = ""  # noqa: N815 - the wire's name
+    quoteAsset: str = ""  # noqa: N815 - the wire's name
+    contractType: str = ""  # noqa: N815 - the wire's name, on futures
     onboardDate: int = 0  # noqa: N815 - the wire's name, on futures
 
 
@@ -68,6 +80,17 @@ class _ExchangeInfo(msgspec.Struct):
 
 class _ServerTime(msgspec.Struct):
     serverTime: int  # noqa: N815 - the wire's name
+
+
+@define(eq=False)
+class RestCounts:
+    """What became of requests so far."""
+
+    requests: int = 0
+    refused: int = 0
+    """The exchange named a limit, or a ban. It should never have to."""
+    failed: int = 0
+    """No answer, or none that could be used."""
 
 
 def _backoff() -> Backoff:
@@ -90,16 +113,23 @@ def read_exchange_info(body: bytes, venue: Venue) -> dict[str, SymbolInfo]:
         raise ExchangeRefused(f"exchangeInfo cannot be read: {error}") from error
     if not info.symbols:
         raise ExchangeRefused("exchangeInfo lists no symbol at all")
-    statuses = {each.symbol: getattr(each, venue.status_field) for each in info.symbols}
-    return {
-        each.symbol: SymbolInfo(
-            symbol=each.symbol,
-            status=statuses[each.symbol],
-            is_trading=statuses[each.symbol] in venue.trading_statuses,
-            onboard_ms=each.onboardDate,
-        )
-        for each in info.symbols
-    }
+    return {each.symbol: _info_of(each, venue) for each in info.symbols}
+
+
+def _info_of(symbol: _Symbol, venue: Venue) -> SymbolInfo:
+    status = getattr(symbol, venue.status_field)
+    return SymbolInfo(
+        symbol=symbol.symbol,
+        # The same few words a thousand times, and anew each minute.
+        status=intern(status),
+        is_trading=status in venue.trading_statuses,
+        is_listed=status not in venue.unlisted_statuses,
+        base=symbol.baseAsset,
+        quote=intern(symbol.quoteAsset),
+        # "CURRENT_QUARTER DELIVERING" is in its last hour, and what it was.
+        contract=intern(symbol.contractType.partition(" ")[0]),
+        onboard_ms=symbol.onboardDate,
+    )
 
 
 @frozen
@@ -131,6 +161,7 @@ class RestClient:
     venue: Venue
     time: ExchangeTime
     budget: WeightBudget
+    counts: RestCounts = field(factory=RestCounts, init=False)
     _http: httpx2.AsyncClient
     _backoff: Backoff = field(factory=_backoff, init=False)
 
@@ -196,13 +227,14 @@ class RestClient:
         """The body of an answer, and the exchange's time when it was asked for."""
         async with self.budget.spend(weight, urgency):
             asked_at_ms = self.time.now_ms()
+            self.counts.requests += 1
             try:
                 with trio.fail_after(REQUEST_TIMEOUT_S):
                     response = await self._http.get(path, params=dict(query))
             except (httpx2.HTTPError, trio.TooSlowError) as error:
                 self._stand_down()
                 raise ExchangeUnreachable(
-                    f"no answer from {self._http.base_url}: {reason_of(error)}"
+                    f"no answer from {self._http.base_url.host}: {reason_of(error)}"
                 ) from error
             self._heed(response)
         return response.content, asked_at_ms
@@ -217,6 +249,7 @@ class RestClient:
         status, text = response.status_code, response.text[:200]
         reason = f"GET {response.request.url.path}: HTTP {status} {text}"
         if status in {_TOO_MANY, _BANNED}:
+            self.counts.refused += 1
             self.budget.stand_down(self._stay_away_s(response))
             raise ExchangeUnreachable(reason)
         if not response.is_success and status not in _OUR_FAULT:
@@ -229,6 +262,7 @@ class RestClient:
             raise ExchangeRefused(reason)
 
     def _stand_down(self) -> None:
+        self.counts.failed += 1
         self.budget.stand_down(self._backoff.after())
 
     def _stay_away_s(self, response: httpx2.Response) -> float:
@@ -238,11 +272,21 @@ class RestClient:
         if response.status_code == _TOO_MANY:
             return max(told_s, self.budget.minute_left_s())
         until = _BANNED_UNTIL.search(response.text)
-        if until is None:
+        now_ms = self.time.now_ms() if self.time.is_known else _sent_at_ms(response)
+        if until is None or now_ms is None:
             return told_s or _BAN_S
         # A ban may be told that is over by our clock, and again by the next answer.
-        left_s = (int(until[1]) - self.time.now_ms()) / SECOND_MS
+        left_s = min((int(until[1]) - now_ms) / SECOND_MS, _LONGEST_BAN_S)
         return max(told_s, left_s, LEAST_STAY_AWAY_S)
+
+
+def _sent_at_ms(response: httpx2.Response) -> int | None:
+    """When `response` was sent, to the second; None if it does not say."""
+    try:
+        sent_at = parsedate_to_datetime(response.headers.get("Date", ""))
+    except ValueError:
+        return None
+    return int(sent_at.timestamp()) * SECOND_MS
 
 
 @asynccontextmanager

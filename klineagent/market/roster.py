@@ -202,6 +202,11 @@ class Line:
         """How many streams it should carry."""
         return self._roster.wanted
 
+    @property
+    def carried(self) -> int:
+        """How many streams the exchange has acknowledged on this connection."""
+        return len(self._carried)
+
     def give_way(self, reason: str, *, is_failing: bool = False) -> None:
         """Ask for another connection in place of this one."""
         if not self.due.is_set():

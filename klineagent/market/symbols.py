@@ -6,7 +6,7 @@ symbols are checked here before anything is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 import structlog
@@ -19,6 +19,8 @@ from klineagent.market.rest import RestClient, SymbolInfo
 from klineagent.trouble import Trouble
 
 # One request of weight 1 (spot: 20 of 6000) a minute; a new listing is known a minute later.
+# An exchange that is back is to be noticed soon; limits are heeded elsewhere.
+RETRY_WITHIN_S = 5.0
 REFRESH_EVERY_S = 60.0
 
 log = structlog.get_logger()
@@ -35,9 +37,23 @@ class SymbolBook:
     obstacle: str = field(default="", init=False)
     """Why the last try to load them failed, if it did."""
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the exchange has told its symbols at all."""
+        return self._loaded.is_set()
+
+    @property
+    def listings(self) -> Mapping[str, SymbolInfo] | None:
+        """All symbols by name, trading or not; None until they were told once."""
+        return self._symbols if self._loaded.is_set() else None
+
     async def loaded(self) -> None:
         """Wait until the exchange has told its symbols once; the caller sets the deadline."""
         await self._loaded.wait()
+
+    async def refreshed(self) -> None:
+        """Wait until it tells them the next time."""
+        await self._refreshed.wait()
 
     async def check(self, symbol: str) -> None:
         """Return if `symbol` trades; waits for the exchange, the caller sets the deadline.
@@ -87,7 +103,7 @@ class SymbolBook:
     async def keep_fresh(self) -> NoReturn:
         """Ask the exchange for its symbols, now and every minute."""
         trouble = Trouble("symbols_unavailable", "symbols_available")
-        backoff = Backoff(first_s=1)
+        backoff = Backoff(first_s=1, most_s=RETRY_WITHIN_S)
         while True:
             try:
                 self._symbols = await self._rest.exchange_info()
@@ -100,7 +116,8 @@ class SymbolBook:
                 self.obstacle = ""
                 if not self._loaded.is_set():
                     log.info("symbols_loaded", symbols=len(self._symbols))
-                backoff, wait_s = Backoff(first_s=1), REFRESH_EVERY_S
+                backoff = Backoff(first_s=1, most_s=RETRY_WITHIN_S)
+                wait_s = REFRESH_EVERY_S
                 self._loaded.set()
                 self._refreshed.set()
                 self._refreshed = trio.Event()

@@ -18,8 +18,8 @@ _RECORD_BYTES = 16 * 1024
 class TlsStream(trio.abc.Stream):
     """A client's end of TLS over `transport`; the handshake comes first.
 
-    `receive_some` gives all that can be read without waiting, and may be cancelled at any time. It
-    is for one task, and so is sending, but both may go on at once.
+    `receive_some` gives all that can be read without waiting, and may be cancelled. It is for one
+    task, and so is sending, but both may go on at once.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class TlsStream(trio.abc.Stream):
         )
         # What OpenSSL wants to be sent has an order: whoever takes it out sends it first.
         self._sending = trio.Lock()
+        self._is_broken = False
 
     async def do_handshake(self) -> None:
         """Agree on keys.
@@ -39,19 +40,21 @@ class TlsStream(trio.abc.Stream):
         Raises:
             trio.BrokenResourceError: the server speaks no TLS, or is not who it should be.
         """
-        while True:
+        is_agreed, refusal = False, None
+        while not is_agreed:
             try:
                 self._tls.do_handshake()
+                is_agreed = True
             except ssl.SSLWantReadError:
-                await self._flush()
-                if not await self._read():
-                    raise trio.BrokenResourceError("the peer hung up") from None
+                pass
             except ssl.SSLError as error:
+                refusal = error
+            if refusal is not None:
                 await self._complain()
-                raise trio.BrokenResourceError(str(error)) from error
-            else:
-                await self._flush()
-                return
+                raise trio.BrokenResourceError(str(refusal)) from refusal
+            await self._flush()
+            if not is_agreed and not await self._read():
+                raise trio.BrokenResourceError("the peer hung up")
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`; `max_bytes` is what is read of the wire at most."""
@@ -61,7 +64,9 @@ class TlsStream(trio.abc.Stream):
                 if not records:
                     await trio.lowlevel.checkpoint()
                 return b"".join(records)
-            if self._outgoing.pending:
+            # Who is sending sends that as well, and is not waited for: the peer may read no more
+            # before we do.
+            if (self._outgoing.pending or self._is_broken) and not self._sending.locked():
                 await self._flush()
             await self._read(max_bytes)
 
@@ -99,12 +104,20 @@ class TlsStream(trio.abc.Stream):
                     self._tls.write(data)
             except ssl.SSLError as error:
                 raise trio.BrokenResourceError(str(error)) from error
-            await self._transport.send_all(self._outgoing.read())
+            await self._send_pending()
 
     async def _flush(self) -> None:
         async with self._sending:
-            if self._outgoing.pending:
-                await self._transport.send_all(self._outgoing.read())
+            await self._send_pending()
+
+    async def _send_pending(self) -> None:
+        """Send what OpenSSL wants to be sent; the peer cannot make sense of a part of it."""
+        if self._is_broken:
+            raise trio.BrokenResourceError("sending was given up in the middle")
+        while self._outgoing.pending:
+            self._is_broken = True
+            await self._transport.send_all(self._outgoing.read())
+            self._is_broken = False
 
     async def _complain(self) -> None:
         """Tell the server why it is refused, if it still listens."""

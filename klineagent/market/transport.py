@@ -20,6 +20,7 @@ PLENTY_BYTES = READ_BYTES // 2
 # A wake-up costs as much for one frame as for a hundred, so frames gather in the kernel meanwhile.
 # Longer pauses save little more: what is left is work for each frame.
 PAUSE_S = 0.02
+_NEARLY = 1e-6
 
 
 class Transport(trio.abc.Stream):
@@ -50,7 +51,9 @@ class Transport(trio.abc.Stream):
                 self.ended.set()
                 return b""
             if len(received) < PLENTY_BYTES:
-                self._next_read_at = (trio.current_time() // PAUSE_S + 1) * PAUSE_S
+                # A whole number of pauses, however floats round it: not this very moment again.
+                pauses = math.floor(trio.current_time() / PAUSE_S + _NEARLY)
+                self._next_read_at = (pauses + 1) * PAUSE_S
             if frames := self._frames.feed(received):
                 return frames
 

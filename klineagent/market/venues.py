@@ -32,6 +32,8 @@ class Venue:
     status_field: str = "status"
     """What exchangeInfo calls a symbol's trading status."""
     trading_statuses: frozenset[str] = field(default=frozenset({"TRADING"}))
+    unlisted_statuses: frozenset[str]
+    """Of symbols that do not trade yet, or no more; the others trade, or pause."""
 
     weight_per_minute: int
     """Request weight an address may use in a clock minute."""
@@ -71,6 +73,9 @@ USDM = Venue(
     rest_prefix="/fapi/v1",
     intervals=FUTURES_INTERVALS,
     requests_per_second=5,
+    unlisted_statuses=frozenset(
+        {"PENDING_TRADING", "SETTLING", "DELIVERING", "DELIVERED", "CLOSE", "DELISTING"}
+    ),
     weight_per_minute=2_400,
     exchange_info_weight=1,
     # The documented bands. Those that were measured are one row wider each.
@@ -96,6 +101,8 @@ SPOT = Venue(
     intervals=frozenset(Interval),
     # Five a second are allowed, and pongs count.
     requests_per_second=3,
+    # Also of a halt, as far as is known: who comes back is listed again, and nothing is lost.
+    unlisted_statuses=frozenset({"BREAK"}),
     weight_per_minute=6_000,
     exchange_info_weight=20,
     klines_weights=((1_000, 2),),

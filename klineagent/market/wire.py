@@ -198,9 +198,10 @@ def _request(method: str, names: list[str], request_id: int) -> str:
     return msgspec.json.encode(request).decode()
 
 
-def may_close(frames: bytes) -> bool:
-    """Whether a kline event in `frames` may be that of a closed candle."""
-    return b'"x":true' in frames
+def forming_in(frames: bytes) -> int:
+    """How many kline events in `frames` are of candles that are not closed, for sure."""
+    # One that is written in another way is not counted, and will be read.
+    return frames.count(b'"x":false')
 
 
 def sort_lines(lines: bytes) -> list[Streamed]:

@@ -48,6 +48,7 @@ from klineagent.storage.schema import (
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
 WRITE_WITHIN_S = 30
+LOOK_WITHIN_S = 10  # at one row
 READ_WITHIN_S = 300  # a summary looks at every row there is
 CONNECT_WITHIN_S = 5
 SILENCE_S = 30  # even a slow query shows progress many times a second
@@ -121,6 +122,7 @@ class _Line:
             # Ours may not exist yet, and a server turns away who asks for what does not exist.
             database="",
             secure=self._server.secure,
+            ca_certs=self._server.ca_file,
             connect_timeout=CONNECT_WITHIN_S,
             sync_request_timeout=CONNECT_WITHIN_S,
             send_receive_timeout=SILENCE_S,
@@ -158,10 +160,11 @@ class _Lines:
 
     inserts: _Line
     heartbeats: _Line
+    looks: _Line
     reads: _Line
 
     async def close(self) -> None:
-        for line in (self.inserts, self.heartbeats, self.reads):
+        for line in (self.inserts, self.heartbeats, self.looks, self.reads):
             line.close()
 
 
@@ -207,6 +210,14 @@ class ClickHouseStore:
     ) -> list[Kline]:
         """See `Store`."""
         return await self._call(READ_WITHIN_S, self._final_klines, venue, symbol, interval, newest)
+
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """See `Store`."""
+        return await self._call(
+            LOOK_WITHIN_S, self._final_kline, venue, symbol, interval, open_time
+        )
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
@@ -276,6 +287,13 @@ class ClickHouseStore:
         query = queries.select_final(layout, venue, symbol, interval, newest)
         return _klines(await self._lines.reads.execute(query))
 
+    async def _final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        layout = await self._prepared(self._lines.looks)
+        query = queries.select_candle(layout, venue, symbol, interval, open_time)
+        return next(iter(_klines(await self._lines.looks.execute(query))), None)
+
     async def _coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None
     ) -> list[Coverage]:
@@ -316,7 +334,7 @@ def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
 async def open_clickhouse(server: ServerLocation) -> AsyncIterator[ClickHouseStore]:
     """A store on `server`; nothing is asked of the network before it is used."""
     async with open_asyncio_thread("clickhouse") as thread:
-        lines = _Lines(_Line(server), _Line(server), _Line(server))
+        lines = _Lines(_Line(server), _Line(server), _Line(server), _Line(server))
         try:
             yield ClickHouseStore(server=server, thread=thread, lines=lines)
         finally:

@@ -104,9 +104,10 @@ class Conflation:
     def _note_emptiness(self) -> None:
         if self.ended.is_set():
             return
-        if not len(self):
+        # Whoever waits for one that is not set goes on waiting for that one.
+        if not len(self) and self._has_rows.is_set():
             self._has_rows = trio.Event()
-        if len(self) < self.full_batch:
+        if len(self) < self.full_batch and self._has_batch.is_set():
             self._has_batch = trio.Event()
 
     @staticmethod

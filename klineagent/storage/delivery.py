@@ -29,6 +29,8 @@ UNKNOWN_BEFORE_ALARM = 10
 OPERATOR_WAIT_S = 30.0
 DRAIN_RETRY_S = 0.2
 
+Acknowledged = Callable[[Batch, float], None]
+"""Is told of rows that the store has, and how many seconds their insert took."""
 SetAside = Callable[[Batch, str], Awaitable[None]]
 """Takes rows the store will never take, and why; when it returns they are kept, or were told of."""
 
@@ -55,6 +57,7 @@ class Delivery:
     store: Store
     freezer: Freezer
     set_aside: SetAside
+    acknowledged: Acknowledged
     stored: int = field(default=0, init=False)
     """Rows the store has acknowledged."""
     refused: int = field(default=0, init=False)
@@ -63,6 +66,8 @@ class Delivery:
     """What is being sent, and not answered for."""
     reached: trio.Event = field(factory=trio.Event, init=False)
     """Set while the store takes what it is sent; replaced by a new event when it does not."""
+    error: str = field(default="", init=False)
+    """Why it does not; empty while it does."""
     hurry: trio.Event = field(factory=trio.Event, init=False)
     """Set when there is a deadline: no long waits any more."""
     _accepting: bool = field(default=False, init=False)
@@ -72,6 +77,11 @@ class Delivery:
 
     def __attrs_post_init__(self) -> None:
         self.reached.set()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the store takes what it is sent."""
+        return self.reached.is_set()
 
     @property
     def rows_under_way(self) -> int:
@@ -89,6 +99,7 @@ class Delivery:
             except StoreError as error:
                 if self.reached.is_set():
                     self.reached = trio.Event()
+                self.error = str(error)
                 is_alarm = self._is_operators(error)
                 trouble.lasts(error, alarm=is_alarm, rows_waiting=rows_waiting())
                 kind = type(error)
@@ -98,6 +109,7 @@ class Delivery:
                 trouble.over()
                 self._unknown = 0
                 self.under_way = None
+                self.error = ""
                 self.reached.set()
                 return
 
@@ -118,17 +130,18 @@ class Delivery:
         Raises:
             StoreError: nothing is lost and the same batch must be sent again.
         """
+        began_at = trio.current_time()
         try:
             await self.store.insert(batch)
         except RowsRefused as error:
             await self._insert_acceptable(batch, error)
         else:
-            self.stored += len(batch.klines)
             self._accepting = True
+            self._note(batch, trio.current_time() - began_at)
 
     async def _insert_acceptable(self, batch: Batch, reason: RowsRefused) -> None:
         """Find the refused rows of `batch` by halving it; the halves are frozen batches, too."""
-        accepted = 0
+        accepted: list[tuple[Batch, float]] = []
         refused: list[tuple[Batch, RowsRefused]] = []
         parts = [(batch, reason)]
         while parts:
@@ -141,19 +154,26 @@ class Delivery:
             middle = len(part.klines) // 2
             for rows in (part.klines[middle:], part.klines[:middle]):
                 half = self.freezer.freeze(rows, batch.table)
+                began_at = trio.current_time()
                 try:
                     await self.store.insert(half)
                 except RowsRefused as half_refused:
                     parts.append((half, half_refused))
                 else:
-                    accepted += len(rows)
+                    accepted.append((half, trio.current_time() - began_at))
         if not accepted and (len(batch.klines) > 1 or not self._accepting):
             raise StoreMisconfigured(f"{self.store.label} takes none of the rows: {reason}")
-        self._accepting = accepted > 0
+        self._accepting = bool(accepted)
         for part, why in refused:
             await self.set_aside(part, str(why))
-        self.stored += accepted
+        for half, took_s in accepted:
+            self._note(half, took_s)
         self.refused += len(refused)
+
+    def _note(self, batch: Batch, took_s: float) -> None:
+        """The store has `batch`."""
+        self.stored += len(batch.klines)
+        self.acknowledged(batch, took_s)
 
 
 def _first_wait_s(kind: type[StoreError]) -> float:

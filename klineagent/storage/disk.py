@@ -167,6 +167,8 @@ class Folder:
     """See `Disk`: a folder of the file system, worked on in a thread."""
 
     path: Path
+    lock: str = _LOCK
+    """The file that is held while an agent uses the folder, or its part of it."""
     _turns: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1), init=False)
 
     @property
@@ -199,7 +201,7 @@ class Folder:
 
     def _lock(self, _: Files) -> int:
         _make_folder(self.path)
-        lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(self.path / self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -234,6 +234,18 @@ class EmbeddedStore:
 
         return await self._reading.run(read)
 
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Kline]:
+            layout = self._prepared(session)
+            query = queries.select_candle(layout, venue, symbol, interval, open_time)
+            return _decode_klines(_fetched(session, query + _AS_JSON))
+
+        return next(iter(await self._reading.run(read)), None)
+
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
     ) -> list[Coverage]:

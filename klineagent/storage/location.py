@@ -35,6 +35,8 @@ class ServerLocation:
     password: str = field(repr=False)
     database: str
     secure: bool
+    ca_file: str | None = None
+    """The authorities that vouch for its certificate, if not the system's."""
     label: str
     """The URL it was read from, without the password."""
 

@@ -108,6 +108,15 @@ class MemoryStore(Faults):
         self.answer()
         return _last(klines, newest)
 
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """See `Store`."""
+        await self.meet()
+        kline = self.klines.get((venue, symbol, interval, open_time))
+        self.answer()
+        return kline if kline is not None and kline.is_closed else None
+
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
     ) -> list[Coverage]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from attrs import evolve
+
 from klineagent.storage.clickhouse import open_clickhouse
 from klineagent.storage.embedded import open_embedded
 from klineagent.storage.location import FolderLocation, MemoryLocation, ServerLocation, locate
@@ -13,9 +15,10 @@ from klineagent.storage.store import Store
 
 
 @asynccontextmanager
-async def open_store(url: str) -> AsyncIterator[Store]:
+async def open_store(url: str, ca_file: str | None = None) -> AsyncIterator[Store]:
     """The store `url` names (see `location`), open until the block ends.
 
+    `ca_file` holds the authorities that vouch for a server's certificate, if not the system's.
     A database out of reach is no reason to fail here: each call reaches for it anew.
 
     Raises:
@@ -23,7 +26,7 @@ async def open_store(url: str) -> AsyncIterator[Store]:
     """
     match locate(url):
         case ServerLocation() as server:
-            async with open_clickhouse(server) as clickhouse:
+            async with open_clickhouse(evolve(server, ca_file=ca_file)) as clickhouse:
                 yield clickhouse
         case FolderLocation() as folder:
             async with open_embedded(folder) as embedded:

@@ -60,6 +60,19 @@ def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest:
     return _select_series(layout, source, (venue, symbol, interval), ["open_time"], newest)
 
 
+def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
+    """The row of one candle in `klines_final`, if it has one; columns in the order of `Kline`'s."""
+    opened = f"toInt64({open_time:d})"
+    if "open_time" in layout.ticking:
+        opened = f"fromUnixTimestamp64Milli({opened}, 'UTC')"
+    # The column itself is compared, not its milliseconds, so that the index finds the row.
+    return (
+        f"SELECT {_columns(layout)} FROM {quoted(layout.database)}.klines_final"
+        f" WHERE `venue` = {literal(venue)} AND `symbol` = {literal(symbol)}"
+        f" AND `interval` = {literal(interval)} AND `open_time` = {opened}"
+    )
+
+
 def select_updates(
     layout: Layout, venue: str, symbol: str, interval: str, newest: int | None
 ) -> str:
@@ -77,13 +90,17 @@ def _select_series(
     newest: int | None,
 ) -> str:
     venue, symbol, interval = map(literal, series)
-    columns = ", ".join(milliseconds(name, layout) for name in Kline._fields)
     descending = ", ".join(f"{quoted(name)} DESC" for name in order)
     return (
-        f"SELECT {columns} FROM {source}"
+        f"SELECT {_columns(layout)} FROM {source}"
         f" WHERE `venue` = {venue} AND `symbol` = {symbol} AND `interval` = {interval}"
         f" ORDER BY {descending}" + (f" LIMIT {newest:d}" if newest is not None else "")
     )
+
+
+def _columns(layout: Layout) -> str:
+    """Those of `Kline`, in their order, times as numbers."""
+    return ", ".join(milliseconds(name, layout) for name in Kline._fields)
 
 
 def milliseconds(name: str, layout: Layout) -> str:

@@ -77,8 +77,8 @@ class Store(Protocol):
     `insert` of the same batch any number of times, in any order with others, leaves of each
     candle the row with the highest version; in table `kline_updates`, which is made when rows for
     it first come, it leaves every state once. When it returns, the rows survive the death of this
-    process. One call at a time for each of `insert`, `record_agent` and the reads; these three
-    may overlap. All raise `StoreError`s and no others.
+    process. One call at a time for each of `insert`, `record_agent`, `final_kline` and the other
+    reads; these four may overlap. All raise `StoreError`s and no others.
     """
 
     @property
@@ -101,6 +101,11 @@ class Store(Protocol):
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
     ) -> list[Kline]:
         """The rows of `klines_final` of one series, or the `newest` of them, by open time."""
+
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """The row of `klines_final` of one candle; None if it has none. It takes milliseconds."""
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None

@@ -13,7 +13,7 @@ from attrs import define, field
 from klineagent.errors import SpoolError
 from klineagent.kline import Kline
 from klineagent.storage.conflation import Conflation
-from klineagent.storage.delivery import Delivery, Freezer
+from klineagent.storage.delivery import Acknowledged, Delivery, Freezer
 from klineagent.storage.spool import Spool
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.updates import Updates
@@ -37,7 +37,7 @@ KlinesSink = Callable[[Sequence[Kline]], None]
 log = structlog.get_logger()
 
 
-def _ignore(_: Sequence[Kline]) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
@@ -69,6 +69,8 @@ class Writer:
     batch_rows: int
     klines: trio.MemorySendChannel[list[Kline]]
     """Where klines go in; senders never wait for the store."""
+    spooled: int = field(default=0, init=False)
+    """Rows put on disk so far; the same ones again where they came back from there."""
     _pressed: trio.Event = field(factory=trio.Event, init=False)
     """Set when memory is half full."""
     _tell_at_dropped: int = field(default=1, init=False)
@@ -92,6 +94,11 @@ class Writer:
         return self.delivery.refused
 
     @property
+    def spool_error(self) -> str:
+        """Why the spool takes nothing; empty while it does."""
+        return self._spool_trouble.error
+
+    @property
     def rows_waiting(self) -> int:
         """Rows in memory, accepted and not yet acknowledged by the store."""
         return len(self.waiting) + self._updates_waiting + self.delivery.rows_under_way
@@ -99,6 +106,12 @@ class Writer:
     @property
     def _updates_waiting(self) -> int:
         return len(self.updates) if self.updates is not None else 0
+
+    @property
+    def updates_dropped(self) -> int:
+        """States given up for lack of room, in memory or on disk."""
+        in_memory = self.updates.dropped if self.updates is not None else 0
+        return in_memory + (self.spool.dropped_updates if self.spool is not None else 0)
 
     async def room(self) -> None:
         """Wait until the store takes rows, so that it is worth while to fetch some for it."""
@@ -122,7 +135,7 @@ class Writer:
             self.delivery.hurry.set()
 
     async def rescue(self) -> None:
-        """Put what could not be stored into the spool; what is then left is counted as lost."""
+        """Put what was not stored into the spool; what is then left is counted as lost."""
         batch = self.delivery.under_way
         if self.spool is not None:
             with trio.move_on_after(SPOOL_WITHIN_S, shield=True):
@@ -130,7 +143,7 @@ class Writer:
                 if batch is None or await self._spool_batch(self.spool, batch):
                     self.delivery.under_way = None
                     await self._spool_waiting(self.spool)
-        if lost := self.waiting.closed + self.delivery.rows_under_way:
+        if lost := self.waiting.closed + self._updates_waiting + self.delivery.rows_under_way:
             log.error("rows_lost", rows=lost)
 
     def _put(self, rows: Sequence[Kline]) -> None:
@@ -186,7 +199,11 @@ class Writer:
         try:
             if (segment := await spool.oldest()) is None:
                 return
-            await self.delivery.deliver(segment.batch, rows_waiting=lambda: self.rows_waiting)
+            try:
+                await self.delivery.deliver(segment.batch, rows_waiting=lambda: self.rows_waiting)
+            finally:
+                # A drain that ends here leaves it where it is; there is nothing to rescue.
+                self.delivery.under_way = None
             await spool.acknowledge(segment)
             if spool.is_empty:
                 log.info("spool_empty")
@@ -214,18 +231,28 @@ class Writer:
     async def _spool_waiting(self, spool: Spool) -> bool:
         """Put closed candles and updates on disk; tell whether there was room for all."""
         while rows := self.waiting.take_closed(most=SPOOL_ROWS):
-            if not await self._spool_rows(spool, rows, Table.KLINES):
-                self._await_turn(rows)
+            if not await self._spool_rows(spool, rows, Table.KLINES, self._await_turn):
                 return False
         while self.updates:
             rows = self.updates.take(most=SPOOL_ROWS)
-            if not await self._spool_rows(spool, rows, Table.UPDATES):
-                self.updates.put_back(rows)
+            if not await self._spool_rows(spool, rows, Table.UPDATES, self.updates.put_back):
                 return False
         return True
 
-    async def _spool_rows(self, spool: Spool, rows: tuple[Kline, ...], table: Table) -> bool:
-        return await self._spool_batch(spool, self.delivery.freezer.freeze(rows, table))
+    async def _spool_rows(
+        self,
+        spool: Spool,
+        rows: tuple[Kline, ...],
+        table: Table,
+        put_back: Callable[[tuple[Kline, ...]], None],
+    ) -> bool:
+        is_kept = False
+        try:
+            is_kept = await self._spool_batch(spool, self.delivery.freezer.freeze(rows, table))
+        finally:
+            if not is_kept:  # be it that the drain has ended: nobody else holds them
+                put_back(rows)
+        return is_kept
 
     async def _spool_batch(self, spool: Spool, batch: Batch) -> bool:
         try:
@@ -234,6 +261,7 @@ class Writer:
             self._spool_trouble.lasts(error, alarm=True, rows_waiting=self.rows_waiting)
             return False
         self._spool_trouble.over()
+        self.spooled += len(batch.klines)
         log.info("rows_spooled", rows=len(batch.klines), segments=spool.segments)
         return True
 
@@ -249,6 +277,7 @@ async def open_writer(
     spool: Spool | None = None,
     keep_updates: bool = False,
     losses: Losses | None = None,
+    acknowledged: Acknowledged = _ignore,
 ) -> AsyncIterator[Writer]:
     """A writer in front of `store`.
 
@@ -273,7 +302,9 @@ async def open_writer(
     writer = Writer(
         waiting=Conflation(capacity=capacity_rows, full_batch=batch_rows),
         updates=Updates(capacity_rows) if keep_updates else None,
-        delivery=Delivery(store=store, freezer=Freezer(), set_aside=set_aside),
+        delivery=Delivery(
+            store=store, freezer=Freezer(), set_aside=set_aside, acknowledged=acknowledged
+        ),
         spool=spool,
         losses=losses,
         flush_interval_s=flush_interval_s,
@@ -286,8 +317,8 @@ async def open_writer(
     async def write() -> None:
         with drain:
             await writer.write(receive)
-        if drain.cancelled_caught:
-            await writer.rescue()
+        # Also where everything was stored: what was on its way to a disk that fails came back.
+        await writer.rescue()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write)

@@ -46,6 +46,20 @@ async def test_turns_are_given_in_order(autojump_clock: trio.testing.MockClock) 
     assert waits == pytest.approx([0, 0, 10, 10, 20])
 
 
+async def test_turns_of_the_present_window_are_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Those that are reserved ahead count, those of an hour ago do not."""
+    pace = Pace(3, 10)
+    assert (pace.count, pace.taken) == (3, 0)
+    await pace.turn()
+    await trio.sleep(6)
+    await pace.turn()
+    assert pace.taken == 2
+    await trio.sleep(6)
+    assert pace.taken == 1
+
+
 def test_waits_grow_to_their_ceiling_and_no_further() -> None:
     """Each wait lies under a ceiling that doubles; a thousand failures break nothing."""
     random.seed(1)
@@ -91,6 +105,27 @@ async def test_a_minute_holds_our_share_of_the_weight_and_no_more(
                 await trio.sleep(0.1)
                 times.append(int(budget.time.now_ms() - MIDNIGHT_MS) // MINUTE_MS)
     assert times == [0] * 8 + [1] * 8 + [2] * 8 + [3]
+
+
+async def test_how_far_it_is_spent_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    """Of this minute, whoever asks when; with what waits, and for how long."""
+
+    async def ask(budget: WeightBudget) -> None:
+        async with budget.spend(50, 0):
+            await trio.sleep(1)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(ask, budget)
+            await trio.testing.wait_all_tasks_blocked()
+        budget.stand_down(5)
+        spending = budget.spending()
+        assert (spending.used, spending.limit, spending.per_minute) == (50, 80, 100)
+        assert (spending.under_way, spending.waiting) == (1, 1)
+        assert spending.standing_down_s == 5
+        await trio.sleep(150)
+        assert budget.spending().used == 0
+        assert budget.spending().standing_down_s == 0
 
 
 async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock) -> None:
@@ -184,3 +219,24 @@ async def test_minutes_pass_before_the_exchange_has_told_the_time(
             async with budget.spend(1, 0):
                 pass
         nursery.cancel_scope.cancel()
+
+
+async def test_a_whole_market_may_give_up_at_once() -> None:
+    """A stop, or a set that is taken away, must not hold up everything else for a minute."""
+    budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
+    budget.stand_down(3600)
+
+    async def ask(urgency: int) -> None:
+        async with budget.spend(1, urgency):
+            raise AssertionError("nobody was to go ahead")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3000):
+            nursery.start_soon(ask, number % 4)
+        await trio.testing.wait_all_tasks_blocked()
+        assert budget.spending().waiting == 3000
+        began_at = trio.current_time()
+        nursery.cancel_scope.cancel()
+    assert budget.spending().waiting == 0
+    # It takes a tenth of a second; a search for each of them took eight.
+    assert trio.current_time() - began_at < 2

@@ -92,6 +92,22 @@ async def test_who_gives_up_does_not_keep_others_waiting(autojump_clock: MockClo
     assert trio.current_time() == 10
 
 
+async def test_those_who_gave_up_are_forgotten(autojump_clock: MockClock) -> None:
+    """A market that is put and taken away again and again waits for months in vain."""
+    time = ExchangeTime()
+    time.hear(NOON_MS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(time.until, NOON_MS + 5000)
+        for _ in range(10):
+            async with trio.open_nursery() as market:
+                for number in range(100):
+                    market.start_soon(time.until, NOON_MS + 1_000_000 + number)
+                await wait_all_tasks_blocked()
+                market.cancel_scope.cancel()
+        assert repr(time).count("reached=") <= 2
+    assert trio.current_time() == 5
+
+
 async def test_an_event_that_was_long_on_its_way_lets_nobody_go_early(
     autojump_clock: MockClock,
 ) -> None:

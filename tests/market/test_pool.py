@@ -224,12 +224,21 @@ async def _accept_wrongly(stream: trio.abc.Stream) -> None:
     )
 
 
+async def _accept_in_no_language(stream: trio.abc.Stream) -> None:
+    await stream.receive_some()
+    await stream.send_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: \xff\r\n\r\n"
+    )
+
+
 async def _refuse(stream: trio.abc.Stream) -> None:
     await stream.receive_some()
     await stream.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
 
-@pytest.mark.parametrize("behave", [_hang_up, _speak_nonsense, _accept_wrongly, _refuse])
+@pytest.mark.parametrize(
+    "behave", [_hang_up, _speak_nonsense, _accept_wrongly, _accept_in_no_language, _refuse]
+)
 async def test_a_handshake_that_goes_wrong_is_tried_again_soon(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,

@@ -13,9 +13,9 @@ from trio.testing import MockClock
 from klineagent.errors import ExchangeRefused, InvalidRequest
 from klineagent.market.budget import WeightBudget
 from klineagent.market.clock import ExchangeTime
-from klineagent.market.rest import RestClient, read_exchange_info
+from klineagent.market.rest import RestClient, SymbolInfo, read_exchange_info
 from klineagent.market.symbols import REFRESH_EVERY_S, SymbolBook
-from klineagent.market.venues import COINM, USDM
+from klineagent.market.venues import COINM, SPOT, USDM, Venue
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
 
@@ -143,6 +143,45 @@ def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
     assert symbols[symbol].is_trading
     listed = json.loads(path.read_bytes())["symbols"]
     assert len(symbols) == len(listed)
+
+
+@pytest.mark.parametrize(
+    ("venue", "status", "is_trading", "is_listed"),
+    [
+        (USDM, "TRADING", True, True),
+        (USDM, "TRADING_HALT", False, True),
+        (USDM, "PENDING_TRADING", False, False),
+        (USDM, "SETTLING", False, False),
+        (COINM, "DELIVERED", False, False),
+        (COINM, "PRE_DELIVERING", False, True),
+        (SPOT, "HALT", False, True),
+        (SPOT, "BREAK", False, False),
+    ],
+)
+def test_what_is_known_of_a_symbol(
+    venue: Venue, status: str, *, is_trading: bool, is_listed: bool
+) -> None:
+    """Each venue in its own terms; a contract in its last hour is still what it was."""
+    told: dict[str, object] = {
+        "symbol": "BTCUSD_261225",
+        venue.status_field: status,
+        "baseAsset": "BTC",
+        "quoteAsset": "USD",
+        "onboardDate": 1_500_000_000_000,
+    }
+    if venue is not SPOT:
+        told["contractType"] = "CURRENT_QUARTER DELIVERING"
+    symbols = read_exchange_info(json.dumps({"symbols": [told]}).encode(), venue)
+    assert symbols["BTCUSD_261225"] == SymbolInfo(
+        symbol="BTCUSD_261225",
+        status=status,
+        is_trading=is_trading,
+        is_listed=is_listed,
+        base="BTC",
+        quote="USD",
+        contract="" if venue is SPOT else "CURRENT_QUARTER",
+        onboard_ms=1_500_000_000_000,
+    )
 
 
 @pytest.mark.parametrize(

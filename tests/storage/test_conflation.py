@@ -34,6 +34,20 @@ async def _drain(conflation: Conflation, most: int) -> list[Kline]:
             return taken
 
 
+async def test_who_waits_is_woken_also_after_others_took_all(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """By a full batch."""
+    conflation = _conflation(full_batch=3)
+    async with trio.open_nursery() as nursery:
+        conflation.put([a_kline(0)])
+        nursery.start_soon(lambda: conflation.take(most=3, within_s=60))
+        await trio.testing.wait_all_tasks_blocked()
+        conflation.take_closed(most=3)
+        conflation.put([a_kline(minute) for minute in range(3)])
+    assert trio.current_time() == 0
+
+
 @given(st.lists(states), st.integers(1, 4))
 def test_of_each_candle_the_newest_state_is_left(klines: list[Kline], most: int) -> None:
     """Any order of states ends in the highest version of each candle, once."""

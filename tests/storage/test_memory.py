@@ -16,7 +16,7 @@ from klineagent.errors import (
 from klineagent.kline import Kline
 from klineagent.storage.memory import TOKENS_KNOWN, MemoryStore
 from klineagent.storage.store import Batch, Table
-from tests.storage.samples import sample, update
+from tests.storage.samples import FIRST_OPEN, sample, update
 from tests.storage.test_store import HEARTBEAT
 
 BATCH = Batch("a", (sample(),))
@@ -32,6 +32,7 @@ def calls(store: MemoryStore) -> list[Callable[[], Awaitable[object]]]:
         lambda: store.record_agent(HEARTBEAT),
         store.summary,
         lambda: store.final_klines("usdm", "BTCUSDT", "1m"),
+        lambda: store.final_kline("usdm", "BTCUSDT", "1m", FIRST_OPEN),
         lambda: store.coverage("usdm", {"1m": 0}),
         lambda: store.updates("usdm", "BTCUSDT", "1m"),
     ]

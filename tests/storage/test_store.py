@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from klineagent.errors import RowsRefused, StoreUnavailable
-from klineagent.kline import DAY_MS, Interval, Kline
+from klineagent.kline import DAY_MS, MINUTE_MS, Interval, Kline
 from klineagent.storage.clickhouse import ClickHouseStore
 from klineagent.storage.embedded import EmbeddedStore, _rows
 from klineagent.storage.memory import MemoryStore
@@ -176,6 +176,16 @@ async def test_the_newest_rows_can_be_read_alone(store: Store) -> None:
     assert await store.final_klines("usdm", "BTCUSDT", "1m", newest=30) == klines
 
 
+async def test_one_candle_can_be_looked_at(store: Store) -> None:
+    """Its final row, or nothing where it is open, of another series, or not there."""
+    candle = ("usdm", "BTCUSDT", "1m")
+    others = [sample(1, symbol="ETHUSDT"), sample(1, venue="spot"), update(2, 5)]
+    await store.insert(Batch("a", (*others, update(0, 5), update(0, 60_000, is_closed=True))))
+    assert await store.final_kline(*candle, FIRST_OPEN) == update(0, 60_000, is_closed=True)
+    for absent in (FIRST_OPEN + MINUTE_MS, FIRST_OPEN + 2 * MINUTE_MS, FIRST_OPEN + 1, 0):
+        assert await store.final_kline(*candle, absent) is None
+
+
 async def test_summary_counts_by_symbol_and_interval_length(store: Store) -> None:
     """Series come ordered by symbol, then by length, with their count and first and last open."""
     klines = [
@@ -259,7 +269,7 @@ async def test_tables_have_the_columns_users_know(store: Store) -> None:
 
 
 async def test_insert_heartbeat_and_reads_may_overlap(store: Store) -> None:
-    """The three kinds of calls do not wait for or disturb each other."""
+    """The four kinds of calls do not wait for or disturb each other."""
     batches = [Batch(f"b{n}", tuple(sample(n * 100 + m) for m in range(100))) for n in range(10)]
 
     async def insert() -> None:
@@ -275,8 +285,12 @@ async def test_insert_heartbeat_and_reads_may_overlap(store: Store) -> None:
             await store.summary()
             await store.final_klines("usdm", "BTCUSDT", "1m")
 
+    async def look() -> None:
+        for _ in range(20):
+            await store.final_kline("usdm", "BTCUSDT", "1m", FIRST_OPEN)
+
     async with trio.open_nursery() as nursery:
-        for task in (insert, record, read):
+        for task in (insert, record, read, look):
             nursery.start_soon(task)
     assert [series.closed for series in await store.summary()] == [1000]
 

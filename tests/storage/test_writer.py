@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from typing import TypeVar
 
 import pytest
 import structlog
@@ -13,12 +14,16 @@ from trio.testing import MockClock
 
 from klineagent.errors import RowsRefused, StoreAnswerUnknown
 from klineagent.kline import Kline
+from klineagent.storage import writer as writer_module
+from klineagent.storage.disk import Files, translated_errors
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.memory_disk import MemoryDisk
 from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Batch
-from klineagent.storage.writer import Losses, Writer, open_writer
+from klineagent.storage.writer import SPOOL_EVERY_S, Losses, Writer, open_writer
 from tests.klines import a_kline
+
+T = TypeVar("T")
 
 
 def _writer(
@@ -313,6 +318,100 @@ async def test_a_refused_row_is_kept_as_a_dead_letter(autojump_clock: MockClock)
         await trio.sleep(5)
         assert spool.dead_letters == 1
     assert refused == [bad]
+
+
+@define(eq=False, kw_only=True)
+class _SlowDisk(MemoryDisk):
+    """A disk that takes a while for each call, which cannot be cancelled: a thread has it."""
+
+    takes_s: float = 0.3
+
+    async def run(self, work: Callable[[Files], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self.takes_s)
+        with translated_errors(self.label):
+            return work(self)
+
+
+@pytest.mark.parametrize("keep_updates", [False, True])
+@pytest.mark.parametrize("drain_s", [0.1, 0.4, 0.7, 1.0])
+async def test_a_drain_that_ends_while_the_disk_is_busy_loses_nothing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, drain_s: float, keep_updates: bool
+) -> None:
+    """What was about to be written is in nobody's hands but the writer's."""
+    monkeypatch.setattr(writer_module, "SPOOL_ROWS", 30)
+    monkeypatch.setattr(writer_module, "SPOOL_WITHIN_S", 10)
+    store, disk = MemoryStore(), _SlowDisk()
+    async with open_spool(disk, limit_bytes=10**9) as spool:
+        with store.offline():
+            async with _writer(
+                store, spool=spool, drain_s=drain_s, keep_updates=keep_updates
+            ) as writer:
+                await writer.klines.send([a_kline(100)])
+                await trio.sleep(5)
+                await writer.klines.send([a_kline(minute) for minute in range(100)])
+                await trio.sleep(SPOOL_EVERY_S - 5 + 0.1)
+        async with _writer(store, spool=spool) as writer:
+            await trio.sleep(60)
+    assert _minutes(store) == list(range(101))
+    if keep_updates:
+        assert len(await store.updates("usdm", "BTCUSDT", "1m")) == 101
+
+
+async def test_rows_are_lost_by_number_where_there_is_no_time_for_the_disk(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were on their way to it among them."""
+    monkeypatch.setattr(writer_module, "SPOOL_ROWS", 30)
+    monkeypatch.setattr(writer_module, "SPOOL_WITHIN_S", 0.1)
+    store, disk = MemoryStore(), _SlowDisk()
+    async with open_spool(disk, limit_bytes=10**9) as spool:
+        with store.offline(), _logged() as events:
+            async with _writer(store, spool=spool, drain_s=0.1, keep_updates=True) as writer:
+                await writer.klines.send([a_kline(100)])
+                await trio.sleep(5)
+                await writer.klines.send([a_kline(minute) for minute in range(100)])
+                await trio.sleep(SPOOL_EVERY_S - 5 + 0.1)
+        [lost] = [event["rows"] for event in events if event["event"] == "rows_lost"]
+        # The newest states, and all states as updates.
+        assert spool.rows + int(str(lost)) == 2 * 101
+
+
+async def test_what_a_failing_disk_gives_back_at_the_very_end_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    """The store has all that waited and the writer could end, but for rows in other hands."""
+    store, disk = MemoryStore(), _SlowDisk(takes_s=2)
+    async with open_spool(disk, limit_bytes=10**9) as spool:
+        with disk.full(), _logged() as events:
+            async with _writer(store, spool=spool, capacity_rows=10, batch_rows=1000) as writer:
+                # More than half of what there is room for: the disk is asked at once.
+                await writer.klines.send([a_kline(minute) for minute in range(6)])
+                await trio.sleep(0.1)
+    [lost] = [event["rows"] for event in events if event["event"] == "rows_lost"]
+    assert len(_stored(store)) + int(str(lost)) == 6
+
+
+async def test_what_lies_in_the_spool_stays_there_once_however_often_it_is_restarted(
+    autojump_clock: MockClock,
+) -> None:
+    """Also when the disk is full, and without an alarm: it is not lost."""
+    store, disk = MemoryStore(), MemoryDisk()
+    async with open_spool(disk, limit_bytes=10**9) as spool:
+        with store.offline():
+            async with _writer(store, spool=spool) as writer:
+                await writer.klines.send([a_kline(minute) for minute in range(20)])
+                await trio.sleep(60)
+            for fault in (nullcontext(), disk.full()):
+                with fault:
+                    async with _writer(store, spool=spool):
+                        await trio.sleep(60)
+                assert (spool.segments, spool.rows) == (1, 20)
+        async with _writer(store, spool=spool):
+            await trio.sleep(60)
+        assert spool.is_empty
+    assert _minutes(store) == list(range(20))
 
 
 async def test_every_update_is_stored_where_that_is_wanted(autojump_clock: MockClock) -> None:
