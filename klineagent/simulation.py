@@ -51,6 +51,7 @@ async def open_simulation(
     venue: Venue = USDM,
     store: MemoryStore | None = None,
     disk: Disk | None = None,
+    state: Disk | None = None,
     tick_ms: int = MINUTE_MS,
     **settings: Any,
 ) -> AsyncIterator[Simulation]:
@@ -63,6 +64,7 @@ async def open_simulation(
         venue: whose rules the twin keeps.
         store: where klines go; give the one of an earlier simulation to go on with its data.
         disk: where they wait while the store is away; no spool if not given.
+        state: where it is kept what should run; give the one of an earlier simulation to go on.
         tick_ms: exchange time between two updates of a forming candle.
         settings: any other fields of `Config`.
     """
@@ -85,6 +87,8 @@ async def open_simulation(
         trio.open_nursery() as connections,
     ):
         network = TwinNetwork(exchange, connections)
-        async with open_agent(config, network=network, store=store, disk=disk) as agent:
+        async with open_agent(
+            config, network=network, store=store, disk=disk, state=state
+        ) as agent:
             yield Simulation(exchange=exchange, agent=agent, store=store)
         connections.cancel_scope.cancel(reason="the simulation is over")

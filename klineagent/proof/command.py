@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import partial
 
 import click
 import structlog
@@ -17,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from klineagent.errors import ConfigError
+from klineagent.errors import ConfigError, Interrupted
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.storm import KINDS
@@ -77,7 +79,15 @@ def prove(seed: int, runs: int, days: float, symbols: int, faults: str, jobs: in
     """
     plan = Plan(seed=seed, days=days, symbols=symbols, kinds=_kinds(faults))
     plans = [evolve(plan, seed=number) for number in range(seed, seed + runs)]
-    total = Report()
+    try:
+        _prove(plans, jobs)
+    except* KeyboardInterrupt as interrupts:
+        raise Interrupted("stopped before all was proven") from interrupts
+
+
+def _prove(plans: list[Plan], jobs: int) -> None:
+    """Run `plans`, and tell of them."""
+    total, runs = Report(), len(plans)
     console = Console(stderr=True)
     with _progress(console) as progress:
         bar = progress.add_task("proving", total=runs, candles=0)
@@ -113,7 +123,9 @@ def _reports(plans: list[Plan], jobs: int) -> Iterator[Report]:
         return
     # Spawned: a fork would share the parent's state with all its runs.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    # At Ctrl-C they end without a word; who has started them tells of it.
+    quietly = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=quietly) as pool:
         futures = {pool.submit(_run, plan): plan for plan in plans}
         try:
             for future in as_completed(futures):

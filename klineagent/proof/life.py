@@ -72,6 +72,13 @@ class Connection:
         self._check()
         return await self.store.final_klines(venue, symbol, interval, newest=newest)
 
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """See `Store`."""
+        self._check()
+        return await self.store.final_kline(venue, symbol, interval, open_time)
+
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
     ) -> list[Coverage]:

@@ -73,7 +73,8 @@ class Witness:
             if truth is None:
                 if is_there:
                     raise ProofFailed(f"{name_of(symbol, interval, open_ms)} was made up")
-                if ledger.first_ms <= open_ms and open_ms not in ledger.absences:
+                is_covered = ledger.has_begun and ledger.first_ms <= open_ms
+                if is_covered and open_ms not in ledger.absences:
                     raise ProofFailed(
                         f"{name_of(symbol, interval, open_ms)} does not exist, and nobody knows;"
                         f" the ledger {account_of(ledger)}"

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from klineagent.errors import ExchangeRefused, ExchangeUnreachable
 from klineagent.kline import Kline
@@ -18,7 +18,7 @@ from klineagent.market.rest import CandleAnswer, Page, RestClient
 from klineagent.market.symbols import SymbolBook
 from klineagent.market.wire import RestCandle
 from klineagent.series.healing import find, page_of
-from klineagent.series.ledger import Absent, Hole, Ledger, Urgency
+from klineagent.series.ledger import Absent, Hole, Ledger, Tally, Urgency
 from klineagent.series.recall import Recall
 from klineagent.trouble import TELL_AGAIN_AFTER_S
 
@@ -74,15 +74,20 @@ class Means:
     """Waits until there is room for rows that are fetched: the store may be away."""
     grace_ms: int
     counts: HealingCounts = field(factory=HealingCounts)
+    tally: Tally = field(factory=Tally)
     misses: Misses = field(factory=Misses)
 
 
 @frozen
-class _Rest:
-    """How often a hole was looked at in vain, and when it is looked at again."""
+class Attempts:
+    """What was done in vain for a hole, and when it is looked at again."""
 
     tries: int
-    until: float
+    """Requests that did not fill it, answered or not."""
+    rests: int = 0
+    """Of these, such that it was left alone after."""
+    resting_until: float = -math.inf
+    """By Trio's clock; what is past does not count: then it waits for its turn."""
 
 
 @define(eq=False, kw_only=True)
@@ -95,20 +100,28 @@ class Healer:
     means: Means
     _news: trio.Event = field(factory=trio.Event, init=False)
     # By the open time that a hole begins with.
-    _resting: dict[int, _Rest] = field(factory=dict, init=False)
+    _attempts: dict[int, Attempts] = field(factory=dict, init=False)
 
     def look(self) -> None:
         """There may be something to do."""
         self._news.set()
 
+    def attempts_at(self, first_ms: int) -> Attempts | None:
+        """What was tried for the hole that begins at `first_ms`, if anything was in vain."""
+        return self._attempts.get(first_ms)
+
     async def heal(self) -> NoReturn:
         """Fill holes as they come."""
         while True:
             # A hole may have been filled since, or become part of one that begins earlier.
-            firsts = {hole.first_ms for hole in self.ledger.holes} if self._resting else set()
-            self._resting = {at: rest for at, rest in self._resting.items() if at in firsts}
+            firsts = {hole.first_ms for hole in self.ledger.holes} if self._attempts else set()
+            self._attempts = {at: each for at, each in self._attempts.items() if at in firsts}
             now = trio.current_time()
-            resting = {at: rest.until for at, rest in self._resting.items() if rest.until > now}
+            resting = {
+                at: each.resting_until
+                for at, each in self._attempts.items()
+                if each.resting_until > now
+            }
             if (hole := self.ledger.next_hole(but=resting)) is not None:
                 await self._fill(hole)
                 continue
@@ -129,6 +142,9 @@ class Healer:
             )
         except ExchangeUnreachable as error:
             self.ledger.fail(hole.first_ms, hole.end_ms, str(error))
+            # No rest of its own: everybody stands down.
+            before = self._attempts.get(hole.first_ms, Attempts(0))
+            self._attempts[hole.first_ms] = evolve(before, tries=before.tries + 1)
         except ExchangeRefused as error:
             self.ledger.fail(hole.first_ms, hole.end_ms, str(error))
             self._rest(hole.first_ms, REFUSED_REST_S)
@@ -160,9 +176,9 @@ class Healer:
         self._account(hole, missing)
         unproven_ms = max(hole.first_ms, finding.proven_until_ms)
         if unproven_ms < min(hole.end_ms, ledger.interval.next_open(page.last_ms)):
-            if not missing and hole.first_ms in self._resting:
+            if not missing and hole.first_ms in self._attempts:
                 # Only age has told of some of it: it is as quiet as it was.
-                self._resting[unproven_ms] = self._resting[hole.first_ms]
+                self._attempts[unproven_ms] = self._attempts[hole.first_ms]
             self._rest(unproven_ms, FIRST_REST_S)
 
     def _account(self, hole: Hole, healed: list[RestCandle]) -> None:
@@ -178,8 +194,10 @@ class Healer:
 
     def _rest(self, first_ms: int, first_rest_s: float) -> None:
         """Leave the hole that begins at `first_ms` alone for a while, each time for longer."""
-        tries = self._resting[first_ms].tries + 1 if first_ms in self._resting else 0
+        before = self._attempts.get(first_ms, Attempts(0))
         is_trading = self.means.book.trades(self.symbol)
         longest_s = LONGEST_REST_S if is_trading else LONGEST_IDLE_REST_S
-        rest_s = min(first_rest_s * 2 ** min(tries, 20), longest_s)
-        self._resting[first_ms] = _Rest(tries, trio.current_time() + rest_s)
+        rest_s = min(first_rest_s * 2 ** min(before.rests, 20), longest_s)
+        self._attempts[first_ms] = Attempts(
+            before.tries + 1, before.rests + 1, trio.current_time() + rest_s
+        )

@@ -9,7 +9,9 @@ closed is not listed anywhere, so the ledger grows with gaps and not with candle
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from attrs import define, evolve, field, frozen
 
@@ -48,7 +50,19 @@ class Missing:
 
 
 Hole = Span[Missing]
-Absence = Span[Absent]
+
+
+@define(eq=False)
+class Tally:
+    """What became of missing candles so far, in all ledgers that share it.
+
+    What was found was filled or forgone since, or is missing still.
+    """
+
+    found: Counter[Urgency] = field(factory=Counter, init=False)
+    healed: Counter[Urgency] = field(factory=Counter, init=False)
+    """They came after all, whichever way."""
+    forgone: Counter[Absent] = field(factory=Counter, init=False)
 
 
 @define(eq=False)
@@ -61,12 +75,18 @@ class Ledger:
     interval: Interval
     grace_ms: int
     """How long after its close a candle may stay open."""
+    tally: Tally = field(factory=Tally)
+    began_ms: int = field(default=0, init=False)
+    """The open time it began with; what is older was not watched as it closed."""
     first_ms: int = field(default=0, init=False)
     """The oldest open time that is accounted for."""
     horizon_ms: int = field(default=0, init=False)
     """The oldest open time that is not due yet."""
     holes: Spans[Missing] = field(factory=Spans, init=False)
     absences: Spans[Absent] = field(factory=Spans, init=False)
+    """None of them overlaps a hole."""
+    healed: int = field(default=0, init=False)
+    """How many candles came after they were missing."""
     # Closed before their turn. A candle falls due within the grace after its close, so this holds
     # the candles of one grace at most: one, or five where candles last a second.
     _early: set[int] = field(factory=set, init=False)
@@ -84,21 +104,47 @@ class Ledger:
     @property
     def missing(self) -> int:
         """How many candles lie in holes."""
-        return sum(self.interval.count(hole.first_ms, hole.end_ms) for hole in self.holes)
+        return self.count(self.holes)
+
+    @property
+    def absent(self) -> int:
+        """How many candles will not come."""
+        return self.count(self.absences)
+
+    @property
+    def newest_early_ms(self) -> int | None:
+        """The newest candle that has closed before an older one did, if there is any."""
+        return max(self._early, default=None)
+
+    def count(self, spans: Iterable[Span[Any]]) -> int:
+        """How many candles open in `spans`."""
+        return sum(self.interval.count(span.first_ms, span.end_ms) for span in spans)
+
+    def has_closed(self, open_ms: int) -> bool:
+        """Whether that candle's closing is known, and it was not lost since."""
+        if open_ms >= self.horizon_ms:
+            return open_ms in self._early
+        return (
+            open_ms >= self.first_ms and open_ms not in self.holes and open_ms not in self.absences
+        )
 
     def begin(self, now_ms: int) -> None:
         """Expect every candle from the one that is open at `now_ms`."""
-        self.first_ms = self.horizon_ms = self.interval.open_at(now_ms)
+        self.began_ms = self.first_ms = self.horizon_ms = self.interval.open_at(now_ms)
+
+    def reach_back(self, first_ms: int) -> None:
+        """Account for candles from `first_ms` on: they are stored, but for what is `expect`ed."""
+        self.first_ms = min(self.first_ms, first_ms)
 
     def close(self, open_ms: int) -> bool:
         """A closed candle has come; tell whether it was not there before."""
         if open_ms == self.horizon_ms:
             self._advance()
             return True
+        if not self._is_on_grid(open_ms):
+            return False
         if open_ms < self.horizon_ms:
-            return bool(self.holes.clear(open_ms, self.interval.next_open(open_ms)))
-        if self.interval.open_at(open_ms) != open_ms:
-            return False  # on no grid of ours: in 2018 the exchange was 15 seconds late for a while
+            return self._fill(open_ms)
         is_new = open_ms not in self._early
         self._early.add(open_ms)
         return is_new
@@ -116,7 +162,7 @@ class Ledger:
         while self.horizon_ms < due_until_ms:
             end_ms = min([due_until_ms, *self._early])
             if self.horizon_ms < end_ms:
-                self.holes.mark(self.horizon_ms, end_ms, Missing(urgency))
+                self._miss(self.horizon_ms, end_ms, urgency)
                 self.horizon_ms = end_ms
                 found = True
             if end_ms in self._early:
@@ -127,15 +173,15 @@ class Ledger:
         """Count as missing what opened in [`first_ms`, `end_ms`), before the ledger's first."""
         end_ms = min(end_ms, self.horizon_ms)
         if first_ms < end_ms:
-            self.first_ms = min(self.first_ms, first_ms)
-            self.holes.mark(first_ms, end_ms, Missing(urgency))
+            self.reach_back(first_ms)
+            self._miss(first_ms, end_ms, urgency)
 
     def reopen(self, open_ms: int) -> None:
         """The row of a closed candle was lost on its way to the store: it is missing again."""
         if open_ms >= self.horizon_ms:
             self._early.discard(open_ms)
-        elif open_ms >= self.first_ms:
-            self.holes.mark(open_ms, self.interval.next_open(open_ms), Missing(Urgency.FRESH))
+        elif open_ms >= self.first_ms and self._is_on_grid(open_ms):
+            self._miss(open_ms, self.interval.next_open(open_ms), Urgency.FRESH)
 
     def set_aside(self, open_ms: int) -> None:
         """The store will never take the row of a closed candle."""
@@ -146,6 +192,7 @@ class Ledger:
         """Whatever is missing in [`first_ms`, `end_ms`) will not come."""
         for hole in self.holes.clear(first_ms, end_ms):
             self.absences.mark(hole.first_ms, hole.end_ms, why)
+            self.tally.forgone[why] += self.count([hole])
 
     def fail(self, first_ms: int, end_ms: int, error: str) -> None:
         """Note why what is missing in [`first_ms`, `end_ms`) could not be fetched."""
@@ -157,9 +204,30 @@ class Ledger:
         holes = (hole for hole in self.holes if hole.first_ms not in but)
         return min(holes, key=lambda hole: (hole.mark.urgency, -hole.first_ms), default=None)
 
+    def _miss(self, first_ms: int, end_ms: int, urgency: Urgency) -> None:
+        """Mark a hole; what lies in one already is not found anew."""
+        known = self.count(self.holes.clear(first_ms, end_ms))
+        self.absences.clear(first_ms, end_ms)
+        self.holes.mark(first_ms, end_ms, Missing(urgency))
+        self.tally.found[urgency] += self.interval.count(first_ms, end_ms) - known
+
+    def _fill(self, open_ms: int) -> bool:
+        """A candle before the horizon has come; tell whether it was missing, or thought absent."""
+        end_ms = self.interval.next_open(open_ms)
+        if not (filled := self.holes.clear(open_ms, end_ms)):
+            return bool(self.absences.clear(open_ms, end_ms))
+        self.healed += 1
+        self.tally.healed[filled[0].mark.urgency] += 1
+        return True
+
     def _advance(self) -> None:
         """The candle at the horizon is closed, and so may be those that follow."""
-        self._early.discard(self.horizon_ms)
-        self.horizon_ms = self.interval.next_open(self.horizon_ms)
-        if self.horizon_ms in self._early:
-            self._advance()
+        while True:
+            self._early.discard(self.horizon_ms)
+            self.horizon_ms = self.interval.next_open(self.horizon_ms)
+            if self.horizon_ms not in self._early:
+                return
+
+    def _is_on_grid(self, open_ms: int) -> bool:
+        # In 2018 the exchange was 15 seconds late for a while.
+        return self.interval.open_at(open_ms) == open_ms

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from klineagent.backoff import Backoff
 from klineagent.errors import StoreError
@@ -25,6 +25,16 @@ GATHER_S = 0.2
 Lacking = tuple[int, int, Urgency]
 """Open times, the end not included, and how urgent they are."""
 
+
+@frozen
+class Recollection:
+    """What the store told of a series."""
+
+    since_ms: int
+    """From this open time on it holds every candle before the beginning that is not lacking."""
+    lacking: list[Lacking]
+
+
 log = structlog.get_logger()
 
 
@@ -36,7 +46,7 @@ def lacking(
     Pure. That is what closed since the newest candle stored, the holes of the last `lookback_ms`,
     and `history` candles, stored or not.
     """
-    history_ms = max(0, interval.shifted(begin_ms, -history))
+    history_ms = history_since(interval, begin_ms, history)
     if stored is None:
         return [(history_ms, begin_ms, Urgency.HISTORY)]
     recent_ms = interval.open_at(max(0, begin_ms - lookback_ms))
@@ -54,10 +64,29 @@ def lacking(
     return [hole for hole in holes if hole[0] < hole[1]]
 
 
+def accounted_since(
+    stored: Coverage | None, interval: Interval, *, begin_ms: int, history: int, lookback_ms: int
+) -> int:
+    """From which open time on the store holds what it does not lack. Pure."""
+    if stored is None:
+        return begin_ms
+    since_ms = since_of(interval, begin_ms, history=history, lookback_ms=lookback_ms)
+    return min(begin_ms, max(since_ms, stored.first_open))
+
+
 def since_of(interval: Interval, now_ms: int, *, history: int, lookback_ms: int) -> int:
     """From which open time on the store's holes matter. Pure."""
     recent_ms = interval.open_at(max(0, now_ms - lookback_ms))
-    return min(recent_ms, max(0, interval.shifted(interval.open_at(now_ms), -history)))
+    return min(recent_ms, history_since(interval, interval.open_at(now_ms), history))
+
+
+def history_since(interval: Interval, end_ms: int, candles: int) -> int:
+    """The open time of the oldest of so many candles before `end_ms`, none from before 1970. Pure.
+
+    There is no year for 50,000 monthly candles.
+    """
+    since_1970 = interval.count(interval.first_open(0), end_ms)
+    return interval.shifted(end_ms, -min(candles, since_1970))
 
 
 def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[Lacking]:
@@ -87,18 +116,19 @@ class Recall:
     _next: _Round = field(factory=_Round, init=False)
     _work: trio.Event = field(factory=trio.Event, init=False)
 
-    async def lacking(self, symbol: str, interval: Interval, begin_ms: int) -> list[Lacking]:
-        """What the store lacks of a series before `begin_ms`; waits for the store."""
+    async def recollect(self, symbol: str, interval: Interval, begin_ms: int) -> Recollection:
+        """What the store holds, and lacks, of a series before `begin_ms`; waits for the store."""
         mine = self._next
         mine.symbols.add(symbol)
         self._work.set()
         await mine.answered.wait()
-        return lacking(
-            mine.coverage.get((symbol, interval.value)),
-            interval,
-            begin_ms=begin_ms,
-            history=self.history,
-            lookback_ms=self.lookback_ms,
+        stored = mine.coverage.get((symbol, interval.value))
+        history, lookback_ms = self.history, self.lookback_ms
+        return Recollection(
+            accounted_since(
+                stored, interval, begin_ms=begin_ms, history=history, lookback_ms=lookback_ms
+            ),
+            lacking(stored, interval, begin_ms=begin_ms, history=history, lookback_ms=lookback_ms),
         )
 
     async def answer(self) -> NoReturn:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-import structlog
 import trio
 from attrs import define, field, frozen
 
@@ -22,8 +21,8 @@ from klineagent.series.healer import Means
 from klineagent.series.subscription import Subscription
 
 UNSUBSCRIBE_TIMEOUT_S = 5
-
-log = structlog.get_logger()
+# Thousands of them must not hold up everything else.
+DROPPED_AT_ONCE = 32
 
 
 @frozen
@@ -78,6 +77,11 @@ class Registry:
             for each in self.subscriptions()
         ]
 
+    def subscription(self, symbol: str, interval: Interval) -> Subscription | None:
+        """The one of that series, if it runs or is about to."""
+        entry = self._entries.get((symbol, interval))
+        return None if entry is None else entry.subscription
+
     def missing(self) -> int:
         """How many candles are known to be missing at this moment."""
         return sum(each.ledger.missing for each in self.subscriptions())
@@ -94,20 +98,34 @@ class Registry:
             if (subscription := self._subscription_of(kline)) is not None:
                 subscription.ledger.set_aside(kline.open_time)
 
+    def watched(self, kline: Kline) -> bool:
+        """Whether the series of `kline` ran already when that candle closed."""
+        subscription = self._subscription_of(kline)
+        return subscription is not None and 0 < subscription.ledger.began_ms <= kline.open_time
+
     def _subscription_of(self, kline: Kline) -> Subscription | None:
-        entry = self._entries.get((kline.symbol, Interval(kline.interval)))
-        return None if entry is None else entry.subscription
+        return self.subscription(kline.symbol, Interval(kline.interval))
 
     def obstacle(self) -> str:
         """Why nothing can be confirmed at this moment, as far as it is known."""
         return self.means.book.obstacle
 
     def keep(self, symbol: str, interval: Interval) -> None:
-        """Start a subscription and let it try, however long the exchange takes to be reached."""
+        """Start a subscription and let it try, however long the exchange takes to be reached.
+
+        One that is there, and be it about to end, is left as it is.
+
+        Raises:
+            InvalidRequest: the venue has no such interval.
+            SymbolLimitReached: one symbol more would be too many.
+            ShuttingDown: nothing is started any more.
+        """
         self._check(interval)
+        if (symbol, interval) in self._entries:
+            return
         entry = self._enter(symbol, interval)
         entry.settled.set()
-        self._nursery.start_soon(self._keep, entry)
+        self._nursery.start_soon(self._run, entry, self.means.book.until_trading)
 
     async def add(self, symbol: str, interval: Interval) -> bool:
         """Start a subscription and wait until the exchange has confirmed it.
@@ -157,6 +175,16 @@ class Registry:
             await entry.ended.wait()
             await self.means.pool.gone(entry.subscription.stream_name)
 
+    async def drop(self, series: Iterable[tuple[str, Interval]]) -> None:
+        """Stop those of `series` that run and wait until they have ended, but for no exchange."""
+        entries = [entry for each in series if (entry := self._entries.get(each)) is not None]
+        for number, entry in enumerate(entries, 1):
+            entry.subscription.scope.cancel(reason="not wanted any more")
+            if number % DROPPED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        for entry in entries:
+            await entry.ended.wait()
+
     def _check(self, interval: Interval) -> None:
         if interval not in self.means.pool.venue.intervals:
             raise InvalidRequest(f"interval: {self.means.pool.venue.name} has no {interval} klines")
@@ -189,11 +217,6 @@ class Registry:
         self._entries[symbol, interval] = entry
         self._intervals[symbol] += 1
         return entry
-
-    async def _keep(self, entry: _Entry) -> None:
-        await self._run(entry, self.means.book.until_trading)
-        if entry.refusal is not None:
-            log.error("subscription_refused", error=str(entry.refusal))
 
     async def _run(self, entry: _Entry, check: Callable[[str], Awaitable[None]]) -> None:
         subscription = entry.subscription

@@ -33,9 +33,16 @@ class Spans(Generic[T]):
     def __repr__(self) -> str:
         return f"<Spans {self._spans}>"
 
+    def __reversed__(self) -> Iterator[Span[T]]:
+        return reversed(self._spans)
+
     def __contains__(self, time_ms: int) -> bool:
+        return self.at(time_ms) is not None
+
+    def at(self, time_ms: int) -> Span[T] | None:
+        """The range that holds `time_ms`, if one does."""
         at = bisect_right(self._firsts, time_ms) - 1
-        return at >= 0 and time_ms < self._spans[at].end_ms
+        return self._spans[at] if at >= 0 and time_ms < self._spans[at].end_ms else None
 
     def mark(self, first_ms: int, end_ms: int, mark: T) -> None:
         """Mark [`first_ms`, `end_ms`), whatever was marked there before."""

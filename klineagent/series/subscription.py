@@ -13,7 +13,7 @@ from attrs import define, field
 from klineagent.kline import Interval, Kline
 from klineagent.market.roster import Stream
 from klineagent.market.wire import stream_name
-from klineagent.series.healer import Healer, Means
+from klineagent.series.healer import Attempts, Healer, Means
 from klineagent.series.ledger import Ledger
 
 
@@ -33,7 +33,7 @@ class Subscription:
     _stream: Stream | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ledger = Ledger(self.interval, self.means.grace_ms)
+        self.ledger = Ledger(self.interval, self.means.grace_ms, self.means.tally)
         self._healer = Healer(
             symbol=self.symbol,
             stream_name=self.stream_name,
@@ -68,6 +68,10 @@ class Subscription:
                     self._stream = stream
                     await self._healer.heal()
 
+    def attempts_at(self, first_ms: int) -> Attempts | None:
+        """What was tried for the hole that begins at `first_ms`, if anything was in vain."""
+        return self._healer.attempts_at(first_ms)
+
     def lose(self, kline: Kline) -> None:
         """A closed candle did not make it into the store."""
         self.ledger.reopen(kline.open_time)
@@ -96,9 +100,10 @@ class Subscription:
         await self.means.time.known()
         self._begin()
         begin_ms = self.ledger.first_ms
-        lacking = await self.means.recall.lacking(self.symbol, self.interval, begin_ms)
+        stored = await self.means.recall.recollect(self.symbol, self.interval, begin_ms)
         listed_ms = self.interval.open_at(self.means.book.listed_ms(self.symbol))
-        for first_ms, end_ms, urgency in lacking:
+        self.ledger.reach_back(max(stored.since_ms, listed_ms))
+        for first_ms, end_ms, urgency in stored.lacking:
             self.ledger.expect(max(first_ms, listed_ms), end_ms, urgency)
         self._healer.look()
 
@@ -108,6 +113,7 @@ class Subscription:
 
     def _observe(self, kline: Kline) -> None:
         self.newest = kline
-        if kline.is_closed:
+        # Before the exchange has told the time nobody knows what is expected.
+        if kline.is_closed and self.means.time.is_known:
             self._begin()
             self.ledger.close(kline.open_time)

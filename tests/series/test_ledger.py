@@ -154,6 +154,8 @@ def test_what_opened_off_the_grid_is_not_of_this_series() -> None:
     assert not ledger.close(START_MS + 15_000)
     ledger.close(START_MS)
     assert ledger.horizon_ms == START_MS + MINUTE_MS
+    ledger.reopen(START_MS + 15_000)
+    assert not ledger.holes
 
 
 def test_why_a_hole_could_not_be_fetched_is_remembered() -> None:
@@ -174,3 +176,69 @@ def test_of_second_candles_several_close_before_the_first_falls_due(early: int) 
     ledger.fall_due(START_MS + SECOND_MS + GRACE_MS)
     assert missing_in(ledger) == {START_MS}
     assert ledger.horizon_ms == START_MS + (early + 1) * SECOND_MS
+
+
+def test_any_number_of_candles_may_close_before_the_first_falls_due() -> None:
+    """An hour of seconds, where somebody gives them so much grace."""
+    ledger = Ledger(Interval.S1, 3600 * SECOND_MS)
+    ledger.begin(START_MS)
+    for number in range(1, 3600):
+        ledger.close(START_MS + number * SECOND_MS)
+    ledger.close(START_MS)
+    assert ledger.horizon_ms == START_MS + 3600 * SECOND_MS
+    assert ledger.newest_early_ms is None
+
+
+@given(intervals, st.data())
+def test_what_was_found_is_healed_forgone_or_missing(
+    interval: Interval, data: st.DataObject
+) -> None:
+    """The account is even whatever happens, and no candle is missing and absent at once."""
+    ledger = a_ledger(interval)
+    opens = opens_of(interval)
+    some = st.sampled_from(opens)
+
+    def until(open_ms: int) -> int:
+        return interval.next_open(open_ms)
+
+    steps: dict[str, Callable[[int], object]] = {
+        "close": ledger.close,
+        "fall_due": lambda open_ms: ledger.fall_due(until(open_ms) + GRACE_MS),
+        "expect": lambda open_ms: ledger.expect(opens[0], until(open_ms), Urgency.RESTART),
+        "reopen": ledger.reopen,
+        "set_aside": ledger.set_aside,
+        "forgo": lambda open_ms: ledger.forgo(open_ms, until(open_ms), Absent.NO_CANDLE),
+        "fail": lambda open_ms: ledger.fail(opens[0], until(open_ms), "HTTP 503"),
+    }
+    for name, open_ms in data.draw(st.lists(st.tuples(st.sampled_from(sorted(steps)), some))):
+        steps[name](open_ms)
+        tally = ledger.tally
+        gone = tally.healed.total() + tally.forgone.total()
+        assert tally.found.total() == gone + ledger.missing
+        assert ledger.healed == tally.healed.total()
+        assert not [each for each in opens if each in ledger.holes and each in ledger.absences]
+        due = ledger.interval.count(ledger.first_ms, ledger.horizon_ms)
+        closed = sum(ledger.has_closed(each) for each in opens if each < ledger.horizon_ms)
+        assert closed == due - ledger.missing - ledger.absent
+
+
+def test_a_candle_that_comes_is_not_absent_any_more() -> None:
+    """The exchange had nothing of it for minutes, and then told of it after all."""
+    ledger = a_ledger()
+    ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
+    ledger.forgo(START_MS, START_MS + MINUTE_MS, Absent.NO_CANDLE)
+    assert not ledger.has_closed(START_MS)
+    assert ledger.close(START_MS)
+    assert ledger.has_closed(START_MS)
+    assert (ledger.absent, ledger.healed) == (0, 0)
+
+
+def test_what_the_store_held_before_is_accounted_for() -> None:
+    """But for what it lacks, and not as watched."""
+    ledger = a_ledger()
+    ledger.reach_back(START_MS - 10 * MINUTE_MS)
+    ledger.expect(START_MS - 3 * MINUTE_MS, START_MS, Urgency.RESTART)
+    assert (ledger.first_ms, ledger.began_ms) == (START_MS - 10 * MINUTE_MS, START_MS)
+    assert ledger.has_closed(START_MS - 4 * MINUTE_MS)
+    assert not ledger.has_closed(START_MS - 3 * MINUTE_MS)
+    assert not ledger.has_closed(START_MS - 11 * MINUTE_MS)

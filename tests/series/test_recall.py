@@ -10,7 +10,13 @@ from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.venues import USDM
 from klineagent.series.ledger import Urgency
-from klineagent.series.recall import Lacking, lacking, open_recall
+from klineagent.series.recall import (
+    Lacking,
+    accounted_since,
+    lacking,
+    open_recall,
+    since_of,
+)
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.store import Batch, Coverage
 from tests.klines import OPEN_MS, a_kline
@@ -53,6 +59,18 @@ def test_nothing_is_lacking_where_all_is_stored() -> None:
     assert _lacking([(100, 1)]) == []
 
 
+@pytest.mark.parametrize(
+    ("oldest", "history", "since"), [(100, 0, 100), (3000, 0, 1440), (3000, 2000, 2000)]
+)
+def test_accounted_for_is_what_was_looked_through(oldest: int, history: int, since: int) -> None:
+    """As far back as the store goes, a day, or the history that is wished for."""
+    stored = Coverage("BTCUSDT", "1m", *_minutes(oldest, 1), (_minutes(oldest, 1),))
+    assert (
+        accounted_since(stored, Interval.M1, begin_ms=BEGIN_MS, history=history, lookback_ms=DAY_MS)
+        == BEGIN_MS - since * MINUTE_MS
+    )
+
+
 def test_holes_between_stored_candles_are_lacking() -> None:
     """Those of the last day at once, older ones with the history."""
     holes = _lacking([(2000, 1900), (1500, 100), (50, 1)], history=3000)
@@ -89,7 +107,7 @@ async def test_series_that_begin_together_are_looked_up_together(
     async with open_recall(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as recall:
 
         async def look(symbol: str) -> None:
-            found[symbol] = await recall.lacking(symbol, Interval.M1, OPEN_MS + HOUR_MS)
+            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS + HOUR_MS)).lacking
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look, "BTCUSDT")
@@ -112,3 +130,14 @@ def test_history_counts_candles_of_the_interval(interval: Interval) -> None:
         None, interval, begin_ms=begin_ms, history=5, lookback_ms=DAY_MS
     )
     assert interval.count(first_ms, end_ms) == 5
+
+
+@pytest.mark.parametrize("interval", Interval)
+def test_no_history_is_older_than_the_epoch(interval: Interval) -> None:
+    """Who wants a month of minutes may not get as many months: there are no such years."""
+    begin_ms = interval.open_at(BEGIN_MS)
+    [(first_ms, end_ms, _)] = lacking(
+        None, interval, begin_ms=begin_ms, history=10**12, lookback_ms=DAY_MS
+    )
+    assert (first_ms, end_ms) == (interval.first_open(0), begin_ms)
+    assert since_of(interval, BEGIN_MS, history=10**12, lookback_ms=DAY_MS) == first_ms

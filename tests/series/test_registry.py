@@ -156,7 +156,7 @@ async def test_removing_during_an_outage_does_not_wait_for_the_exchange(
     with simulation.exchange.offline():
         await trio.sleep(60)
         with trio.fail_after(5):
-            await registry.remove("BTCUSDT", Interval.M1)
+            await simulation.agent.desired.remove("BTCUSDT", Interval.M1)
         await trio.sleep(60)
     await trio.sleep(3600)
     assert registry.count() == 8
@@ -218,3 +218,26 @@ async def test_an_add_cancelled_at_any_moment_leaves_nothing(
                 await trio.lowlevel.checkpoint()
             scope.cancel()
     assert registry.count() == (10 if told else 9)
+
+
+async def test_what_is_kept_twice_runs_once(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """The one that runs is left as it is."""
+    registry = simulation.agent.registry
+    before = registry.subscriptions()
+    registry.keep("BTCUSDT", Interval.M1)
+    assert registry.subscriptions() == before
+
+
+async def test_what_is_dropped_has_ended_whatever_the_exchange_says(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """Its places are free at once, and what does not run is no obstacle."""
+    registry = simulation.agent.registry
+    with simulation.exchange.offline():
+        began_at = trio.current_time()
+        await registry.drop([("BTCUSDT", Interval.M1), SOL, ("NOSUCH", Interval.M1)])
+        assert trio.current_time() == began_at
+    assert registry.subscription("BTCUSDT", Interval.M1) is None
+    assert registry.count() == 8

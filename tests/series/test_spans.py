@@ -28,6 +28,8 @@ def test_marks_are_those_of_every_moment(steps: list[tuple[int, int, str | None]
             truth |= dict.fromkeys(moments, mark)
     assert {at: span.mark for span in spans for at in range(span.first_ms, span.end_ms)} == truth
     assert all((at in spans) == (at in truth) for at in range(-1, 30))
+    assert {at: span.mark for at in range(-1, 30) if (span := spans.at(at))} == truth
+    assert list(reversed(spans)) == list(spans)[::-1]
 
 
 @given(st.lists(ranges))

@@ -140,7 +140,7 @@ async def test_hundreds_of_streams_share_few_feeds_within_the_limits(
         assert (registry.count(), pool.feed_count) == (1500, 2)
         async with trio.open_nursery() as nursery:
             for info in registry.listing()[1:]:
-                nursery.start_soon(registry.remove, info.symbol, info.interval)
+                nursery.start_soon(simulation.agent.desired.remove, info.symbol, info.interval)
         await trio.sleep(5 * MINUTE_S)
         assert registry.count() == 1
         assert pool.feed_count == 1

@@ -1,0 +1,125 @@
+"""What a ledger tells those who ask. Pure, and quick: it looks at gaps, not at candles."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+from klineagent.series.ledger import Hole, Ledger, Urgency
+
+# These fell due while the series ran; older holes are filled when there is weight to spare.
+OVERDUE = frozenset({Urgency.FRESH, Urgency.MISSED})
+
+
+class Standing(enum.StrEnum):
+    """What is known of a candle, without a look into the store."""
+
+    NOT_COVERED = "not_covered"
+    """It is older than what is accounted for, or the series has not begun."""
+    CLOSED = "closed"
+    """It has come, and was handed on to the store."""
+    MISSING = "missing"
+    ABSENT = "absent"
+    FORMING = "forming"
+    AWAITED = "awaited"
+    """It has closed by the clock; its closing event may take a little."""
+    FUTURE = "future"
+
+
+def standing_of(ledger: Ledger, open_ms: int, now_ms: int) -> Standing:
+    """What is known of the candle that opens at `open_ms`, which is on the grid."""
+    if not ledger.has_begun or open_ms < ledger.first_ms:
+        return Standing.NOT_COVERED
+    if ledger.has_closed(open_ms):
+        return Standing.CLOSED
+    if open_ms in ledger.holes:
+        return Standing.MISSING
+    if open_ms in ledger.absences:
+        return Standing.ABSENT
+    if open_ms > now_ms:
+        return Standing.FUTURE
+    is_over = ledger.interval.next_open(open_ms) <= now_ms
+    return Standing.AWAITED if is_over else Standing.FORMING
+
+
+@frozen(kw_only=True)
+class Account:
+    """How complete a series is. Times are open times in milliseconds, those in braces excluded."""
+
+    first_ms: int
+    end_ms: int
+    """Of the oldest candle that is not due yet."""
+    expected: int
+    """Candles that are due."""
+    missing: int
+    absent: int
+    healed: int
+    """Candles that were missing and came."""
+    newest_closed_ms: int | None
+    lag_ms: int
+    """How long ago the newest due candle closed that is not missing; 0 if none newer is.
+
+    History does not count: a new series does not lag because it is filled backwards.
+    """
+
+    @property
+    def closed(self) -> int:
+        """Candles that came: they are in the store, or on their way."""
+        return self.expected - self.missing - self.absent
+
+
+def account_of(ledger: Ledger, now_ms: int) -> Account:
+    """Sum up `ledger`, which has begun."""
+    return Account(
+        first_ms=ledger.first_ms,
+        end_ms=ledger.horizon_ms,
+        expected=ledger.interval.count(ledger.first_ms, ledger.horizon_ms),
+        missing=ledger.missing,
+        absent=ledger.absent,
+        healed=ledger.healed,
+        newest_closed_ms=_newest_closed(ledger),
+        lag_ms=lag_of(ledger, now_ms),
+    )
+
+
+def lag_of(ledger: Ledger, now_ms: int) -> int:
+    """See `Account.lag_ms`."""
+    end_ms = ledger.horizon_ms
+    for hole in reversed(ledger.holes):
+        if hole.end_ms != end_ms or hole.mark.urgency is Urgency.HISTORY:
+            break
+        end_ms = hole.first_ms
+    return now_ms - end_ms if end_ms < ledger.horizon_ms else 0
+
+
+def overdue_since(ledger: Ledger) -> int | None:
+    """When the oldest candle fell due that is missing although the series ran, if there is one."""
+    return min((due_of(ledger, hole) for hole in _overdue(ledger)), default=None)
+
+
+def due_of(ledger: Ledger, hole: Hole) -> int:
+    """When the first candle of `hole` fell due."""
+    return ledger.interval.next_open(hole.first_ms) + ledger.grace_ms
+
+
+def _overdue(ledger: Ledger) -> list[Hole]:
+    return [hole for hole in ledger.holes if hole.mark.urgency in OVERDUE]
+
+
+def _newest_closed(ledger: Ledger) -> int | None:
+    """The open time of the newest candle that came."""
+    if (early_ms := ledger.newest_early_ms) is not None:
+        return early_ms
+    end_ms = ledger.horizon_ms
+    holes, absences = reversed(ledger.holes), reversed(ledger.absences)
+    hole, absence = next(holes, None), next(absences, None)
+    while True:
+        if hole is not None and hole.end_ms == end_ms:
+            end_ms, hole = hole.first_ms, next(holes, None)
+        elif absence is not None and absence.end_ms == end_ms:
+            end_ms, absence = absence.first_ms, next(absences, None)
+        elif end_ms > ledger.first_ms:
+            return ledger.interval.shifted(end_ms, -1)
+        else:
+            return None

@@ -1,0 +1,125 @@
+"""The file that keeps what is wanted over restarts: small, readable, and whole at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import PurePath
+
+import msgspec
+from attrs import frozen
+from msgspec import Struct
+
+from klineagent.errors import UNREADABLE, InvalidRequest, SpoolError, StateError
+from klineagent.market.venues import Venue
+from klineagent.series.notation import Excluded, Reader, SubscriptionSet, Wanted, write
+from klineagent.series.selection import Selection
+from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
+
+FORMAT = 1
+LOCK = ".lock"
+"""What a state's lock is called, after its own name."""
+
+
+class _Saved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    format: int
+    venue: str
+    subscriptions: list[Wanted]
+    exclude: list[Excluded]
+
+
+def encode(selection: Selection, venue: Venue) -> bytes:
+    """The content of the file."""
+    written = write(selection, venue)
+    saved = _Saved(
+        format=FORMAT,
+        venue=venue.name,
+        subscriptions=written.subscriptions,
+        exclude=written.exclude,
+    )
+    return msgspec.json.format(msgspec.json.encode(saved)) + b"\n"
+
+
+def decode(content: bytes, venue: Venue) -> Selection:
+    """What the content of a file says.
+
+    Raises:
+        ValueError: it is not what `encode` makes, or was made for another venue.
+    """
+    try:
+        saved = msgspec.json.decode(content, type=_Saved)
+        if saved.format != FORMAT:
+            raise ValueError(f"it has format {saved.format}, this version reads {FORMAT}")
+        if saved.venue != venue.name:
+            raise ValueError(f"it is for {saved.venue}, not for {venue.name}")
+        return Reader(venue=venue).selection(SubscriptionSet(saved.subscriptions, saved.exclude))
+    except (*UNREADABLE, InvalidRequest) as error:
+        raise ValueError(f"it cannot be read: {error}") from error
+
+
+@frozen
+class StateFile:
+    """File `name` on `disk`; see `open_state`. Its methods raise `StateError`."""
+
+    disk: Disk
+    name: str
+    venue: Venue
+
+    @property
+    def label(self) -> str:
+        """What a user calls it."""
+        return str(PurePath(self.disk.label) / self.name)
+
+    async def load(self) -> Selection:
+        """What was saved last; nothing if nothing ever was."""
+
+        def read(files: Files) -> Selection:
+            with self._translated_errors():
+                try:
+                    content = files.read(self.name)
+                except FileNotFoundError:
+                    return Selection()
+                return decode(content, self.venue)
+
+        return await self.disk.run(read)
+
+    async def save(self, selection: Selection) -> None:
+        """Keep `selection`; on return it survives power loss."""
+        content = encode(selection, self.venue)
+
+        def save(files: Files) -> None:
+            with self._translated_errors():
+                # Of an agent that was killed while it wrote.
+                files.unlink(self.name + TEMPORARY)
+                write_durably(files, "", self.name, content)
+
+        await self.disk.run(save)
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StateError(f"state {self.label}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise StateError(f"state {self.label}: {error}") from error
+
+
+@asynccontextmanager
+async def open_state(disk: Disk, name: str, venue: Venue) -> AsyncIterator[StateFile]:
+    """The state of one agent at a time, until the block ends.
+
+    Raises:
+        StateError: another agent has it, or there cannot be such a file.
+    """
+    state = StateFile(disk, name, venue)
+    async with AsyncExitStack() as held:
+        try:
+            await held.enter_async_context(disk.hold())
+        except SpoolError as error:
+            cause = error.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) else "another agent uses it"
+            raise StateError(f"state {state.label}: {reason}") from error
+        yield state

@@ -1,0 +1,104 @@
+"""What a ledger tells agrees with its holes, its absences, and the clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from klineagent.kline import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.series.account import (
+    Standing,
+    account_of,
+    lag_of,
+    overdue_since,
+    standing_of,
+)
+from klineagent.series.ledger import Absent, Ledger, Urgency
+
+START_MS = 1_769_904_000_000
+GRACE_MS = 5 * SECOND_MS
+
+
+def _minute(number: int) -> int:
+    return START_MS + number * MINUTE_MS
+
+
+def _ledger() -> Ledger:
+    """Ten minutes after its begin: 0-2 came, 3 does not exist, 4-5 are missing, 6-9 came."""
+    ledger = Ledger(Interval.M1, GRACE_MS)
+    ledger.begin(START_MS)
+    for number in (0, 1, 2, 6, 7, 8, 9):
+        ledger.fall_due(_minute(number) + GRACE_MS)
+        ledger.close(_minute(number))
+    ledger.forgo(_minute(3), _minute(4), Absent.NO_CANDLE)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("number", "standing"),
+    [
+        (-1, Standing.NOT_COVERED),
+        (0, Standing.CLOSED),
+        (3, Standing.ABSENT),
+        (4, Standing.MISSING),
+        (9, Standing.CLOSED),
+        (10, Standing.AWAITED),
+        (11, Standing.FORMING),
+        (12, Standing.FUTURE),
+    ],
+)
+def test_every_candle_has_one_standing(number: int, standing: Standing) -> None:
+    """By the ledger as far as it goes, by the clock from there."""
+    now_ms = _minute(11) + 2 * SECOND_MS
+    assert standing_of(_ledger(), _minute(number), now_ms) is standing
+
+
+def test_a_candle_that_closed_before_its_turn_has_closed() -> None:
+    """Also where an older one is awaited still."""
+    ledger = Ledger(Interval.S1, GRACE_MS)
+    assert standing_of(ledger, START_MS, START_MS) is Standing.NOT_COVERED
+    ledger.begin(START_MS)
+    ledger.close(START_MS + SECOND_MS)
+    now_ms = START_MS + 2 * SECOND_MS
+    assert standing_of(ledger, START_MS, now_ms) is Standing.AWAITED
+    assert standing_of(ledger, START_MS + SECOND_MS, now_ms) is Standing.CLOSED
+    assert account_of(ledger, now_ms).newest_closed_ms == START_MS + SECOND_MS
+
+
+def test_the_sum_of_a_series() -> None:
+    """What is due came, is missing, or is absent."""
+    ledger = _ledger()
+    ledger.close(_minute(4))
+    account = account_of(ledger, _minute(10))
+    assert (account.first_ms, account.end_ms, account.expected) == (START_MS, _minute(10), 10)
+    assert (account.closed, account.missing, account.absent, account.healed) == (8, 1, 1, 1)
+    assert account.newest_closed_ms == _minute(9)
+    assert account.lag_ms == 0
+
+
+def test_it_lags_while_its_newest_candles_are_missing() -> None:
+    """Since the close of the one before; an absent one is no reason."""
+    ledger = _ledger()
+    ledger.fall_due(_minute(12) + GRACE_MS)
+    assert lag_of(ledger, _minute(13)) == 3 * MINUTE_MS
+    assert account_of(ledger, _minute(13)).newest_closed_ms == _minute(9)
+    ledger.forgo(_minute(10), _minute(12), Absent.NOT_TRADING)
+    assert lag_of(ledger, _minute(13)) == 0
+    assert account_of(ledger, _minute(13)).newest_closed_ms == _minute(9)
+
+
+def test_history_is_neither_lag_nor_overdue() -> None:
+    """A new series is filled backwards; one that goes on lags while it lacks what it missed."""
+    ledger = Ledger(Interval.M1, GRACE_MS)
+    ledger.begin(START_MS)
+    ledger.expect(START_MS - HOUR_MS, START_MS, Urgency.HISTORY)
+    assert account_of(ledger, START_MS).newest_closed_ms is None
+    assert lag_of(ledger, START_MS) == 0
+    assert overdue_since(ledger) is None
+    ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Urgency.RESTART)
+    assert lag_of(ledger, START_MS) == 10 * MINUTE_MS
+    assert overdue_since(ledger) is None
+
+
+def test_overdue_is_what_was_missed_while_it_ran() -> None:
+    """Since its deadline."""
+    assert overdue_since(_ledger()) == _minute(5) + GRACE_MS

@@ -1,0 +1,82 @@
+"""All series are counted, a thousand at a time, and once a second at the most."""
+
+from __future__ import annotations
+
+import trio
+from attrs import define
+from trio.testing import MockClock
+
+from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.market.clock import ExchangeTime
+from klineagent.series.census import AT_ONCE, Bureau, Series
+from klineagent.series.ledger import Ledger, Urgency
+
+START_MS = 1_769_904_000_000
+GRACE_MS = 5 * SECOND_MS
+
+
+@define
+class OneSeries:
+    """Of a market."""
+
+    symbol: str
+    interval: Interval
+    ledger: Ledger
+    is_active: bool = True
+
+
+def _series(number: int, interval: Interval = Interval.M1) -> OneSeries:
+    ledger = Ledger(interval, GRACE_MS)
+    ledger.begin(START_MS)
+    return OneSeries(f"SYM{number}", interval, ledger)
+
+
+def _bureau(series: list[Series]) -> Bureau:
+    time = ExchangeTime()
+    time.hear(START_MS + 10 * MINUTE_MS)
+    return Bureau(subscriptions=lambda: series, time=time)
+
+
+async def test_it_adds_up_what_the_ledgers_tell(autojump_clock: MockClock) -> None:
+    """Missing candles by urgency, the longest lag of each interval, and since when what is due."""
+    complete, idle, late, new = _series(0), _series(1, Interval.H1), _series(2), _series(3)
+    idle.is_active = False
+    late.ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
+    new.ledger.expect(START_MS - 7 * MINUTE_MS, START_MS, Urgency.HISTORY)
+    census = await _bureau([complete, idle, late, new]).census()
+    assert (census.series, census.active, census.incomplete) == (4, 3, 2)
+    assert census.missing == {Urgency.MISSED: 3, Urgency.HISTORY: 7}
+    assert census.lag_ms == {Interval.M1: 10 * MINUTE_MS, Interval.H1: 0}
+    assert census.overdue == [(START_MS + MINUTE_MS + GRACE_MS, late)]
+
+
+async def test_others_get_their_turn_meanwhile(autojump_clock: MockClock) -> None:
+    """After each thousand."""
+    bureau = _bureau([_series(number) for number in range(5 * AT_ONCE)])
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        await bureau.census()
+        nursery.cancel_scope.cancel()
+    assert turns >= 4
+
+
+async def test_a_crowd_is_counted_for_once(autojump_clock: MockClock) -> None:
+    """Who asks within a second is told the same, who asks later what it is by then."""
+    series: list[Series] = [_series(0)]
+    bureau = _bureau(series)
+    before = await bureau.census()
+    series.append(_series(1))
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(bureau.census)
+    assert await bureau.census() is before
+    await trio.sleep(1)
+    assert (await bureau.census()).series == 2

@@ -1,0 +1,92 @@
+"""The file that keeps the set: real folders and their twin."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from trio.testing import MockClock
+
+from klineagent.errors import StateError
+from klineagent.kline import Interval
+from klineagent.market.venues import SPOT, USDM
+from klineagent.series.desired_file import LOCK, open_state
+from klineagent.series.selection import Selection
+from klineagent.storage.disk import TEMPORARY, Disk, Folder
+from klineagent.storage.memory_disk import MemoryDisk, ProcessDied
+
+NAME = "state.json"
+SOME = Selection(named={"BTCUSDT": frozenset({Interval.M1})})
+MORE = Selection(named={"BTCUSDT": frozenset({Interval.M1, Interval.H1})})
+
+
+@pytest.fixture(params=["folder", "memory"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    """Empty, of each kind."""
+    return Folder(tmp_path / "deep", NAME + LOCK) if request.param == "folder" else MemoryDisk()
+
+
+async def test_what_was_saved_last_is_loaded(disk: Disk) -> None:
+    """At first there is nothing."""
+    async with open_state(disk, NAME, USDM) as state:
+        assert await state.load() == Selection()
+        await state.save(SOME)
+        await state.save(MORE)
+        assert await state.load() == MORE
+
+
+async def test_another_agent_is_kept_away(disk: Disk) -> None:
+    """Two would overwrite each other; the next one may have it."""
+    async with open_state(disk, NAME, USDM):
+        other = Folder(disk.path, disk.lock) if isinstance(disk, Folder) else disk
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(StateError, match=f"{NAME}: another agent uses it"),
+            allow_unwrapped=True,
+        ):
+            async with open_state(other, NAME, USDM):
+                pass
+    async with open_state(disk, NAME, USDM):
+        pass
+
+
+async def test_two_states_share_a_folder(tmp_path: Path) -> None:
+    """Each has a lock of its own."""
+    async with (
+        open_state(Folder(tmp_path, "a.lock"), "a", USDM) as a,
+        open_state(Folder(tmp_path, "b.lock"), "b", SPOT) as b,
+    ):
+        await a.save(SOME)
+        await b.save(MORE)
+        assert (await a.load(), await b.load()) == (SOME, MORE)
+
+
+async def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
+    """One line, with the path and the system's reason."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match=rf"file/{NAME}: (Not a directory|File exists)"):
+        async with open_state(Folder(tmp_path / "file"), NAME, USDM):
+            pass
+    (tmp_path / NAME).mkdir()
+    async with open_state(Folder(tmp_path), NAME, USDM) as state:
+        with pytest.raises(StateError, match=rf"{NAME}: Is a directory"):
+            await state.load()
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_save_that_dies_leaves_the_one_before(
+    autojump_clock: MockClock, steps: int
+) -> None:
+    """Or itself, as a whole; and the next one is not in the way of what it left."""
+    disk = MemoryDisk()
+    async with open_state(disk, NAME, USDM) as state:
+        await state.save(SOME)
+        disk.die_after(steps)
+        with suppress(ProcessDied):
+            await state.save(MORE)
+        left = disk.kill()
+    async with open_state(left, NAME, USDM) as state:
+        assert await state.load() in (SOME, MORE)
+        await state.save(SOME)
+        assert await state.load() == SOME
+    assert not any(path.endswith(TEMPORARY) for path in left.paths)

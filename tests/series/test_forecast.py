@@ -1,0 +1,112 @@
+"""What a change is said to take."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.kline import DAY_MS, MINUTE_MS, Interval
+from klineagent.market.venues import (
+    COINM,
+    DIALS_PER_WINDOW,
+    SPOT,
+    STREAMS_PER_FEED,
+    USDM,
+    Venue,
+)
+from klineagent.series.forecast import (
+    Occupancy,
+    Placement,
+    history,
+    place,
+    rows_per_day,
+    subscribe_s,
+)
+
+NOW_MS = 1_769_904_000_000
+_feeds = st.builds(
+    lambda staying, leaving: Occupancy(staying, leaving, STREAMS_PER_FEED - staying - leaving),
+    st.integers(0, STREAMS_PER_FEED // 2),
+    st.integers(0, STREAMS_PER_FEED // 2),
+)
+
+
+@given(st.lists(_feeds, max_size=5), st.integers(0, 5 * STREAMS_PER_FEED))
+def test_there_is_a_place_for_each_and_no_connection_too_many(
+    feeds: list[Occupancy], added: int
+) -> None:
+    """Room that is there is used before another connection is made."""
+    placement = place(feeds, added)
+    room = sum(feed.room for feed in feeds)
+    assert placement.dials == -(-max(0, added - room) // STREAMS_PER_FEED)
+    staying = sum(feed.staying > 0 for feed in feeds)
+    assert staying <= placement.feeds - placement.dials <= len(feeds)
+    assert placement.requests <= 2 * 5
+    assert place(feeds, 0).dials == 0
+
+
+def test_a_market_from_nothing() -> None:
+    """9,000 streams: nine connections, five messages each."""
+    assert place([], 9_000) == Placement(feeds=9, dials=9, requests=5)
+    assert place([], 0) == Placement(feeds=0, dials=0, requests=0)
+    # One that is emptied is given up; one that is emptied and filled is not.
+    assert place([Occupancy(0, 7, 993)], 0).feeds == 0
+    assert place([Occupancy(0, 7, 993)], 1) == Placement(feeds=1, dials=0, requests=2)
+
+
+@pytest.mark.parametrize(
+    ("placement", "taken", "seconds"),
+    [
+        (Placement(feeds=9, dials=9, requests=5), 0, 1.0),
+        (Placement(feeds=9, dials=0, requests=0), 299, 0.0),
+        (Placement(feeds=9, dials=9, requests=5), DIALS_PER_WINDOW, 301.0),
+        (Placement(feeds=1000, dials=1000, requests=5), 0, 901.0),
+    ],
+)
+def test_time_is_what_the_limits_make_of_it(
+    placement: Placement, taken: int, seconds: float
+) -> None:
+    """So many messages a second, so many connections in five minutes."""
+    assert subscribe_s(placement, USDM, taken) == seconds
+
+
+@pytest.mark.parametrize(
+    ("venue", "interval", "candles", "weight"),
+    [
+        (USDM, Interval.M1, 0, 0),
+        (USDM, Interval.M1, 50, 1),
+        (USDM, Interval.M1, 498, 2),
+        (USDM, Interval.M1, 500, 3),
+        (SPOT, Interval.M1, 1_000, 2),
+        (SPOT, Interval.S1, 1_001, 4),
+        (COINM, Interval.D1, 500, 5),
+    ],
+)
+def test_history_is_paid_by_the_page(
+    venue: Venue, interval: Interval, candles: int, weight: int
+) -> None:
+    """As the healer asks for it: with one candle more for proof, within a venue's window."""
+    series = {symbol: frozenset({interval}) for symbol in ("A", "B", "C")}
+    assert history(series, venue, now_ms=NOW_MS, candles=candles, listed_ms=lambda _: 0) == (
+        3 * candles,
+        3 * weight,
+    )
+
+
+def test_what_was_not_listed_has_no_history() -> None:
+    """A symbol of ten minutes has ten candles, however many are asked for."""
+    listed_ms = {"NEW": NOW_MS - 10 * MINUTE_MS, "SOON": NOW_MS + DAY_MS}
+    for symbol, expected in (("NEW", (10, 1)), ("SOON", (0, 0))):
+        series = {symbol: frozenset({Interval.M1})}
+        found = history(series, USDM, now_ms=NOW_MS, candles=500, listed_ms=listed_ms.__getitem__)
+        assert found == expected
+
+
+def test_a_days_rows() -> None:
+    """Closed candles, the long ones as their part of a day."""
+    at_all = {"A": USDM.intervals}
+    assert rows_per_day(at_all) == pytest.approx(2_404.51, abs=0.01)
+    assert rows_per_day({"A": frozenset({Interval.W1})}) == pytest.approx(1 / 7)
+    assert rows_per_day({"A": frozenset({Interval.MO1})}) == pytest.approx(12 / 365.25, rel=1e-3)
+    assert rows_per_day({}) == 0

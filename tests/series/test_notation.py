@@ -1,0 +1,164 @@
+"""How a selection is written, and what is wrong about one that is not."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.errors import InvalidRequest
+from klineagent.kline import Interval
+from klineagent.market.rest import SymbolInfo
+from klineagent.market.venues import SPOT, USDM
+from klineagent.series.desired_file import decode, encode
+from klineagent.series.notation import LONGEST_NAME, Reader, SubscriptionSet, write
+from klineagent.series.selection import Match, Selection
+
+_names = st.text("ABU1*?[]-人", min_size=1, max_size=5)
+_intervals = st.frozensets(st.sampled_from(sorted(USDM.intervals, key=str)), min_size=1)
+_series = st.dictionaries(_names, _intervals, max_size=4)
+_selections = st.builds(
+    Selection,
+    named=_series,
+    matched=st.dictionaries(
+        st.builds(
+            Match,
+            name=_names,
+            quote=st.sampled_from(["", "USDT"]),
+            contract=st.sampled_from(["", "PERPETUAL"]),
+            exclude=st.lists(_names, max_size=2),
+        ),
+        _intervals,
+        max_size=3,
+    ),
+    excluded=_series,
+)
+LISTINGS = {
+    name: SymbolInfo(
+        symbol=name,
+        status="TRADING",
+        is_trading=True,
+        is_listed=True,
+        quote="USDT",
+        contract="PERPETUAL",
+    )
+    for name in ("BTCUSDT", "ETHUSDT")
+}
+READER = Reader(venue=USDM, listings=LISTINGS)
+
+
+def _read(wanted: object, exclude: object = ()) -> Selection:
+    body = msgspec.json.encode({"subscriptions": [wanted], "exclude": exclude})
+    return READER.selection(msgspec.json.decode(body, type=SubscriptionSet))
+
+
+@given(_selections)
+def test_what_is_written_is_read_as_it_was(selection: Selection) -> None:
+    """In a request, and in the file."""
+    assert Reader(venue=USDM).selection(write(selection, USDM)) == selection
+    assert decode(encode(selection, USDM), USDM) == selection
+
+
+def test_names_are_tidied_up() -> None:
+    """Case and blanks do not matter; what is named twice is named once."""
+    read = _read({"symbols": [" btcusdt ", "BTCUSDT", "EthUsdt"], "intervals": [" 1m", "1m"]})
+    at = frozenset({Interval.M1})
+    assert read == Selection(named={"BTCUSDT": at, "ETHUSDT": at})
+    read = _read(
+        {"match": {"name": " *usdt", "quote": "usdt", "exclude": ["eth*"]}, "intervals": ["1M"]}
+    )
+    match = Match(name="*USDT", quote="USDT", exclude=["ETH*"])
+    assert read == Selection(matched={match: frozenset({Interval.MO1})})
+
+
+def test_all_is_what_the_venue_offers() -> None:
+    """Read as such, and written again."""
+    read = _read({"symbols": ["BTCUSDT"], "intervals": "all"})
+    assert read.named["BTCUSDT"] == USDM.intervals
+    assert write(read, USDM).subscriptions[0].intervals == "all"
+    every = write(read, SPOT).subscriptions[0].intervals
+    assert every == [each.value for each in Interval if each is not Interval.S1]
+
+
+def test_what_comes_from_the_configuration_is_not_taken_over() -> None:
+    """So that what GET tells can be PUT."""
+    wanted = {"symbols": ["NEVERMIND"], "intervals": ["1m"], "from": "configuration"}
+    assert _read(wanted) == Selection()
+
+
+def test_what_is_there_already_goes_in_any_case() -> None:
+    """A symbol or a contract type that has vanished can be named as long as the set does."""
+    at = frozenset({Interval.M1})
+    present = Selection(
+        named={"GONE": at},
+        matched={Match(contract="CURRENT_QUARTER"): at},
+        excluded={"GONETOO": at},
+    )
+    reader = Reader(venue=USDM, listings=LISTINGS, present=present)
+    assert reader.selection(write(present, USDM)) == present
+    with pytest.raises(InvalidRequest, match=r"GONE(TOO)? does not exist"):
+        READER.selection(write(present, USDM))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"symbols": ["XUSDT"], "intervals": ["1m"]}, "subscriptions[0].symbols[0]: XUSDT"),
+        ({"symbols": [], "intervals": ["1m"]}, "subscriptions[0].symbols: the list is empty"),
+        ({"symbols": [" "], "intervals": ["1m"]}, "subscriptions[0].symbols[0]: the name is empty"),
+        ({"symbols": ["BTCUSDT"], "intervals": []}, "subscriptions[0].intervals: the list is"),
+        (
+            {"symbols": ["BTCUSDT"], "intervals": ["1m", "1s"]},
+            "subscriptions[0].intervals[1]: '1s'",
+        ),
+        ({"symbols": ["BTCUSDT"], "intervals": ["ALL"]}, "subscriptions[0].intervals[0]: 'ALL'"),
+        ({"intervals": ["1m"]}, "subscriptions[0]: expected symbols or match"),
+        (
+            {"symbols": ["BTCUSDT"], "match": {}, "intervals": ["1m"]},
+            "subscriptions[0]: expected symbols or match, and not both",
+        ),
+        ({"match": {"name": ""}, "intervals": "all"}, "subscriptions[0].match.name: the name is"),
+        (
+            {"match": {"exclude": ["A", " "]}, "intervals": "all"},
+            "subscriptions[0].match.exclude[1]: the name is empty",
+        ),
+        (
+            {"match": {"quote": "USDX"}, "intervals": "all"},
+            "subscriptions[0].match.quote: USDX does not exist on usdm; there are USDT",
+        ),
+        (
+            {"match": {"contract": "PERP"}, "intervals": "all"},
+            "subscriptions[0].match.contract: PERP does not exist on usdm; there are PERPETUAL",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(wanted: object, told: str) -> None:
+    """By the way to the field."""
+    with pytest.raises(InvalidRequest) as error:
+        _read(wanted)
+    assert str(error.value).startswith(told)
+
+
+def test_exceptions_are_read_as_carefully() -> None:
+    """They name symbols and intervals, too."""
+    with pytest.raises(InvalidRequest, match=r"exclude\[0\]\.symbols\[0\]: XUSDT does not exist"):
+        _read({"match": {}, "intervals": "all"}, [{"symbols": ["XUSDT"], "intervals": ["1m"]}])
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"symbols": ["BTCUSDT"], "intervals": ["1m"], "exclude": []},
+        {"match": {"names": "*"}, "intervals": "all"},
+        {"match": {"name": "*" * (LONGEST_NAME + 1)}, "intervals": "all"},
+        {"symbols": ["BTCUSDT"], "intervals": "some"},
+        {"symbols": "BTCUSDT", "intervals": ["1m"]},
+        {"symbols": ["BTCUSDT"], "intervals": ["1m"], "from": "elsewhere"},
+        None,
+    ],
+)
+def test_what_is_not_a_subscription_at_all(wanted: object) -> None:
+    """A field with a typing error is not passed over."""
+    with pytest.raises(msgspec.ValidationError):
+        _read(wanted)

@@ -1,0 +1,423 @@
+"""The set that should run, on the virtual clock: it follows the market, and survives restarts."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.agent import open_agent
+from klineagent.bind import Bind
+from klineagent.config import Config
+from klineagent.errors import StartError
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.market.rest import CandleAnswer, RestClient
+from klineagent.market.venues import COINM, SPOT, USDM, Venue
+from klineagent.series.desired_file import encode
+from klineagent.series.selection import Selection
+from klineagent.sim.eventful_market import EventfulMarket
+from klineagent.sim.exchange import open_exchange
+from klineagent.sim.network import TwinNetwork
+from klineagent.sim.random_market import RandomMarket
+from klineagent.sim.venue import venue_named
+from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory_disk import MemoryDisk, Step
+from tests.simulations.looking import HOUR_S, MINUTE_S, closed, logged
+
+PATH = "/v1/subscriptions"
+LOOPBACK = Bind("127.0.0.1", 0)
+SOON_S = 10.0
+# That a candle does not exist is proven after five minutes, and looked at ever less often.
+PROVEN_WITHIN_S = 15 * 60.0
+M1 = frozenset({Interval.M1})
+PERPETUALS = {
+    "match": {"name": "*USDT", "quote": "USDT", "contract": "PERPETUAL"},
+    "intervals": ["1m"],
+}
+
+
+def _market(symbols: int = 3, venue: Venue = USDM, **settings: Any) -> EventfulMarket:
+    return EventfulMarket(
+        RandomMarket(symbols=symbols, seed=1, start_ms=FEBRUARY_2026_MS, venue_name=venue.name),
+        **settings,
+    )
+
+
+async def _call(
+    simulation: Simulation, method: str, path: str, body: object = None, *, status: int = 200
+) -> Any:
+    client = simulation.agent.command.test_client()
+    response = await client.open(path, method=method, json=body)
+    answer = await response.get_json()
+    assert response.status_code == status, answer
+    return answer
+
+
+async def _put(simulation: Simulation, *wanted: object, query: str = "", **rest: object) -> Any:
+    body = {"subscriptions": list(wanted), **rest}
+    return await _call(simulation, "PUT", PATH + query, body)
+
+
+async def _active(simulation: Simulation) -> set[tuple[str, str]]:
+    """What runs a while later."""
+    await trio.sleep(SOON_S)
+    listing = simulation.agent.registry.listing()
+    assert all(info.is_active for info in listing)
+    return {(info.symbol, info.interval.value) for info in listing}
+
+
+async def test_a_pattern_is_followed_and_told(autojump_clock: MockClock) -> None:
+    """A PUT answers what it changes, the registry follows, and GET tells when it has."""
+    async with open_simulation(symbols=[], market=_market()) as simulation:
+        outcome = await _put(simulation, PERPETUALS)
+        assert (outcome["added"], outcome["removed"], outcome["dry_run"]) == (4, 0, False)
+        assert "币安人生USDT 1m" in outcome["added_streams"]
+        assert {symbol for symbol, _ in await _active(simulation)} == {
+            "BTCUSDT",
+            "ETHUSDT",
+            "SOLUSDT",
+            "币安人生USDT",
+        }
+        now = await _call(simulation, "GET", PATH)
+        assert now["streams"] == {"wanted": 4, "active": 4, "pending": 0, "ending": 0}
+        assert now["refused"] == now["pending"] == []
+        again = await _put(simulation, PERPETUALS)
+        assert (again["added"], again["removed"]) == (0, 0)
+
+
+@pytest.mark.parametrize("venue", [USDM, COINM, SPOT], ids=["usdm", "coinm", "spot"])
+async def test_a_listing_begins_by_itself(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, venue: Venue
+) -> None:
+    """What a pattern matches is recorded from its first minute, and told once."""
+    new = "ETHUSD_PERP" if venue is COINM else "ETHUSDT"
+    market = _market(venue=venue, unlisted=(new,))
+    async with open_simulation(symbols=[], market=market, venue=venue) as simulation:
+        await _put(simulation, {"match": {"name": "E*"}, "intervals": ["1m"]})
+        assert await _active(simulation) == set()
+        await trio.sleep(HOUR_S)
+        market.list(new)
+        listed_ms = Interval.M1.open_at(simulation.exchange.clock.now_ms()) + MINUTE_MS
+        await trio.sleep(HOUR_S)
+        assert await _active(simulation) == {(new, "1m")}
+        opens = [kline.open_time for kline in closed(simulation.store, new, Interval.M1)]
+        assert opens == list(range(listed_ms, opens[-1] + 1, MINUTE_MS))
+        assert len(opens) >= 58
+    (told,) = logged(caplog, "symbols_listed")
+    assert told["symbols"] == [new]
+    assert logged(caplog, "symbols_delisted") == []
+
+
+@pytest.mark.parametrize("venue", [USDM, SPOT], ids=["usdm", "spot"])
+async def test_a_delisting_ends_by_itself_and_lacks_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, venue: Venue
+) -> None:
+    """Each interval ends once the candle that was open then is stored; a relisting begins anew."""
+    market = _market(venue=venue)
+    async with open_simulation(symbols=[], market=market, venue=venue, history=0) as simulation:
+        await _put(simulation, {"match": {"name": "E*"}, "intervals": ["1m", "1h"]})
+        await trio.sleep(HOUR_S / 2)
+        market.delist("ETHUSDT")
+        await trio.sleep(PROVEN_WITHIN_S)
+        assert await _active(simulation) == {("ETHUSDT", "1h")}
+        now = await _call(simulation, "GET", PATH)
+        assert now["streams"] == {"wanted": 0, "active": 0, "pending": 0, "ending": 1}
+        await trio.sleep(HOUR_S)
+        assert await _active(simulation) == set()
+        minutes = closed(simulation.store, "ETHUSDT", Interval.M1)
+        (hour,) = (
+            kline
+            for kline in closed(simulation.store, "ETHUSDT", Interval.H1)
+            if kline.open_time == FEBRUARY_2026_MS
+        )
+        assert hour.trades == sum(
+            each.trades for each in minutes if each.open_time >= hour.open_time
+        )
+        market.list("ETHUSDT")
+        await trio.sleep(3 * MINUTE_S)
+        assert await _active(simulation) == {("ETHUSDT", "1m"), ("ETHUSDT", "1h")}
+    assert [told["symbols"] for told in logged(caplog, "symbols_delisted")] == [["ETHUSDT"]]
+    assert [told["symbols"] for told in logged(caplog, "symbols_listed")] == [["ETHUSDT"]]
+
+
+async def test_a_symbol_that_is_named_waits_through_a_delisting(
+    autojump_clock: MockClock,
+) -> None:
+    """It is wanted by its name, so it stays, and GET tells why it has nothing to do."""
+    async with open_simulation(symbols=[], market=_market()) as simulation:
+        await _put(simulation, {"symbols": ["OMGUSDT"], "intervals": ["1m"]})
+        await trio.sleep(MINUTE_S)
+        now = await _call(simulation, "GET", PATH)
+        assert now["streams"]["pending"] == 1
+        reason = "OMGUSDT does not trade on usdm (SETTLING)"
+        assert now["pending"] == [{"symbol": "OMGUSDT", "reason": reason}]
+
+
+async def test_the_set_survives_restarts(autojump_clock: MockClock) -> None:
+    """A killed agent comes back with patterns, exceptions and what the old commands have added."""
+    store, state = MemoryStore(), MemoryDisk()
+    parts: dict[str, Any] = {"symbols": [], "intervals": [Interval.M1, Interval.H1]}
+    async with open_simulation(store=store, state=state, market=_market(), **parts) as simulation:
+        assert (await _put(simulation, PERPETUALS))["saved"]
+        await _call(simulation, "POST", "/symbols/add", {"symbols": ["TSLAUSDT"]})
+        await _call(simulation, "POST", "/streams/add", {"symbol": "BTCUSDT", "interval": "5m"})
+        await _call(simulation, "POST", "/streams/remove", {"symbol": "ETHUSDT", "interval": "1m"})
+        before = await _active(simulation)
+        asked = await _call(simulation, "GET", PATH)
+        left = state.kill()
+    assert before == {
+        ("BTCUSDT", "1m"),
+        ("BTCUSDT", "5m"),
+        ("SOLUSDT", "1m"),
+        ("TSLAUSDT", "1m"),
+        ("TSLAUSDT", "1h"),
+        ("币安人生USDT", "1m"),
+    }
+    assert asked["exclude"] == [{"symbols": ["ETHUSDT"], "intervals": ["1m"]}]
+    async with open_simulation(store=store, state=left, market=_market(), **parts) as simulation:
+        assert await _active(simulation) == before
+        again = await _call(simulation, "GET", PATH)
+        assert (again["subscriptions"], again["exclude"]) == (
+            asked["subscriptions"],
+            asked["exclude"],
+        )
+        # What GET tells is what PUT takes.
+        same = await _put(simulation, *again["subscriptions"], exclude=again["exclude"])
+        assert (same["added"], same["removed"]) == (0, 0)
+
+
+async def test_power_loss_leaves_one_of_the_sets_that_were_saved(
+    autojump_clock: MockClock,
+) -> None:
+    """What was answered as saved is there, whatever the kernel had written by then."""
+    for seed in range(20):
+        state = MemoryDisk()
+        async with open_simulation(symbols=[], state=state, market=_market()) as simulation:
+            for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
+                wanted = {"symbols": [symbol], "intervals": ["1m"]}
+                assert (await _put(simulation, wanted))["saved"]
+            left = state.crash(Random(seed))
+        async with open_simulation(symbols=[], state=left, market=_market()) as simulation:
+            assert await _active(simulation) == {("SOLUSDT", "1m")}
+
+
+async def test_the_configuration_has_the_last_word_at_a_start(
+    autojump_clock: MockClock,
+) -> None:
+    """What it names is told apart, is not touched by a PUT, and comes back after a removal."""
+    state = MemoryDisk()
+    parts: dict[str, Any] = {"symbols": ["BTCUSDT"], "intervals": [Interval.M1]}
+    async with open_simulation(state=state, **parts) as simulation:
+        await _put(simulation, {"symbols": ["ETHUSDT"], "intervals": ["1m"]})
+        assert await _active(simulation) == {("BTCUSDT", "1m"), ("ETHUSDT", "1m")}
+        now = await _call(simulation, "GET", PATH)
+        assert [(each["symbols"], each["from"]) for each in now["subscriptions"]] == [
+            (["BTCUSDT"], "configuration"),
+            (["ETHUSDT"], "http"),
+        ]
+        await _call(simulation, "POST", "/symbols/remove", {"symbols": ["BTCUSDT"]})
+        await trio.sleep(HOUR_S)
+        assert await _active(simulation) == {("ETHUSDT", "1m")}
+        left = state.copy()
+    async with open_simulation(state=left, **parts) as simulation:
+        assert await _active(simulation) == {("BTCUSDT", "1m"), ("ETHUSDT", "1m")}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it cannot be read"),
+        (b'{"format":1,', "it cannot be read"),
+        (b"\xff\x00", "it cannot be read"),
+        (encode(Selection(), SPOT), "it is for spot, not for usdm"),
+        (encode(Selection(), USDM).replace(b'"format": 1', b'"format": 2'), "format 2"),
+        (
+            encode(Selection(named={"BTCUSDT": M1}), USDM).replace(b'"1m"', b'"7m"'),
+            "'7m' does not exist on usdm",
+        ),
+    ],
+    ids=["empty", "cut", "binary", "venue", "format", "interval"],
+)
+async def test_a_file_that_cannot_be_read_ends_the_start(
+    autojump_clock: MockClock, content: bytes, reason: str
+) -> None:
+    """Recording something else than was asked for would be worse."""
+    state = MemoryDisk()
+    state.write("subscriptions.json", content)
+    with pytest.RaisesGroup(pytest.RaisesExc(StartError, match=reason), flatten_subgroups=True):
+        async with open_simulation(symbols=[], state=state):
+            pass
+
+
+@pytest.mark.logs("subscriptions_not_saved")
+async def test_a_disk_that_fails_is_told_of_and_tried_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The set is followed all the same, and saved once the disk is back."""
+    state = MemoryDisk()
+    async with open_simulation(symbols=[], state=state, market=_market()) as simulation:
+        with state.failing(Step.SYNC):
+            assert not (await _put(simulation, PERPETUALS))["saved"]
+            assert len(await _active(simulation)) == 4
+        await trio.sleep(MINUTE_S)
+        assert (await _call(simulation, "GET", PATH))["saved"]
+        left = state.kill()
+    assert len(logged(caplog, "subscriptions_saved")) == 1
+    async with open_simulation(symbols=[], state=left, market=_market()) as simulation:
+        assert len(await _active(simulation)) == 4
+
+
+async def test_more_symbols_than_allowed_are_refused(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A PUT is refused as a whole; a listing that is one too many is told of, the others stay."""
+    market = _market(unlisted=("ETHUSDT",))
+    async with open_simulation(symbols=[], market=market, max_symbols=3) as simulation:
+        everything = {"match": {}, "intervals": ["1m"]}
+        error = await _call(simulation, "PUT", PATH, {"subscriptions": [everything]}, status=409)
+        assert "comes to 5 symbols, more than the 3 allowed" in error["error"]
+        assert await _active(simulation) == set()
+        await _put(simulation, PERPETUALS)
+        before = await _active(simulation)
+        market.list("ETHUSDT")
+        await trio.sleep(HOUR_S)
+        assert await _active(simulation) == before
+        now = await _call(simulation, "GET", PATH)
+        assert [each["symbol"] for each in now["refused"]] == ["ETHUSDT"]
+        # What was fine is fine again, and so is less.
+        assert (await _put(simulation, PERPETUALS))["added"] == 0
+    assert len(logged(caplog, "symbols_refused")) == 1
+
+
+async def test_a_symbol_that_vanishes_frees_its_place(autojump_clock: MockClock) -> None:
+    """When one is delisted, the one that was too many begins."""
+    market = _market(unlisted=("ETHUSDT",))
+    async with open_simulation(symbols=[], market=market, max_symbols=3, history=0) as simulation:
+        await _put(simulation, PERPETUALS)
+        market.list("ETHUSDT")
+        await trio.sleep(HOUR_S)
+        market.delist("SOLUSDT")
+        await trio.sleep(PROVEN_WITHIN_S)
+        assert {symbol for symbol, _ in await _active(simulation)} == {
+            "BTCUSDT",
+            "ETHUSDT",
+            "币安人生USDT",
+        }
+
+
+@pytest.mark.parametrize(("symbols", "feeds", "history"), [(80, 2, 0), (8, 1, 500)])
+async def test_a_dry_run_tells_what_then_happens(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    symbols: int,
+    feeds: int,
+    history: int,
+) -> None:
+    """It changes nothing, and feeds, streams, candles and weight come as it said."""
+    spent = 0
+    ask = RestClient.candles
+
+    async def candles(rest: RestClient, *args: Any) -> CandleAnswer:
+        nonlocal spent
+        spent += rest.venue.klines_weight(args[2].limit)
+        return await ask(rest, *args)
+
+    monkeypatch.setattr(RestClient, "candles", candles)
+    wanted = {"match": {"quote": "USDT"}, "intervals": "all"}
+    async with open_simulation(
+        symbols=["BTCUSDT"], market=_market(symbols), history=history
+    ) as simulation:
+        await trio.sleep(MINUTE_S)
+        before, spent = simulation.agent.registry.count(), 0
+        assert (await _put(simulation, wanted, query="?dry_run=1"))["dry_run"]
+        await trio.sleep(2 * MINUTE_S)
+        assert simulation.agent.registry.count() == before
+        assert spent == 0
+        told = await _put(simulation, wanted, query="?dry_run=1")
+        done = await _put(simulation, wanted)
+        assert {**done, "dry_run": True} == told
+        await trio.sleep(told["forecast"]["subscribe_seconds"])
+        assert len(await _active(simulation)) == done["wanted"] == (symbols + 3) * 15
+        assert simulation.agent.pool.feed_count == told["forecast"]["feeds"] == feeds
+        await trio.sleep(MINUTE_S * told["forecast"]["history_minutes"] + 2 * MINUTE_S)
+        rows = sum(kline.is_closed for kline in simulation.store.klines.values())
+        assert rows >= told["forecast"]["history_candles"]
+        assert spent == told["forecast"]["history_weight"]
+
+
+async def test_a_whole_market_is_put_and_taken_away(autojump_clock: MockClock) -> None:
+    """600 symbols at 15 intervals, within the exchange's limits, and none of them later on."""
+    market = _market(600)
+    names = [listing.symbol for listing in market.listings][:600]
+    async with open_simulation(symbols=[], market=market, max_symbols=600, history=0) as simulation:
+        outcome = await _put(simulation, {"symbols": names, "intervals": "all"})
+        assert (outcome["added"], outcome["forecast"]["feeds"]) == (9_000, 9)
+        assert len(await _active(simulation)) == 9_000
+        again = await _put(simulation, {"symbols": names, "intervals": "all"})
+        assert (again["added"], again["removed"]) == (0, 0)
+        gone = await _put(simulation)
+        assert (gone["removed"], gone["forecast"]["feeds"]) == (9_000, 0)
+        assert await _active(simulation) == set()
+        assert not simulation.exchange.breaches
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_what_is_removed_while_a_set_is_followed_does_not_start(
+    autojump_clock: MockClock, steps: int
+) -> None:
+    """The registry may not have come to it yet."""
+    market = _market(20)
+    *others, last = [listing.symbol for listing in market.listings][:20]
+    async with open_simulation(symbols=[], market=market, history=0) as simulation:
+        desired = simulation.agent.desired
+        named = dict.fromkeys([*others, last], M1)
+        desired.adopt(desired.change(Selection(named=named)))
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        await desired.remove(last, Interval.M1)
+        assert await _active(simulation) == {(symbol, "1m") for symbol in others}
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_what_is_added_while_it_is_let_go_runs(autojump_clock: MockClock, steps: int) -> None:
+    """Who was told that it ran already can rely on it."""
+    market = _market(60)
+    named = {listing.symbol: M1 for listing in market.listings}
+    async with open_simulation(symbols=[], market=market, history=0) as simulation:
+        desired = simulation.agent.desired
+        desired.adopt(desired.change(Selection(named=named)))
+        await trio.sleep(SOON_S)
+        desired.adopt(desired.change(Selection()))
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        await desired.add("BTCUSDT", Interval.M1)
+        assert await _active(simulation) == {("BTCUSDT", "1m")}
+        assert desired.resolution().wanted == {"BTCUSDT": M1}
+
+
+async def test_before_the_exchange_has_told_its_symbols_nothing_can_be_judged(
+    autojump_clock: MockClock,
+) -> None:
+    """A PUT is 504 with the reason; GET and what was saved do not wait."""
+    state = MemoryDisk()
+    state.write("subscriptions.json", encode(Selection(named={"BTCUSDT": M1}), USDM))
+    market = _market()
+    async with open_exchange(market, venue_named("usdm")) as exchange, trio.open_nursery() as calls:
+        network = TwinNetwork(exchange, calls)
+        config = Config(store="memory:", command_bind=LOOPBACK, status_bind=LOOPBACK)
+        with exchange.offline():
+            async with open_agent(
+                config, network=network, store=MemoryStore(), state=state
+            ) as agent:
+                client = agent.command.test_client()
+                response = await client.put(PATH, json={"subscriptions": []})
+                assert response.status_code == 504
+                assert "within 5 s: no answer" in (await response.get_json())["error"]
+                now = await (await client.get(PATH)).get_json()
+                assert now["streams"]["wanted"] == 1
+                assert agent.registry.count() == 1
+        calls.cancel_scope.cancel()
