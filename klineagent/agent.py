@@ -8,7 +8,8 @@
             pool              a task per roster, feeds under it: one reader, one requester each
               recall          looks up what the store holds of series that begin
                 registry      a nursery per subscription: its stream, its deadlines, its healer
-                  background  symbol book, row in `agents`, registration, a log line a minute
+                  background  symbol book, the set that should run, row in `agents`, registration,
+                              a log line a minute
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """
@@ -24,14 +25,29 @@ import httpx2
 import structlog
 import trio
 from attrs import frozen
+from quart_trio import QuartTrio
 
 from klineagent.bind import Bind
 from klineagent.config import Config
+from klineagent.control.access import command_guard, command_tls, status_guard
+from klineagent.control.answers import add_answer_routes
 from klineagent.control.command import command_app
+from klineagent.control.deadline import Deadline
+from klineagent.control.health import add_health_routes
+from klineagent.control.metrics import add_metrics_route
 from klineagent.control.serving import serve_http
 from klineagent.control.status import status_app
+from klineagent.control.subscriptions_v1 import add_subscription_routes
+from klineagent.control.timings import open_timings
 from klineagent.control.turnstile import Turnstile
-from klineagent.errors import ConfigError, SpoolError, StartError, StoreError, StoreUnavailable
+from klineagent.errors import (
+    ConfigError,
+    SpoolError,
+    StartError,
+    StateError,
+    StoreError,
+    StoreUnavailable,
+)
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
@@ -41,10 +57,15 @@ from klineagent.market.network import Internet, Network
 from klineagent.market.pool import Pool, open_pool
 from klineagent.market.rest import open_rest
 from klineagent.market.symbols import SymbolBook
+from klineagent.series.census import Bureau
+from klineagent.series.desired import Desired
+from klineagent.series.desired_file import LOCK, StateFile, open_state
 from klineagent.series.healer import Means
 from klineagent.series.recall import open_recall
 from klineagent.series.registry import Registry, open_registry
+from klineagent.series.selection import Selection
 from klineagent.storage.disk import Disk, Folder
+from klineagent.storage.location import masked
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Store
@@ -67,9 +88,13 @@ class Agent:
     writer: Writer
     pool: Pool
     registry: Registry
+    desired: Desired
     command_bind: Bind
     """Where the command server listens; the port is the real one where 0 was asked for."""
     status_bind: Bind
+    command: QuartTrio
+    """What the command server serves."""
+    status: QuartTrio
 
 
 @asynccontextmanager
@@ -79,23 +104,28 @@ async def open_agent(
     network: Network | None = None,
     store: Store | None = None,
     disk: Disk | None = None,
+    state: Disk | None = None,
 ) -> AsyncIterator[Agent]:
     """Run an agent as `config` has it, as long as the block lasts.
 
     `network` is the way to the exchange, real sockets if not given; `store` is where klines go and
-    `disk` where they wait while it is away, those that `config` names if not given.
+    `disk` where they wait while it is away, those that `config` names if not given; so is `state`,
+    which keeps what should run.
 
     Raises:
         ConfigError: `config` names a symbol that does not exist.
         StartError: a step of the start failed.
     """
-    network = network or Internet()
+    guard, tls = command_guard(config), command_tls(config)
+    network = network or Internet(config.ca_file)
     time = ExchangeTime()
     losses = Losses()
     async with (
-        nullcontext(store) if store else open_store(config.store) as opened,
+        nullcontext(store) if store else open_store(config.store, config.ca_file) as opened,
         _open_spool(config, disk) as spool,
+        _open_state(config, state) as saved,
         _open_background() as servers,
+        open_timings(time) as timings,
         open_writer(
             opened,
             flush_interval_s=config.flush_interval_s,
@@ -105,6 +135,7 @@ async def open_agent(
             spool=spool,
             keep_updates=config.updates,
             losses=losses,
+            acknowledged=timings.acknowledged,
         ) as writer,
         open_rest(
             network=network, venue=config.venue, rest_url=config.effective_rest_url, time=time
@@ -140,18 +171,27 @@ async def open_agent(
         _open_background() as background,
     ):
         losses.dropped, losses.refused = registry.lose, registry.refuse
+        timings.watched = registry.watched
         _warn_of_unusual_path(config)
+        # Where the working directory is another one, so are these, unless they are named.
+        log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
         await _prepare(opened)
         background.start_soon(book.keep_fresh)
         # Before commands can be given: what is configured has the first claim to a place.
-        await _keep_configured(registry, config)
+        desired = await _want(registry, config, saved)
+        await background.start(desired.follow)
         serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
+        command = command_app(desired, config.intervals, config.venue, guard)
+        add_subscription_routes(command, desired)
+        add_answer_routes(command, registry=registry, writer=writer)
+        status = status_app(status_guard(config))
+        bureau = Bureau(subscriptions=registry.subscriptions, time=time)
+        add_health_routes(status, registry=registry, writer=writer, bureau=bureau)
+        add_metrics_route(status, registry=registry, writer=writer, bureau=bureau, timings=timings)
         command_bind = await servers.start(
-            serve,
-            Turnstile(command_app(registry, config.intervals, config.venue)),
-            config.command_bind,
+            partial(serve, tls=tls), Deadline(Turnstile(command)), config.command_bind
         )
-        status_bind = await servers.start(serve, status_app(), config.status_bind)
+        status_bind = await servers.start(serve, Deadline(status), config.status_bind)
         log.info("listening", command=str(command_bind), status=str(status_bind))
         address = Bind(own_address(config.agent_ip), command_bind.port)
         background.start_soon(
@@ -166,8 +206,11 @@ async def open_agent(
             writer=writer,
             pool=pool,
             registry=registry,
+            desired=desired,
             command_bind=command_bind,
             status_bind=status_bind,
+            command=command,
+            status=status,
         )
 
 
@@ -198,6 +241,22 @@ async def _open_spool(config: Config, disk: Disk | None) -> AsyncIterator[Spool 
         yield spool
 
 
+@asynccontextmanager
+async def _open_state(config: Config, disk: Disk | None) -> AsyncIterator[StateFile | None]:
+    name = "subscriptions.json"
+    if disk is None and (file := config.state_file) is not None:
+        disk, name = Folder(file.parent, f"{file.name}{LOCK}"), file.name
+    if disk is None:
+        yield None
+        return
+    async with AsyncExitStack() as opened:
+        try:
+            state = await opened.enter_async_context(open_state(disk, name, config.venue))
+        except StateError as error:
+            raise StartError(f"{error}; name another file with --state, or none") from error
+        yield state
+
+
 async def _prepare(store: Store) -> None:
     """See that the tables are there; a database that is away will be asked again later."""
     try:
@@ -211,17 +270,19 @@ async def _prepare(store: Store) -> None:
         log.info("store_ready", store=store.label)
 
 
-async def _keep_configured(registry: Registry, config: Config) -> None:
-    """Start what the configuration names; each tries until the exchange is there and trades it."""
+async def _want(registry: Registry, config: Config, saved: StateFile | None) -> Desired:
+    """What should run: what the configuration names, and what was asked for over HTTP."""
     if len(config.symbols) > config.max_symbols:
         raise ConfigError(
             f"symbols: {len(config.symbols)} are more than max_symbols allows,"
             f" which is {config.max_symbols}"
         )
-    for symbol in config.symbols:
-        for interval in config.intervals:
-            registry.keep(symbol, interval)
-        await trio.lowlevel.checkpoint()  # thousands of them must not hold up everything else
+    configured = dict.fromkeys(config.symbols, frozenset(config.intervals))
+    try:
+        selection = Selection() if saved is None else await saved.load()
+    except StateError as error:
+        raise StartError(f"{error}; move it away, or name another file with --state") from error
+    return Desired(registry=registry, configured=configured, file=saved, selection=selection)
 
 
 async def _check_configured(book: SymbolBook, config: Config) -> None:
@@ -261,6 +322,6 @@ def _warn_of_unusual_path(config: Config) -> None:
     if path.rstrip("/") != usual.rstrip("/"):
         log.warning(
             "unusual_ws_url",
-            ws_url=config.effective_ws_url,
+            ws_url=masked(config.effective_ws_url),
             hint=f"klines of {config.venue.name} are streamed under {usual}",
         )

@@ -27,29 +27,33 @@ from klineagent.bind import Bind
 from klineagent.converters import (
     ANY_HOST,
     DAY_S,
-    parse_bind,
+    LOOPBACK,
     to_amount,
     to_byte_count,
+    to_command_bind,
     to_count,
     to_duration,
     to_host,
     to_intervals,
     to_log_format,
+    to_log_level,
     to_port,
     to_rest_url,
     to_seconds,
+    to_status_bind,
     to_store_url,
     to_symbols,
     to_text,
+    to_token,
     to_venue,
     to_ws_url,
     to_yes_or_no,
 )
 from klineagent.errors import ConfigError
 from klineagent.kline import Interval
-from klineagent.logs import LogFormat
+from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import USDM, Venue
-from klineagent.storage.location import FolderLocation, ServerLocation, locate
+from klineagent.storage.location import FolderLocation, ServerLocation, locate, masked
 
 FILE_TABLE = "klineagent"
 _GIGA = 1024**3
@@ -70,6 +74,11 @@ OLD_VARIABLES = {
 SHORT_OPTIONS = {"lookback_s": "lookback", "grace_s": "grace"}
 
 
+def _shown(url: str | None) -> str:
+    """A URL in a repr, its password masked."""
+    return repr(url and masked(url))
+
+
 @frozen(kw_only=True)
 class Config:
     """Everything that can be set. Times are seconds."""
@@ -84,16 +93,29 @@ class Config:
     # `Annotated` hides the attrs class, whose fields would be taken for nested settings.
     venue: Annotated[Venue, "by its name"] = field(default=USDM, converter=to_venue)
     """The market: usdm, coinm or spot."""
-    ws_url: str | None = field(default=None, converter=optional(to_ws_url))
+    ws_url: str | None = field(default=None, converter=optional(to_ws_url), repr=_shown)
     """Where the streams are, if not at the venue's own address."""
-    rest_url: str | None = field(default=None, converter=optional(to_rest_url))
+    rest_url: str | None = field(default=None, converter=optional(to_rest_url), repr=_shown)
     """Where the REST API is, if not at the venue's own address."""
-    store: str = field(default="chdb:klineagent-data", converter=to_store_url, repr=False)
+    store: str = field(default="chdb:klineagent-data", converter=to_store_url, repr=_shown)
     """The database to write to."""
-    command_bind: Bind = field(default=Bind(ANY_HOST, 9999), converter=parse_bind)
+    ca_file: str | None = field(default=None, converter=optional(to_text))
+    """A PEM file of authorities that vouch for the exchange's and the database's certificates."""
+    command_bind: Bind = field(default=Bind(LOOPBACK, 9999), converter=to_command_bind)
     """HOST:PORT of the command server."""
-    status_bind: Bind = field(default=Bind(ANY_HOST, 9988), converter=parse_bind)
+    command_tls_cert: str | None = field(default=None, converter=optional(to_text))
+    """The PEM file of the command server's certificate, for TLS; it may hold the key as well."""
+    command_tls_key: str | None = field(default=None, converter=optional(to_text))
+    """The PEM file of that certificate's key, if it is elsewhere."""
+    status_bind: Bind = field(default=Bind(ANY_HOST, 9988), converter=to_status_bind)
     """HOST:PORT of the status server."""
+    # No option: whoever lists the processes of a machine reads their options.
+    token: str | None = field(default=None, converter=optional(to_token), repr=False)
+    """What clients have to show."""
+    token_file: str | None = field(default=None, converter=optional(to_text))
+    """The file that holds it, if it is not in the environment or the configuration file."""
+    allow_anonymous: bool = field(default=False, converter=to_yes_or_no)
+    """Whether anyone may command who can reach the server, wherever it listens."""
     max_symbols: int = field(default=100, converter=to_count)
     """How many symbols this agent accepts."""
     register_ip: str | None = field(default=None, converter=optional(to_host))
@@ -106,6 +128,8 @@ class Config:
     """How often this agent's row in table `agents` is written."""
     log_format: LogFormat = field(default=LogFormat.CONSOLE, converter=to_log_format)
     """How log lines look: console or json."""
+    log_level: LogLevel = field(default=LogLevel.INFO, converter=to_log_level)
+    """From where on lines are logged: debug, info, warning, error or critical."""
     flush_interval_s: float = field(default=1.0, converter=to_seconds)
     """How long a row may wait for company before it is written."""
     flush_rows: int = field(default=5_000, converter=to_count)
@@ -122,6 +146,8 @@ class Config:
     """Whether every state of every candle is kept as well, in table `kline_updates`."""
     spool: str | None = field(default=None, converter=optional(to_text))
     """The folder for what the database cannot take, if not beside its own; "none" for no spool."""
+    state: str | None = field(default=None, converter=optional(to_text))
+    """The file that keeps what was asked for over HTTP, if not beside the data; "none" for none."""
     spool_limit: int = field(default=4 * _GIGA, converter=to_byte_count)
     """How large it may grow."""
     drain_timeout_s: float = field(default=3.0, converter=to_seconds)
@@ -134,13 +160,44 @@ class Config:
             return None
         if self.spool is not None:
             return Path(self.spool).expanduser().absolute()
+        return self._beside_the_data("spool")
+
+    @property
+    def state_file(self) -> Path | None:
+        """Where the subscriptions are kept, if they are: one file for each database and venue."""
+        if self.state == "none":
+            return None
+        if self.state is not None:
+            return Path(self.state).expanduser().absolute()
+        beside = self._beside_the_data("state")
+        return beside and beside.with_name(f"{beside.name}.json")
+
+    def _beside_the_data(self, what: str) -> Path | None:
+        """A place of its own for each database and venue; None for one that is in memory."""
         match locate(self.store):
             case FolderLocation(folder=folder):
-                return folder.with_name(f"{folder.name}-spool-{self.venue.name}")
+                return folder.with_name(f"{folder.name}-{what}-{self.venue.name}")
             case ServerLocation(host=host, port=port, database=database):
                 name = re.sub(r"[^\w.-]", "_", f"{self.venue.name}-{host}-{port}-{database}")
-                return Path("klineagent-spool", name).absolute()
+                return Path(f"klineagent-{what}", name).absolute()
         return None
+
+    def read_token(self) -> str | None:
+        """What clients have to show, if anything, from wherever it is.
+
+        Raises:
+            ConfigError: its file cannot be read, or holds none.
+        """
+        if self.token_file is None:
+            return self.token
+        try:
+            return to_token(Path(self.token_file).expanduser().read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"token_file: {self.token_file}: {error.strerror}") from error
+        except ValueError as error:
+            # Not UTF-8 either is no token; that error would quote a piece of it.
+            reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error
+            raise ConfigError(f"token_file: {self.token_file}: {reason}") from None
 
     @property
     def effective_ws_url(self) -> str:
@@ -196,8 +253,8 @@ def option_names(field: str) -> list[str]:
 
 
 def spelling(name: str) -> str:
-    """An option as it is typed."""
-    return f"--{name.replace('_', '-')}"
+    """An option as it is typed; symbols are arguments."""
+    return "SYMBOL" if name == "symbols" else f"--{name.replace('_', '-')}"
 
 
 def load_config(
@@ -214,17 +271,25 @@ def load_config(
     Raises:
         ConfigError: one line that names what cannot be used and says what would be right.
     """
+    return trace_config(options, environ, file)[0]
+
+
+def trace_config(
+    options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
+) -> tuple[Config, dict[str, str]]:
+    """`load_config`, and where each field that does not have its default was set."""
+    sources: dict[str, str] = {}
     config = load_settings(
         Config,
         [
-            _Layer(lambda fields: _read_file(file, fields) if file else []),
-            _Layer(lambda fields: _read_environment(environ, fields)),
-            _Layer(lambda fields: _read_options(options, fields)),
+            _Layer(lambda fields: _read_file(file, fields) if file else [], sources),
+            _Layer(lambda fields: _read_environment(environ, fields), sources),
+            _Layer(lambda fields: _read_options(options, fields), sources),
         ],
         converter=cattrs.Converter(prefer_attrib_converters=True),
     )
     _check_together(config)
-    return config
+    return config, sources
 
 
 class _Entry(NamedTuple):
@@ -240,6 +305,8 @@ class _Layer:
     """A loader of typed-settings that converts what it loads."""
 
     read: Callable[[OptionList], Iterable[_Entry]]
+    sources: dict[str, str]
+    """The label of each field's entry; the layer that is loaded last has the last word."""
 
     def __call__(self, settings_cls: type, options: OptionList) -> LoadedSettings:
         """Load and convert; see `typed_settings.loaders.Loader`.
@@ -248,9 +315,9 @@ class _Layer:
             ConfigError: a value cannot be used.
         """
         fields = {option.name: option for option in options}
-        values = {
-            entry.field: _converted(fields[entry.field], entry) for entry in self.read(options)
-        }
+        entries = list(self.read(options))
+        values = {entry.field: _converted(fields[entry.field], entry) for entry in entries}
+        self.sources.update({entry.field: entry.label for entry in entries})
         return LoadedSettings(values, LoaderMeta(self))
 
 
@@ -313,5 +380,9 @@ def _check_together(config: Config) -> None:
             f"buffer_rows: {config.buffer_rows} rows cannot hold a batch of {config.flush_rows},"
             " which is flush_rows"
         )
+    if config.token and config.token_file:
+        raise ConfigError("token and token_file: there can be only one")
+    if config.command_tls_key and not config.command_tls_cert:
+        raise ConfigError("command_tls_key needs command_tls_cert, the certificate it is for")
     if config.register_ip and not config.register_port:
         raise ConfigError("register_ip needs register_port, the port of the manager")

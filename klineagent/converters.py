@@ -15,14 +15,17 @@ from urllib.parse import urlsplit
 
 from klineagent.bind import Bind
 from klineagent.kline import Interval
-from klineagent.logs import LogFormat
+from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import VENUES, Venue
-from klineagent.storage.location import locate
+from klineagent.storage.location import locate, masked
 
-# Managers reach their agents from other machines.
+# Managers ping their agents from other machines; commands are for who may give them.
 ANY_HOST = "0.0.0.0"  # noqa: S104 - meant: see above
+LOOPBACK = "127.0.0.1"
 MAX_PORT = 65_535
 DAY_S = 86_400
+# Whoever can reach the server can try as many as it answers; this many cannot be guessed.
+TOKEN_LENGTH = 16
 
 _E = TypeVar("_E", bound=enum.Enum)
 
@@ -132,6 +135,11 @@ def to_log_format(value: object) -> LogFormat:
     return _member(LogFormat, value)
 
 
+def to_log_level(value: object) -> LogLevel:
+    """From where on lines are logged, by its name."""
+    return _member(LogLevel, value.lower() if isinstance(value, str) else value)
+
+
 def to_venue(value: object) -> Venue:
     """A market, by its name."""
     if isinstance(value, Venue):
@@ -147,20 +155,41 @@ def to_host(value: object) -> str:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", host):
-        raise ValueError(f"expected a host name or an IP address, got {value!r}")
+        raise ValueError(f"expected a host name or an IP address, got {masked(host)!r}")
     return host
 
 
-def parse_bind(value: object) -> Bind:
+def to_command_bind(value: object) -> Bind:
+    """Where to listen for commands; a port alone is this machine's."""
+    return parse_bind(value, host=LOOPBACK)
+
+
+def to_status_bind(value: object) -> Bind:
+    """Where to listen for questions; a port alone is everybody's."""
+    return parse_bind(value, host=ANY_HOST)
+
+
+def parse_bind(value: object, *, host: str = ANY_HOST) -> Bind:
     """Read `HOST:PORT`, `[IPV6]:PORT` or a port alone; port 0 lets the system choose."""
     if isinstance(value, Bind):
         return value
-    host, _, port = str(value).strip().rpartition(":")
-    if (":" in host and not host.startswith("[")) or not re.fullmatch(r"\d{1,5}", port, re.ASCII):
+    name, _, port = str(value).strip().rpartition(":")
+    if (":" in name and not name.startswith("[")) or not re.fullmatch(r"\d{1,5}", port, re.ASCII):
         raise ValueError(f"expected HOST:PORT or a port, got {value!r}")
     if int(port) > MAX_PORT:
         raise ValueError(f"expected a port up to {MAX_PORT}, got {port}")
-    return Bind(to_host(host) if host else ANY_HOST, int(port))
+    return Bind(to_host(name) if name else host, int(port))
+
+
+def to_token(value: object) -> str:
+    """A bearer token; what is wrong with one is told without showing it."""
+    token = value.strip() if isinstance(value, str) else ""
+    if not re.fullmatch(r"[\w.~+/-]+=*", token, re.ASCII) or len(token) < TOKEN_LENGTH:
+        raise ValueError(
+            f"expected at least {TOKEN_LENGTH} letters, digits and -._~+/ without blanks;"
+            " `openssl rand -hex 32` makes a good one"
+        )
+    return token
 
 
 def to_ws_url(value: object) -> str:
@@ -184,7 +213,7 @@ def _url(value: object, schemes: tuple[str, ...]) -> str:
         sound = False
     if not sound or parts.query or parts.fragment or re.search(r"\s", url):
         raise ValueError(
-            f"expected {_one_of(f'{scheme}://HOST' for scheme in schemes)}, got {url!r}"
+            f"expected {_one_of(f'{scheme}://HOST' for scheme in schemes)}, got {masked(url)!r}"
         )
     return url
 

@@ -103,6 +103,7 @@ def _recording(demo: Demo, port: int) -> Config:
         rest_url=f"http://{LOOPBACK}:{port}",
         command_bind=Bind(LOOPBACK, 0),
         status_bind=Bind(LOOPBACK, 0),
+        state="none",
     )
 
 

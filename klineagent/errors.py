@@ -10,6 +10,8 @@
     |   +-- SymbolLimitReached    409
     |   +-- NotConfirmed          504  the exchange did not answer in time
     |   +-- ShuttingDown          503
+    |   +-- Unauthorized          401  the token is missing or wrong
+    |   +-- Forbidden             403  no token would help: an unsafe place, or a web page
     +-- ExchangeError
     |   +-- ExchangeUnreachable   no answer, or no time for us: try again
     |   +-- ExchangeRefused       it answered, and the answer was no
@@ -20,6 +22,11 @@
     |   |   +-- StoreAnswerUnknown    the same, but it may never pass
     |   +-- StoreMisconfigured    an operator must act (login, table, disk); the rows are fine
     |   +-- RowsRefused           the store will never take these rows
+    +-- StateError              the file that keeps the subscriptions cannot be used
+    +-- AgentError              a command to a running agent failed
+    |   +-- AgentUnreachable      it is not there, or did not answer in time
+    |   +-- AgentDenied           it wants a token, or another one
+    |   +-- AgentRefused          it answered, and the answer was no
     +-- SpoolError              the spool cannot be used
         +-- SpoolFull             no room for these rows: keep them, or make some
         +-- SpoolBroken           the disk failed; nothing is known to be kept
@@ -38,9 +45,20 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class KlineagentError(Exception):
     """The root of everything klineagent raises on purpose."""
 
+    exit_code = 1
+    """What a command ends with that fails because of it."""
+
+
+class Interrupted(KlineagentError):
+    """Ctrl-C has ended what was not done yet."""
+
+    exit_code = 130
+
 
 class ConfigError(KlineagentError):
     """An option, environment variable or configuration file cannot be used."""
+
+    exit_code = 2
 
 
 class StartError(KlineagentError):
@@ -85,6 +103,18 @@ class ShuttingDown(RequestError):
     http_status = 503
 
 
+class Unauthorized(RequestError):
+    """The token is missing or wrong."""
+
+    http_status = 401
+
+
+class Forbidden(RequestError):
+    """Nobody may ask for this here, or not from where it was asked."""
+
+    http_status = 403
+
+
 class ExchangeError(KlineagentError):
     """Something went wrong between us and the exchange."""
 
@@ -123,6 +153,30 @@ class StoreMisconfigured(StoreError):
 
 class RowsRefused(StoreError):
     """The store will never accept these rows."""
+
+
+class StateError(KlineagentError):
+    """The file that keeps the subscriptions cannot be read or written."""
+
+
+class AgentError(KlineagentError):
+    """A command to a running agent failed."""
+
+
+class AgentUnreachable(AgentError):
+    """The agent is not there, or did not answer in time; what was asked may yet be done."""
+
+    exit_code = 3
+
+
+class AgentDenied(AgentError):
+    """The agent wants a token, or another one, or does not talk to such as us at all."""
+
+    exit_code = 4
+
+
+class AgentRefused(AgentError):
+    """The agent answered, and the answer was no; nothing was changed."""
 
 
 class SpoolError(KlineagentError):

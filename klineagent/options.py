@@ -36,6 +36,9 @@ STORE = setting(
     "chdb:FOLDER, chdb:///absolute/folder, or clickhouse://user:password@host:9000/database.",
     "URL",
 )
+CA_FILE = setting(
+    "ca_file", "Authorities that vouch for the exchange's and the database's certificates.", "PEM"
+)
 SPOOL = setting(
     "spool",
     "The folder for rows the database cannot take, or none.  [default: one per database and venue]",

@@ -11,7 +11,7 @@ from klineagent.bind import Bind
 from klineagent.config import OLD_VARIABLES, Config, as_written, load_config
 from klineagent.errors import ConfigError
 from klineagent.kline import Interval
-from klineagent.logs import LogFormat
+from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import COINM, SPOT, USDM
 
 
@@ -61,7 +61,7 @@ def test_old_variables() -> None:
         None,
     )
     assert (config.command_bind, config.status_bind) == (
-        Bind("0.0.0.0", 7999),
+        Bind("127.0.0.1", 7999),
         Bind("0.0.0.0", 7988),
     )
     assert config.manager == Bind("203.0.113.1", 8000)
@@ -98,7 +98,12 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         "ws_url": "ws://127.0.0.1:9443/",
         "rest_url": "http://127.0.0.1:8080/",
         "store": "memory:",
+        "ca_file": "ca.pem",
         "command_bind": "[::1]:0",
+        "command_tls_cert": "cert.pem",
+        "command_tls_key": "key.pem",
+        "token": "0123456789abcdef",
+        "allow_anonymous": "no",
         "status_bind": "localhost:9",
         "max_symbols": "5",
         "register_ip": "manager.example",
@@ -106,6 +111,7 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         "agent_ip": "::1",
         "self_update_interval_s": "0.5",
         "log_format": "json",
+        "log_level": "debug",
         "flush_interval_s": "2",
         "flush_rows": "10",
         "buffer_rows": "20",
@@ -115,9 +121,11 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         "updates": "yes",
         "spool": " /var/spool/klines ",
         "spool_limit": "500M",
+        "state": "/var/lib/klines.json",
         "drain_timeout_s": "1.5",
     }
-    assert values.keys() == fields_dict(Config).keys()
+    # Of two places for the token, one can be used.
+    assert values.keys() | {"token_file"} == fields_dict(Config).keys()
     file.write_text("[klineagent]\n" + "".join(f'{k} = "{v}"\n' for k, v in values.items()))
     config = load_config({}, {}, file)
     environ = {f"KLINEAGENT_{name.upper()}": value for name, value in values.items()}
@@ -129,7 +137,12 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         ws_url="ws://127.0.0.1:9443",
         rest_url="http://127.0.0.1:8080",
         store="memory:",
+        ca_file="ca.pem",
         command_bind=Bind("::1", 0),
+        command_tls_cert="cert.pem",
+        command_tls_key="key.pem",
+        token="0123456789abcdef",
+        allow_anonymous=False,
         status_bind=Bind("localhost", 9),
         max_symbols=5,
         register_ip="manager.example",
@@ -137,6 +150,7 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         agent_ip="::1",
         self_update_interval_s=0.5,
         log_format=LogFormat.JSON,
+        log_level=LogLevel.DEBUG,
         flush_interval_s=2,
         flush_rows=10,
         buffer_rows=20,
@@ -146,6 +160,7 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         updates=True,
         spool="/var/spool/klines",
         spool_limit=500 * 1024**2,
+        state="/var/lib/klines.json",
         drain_timeout_s=1.5,
     )
 
@@ -282,6 +297,20 @@ def test_a_manager_needs_a_port() -> None:
     assert load_config({"register_port": 8000}, {}, None).manager is None
 
 
+def test_a_token_is_in_one_place() -> None:
+    """Which of two were meant, nobody could tell."""
+    environ = {"KLINEAGENT_TOKEN": "0123456789abcdef"}
+    with pytest.raises(ConfigError, match="only one"):
+        load_config({"token_file": "token"}, environ, None)
+
+
+def test_a_port_alone_is_where_it_is_safe() -> None:
+    """Commands are this machine's; signs of life are everybody's."""
+    config = load_config({"command_bind": "7", "status_bind": "8"}, {}, None)
+    assert config.command_bind == Bind("127.0.0.1", 7)
+    assert config.status_bind == Bind("0.0.0.0", 8)
+
+
 def test_passwords_stay_secret() -> None:
     """Neither the configuration nor an error about it shows the store's password."""
     assert "secret" not in repr(Config(store="clickhouse://me:secret@host/db"))
@@ -361,6 +390,21 @@ def test_the_spool_is_where_it_is_said_to_be(
         ("~/klines", Path("/home/me/klines")),
     ]:
         assert load_config({"spool": told}, {}, None).spool_folder == folder
+        assert load_config({"state": told}, {}, None).state_file == folder
+
+
+def test_the_state_is_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file for each database and venue, where the spool has a folder."""
+    monkeypatch.chdir(tmp_path)
+    for store, file in [
+        ("memory:", None),
+        ("chdb:///srv/my.data", Path("/srv/my.data-state-usdm.json")),
+        (
+            "clickhouse://me:secret@db.example",
+            tmp_path / "klineagent-state" / "usdm-db.example-9000-market.json",
+        ),
+    ]:
+        assert load_config({"store": store}, {}, None).state_file == file
 
 
 def test_every_database_and_venue_has_a_spool_of_its_own(

@@ -1,16 +1,19 @@
-"""What both servers' apps have in common: JSON, also for errors, and bounded bodies."""
+"""What both servers' apps have in common: a guard, JSON, also for errors, and bounded bodies."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from quart import ResponseReturnValue, request
+from quart import Response, request
 from quart.json.provider import JSONProvider
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from klineagent.errors import RequestError
+from klineagent.control.guard import ANYONE, Guard, Request
+from klineagent.control.models import Error
+from klineagent.control.openapi import json_response
+from klineagent.errors import Forbidden, RequestError, Unauthorized
 
 # All symbols of a venue take 15 kB. The bound also limits how many subscriptions one request can
 # ask for at a time: about 10,000 symbols, most of which fail the symbol limit at once.
@@ -28,28 +31,48 @@ class _Json(JSONProvider):
         return msgspec.json.decode(s)
 
 
-def json_app(name: str) -> QuartTrio:
-    """An app without routes that answers every error as `{"error": ...}`.
+def json_app(name: str, guard: Guard = ANYONE) -> QuartTrio:
+    """An app without routes that answers those whom `guard` lets pass.
 
-    A `RequestError` becomes its HTTP status; an error nobody expected is logged with its stack
-    and answered by 500 without it.
+    Every error is answered as `{"error": ...}`: a `RequestError` with its HTTP status; one nobody
+    expected is logged with its stack and answered by 500 without it.
     """
     # Without a static folder there is no route to its files.
     app = QuartTrio(name, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, BODY_TIMEOUT=BODY_WITHIN_S)
     app.json = _Json(app)
 
+    @app.before_request
+    async def check() -> None:
+        # Before routing has its say: a stranger learns not even which paths there are.
+        head = request.headers
+        guard.check(
+            Request(
+                path=request.path,
+                authorization=head.get("Authorization", ""),
+                host=head.get("Host", ""),
+                origin=head.get("Origin", ""),
+                fetch_site=head.get("Sec-Fetch-Site", ""),
+            )
+        )
+
     @app.errorhandler(RequestError)
-    async def refuse(error: RequestError) -> ResponseReturnValue:
-        return {"error": str(error)}, error.http_status
+    async def refuse(error: RequestError) -> Response:
+        response = json_response(Error(str(error)), error.http_status)
+        if isinstance(error, Unauthorized):
+            response.headers["WWW-Authenticate"] = 'Bearer realm="klineagent"'
+        if isinstance(error, Unauthorized | Forbidden):
+            response.headers["Connection"] = "close"
+        return response
 
     @app.errorhandler(HTTPException)
-    async def fail(error: HTTPException) -> ResponseReturnValue:
-        # The body may not have been read, and hypercorn can stall when it reuses such a connection.
-        headers = {"Connection": "close"}
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    async def fail(error: HTTPException) -> Response:
         reason = f"{error.name}: {request.method} {request.path}"
-        return {"error": reason}, error.code or 500, headers
+        response = json_response(Error(reason), error.code or 500)
+        # The body may not have been read, and hypercorn can stall when it reuses such a connection.
+        response.headers["Connection"] = "close"
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
 
     return app

@@ -7,14 +7,37 @@ from contextlib import contextmanager
 
 import structlog
 import trio
-from quart import ResponseReturnValue, request
+from msgspec import UNSET
 from quart_trio import QuartTrio
 
 from klineagent.control.application import json_app
-from klineagent.control.requests import stream_request, symbols_request
-from klineagent.control.status import PONG
+from klineagent.control.documents import add_documents
+from klineagent.control.guard import ANYONE, Guard
+from klineagent.control.logging_v1 import add_logging_routes
+from klineagent.control.models import (
+    Connection,
+    ConnectionCount,
+    Connections,
+    Current,
+    Done,
+    Status,
+    StreamBody,
+    Symbols,
+    SymbolsAdded,
+    SymbolsBody,
+)
+from klineagent.control.openapi import operation
+from klineagent.control.requests import read_body, stream_request, symbols_request
+from klineagent.control.status import add_ping_route
 from klineagent.control.subscriptions import Subscriptions, not_confirmed
-from klineagent.control.symbols import SymbolResult, add_symbols, summary
+from klineagent.control.symbols import SymbolResult, add_symbols, remove_symbols, summary
+from klineagent.errors import (
+    InvalidRequest,
+    NotConfirmed,
+    NotRunning,
+    ShuttingDown,
+    SymbolLimitReached,
+)
 from klineagent.kline import Interval
 from klineagent.market.venues import Venue
 from klineagent.series.registry import SubscriptionInfo
@@ -23,70 +46,141 @@ from klineagent.series.registry import SubscriptionInfo
 ADD_STREAM_WITHIN_S = 29
 REMOVE_STREAM_WITHIN_S = 9
 
+_TITLE = "klineagent: commands"
+_DESCRIPTION = "What runs, and adding and removing it."
+
 log = structlog.get_logger()
 
 
 def command_app(
-    subscriptions: Subscriptions, intervals: Sequence[Interval], venue: Venue
+    subscriptions: Subscriptions,
+    intervals: Sequence[Interval],
+    venue: Venue,
+    guard: Guard = ANYONE,
 ) -> QuartTrio:
     """An app that commands `subscriptions`; adding a symbol adds all `intervals`.
 
     The queries never wait for anything, so only commands have deadlines.
     """
-    app = json_app(__name__)
+    app = json_app(__name__, guard)
+    add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)
+    add_ping_route(app, is_open=False)
+    add_query_routes(app, subscriptions)
+    add_stream_routes(app, subscriptions, venue)
+    add_symbol_routes(app, subscriptions, intervals)
+    add_logging_routes(app)
+    return app
 
-    @app.get("/ping")
-    async def ping() -> ResponseReturnValue:
-        return PONG
+
+def add_query_routes(app: QuartTrio, subscriptions: Subscriptions) -> None:
+    """What runs."""
 
     @app.get("/connections/count")
-    async def count_connections() -> ResponseReturnValue:
-        return {"connection_count": subscriptions.count()}
+    @operation(ConnectionCount, tag="queries")
+    async def count_connections() -> ConnectionCount:
+        """Count the streams that run."""
+        return ConnectionCount(subscriptions.count())
 
     @app.get("/connections/list")
-    async def list_connections() -> ResponseReturnValue:
-        connections = [_as_json(info) for info in subscriptions.listing()]
-        return {"connections": connections, "count": len(connections)}
+    @operation(Connections, tag="queries")
+    async def list_connections() -> Connections:
+        """List the streams that run."""
+        connections = [_connection(info) for info in subscriptions.listing()]
+        return Connections(connections, len(connections))
 
     @app.get("/symbols")
-    async def list_symbols() -> ResponseReturnValue:
+    @operation(Symbols, tag="queries")
+    async def list_symbols() -> Symbols:
+        """List the symbols of which streams run."""
         symbols = subscriptions.symbols()
-        return {"symbols": symbols, "count": len(symbols)}
+        return Symbols(symbols, len(symbols))
 
     @app.get("/status")
-    async def status() -> ResponseReturnValue:
-        return {"status": "ok", **_current(subscriptions)}
+    @operation(Status, tag="queries")
+    async def status() -> Status:
+        """Tell what runs in one answer."""
+        return Status(connection_count=subscriptions.count(), symbols=subscriptions.symbols())
+
+
+def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue) -> None:
+    """Adding and removing one stream."""
 
     @app.post("/streams/add")
-    async def add_stream() -> ResponseReturnValue:
-        asked = stream_request(await request.get_data(), venue)
+    @operation(
+        Done,
+        tag="commands",
+        body=StreamBody,
+        refusals=[InvalidRequest, SymbolLimitReached, ShuttingDown, NotConfirmed],
+    )
+    async def add_stream() -> Done:
+        """Add a stream.
+
+        Adding one that runs is fine and changes nothing.
+        """
+        asked = stream_request(await read_body(StreamBody), venue)
         with _confirmed_within(ADD_STREAM_WITHIN_S, subscriptions):
             is_new = await subscriptions.add(asked.symbol, asked.interval)
         if is_new:
             log.info("stream_added", symbol=asked.symbol, interval=str(asked.interval))
-        return {"status": "ok", "message": f"Added stream for {asked.symbol} {asked.interval}"}
+        return Done(message=f"Added stream for {asked.symbol} {asked.interval}")
 
     @app.post("/streams/remove")
-    async def remove_stream() -> ResponseReturnValue:
-        asked = stream_request(await request.get_data(), venue)
+    @operation(Done, tag="commands", body=StreamBody, refusals=[NotRunning, NotConfirmed])
+    async def remove_stream() -> Done:
+        """Remove a stream."""
+        asked = stream_request(await read_body(StreamBody), venue)
         with _confirmed_within(REMOVE_STREAM_WITHIN_S, subscriptions):
             await subscriptions.remove(asked.symbol, asked.interval)
         log.info("stream_removed", symbol=asked.symbol, interval=str(asked.interval))
-        return {"status": "ok", "message": f"Removed stream for {asked.symbol} {asked.interval}"}
+        return Done(message=f"Removed stream for {asked.symbol} {asked.interval}")
+
+
+def add_symbol_routes(
+    app: QuartTrio, subscriptions: Subscriptions, intervals: Sequence[Interval]
+) -> None:
+    """Adding symbols at all intervals, and removing them."""
 
     @app.post("/symbols/add")
-    async def add_all() -> ResponseReturnValue:
-        symbols = symbols_request(await request.get_data())
+    @operation(
+        {200: SymbolsAdded, 409: SymbolsAdded, 503: SymbolsAdded, 504: SymbolsAdded},
+        tag="commands",
+        body=SymbolsBody,
+    )
+    async def add_all() -> tuple[SymbolsAdded, int]:
+        """Add symbols, each at all configured intervals or not at all.
+
+        It is a success as long as one symbol was added; if none was, the first failure decides.
+        """
+        symbols = symbols_request(await read_body(SymbolsBody))
         started_at = trio.current_time()
         results = await add_symbols(subscriptions, symbols, intervals)
         log.info(
             "symbols_added",
-            streams=sum(result.started for result in results),
+            streams=sum(result.succeeded for result in results),
             failed=[result.symbol for result in results if result.failure],
         )
         return _symbols_answer(results, _current(subscriptions), trio.current_time() - started_at)
 
-    return app
+    @app.post("/symbols/remove")
+    @operation(
+        {200: SymbolsAdded, 404: SymbolsAdded, 504: SymbolsAdded},
+        tag="commands",
+        body=SymbolsBody,
+    )
+    async def remove_all() -> tuple[SymbolsAdded, int]:
+        """Remove symbols, each at all intervals at which it runs.
+
+        It is a success as long as one symbol was removed; 404 if none of them runs.
+        """
+        symbols = symbols_request(await read_body(SymbolsBody))
+        started_at = trio.current_time()
+        results = await remove_symbols(subscriptions, symbols)
+        log.info(
+            "symbols_removed",
+            streams=sum(result.succeeded for result in results),
+            failed=[result.symbol for result in results if result.failure],
+        )
+        return _symbols_answer(results, _current(subscriptions), trio.current_time() - started_at)
 
 
 @contextmanager
@@ -98,30 +192,30 @@ def _confirmed_within(seconds: float, subscriptions: Subscriptions) -> Iterator[
         raise not_confirmed(subscriptions, seconds) from None
 
 
-def _current(subscriptions: Subscriptions) -> dict[str, object]:
-    return {"connection_count": subscriptions.count(), "symbols": subscriptions.symbols()}
+def _current(subscriptions: Subscriptions) -> Current:
+    return Current(subscriptions.count(), subscriptions.symbols())
 
 
-def _as_json(info: SubscriptionInfo) -> dict[str, object]:
-    return {
-        "symbol": info.symbol,
-        "interval": str(info.interval),
-        "created_at": info.created_at.isoformat(timespec="seconds"),
-        "is_active": info.is_active,
-    }
+def _connection(info: SubscriptionInfo) -> Connection:
+    return Connection(
+        symbol=info.symbol,
+        interval=str(info.interval),
+        created_at=info.created_at.isoformat(timespec="seconds"),
+        is_active=info.is_active,
+    )
 
 
 def _symbols_answer(
-    results: Sequence[SymbolResult], current: dict[str, object], duration_s: float
-) -> ResponseReturnValue:
+    results: Sequence[SymbolResult], current: Current, duration_s: float
+) -> tuple[SymbolsAdded, int]:
     """Success as long as one symbol succeeded; else the status of the first failure."""
     failures = [result.failure for result in results if result.failure]
-    answer = {
-        "status": "partial" if failures else "ok",
-        "results": [result.as_json() for result in results],
-        "current_status": current,
-        "summary": summary(results, duration_s),
-    }
-    if len(failures) < len(results):
-        return answer
-    return {"error": str(failures[0]), **answer}, failures[0].http_status
+    nothing = failures[0] if len(failures) == len(results) else None
+    answer = SymbolsAdded(
+        status="partial" if failures else "ok",
+        results=[result.counts() for result in results],
+        current_status=current,
+        summary=summary(results, duration_s),
+        error=UNSET if nothing is None else str(nothing),
+    )
+    return answer, 200 if nothing is None else nothing.http_status

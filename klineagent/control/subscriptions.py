@@ -10,7 +10,7 @@ from klineagent.series.registry import SubscriptionInfo
 
 
 class Subscriptions(Protocol):
-    """The running subscriptions; `klineagent.series.registry.Registry` is the real thing."""
+    """The subscriptions; `klineagent.series.desired.Desired` is the real thing."""
 
     def count(self) -> int:
         """How many there are."""
@@ -20,6 +20,9 @@ class Subscriptions(Protocol):
 
     def listing(self) -> list[SubscriptionInfo]:
         """All of them."""
+
+    def intervals(self, symbol: str) -> list[Interval]:
+        """Those at which `symbol` runs, or should."""
 
     def obstacle(self) -> str:
         """Why nothing can be confirmed at this moment, if that is known."""

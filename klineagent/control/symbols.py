@@ -1,19 +1,21 @@
-"""Adding symbols: each at all intervals, or not at all."""
+"""Adding symbols, each at all intervals or not at all, and removing them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 import trio
 from attrs import frozen
+from msgspec import UNSET
 
+from klineagent.control.models import Summary, SymbolCounts
 from klineagent.control.subscriptions import Subscriptions, not_confirmed
-from klineagent.errors import RequestError
+from klineagent.errors import NotRunning, RequestError
 from klineagent.kline import Interval
 
 # Managers give a whole call 30 s; what has failed by then is undone, and the answer is out.
-ADD_SYMBOLS_WITHIN_S = 24
+SYMBOLS_WITHIN_S = 24
 UNDO_WITHIN_S = 5
 # Each interval of a symbol takes a task until the exchange has confirmed it. A market of 9,000
 # streams at once would leave 30 MB behind, and keep everybody else waiting for two seconds.
@@ -27,28 +29,28 @@ class SymbolResult:
     """What became of one symbol."""
 
     symbol: str
-    started: int
-    """Intervals that run now and did not before."""
+    succeeded: int
+    """Intervals that run now and did not before; or the other way round."""
     skipped: int
-    """Intervals that ran already."""
+    """Intervals of which that was so already."""
     total: int
     failure: RequestError | None = None
 
     @property
     def failed(self) -> int:
-        """Intervals that were asked for and do not run."""
-        return self.total - self.started - self.skipped
+        """Intervals that are not as it was asked for."""
+        return self.total - self.succeeded - self.skipped
 
-    def as_json(self) -> dict[str, object]:
+    def counts(self) -> SymbolCounts:
         """The result as the contract has it."""
-        counts = {
-            "symbol": self.symbol,
-            "success_count": self.started,
-            "failed_count": self.failed,
-            "skipped_count": self.skipped,
-            "total_count": self.total,
-        }
-        return counts if self.failure is None else {**counts, "error": str(self.failure)}
+        return SymbolCounts(
+            symbol=self.symbol,
+            success_count=self.succeeded,
+            failed_count=self.failed,
+            skipped_count=self.skipped,
+            total_count=self.total,
+            error=UNSET if self.failure is None else str(self.failure),
+        )
 
 
 async def add_symbols(
@@ -62,17 +64,43 @@ async def add_symbols(
     Returns:
         One result per symbol, in order.
     """
+    deadline = trio.current_time() + SYMBOLS_WITHIN_S
+
+    async def add(symbol: str) -> SymbolResult:
+        return await _add_symbol(subscriptions, symbol, intervals, deadline)
+
+    return await _for_each(symbols, add)
+
+
+async def remove_symbols(
+    subscriptions: Subscriptions, symbols: Sequence[str]
+) -> list[SymbolResult]:
+    """Remove `symbols` at all intervals at which they run, many at a time.
+
+    Returns:
+        One result per symbol, in order.
+    """
+    deadline = trio.current_time() + SYMBOLS_WITHIN_S
+
+    async def remove(symbol: str) -> SymbolResult:
+        return await _remove_symbol(subscriptions, symbol, deadline)
+
+    return await _for_each(symbols, remove)
+
+
+async def _for_each(
+    symbols: Sequence[str], work: Callable[[str], Awaitable[SymbolResult]]
+) -> list[SymbolResult]:
     results: dict[str, SymbolResult] = {}
-    deadline = trio.current_time() + ADD_SYMBOLS_WITHIN_S
     places = trio.CapacityLimiter(SYMBOLS_AT_ONCE)
 
-    async def add(symbol: str) -> None:
+    async def run(symbol: str) -> None:
         async with places:
-            results[symbol] = await _add_symbol(subscriptions, symbol, intervals, deadline)
+            results[symbol] = await work(symbol)
 
     async with trio.open_nursery() as nursery:
         for symbol in symbols:
-            nursery.start_soon(add, symbol)
+            nursery.start_soon(run, symbol)
     return [results[symbol] for symbol in symbols]
 
 
@@ -105,12 +133,48 @@ async def _add_symbol(
                 await _undo(subscriptions, symbol, started)
     if complete:
         return SymbolResult(
-            symbol=symbol, started=len(started), skipped=len(skipped), total=len(intervals)
+            symbol=symbol, succeeded=len(started), skipped=len(skipped), total=len(intervals)
         )
     if patience.cancelled_caught:
-        failures.append(not_confirmed(subscriptions, ADD_SYMBOLS_WITHIN_S))
+        failures.append(not_confirmed(subscriptions, SYMBOLS_WITHIN_S))
     return SymbolResult(
-        symbol=symbol, started=0, skipped=len(skipped), total=len(intervals), failure=failures[0]
+        symbol=symbol, succeeded=0, skipped=len(skipped), total=len(intervals), failure=failures[0]
+    )
+
+
+async def _remove_symbol(
+    subscriptions: Subscriptions, symbol: str, deadline: float
+) -> SymbolResult:
+    if not (intervals := subscriptions.intervals(symbol)):
+        return SymbolResult(
+            symbol=symbol,
+            succeeded=0,
+            skipped=0,
+            total=0,
+            failure=NotRunning(f"{symbol} does not run"),
+        )
+    removed: list[Interval] = []
+    skipped: list[Interval] = []
+
+    async def remove(interval: Interval) -> None:
+        try:
+            await subscriptions.remove(symbol, interval)
+        except NotRunning:
+            skipped.append(interval)  # somebody else has just removed it
+        else:
+            removed.append(interval)
+
+    with trio.move_on_at(deadline) as patience:
+        async with trio.open_nursery() as nursery:
+            for interval in intervals:
+                nursery.start_soon(remove, interval)
+    late = patience.cancelled_caught
+    return SymbolResult(
+        symbol=symbol,
+        succeeded=len(removed),
+        skipped=len(skipped),
+        total=len(intervals),
+        failure=not_confirmed(subscriptions, SYMBOLS_WITHIN_S) if late else None,
     )
 
 
@@ -126,13 +190,13 @@ async def _undo(subscriptions: Subscriptions, symbol: str, intervals: Sequence[I
             nursery.start_soon(remove, interval)
 
 
-def summary(results: Sequence[SymbolResult], duration_s: float) -> dict[str, object]:
+def summary(results: Sequence[SymbolResult], duration_s: float) -> Summary:
     """The contract's `summary` of a call."""
     failed = [result.symbol for result in results if result.failure]
-    return {
-        "total_symbols": len(results),
-        "success_count": len(results) - len(failed),
-        "failed_count": len(failed),
-        "failed_symbols": failed,
-        "duration_seconds": round(duration_s, 3),
-    }
+    return Summary(
+        total_symbols=len(results),
+        success_count=len(results) - len(failed),
+        failed_count=len(failed),
+        failed_symbols=failed,
+        duration_seconds=round(duration_s, 3),
+    )

@@ -9,11 +9,14 @@ from attrs import define, field
 from klineagent.errors import InvalidRequest, NotRunning, RequestError, SymbolLimitReached
 from klineagent.kline import Interval
 from klineagent.series.registry import SubscriptionInfo
+from klineagent.testing import simulation
+
+__all__ = ["simulation"]
 
 
 @define(eq=False)
 class MemorySubscriptions:
-    """A twin of the registry: the same promises, no exchange.
+    """A twin of the subscriptions: the same promises, no exchange.
 
     `refusals` and `silent` say for which (symbol, interval) adding fails or never ends.
     """
@@ -34,6 +37,10 @@ class MemorySubscriptions:
     def listing(self) -> list[SubscriptionInfo]:
         """See `Subscriptions`."""
         return list(self.running.values())
+
+    def intervals(self, symbol: str) -> list[Interval]:
+        """See `Subscriptions`."""
+        return [interval for running, interval in self.running if running == symbol]
 
     def obstacle(self) -> str:
         """See `Subscriptions`."""

@@ -17,7 +17,7 @@ from klineagent.market.venues import USDM
 
 INTERVALS = (Interval.M1, Interval.H1)
 BTC_M1 = {"symbol": "BTCUSDT", "interval": "1m"}
-POSTS = ["/streams/add", "/streams/remove", "/symbols/add"]
+POSTS = ["/streams/add", "/streams/remove", "/symbols/add", "/symbols/remove"]
 
 
 class Twin(Subscriptions, Protocol):

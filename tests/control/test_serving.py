@@ -14,6 +14,7 @@ from quart_trio import QuartTrio
 from klineagent.bind import Bind
 from klineagent.control.application import MAX_BODY_BYTES
 from klineagent.control.command import command_app
+from klineagent.control.connection import Connection
 from klineagent.control.serving import serve_http
 from klineagent.control.status import status_app
 from klineagent.control.subscriptions import Subscriptions
@@ -145,6 +146,42 @@ async def test_requests_under_way_are_finished() -> None:
             await begun.wait()
         async with stream:
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_hangs_up_cancels_what_was_asked_for() -> None:
+    """Nobody works for a client that is gone."""
+    app, begun, ended = status_app(), trio.Event(), trio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    with trio.fail_after(5):
+        async with serving(app) as bind:
+            async with await trio.open_tcp_stream(*bind) as stream:
+                await stream.send_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+                await begun.wait()
+            await ended.wait()
+
+
+@pytest.mark.logs("connection_failed")
+async def test_a_bug_met_by_one_client_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged, and ends that connection alone."""
+    with trio.fail_after(5):
+        async with serving(status_app()) as bind, httpx2.AsyncClient() as client:
+            with monkeypatch.context() as broken:
+                broken.setattr(Connection, "_read_data", _fail)
+                with pytest.raises(httpx2.HTTPError):
+                    await client.get(f"http://{bind}/ping")
+            assert (await client.get(f"http://{bind}/ping")).status_code == 200
+
+
+async def _fail(connection: Connection) -> None:
+    raise RuntimeError(f"{connection} met a bug")
 
 
 async def test_a_request_that_never_ends_does_not_keep_the_server() -> None:

@@ -1,0 +1,81 @@
+"""The routes that answer about data, limits and feeds; everything else is in what they call."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import trio
+from quart_trio import QuartTrio
+
+from klineagent.control.answers_models import Coverage, CoverageQuery, Feeds, Limits, Why, WhyQuery
+from klineagent.control.coverage import Place, coverage_of, cursor_of, series_after
+from klineagent.control.inquiry import Inquiry
+from klineagent.control.models import StreamBody
+from klineagent.control.moments import read_moment, utc
+from klineagent.control.openapi import operation
+from klineagent.control.requests import interval_named, read_query, stream_request
+from klineagent.control.traffic import feeds_of, limits_of
+from klineagent.errors import InvalidRequest
+from klineagent.series.registry import Registry
+from klineagent.storage.writer import Writer
+
+# A millisecond or two of work, then others get their turn.
+SERIES_AT_ONCE = 50
+
+
+def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> None:
+    """`GET /v1/coverage`, `/v1/why`, `/v1/limits` and `/v1/feeds`."""
+    means = registry.means
+    venue = means.pool.venue
+    inquiry = Inquiry(registry=registry, writer=writer)
+
+    @app.get("/v1/coverage")
+    @operation(Coverage, tag="data", query=CoverageQuery, refusals=[InvalidRequest])
+    async def coverage() -> Coverage:
+        """Tell how complete the series are: what is stored, what is missing, and why.
+
+        Every candle from `from` to `to` is stored, missing or absent. It is told from memory, not
+        by asking the database.
+        """
+        asked = read_query(CoverageQuery)
+        found = series_after(
+            registry,
+            Place.read(asked.after) if asked.after else None,
+            symbol=asked.symbol.strip().upper(),
+            interval=interval_named(asked.interval, venue) if asked.interval else None,
+        )
+        page = list(islice(found, asked.limit + 1))
+        now_ms = means.time.now_ms()
+        told = []
+        for number, series in enumerate(page[: asked.limit], start=1):
+            told.append(coverage_of(series, now_ms))
+            if number % SERIES_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        more = len(page) > asked.limit
+        return Coverage(
+            series=told,
+            total=registry.count(),
+            at=utc(now_ms),
+            next=cursor_of(page[asked.limit - 1]) if more else None,
+        )
+
+    @app.get("/v1/why")
+    @operation(Why, tag="data", query=WhyQuery, refusals=[InvalidRequest])
+    async def why() -> Why:
+        """Tell all that is known of one candle, and what the database says of it."""
+        asked = read_query(WhyQuery)
+        stream = stream_request(StreamBody(asked.symbol, asked.interval), venue)
+        open_ms = read_moment(asked.open_time, field="open_time")
+        return await inquiry.why(stream.symbol, stream.interval, open_ms)
+
+    @app.get("/v1/limits")
+    @operation(Limits, tag="data")
+    async def limits() -> Limits:
+        """Tell what the exchange allows, what we allow ourselves, and what is used of it."""
+        return limits_of(means.rest, means.pool)
+
+    @app.get("/v1/feeds")
+    @operation(Feeds, tag="data")
+    async def feeds() -> Feeds:
+        """Tell of the connections: their streams, what comes over them, how they were lost."""
+        return feeds_of(means.pool)
