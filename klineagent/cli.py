@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import math
 import os
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,18 +21,31 @@ import structlog
 import trio
 
 from klineagent import __version__
-from klineagent.agent import open_agent
 from klineagent.bench.command import bench
 from klineagent.bind import Bind
+from klineagent.client.commands import (
+    add,
+    coverage,
+    feeds,
+    limits,
+    list_,
+    remove,
+    status,
+    watch,
+    why,
+)
 from klineagent.config import Config, load_config
+from klineagent.config_commands import config_group
 from klineagent.converters import parse_bind
 from klineagent.demo import Demo, run_demo
 from klineagent.errors import ConfigError, KlineagentError, StartError
 from klineagent.kline import DAY_MS, HOUR_MS, SECOND_MS, Interval
-from klineagent.logs import LogFormat, configure_logging
+from klineagent.logs import LogFormat, LogLevel, configure_logging
 from klineagent.market.venues import VENUES
-from klineagent.options import CONFIG_FILE, SPOOL, STORE, VENUE, setting
+from klineagent.options import CA_FILE, CONFIG_FILE, SPOOL, STORE, VENUE, setting
 from klineagent.proof.command import prove
+from klineagent.running import run
+from klineagent.service import run_service
 from klineagent.signals import open_stop_signal
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange, open_market
@@ -50,9 +61,6 @@ from klineagent.tables import candles_table, clock_text, summary_table, updates_
 
 log = structlog.get_logger()
 
-EXIT_UNUSABLE = 2
-"""An option or a configuration cannot be used."""
-EXIT_FAILED = 1
 _NOTICE_S = 0.2
 """Between the twin's announcement that it stops and its stop: enough to get it out."""
 
@@ -95,6 +103,8 @@ def commands() -> None:
     """Keep Binance candlesticks flowing, with none missing, into ClickHouse."""
 
 
+for command in (status, list_, add, remove, coverage, why, limits, feeds, watch):
+    commands.add_command(command)
 commands.add_command(bench)
 commands.add_command(prove)
 commands.add_command(spool)
@@ -107,8 +117,18 @@ commands.add_command(spool)
 @setting("ws_url", "Replaces the prefix before /ws and /stream.", "URL")
 @setting("rest_url", "Replaces the venue's REST address.", "URL")
 @STORE
+@CA_FILE
 @setting("command_bind", "Where commands are taken.", "HOST:PORT")
-@setting("status_bind", "Where GET /ping is answered.", "HOST:PORT")
+@setting("command_tls_cert", "Take them over TLS, with this certificate.", "PEM")
+@setting("command_tls_key", "Its key, if that is in another file.", "PEM")
+@setting("token_file", "What clients must show; or set KLINEAGENT_TOKEN.", "FILE")
+@click.option(
+    "--allow-anonymous",
+    is_flag=True,
+    default=None,
+    help="Let anyone command who can reach --command-bind, also from other machines.",
+)
+@setting("status_bind", "Where health is told.", "HOST:PORT")
 @setting("max_symbols", "How many symbols are accepted.", "N")
 @setting("agent_ip", "The address this agent tells others.", "IP")
 @setting("register_ip", "The manager to register with.", "HOST")
@@ -123,6 +143,11 @@ commands.add_command(spool)
     help="Keep every state of every candle, too, in table kline_updates.  [default: no-updates]",
 )
 @SPOOL
+@setting(
+    "state",
+    "The file for subscriptions made over HTTP, or none.  [default: one per database and venue]",
+    "FILE",
+)
 @setting("spool_limit", "How large that folder may grow.", "4G,500M,...")
 @setting("flush_interval_s", "How long a row may wait for company.", "S")
 @setting("flush_rows", "Rows in a batch at the most.", "N")
@@ -130,24 +155,20 @@ commands.add_command(spool)
 @setting("drain_timeout_s", "What stopping may take to write what waits.", "S")
 @CONFIG_FILE
 @_LOG_FORMAT
+@setting("log_level", f"From where on lines are logged: {', '.join(LogLevel)}.", "LEVEL")
 def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> None:
     """Record SYMBOLs, and what is added over HTTP, until SIGINT or SIGTERM.
 
     Every setting can also come from the environment (KLINEAGENT_STORE, ...) or a file.
     """
-    config = load_config({"symbols": ",".join(symbols) or None, **options}, os.environ, file)
-    configure_logging(config.log_format)
-    _run(partial(_serve, config))
+    given = {"symbols": ",".join(symbols) or None, **options}
+    reread = partial(load_config, given, os.environ, file)
+    config = reread()
+    configure_logging(config.log_format, level=config.log_level)
+    run(partial(run_service, config, reread))
 
 
-async def _serve(config: Config) -> None:
-    async with open_stop_signal() as stop, open_agent(config):
-        # What is loaded by now, some hundred thousand objects, stays loaded; looking through it for
-        # garbage would stop the agent for tens of milliseconds each time.
-        gc.collect()
-        gc.freeze()
-        await stop.wait()
-    log.info("stopped")
+commands.add_command(config_group(serve))
 
 
 @commands.command()
@@ -207,7 +228,7 @@ def simulate(
     )
     options = [parse_fault(text) for text in faults]
     context = None if tls is None else open_tls(tls)
-    _run(partial(_simulate, twin, address, options, context, draws=all_intervals))
+    run(partial(_simulate, twin, address, options, context, draws=all_intervals))
 
 
 async def _simulate(
@@ -269,7 +290,7 @@ def demo(
 
     Ends after --seconds or Ctrl-C with what is then in the database.
     """
-    configure_logging(LogFormat.CONSOLE, level=logging.WARNING)
+    configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
     with tempfile.TemporaryDirectory(prefix="klineagent-demo-") as folder:
         config = load_config({**options, "store": options["store"] or f"chdb://{folder}"}, {}, None)
         market = open_market(
@@ -280,7 +301,7 @@ def demo(
             start_ms=_now_ms(),
         )
         names = tuple(listing.symbol for listing in market.listings)[:symbols]
-        _run(
+        run(
             partial(
                 run_demo,
                 Demo(config=config, market=market, symbols=names, seconds=seconds, speed=speed),
@@ -295,6 +316,7 @@ def demo(
 @click.option("--updates", is_flag=True, help="The states they went through, where those are kept.")
 @VENUE
 @STORE
+@CA_FILE
 @CONFIG_FILE
 def show(
     file: Path | None,
@@ -316,7 +338,7 @@ def show(
         raise ConfigError(f"there is no interval {interval!r}") from None
     if updates and symbol is None:
         raise ConfigError("--updates needs a SYMBOL")
-    _run(partial(_show, config, symbol, wanted, last=last, updates=updates))
+    run(partial(_show, config, symbol, wanted, last=last, updates=updates))
 
 
 async def _show(
@@ -325,7 +347,7 @@ async def _show(
     location = locate(config.store)
     if isinstance(location, FolderLocation) and not location.folder.is_dir():
         raise StartError(f"nothing has been recorded in {location.folder}: no such folder")
-    async with open_store(config.store) as store:
+    async with open_store(config.store, config.ca_file) as store:
         if symbol is None:
             table = summary_table(await store.summary(), title=f"Stored in {store.label}")
         else:
@@ -350,23 +372,10 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _run(function: Callable[[], Awaitable[None]]) -> None:
-    """Run `function` under Trio; an expected error in the group it comes in is taken out of it."""
-    try:
-        trio.run(function)
-    except* KlineagentError as group:
-        raise _first(group) from group
-
-
-def _first(group: BaseExceptionGroup[KlineagentError]) -> KlineagentError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
 def main() -> None:
     """The console script: an error its user can do something about is one line."""
     try:
         commands()
     except KlineagentError as error:
         click.echo(f"klineagent: {error}", err=True)
-        sys.exit(EXIT_UNUSABLE if isinstance(error, ConfigError) else EXIT_FAILED)
+        sys.exit(error.exit_code)

@@ -1,12 +1,17 @@
-"""Log lines: one renderer for our events and for what libraries log."""
+"""Log lines: one renderer and one set of levels for our events and for what libraries log."""
 
 from __future__ import annotations
 
 import enum
 import logging
+import os
 import sys
+from collections.abc import Mapping
 
 import structlog
+
+OURS = "klineagent"
+"""The logger above all of ours; each module has its own, by its name."""
 
 
 class LogFormat(enum.StrEnum):
@@ -16,12 +21,36 @@ class LogFormat(enum.StrEnum):
     JSON = "json"
 
 
-def configure_logging(log_format: LogFormat, *, level: int = logging.INFO) -> None:
-    """Send every event to stderr, as one line with its UTC time.
+class LogLevel(enum.StrEnum):
+    """How much is logged: lines of this level, and of those behind it."""
 
-    Ours are logged from `level` up, those of libraries from WARNING up: hypercorn and httpx2 tell
-    of every request.
-    """
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+    @property
+    def number(self) -> int:
+        """What the standard library calls it."""
+        return logging.getLevelNamesMapping()[self.name]
+
+
+LIBRARIES: Mapping[str, LogLevel] = {
+    # It tells of every failed connection; so do we, once a minute and with what it means.
+    "asynch": LogLevel.CRITICAL,
+    # From INFO on these tell of every request, and trio-websocket of every frame.
+    "httpcore2": LogLevel.WARNING,
+    "httpx2": LogLevel.WARNING,
+    "hypercorn": LogLevel.WARNING,
+    "trio": LogLevel.WARNING,
+    "trio-websocket": LogLevel.WARNING,
+}
+"""Libraries that log, and from where on. Others log from WARNING on, too."""
+
+
+def configure_logging(log_format: LogFormat, *, level: LogLevel = LogLevel.INFO) -> None:
+    """Send every event to stderr, as one line with its UTC time; ours from `level` up."""
     # Applied to our events and, as the foreign chain, to the records of the standard library.
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -40,9 +69,9 @@ def configure_logging(log_format: LogFormat, *, level: int = logging.INFO) -> No
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("klineagent").setLevel(level)
-    # It tells of every failed connection; so do we, once a minute and with what it means.
-    logging.getLogger("asynch").setLevel(logging.CRITICAL)
+    for library, its_level in LIBRARIES.items():
+        set_level(its_level, library)
+    set_level(level)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -55,6 +84,47 @@ def configure_logging(log_format: LogFormat, *, level: int = logging.INFO) -> No
     )
 
 
+def set_level(level: LogLevel, logger: str = OURS) -> None:
+    """Log what `logger` and all below it have to say from `level` up, from now on.
+
+    Raises:
+        ValueError: there is no such logger; names are those of our modules and of `LIBRARIES`.
+    """
+    if not _is_known(logger):
+        raise ValueError(
+            f"there is no logger {logger!r}; there are {OURS}, its modules by their full names,"
+            f" {', '.join(LIBRARIES)}"
+        )
+    for below in _loggers_with_level():
+        if below.name.startswith(f"{logger}."):
+            below.setLevel(logging.NOTSET)
+    logging.getLogger(logger).setLevel(level.number)
+
+
+def levels() -> dict[str, LogLevel]:
+    """The level of each logger that has one of its own; the others have that of the one above."""
+    return {
+        logger.name: LogLevel(logging.getLevelName(logger.level).lower())
+        for logger in sorted(_loggers_with_level(), key=lambda each: each.name)
+    }
+
+
+def _loggers_with_level() -> list[logging.Logger]:
+    """Those known here, of which a level was set."""
+    made = logging.root.manager.loggerDict
+    return [
+        each
+        for name, each in made.items()
+        if isinstance(each, logging.Logger) and each.level != logging.NOTSET and _is_known(name)
+    ]
+
+
+def _is_known(logger: str) -> bool:
+    # By modules: a logger is made when it is first used, and any name would make one.
+    is_ours = logger == OURS or (logger.startswith(f"{OURS}.") and logger in sys.modules)
+    return is_ours or logger in LIBRARIES
+
+
 def _rendering(log_format: LogFormat) -> list[structlog.typing.Processor]:
     if log_format is LogFormat.JSON:
         return [
@@ -63,6 +133,7 @@ def _rendering(log_format: LogFormat) -> list[structlog.typing.Processor]:
         ]
     return [
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+            exception_formatter=structlog.dev.plain_traceback,
         )
     ]

@@ -1,11 +1,15 @@
-"""SIGINT and SIGTERM: the first asks to stop, the second does not ask."""
+"""Signals: the first that asks to stop is heeded, the second does not ask; SIGHUP asks to reload.
+
+Where there is a terminal, SIGHUP says that it is gone, and means the end like SIGINT and SIGTERM.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import signal
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -34,7 +38,7 @@ class StopSignal:
 
     async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Receive signals until cancelled."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(*_stopping()) as signals:
             task_status.started()
             first_at = -math.inf
             async for number in signals:
@@ -63,3 +67,25 @@ async def open_stop_signal() -> AsyncIterator[StopSignal]:
         with stop.block:
             yield stop
         nursery.cancel_scope.cancel(reason="nothing left to stop")
+
+
+@asynccontextmanager
+async def reloaded_by_signal(reload: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Call `reload` at each SIGHUP as long as the block lasts, one after the other."""
+
+    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            task_status.started()
+            async for _ in signals:
+                await reload()
+
+    async with trio.open_nursery() as nursery:
+        if signal.SIGHUP not in _stopping():
+            await nursery.start(watch)
+        yield
+        nursery.cancel_scope.cancel(reason="nothing left to reload")
+
+
+def _stopping() -> list[signal.Signals]:
+    asked = [signal.SIGINT, signal.SIGTERM]
+    return [*asked, signal.SIGHUP] if sys.stderr.isatty() else asked

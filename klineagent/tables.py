@@ -24,7 +24,9 @@ def wide_console() -> Console:
 
 def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
     """Closed candles stored, a line per series."""
-    table = _table(title, ["venue", "symbol", "interval"], ["candles"], ["first open", "last open"])
+    table = plain_table(
+        title, ["venue", "symbol", "interval"], ["candles"], ["first open", "last open"]
+    )
     for each in series:
         opens = (clock_text(each.first_open), clock_text(each.last_open))
         table.add_row(each.venue, each.symbol, each.interval, str(each.closed), *opens)
@@ -33,7 +35,7 @@ def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
 
 def candles_table(klines: Iterable[Kline], *, title: str) -> Table:
     """Candles of one series, a line each."""
-    table = _table(title, ["open time"], _NUMBERS)
+    table = plain_table(title, ["open time"], _NUMBERS)
     for kline in klines:
         table.add_row(clock_text(kline.open_time), *_numbers(kline))
     return table
@@ -41,7 +43,7 @@ def candles_table(klines: Iterable[Kline], *, title: str) -> Table:
 
 def updates_table(klines: Iterable[Kline], *, title: str) -> Table:
     """States of the candles of one series, a line each, with the second they were told."""
-    table = _table(title, ["open time", "told"], _NUMBERS[1:], [""])
+    table = plain_table(title, ["open time", "told"], _NUMBERS[1:], [""])
     for kline in klines:
         times = (clock_text(kline.open_time)[5:], _second_text(kline.event_time)[5:])
         table.add_row(*times, *_numbers(kline)[1:], "closed" if kline.is_closed else "")
@@ -50,7 +52,7 @@ def updates_table(klines: Iterable[Kline], *, title: str) -> Table:
 
 def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
     """Newest candles of many series, as they grow."""
-    table = _table("Candles arriving", ["symbol", "", "open"], _NUMBERS, [""])
+    table = plain_table("Candles arriving", ["symbol", "", "open"], _NUMBERS, [""])
     table.caption = caption
     for kline in klines:
         opened = clock_text(kline.open_time)[-5:]
@@ -76,9 +78,10 @@ def _numbers(kline: Kline) -> list[str]:
     return [*(f"{price:.8g}" for price in prices), f"{kline.volume:.5g}", str(kline.trades)]
 
 
-def _table(
+def plain_table(
     title: str, texts: Iterable[str], numbers: Iterable[str], more_texts: Iterable[str] = ()
 ) -> Table:
+    """A table without lines that waits for its rows; nothing in it is wrapped."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in texts:
         table.add_column(name, no_wrap=True)

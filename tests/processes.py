@@ -109,13 +109,13 @@ async def running_agent(
 def starting_agent(
     twin: Event, store: str, *symbols: str, options: Sequence[str] = ()
 ) -> AbstractAsyncContextManager[Running]:
-    """The same from its first moment on; it has no spool unless `options` name one."""
+    """The same from its first moment on; it keeps nothing on disk unless `options` name a place."""
     addresses = [
         *("--ws-url", str(twin["ws_url"]), "--rest-url", str(twin["rest_url"])),
         *("--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"),
     ]
     # The default of a server's is a folder where the tests run.
-    where = ("--store", store, "--spool", "none")
+    where = ("--store", store, "--spool", "none", "--state", "none")
     return running("serve", *symbols, *addresses, *where, *options)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 import structlog
 
-from klineagent.logs import LogFormat, configure_logging
+from klineagent.logs import LIBRARIES, LogFormat, LogLevel, configure_logging, levels, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,8 @@ def _logging_is_restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("klineagent").setLevel(logging.NOTSET)
+    for name in levels():
+        logging.getLogger(name).setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 
@@ -62,3 +63,53 @@ def test_console_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert "tries=3" in lines[0]
     assert "odd answer" in lines[1]
     assert "\x1b" not in "".join(lines)
+
+
+def test_colours_are_for_terminals_of_those_who_want_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`NO_COLOR` is heeded."""
+    for wish, has_colours in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", wish)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        configure_logging(LogFormat.CONSOLE)
+        structlog.get_logger("klineagent.test").info("registered")
+        assert ("\x1b" in capsys.readouterr().err) is has_colours
+
+
+def test_libraries_are_silenced_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """A level of ours does not make them talk, nor does an unknown library talk more."""
+    configure_logging(LogFormat.JSON, level=LogLevel.DEBUG)
+    assert levels() == {"klineagent": LogLevel.DEBUG, **LIBRARIES}
+    for name in ("hypercorn.error", "httpx2", "trio-websocket", "unheard.of"):
+        logging.getLogger(name).info("hidden")
+    logging.getLogger("asynch.connection").error("hidden")
+    logging.getLogger("unheard.of").warning("shown")
+    structlog.get_logger("klineagent.test").debug("shown")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == [
+        "shown",
+        "shown",
+    ]
+
+
+def test_a_level_holds_for_all_below(capsys: pytest.CaptureFixture[str]) -> None:
+    """From the moment it is set; what was set below before does not count any more."""
+    configure_logging(LogFormat.JSON)
+    log = structlog.get_logger("klineagent.logs")
+    set_level(LogLevel.DEBUG, "klineagent.logs")
+    log.debug("shown")
+    assert levels()["klineagent.logs"] is LogLevel.DEBUG
+    set_level(LogLevel.ERROR)
+    log.warning("hidden")
+    assert levels() == {"klineagent": LogLevel.ERROR, **LIBRARIES}
+    set_level(LogLevel.INFO, "httpx2")
+    logging.getLogger("httpx2").info("shown")
+    assert capsys.readouterr().err.count("shown") == 2
+
+
+@pytest.mark.parametrize("name", ["", "root", "klineagent.nothing", "klineagentx", "os"])
+def test_a_logger_that_is_none(name: str) -> None:
+    """It is not made, however often it is asked for."""
+    with pytest.raises(ValueError, match=f"there is no logger '{name}'; there are klineagent"):
+        set_level(LogLevel.INFO, name)
+    assert name not in levels()

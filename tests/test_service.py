@@ -164,6 +164,11 @@ def _serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--venue", "moon"], "--venue"),
         (["--store", "mysql://x"], "store"),
         (["--command-bind", "nowhere"], "--command-bind"),
+        (["--command-bind", "0.0.0.0:0"], "--allow-anonymous"),
+        (["--command-bind", "0.0.0.0:0", "--token-file", "/does/not/exist"], "/does/not/exist"),
+        (["--command-tls-key", "key.pem"], "command_tls_cert"),
+        (["--command-tls-cert", "/does/not/exist.pem"], "/does/not/exist.pem"),
+        (["--ca-file", "/does/not/exist.pem"], "/does/not/exist.pem"),
         (["--max-symbols", "0"], "--max-symbols"),
         (["--max-symbols", "1", "BTCUSDT", "ETHUSDT"], "max_symbols"),
         (["--ws-url", "http://x"], "--ws-url"),
@@ -235,7 +240,7 @@ async def test_a_signal_during_the_start_ends_it() -> None:
     port = silent[0].socket.getsockname()[1]
     addresses = ["--ws-url", f"ws://127.0.0.1:{port}", "--rest-url", f"http://127.0.0.1:{port}"]
     binds = ["--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"]
-    store = ["--store", f"clickhouse://127.0.0.1:{port}/market"]
+    store = ["--store", f"clickhouse://127.0.0.1:{port}/market", "--state", "none"]
     async with running("serve", "BTCUSDT", *addresses, *binds, *store) as agent:
         with trio.fail_after(COMMANDED_WITHIN_S):
             await agent.logged("unusual_ws_url")

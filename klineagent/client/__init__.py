@@ -1,0 +1,1 @@
+"""A running agent, seen from the command line."""

@@ -1,0 +1,181 @@
+"""The way to a running agent: a call, and what became of it in words for a user."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import httpx2
+import msgspec
+from attrs import field, frozen
+from msgspec import Struct
+
+from klineagent.control.models import Error
+from klineagent.errors import (
+    UNREADABLE,
+    AgentDenied,
+    AgentRefused,
+    AgentUnreachable,
+    ConfigError,
+    reason_of,
+)
+from klineagent.storage.location import masked
+
+QUERY_WITHIN_S = 10
+COMMAND_WITHIN_S = 35
+"""Agents answer commands within 30 s, be it that the exchange did not confirm in time."""
+_DENIED = frozenset({401, 403})
+_NOT_FOUND = 404
+
+_Model = TypeVar("_Model", bound=Struct)
+
+
+@frozen(kw_only=True)
+class Address:
+    """Where an agent is, and what it wants to be shown."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    """Who vouches for its certificate, if not the authorities everybody knows."""
+
+    @property
+    def label(self) -> str:
+        """Where it is, fit to be printed."""
+        return masked(self.url)
+
+
+@frozen
+class Answer(Generic[_Model]):
+    """What an agent has answered."""
+
+    value: _Model
+    body: bytes
+    """As it came."""
+
+
+@frozen
+class Connection:
+    """Calls to one agent. Each raises `AgentError` where there is no answer, or not a good one."""
+
+    address: Address
+    _http: httpx2.AsyncClient
+
+    async def get(
+        self,
+        model: type[_Model],
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        within_s: float = QUERY_WITHIN_S,
+    ) -> Answer[_Model]:
+        """Ask."""
+        return await self._call(model, "GET", path, None, query, within_s)
+
+    async def command(
+        self,
+        model: type[_Model],
+        method: str,
+        path: str,
+        body: object,
+        *,
+        query: Mapping[str, str | int] | None = None,
+    ) -> Answer[_Model]:
+        """Have something done."""
+        content = msgspec.json.encode(body)
+        return await self._call(model, method, path, content, query, COMMAND_WITHIN_S)
+
+    async def _call(
+        self,
+        model: type[_Model],
+        method: str,
+        path: str,
+        content: bytes | None,
+        query: Mapping[str, str | int] | None,
+        within_s: float,
+    ) -> Answer[_Model]:
+        try:
+            response = await self._http.request(
+                method, path, content=content, params=query, timeout=within_s
+            )
+        except httpx2.TimeoutException as error:
+            raise AgentUnreachable(
+                f"the agent at {self.address.label} did not answer within {within_s:g} s;"
+                " is it overloaded, or --agent the address of something else?"
+            ) from error
+        except httpx2.HTTPError as error:
+            raise AgentUnreachable(_why_unreachable(self.address.label, error)) from error
+        if not response.is_success:
+            raise _refusal(self.address.label, path, response)
+        try:
+            return Answer(msgspec.json.decode(response.content, type=model), response.content)
+        except UNREADABLE as error:
+            raise AgentRefused(
+                f"what answers at {self.address.label} is no agent, or one of another version:"
+                f" {path}: {error}"
+            ) from error
+
+
+@asynccontextmanager
+async def open_connection(address: Address) -> AsyncIterator[Connection]:
+    """A connection that is made when it is used.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+    headers = {"Content-Type": "application/json"}
+    if address.token is not None:
+        headers["Authorization"] = f"Bearer {address.token}"
+    async with httpx2.AsyncClient(
+        base_url=address.url,
+        headers=headers,
+        verify=_trusted(address.ca_file),
+        trust_env=False,  # the environment's proxy is for the web
+    ) as http:
+        yield Connection(address, http)
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one, too
+        reason = error.strerror or error
+        raise ConfigError(f"--ca-file: {ca_file}: holds no certificates: {reason}") from error
+
+
+def _why_unreachable(url: str, error: httpx2.HTTPError) -> str:
+    reason = reason_of(error)
+    if isinstance(error, httpx2.ConnectError) and "certificate" in reason.lower():
+        return (
+            f"the certificate of {url} cannot be trusted: {reason}; name who vouches for it with"
+            " --ca-file"
+        )
+    if isinstance(error, httpx2.ConnectError):
+        return (
+            f"no agent answers at {url}: {_last_part(reason)}; start one with `klineagent serve`,"
+            " or say where it is with --agent"
+        )
+    return f"what answers at {url} is no agent: {reason}; does it want http or https in --agent?"
+
+
+def _last_part(reason: str) -> str:
+    """What the system says; Trio puts the address in front of it, which has been told."""
+    return reason.rpartition(": ")[2]
+
+
+def _refusal(url: str, path: str, response: httpx2.Response) -> AgentDenied | AgentRefused:
+    try:
+        reason = msgspec.json.decode(response.content, type=Error).error
+    except UNREADABLE:
+        reason = f"{response.status_code} {response.reason_phrase}"
+    if response.status_code in _DENIED:
+        return AgentDenied(
+            f"the agent at {url} does not let us in: {reason}; its token goes into"
+            " KLINEAGENT_TOKEN, or into a file for --token-file"
+        )
+    if response.status_code == _NOT_FOUND and reason.startswith("Not Found"):
+        return AgentRefused(f"the agent at {url} has no {path}: it is older than this command")
+    return AgentRefused(reason)

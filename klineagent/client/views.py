@@ -1,0 +1,275 @@
+"""What a terminal shows of an agent's answers. Pure; all of it fits into 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from klineagent.control.answers_models import Feeds, FeedState, Limits, SeriesCoverage, Why
+from klineagent.control.models import Connections, Status, SymbolsAdded
+from klineagent.control.subscriptions_v1_models import SubscriptionOutcome, SubscriptionsNow
+from klineagent.series.notation import Wanted
+from klineagent.tables import plain_table
+
+_TOLD_STREAMS = 8
+_DAY_S = 86_400
+_KILO = 1000
+_UNITS = ("", "k", "M", "G", "T")
+
+
+def status_view(status: Status, feeds: Feeds, limits: Limits) -> RenderableType:
+    """The agent on a few lines."""
+    return _facts(
+        {
+            "streams": f"{status.connection_count} of {len(status.symbols)} symbols",
+            "feeds": _feeds_text(feeds.feeds),
+            "messages": f"{messages_rate(feeds):.0f} a second",
+            "weight": _weight_text(limits),
+        }
+    )
+
+
+def list_view(connections: Connections) -> RenderableType:
+    """A line per symbol; intervals that no feed carries yet are told apart."""
+    series: dict[str, tuple[list[str], list[str]]] = {}
+    for each in connections.connections:
+        active, waiting = series.setdefault(each.symbol, ([], []))
+        (active if each.is_active else waiting).append(each.interval)
+    table = plain_table(f"{connections.count} streams", ["symbol"], ["streams"])
+    table.add_column("active")
+    table.add_column("not yet")
+    for symbol, (active, waiting) in sorted(series.items()):
+        count = str(len(active) + len(waiting))
+        table.add_row(symbol, count, " ".join(active), " ".join(waiting))
+    return table
+
+
+def set_view(now: SubscriptionsNow) -> RenderableType:
+    """What should run, as it was asked for, and what does not run of it."""
+    table = plain_table("Wanted", ["from"], [])
+    table.add_column("symbols", overflow="fold")
+    table.add_column("intervals")
+    for each in now.subscriptions:
+        table.add_row(each.origin or "", Text(_names(each)), _spaced(each.intervals))
+    for without in now.exclude:
+        names = Text(f"without {' '.join(without.symbols)}")
+        table.add_row("http", names, _spaced(without.intervals))
+    streams = now.streams
+    counts = (
+        f"{streams.wanted} streams of {now.symbols} symbols ({now.max_symbols} allowed):"
+        f" {streams.active} active, {streams.pending} pending, {streams.ending} ending"
+    )
+    reasons = [Text(f"{each.symbol}: {each.reason}") for each in (*now.refused, *now.pending)]
+    saved = [] if now.saved else [Text("not saved: it will not survive a restart")]
+    return Group(table, Text(counts), *reasons, *saved)
+
+
+def added_view(added: SymbolsAdded) -> RenderableType:
+    """What became of each symbol."""
+    table = plain_table("Added", ["symbol"], ["new", "ran", "failed"])
+    table.add_column("", overflow="fold")
+    for each in added.results:
+        counts = (each.success_count, each.skipped_count, each.failed_count)
+        table.add_row(each.symbol, *map(str, counts), Text(each.error or ""))
+    return table
+
+
+def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
+    """What a change changes, and what it takes."""
+    forecast = outcome.forecast
+    would = "would be " if outcome.dry_run else ""
+    facts = {
+        f"{would}added": _streams(outcome.added, outcome.added_streams),
+        f"{would}removed": _streams(outcome.removed, outcome.removed_streams),
+        "then wanted": f"{outcome.wanted} streams of {outcome.symbols} symbols",
+        "feeds": f"{forecast.feeds}, {forecast.new_feeds} of them new",
+        "subscribing": f"{forecast.subscribe_seconds:g} s",
+        "history": (
+            f"up to {forecast.history_candles} candles, {forecast.history_weight} of weight,"
+            f" {forecast.history_minutes:.1f} min"
+        ),
+        "a day": f"{short(forecast.rows_per_day)} rows, {short(forecast.bytes_per_day)}B",
+    }
+    if not outcome.saved:
+        facts["saved"] = "no: the set as it is will not survive a restart"
+    return _facts(facts)
+
+
+def coverage_view(series: Sequence[SeriesCoverage], *, with_spans: bool) -> RenderableType:
+    """A line per series; with each span that is missing or absent, if asked for."""
+    table = plain_table(
+        "Coverage",
+        ["symbol", "", "from"],
+        ["stored", "missing", "absent", "healed"],
+        ["last close", "lag"],
+    )
+    for each in series:
+        numbers = (each.stored, each.missing.candles, each.absent.candles, each.healed)
+        table.add_row(
+            each.symbol,
+            each.interval,
+            _minute(each.from_)[:10],
+            *map(str, numbers),
+            _minute(each.last_close)[5:],
+            duration(each.lag_seconds) if each.lag_seconds else "",
+        )
+    spans = [text for each in series for text in _spans(each)] if with_spans else []
+    return Group(table, *map(Text, spans))
+
+
+def why_view(why: Why) -> RenderableType:
+    """One candle."""
+    facts = {
+        "candle": f"{why.symbol} {why.interval} {_minute(why.open_time)} UTC",
+        "state": why.state.replace("_", " "),
+        "": why.explanation,
+        "due": _second(why.due),
+    }
+    if (search := why.search) is not None:
+        facts["how"] = search.how
+        facts["tries"] = f"{search.tries}, next: {search.waits_for or 'soon'}"
+        facts["error"] = search.error
+    if (row := why.store.row) is not None:
+        facts["row"] = (
+            f"open {row.open:.8g} high {row.high:.8g} low {row.low:.8g} close {row.close:.8g}"
+            f" volume {row.volume:.5g}, {row.trades} trades, told {_second(row.event_time)}"
+        )
+    if not why.store.answered:
+        facts["database"] = why.store.error
+    return _facts({name: text for name, text in facts.items() if text})
+
+
+def limits_view(limits: Limits) -> RenderableType:
+    """What is used of each limit."""
+    rest, connections, streams = limits.rest, limits.connections, limits.streams
+    table = plain_table("Limits", ["limit"], ["used", "we allow", "it allows"], ["per"])
+    minute = f"minute, {rest.minute_ends_in_seconds:.0f} s left"
+    table.add_row("weight", str(rest.used), str(rest.limit), str(rest.allowed), minute)
+    window = duration(connections.window_seconds)
+    table.add_row("dials", str(connections.used), str(connections.limit), "", window)
+    wanted = f"{streams.connections} connections"
+    table.add_row("streams", str(streams.wanted), str(streams.limit_per_connection), "", wanted)
+    waiting = f"{rest.requests_under_way} requests under way, {rest.requests_waiting} waiting"
+    away = rest.standing_down_seconds
+    standing = [Text(f"No request will be made for {duration(away)}", style="yellow")]
+    return Group(table, Text(waiting), *(standing if away else []))
+
+
+def feeds_view(feeds: Feeds) -> RenderableType:
+    """A line per connection."""
+    return feeds_table(feeds.feeds, is_cut=False)
+
+
+def feeds_table(feeds: Iterable[FeedState], *, is_cut: bool) -> Table:
+    """The same, of some of them; cut to one line where that is needed."""
+    table = plain_table(
+        "Feeds", ["", "state"], ["streams", "msg/s", "age", "data", "dials", "lost"], ["last loss"]
+    )
+    table.columns[-1].no_wrap = is_cut
+    for each in feeds:
+        streams = f"{each.streams_carried}/{each.streams_wanted}"
+        loss = each.last_loss
+        told = "" if loss is None else f"{duration(loss.seconds_ago)} ago: {loss.reason}"
+        table.add_row(
+            str(each.number),
+            Text(each.state.replace("_", " "), style="" if each.state == "up" else "yellow"),
+            streams,
+            f"{each.messages_per_second:.0f}",
+            _duration_or_none(each.age_seconds),
+            _duration_or_none(each.last_data_seconds_ago),
+            str(each.dials),
+            str(each.lost),
+            Text(told, overflow="ellipsis" if is_cut else "fold"),
+        )
+    return table
+
+
+def messages_rate(feeds: Feeds) -> float:
+    """Of all feeds together, a second."""
+    return sum(each.messages_per_second for each in feeds.feeds)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say it, in one unit."""
+    for unit, letter in ((_DAY_S, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f}{letter}"
+    return f"{seconds:.0f}s"
+
+
+def short(number: float) -> str:
+    """A large number in few characters."""
+    at = 0
+    while number >= _KILO and at < len(_UNITS) - 1:
+        number, at = number / _KILO, at + 1
+    return f"{number:.3g}{_UNITS[at]}"
+
+
+def _facts(facts: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in facts.items():
+        table.add_row(name, Text(text))
+    return table
+
+
+def _feeds_text(feeds: Sequence[FeedState]) -> str:
+    up = sum(each.state != "down" for each in feeds)
+    carried = sum(each.streams_carried for each in feeds)
+    return f"{up} of {len(feeds)} up, carrying {carried} streams"
+
+
+def _weight_text(limits: Limits) -> str:
+    rest = limits.rest
+    away = rest.standing_down_seconds
+    pause = f"; no request for {duration(away)}" if away else ""
+    return f"{rest.used} of {rest.limit} this minute ({rest.allowed} allowed){pause}"
+
+
+def _spans(series: SeriesCoverage) -> Iterator[str]:
+    name = f"{series.symbol} {series.interval}"
+    for missing in series.missing.spans:
+        error = f" ({missing.error})" if missing.error else ""
+        yield f"{name} missing {_range(missing.from_, missing.to)}: {missing.how}{error}"
+    for absent in series.absent.spans:
+        yield f"{name} absent {_range(absent.from_, absent.to)}: {absent.reason}"
+
+
+def _range(first: str, last: str) -> str:
+    return _minute(first) if first == last else f"{_minute(first)} to {_minute(last)}"
+
+
+def _names(wanted: Wanted) -> str:
+    if isinstance(wanted.symbols, list):
+        return " ".join(wanted.symbols)
+    if not wanted.match:
+        return ""
+    match = wanted.match
+    without = f" but {' '.join(match.exclude)}" if match.exclude else ""
+    return " ".join(filter(None, (match.name, match.quote, match.contract))) + without
+
+
+def _spaced(intervals: Iterable[str]) -> str:
+    return intervals if isinstance(intervals, str) else " ".join(intervals)
+
+
+def _streams(count: int, some: Sequence[str]) -> str:
+    more = f" and {count - _TOLD_STREAMS} more" if count > _TOLD_STREAMS else ""
+    return f"{count}: {', '.join(some[:_TOLD_STREAMS])}{more}" if some else str(count)
+
+
+def _duration_or_none(seconds: float | None) -> str:
+    return "" if seconds is None else duration(seconds)
+
+
+def _minute(moment: str | None) -> str:
+    return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"
+
+
+def _second(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S} UTC"

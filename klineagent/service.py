@@ -1,0 +1,87 @@
+"""`klineagent serve` from its start to its stop, and what it tells who has started it.
+
+SIGHUP     the configuration is read again, and what can be changed while it runs is changed
+SIGTERM    the end, in good order
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+
+import structlog
+from attrs import define, evolve, fields
+
+from klineagent.agent import open_agent
+from klineagent.config import Config
+from klineagent.errors import ConfigError
+from klineagent.logs import set_level
+from klineagent.notify import Manager, open_manager
+from klineagent.signals import open_stop_signal, reloaded_by_signal
+
+RELOADABLE = frozenset({"log_level"})
+"""The settings that can be changed while the agent runs."""
+
+log = structlog.get_logger()
+
+
+async def run_service(config: Config, reread: Callable[[], Config]) -> None:
+    """Record until a signal says to stop; `reread` loads the configuration as `config` was.
+
+    Raises:
+        KlineagentError: the agent could not be started.
+    """
+    async with (
+        open_stop_signal() as stop,
+        open_manager(os.environ) as manager,
+        # Around the start and the end as well, in which the signal must not be deadly.
+        reloaded_by_signal(reload := Reload(config=config, reread=reread, manager=manager)),
+        open_agent(config) as agent,
+    ):
+        # What is loaded by now, some hundred thousand objects, stays loaded; looking through it for
+        # garbage would stop the agent for tens of milliseconds each time.
+        gc.collect()
+        gc.freeze()
+        reload.status = f"commands on {agent.command_bind}, status on {agent.status_bind}"
+        await manager.ready(reload.status)
+        await stop.wait()
+        reload.status = None
+        await manager.stopping()
+    log.info("stopped")
+
+
+@define(eq=False, kw_only=True)
+class Reload:
+    """Reading the configuration again, and applying what can be applied at once."""
+
+    config: Config
+    """What is in force."""
+    reread: Callable[[], Config]
+    manager: Manager
+    status: str | None = None
+    """What the manager is told afterwards; None while there is nothing to reload."""
+
+    async def __call__(self) -> None:
+        """Reload; a configuration that cannot be used changes nothing."""
+        if (status := self.status) is None:
+            return
+        await self.manager.reloading()
+        try:
+            self._apply(self.reread())
+        except ConfigError as error:
+            log.error("reload_failed", error=str(error))  # noqa: TRY400 - no bug of ours
+        await self.manager.ready(status)
+
+    def _apply(self, wanted: Config) -> None:
+        changed = {
+            each.name
+            for each in fields(Config)
+            if getattr(self.config, each.name) != getattr(wanted, each.name)
+        }
+        # Not only where it was changed: it may have been changed over HTTP meanwhile.
+        set_level(wanted.log_level)
+        # Compared with what the agent was started with, so that it is told until the restart.
+        self.config = evolve(self.config, log_level=wanted.log_level)
+        later = sorted(changed - RELOADABLE)
+        log.info("reloaded", log_level=str(wanted.log_level), needs_restart=later)

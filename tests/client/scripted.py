@@ -1,0 +1,37 @@
+"""Servers that answer as they are told, for what agents do not do of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+LOOPBACK = "127.0.0.1"
+
+
+@asynccontextmanager
+async def answering(status: str, body: bytes) -> AsyncIterator[str]:
+    """The URL of a server that answers everything by the same."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    async with saying(head.encode() + body) as url:
+        yield url
+
+
+@asynccontextmanager
+async def saying(words: bytes) -> AsyncIterator[str]:
+    """The URL of a server that says `words` once it has heard anything; none, and it is silent."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        if words:
+            await stream.send_all(words)
+        else:
+            await trio.sleep_forever()
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host=LOOPBACK))
+        yield f"http://{LOOPBACK}:{listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel(reason="the test is over")

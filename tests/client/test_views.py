@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from msgspec import UNSET
+from rich.console import Console, RenderableType
+
+from klineagent.client.views import (
+    added_view,
+    coverage_view,
+    duration,
+    feeds_view,
+    limits_view,
+    list_view,
+    outcome_view,
+    set_view,
+    short,
+    status_view,
+    why_view,
+)
+from klineagent.control.answers_models import Feeds, Search, StoredRow, StoreSays, Why
+from klineagent.control.models import (
+    Connection,
+    Connections,
+    Current,
+    Status,
+    Summary,
+    SymbolCounts,
+    SymbolsAdded,
+)
+from klineagent.control.subscriptions_v1_models import (
+    ForecastTold,
+    StreamsNow,
+    SubscriptionOutcome,
+    SubscriptionsNow,
+    SymbolReason,
+)
+from klineagent.series.notation import Excluded, Pattern, Wanted
+from tests.client.answers import BEHIND, FEED, LIMITS, LOST, SERIES, STANDING_DOWN
+
+_UTC_NOON = "2026-02-01T12:00:00+00:00"
+
+
+def _shown(view: RenderableType) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(view)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def _row(lines: list[str], first: str) -> list[str]:
+    return next(line.split() for line in lines if line.split()[:1] == [first])
+
+
+def test_the_status_is_four_lines() -> None:
+    """With nothing to scroll through."""
+    status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
+    assert _shown(status_view(status, Feeds([FEED, LOST]), STANDING_DOWN)) == [
+        "streams   14 of 2 symbols",
+        "feeds     1 of 2 up, carrying 14 streams",
+        "messages  140 a second",
+        "weight    120 of 1920 this minute (2400 allowed); no request for 90s",
+    ]
+
+
+def test_what_runs_is_a_line_per_symbol() -> None:
+    """What no feed carries yet stands apart."""
+    connections = [
+        Connection("ETHUSDT", "1m", _UTC_NOON, True),
+        Connection("BTCUSDT", "1m", _UTC_NOON, True),
+        Connection("ETHUSDT", "1h", _UTC_NOON, False),
+    ]
+    lines = _shown(list_view(Connections(connections, 3)))
+    assert _row(lines, "ETHUSDT") == ["ETHUSDT", "2", "1m", "1h"]
+    assert _row(lines, "BTCUSDT") == ["BTCUSDT", "1", "1m"]
+
+
+def test_the_set_is_told_as_it_was_asked_for() -> None:
+    """Patterns with their filters, exceptions, and why something does not run."""
+    now = SubscriptionsNow(
+        subscriptions=[
+            Wanted(symbols=["BTCUSDT"], intervals=["1m", "1h"], origin="configuration"),
+            Wanted(
+                match=Pattern("*USDT", contract="PERPETUAL", exclude=["B*"]),
+                intervals="all",
+                origin="http",
+            ),
+        ],
+        exclude=[Excluded(["XRPUSDT"], ["1m"])],
+        symbols=3,
+        max_symbols=100,
+        streams=StreamsNow(wanted=32, active=30, pending=2, ending=1),
+        pending=[SymbolReason("OMGUSDT", "does not trade [SETTLING]")],
+        refused=[],
+        saved=False,
+    )
+    text = "\n".join(_shown(set_view(now)))
+    for told in (
+        "*USDT PERPETUAL but B*",
+        "without XRPUSDT",
+        "30 active, 2 pending, 1 ending",
+        "OMGUSDT: does not trade [SETTLING]",
+        "not saved",
+    ):
+        assert told in text
+
+
+def test_what_became_of_each_symbol() -> None:
+    """With the reason of a failure."""
+    results = [
+        SymbolCounts("BTCUSDT", 5, 0, 2, 7, UNSET),
+        SymbolCounts("NOPE", 0, 7, 0, 7, "symbol: NOPE does not exist"),
+    ]
+    summary = Summary(2, 1, 1, ["NOPE"], 0.1)
+    lines = _shown(added_view(SymbolsAdded("partial", results, Current(7, ["BTCUSDT"]), summary)))
+    assert _row(lines, "BTCUSDT") == ["BTCUSDT", "5", "2", "0"]
+    assert _row(lines, "NOPE")[:4] == ["NOPE", "0", "0", "7"]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_a_change_takes(dry_run: bool) -> None:
+    """Told as what would be where it is only asked for."""
+    outcome = SubscriptionOutcome(
+        dry_run=dry_run,
+        added=10,
+        removed=0,
+        added_streams=[f"S{number} 1m" for number in range(10)],
+        removed_streams=[],
+        wanted=24,
+        symbols=12,
+        forecast=ForecastTold(1, 0, 0.2, 5000, 50, 0.03, 34_560, 1_400_000),
+        saved=not dry_run,
+    )
+    text = "\n".join(_shown(outcome_view(outcome)))
+    assert ("would be added" in text) is dry_run
+    assert ("not survive" in text) is dry_run
+    assert "S7 1m and 2 more" in " ".join(text.split())
+    assert "34.6k rows, 1.4MB" in text
+
+
+def test_coverage_fits_and_tells_why() -> None:
+    """Spans where they are asked for; an exchange's words are no markup."""
+    lines = _shown(coverage_view([SERIES, BEHIND], with_spans=True))
+    assert _row(lines, "BTCUSDT") == [
+        *("BTCUSDT", "1m", "2026-02-01", "500", "0", "0", "490", "02-01", "08:19")
+    ]
+    assert lines[-3:] == [
+        "BTCUSDT 1m missing 2026-02-01 08:17 to 2026-02-01 08:18: its closing event did",
+        "not come in time (no [answer])",
+        "BTCUSDT 1m absent 2026-02-01 05:00: no trades",
+    ]
+
+
+def test_one_candle() -> None:
+    """Where it is, or what is done about it."""
+    why = Why(
+        symbol="BTCUSDT",
+        interval="1m",
+        open_time=_UTC_NOON,
+        close_time=_UTC_NOON,
+        state="on_its_way",
+        explanation="It came.",
+        due=_UTC_NOON,
+        store=StoreSays(True, StoredRow(7, _UTC_NOON, 1.5, 2.25, 1.25, 2.0, 10.0, 12)),
+        search=Search(_UTC_NOON, "missed", "silence", 3, "no [answer]", "its turn"),
+    )
+    text = "\n".join(_shown(why_view(why)))
+    for told in ("on its way", "3, next: its turn", "no [answer]", "close 2 volume 10, 12 trades"):
+        assert told in text
+
+
+def test_limits_and_feeds() -> None:
+    """A line each, and what is the matter."""
+    lines = _shown(limits_view(STANDING_DOWN))
+    assert _row(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
+    assert lines[-1] == "No request will be made for 90s"
+    assert "No request" not in "\n".join(_shown(limits_view(LIMITS)))
+    lines = _shown(feeds_view(Feeds([FEED, LOST])))
+    assert "exchange: [1001]" in "".join(lines[-3:]).replace("  ", "")
+    assert _row(lines, "1")[:6] == ["1", "up", "14/14", "70", "2h", "0s"]
+
+
+def test_numbers_for_people() -> None:
+    """One unit each."""
+    assert [duration(each) for each in (0, 119, 120, 7199, 7200, 172_800)] == [
+        *("0s", "119s", "2m", "120m", "2h", "2d")
+    ]
+    assert [short(each) for each in (0, 999, 1000, 1_870_000, 2e15)] == [
+        *("0", "999", "1k", "1.87M", "2e+03T")
+    ]

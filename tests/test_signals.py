@@ -1,0 +1,82 @@
+"""Signals that ask an agent for something, as its terminal or its supervisor sends them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import sys
+
+import pytest
+import trio
+
+from klineagent.config import Config
+from klineagent.notify import Manager
+from klineagent.service import Reload
+from klineagent.signals import reloaded_by_signal
+from tests.processes import running_twin
+
+DONE_WITHIN_S = 60
+
+
+async def test_each_sighup_reloads_once_more() -> None:
+    """One after the other; after the block nobody listens."""
+    before = signal.getsignal(signal.SIGHUP)
+    reloaded = 0
+    done = trio.Event()
+
+    async def reload() -> None:
+        nonlocal reloaded, done
+        await trio.lowlevel.checkpoint()
+        reloaded += 1
+        done.set()
+
+    async with reloaded_by_signal(reload):
+        for times in (1, 2):
+            done = trio.Event()
+            os.kill(os.getpid(), signal.SIGHUP)
+            with trio.fail_after(DONE_WITHIN_S):
+                await done.wait()
+            assert reloaded == times
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+async def test_nothing_is_reloaded_before_the_start_is_over_nor_after_the_end_began() -> None:
+    """The file is not even read."""
+    reload = Reload(config=Config(), reread=lambda: pytest.fail("read"), manager=Manager())
+    await reload()
+
+
+async def test_a_terminal_that_is_closed_ends_its_agent() -> None:
+    """In good order, as SIGTERM would."""
+    ours, its = pty.openpty()
+    said = b""
+
+    async def read_until(words: bytes) -> None:
+        nonlocal said
+        while words not in said:
+            await trio.lowlevel.wait_readable(ours)
+            said += os.read(ours, 65_536)
+
+    async with running_twin() as (_, twin):
+        where = [
+            *("--ws-url", str(twin["ws_url"]), "--rest-url", str(twin["rest_url"])),
+            *("--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"),
+            *("--store", "memory:"),
+        ]
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "klineagent", "serve", *where], stderr=its
+        )
+        try:
+            with trio.fail_after(DONE_WITHIN_S):
+                await read_until(b"listening")
+                process.send_signal(signal.SIGHUP)
+                await read_until(b"SIGHUP")
+                await read_until(b"stopped")
+                assert await process.wait() == 0
+        finally:
+            process.kill()
+            with trio.move_on_after(DONE_WITHIN_S, shield=True):
+                await process.wait()
+    os.close(its)
+    os.close(ours)
