@@ -54,7 +54,7 @@ SATURATED = Load(symbols=600, rate=MAX, seconds=10, tls=None)
 PACED = Load(symbols=600, rate="36000", seconds=20, tls=True, store=FRESH)
 MINUTE_CLOSE = Load(symbols=600, rate="9000", seconds=20, tls=True, store=FRESH, warm_up_s=0)
 SUBSCRIBE = Load(symbols=600, rate="900", seconds=5, tls=True)
-LINEAR = Load(symbols=600, rate="36000", seconds=10, is_probed=False)
+LINEAR = Load(symbols=600, rate=MAX, seconds=10)
 
 _FEWER = 10
 """How many times fewer symbols cost is compared with."""
@@ -143,7 +143,7 @@ async def subscribe(load: Load) -> Outcome:
 
 
 async def linear(load: Load) -> Outcome:
-    """Whether a message costs more in a market that is ten times larger, and as lively."""
+    """Whether many symbols cost more a message than a tenth of them, at a tenth of the rate."""
     rate = load.rate if load.rate in {None, MAX} else f"{float(load.rate) / _FEWER:g}"
     fewer = evolve(load, symbols=max(1, load.symbols // _FEWER), rate=rate)
     runs = {f"{each.symbols} symbols": await measure(each) for each in (fewer, load)}
