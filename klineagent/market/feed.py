@@ -9,6 +9,7 @@ import trio
 from attrs import define, field
 from trio_websocket import (
     ConnectionClosed,
+    ConnectionRejected,
     HandshakeError,
     WebSocketConnection,
     wrap_client_stream,
@@ -33,8 +34,8 @@ CLOSE_TIMEOUT_S = 0.2
 # A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
 IDLE_S = 30
 # Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
-# it whenever we run, and one message holds what was read at once: 128 kB at the most.
-MESSAGE_QUEUE = 16
+# it whenever we run, and one message holds what was read at once: half a megabyte at the most.
+MESSAGE_QUEUE = 4
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.
 _PROTOCOL_ERRORS = (
@@ -44,6 +45,9 @@ _PROTOCOL_ERRORS = (
     h11.ProtocolError,
     UnicodeDecodeError,
 )
+
+# What trio-websocket tells where the stream ended without a frame that says why (RFC 6455, 7.1.5).
+_NO_CLOSE_FRAME = 1006
 
 log = structlog.get_logger()
 
@@ -77,6 +81,8 @@ class Feed:
     klines: trio.MemorySendChannel[list[Kline]]
     counts: FrameCounts
     conflate_s: float
+    handing_on: trio.Lock
+    """See `Inbox`; one for all feeds."""
     lifetime_s: float
     """The age at which another should take over."""
     inbox: Inbox = field(init=False)
@@ -102,6 +108,7 @@ class Feed:
             counts=self.counts,
             settle=self._settle,
             conflate_s=self.conflate_s,
+            handing_on=self.handing_on,
         )
 
     @property
@@ -157,8 +164,14 @@ class Feed:
                 nursery.cancel_scope.cancel()
         except* _PROTOCOL_ERRORS as errors:
             # They arise in trio-websocket's own task, hence the group.
-            reason = reason or f"{self.url.host} broke the protocol: {errors.exceptions[0]!r}"
+            reason = reason or self._offence(errors)
         return reason
+
+    def _offence(self, errors: BaseExceptionGroup[Exception]) -> str:
+        error = errors.exceptions[0]
+        if isinstance(error, ConnectionRejected):
+            return f"{self.url.host} refuses a websocket: HTTP {error.status_code}"
+        return f"{self.url.host} broke the protocol: {error!r}"
 
     async def _shake_hands(
         self, stream: Transport, nursery: trio.Nursery
@@ -208,7 +221,7 @@ class Feed:
             try:
                 message = await socket.get_message()
             except ConnectionClosed as closed:
-                return f"closed by the exchange: {closed.reason}"
+                return _told_by(closed)
             await self.inbox.take(message)
 
     def _settle(self, answer: Answer) -> None:
@@ -236,7 +249,7 @@ class Feed:
             except trio.TooSlowError:
                 return f"no answer within {ANSWER_TIMEOUT_S} s"
             except ConnectionClosed as closed:
-                return f"closed by the exchange: {closed.reason}"
+                return _told_by(closed)
             if answer.error is not None:
                 return f"request refused: {answer.error}"
             self.line.confirm(request)
@@ -253,3 +266,11 @@ class Feed:
             return await take.receive()
         finally:
             self._answers.pop(request_id, None)
+
+
+def _told_by(closed: ConnectionClosed) -> str:
+    close = closed.reason
+    if close is None or close.code == _NO_CLOSE_FRAME:
+        return "the connection broke"
+    text = f"closed by the exchange: {close.code} {close.name}"
+    return f"{text}, {close.reason}" if close.reason else text

@@ -63,8 +63,8 @@ class Pool:
     """The connections there are, or are being made, and those before them."""
     dials: Pace = field(factory=lambda: Pace(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False)
     """Connections that were made, or tried."""
-    _rosters: list[Roster] = field(factory=list, init=False)
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
+    _handing_on: trio.Lock = field(factory=trio.Lock, init=False)
 
     @contextmanager
     def stream(self, name: str, accept: Accept, carried: Callable[[], None]) -> Iterator[Stream]:
@@ -84,19 +84,14 @@ class Pool:
 
     def miss(self, name: str) -> None:
         """Stream `name`, which is held, did not tell of a candle that was traded."""
-        for roster in self._rosters:
-            if roster.wants(name):
-                roster.miss(name)
+        for each in self.successions:
+            if each.roster.wants(name):
+                each.roster.miss(name)
 
     async def gone(self, name: str) -> None:
         """Wait until the exchange no longer sends stream `name`; the caller sets the deadline."""
-        for roster in list(self._rosters):
-            await roster.gone(name)
-
-    @property
-    def feed_count(self) -> int:
-        """How many connections there are, or are being made."""
-        return len(self._rosters)
+        for each in list(self.successions):
+            await each.roster.gone(name)
 
     @property
     def heard_at(self) -> float:
@@ -114,21 +109,21 @@ class Pool:
     def _roster_for(self, name: str) -> Roster:
         # One that still carries it (its UNSUBSCRIBE is under way) comes first: on another feed
         # the stream would arrive twice.
-        for roster in self._rosters:
+        rosters = [each.roster for each in self.successions]
+        for roster in rosters:
             if name in roster:
                 return roster
-        for roster in self._rosters:
+        for roster in rosters:
             if len(roster) < STREAMS_PER_FEED:
                 return roster
-        roster = Roster()
-        self._rosters.append(roster)
-        self._nursery.start_soon(self._keep_fed, roster)
-        return roster
-
-    async def _keep_fed(self, roster: Roster) -> None:
-        """Give `roster` one feed after another as long as it wants any stream."""
-        succession = Succession(roster, self.feed_counts, next(self._numbers))
+        succession = Succession(Roster(), self.feed_counts, next(self._numbers))
         self.successions.append(succession)
+        self._nursery.start_soon(self._keep_fed, succession)
+        return succession.roster
+
+    async def _keep_fed(self, succession: Succession) -> None:
+        """Give a roster one feed after another as long as it wants any stream."""
+        roster = succession.roster
         backoff = Backoff(first_s=0.5)
         while roster.wanted:
             await self.dials.turn()
@@ -145,9 +140,8 @@ class Pool:
                 if roster.wanted:
                     await trio.sleep(wait_s)
         # Nothing is awaited between the last look at `wanted` and here: no stream can slip in.
-        self._rosters.remove(roster)
         self.successions.remove(succession)
-        log.info("feed_retired", feeds=len(self._rosters))
+        log.info("feed_retired", feeds=len(self.successions))
 
     async def _serve(self, succession: Succession) -> Feed:
         """Let feeds take over from each other until one ends on its own; return that."""
@@ -180,6 +174,7 @@ class Pool:
             klines=self._klines,
             counts=self.counts,
             conflate_s=self.conflate_s,
+            handing_on=self._handing_on,
             # Not all at once: each draws the age at which it is replaced.
             lifetime_s=random.uniform(*FEED_AGES_S),  # noqa: S311 - no secret
         )

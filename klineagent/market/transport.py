@@ -14,9 +14,9 @@ from klineagent.market.coalescing import Coalescing
 # that vanished without a word is noticed by nothing else.
 DEAD_AFTER_S = 400
 # Of one read. A millisecond or two of work: timers and requests get their turn between two.
-READ_BYTES = 128 * 1024
-# A read that brings so much has left something to read, probably; TLS takes some off on the way.
-PLENTY_BYTES = READ_BYTES // 2
+READ_BYTES = 512 * 1024
+# A read that brings so much, from an exchange that is quicker than that in a pause: there is more.
+PLENTY_BYTES = 64 * 1024
 # A wake-up costs as much for one frame as for a hundred, so frames gather in the kernel meanwhile.
 # Longer pauses save little more: what is left is work for each frame.
 PAUSE_S = 0.02

@@ -75,6 +75,7 @@ class Post:
     room: float = 1000
     """Of the channel."""
     wanted: Sequence[str] = WANTED
+    handing_on: trio.Lock = field(factory=trio.Lock)
     told: list[State] = field(factory=list, init=False)
     """Of which those who want the streams were told."""
     answers: list[Answer] = field(factory=list, init=False)
@@ -98,6 +99,7 @@ class Post:
             counts=self.counts,
             settle=self.answers.append,
             conflate_s=self.conflate_s,
+            handing_on=self.handing_on,
         )
 
     def _accept(self, kline: Kline) -> None:
@@ -177,6 +179,41 @@ async def test_many_forming_candles_go_on_in_portions(
     portions = [len(post.receive.receive_nowait()) for _ in range(3)]
     assert portions == [ROWS_AT_ONCE, ROWS_AT_ONCE, 50]
     assert len(post.told) == len(names)
+
+
+async def test_feeds_hand_their_forming_candles_on_in_turns(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """All of them in one pass of the scheduler would keep everybody else waiting."""
+    turn = trio.Lock()
+    names = [f"s{number}usdt@kline_1m" for number in range(2 * ROWS_AT_ONCE)]
+    posts = [Post(wanted=names, handing_on=turn) for _ in range(2)]
+    for post in posts:
+        nursery.start_soon(post.inbox.hand_on_forming)
+        await post.inbox.take(_chunk(*map(_frame, names)))
+    async with turn:
+        await trio.sleep(2 * CONFLATE_S)
+        assert [post.handed_on() for post in posts] == [[], []]
+    await trio.sleep(1)
+    assert [len(post.told) for post in posts] == [len(names)] * 2
+
+
+async def test_others_get_their_turn_while_a_large_message_is_read(nursery: trio.Nursery) -> None:
+    """Be it that all candles of a feed close at once."""
+    post = Post(conflate_s=0)
+    passes = 0
+
+    async def others() -> None:
+        nonlocal passes
+        while True:
+            await trio.lowlevel.checkpoint()
+            passes += 1
+
+    nursery.start_soon(others)
+    before = passes
+    await post.inbox.take(_chunk(*(_frame(price=price) for price in range(1, 5 * ROWS_AT_ONCE))))
+    assert passes - before >= 5
+    nursery.cancel_scope.cancel()
 
 
 async def test_every_update_goes_on_if_nothing_is_to_be_conflated(

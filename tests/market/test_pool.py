@@ -200,9 +200,9 @@ async def test_an_idle_feed_is_kept_for_a_while_and_then_closed(autojump_clock: 
         await trio.sleep(IDLE_S / 2)
         with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
             await carried.wait()
-        assert (network.dials, pool.feed_count) == (1, 1)
+        assert (network.dials, len(pool.successions)) == (1, 1)
         await trio.sleep(IDLE_S * 3)
-        assert pool.feed_count == 0
+        assert len(pool.successions) == 0
         with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
             await carried.wait()
         assert network.dials == 2
