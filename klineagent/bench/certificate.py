@@ -20,8 +20,8 @@ class Certificate:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What makes a process trust the twin."""
-        return {"SSL_CERT_FILE": str(self.authority)}
+        """What makes a process trust the twin, whether it asks OpenSSL or requests."""
+        return {"SSL_CERT_FILE": str(self.authority), "REQUESTS_CA_BUNDLE": str(self.authority)}
 
 
 def make_certificate(folder: Path, host: str = "127.0.0.1") -> Certificate:

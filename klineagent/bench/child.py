@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections import deque
+import sys
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from klineagent.errors import UNREADABLE, KlineagentError
 FAILED = "failed"
 """The event of a process that gives up; its `error` is the reason."""
 _LAST_WORDS = 3
+_ENDS_WITHIN_S = 5
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 Told = dict[str, Any]
@@ -35,31 +37,59 @@ def first_of(group: BaseExceptionGroup[KlineagentError]) -> KlineagentError:
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
+def tell(event: str, **details: Any) -> None:
+    """Tell of `event`; for the process itself, on standard output."""
+    sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
+    sys.stdout.buffer.flush()
+
+
 @define(eq=False)
 class Child:
     """A running process and what it has told so far."""
 
     name: str
     process: trio.Process
-    _told: dict[str, Told] = field(factory=dict, init=False)
+    _told: defaultdict[str, list[Told]] = field(factory=lambda: defaultdict(list), init=False)
     _last_words: deque[str] = field(factory=lambda: deque(maxlen=_LAST_WORDS), init=False)
     _ended: bool = field(default=False, init=False)
     _news: trio.Event = field(factory=trio.Event, init=False)
 
-    async def told(self, event: str) -> Told:
-        """What the process tells of `event`; waits for it.
+    async def told(self, event: str, nth: int = 0) -> Told:
+        """What the process tells of `event`, the first time or a later one; waits for it.
 
         Raises:
             BenchFailed: it fails or ends before that; the reason is its own.
         """
-        while event not in self._told:
-            if FAILED in self._told:
-                raise BenchFailed(f"{self.name}: {self._told[FAILED]['error']}")
+        while len(self._told[event]) <= nth:
+            if self._told[FAILED]:
+                raise BenchFailed(f"{self.name}: {self._told[FAILED][0]['error']}")
             if self._ended:
                 words = "; ".join(self._last_words) or "it gave no reason"
                 raise BenchFailed(f"{self.name} ended too early: {words}")
             await self._news.wait()
-        return self._told[event]
+        return self._told[event][nth]
+
+    async def told_within(self, seconds: float, event: str, nth: int = 0) -> Told:
+        """The same, with an end to patience.
+
+        Raises:
+            BenchFailed: it has not told by then.
+        """
+        with trio.move_on_after(seconds):
+            return await self.told(event, nth)
+        raise BenchFailed(f"{self.name} was not {event} within {seconds:g} s")
+
+    async def go(self) -> None:
+        """Let a process begin that waits for a line on its standard input.
+
+        Raises:
+            BenchFailed: it has ended.
+        """
+        assert self.process.stdin is not None  # noqa: S101 - `open_child` has made it
+        try:
+            await self.process.stdin.send_all(b"\n")
+        except trio.BrokenResourceError as error:
+            raise BenchFailed(f"{self.name} ended too early") from error
 
     async def listen(self, stream: trio.abc.ReceiveStream) -> None:
         """Take in what it tells, until it ends."""
@@ -85,7 +115,7 @@ class Child:
     def _take(self, line: bytes) -> None:
         try:
             told = msgspec.json.decode(line, type=Told)
-            self._told.setdefault(told["event"], told)
+            self._told[told["event"]].append(told)
         except (*UNREADABLE, KeyError):
             # No event, but perhaps the reason why there is none.
             if text := line.decode(errors="replace").strip():
@@ -110,6 +140,8 @@ async def open_child(
             trio.run_process,
             command,
             check=False,
+            stdin=subprocess.PIPE,
+            deliver_cancel=_end,
             env={**os.environ, **(environ or {})},
             **{tells_on: subprocess.PIPE},
         )
@@ -118,3 +150,10 @@ async def open_child(
         nursery.start_soon(child.listen, getattr(process, tells_on))
         yield child
         nursery.cancel_scope.cancel(reason="it is measured")
+
+
+async def _end(process: trio.Process) -> None:
+    """As Trio does, but without printing a command line of six hundred symbols."""
+    process.terminate()
+    await trio.sleep(_ENDS_WITHIN_S)
+    process.kill()

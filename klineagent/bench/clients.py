@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
@@ -31,6 +32,18 @@ class Place(Struct, frozen=True, kw_only=True):
     host: str
     """With its port."""
     symbols: tuple[str, ...]
+    tls: bool = False
+    """The environment says whom to trust then; see `Certificate`."""
+
+    @property
+    def ws_url(self) -> str:
+        """The prefix of what a socket is asked for."""
+        return f"{'wss' if self.tls else 'ws'}://{self.host}"
+
+    @property
+    def rest_url(self) -> str:
+        """The prefix of the REST paths."""
+        return f"{'https' if self.tls else 'http'}://{self.host}"
 
     @property
     def streams(self) -> list[str]:
@@ -40,7 +53,7 @@ class Place(Struct, frozen=True, kw_only=True):
     @property
     def stream_url(self) -> str:
         """Where streams are asked for by message."""
-        return f"ws://{self.host}/market/stream"
+        return f"{self.ws_url}/market/stream"
 
     def requests(self) -> list[str]:
         """The messages that ask for them."""
@@ -145,7 +158,7 @@ async def _use_sdk(place: Place, handle: Callable[[object], Any]) -> NoReturn:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    settings = ConfigurationWebSocketStreams(stream_url=f"ws://{place.host}")
+    settings = ConfigurationWebSocketStreams(stream_url=place.ws_url)
     streams: Any = DerivativesTradingUsdsFutures(config_ws_streams=settings).websocket_streams
     connection = await streams.create_connection()
     # What its method for one stream does, for all of them: each call takes half a second.
@@ -169,14 +182,14 @@ def cryptofeed(place: Place, count: Count) -> None:
             )
         ]
         rest_endpoints = [  # noqa: RUF012
-            RestEndpoint(f"http://{place.host}", routes=Routes("/fapi/v1/exchangeInfo"))
+            RestEndpoint(place.rest_url, routes=Routes("/fapi/v1/exchangeInfo"))
         ]
 
         async def _ws_authentication(
             self, address: str, options: dict[str, Any]
         ) -> tuple[str, dict[str, Any]]:
             # The one place where an address may become a plain one.
-            return address.replace("wss://", "ws://"), options
+            return address.replace(f"wss://{place.host}", place.ws_url), options
 
     async def handle(_candle: object, _received_at: float) -> None:
         count.note()
@@ -208,8 +221,8 @@ def unicorn_binance(place: Place, count: Count) -> None:
 
     manager = BinanceWebSocketApiManager(
         exchange="binance.com-futures",
-        websocket_base_uri=f"ws://{place.host}/",
-        restful_base_uri=f"http://{place.host}/",
+        websocket_base_uri=f"{place.ws_url}/",
+        restful_base_uri=f"{place.rest_url}/",
         output_default="dict",
         warn_on_update=False,
         disable_colorama=True,
@@ -232,11 +245,13 @@ def ccxt_pro(place: Place, count: Count) -> None:
     async def receive() -> NoReturn:
         exchange = Twin(
             {
+                # It asks neither OpenSSL nor the environment whom to trust.
+                "cafile": ssl.get_default_verify_paths().cafile,
                 "options": {"defaultType": "swap", "fetchMarkets": {"types": ["linear"]}},
                 "urls": {
                     "api": {
-                        "fapiPublic": f"http://{place.host}/fapi/v1",
-                        "ws": {"linear": f"ws://{place.host}/ws"},
+                        "fapiPublic": f"{place.rest_url}/fapi/v1",
+                        "ws": {"linear": f"{place.ws_url}/ws"},
                     }
                 },
             }
@@ -259,7 +274,7 @@ def python_binance(place: Place, count: Count) -> None:
     from binance import AsyncClient, BinanceSocketManager
 
     class Manager(BinanceSocketManager):  # type: ignore[misc]  # untyped
-        FSTREAM_URL = f"ws://{place.host}/"
+        FSTREAM_URL = f"{place.ws_url}/"
 
     async def receive() -> NoReturn:
         # Not AsyncClient.create(): that asks the real exchange for its time.

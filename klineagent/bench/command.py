@@ -18,8 +18,10 @@ from klineagent.bench import scenarios
 from klineagent.bench.child import first_of
 from klineagent.bench.contest import CONTEST, contest
 from klineagent.bench.load import FRESH, MAX, Load
-from klineagent.bench.report import bars_table, entries_table, figures_table
-from klineagent.bench.scenarios import Outcome
+from klineagent.bench.operate import OPERATE, operate
+from klineagent.bench.outcome import Outcome
+from klineagent.bench.ranking import bars_of
+from klineagent.bench.report import answers_table, bars_table, entries_table, figures_table
 from klineagent.config import as_written
 from klineagent.converters import to_intervals, to_store_url
 from klineagent.errors import KlineagentError
@@ -115,6 +117,14 @@ def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
             help="Before it, once all streams run.",
         ),
     }
+    if default.requests:
+        options["requests"] = option(
+            "--requests",
+            default=default.requests,
+            type=click.IntRange(1, 10_000),
+            metavar="N",
+            help="A second, in the second window.",
+        )
 
     def add(command: _Command) -> _Command:
         command = _JSON(command)
@@ -134,7 +144,11 @@ def _offer(name: str, scenario: Scenario, default: Load) -> None:
     def run(*, as_json: bool, **given: Any) -> None:
         with _busy(name):
             outcome = _run(partial(scenario, Load(**given)))
-        tables = [figures_table(name, outcome.runs), bars_table(outcome.bars)]
+        tables = [
+            figures_table(name, outcome.runs),
+            *([answers_table(outcome.answers)] if outcome.answers else []),
+            bars_table(outcome.bars),
+        ]
         _show({"scenario": name, **outcome.as_json()}, tables, as_json=as_json)
 
 
@@ -143,10 +157,11 @@ _offer("paced", scenarios.paced, scenarios.PACED)
 _offer("minute-close", scenarios.minute_close, scenarios.MINUTE_CLOSE)
 _offer("subscribe", scenarios.subscribe, scenarios.SUBSCRIBE)
 _offer("linear", scenarios.linear, scenarios.LINEAR)
+_offer("operate", operate, OPERATE)
 
 
 @bench.command()
-@_options(CONTEST, "intervals", "tls", "store")
+@_options(CONTEST, "intervals", "store")
 def peers(*, as_json: bool, **given: Any) -> None:
     """The same frames through other clients, as fast as they can and at a rate.
 
@@ -154,7 +169,13 @@ def peers(*, as_json: bool, **given: Any) -> None:
     """
     with _busy("peers") as status:
         entries = _run(partial(contest, evolve(CONTEST, **given), tell=status.update))
-    _show({"scenario": "peers", "entries": entries}, [entries_table(entries)], as_json=as_json)
+    bars = bars_of(entries)
+    told = {
+        "scenario": "peers",
+        "entries": entries,
+        "bars": [bar.as_json() for bar in bars],
+    }
+    _show(told, [entries_table(entries), bars_table(bars)], as_json=as_json)
 
 
 def _busy(name: str) -> Status:

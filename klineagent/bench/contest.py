@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx2
 import msgspec
 import trio
-from attrs import evolve, frozen
+from attrs import evolve
 
+from klineagent.bench.certificate import Certificate, make_certificate
 from klineagent.bench.child import BenchFailed, first_of, open_child
 from klineagent.bench.clients import INTERVAL, PEERS, Peer, Place
-from klineagent.bench.figures import MILLION
+from klineagent.bench.figures import Figures
 from klineagent.bench.load import MAX, Load
 from klineagent.bench.measurement import measure
 from klineagent.bench.peer import Effort
+from klineagent.bench.ranking import OURS, OURS_UPDATES, Entry, in_terms_of_ours
 from klineagent.bench.twin import open_twin
 
 # By default most states of a forming candle are told apart and never read, which no other client
 # here does; where every state is kept all are read, as they do, and stored, as they do not.
-OURS = {"klineagent": False, "klineagent --updates": True}
+_OURS = {OURS: False, OURS_UPDATES: True}
 # Slow imports, a list of symbols, a subscription.
 _BEGINS_WITHIN_S = 30
 
 # One connection of each client carries them; cryptofeed takes a second one from 200 on.
 CONTEST = Load(
-    symbols=150, rate="20000", seconds=5, intervals=(INTERVAL,), warm_up_s=2, is_probed=False
+    symbols=150,
+    rate="20000",
+    seconds=5,
+    intervals=(INTERVAL,),
+    tls=None,
+    warm_up_s=2,
+    is_probed=False,
 )
-
-
-@frozen(kw_only=True)
-class Entry:
-    """What one client did at one rate, or why it did not."""
-
-    client: str
-    version: str
-    rate: str
-    messages_per_s: float | None = None
-    cpu_us_per_message: float | None = None
-    times_ours: float | None = None
-    """Its CPU time a message, in that of the agent by default."""
-    failure: str | None = None
 
 
 async def contest(load: Load, tell: Callable[[str], None]) -> list[Entry]:
@@ -50,52 +46,67 @@ async def contest(load: Load, tell: Callable[[str], None]) -> list[Entry]:
     Args:
         load: what is received; of the agent all of it is measured, its store included.
         tell: called with the name of what comes next.
+
+    Raises:
+        ConfigError: TLS is wanted, and there is nothing to make certificates with.
     """
-    entries = []
-    for rate in dict.fromkeys((MAX, load.rate or MAX)):
-        ours = None
-        for name, updates in OURS.items():
-            tell(f"{name}, {rate}")
-            figures = await measure(evolve(load, rate=rate, updates=updates))
-            cpu_us = figures.cpu_us_per_message
-            ours = ours or cpu_us
-            entries.append(
-                Entry(
-                    client=name,
-                    version="",
-                    rate=rate,
-                    messages_per_s=figures.messages_per_s,
-                    cpu_us_per_message=cpu_us,
-                    times_ours=cpu_us / ours if cpu_us and ours else None,
+    entries: list[Entry] = []
+    with tempfile.TemporaryDirectory(prefix="klineagent-bench-") as folder:
+        # Before all else: whoever cannot make one should not learn it after minutes.
+        certificate = None if load.tls is False else make_certificate(Path(folder))
+        for tls in (False, True) if load.tls is None else (load.tls,):
+            for rate in dict.fromkeys((MAX, load.rate or MAX)):
+                entries += await _round(
+                    evolve(load, tls=tls, rate=rate), certificate if tls else None, tell
                 )
-            )
-        async with open_twin("--rate", rate, symbols=load.symbols) as twin:
-            place = Place(host=httpx2.URL(twin.rest_url).netloc.decode(), symbols=twin.symbols)
-            for peer in PEERS.values():
-                tell(f"{peer.name}, {rate}")
-                entries.append(await _enter(peer, place, evolve(load, rate=rate), ours))
     return entries
 
 
-async def _enter(peer: Peer, place: Place, load: Load, ours: float | None) -> Entry:
-    entry = Entry(client=peer.name, version=peer.version or "", rate=load.rate or "")
-    if peer.version is None:
-        return evolve(entry, failure="not installed")
-    try:
-        effort = await effort_of(peer, place, load)
-        cpu_us = effort.cpu_s / effort.messages * MILLION if effort.messages else None
-        entry = evolve(
-            entry,
-            messages_per_s=effort.messages / effort.seconds,
-            cpu_us_per_message=cpu_us,
-            times_ours=cpu_us / ours if cpu_us and ours else None,
+async def _round(
+    load: Load, certificate: Certificate | None, tell: Callable[[str], None]
+) -> list[Entry]:
+    """All clients at one rate, over one transport."""
+
+    def begin(client: str, version: str = "") -> Entry:
+        entry = Entry(client=client, version=version, tls=bool(load.tls), rate=load.rate or MAX)
+        tell(f"{client}, {entry.transport}, {entry.rate}")
+        return entry
+
+    entries = [
+        _with(begin(name), await measure(evolve(load, updates=updates)))
+        for name, updates in _OURS.items()
+    ]
+    async with open_twin(
+        "--rate", load.rate or MAX, symbols=load.symbols, certificate=certificate
+    ) as twin:
+        place = Place(
+            host=httpx2.URL(twin.rest_url).netloc.decode(),
+            symbols=twin.symbols,
+            tls=certificate is not None,
         )
-    except* BenchFailed as failures:
-        entry = evolve(entry, failure=str(first_of(failures)))
-    return entry
+        for peer in PEERS.values():
+            entry = begin(peer.name, peer.version or "")
+            if peer.version is None:
+                entries.append(evolve(entry, failure="not installed"))
+                continue
+            try:
+                entries.append(_with(entry, await effort_of(peer, place, load, certificate)))
+            except* BenchFailed as failures:
+                entries.append(evolve(entry, failure=str(first_of(failures))))
+    return in_terms_of_ours(entries)
 
 
-async def effort_of(peer: Peer, place: Place, load: Load) -> Effort:
+def _with(entry: Entry, seen: Figures | Effort) -> Entry:
+    return evolve(
+        entry,
+        messages_per_s=seen.messages_per_s,
+        cpu_us_per_message=seen.cpu_us_per_message,
+    )
+
+
+async def effort_of(
+    peer: Peer, place: Place, load: Load, certificate: Certificate | None = None
+) -> Effort:
     """Let `peer` receive what there is at `place`, in a process of its own.
 
     Raises:
@@ -106,7 +117,8 @@ async def effort_of(peer: Peer, place: Place, load: Load) -> Effort:
         *(msgspec.json.encode(place).decode(), str(load.warm_up_s), str(load.seconds)),
     ]
     within_s = _BEGINS_WITHIN_S + load.warm_up_s + load.seconds
-    async with open_child(peer.name, command, tells_on="stdout") as child:
+    environ = certificate.environ if certificate else None
+    async with open_child(peer.name, command, tells_on="stdout", environ=environ) as child:
         with trio.move_on_after(within_s) as patience:
             told = await child.told("measured")
         if patience.cancelled_caught:

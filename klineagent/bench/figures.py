@@ -57,6 +57,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     """How late a task is that wants to run every 10 ms."""
     newest_age_ms: int | None
     """How old the newest row of the last insert was when that returned."""
+    insert_age_ms: Spread | None
+    """The same, of every insert in the window."""
     bad_frames: int
     healed: int
     """Candles that were missing and had to be fetched."""
@@ -106,3 +108,28 @@ class Figures(Struct, frozen=True, kw_only=True):
             if isinstance(each, property)
         }
         return {**derived, **msgspec.to_builtins(self)}
+
+
+class Answers(Struct, frozen=True, kw_only=True):
+    """What became of requests that were due at fixed moments."""
+
+    seconds: float
+    """From the first of these moments to the last answer, or to the end of the window."""
+    asked: int
+    answered: int
+    """As they should be."""
+    errors: dict[str, int]
+    """All others, by what happened; those before the window, too."""
+    took_ms: Spread | None
+    """From the moment a request was due to the end of its answer; failed ones, too."""
+    kinds: dict[str, Spread]
+    """The same, by kind of request."""
+    begun_late_ms: Spread | None
+    """How late they were sent, for want of a free connection or of CPU; part of what they took."""
+    cpu_s: float
+    """Of the process that asks."""
+
+    @property
+    def per_s(self) -> float:
+        """Requests answered a second."""
+        return self.answered / self.seconds

@@ -29,6 +29,8 @@ class Load:
     warm_up_s: float = 3.0
     updates: bool = False
     """Whether every state is kept, so that every message is read in full."""
+    requests: int = 0
+    """A second, asked of the agent in a window of their own."""
     is_probed: bool = True
     """Whether event loop and `/ping` are looked at, which costs some 4 % of a core."""
 

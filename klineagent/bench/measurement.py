@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 
 from klineagent.bench.certificate import Certificate, make_certificate
-from klineagent.bench.child import BenchFailed, Child, Told, open_child
+from klineagent.bench.child import Child, open_child
 from klineagent.bench.figures import Figures, Spread
 from klineagent.bench.load import FRESH, Load
 from klineagent.bench.pings import Pings
@@ -40,7 +40,11 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(
-    load: Load, *twin_options: str, add_later: bool = False
+    load: Load,
+    *twin_options: str,
+    add_later: bool = False,
+    windows: int = 1,
+    spare_symbols: int = 0,
 ) -> AsyncIterator[Scene]:
     """Twin and agent for `load`, in the block; nothing they have made is left behind.
 
@@ -48,6 +52,8 @@ async def open_scene(
         load: the traffic.
         twin_options: more options of `klineagent simulate`.
         add_later: whether the agent begins without any stream, so that they can be added.
+        windows: how many times the agent is measured.
+        spare_symbols: how many more are traded than recorded; the agent has room for them.
 
     Raises:
         BenchFailed: one of them could not be started.
@@ -57,10 +63,16 @@ async def open_scene(
         certificate = make_certificate(folder) if load.tls else None
         rate = () if load.rate is None else ("--all-intervals", "--rate", load.rate)
         async with (
-            open_twin(*rate, *twin_options, symbols=load.symbols, certificate=certificate) as twin,
-            _open_agent(load, twin, folder, certificate, add_later=add_later) as agent,
+            open_twin(
+                *(*rate, *twin_options),
+                symbols=load.symbols + spare_symbols,
+                certificate=certificate,
+            ) as twin,
+            _open_agent(
+                load, twin, folder, certificate, add_later=add_later, windows=windows
+            ) as agent,
         ):
-            ready = await _told_within(READY_WITHIN_S, agent, "ready")
+            ready = await agent.told_within(READY_WITHIN_S, "ready")
             yield Scene(
                 load=load,
                 twin=twin,
@@ -78,18 +90,20 @@ async def _open_agent(
     certificate: Certificate | None,
     *,
     add_later: bool,
+    windows: int,
 ) -> AsyncIterator[Child]:
     plan = Plan(
         ws_url=twin.ws_url,
         rest_url=twin.rest_url,
         store=f"chdb://{folder}/klines" if load.store == FRESH else load.store,
         spool=str(folder / "spool"),
-        symbols=() if add_later else twin.symbols,
+        symbols=() if add_later else twin.symbols[: load.symbols],
         intervals=load.intervals,
         streams=load.streams,
-        max_symbols=load.symbols,
+        max_symbols=len(twin.symbols),
         warm_up_s=load.warm_up_s,
         seconds=load.seconds,
+        windows=windows,
         updates=load.updates,
         is_probed=load.is_probed,
     )
@@ -109,20 +123,20 @@ async def measure(load: Load, *twin_options: str) -> Figures:
         return await figures_of(scene)
 
 
-async def figures_of(scene: Scene) -> Figures:
-    """Wait for the window of a scene, look at the agent from outside meanwhile, tell both.
+async def figures_of(scene: Scene, window: int = 0) -> Figures:
+    """Wait for a window of a scene, look at the agent from outside meanwhile, tell both.
 
     Raises:
         BenchFailed: the agent did not record all streams in time, or has ended.
     """
     load, twin = scene.load, scene.twin
-    await _told_within(READY_WITHIN_S + load.warm_up_s, scene.agent, "measuring")
+    await scene.agent.told_within(READY_WITHIN_S + load.warm_up_s, "measuring", window)
     pings = Pings()
     before = twin.child.cpu_s()
     async with trio.open_nursery() as asking:
         if load.is_probed:
             asking.start_soon(pings.run, scene.status)
-        told = await _told_within(load.seconds + MEASURED_AFTER_S, scene.agent, "measured")
+        told = await scene.agent.told_within(load.seconds + MEASURED_AFTER_S, "measured", window)
         asking.cancel_scope.cancel(reason="it is measured")
     after = twin.child.cpu_s()
     return msgspec.structs.replace(
@@ -130,9 +144,3 @@ async def figures_of(scene: Scene) -> Figures:
         ping_ms=Spread.of(pings.took_ms),
         twin_cpu_s=None if before is None or after is None else after - before,
     )
-
-
-async def _told_within(seconds: float, child: Child, event: str) -> Told:
-    with trio.move_on_after(seconds):
-        return await child.told(event)
-    raise BenchFailed(f"{child.name} was not {event} within {seconds:g} s")

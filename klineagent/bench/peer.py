@@ -13,13 +13,13 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from klineagent.bench.child import FAILED
+from klineagent.bench.child import FAILED, tell
 from klineagent.bench.clients import PEERS, Count, Place
+from klineagent.bench.figures import MILLION
 
 LOOK_EVERY_S = 0.05
 
@@ -30,6 +30,16 @@ class Effort(Struct, frozen=True, kw_only=True):
     seconds: float
     messages: int
     cpu_s: float
+
+    @property
+    def messages_per_s(self) -> float:
+        """What it counted."""
+        return self.messages / self.seconds
+
+    @property
+    def cpu_us_per_message(self) -> float | None:
+        """CPU time a message."""
+        return self.cpu_s / self.messages * MILLION if self.messages else None
 
 
 def main() -> None:
@@ -47,11 +57,11 @@ def main() -> None:
     try:
         PEERS[name].receive(msgspec.json.decode(place, type=Place), count)
     except ImportError as error:
-        _tell(FAILED, error=f"is not installed: {error}")
+        tell(FAILED, error=f"is not installed: {error}")
     except Exception as error:  # noqa: BLE001 - whatever a foreign library raises
-        _tell(FAILED, error=repr(error))
+        tell(FAILED, error=repr(error))
     else:
-        _tell(FAILED, error="it gave up")
+        tell(FAILED, error="it gave up")
 
 
 def _watch(count: Count, warm_up_s: float, seconds: float) -> None:
@@ -65,14 +75,9 @@ def _watch(count: Count, warm_up_s: float, seconds: float) -> None:
         messages=count.messages - messages,
         cpu_s=time.process_time() - cpu_s,
     )
-    _tell("measured", effort=effort)
+    tell("measured", effort=effort)
     # They stop in many ways, and some do not.
     os._exit(0)
-
-
-def _tell(event: str, **details: Any) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

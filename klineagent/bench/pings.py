@@ -8,6 +8,8 @@ import httpx2
 import trio
 from attrs import define, field
 
+from klineagent.bench.child import BenchFailed
+from klineagent.errors import reason_of
 from klineagent.kline import SECOND_MS
 
 EVERY_S = 0.05
@@ -21,14 +23,27 @@ class Pings:
     took_ms: list[float] = field(factory=list, init=False)
 
     async def run(self, address: str) -> NoReturn:
-        """Ask at fixed moments, over one connection, until cancelled."""
+        """Ask at fixed moments, over one connection, until cancelled.
+
+        Raises:
+            BenchFailed: there was no answer, or not a good one.
+        """
         async with httpx2.AsyncClient(
             base_url=f"http://{address}", timeout=_PATIENCE_S, trust_env=False
         ) as client:
             due = trio.current_time()
             while True:
                 asked_at = trio.current_time()
-                (await client.get("/ping")).raise_for_status()
+                await _ask(client)
                 self.took_ms.append((trio.current_time() - asked_at) * SECOND_MS)
                 due += EVERY_S
                 await trio.sleep_until(due)
+
+
+async def _ask(client: httpx2.AsyncClient) -> None:
+    try:
+        (await client.get("/ping")).raise_for_status()
+    except httpx2.TimeoutException as error:
+        raise BenchFailed(f"the agent did not answer /ping within {_PATIENCE_S} s") from error
+    except httpx2.HTTPError as error:
+        raise BenchFailed(f"the agent did not answer /ping: {reason_of(error)}") from error

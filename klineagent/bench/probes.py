@@ -62,14 +62,23 @@ class WatchedStore:
     _clock: TwinClock
     inserts: int = field(default=0, init=False)
     rows: int = field(default=0, init=False)
-    newest_age_ms: float | None = field(default=None, init=False)
-    """How old the newest row of the last insert was when that returned."""
+    ages_ms: list[float] = field(factory=list, init=False)
+    """Of each insert of the window: how old its newest row was when it returned."""
     waited_ms: dict[Key, float] = field(factory=dict, init=False)
-    """Of each candle closed since `closed_since_ms`: how long after that it was stored."""
-    closed_since_ms: float = field(default=math.inf, init=False)
+    """Of each candle that closed in the window: how long after that it was stored."""
+    _open_since_ms: float = field(default=math.inf, init=False)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    def open_window(self) -> None:
+        """From now on look closely."""
+        self._open_since_ms = self._clock.now_ms()
+        self.ages_ms, self.waited_ms = [], {}
+
+    def close_window(self) -> None:
+        """Do so no longer; what was seen remains."""
+        self._open_since_ms = math.inf
 
     async def insert(self, batch: Batch) -> None:
         """See `Store`."""
@@ -77,9 +86,11 @@ class WatchedStore:
         now_ms = self._clock.now_ms()
         self.inserts += 1
         self.rows += len(batch.klines)
-        self.newest_age_ms = now_ms - max(kline.event_time for kline in batch.klines)
+        if now_ms < self._open_since_ms:
+            return
+        self.ages_ms.append(now_ms - max(kline.event_time for kline in batch.klines))
         for kline in batch.klines:
-            if kline.is_closed and kline.close_time >= self.closed_since_ms:
+            if kline.is_closed and kline.close_time >= self._open_since_ms:
                 self.waited_ms.setdefault(kline.key, now_ms - kline.close_time)
 
     async def found(self) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from rich import box
 from rich.table import Table
 
-from klineagent.bench.contest import Entry
-from klineagent.bench.figures import Figures, Spread
-from klineagent.bench.scenarios import Bar
+from klineagent.bench.figures import Answers, Figures, Spread
+from klineagent.bench.outcome import Bar
+from klineagent.bench.ranking import Entry
 
 _PLAIN_FROM = 1000
 _MEGA = 1_000_000
@@ -35,14 +35,36 @@ def bars_table(bars: Iterable[Bar]) -> Table:
     table.add_column("", no_wrap=True)
     for bar in bars:
         seen = _number(bar.seen, ",.0f" if (bar.seen or 0) >= _PLAIN_FROM else ".3g")
-        table.add_row(bar.what, _bound(bar), seen, "" if bar.is_met else "missed")
+        table.add_row(bar.what, _bound(bar), seen, _verdict(bar))
+    return table
+
+
+def answers_table(answers: Answers) -> Table:
+    """A line for each kind of request, the dearest first."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("request", no_wrap=True)
+    for name in ("count", "p50 ms", "p99 ms", "max ms"):
+        table.add_column(name, no_wrap=True, justify="right")
+    dearest_first = sorted(answers.kinds.items(), key=lambda each: -each[1].p99)
+    spreads = {
+        **dict(dearest_first),
+        "all of them": answers.took_ms,
+        "of which before it was sent": answers.begun_late_ms,
+    }
+    for name, spread in spreads.items():
+        if spread is not None:
+            times = (f"{each:.1f}" for each in (spread.p50, spread.p99, spread.max))
+            table.add_row(name, f"{spread.count:,}", *times)
+    for failure, count in answers.errors.items():
+        table.add_row(f"failed: {failure}", f"{count:,}", "", "", "")
+    table.caption = f"{100 * answers.cpu_s / answers.seconds:.0f} % of a core to ask"
     return table
 
 
 def entries_table(entries: Iterable[Entry]) -> Table:
     """A line for each client and rate."""
     table = Table(title="peers", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("client", "", "rate"):
+    for name in ("client", "", "over", "rate"):
         table.add_column(name, no_wrap=True)
     for name in ("messages a second", "CPU us a message", "times ours"):
         table.add_column(name, no_wrap=True, justify="right")
@@ -55,10 +77,17 @@ def entries_table(entries: Iterable[Entry]) -> Table:
         table.add_row(
             entry.client,
             entry.version,
+            entry.transport,
             entry.rate,
             *(figures if entry.failure is None else (entry.failure, "", "")),
         )
     return table
+
+
+def _verdict(bar: Bar) -> str:
+    if bar.is_met:
+        return ""
+    return "not measured" if bar.seen is None else "missed"
 
 
 def _bound(bar: Bar) -> str:
@@ -79,7 +108,7 @@ _LABELS = (
     "rows an insert",
     "rows stored a second",
     "candles closed, stored (found)",
-    "age of the newest row in the end, ms",
+    "age of the newest row, ms (in the end)",
     "bad frames, candles healed, missing",
     "warnings",
 )
@@ -99,7 +128,7 @@ def _lines(figures: Figures) -> tuple[str, ...]:
         _number(figures.rows_per_insert, ",.0f"),
         f"{figures.rows_per_s:,.0f}",
         f"{figures.closed:,} ({figures.found:,})",
-        _number(figures.newest_age_ms, ",d"),
+        f"{_spread(figures.insert_age_ms)} ({_number(figures.newest_age_ms, ',d')})",
         f"{figures.bad_frames}, {figures.healed}, {figures.missing}",
         warnings or "none",
     )

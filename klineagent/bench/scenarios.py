@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import httpx2
 import trio
-from attrs import asdict, evolve, field, frozen
+from attrs import evolve
 
 from klineagent.bench.child import BenchFailed
-from klineagent.bench.figures import Figures, Spread
+from klineagent.bench.figures import Spread
 from klineagent.bench.load import FRESH, MAX, Load
 from klineagent.bench.measurement import figures_of, measure, open_scene
+from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
 from klineagent.bench.pings import Pings
 from klineagent.bench.probes import memory_of
-
-
-@frozen(kw_only=True)
-class Bar:
-    """Something seen, and what it should be."""
-
-    what: str
-    seen: float | None
-    least: float | None = None
-    most: float | None = None
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it is as it should be."""
-        if self.seen is None:
-            return False
-        return (self.least is None or self.seen >= self.least) and (
-            self.most is None or self.seen <= self.most
-        )
-
-
-@frozen(kw_only=True)
-class Outcome:
-    """What a scenario has shown."""
-
-    runs: dict[str, Figures]
-    bars: list[Bar] = field(factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
-        return {
-            "runs": {name: figures.as_json() for name, figures in self.runs.items()},
-            "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in self.bars],
-        }
-
+from klineagent.errors import reason_of
 
 SATURATED = Load(symbols=600, rate=MAX, seconds=10, tls=None)
 PACED = Load(symbols=600, rate="36000", seconds=20, tls=True, store=FRESH)
@@ -84,11 +51,10 @@ async def paced(load: Load) -> Outcome:
     """The whole market at its usual pace, stored."""
     figures = await measure(load, "--start", _MINUTE_ENDS_SOON)
     lag, ping = figures.lag_ms, figures.ping_ms
-    sent = float(load.rate) if load.rate not in {None, MAX} else figures.messages_per_s
     return Outcome(
         runs={load.rate or "as it trades": figures},
         bars=[
-            Bar(what="% of what is sent", seen=100 * figures.messages_per_s / sent, least=98),
+            Bar(what="% of what is sent", seen=percent_of_sent(load, figures), least=98),
             Bar(what="% of one core", seen=figures.core_percent, most=50),
             Bar(what="RSS, MB", seen=figures.peak_rss / _MEGA, most=300),
             Bar(what="event-loop lag p99, ms", seen=lag.p99 if lag else None, most=20),
@@ -124,7 +90,7 @@ async def subscribe(load: Load) -> Outcome:
             trio.open_nursery() as asking,
         ):
             asking.start_soon(pings.run, scene.status)
-            answer = await client.post("/symbols/add", json={"symbols": scene.twin.symbols})
+            answer = await _add(client, scene.twin.symbols)
             asking.cancel_scope.cancel(reason="all are added")
         if answer.is_error:
             raise BenchFailed(f"the agent did not add the streams: {answer.json()['error']}")
@@ -140,6 +106,13 @@ async def subscribe(load: Load) -> Outcome:
             Bar(what="RSS a subscription, kB", seen=growth / _KILO, most=16),
         ],
     )
+
+
+async def _add(client: httpx2.AsyncClient, symbols: Sequence[str]) -> httpx2.Response:
+    try:
+        return await client.post("/symbols/add", json={"symbols": symbols})
+    except httpx2.HTTPError as error:
+        raise BenchFailed(f"the agent did not add the streams: {reason_of(error)}") from error
 
 
 async def linear(load: Load) -> Outcome:

@@ -2,17 +2,16 @@
 
     python -m klineagent.bench.subject PLAN
 
-It tells of itself on standard output, a line of JSON each: `ready` with its addresses, `measuring`,
-`measured` with the figures; or `failed`. Then it waits to be stopped.
+It tells of itself on standard output, a line of JSON each: `ready` with its addresses; for each
+window `measuring`, and `measured` with the figures; or `failed`. Then it waits to be stopped.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 import sys
 import time
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import structlog
@@ -21,7 +20,7 @@ from attrs import frozen
 from msgspec import Struct
 
 from klineagent.agent import Agent, open_agent
-from klineagent.bench.child import FAILED, first_of
+from klineagent.bench.child import FAILED, first_of, tell
 from klineagent.bench.figures import Figures, Spread
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
 from klineagent.bind import Bind
@@ -50,9 +49,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The measurement begins when so many run; who has fewer configured adds the rest."""
     max_symbols: int
     warm_up_s: float
-    """Between that and the window."""
+    """Before each window."""
     seconds: float
-    """How long the window is."""
+    """How long each window is."""
+    windows: int
+    """How many there are, one after the other."""
     updates: bool
     is_probed: bool
     """Whether the event loop is looked at."""
@@ -91,7 +92,7 @@ def main() -> None:
     try:
         trio.run(_run, plan, tally)
     except* KlineagentError as failures:
-        _tell(FAILED, error=str(first_of(failures)))
+        tell(FAILED, error=str(first_of(failures)))
 
 
 async def _run(plan: Plan, tally: Tally) -> None:
@@ -102,12 +103,12 @@ async def _run(plan: Plan, tally: Tally) -> None:
             # As `klineagent serve` does.
             gc.collect()
             gc.freeze()
-            _tell("ready", command=str(agent.command_bind), status=str(agent.status_bind))
+            tell("ready", command=str(agent.command_bind), status=str(agent.status_bind))
             await _all_run(agent, plan.streams)
-            await trio.sleep(plan.warm_up_s)
-            _tell("measuring")
-            figures = await _measure(agent, watched, clock, plan, tally)
-            _tell("measured", figures=figures)
+            for _ in range(plan.windows):
+                await trio.sleep(plan.warm_up_s)
+                tell("measuring")
+                tell("measured", figures=await _measure(agent, watched, plan, tally))
             await stop.wait()
 
 
@@ -138,11 +139,9 @@ async def _all_run(agent: Agent, streams: int) -> None:
         await trio.sleep(LOOK_EVERY_S)
 
 
-async def _measure(
-    agent: Agent, store: WatchedStore, clock: TwinClock, plan: Plan, tally: Tally
-) -> Figures:
+async def _measure(agent: Agent, store: WatchedStore, plan: Plan, tally: Tally) -> Figures:
     lag = LagProbe()
-    store.closed_since_ms = clock.now_ms()
+    store.open_window()
     async with trio.open_nursery() as probing:
         if plan.is_probed:
             probing.start_soon(lag.run)
@@ -150,8 +149,8 @@ async def _measure(
         await trio.sleep(plan.seconds)
         after = _Reading.take(agent, store)
         probing.cancel_scope.cancel(reason="it is measured")
-    memory, age_ms = memory_of(), store.newest_age_ms
-    store.closed_since_ms = math.inf
+    memory = memory_of()
+    store.close_window()
     return Figures(
         seconds=after.at - before.at,
         streams=agent.registry.count(),
@@ -165,17 +164,13 @@ async def _measure(
         found=await store.found(),
         close_to_stored_ms=Spread.of(list(store.waited_ms.values())),
         lag_ms=Spread.of(lag.late_ms),
-        newest_age_ms=None if age_ms is None else round(age_ms),
+        newest_age_ms=round(store.ages_ms[-1]) if store.ages_ms else None,
+        insert_age_ms=Spread.of(store.ages_ms),
         bad_frames=after.bad_frames - before.bad_frames,
         healed=after.healed - before.healed,
         missing=agent.registry.missing(),
         warnings=dict(tally.warnings),
     )
-
-
-def _tell(event: str, **details: Any) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ def test_who_trusts_the_authority_trusts_the_twin(tmp_path: Path) -> None:
     server.load_cert_chain(certificate.identity)
     trusting = ssl.create_default_context(cafile=certificate.environ["SSL_CERT_FILE"])
     assert trusting.cert_store_stats()["x509_ca"] == 1
+    assert set(certificate.environ.values()) == {str(certificate.authority)}
 
 
 def test_what_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

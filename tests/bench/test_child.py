@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,6 +47,43 @@ async def test_what_it_tells_is_heard() -> None:
         assert (child.cpu_s() or 0) >= 0
     # Nobody waits for ten minutes.
     assert child.process.returncode is not None
+
+
+async def test_what_it_tells_again_is_told_apart() -> None:
+    """The first time and the second; it waits for its cue."""
+    source = """if True:
+        for figure in (7, 8):
+            input()
+            print('{"event": "measured", "figure": %d}' % figure, flush=True)
+    """
+    async with python(source) as child:
+        await child.go()
+        assert (await child.told("measured"))["figure"] == 7
+        await child.go()
+        assert (await child.told("measured", 1))["figure"] == 8
+        assert (await child.told("measured"))["figure"] == 7
+
+
+async def test_who_does_not_end_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is too busy to be asked is not waited for."""
+    monkeypatch.setattr("klineagent.bench.child._ENDS_WITHIN_S", 0.01)
+    source = """if True:
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print('{"event": "ready"}', flush=True)
+        time.sleep(600)
+    """
+    async with python(source) as child:
+        await child.told("ready")
+    assert child.process.returncode == -signal.SIGKILL
+
+
+async def test_patience_has_an_end() -> None:
+    """What does not come is told, and by whom."""
+    with pytest.RaisesGroup(BenchFailed, flatten_subgroups=True) as caught:
+        async with python("import time; time.sleep(600)") as child:
+            await child.told_within(0.01, "ready")
+    assert str(first_of(caught.value)) == "it was not ready within 0.01 s"
 
 
 async def test_its_own_reason_is_told() -> None:

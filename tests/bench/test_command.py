@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from klineagent.bench.questions import SHARES
+
 FEW = ("--symbols", "3", "--warm-up", "0")
 SHORT = (*FEW, "--seconds", "0.5")
 PLAIN = ("--no-tls", "--store", "memory:")
@@ -84,6 +86,20 @@ def test_streams_are_added_over_http() -> None:
     assert 0 < seen["added within, s"] < ENDS_WITHIN_S
 
 
+def test_an_agent_is_asked_many_things_while_it_records() -> None:
+    """Two windows, told apart; in the second every kind of request is answered."""
+    told = measured("operate", "--rate", "900", "--seconds", "2", "--requests", "100", *FEW, *PLAIN)
+    assert list(told["runs"]) == ["left alone", "100 requests a second"]
+    for run in told["runs"].values():
+        assert 900 < run["messages"] < 2700
+        assert run["insert_age_ms"]["count"] > 0
+    answers = told["answers"]
+    assert answers["errors"] == {}
+    assert answers["asked"] == answers["answered"] == 200
+    assert len(answers["kinds"]) == len(SHARES)
+    assert {bar["what"] for bar in told["bars"]} >= {"requests that failed", "requests p99, ms"}
+
+
 def test_figures_are_shown_as_a_table() -> None:
     """For people; the bars beneath."""
     with bench("paced", "--rate", "100", *SHORT, *PLAIN) as process:
@@ -123,6 +139,7 @@ def test_a_signal_ends_all_of_it(tmp_path: Path) -> None:
         (["paced", "--store", "paper:"], "--store"),
         (["paced", "--seconds", "0"], "--seconds"),
         (["saturated", "--warm-up", "-1"], "--warm-up"),
+        (["operate", "--requests", "0"], "--requests"),
         (["quickly"], "quickly"),
     ],
 )

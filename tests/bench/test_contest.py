@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx2
 import pytest
 import trio
 
+from klineagent.bench.certificate import make_certificate
 from klineagent.bench.clients import INTERVAL, PEERS, Count, Peer, Place
-from klineagent.bench.contest import CONTEST, OURS, Entry, contest, effort_of
+from klineagent.bench.contest import CONTEST, contest, effort_of
 from klineagent.bench.load import Load
+from klineagent.bench.ranking import OURS, OURS_UPDATES
 from klineagent.bench.report import entries_table
 from klineagent.bench.twin import open_twin
+from klineagent.errors import ConfigError
 
 PLACE = Place(host="127.0.0.1:9", symbols=tuple(f"C{number}USDT" for number in range(250)))
 
@@ -27,16 +31,29 @@ def test_every_stream_is_asked_for_once() -> None:
     assert max(len(json.loads(request)["params"]) for request in PLACE.requests()) <= 200
 
 
-async def test_every_client_that_is_installed_receives() -> None:
-    """From the twin and nobody else, as it would from the exchange."""
+def test_addresses_say_whether_it_is_over_tls() -> None:
+    """All of them."""
+    assert (PLACE.ws_url, PLACE.rest_url) == ("ws://127.0.0.1:9", "http://127.0.0.1:9")
+    secure = Place(host=PLACE.host, symbols=PLACE.symbols, tls=True)
+    assert secure.stream_url == "wss://127.0.0.1:9/market/stream"
+    assert secure.rest_url == "https://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_every_client_that_is_installed_receives(tls: bool, tmp_path: Path) -> None:
+    """From the twin and nobody else, as it would from the exchange; each trusts its certificate."""
+    certificate = make_certificate(tmp_path) if tls else None
     installed = [peer for peer in PEERS.values() if peer.version is not None]
     assert len(installed) >= 4
     load = Load(symbols=3, rate="300", seconds=0.5, warm_up_s=0)
-    async with open_twin("--rate", "300", symbols=3) as twin, trio.open_nursery() as nursery:
-        place = Place(host=httpx2.URL(twin.rest_url).netloc.decode(), symbols=twin.symbols)
+    async with (
+        open_twin("--rate", "300", symbols=3, certificate=certificate) as twin,
+        trio.open_nursery() as nursery,
+    ):
+        place = Place(host=httpx2.URL(twin.rest_url).netloc.decode(), symbols=twin.symbols, tls=tls)
 
         async def receive(peer: Peer) -> None:
-            effort = await effort_of(peer, place, load)
+            effort = await effort_of(peer, place, load, certificate)
             assert effort.messages > 0, peer.name
 
         for peer in installed:
@@ -60,7 +77,7 @@ async def test_what_is_installed_competes_and_the_rest_is_named(
     told: list[str] = []
     with trio.fail_after(60):
         entries = await contest(load, told.append)
-    clients = [*OURS, present.name, absent.name, failing.name]
+    clients = [OURS, OURS_UPDATES, present.name, absent.name, failing.name]
     assert [(entry.rate, entry.client) for entry in entries] == [
         (rate, client) for rate in ("max", "300") for client in clients
     ]
@@ -75,6 +92,15 @@ async def test_what_is_installed_competes_and_the_rest_is_named(
             assert (entry.times_ours or 0) > 0
     assert len(told) == len(entries)
     assert entries_table(entries).row_count == len(entries)
+
+
+async def test_without_certificates_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes of plain rounds would be lost."""
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    told: list[str] = []
+    with pytest.raises(ConfigError):
+        await contest(CONTEST, told.append)
+    assert told == []
 
 
 def test_a_client_that_fails_tells_why() -> None:
@@ -101,4 +127,3 @@ def test_what_they_count() -> None:
 def test_one_connection_is_enough_for_each() -> None:
     """Cryptofeed opens another one for every two hundred streams."""
     assert CONTEST.streams < 200
-    assert Entry(client="a", version="", rate="max").failure is None

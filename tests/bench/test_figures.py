@@ -23,6 +23,7 @@ def some_figures(messages: int = 2_000_000, inserts: int = 4) -> Figures:
         close_to_stored_ms=None,
         lag_ms=None,
         newest_age_ms=None,
+        insert_age_ms=None,
         bad_frames=0,
         healed=0,
         missing=0,

@@ -43,19 +43,38 @@ async def test_a_store_is_watched_and_does_its_work() -> None:
     store, clock = MemoryStore(), StandingClock()
     watched = WatchedStore(store, cast("TwinClock", clock))
     first, second = a_kline(0), a_kline(1)
-    watched.closed_since_ms = second.open_time
+    clock.shows_ms = second.open_time
+    watched.open_window()
     clock.shows_ms = second.close_time + 700
     await watched.insert(Batch("a", (first, second)))
     clock.shows_ms += MINUTE_MS
     await watched.insert(Batch("b", (second,)))
     assert (watched.inserts, watched.rows) == (2, 3)
     assert watched.waited_ms == {second.key: 700}
-    assert watched.newest_age_ms == clock.shows_ms - second.event_time
+    assert watched.ages_ms == [
+        age_ms := clock.shows_ms - MINUTE_MS - second.event_time,
+        age_ms + MINUTE_MS,
+    ]
     assert await watched.found() == 1
     assert watched.label == "memory:"
     # One that got lost on the way.
     watched.waited_ms["usdm", "ETHUSDT", "1m", second.open_time] = 700
     assert await watched.found() == 1
+
+
+async def test_each_window_begins_anew() -> None:
+    """Rows before and after one are counted, and no more."""
+    watched = WatchedStore(MemoryStore(), cast("TwinClock", StandingClock()))
+    await watched.insert(Batch("a", (a_kline(0),)))
+    assert watched.ages_ms == []
+    watched.open_window()
+    await watched.insert(Batch("b", (a_kline(1),)))
+    watched.close_window()
+    await watched.insert(Batch("c", (a_kline(2),)))
+    assert len(watched.ages_ms) == len(watched.waited_ms) == 1
+    watched.open_window()
+    assert (watched.ages_ms, watched.waited_ms) == ([], {})
+    assert watched.rows == 3
 
 
 def test_warnings_are_counted_and_nothing_is_printed() -> None:

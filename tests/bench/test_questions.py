@@ -1,0 +1,64 @@
+"""What an agent is asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import islice, pairwise
+
+from klineagent.bench.questions import SHARES, Question, Topics, questions
+from klineagent.kline import Interval
+
+TOPICS = Topics(
+    command="127.0.0.1:1",
+    status="127.0.0.1:2",
+    symbols=("BTCUSDT", "ETHUSDT"),
+    spare_symbol="SOLUSDT",
+    intervals=(Interval.M1, Interval.M5),
+    open_time="2027-02-02T00:01:00Z",
+)
+ROUND = sum(SHARES.values())
+
+
+def first(number: int) -> list[Question]:
+    """The first questions."""
+    return list(islice(questions(TOPICS), number))
+
+
+def test_shares_are_of_two_hundred() -> None:
+    """At 200 a second they are numbers a second: metrics as often as a hasty Prometheus asks."""
+    assert ROUND == 200
+    kinds = Counter(question.kind for question in first(ROUND))
+    assert kinds["status /metrics"] == kinds["/connections/list"] == 1
+    assert kinds["status /ping"] == kinds["/status"] == 40
+    assert sum(kinds.values()) == ROUND
+
+
+def test_a_kind_is_spread_evenly() -> None:
+    """A fifth are pings, and there are never ten others in a row."""
+    kinds = [question.kind for question in first(2 * ROUND)]
+    pings = [number for number, kind in enumerate(kinds) if kind == "status /ping"]
+    assert max(later - earlier for earlier, later in pairwise(pings)) <= 10
+
+
+def test_questions_about_data_go_through_the_symbols() -> None:
+    """One after the other, so that no answer is a cached one."""
+    asked = [question.url for question in first(ROUND) if question.kind == "/v1/coverage"]
+    assert asked[:3] == [
+        f"http://{TOPICS.command}/v1/coverage?symbol={symbol}"
+        for symbol in ("BTCUSDT", "ETHUSDT", "BTCUSDT")
+    ]
+
+
+def test_what_is_added_is_removed_before_anything_else_is_added() -> None:
+    """A stream that is not recorded otherwise; of each interval in turn."""
+    commands = [
+        (question.kind, json.loads(question.body))
+        for question in first(4 * ROUND)
+        if question.body is not None
+    ]
+    assert commands == [
+        (f"/streams/{verb}", {"symbol": "SOLUSDT", "interval": interval})
+        for interval in ("1m", "5m")
+        for verb in ("add", "remove")
+    ]
