@@ -117,8 +117,8 @@ def add(
 ) -> None:
     """Record SYMBOLs, and what matches PATTERNs, from now on.
 
-    In a PATTERN * stands for any characters and ? for one; quote it: '*USDT'. Patterns, filters
-    and --dry-run need --intervals.
+    In a PATTERN * stands for any characters and ? for one; quote it: '*USDT', or '*' for the whole
+    market. Patterns, filters and --dry-run need --intervals.
     """
     wanted = _wanted(names, intervals, filters)
     if wanted is not None:
@@ -248,7 +248,7 @@ def _wanted(
     Raises:
         ConfigError: nothing is named, or the intervals are none.
     """
-    if not names and not any(filters.values()):
+    if not names and not (filters["quote"] or filters["contract"]):
         raise ConfigError("name a SYMBOL or a PATTERN, or give --quote or --contract")
     if intervals is None:
         return None

@@ -13,6 +13,12 @@ import msgspec
 from attrs import field, frozen
 from msgspec import Struct
 
+from klineagent.client.diagnosis import (
+    is_status_server,
+    the_command_server,
+    what_it_is,
+    why_no_answer,
+)
 from klineagent.control.models import Error
 from klineagent.errors import (
     UNREADABLE,
@@ -20,7 +26,6 @@ from klineagent.errors import (
     AgentRefused,
     AgentUnreachable,
     ConfigError,
-    reason_of,
 )
 from klineagent.storage.location import masked
 
@@ -97,8 +102,33 @@ class Connection:
         query: Mapping[str, str | int] | None,
         within_s: float,
     ) -> Answer[_Model]:
+        response = await self._request(method, path, content, query, within_s)
+        if isinstance(response, httpx2.HTTPError):
+            why = await why_no_answer(self._http, self.address.label, response)
+            raise AgentUnreachable(why) from response
+        if not response.is_success:
+            raise await self._refusal(path, response)
         try:
-            response = await self._http.request(
+            return Answer(msgspec.json.decode(response.content, type=model), response.content)
+        except msgspec.ValidationError as error:
+            raise AgentRefused(
+                f"what answers at {self.address.label} is no agent, or one of another version:"
+                f" {path}: {error}"
+            ) from error
+        except UNREADABLE:
+            raise await self._no_agent(response) from None
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        query: Mapping[str, str | int] | None,
+        within_s: float,
+    ) -> httpx2.Response | httpx2.HTTPError:
+        """The response, or why there is none, which further calls may explain."""
+        try:
+            return await self._http.request(
                 method, path, content=content, params=query, timeout=within_s
             )
         except httpx2.TimeoutException as error:
@@ -107,16 +137,34 @@ class Connection:
                 " is it overloaded, or --agent the address of something else?"
             ) from error
         except httpx2.HTTPError as error:
-            raise AgentUnreachable(_why_unreachable(self.address.label, error)) from error
-        if not response.is_success:
-            raise _refusal(self.address.label, path, response)
+            return error
+
+    async def _refusal(self, path: str, response: httpx2.Response) -> AgentDenied | AgentRefused:
+        """What became of a call that was not answered well."""
+        label = self.address.label
         try:
-            return Answer(msgspec.json.decode(response.content, type=model), response.content)
-        except UNREADABLE as error:
-            raise AgentRefused(
-                f"what answers at {self.address.label} is no agent, or one of another version:"
-                f" {path}: {error}"
-            ) from error
+            reason = msgspec.json.decode(response.content, type=Error).error
+        except UNREADABLE:
+            return await self._no_agent(response)
+        has_no_such_path = response.status_code == _NOT_FOUND and reason.startswith("Not Found")
+        is_denied = response.status_code in _DENIED
+        if (has_no_such_path or is_denied) and await is_status_server(self._http):
+            hint = the_command_server(self._http)
+            return AgentRefused(f"what answers at {label} is an agent's status server; {hint}")
+        if is_denied:
+            return AgentDenied(
+                f"the agent at {label} does not let us in: {reason}; its token goes into"
+                " KLINEAGENT_TOKEN, or into a file for --token-file"
+            )
+        if has_no_such_path:
+            return AgentRefused(
+                f"the agent at {label} has no {path}: it is older than this command"
+            )
+        return AgentRefused(reason)
+
+    async def _no_agent(self, response: httpx2.Response) -> AgentRefused:
+        found = await what_it_is(self._http, response)
+        return AgentRefused(f"what answers at {self.address.label} is no agent but {found}")
 
 
 @asynccontextmanager
@@ -144,38 +192,3 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one, too
         reason = error.strerror or error
         raise ConfigError(f"--ca-file: {ca_file}: holds no certificates: {reason}") from error
-
-
-def _why_unreachable(url: str, error: httpx2.HTTPError) -> str:
-    reason = reason_of(error)
-    if isinstance(error, httpx2.ConnectError) and "certificate" in reason.lower():
-        return (
-            f"the certificate of {url} cannot be trusted: {reason}; name who vouches for it with"
-            " --ca-file"
-        )
-    if isinstance(error, httpx2.ConnectError):
-        return (
-            f"no agent answers at {url}: {_last_part(reason)}; start one with `klineagent serve`,"
-            " or say where it is with --agent"
-        )
-    return f"what answers at {url} is no agent: {reason}; does it want http or https in --agent?"
-
-
-def _last_part(reason: str) -> str:
-    """What the system says; Trio puts the address in front of it, which has been told."""
-    return reason.rpartition(": ")[2]
-
-
-def _refusal(url: str, path: str, response: httpx2.Response) -> AgentDenied | AgentRefused:
-    try:
-        reason = msgspec.json.decode(response.content, type=Error).error
-    except UNREADABLE:
-        reason = f"{response.status_code} {response.reason_phrase}"
-    if response.status_code in _DENIED:
-        return AgentDenied(
-            f"the agent at {url} does not let us in: {reason}; its token goes into"
-            " KLINEAGENT_TOKEN, or into a file for --token-file"
-        )
-    if response.status_code == _NOT_FOUND and reason.startswith("Not Found"):
-        return AgentRefused(f"the agent at {url} has no {path}: it is older than this command")
-    return AgentRefused(reason)

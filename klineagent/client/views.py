@@ -12,20 +12,23 @@ from rich.text import Text
 from klineagent.control.answers_models import Feeds, FeedState, Limits, SeriesCoverage, Why
 from klineagent.control.models import Connections, Status, SymbolsAdded
 from klineagent.control.subscriptions_v1_models import SubscriptionOutcome, SubscriptionsNow
-from klineagent.series.notation import Wanted
+from klineagent.kline import Interval
+from klineagent.series.notation import Pattern, Wanted
 from klineagent.tables import plain_table
 
 _TOLD_STREAMS = 8
+_NO_MATCH = "matches nothing at the moment"
 _DAY_S = 86_400
 _KILO = 1000
 _UNITS = ("", "k", "M", "G", "T")
+_BY_LENGTH = {interval.value: rank for rank, interval in enumerate(Interval)}
 
 
 def status_view(status: Status, feeds: Feeds, limits: Limits) -> RenderableType:
     """The agent on a few lines."""
     return _facts(
         {
-            "streams": f"{status.connection_count} of {len(status.symbols)} symbols",
+            "streams": f"{status.connection_count} of {counted(len(status.symbols), 'symbol')}",
             "feeds": _feeds_text(feeds.feeds),
             "messages": f"{messages_rate(feeds):.0f} a second",
             "weight": _weight_text(limits),
@@ -34,12 +37,12 @@ def status_view(status: Status, feeds: Feeds, limits: Limits) -> RenderableType:
 
 
 def list_view(connections: Connections) -> RenderableType:
-    """A line per symbol; intervals that no feed carries yet are told apart."""
+    """A line per symbol, its intervals by length; those that no feed carries yet stand apart."""
     series: dict[str, tuple[list[str], list[str]]] = {}
-    for each in connections.connections:
+    for each in sorted(connections.connections, key=lambda each: _length_of(each.interval)):
         active, waiting = series.setdefault(each.symbol, ([], []))
         (active if each.is_active else waiting).append(each.interval)
-    table = plain_table(f"{connections.count} streams", ["symbol"], ["streams"])
+    table = plain_table(counted(connections.count, "stream"), ["symbol"], ["streams"])
     table.add_column("active")
     table.add_column("not yet")
     for symbol, (active, waiting) in sorted(series.items()):
@@ -60,12 +63,14 @@ def set_view(now: SubscriptionsNow) -> RenderableType:
         table.add_row("http", names, _spaced(without.intervals))
     streams = now.streams
     counts = (
-        f"{streams.wanted} streams of {now.symbols} symbols ({now.max_symbols} allowed):"
+        f"{counted(streams.wanted, 'stream')} of {counted(now.symbols, 'symbol')}"
+        f" ({now.max_symbols} allowed):"
         f" {streams.active} active, {streams.pending} pending, {streams.ending} ending"
     )
     reasons = [Text(f"{each.symbol}: {each.reason}") for each in (*now.refused, *now.pending)]
     saved = [] if now.saved else [Text("not saved: it will not survive a restart")]
-    return Group(table, Text(counts), *reasons, *saved)
+    unmatched = [Text(f"{_pattern(each)}: {_NO_MATCH}") for each in now.unmatched]
+    return Group(table, Text(counts), *reasons, *unmatched, *saved)
 
 
 def added_view(added: SymbolsAdded) -> RenderableType:
@@ -85,16 +90,22 @@ def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
     facts = {
         f"{would}added": _streams(outcome.added, outcome.added_streams),
         f"{would}removed": _streams(outcome.removed, outcome.removed_streams),
-        "then wanted": f"{outcome.wanted} streams of {outcome.symbols} symbols",
+        "then wanted": (
+            f"{counted(outcome.wanted, 'stream')} of {counted(outcome.symbols, 'symbol')}"
+        ),
         "feeds": f"{forecast.feeds}, {forecast.new_feeds} of them new",
         "subscribing": f"{forecast.subscribe_seconds:g} s",
         "history": (
-            f"up to {forecast.history_candles} candles, {forecast.history_weight} of weight,"
+            f"up to {counted(forecast.history_candles, 'candle')},"
+            f" {forecast.history_weight} of weight,"
             f" {forecast.history_minutes:.1f} min"
         ),
         "a day": f"{short(forecast.rows_per_day)} rows, {short(forecast.bytes_per_day)}B",
     }
-    if not outcome.saved:
+    if outcome.unmatched:
+        patterns = ", ".join(map(_pattern, outcome.unmatched))
+        facts["unmatched"] = f"{patterns}: {_NO_MATCH}"
+    if not outcome.saved and not outcome.dry_run:
         facts["saved"] = "no: the set as it is will not survive a restart"
     return _facts(facts)
 
@@ -151,9 +162,10 @@ def limits_view(limits: Limits) -> RenderableType:
     table.add_row("weight", str(rest.used), str(rest.limit), str(rest.allowed), minute)
     window = duration(connections.window_seconds)
     table.add_row("dials", str(connections.used), str(connections.limit), "", window)
-    wanted = f"{streams.connections} connections"
+    wanted = counted(streams.connections, "connection")
     table.add_row("streams", str(streams.wanted), str(streams.limit_per_connection), "", wanted)
-    waiting = f"{rest.requests_under_way} requests under way, {rest.requests_waiting} waiting"
+    under_way = counted(rest.requests_under_way, "request")
+    waiting = f"{under_way} under way, {rest.requests_waiting} waiting"
     away = rest.standing_down_seconds
     standing = [Text(f"No request will be made for {duration(away)}", style="yellow")]
     return Group(table, Text(waiting), *(standing if away else []))
@@ -201,6 +213,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f}s"
 
 
+def counted(number: int, thing: str) -> str:
+    """So many of a thing, whose plural is a regular one."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def short(number: float) -> str:
     """A large number in few characters."""
     at = 0
@@ -221,7 +238,7 @@ def _facts(facts: Mapping[str, str]) -> Table:
 def _feeds_text(feeds: Sequence[FeedState]) -> str:
     up = sum(each.state != "down" for each in feeds)
     carried = sum(each.streams_carried for each in feeds)
-    return f"{up} of {len(feeds)} up, carrying {carried} streams"
+    return f"{up} of {len(feeds)} up, carrying {counted(carried, 'stream')}"
 
 
 def _weight_text(limits: Limits) -> str:
@@ -247,11 +264,18 @@ def _range(first: str, last: str) -> str:
 def _names(wanted: Wanted) -> str:
     if isinstance(wanted.symbols, list):
         return " ".join(wanted.symbols)
-    if not wanted.match:
-        return ""
-    match = wanted.match
-    without = f" but {' '.join(match.exclude)}" if match.exclude else ""
-    return " ".join(filter(None, (match.name, match.quote, match.contract))) + without
+    return _pattern(wanted.match) if wanted.match else ""
+
+
+def _pattern(pattern: Pattern) -> str:
+    name = pattern.name or "*"
+    without = f" but {' '.join(pattern.exclude)}" if pattern.exclude else ""
+    return " ".join(filter(None, (name, pattern.quote, pattern.contract))) + without
+
+
+def _length_of(interval: str) -> int:
+    """Where it stands among the others; one that a newer agent has comes last."""
+    return _BY_LENGTH.get(interval, len(_BY_LENGTH))
 
 
 def _spaced(intervals: Iterable[str]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 
-import trio
 from quart_trio import QuartTrio
 
 from klineagent.control.answers_models import Coverage, CoverageQuery, Feeds, Limits, Why, WhyQuery
@@ -13,6 +13,7 @@ from klineagent.control.inquiry import Inquiry
 from klineagent.control.models import StreamBody
 from klineagent.control.moments import read_moment, utc
 from klineagent.control.openapi import operation
+from klineagent.control.portions import in_portions
 from klineagent.control.requests import interval_named, read_query, stream_request
 from klineagent.control.traffic import feeds_of, limits_of
 from klineagent.errors import InvalidRequest
@@ -45,12 +46,8 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
             interval=interval_named(asked.interval, venue) if asked.interval else None,
         )
         page = list(islice(found, asked.limit + 1))
-        now_ms = means.time.now_ms()
-        told = []
-        for number, series in enumerate(page[: asked.limit], start=1):
-            told.append(coverage_of(series, now_ms))
-            if number % SERIES_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        tell = partial(coverage_of, now_ms=(now_ms := means.time.now_ms()))
+        told = await in_portions(tell, page[: asked.limit], at_once=SERIES_AT_ONCE)
         more = len(page) > asked.limit
         return Coverage(
             series=told,

@@ -230,7 +230,7 @@ class Limits(Struct, frozen=True):
 class LastLoss(Struct, frozen=True):
     """How a connection was lost."""
 
-    reason: Annotated[str, Meta(examples=["closed by the exchange: 1001"])]
+    reason: Annotated[str, Meta(examples=["closed by the exchange: 1001 GOING_AWAY"])]
     seconds_ago: Seconds
 
 

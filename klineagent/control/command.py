@@ -27,6 +27,7 @@ from klineagent.control.models import (
     SymbolsBody,
 )
 from klineagent.control.openapi import operation
+from klineagent.control.portions import in_portions
 from klineagent.control.requests import read_body, stream_request, symbols_request
 from klineagent.control.status import add_ping_route
 from klineagent.control.subscriptions import Subscriptions, not_confirmed
@@ -45,6 +46,8 @@ from klineagent.series.registry import SubscriptionInfo
 # A second less than callers wait, so that they read the reason instead of hanging up.
 ADD_STREAM_WITHIN_S = 29
 REMOVE_STREAM_WITHIN_S = 9
+# A millisecond of work, then others get their turn.
+STREAMS_AT_ONCE = 1000
 
 _TITLE = "klineagent: commands"
 _DESCRIPTION = "What runs, and adding and removing it."
@@ -85,7 +88,8 @@ def add_query_routes(app: QuartTrio, subscriptions: Subscriptions) -> None:
     @operation(Connections, tag="queries")
     async def list_connections() -> Connections:
         """List the streams that run."""
-        connections = [_connection(info) for info in subscriptions.listing()]
+        listing = subscriptions.listing()
+        connections = await in_portions(_connection, listing, at_once=STREAMS_AT_ONCE)
         return Connections(connections, len(connections))
 
     @app.get("/symbols")
@@ -200,7 +204,7 @@ def _connection(info: SubscriptionInfo) -> Connection:
     return Connection(
         symbol=info.symbol,
         interval=str(info.interval),
-        created_at=info.created_at.isoformat(timespec="seconds"),
+        created_at=info.created_at,
         is_active=info.is_active,
     )
 

@@ -19,7 +19,7 @@ from klineagent.control.answers_models import (
 from klineagent.control.moments import utc
 from klineagent.errors import InvalidRequest
 from klineagent.kline import SECOND_MS, Interval
-from klineagent.series.account import Account, account_of
+from klineagent.series.account import Account
 from klineagent.series.ledger import Ledger, Urgency
 from klineagent.series.registry import Registry
 from klineagent.series.spans import Span, Spans
@@ -80,12 +80,13 @@ def series_after(
 ) -> Iterator[Subscription]:
     """Subscriptions in order, from behind `place` on; an empty `symbol` stands for all."""
     # By symbol and not by series, of which there are fifteen times as many.
-    symbols = [each for each in registry.symbols() if symbol in {"", each}]
+    symbols = [symbol] if symbol else registry.symbols()
     intervals = [interval] if interval is not None else list(Interval)
     begin = 0 if place is None else bisect_left(symbols, place.symbol)
     for name in symbols[begin:]:
+        told_to = place.rank if place is not None and name == place.symbol else -1
         for each in intervals:
-            if place is not None and Place(name, _RANKS[each]) <= place:
+            if _RANKS[each] <= told_to:
                 continue
             if (series := registry.subscription(name, each)) is not None:
                 yield series
@@ -94,7 +95,7 @@ def series_after(
 def coverage_of(series: Subscription, now_ms: int) -> SeriesCoverage:
     """Tell of one series."""
     ledger, interval = series.ledger, series.interval
-    account = account_of(ledger, now_ms) if ledger.has_begun else _NOTHING
+    account = Account.of(ledger, now_ms) if ledger.has_begun else _NOTHING
     newest_ms = account.newest_closed_ms
     return SeriesCoverage(
         symbol=series.symbol,

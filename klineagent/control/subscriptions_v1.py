@@ -22,10 +22,11 @@ from klineagent.control.subscriptions_v1_models import (
     SymbolReason,
 )
 from klineagent.errors import InvalidRequest, NotConfirmed, ShuttingDown, SymbolLimitReached
-from klineagent.series.desired import Change, Desired
-from klineagent.series.forecast import Forecast
-from klineagent.series.notation import Reader, SubscriptionSet, write
-from klineagent.series.selection import Selection, Series, count, in_order
+from klineagent.series.demand import Change
+from klineagent.series.desired import Desired
+from klineagent.series.forecast import Forecast, foresee
+from klineagent.series.notation import Reader, SubscriptionSet, pattern_of, write
+from klineagent.series.selection import Selection, SeriesSet, count, in_order
 
 PATH = "/v1/subscriptions"
 # Symbols can be judged once the exchange has told what there is: a second after a start.
@@ -46,7 +47,7 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
 
         `subscriptions` and `exclude` are what a PUT takes.
         """
-        return _now(desired, saved=await desired.saved())
+        return await _now(desired, saved=await desired.saved())
 
     @app.put(PATH)
     @operation(
@@ -81,7 +82,7 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionChange)
         reader = await _reader(desired)
         gone, more = reader.wanted(asked.remove, "remove"), reader.wanted(asked.add, "add")
-        left = desired.selection.removing(gone, reader.listings, always=desired.configured)
+        left = desired.demand.removing(gone)
         return await _carry_out(desired, left.adding(more, reader.listings), dry_run=dry_run)
 
 
@@ -96,20 +97,26 @@ async def _reader(desired: Desired) -> Reader:
             listings = await desired.listings()
     except trio.TooSlowError:
         raise not_confirmed(desired, KNOWN_WITHIN_S) from None
-    return Reader(venue=desired.venue, listings=listings, present=desired.selection)
+    return Reader(venue=desired.venue, listings=listings, present=desired.demand.selection)
 
 
 async def _carry_out(
     desired: Desired, selection: Selection, *, dry_run: bool
 ) -> SubscriptionOutcome:
-    # Nothing is awaited between this look and the change: what is told is what is done.
-    change = desired.change(selection)
+    # Nothing is awaited between this look and the change, nor before the forecast has looked at the
+    # connections: what is told is what is done.
+    change = desired.demand.change(selection)
     if not dry_run:
         desired.adopt(change)
-    return _outcome(change, dry_run=dry_run, saved=await desired.saved())
+    means = desired.registry.means
+    forecast = await foresee(means, change.wanted, change.added, change.removed)
+    saved = not dry_run and await desired.saved()
+    return _outcome(change, forecast, dry_run=dry_run, saved=saved)
 
 
-def _outcome(change: Change, *, dry_run: bool, saved: bool) -> SubscriptionOutcome:
+def _outcome(
+    change: Change, forecast: Forecast, *, dry_run: bool, saved: bool
+) -> SubscriptionOutcome:
     return SubscriptionOutcome(
         dry_run=dry_run,
         added=count(change.added),
@@ -118,12 +125,13 @@ def _outcome(change: Change, *, dry_run: bool, saved: bool) -> SubscriptionOutco
         removed_streams=_names(change.removed),
         wanted=count(change.wanted),
         symbols=len(change.wanted),
-        forecast=_forecast(change.forecast),
+        unmatched=list(map(pattern_of, change.unmatched)),
+        forecast=_forecast(forecast),
         saved=saved,
     )
 
 
-def _names(series: Series) -> list[str]:
+def _names(series: SeriesSet) -> list[str]:
     return [f"{symbol} {interval}" for symbol, interval in islice(in_order(series), TOLD_STREAMS)]
 
 
@@ -140,27 +148,29 @@ def _forecast(forecast: Forecast) -> ForecastTold:
     )
 
 
-def _now(desired: Desired, *, saved: bool) -> SubscriptionsNow:
-    standing, venue = desired.standing(), desired.venue
-    asked = write(desired.selection, venue)
-    configured = write(Selection(named=desired.configured), venue)
-    wanted = count(standing.wanted)
+async def _now(desired: Desired, *, saved: bool) -> SubscriptionsNow:
+    venue = desired.venue
+    asked = write(desired.demand.selection, venue)
+    configured = write(Selection(named=desired.demand.configured), venue)
+    progress = await desired.progress()
+    wanted = count(progress.wanted)
     return SubscriptionsNow(
         subscriptions=[
             *(replace(each, origin="configuration") for each in configured.subscriptions),
             *(replace(each, origin="http") for each in asked.subscriptions),
         ],
         exclude=asked.exclude,
-        symbols=len(standing.wanted),
+        symbols=len(progress.wanted),
         max_symbols=desired.registry.max_symbols,
         streams=StreamsNow(
             wanted=wanted,
-            active=standing.active,
-            pending=wanted - standing.active,
-            ending=count(standing.ending),
+            active=progress.active,
+            pending=wanted - progress.active,
+            ending=count(progress.ending),
         ),
-        pending=_reasons(standing.pending),
-        refused=_reasons(standing.refused),
+        pending=_reasons(progress.pending),
+        refused=_reasons(progress.refused),
+        unmatched=list(map(pattern_of, progress.unmatched)),
         saved=saved,
     )
 

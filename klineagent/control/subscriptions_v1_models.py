@@ -7,12 +7,15 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from klineagent.control.models import Count, SymbolName
-from klineagent.series.notation import Excluded, Wanted
+from klineagent.series.notation import Excluded, Pattern, Wanted
 
 _Streams = Annotated[
     list[str], Meta(description="The first twenty of them.", examples=[["BTCUSDT 1m"]])
 ]
-_Saved = Annotated[bool, Meta(description="Whether the set as it is now survives a restart.")]
+_Unmatched = Annotated[
+    list[Pattern],
+    Meta(description="Patterns of the set that match nothing now; they may match later."),
+]
 
 
 class DryRun(Struct, frozen=True):
@@ -70,7 +73,8 @@ class SubscriptionsNow(Struct, frozen=True):
     refused: Annotated[
         list[SymbolReason], Meta(description="Symbols that cannot be had; the first hundred.")
     ]
-    saved: _Saved
+    saved: Annotated[bool, Meta(description="Whether the set as it is now survives a restart.")]
+    unmatched: _Unmatched = []
 
 
 class ForecastTold(Struct, frozen=True):
@@ -105,4 +109,8 @@ class SubscriptionOutcome(Struct, frozen=True):
     wanted: Annotated[int, Meta(ge=0, description="Streams of the whole set.")]
     symbols: Annotated[int, Meta(ge=0, description="Symbols of the whole set.")]
     forecast: ForecastTold
-    saved: _Saved
+    saved: Annotated[
+        bool,
+        Meta(description="Whether the set as it is now survives a restart; false in a dry run."),
+    ]
+    unmatched: _Unmatched = []

@@ -17,7 +17,7 @@ from klineagent.storage.writer import Writer
 # An agent's clock is late by the way of a message, and its tasks by their turn.
 MOST_LATE_MS = MINUTE_MS
 
-Series = tuple[str, Interval]
+SeriesKey = tuple[str, Interval]
 
 
 @define(eq=False, kw_only=True)
@@ -30,9 +30,9 @@ class Audit:
 
     store: MemoryStore
     venue_name: str
-    _audited_ms: dict[Series, int] = field(factory=dict, init=False)
+    _audited_ms: dict[SeriesKey, int] = field(factory=dict, init=False)
     """Up to which open time each series was looked at."""
-    _suspects: dict[Series, set[int]] = field(factory=dict, init=False)
+    _suspects: dict[SeriesKey, set[int]] = field(factory=dict, init=False)
     """Open times that count as closed and are not stored: they must be on their way."""
 
     def look(self, agent: Agent, now_ms: int) -> None:
@@ -61,7 +61,7 @@ class Audit:
                 )
             self._suspects[series] = suspects
 
-    def _unaccounted(self, series: Series, ledger: Ledger) -> Iterator[int]:
+    def _unaccounted(self, series: SeriesKey, ledger: Ledger) -> Iterator[int]:
         """Opens that are neither stored, nor missing, nor absent, as far as `ledger` goes back."""
         for open_ms in self._suspects.get(series, ()):
             if not self._is_accounted(series, ledger, open_ms):
@@ -73,7 +73,7 @@ class Audit:
             open_ms = ledger.interval.next_open(open_ms)
         self._audited_ms[series] = open_ms
 
-    def _is_accounted(self, series: Series, ledger: Ledger, open_ms: int) -> bool:
+    def _is_accounted(self, series: SeriesKey, ledger: Ledger, open_ms: int) -> bool:
         if open_ms in ledger.holes or open_ms in ledger.absences:
             return True
         symbol, interval = series

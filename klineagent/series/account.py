@@ -68,19 +68,19 @@ class Account:
         """Candles that came: they are in the store, or on their way."""
         return self.expected - self.missing - self.absent
 
-
-def account_of(ledger: Ledger, now_ms: int) -> Account:
-    """Sum up `ledger`, which has begun."""
-    return Account(
-        first_ms=ledger.first_ms,
-        end_ms=ledger.horizon_ms,
-        expected=ledger.interval.count(ledger.first_ms, ledger.horizon_ms),
-        missing=ledger.missing,
-        absent=ledger.absent,
-        healed=ledger.healed,
-        newest_closed_ms=_newest_closed(ledger),
-        lag_ms=lag_of(ledger, now_ms),
-    )
+    @classmethod
+    def of(cls, ledger: Ledger, now_ms: int) -> Account:
+        """Sum up `ledger`, which has begun."""
+        return cls(
+            first_ms=ledger.first_ms,
+            end_ms=ledger.horizon_ms,
+            expected=ledger.interval.count(ledger.first_ms, ledger.horizon_ms),
+            missing=ledger.missing,
+            absent=ledger.absent,
+            healed=ledger.healed,
+            newest_closed_ms=_newest_closed(ledger),
+            lag_ms=lag_of(ledger, now_ms),
+        )
 
 
 def lag_of(ledger: Ledger, now_ms: int) -> int:

@@ -20,7 +20,7 @@ AT_ONCE = 1000
 LASTS_S = 1.0
 
 
-class Series(Protocol):
+class Surveyed(Protocol):
     """What is looked at of a `Subscription`."""
 
     symbol: str
@@ -45,10 +45,10 @@ class Census:
     """Candles."""
     lag_ms: dict[Interval, int] = field(factory=dict, init=False)
     """The longest of each interval."""
-    overdue: list[tuple[int, Series]] = field(factory=list, init=False)
+    overdue: list[tuple[int, Surveyed]] = field(factory=list, init=False)
     """Series that lack candles although they ran, and since when, by the exchange's clock."""
 
-    def count(self, series: Series, now_ms: int) -> None:
+    def count(self, series: Surveyed, now_ms: int) -> None:
         """Count one series more."""
         self.series += 1
         self.active += series.is_active
@@ -68,7 +68,7 @@ class Census:
 class Bureau:
     """Counts all series for whoever asks, at most once a second however often that is."""
 
-    subscriptions: Callable[[], Iterable[Series]]
+    subscriptions: Callable[[], Iterable[Surveyed]]
     time: ExchangeTime
     _census: Census = field(factory=Census, init=False)
     _taken_at: float = field(default=-math.inf, init=False)
@@ -83,7 +83,7 @@ class Bureau:
             return self._census
 
 
-async def _taken(series: Iterable[Series], now_ms: int) -> Census:
+async def _taken(series: Iterable[Surveyed], now_ms: int) -> Census:
     """Count `series`, some at a time."""
     census = Census()
     for number, each in enumerate(series, start=1):

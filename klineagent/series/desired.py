@@ -1,39 +1,32 @@
-"""The set of series that should run: it survives restarts, and the registry follows it."""
+"""The set of series that should run: the registry follows it, and it survives restarts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NoReturn
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import frozen
 
-from klineagent.backoff import Backoff
-from klineagent.errors import NotRunning, StateError, SymbolLimitReached
+from klineagent.errors import NotRunning
 from klineagent.kline import Interval
 from klineagent.market.venues import Venue
-from klineagent.series.desired_file import StateFile
-from klineagent.series.forecast import Forecast, foresee
+from klineagent.series.demand import Change, Demand
+from klineagent.series.desired_file import Keeper, StateFile
 from klineagent.series.reconciler import Reconciler
 from klineagent.series.registry import Registry, SubscriptionInfo
 from klineagent.series.selection import (
-    NONE,
-    Intervals,
     Listings,
+    Match,
     Resolution,
     Selection,
-    Series,
+    SeriesSet,
     count,
-    in_order,
-    less,
-    limited,
-    resolve,
 )
-from klineagent.trouble import Trouble
 
-# How long somebody waits for the disk before he is told that nothing is sure.
-SAVED_WITHIN_S = 1.0
+# A millisecond of work, then others get their turn.
+SYMBOLS_AT_ONCE = 100
 TOLD_SYMBOLS = 20
 """How many a log line names."""
 
@@ -41,62 +34,50 @@ log = structlog.get_logger()
 
 
 @frozen(kw_only=True)
-class Change:
-    """What another selection would change."""
-
-    selection: Selection
-    wanted: Series
-    """All that is wanted then."""
-    added: Series
-    removed: Series
-    forecast: Forecast
-
-
-@frozen(kw_only=True)
-class Standing:
+class Progress:
     """How far what is wanted has come."""
 
-    wanted: Series
+    wanted: SeriesSet
     active: int
     """Series that a connection carries."""
     pending: Mapping[str, str]
     """Symbols of which at least one is not carried yet, and why."""
     refused: Mapping[str, str]
     """Symbols that are wanted and cannot be had, and why."""
-    ending: Series
+    ending: SeriesSet
     """What was delisted and is not complete yet."""
+    unmatched: tuple[Match, ...]
+    """Patterns that match nothing at the moment."""
 
 
-@define(eq=False, kw_only=True)
 class Desired:
-    """What is wanted: the `configured` series, and a selection that can be changed.
+    """What should run, and that it does.
 
     Who adds or removes a single series here has it done at once, as the registry does; a whole new
     selection is followed in the background, and so are listings.
     """
 
-    registry: Registry
-    configured: Series
-    file: StateFile | None = None
-    selection: Selection = field(factory=Selection)
-    _listings: Listings | None = field(default=None, init=False)
-    """As of the last look."""
-    _resolution: Resolution | None = field(default=None, init=False)
-    """Of the selection and these; None where one has changed."""
-    _reconciler: Reconciler = field(init=False)
-    _known: trio.Event = field(factory=trio.Event, init=False)
-    _stale: trio.Event = field(factory=trio.Event, init=False)
-    """Set when the registry may not run what is wanted."""
-    _version: int = field(default=0, init=False)
-    _saved_version: int = field(default=0, init=False)
-    _unsaved: trio.Event = field(factory=trio.Event, init=False)
-    _tried: trio.Event = field(factory=trio.Event, init=False)
-    """Set when the file was written, or could not be; replaced for the next time."""
-
-    def __attrs_post_init__(self) -> None:
-        self._reconciler = Reconciler(self.registry)
-        # The configuration has the last word at a start: what it names was removed before.
-        self.selection = self.selection.permitting(self.configured)
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        configured: SeriesSet,
+        selection: Selection,
+        file: StateFile | None,
+    ) -> None:
+        self.registry = registry
+        self._reconciler = Reconciler(registry)
+        self.demand = Demand(
+            configured=configured,
+            selection=selection,
+            venue_name=self.venue.name,
+            max_symbols=registry.max_symbols,
+            running=self._reconciler.held,
+        )
+        self._keeper = Keeper(file)
+        self._known = trio.Event()
+        self._stale = trio.Event()
+        """Set when the registry may not run what is wanted."""
 
     @property
     def venue(self) -> Venue:
@@ -119,7 +100,7 @@ class Desired:
 
     def intervals(self, symbol: str) -> list[Interval]:
         """Those at which `symbol` runs, or should."""
-        wanted = self._wanted(symbol)
+        wanted = self.demand.intervals(symbol)
         return [each for each in Interval if each in wanted or self._runs(symbol, each)]
 
     def obstacle(self) -> str:
@@ -132,11 +113,11 @@ class Desired:
         Returns:
             Whether it was started and was not wanted before.
         """
-        was_wanted = interval in self._wanted(symbol)
+        was_wanted = interval in self.demand.intervals(symbol)
         try:
             is_started = await self.registry.add(symbol, interval)
         finally:
-            if interval in self._wanted(symbol) and not self._runs(symbol, interval):
+            if interval in self.demand.intervals(symbol) and not self._runs(symbol, interval):
                 self._stale.set()  # what was given up here has to be started again
         if was_wanted:
             return False
@@ -144,7 +125,7 @@ class Desired:
             self._stale.set()  # it ran and was not wanted: it is about to be let go
         self._reconciler.hold(symbol, interval)
         more = Selection(named={symbol: frozenset({interval})})
-        self._replace(self.selection.adding(more, self._listings))
+        self._replace(self.demand.adding(more))
         await self.saved()
         return is_started
 
@@ -155,16 +136,14 @@ class Desired:
             NotRunning: it does not run, nor should it.
         """
         gone = Selection(named={symbol: frozenset({interval})})
-        was_wanted = self._replace(
-            self.selection.removing(gone, self._listings, always=self.configured)
-        )
+        was_wanted = self._replace(self.demand.removing(gone))
         self._reconciler.let_go(symbol, interval)
         try:
             await self.registry.remove(symbol, interval)
         except NotRunning:
             if not was_wanted:
                 raise
-        if interval in self._wanted(symbol):
+        if interval in self.demand.intervals(symbol):
             self._stale.set()  # by somebody else, while this one waited
         await self.saved()
 
@@ -174,38 +153,11 @@ class Desired:
         """The venue's symbols, once they and its time are known; the caller sets the deadline."""
         await self._known.wait()
         await self.registry.means.time.known()
-        return self._listings or {}
-
-    def resolution(self) -> Resolution:
-        """What the selection, and what is configured, come to."""
-        if self._resolution is None:
-            self._resolution = self._limited(self._resolve(self.selection), self.selection)
-        return self._resolution
-
-    def change(self, selection: Selection) -> Change:
-        """What `selection` would change in place of the present one.
-
-        Raises:
-            SymbolLimitReached: it comes to more symbols than are allowed, and than now.
-        """
-        whole, most = self._resolve(selection), self.registry.max_symbols
-        if len(whole.wanted) > max(most, len(self._resolve(self.selection).wanted)):
-            raise SymbolLimitReached(
-                f"the set comes to {len(whole.wanted)} symbols, more than the {most} allowed"
-                " (max_symbols)"
-            )
-        wanted, before = self._limited(whole, selection).wanted, self.resolution().wanted
-        added, removed = less(wanted, before), less(before, wanted)
-        return Change(
-            selection=selection,
-            wanted=wanted,
-            added=added,
-            removed=removed,
-            forecast=foresee(self.registry.means, wanted, added, removed),
-        )
+        return self.demand.listings or {}
 
     def adopt(self, change: Change) -> None:
         """Want what `change` says; the registry follows in the background."""
+        unmatched_before = self.demand.resolution().unmatched
         if self._replace(change.selection):
             self._stale.set()
             log.info(
@@ -214,32 +166,30 @@ class Desired:
                 removed=count(change.removed),
                 wanted=count(change.wanted),
             )
+            _tell_unmatched(unmatched_before, change.unmatched)
 
     async def saved(self) -> bool:
         """Wait a little until what is wanted now survives a restart; tell whether it does."""
-        version = self._version
-        # Shielded: what it waits for is done, and who is told of it may rely on that.
-        with trio.move_on_after(SAVED_WITHIN_S, shield=True):
-            while self.file is not None and self._saved_version < version:
-                await self._tried.wait()
-        return self.file is not None and self._saved_version >= version
+        return await self._keeper.kept()
 
-    def standing(self) -> Standing:
-        """How far all of it has come."""
-        resolution, active, pending = self.resolution(), 0, {}
-        for symbol, interval in in_order(resolution.wanted):
-            subscription = self.registry.subscription(symbol, interval)
-            if subscription is not None and subscription.is_active:
-                active += 1
-            elif symbol not in pending:
+    async def progress(self) -> Progress:
+        """How far what is wanted now has come; others have their turn while it is looked at."""
+        resolution, active, pending = self.demand.resolution(), 0, {}
+        for number, (symbol, intervals) in enumerate(resolution.wanted.items(), start=1):
+            carried = sum(self._is_active(symbol, interval) for interval in intervals)
+            active += carried
+            if carried < len(intervals):
                 pending[symbol] = self._obstacle_of(symbol)
+            if number % SYMBOLS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
         placeless = self._reconciler.placeless
-        return Standing(
+        return Progress(
             wanted=resolution.wanted,
             active=active,
             pending={symbol: why for symbol, why in pending.items() if symbol not in placeless},
             refused={**resolution.refused, **placeless},
             ending=self._reconciler.ending,
+            unmatched=resolution.unmatched,
         )
 
     # Following.
@@ -252,19 +202,18 @@ class Desired:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_true)
             nursery.start_soon(self._watch_listings)
-            if self.file is not None:
-                nursery.start_soon(self._keep_saved, self.file)
+            nursery.start_soon(self._keeper.keep_saved)
             task_status.started()
         raise AssertionError("its tasks never end")
 
     async def _make_true(self) -> None:
         self._stale = trio.Event()
         await self._reconciler.make_true(
-            self.resolution().wanted,
-            self.selection,
-            self._listings or {},
+            self.demand.resolution().wanted,
+            self.demand.selection,
+            self.demand.listings or {},
             stale=self._stale,
-            still_wanted=self._wanted,
+            still_wanted=self.demand.intervals,
         )
 
     async def _keep_true(self) -> NoReturn:
@@ -276,70 +225,29 @@ class Desired:
         book = self.registry.means.book
         await book.loaded()
         while True:
-            before, is_first = self.resolution(), self._listings is None
-            self._listings, self._resolution = book.listings, None
+            before, is_first = self.demand.resolution(), self.demand.listings is None
+            self.demand.learn(book.listings or {})
             self._known.set()
             self._stale.set()
-            _tell(before, self.resolution(), is_first=is_first)
+            _tell(before, self.demand.resolution(), is_first=is_first)
             await book.refreshed()
-
-    async def _keep_saved(self, file: StateFile) -> NoReturn:
-        trouble = Trouble("subscriptions_not_saved", "subscriptions_saved")
-        backoff = Backoff(first_s=1)
-        while True:
-            await self._unsaved.wait()
-            self._unsaved = trio.Event()
-            version, wait_s = self._version, 0.0
-            try:
-                await file.save(self.selection)
-            except StateError as error:
-                trouble.lasts(error, alarm=True)
-                self._unsaved.set()
-                wait_s = backoff.after()
-            else:
-                trouble.over()
-                backoff = Backoff(first_s=1)
-                self._saved_version = version
-            self._tried.set()
-            self._tried = trio.Event()
-            await trio.sleep(wait_s)
-
-    # Deciding.
 
     def _replace(self, selection: Selection) -> bool:
         """Want `selection`; tell whether that is another one."""
-        if selection == self.selection:
+        if not self.demand.replace(selection):
             return False
-        self.selection, self._resolution = selection, None
-        self._version += 1
-        self._unsaved.set()
+        self._keeper.keep(selection)
         return True
 
     def _runs(self, symbol: str, interval: Interval) -> bool:
         return self.registry.subscription(symbol, interval) is not None
 
-    def _wanted(self, symbol: str) -> Intervals:
-        """The intervals of `symbol` that are wanted, cheaper than by a resolution."""
-        info = (self._listings or {}).get(symbol)
-        listed = info if info is not None and info.is_listed else None
-        excepted = self.selection.excluded.get(symbol, NONE)
-        configured = self.configured.get(symbol, NONE) - excepted
-        return self.selection.fitting(symbol, listed) | configured
-
-    def _resolve(self, selection: Selection) -> Resolution:
-        whole = selection.naming(self.configured)
-        return resolve(whole, self._listings, venue_name=self.venue.name)
-
-    def _limited(self, resolution: Resolution, selection: Selection) -> Resolution:
-        return limited(
-            resolution,
-            self._listings,
-            most=self.registry.max_symbols,
-            claims=(self.configured, self._reconciler.held, selection.named),
-        )
+    def _is_active(self, symbol: str, interval: Interval) -> bool:
+        subscription = self.registry.subscription(symbol, interval)
+        return subscription is not None and subscription.is_active
 
     def _obstacle_of(self, symbol: str) -> str:
-        info = (self._listings or {}).get(symbol)
+        info = (self.demand.listings or {}).get(symbol)
         if info is not None and not info.is_trading:
             return f"{symbol} does not trade on {self.venue.name} ({info.status})"
         return self.obstacle() or "the exchange has not confirmed it yet"
@@ -357,3 +265,10 @@ def _tell(before: Resolution, after: Resolution, *, is_first: bool) -> None:
     if refused := sorted(after.refused.keys() - before.refused.keys()):
         reasons = [after.refused[symbol] for symbol in refused[:TOLD_SYMBOLS]]
         log.warning("symbols_refused", count=len(refused), reasons=reasons)
+    _tell_unmatched(before.unmatched, after.unmatched)
+
+
+def _tell_unmatched(before: Collection[Match], after: Iterable[Match]) -> None:
+    if new := [match for match in after if match not in before]:
+        patterns = [str(match) for match in new[:TOLD_SYMBOLS]]
+        log.warning("patterns_match_nothing", count=len(new), patterns=patterns)

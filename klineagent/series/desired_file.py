@@ -7,18 +7,23 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import PurePath
 
 import msgspec
-from attrs import frozen
+import trio
+from attrs import define, field, frozen
 from msgspec import Struct
 
+from klineagent.backoff import Backoff
 from klineagent.errors import UNREADABLE, InvalidRequest, SpoolError, StateError
 from klineagent.market.venues import Venue
 from klineagent.series.notation import Excluded, Reader, SubscriptionSet, Wanted, write
 from klineagent.series.selection import Selection
 from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
+from klineagent.trouble import Trouble
 
 FORMAT = 1
 LOCK = ".lock"
 """What a state's lock is called, after its own name."""
+# How long somebody waits for the disk before he is told that nothing is sure.
+KEPT_WITHIN_S = 1.0
 
 
 class _Saved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +110,63 @@ class StateFile:
             raise StateError(f"state {self.label}: {error.strerror or error}") from error
         except ValueError as error:
             raise StateError(f"state {self.label}: {error}") from error
+
+
+@define(eq=False)
+class Keeper:
+    """Sees that the newest selection it was given survives a restart, however often it must try.
+
+    Without a file none ever does.
+    """
+
+    file: StateFile | None
+    _newest: Selection = field(factory=Selection, init=False)
+    _given: int = field(default=0, init=False)
+    """How many it was given."""
+    _saved: int = field(default=0, init=False)
+    """How many had been given when the one was that is in the file."""
+    _unsaved: trio.Event = field(factory=trio.Event, init=False)
+    _tried: trio.Event = field(factory=trio.Event, init=False)
+    """Set when the file was written, or could not be; replaced for the next time."""
+
+    def keep(self, selection: Selection) -> None:
+        """Save `selection` in place of what was given before."""
+        self._newest = selection
+        self._given += 1
+        self._unsaved.set()
+
+    async def kept(self) -> bool:
+        """Wait a little until what was given last is saved; tell whether it is."""
+        given = self._given
+        # Shielded: what it waits for is done, and who is told of it may rely on that.
+        with trio.move_on_after(KEPT_WITHIN_S, shield=True):
+            while self.file is not None and self._saved < given:
+                await self._tried.wait()
+        return self.file is not None and self._saved >= given
+
+    async def keep_saved(self) -> None:
+        """Save what is given, again and again; without a file there is nothing to do."""
+        if self.file is None:
+            return
+        trouble = Trouble("subscriptions_not_saved", "subscriptions_saved")
+        backoff = Backoff(first_s=1)
+        while True:
+            await self._unsaved.wait()
+            self._unsaved = trio.Event()
+            given, wait_s = self._given, 0.0
+            try:
+                await self.file.save(self._newest)
+            except StateError as error:
+                trouble.lasts(error, alarm=True)
+                self._unsaved.set()
+                wait_s = backoff.after()
+            else:
+                trouble.over()
+                backoff = Backoff(first_s=1)
+                self._saved = given
+            self._tried.set()
+            self._tried = trio.Event()
+            await trio.sleep(wait_s)
 
 
 @asynccontextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
+import trio
 from attrs import frozen
 
 from klineagent.kline import DAY_MS, Interval
@@ -19,11 +21,13 @@ from klineagent.market.wire import stream_name
 from klineagent.series.healer import Means
 from klineagent.series.healing import page_of
 from klineagent.series.recall import history_since
-from klineagent.series.selection import Series, count, in_order
+from klineagent.series.selection import SeriesSet, count, in_order
 
 # Measured: 110,614 closed candles of seven symbols at fifteen intervals, a month of 1m and what it
 # makes, took 38 to 39 bytes each in today's engine, merged. Old servers, without codecs, need more.
 BYTES_PER_ROW = 39
+# Four milliseconds where they are younger than their history; then others get their turn.
+SYMBOLS_AT_ONCE = 100
 # The shortest time that holds whole numbers of weeks, of three days and of months.
 _CYCLE_DAYS = 10_227
 
@@ -72,26 +76,37 @@ class Forecast:
         return self.rows_per_day * BYTES_PER_ROW
 
 
-def foresee(means: Means, wanted: Series, added: Series, removed: Series) -> Forecast:
-    """What it will take to change what runs with `means` to `wanted`."""
+async def foresee(
+    means: Means, wanted: SeriesSet, added: SeriesSet, removed: SeriesSet
+) -> Forecast:
+    """What it will take to change what runs with `means` to `wanted`.
+
+    It looks at the connections before it waits for the first time, at what is fetched in portions.
+    """
     venue, pool = means.rest.venue, means.pool
-    names = [stream_name(symbol, interval) for symbol, interval in in_order(removed)]
+    names = {stream_name(symbol, interval) for symbol, interval in in_order(removed)}
     feeds = []
     for roster in [succession.roster for succession in pool.successions]:
-        leaving = sum(map(roster.wants, names))
+        leaving = len(names & roster.streams.keys())
         room = STREAMS_PER_FEED - len(roster)
         feeds.append(Occupancy(staying=roster.wanted - leaving, leaving=leaving, room=room))
     placement = place(feeds, count(added))
-    candles, weight = history(
-        added,
-        venue,
-        now_ms=means.time.now_ms(),
-        candles=means.recall.history,
-        listed_ms=means.book.listed_ms,
-    )
+    asking_s = subscribe_s(placement, venue, pool.dials.taken)
+    now_ms, candles, weight = means.time.now_ms(), 0, 0
+    symbols = list(added)
+    for at in range(0, len(symbols), SYMBOLS_AT_ONCE):
+        some, costs = history(
+            {symbol: added[symbol] for symbol in symbols[at : at + SYMBOLS_AT_ONCE]},
+            venue,
+            now_ms=now_ms,
+            candles=means.recall.history,
+            listed_ms=means.book.listed_ms,
+        )
+        candles, weight = candles + some, weight + costs
+        await trio.lowlevel.checkpoint()
     return Forecast(
         placement=placement,
-        subscribe_s=subscribe_s(placement, venue, pool.dials.taken),
+        subscribe_s=asking_s,
         history_candles=candles,
         history_weight=weight,
         history_minutes=weight / means.rest.budget.limit,
@@ -123,29 +138,36 @@ def subscribe_s(placement: Placement, venue: Venue, dials_taken: int) -> float:
 
 
 def history(
-    added: Series, venue: Venue, *, now_ms: int, candles: int, listed_ms: Callable[[str], int]
+    added: SeriesSet, venue: Venue, *, now_ms: int, candles: int, listed_ms: Callable[[str], int]
 ) -> tuple[int, int]:
     """How many candles from before are fetched for `added`, and the weight that takes."""
-    total = weight = 0
-    weights: dict[tuple[Interval, int], int] = {}
-    for symbol, interval in in_order(added):
+
+    def since(interval: Interval, first_ms: int) -> tuple[int, int]:
         end_ms = interval.open_at(now_ms)
-        first_ms = max(
-            history_since(interval, end_ms, candles), interval.open_at(listed_ms(symbol))
-        )
-        if first_ms >= end_ms:
-            continue
-        total += interval.count(first_ms, end_ms)
-        # Nearly all symbols are older than their history, so nearly all answers are the same.
-        if (interval, first_ms) not in weights:
-            weights[interval, first_ms] = _weight(first_ms, end_ms, interval, venue)
-        weight += weights[interval, first_ms]
+        first_ms = min(first_ms, end_ms)
+        return interval.count(first_ms, end_ms), _weight(first_ms, end_ms, interval, venue)
+
+    oldest_ms = {
+        interval: history_since(interval, interval.open_at(now_ms), candles)
+        for interval in frozenset().union(*added.values())
+    }
+    # Nearly all symbols are older than their history, so nearly all answers are the same.
+    whole = {interval: since(interval, first_ms) for interval, first_ms in oldest_ms.items()}
+    total = weight = 0
+    for symbol, intervals in added.items():
+        symbol_ms = listed_ms(symbol)
+        for interval in intervals:
+            is_older = symbol_ms <= oldest_ms[interval]
+            found = whole[interval] if is_older else since(interval, interval.open_at(symbol_ms))
+            total, weight = total + found[0], weight + found[1]
     return total, weight
 
 
-def rows_per_day(wanted: Series) -> float:
+def rows_per_day(wanted: SeriesSet) -> float:
     """How many candles of `wanted` close in a day."""
-    return sum(_PER_DAY[interval] for _, interval in in_order(wanted))
+    # By the hundred: most symbols are wanted at the same intervals.
+    alike = Counter(wanted.values())
+    return sum(times * sum(map(_PER_DAY.__getitem__, each)) for each, times in alike.items())
 
 
 def _requests(streams: int) -> int:

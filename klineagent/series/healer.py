@@ -18,7 +18,7 @@ from klineagent.market.rest import CandleAnswer, Page, RestClient
 from klineagent.market.symbols import SymbolBook
 from klineagent.market.wire import RestCandle
 from klineagent.series.healing import find, page_of
-from klineagent.series.ledger import Absent, Hole, Ledger, Tally, Urgency
+from klineagent.series.ledger import Absent, Hole, Ledger, MissingCounts, Urgency
 from klineagent.series.recall import Recall
 from klineagent.trouble import TELL_AGAIN_AFTER_S
 
@@ -74,7 +74,7 @@ class Means:
     """Waits until there is room for rows that are fetched: the store may be away."""
     grace_ms: int
     counts: HealingCounts = field(factory=HealingCounts)
-    tally: Tally = field(factory=Tally)
+    tally: MissingCounts = field(factory=MissingCounts)
     misses: Misses = field(factory=Misses)
 
 

@@ -53,7 +53,7 @@ Hole = Span[Missing]
 
 
 @define(eq=False)
-class Tally:
+class MissingCounts:
     """What became of missing candles so far, in all ledgers that share it.
 
     What was found was filled or forgone since, or is missing still.
@@ -75,7 +75,7 @@ class Ledger:
     interval: Interval
     grace_ms: int
     """How long after its close a candle may stay open."""
-    tally: Tally = field(factory=Tally)
+    tally: MissingCounts = field(factory=MissingCounts)
     began_ms: int = field(default=0, init=False)
     """The open time it began with; what is older was not watched as it closed."""
     first_ms: int = field(default=0, init=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from attrs import evolve, field, frozen
@@ -12,7 +13,7 @@ from msgspec import field as struct_field
 from klineagent.errors import InvalidRequest
 from klineagent.kline import Interval
 from klineagent.market.venues import Venue
-from klineagent.series.selection import Intervals, Listings, Match, Selection, Series, joined
+from klineagent.series.selection import NONE, Intervals, Listings, Match, Selection, SeriesSet
 
 LONGEST_NAME = 100
 """Of a pattern, in characters; symbols have 17."""
@@ -25,14 +26,23 @@ IntervalsWritten = Annotated[
     Meta(description='Intervals, or "all" that the venue offers.', examples=[["1m", "1h"], "all"]),
 ]
 _Glob = Annotated[str, Meta(max_length=LONGEST_NAME, examples=["*USDT"])]
+_ONE_OF = re.compile(r"\[!?[^][!][^][]*\]")
+"""`[ab]`, or `[!ab]` for none of them."""
 
 
 class Pattern(Struct, frozen=True, forbid_unknown_fields=True):
-    """A pattern of symbols; it follows listings and delistings by itself."""
+    """A pattern of symbols; it follows listings and delistings by itself.
 
-    name: Annotated[
-        _Glob, Meta(description="`*` stands for any characters, `?` for one, `[ab]` for a or b.")
-    ] = "*"
+    It has a name, a quote asset or a contract; the name `*` stands for the whole market.
+    """
+
+    name: (
+        Annotated[
+            _Glob,
+            Meta(description="`*` stands for any characters, `?` for one, `[ab]` for a or b."),
+        ]
+        | UnsetType
+    ) = UNSET
     quote: Annotated[
         str, Meta(description="The asset prices are in; empty for any.", examples=["USDT"])
     ] = ""
@@ -99,10 +109,11 @@ class Reader:
             for at, each in enumerate(written.subscriptions)
             if each.origin != "configuration"
         ]
-        excluded: Series = {}
+        excluded: dict[str, Intervals] = {}
         for at, each in enumerate(written.exclude):
             intervals = self._intervals(each.intervals, f"exclude[{at}].intervals")
-            excluded = joined(excluded, self._series(each.symbols, intervals, f"exclude[{at}]"))
+            for symbol in self._symbols(each.symbols, f"exclude[{at}]"):
+                excluded[symbol] = excluded.get(symbol, NONE) | intervals
         return evolve(self._wanted(ours), excluded=excluded)
 
     def wanted(self, written: Sequence[Wanted], name: str) -> Selection:
@@ -110,24 +121,24 @@ class Reader:
         return self._wanted((f"{name}[{at}]", each) for at, each in enumerate(written))
 
     def _wanted(self, written: Iterable[tuple[str, Wanted]]) -> Selection:
-        selection = Selection()
+        named: dict[str, Intervals] = {}
+        matched: dict[Match, Intervals] = {}
         for where, each in written:
             intervals = self._intervals(each.intervals, f"{where}.intervals")
             if isinstance(each.symbols, list) and each.match is UNSET:
-                more = Selection(named=self._series(each.symbols, intervals, where))
+                for symbol in self._symbols(each.symbols, where):
+                    named[symbol] = named.get(symbol, NONE) | intervals
             elif isinstance(each.match, Pattern) and each.symbols is UNSET:
-                more = Selection(matched={self._match(each.match, f"{where}.match"): intervals})
+                match = self._match(each.match, f"{where}.match")
+                matched[match] = matched.get(match, NONE) | intervals
             else:
                 raise InvalidRequest(f"{where}: expected symbols or match, and not both")
-            selection = selection.adding(more, None)
-        return selection
+        return Selection(named=named, matched=matched)
 
-    def _series(self, names: list[str], intervals: Intervals, where: str) -> Series:
+    def _symbols(self, names: list[str], where: str) -> list[str]:
         if not names:
             raise InvalidRequest(f"{where}.symbols: the list is empty")
-        return {
-            self._symbol(name, f"{where}.symbols[{at}]"): intervals for at, name in enumerate(names)
-        }
+        return [self._symbol(name, f"{where}.symbols[{at}]") for at, name in enumerate(names)]
 
     def _symbol(self, name: str, where: str) -> str:
         if not (symbol := name.strip().upper()):
@@ -138,8 +149,12 @@ class Reader:
         return symbol
 
     def _match(self, written: Pattern, where: str) -> Match:
+        if written.name is UNSET and not (written.quote.strip() or written.contract.strip()):
+            raise InvalidRequest(
+                f'{where}: it restricts nothing; for the whole market write {{"name": "*"}}'
+            )
         match = Match(
-            name=self._glob(written.name, f"{where}.name"),
+            name="*" if written.name is UNSET else self._glob(written.name, f"{where}.name"),
             quote=written.quote.strip().upper(),
             contract=written.contract.strip().upper(),
             exclude=[
@@ -148,9 +163,12 @@ class Reader:
             ],
         )
         if self.listings is not None and match not in self.present.matched:
+            _check_brackets(match.name, f"{where}.name")
+            for at, name in enumerate(written.exclude):
+                _check_brackets(name, f"{where}.exclude[{at}]")
             listed = self.listings.values()
-            self._check(match.quote, {each.quote for each in listed}, f"{where}.quote")
-            self._check(match.contract, {each.contract for each in listed}, f"{where}.contract")
+            self._check(match.quote, (each.quote for each in listed), f"{where}.quote")
+            self._check(match.contract, (each.contract for each in listed), f"{where}.contract")
         return match
 
     def _glob(self, name: str, where: str) -> str:
@@ -158,9 +176,9 @@ class Reader:
             raise InvalidRequest(f"{where}: the name is empty")
         return glob
 
-    def _check(self, name: str, offered: Collection[str], where: str) -> None:
-        if name and name not in offered:
-            there_are = ", ".join(sorted(each for each in offered if each)) or "none"
+    def _check(self, name: str, offered: Iterable[str], where: str) -> None:
+        if name and name not in (there := set(offered)):
+            there_are = ", ".join(sorted(filter(None, there))) or "none"
             raise InvalidRequest(
                 f"{where}: {name} does not exist on {self.venue.name}; there are {there_are}"
             )
@@ -180,18 +198,27 @@ class Reader:
         return frozenset(offered[name.strip()] for name in written)
 
 
+def _check_brackets(glob: str, where: str) -> None:
+    """Refuse what fnmatch would take literally: no symbol has brackets."""
+    rest = _ONE_OF.sub("", glob)
+    if "[" in rest or "]" in rest:
+        raise InvalidRequest(
+            f"{where}: {glob.strip()!r} has a bracket without its other one, or with nothing"
+            " inside; write [ab] for a or b"
+        )
+
+
+def pattern_of(match: Match) -> Pattern:
+    """`match` as it would be asked for."""
+    return Pattern(
+        name=match.name, quote=match.quote, contract=match.contract, exclude=list(match.exclude)
+    )
+
+
 def write(selection: Selection, venue: Venue) -> SubscriptionSet:
     """`selection` as it would be asked for; symbols at the same intervals together."""
     patterns = [
-        Wanted(
-            match=Pattern(
-                name=match.name,
-                quote=match.quote,
-                contract=match.contract,
-                exclude=list(match.exclude),
-            ),
-            intervals=_written(intervals, venue),
-        )
+        Wanted(match=pattern_of(match), intervals=_written(intervals, venue))
         for match, intervals in selection.matched.items()
     ]
     return SubscriptionSet(
@@ -209,7 +236,7 @@ def write(selection: Selection, venue: Venue) -> SubscriptionSet:
     )
 
 
-def _together(series: Series) -> Iterable[tuple[Intervals, list[str]]]:
+def _together(series: SeriesSet) -> Iterable[tuple[Intervals, list[str]]]:
     together: dict[Intervals, list[str]] = {}
     for symbol, intervals in series.items():
         together.setdefault(intervals, []).append(symbol)

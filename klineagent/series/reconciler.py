@@ -15,7 +15,7 @@ from klineagent.series.selection import (
     Intervals,
     Listings,
     Selection,
-    Series,
+    SeriesSet,
     in_order,
     less,
 )
@@ -35,7 +35,7 @@ class Reconciler:
     registry: Registry
     held: dict[str, Intervals] = field(factory=dict, init=False)
     """What runs, or should by now."""
-    ending: Series = field(factory=dict, init=False)
+    ending: SeriesSet = field(factory=dict, init=False)
     """What of it is not wanted any more, and not complete yet."""
     placeless: dict[str, str] = field(factory=dict, init=False)
     """Symbols that are wanted and wait for a place, and why."""
@@ -52,7 +52,7 @@ class Reconciler:
 
     async def make_true(
         self,
-        wanted: Series,
+        wanted: SeriesSet,
         selection: Selection,
         listings: Listings,
         *,
@@ -96,7 +96,9 @@ class Reconciler:
             return False
         return True
 
-    def _incomplete(self, leaving: Series, selection: Selection, listings: Listings) -> Series:
+    def _incomplete(
+        self, leaving: SeriesSet, selection: Selection, listings: Listings
+    ) -> SeriesSet:
         """What of `leaving` was delisted while its last candle was open."""
         delisted = {
             symbol: info
@@ -134,7 +136,7 @@ class Reconciler:
         # What opened later does not exist; that it is proven of each need not be waited for.
         return all(hole.first_ms > delisted_ms for hole in ledger.holes)
 
-    def _release(self, series: Series) -> None:
+    def _release(self, series: SeriesSet) -> None:
         for symbol, intervals in series.items():
             if left := self.held.get(symbol, NONE) - intervals:
                 self.held[symbol] = left

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import datetime
 
 import trio
 from attrs import define, field, frozen
@@ -31,8 +30,8 @@ class SubscriptionInfo:
 
     symbol: str
     interval: Interval
-    created_at: datetime
-    """UTC."""
+    created_at: str
+    """In ISO 8601, UTC."""
     is_active: bool
 
 

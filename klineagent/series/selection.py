@@ -6,8 +6,11 @@ intervals. Selections that are written differently and want the same by the same
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from fnmatch import translate
+from functools import lru_cache
+from itertools import repeat
 
 from attrs import evolve, field, frozen
 
@@ -15,33 +18,39 @@ from klineagent.kline import Interval
 from klineagent.market.rest import SymbolInfo
 
 Intervals = frozenset[Interval]
-Series = Mapping[str, Intervals]
-"""Symbols, each at some intervals, at least one."""
+SeriesSet = Mapping[str, Intervals]
+"""Series by symbol: each at some intervals, at least one."""
 Listings = Mapping[str, SymbolInfo]
 
 NONE: Intervals = frozenset()
 
 
-def joined(one: Series, other: Series) -> Series:
+def joined(one: SeriesSet, other: SeriesSet) -> SeriesSet:
     """What is in either."""
     return {**one, **{symbol: one.get(symbol, NONE) | more for symbol, more in other.items()}}
 
 
-def less(one: Series, other: Series) -> Series:
+def less(one: SeriesSet, other: SeriesSet) -> SeriesSet:
     """What is in `one` and not in `other`."""
     left = {symbol: intervals - other.get(symbol, NONE) for symbol, intervals in one.items()}
     return {symbol: intervals for symbol, intervals in left.items() if intervals}
 
 
-def count(series: Series) -> int:
+def count(series: SeriesSet) -> int:
     """How many (symbol, interval) there are."""
     return sum(map(len, series.values()))
 
 
-def in_order(series: Series) -> Iterator[tuple[str, Interval]]:
+def in_order(series: SeriesSet) -> Iterator[tuple[str, Interval]]:
     """Each (symbol, interval); of a symbol the shortest interval first."""
     for symbol, intervals in series.items():
-        yield from ((symbol, interval) for interval in Interval if interval in intervals)
+        yield from zip(repeat(symbol), _by_length(intervals), strict=False)
+
+
+@lru_cache(maxsize=256)
+def _by_length(intervals: Intervals) -> tuple[Interval, ...]:
+    """The shortest first; kept, because nearly all symbols have the same."""
+    return tuple(interval for interval in Interval if interval in intervals)
 
 
 def _sorted(names: Collection[str]) -> tuple[str, ...]:
@@ -59,14 +68,29 @@ class Match:
     quote: str = ""
     contract: str = ""
     exclude: tuple[str, ...] = field(default=(), converter=_sorted)
+    _is_named: Callable[[str], object] = field(init=False, repr=False, eq=False)
+    _is_excluded: Callable[[str], object] = field(init=False, repr=False, eq=False)
+
+    @_is_named.default
+    def _compiled_name(self) -> Callable[[str], object]:
+        return re.compile(translate(self.name)).match
+
+    @_is_excluded.default
+    def _compiled_exclude(self) -> Callable[[str], object]:
+        # Where no name is excluded, what matches nothing.
+        return re.compile("|".join(map(translate, self.exclude)) or r"(?!)").match
+
+    def __str__(self) -> str:
+        without = f" but {' '.join(self.exclude)}" if self.exclude else ""
+        return " ".join(filter(None, (self.name, self.quote, self.contract))) + without
 
     def fits(self, info: SymbolInfo) -> bool:
         """Whether it matches a symbol, traded or not."""
-        return (
-            self.quote in {"", info.quote}
-            and self.contract in {"", info.contract}
-            and fnmatchcase(info.symbol, self.name)
-            and not any(fnmatchcase(info.symbol, each) for each in self.exclude)
+        return bool(
+            (not self.quote or self.quote == info.quote)
+            and (not self.contract or self.contract == info.contract)
+            and self._is_named(info.symbol)
+            and not self._is_excluded(info.symbol)
         )
 
 
@@ -74,9 +98,9 @@ class Match:
 class Selection:
     """What is wanted. Where others say `listings`, None means that they are not known yet."""
 
-    named: Series = field(factory=dict)
+    named: SeriesSet = field(factory=dict)
     matched: Mapping[Match, Intervals] = field(factory=dict)
-    excluded: Series = field(factory=dict)
+    excluded: SeriesSet = field(factory=dict)
     """Exceptions from both."""
 
     def fitting(self, symbol: str, info: SymbolInfo | None) -> Intervals:
@@ -102,7 +126,7 @@ class Selection:
         )
 
     def removing(
-        self, gone: Selection, listings: Listings | None, *, always: Series | None = None
+        self, gone: Selection, listings: Listings | None, *, always: SeriesSet | None = None
     ) -> Selection:
         """The selection that does not want the series `gone` names, nor its patterns.
 
@@ -127,11 +151,11 @@ class Selection:
         }
         return evolve(rest, excluded=joined(rest.excluded, exceptions))
 
-    def naming(self, series: Series) -> Selection:
+    def naming(self, series: SeriesSet) -> Selection:
         """The selection that names `series` as well; exceptions stay."""
         return evolve(self, named=joined(self.named, series))
 
-    def permitting(self, series: Series) -> Selection:
+    def permitting(self, series: SeriesSet) -> Selection:
         """The selection without exceptions for `series`."""
         return evolve(self, excluded=less(self.excluded, series))
 
@@ -140,9 +164,11 @@ class Selection:
 class Resolution:
     """What a selection comes to."""
 
-    wanted: Series = field(factory=dict)
+    wanted: SeriesSet = field(factory=dict)
     refused: Mapping[str, str] = field(factory=dict)
     """Symbols that are named and cannot be had, each with its reason."""
+    unmatched: tuple[Match, ...] = ()
+    """Patterns that match nothing of what is listed now; they may match later."""
 
 
 def resolve(selection: Selection, listings: Listings | None, *, venue_name: str) -> Resolution:
@@ -152,14 +178,24 @@ def resolve(selection: Selection, listings: Listings | None, *, venue_name: str)
     as long as it is listed.
     """
     listed = {symbol: info for symbol, info in (listings or {}).items() if info.is_listed}
-    wanted: dict[str, Intervals] = {}
-    refused: dict[str, str] = {}
-    for symbol in (*selection.named, *(listed if selection.matched else ())):
-        if listings is not None and symbol not in listings:
-            refused[symbol] = f"{symbol} does not exist on {venue_name}"
-        elif symbol not in wanted and (fit := selection.fitting(symbol, listed.get(symbol))):
-            wanted[symbol] = fit
-    return Resolution(wanted=wanted, refused=refused)
+    asked, unmatched = dict(selection.named), []
+    for match, intervals in selection.matched.items():
+        fitting = [symbol for symbol, info in listed.items() if match.fits(info)]
+        for symbol in fitting:
+            asked[symbol] = asked.get(symbol, NONE) | intervals
+        if not fitting and listings is not None:
+            unmatched.append(match)
+    refused = {
+        symbol: f"{symbol} does not exist on {venue_name}"
+        for symbol in selection.named
+        if listings is not None and symbol not in listings
+    }
+    wanted = {
+        symbol: left
+        for symbol, each in asked.items()
+        if symbol not in refused and (left := each - selection.excluded.get(symbol, NONE))
+    }
+    return Resolution(wanted=wanted, refused=refused, unmatched=tuple(unmatched))
 
 
 def limited(
@@ -188,7 +224,8 @@ def limited(
         symbol: f"{symbol} would be one more than the {most} symbols allowed"
         for symbol in by_rank[most:]
     }
-    return Resolution(
+    return evolve(
+        resolution,
         wanted={symbol: each for symbol, each in resolution.wanted.items() if symbol in placed},
         refused={**resolution.refused, **too_many},
     )

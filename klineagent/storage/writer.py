@@ -71,6 +71,8 @@ class Writer:
     """Where klines go in; senders never wait for the store."""
     spooled: int = field(default=0, init=False)
     """Rows put on disk so far; the same ones again where they came back from there."""
+    _spooling: int = field(default=0, init=False)
+    """Rows on their way to the disk, in nobody else's hands."""
     _pressed: trio.Event = field(factory=trio.Event, init=False)
     """Set when memory is half full."""
     _tell_at_dropped: int = field(default=1, init=False)
@@ -101,7 +103,8 @@ class Writer:
     @property
     def rows_waiting(self) -> int:
         """Rows in memory, accepted and not yet acknowledged by the store."""
-        return len(self.waiting) + self._updates_waiting + self.delivery.rows_under_way
+        waiting = len(self.waiting) + self._updates_waiting
+        return waiting + self._spooling + self.delivery.rows_under_way
 
     @property
     def _updates_waiting(self) -> int:
@@ -247,9 +250,11 @@ class Writer:
         put_back: Callable[[tuple[Kline, ...]], None],
     ) -> bool:
         is_kept = False
+        self._spooling += len(rows)
         try:
             is_kept = await self._spool_batch(spool, self.delivery.freezer.freeze(rows, table))
         finally:
+            self._spooling -= len(rows)
             if not is_kept:  # be it that the drain has ended: nobody else holds them
                 put_back(rows)
         return is_kept

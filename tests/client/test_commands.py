@@ -94,7 +94,7 @@ async def _look(typed: Typed, agent: str) -> None:
         )
         return ended
 
-    assert ["streams", "2", "of", "1", "symbols"] in (await ask("status")).rows
+    assert ["streams", "2", "of", "1", "symbol"] in (await ask("status")).rows
     told = json.loads((await ask("status", "--json")).out)
     assert told["status"] == {"status": "ok", "connection_count": 2, "symbols": ["BTCUSDT"]}
     assert {"feeds", "limits"} < told.keys()
@@ -123,6 +123,11 @@ async def _change(typed: Typed) -> None:
     )
     assert (would["dry_run"], would["added"], would["wanted"]) == (True, 15, 19)
     assert (await typed("add", "SOLUSDT", "--intervals", "1h")).code == 0
+    nothing = await typed("add", "NOPE*", "--intervals", "1h", "--dry-run")
+    assert (nothing.code, "NOPE*: matches nothing at the moment" in nothing.out) == (0, True)
+    half = await typed("add", "BTC[US", "--intervals", "1h")
+    assert (half.code, len(half.err.splitlines())) == (1, 1)
+    assert half.err.startswith("klineagent: add[0].match.name: 'BTC[US' has a bracket")
     removed = json.loads((await typed("remove", "ETHUSDT", "--json")).out)
     assert (removed["removed"], removed["wanted"]) == (2, 3)
     nowhere = await typed("coverage", "ETHBTC")
@@ -135,9 +140,10 @@ async def _change(typed: Typed) -> None:
     ("words", "told"),
     [
         (["add"], "name a SYMBOL or a PATTERN"),
+        (["add", "--exclude", "B*", "--intervals", "1m"], "name a SYMBOL or a PATTERN"),
         (["add", "*USDT"], "--intervals: say which"),
         (["add", "BTCUSDT", "--dry-run"], "--intervals: say which"),
-        (["add", "BTCUSDT", "--intervals", "7m"], "--intervals: expected one of 1s"),
+        (["add", "BTCUSDT", "--intervals", "7m"], "--intervals: there is no 7m; use some of 1s"),
         (["add", "BTCUSDT", "--quote", "USDT", "--intervals", "1m"], "name symbols apart"),
         (["status", "--agent", "here"], "--agent: expected http://HOST:PORT"),
         (["status", "--ca-file", "/does/not/exist"], "/does/not/exist"),
@@ -224,7 +230,7 @@ async def test_watch_fills_a_terminal_and_leaves_it_as_it_was(watched: str, key:
 
     async with _watching(watched, terminal=its) as process:
         with trio.fail_after(DONE_WITHIN_S):
-            await read_until(b"7 of 1 symbols")
+            await read_until(b"7 of 1 symbol")
             assert termios.tcgetattr(its) != before
             if key == b"q":
                 os.write(ours, key)

@@ -4,10 +4,12 @@ import io
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from klineagent.client.views import (
     added_view,
+    counted,
     coverage_view,
     duration,
     feeds_view,
@@ -72,8 +74,31 @@ def test_what_runs_is_a_line_per_symbol() -> None:
         Connection("ETHUSDT", "1h", _UTC_NOON, False),
     ]
     lines = _shown(list_view(Connections(connections, 3)))
+    assert lines[0].split() == ["3", "streams"]
     assert _row(lines, "ETHUSDT") == ["ETHUSDT", "2", "1m", "1h"]
     assert _row(lines, "BTCUSDT") == ["BTCUSDT", "1", "1m"]
+
+
+def test_intervals_are_listed_by_length() -> None:
+    """Not as they were added, nor as their names are spelled; one that is new comes last."""
+    names = ("1d", "1M", "10y", "15m", "1h", "1m", "3d", "5m")
+    connections = [Connection("BTCUSDT", name, _UTC_NOON, True) for name in names]
+    lines = _shown(list_view(Connections(connections, len(connections))))
+    assert _row(lines, "BTCUSDT")[2:] == ["1m", "5m", "15m", "1h", "1d", "3d", "1M", "10y"]
+
+
+def test_one_of_a_thing_is_told_as_one() -> None:
+    """Streams, symbols, connections, requests."""
+    assert [counted(each, "stream") for each in (0, 1, 2)] == ["0 streams", "1 stream", "2 streams"]
+    one = Status(connection_count=1, symbols=["BTCUSDT"])
+    feed = replace(FEED, streams_carried=1)
+    lines = _shown(status_view(one, Feeds([feed]), LIMITS))
+    assert lines[:2] == ["streams   1 of 1 symbol", "feeds     1 of 1 up, carrying 1 stream"]
+    connections = [Connection("BTCUSDT", "1m", _UTC_NOON, True)]
+    assert _shown(list_view(Connections(connections, 1)))[0].split() == ["1", "stream"]
+    told = "\n".join(_shown(limits_view(LIMITS)))
+    assert "1 connection\n" in told
+    assert "1 request under way" in told
 
 
 def test_the_set_is_told_as_it_was_asked_for() -> None:
@@ -94,12 +119,14 @@ def test_the_set_is_told_as_it_was_asked_for() -> None:
         pending=[SymbolReason("OMGUSDT", "does not trade [SETTLING]")],
         refused=[],
         saved=False,
+        unmatched=[Pattern("NOPE*", quote="USDT")],
     )
     text = "\n".join(_shown(set_view(now)))
     for told in (
         "*USDT PERPETUAL but B*",
         "without XRPUSDT",
-        "30 active, 2 pending, 1 ending",
+        "32 streams of 3 symbols (100 allowed): 30 active, 2 pending, 1 ending",
+        "NOPE* USDT: matches nothing at the moment",
         "OMGUSDT: does not trade [SETTLING]",
         "not saved",
     ):
@@ -130,11 +157,13 @@ def test_what_a_change_takes(dry_run: bool) -> None:
         wanted=24,
         symbols=12,
         forecast=ForecastTold(1, 0, 0.2, 5000, 50, 0.03, 34_560, 1_400_000),
-        saved=not dry_run,
+        saved=False,
+        unmatched=[Pattern("NOPE*")],
     )
     text = "\n".join(_shown(outcome_view(outcome)))
     assert ("would be added" in text) is dry_run
-    assert ("not survive" in text) is dry_run
+    assert ("not survive" in text) is not dry_run
+    assert "NOPE*: matches nothing at the moment" in text
     assert "S7 1m and 2 more" in " ".join(text.split())
     assert "34.6k rows, 1.4MB" in text
 

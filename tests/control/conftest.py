@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 import trio
 from attrs import define, field
@@ -59,7 +57,7 @@ class MemorySubscriptions:
             raise refusal
         if (symbol, interval) in self.silent:
             await trio.sleep_forever()
-        created_at = datetime(2026, 2, 1, 20, tzinfo=UTC)
+        created_at = "2026-02-01T20:00:00+00:00"
         self.running[symbol, interval] = SubscriptionInfo(symbol, interval, created_at, True)
         return True
 

@@ -8,12 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quart_trio import QuartTrio
 
+from klineagent.control import command as command_module
 from klineagent.control.application import MAX_BODY_BYTES
 from klineagent.control.command import command_app
 from klineagent.control.subscriptions import Subscriptions
 from klineagent.errors import NotConfirmed, RequestError
 from klineagent.kline import Interval
 from klineagent.market.venues import USDM
+from klineagent.series.registry import SubscriptionInfo
 
 INTERVALS = (Interval.M1, Interval.H1)
 BTC_M1 = {"symbol": "BTCUSDT", "interval": "1m"}
@@ -26,6 +28,7 @@ class Twin(Subscriptions, Protocol):
     max_symbols: int
     refusals: dict[tuple[str, Interval], RequestError]
     silent: set[tuple[str, Interval]]
+    running: dict[tuple[str, Interval], SubscriptionInfo]
 
 
 @pytest.fixture
@@ -224,7 +227,7 @@ async def test_unexpected_errors_are_not_shown(
     app: QuartTrio, subscriptions: Twin, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug becomes a 500 without its stack, which goes to the log."""
-    del subscriptions.running  # type: ignore[attr-defined]  # the twin cannot work without
+    del subscriptions.running  # the twin cannot work without
     response = await app.test_client().get("/status")
     assert response.status_code == 500
     assert await response.get_json() == {"error": "Internal Server Error: GET /status"}
@@ -244,6 +247,37 @@ async def test_a_silent_exchange(
     assert answer["error"].endswith("the twin is told to be silent")
     assert trio.current_time() - started_at < 30
     assert subscriptions.count() == 0
+
+
+async def test_a_long_list_lets_others_have_their_turn(
+    app: QuartTrio, subscriptions: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told in portions, and completely."""
+    monkeypatch.setattr(command_module, "STREAMS_AT_ONCE", 10)
+
+    async def turns_while_listing() -> int:
+        turns, listed = 0, trio.Event()
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while not listed.is_set():
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_turns)
+            answer = await _get(app, "/connections/list")
+            listed.set()
+        assert answer["count"] == len(answer["connections"]) == subscriptions.count()
+        return turns
+
+    turns_for_nothing = await turns_while_listing()
+    portions = 100
+    for number in range(portions * 10):
+        series = (f"S{number}", Interval.M1)
+        subscriptions.running[series] = SubscriptionInfo(*series, "2026-02-01T20:00:00+00:00", True)
+    # By far more than it takes anyhow: in which order Trio runs tasks is left to chance.
+    assert await turns_while_listing() > turns_for_nothing + portions / 2
 
 
 async def test_one_silent_symbol_of_many(

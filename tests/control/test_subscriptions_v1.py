@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from klineagent.kline import Interval
 from klineagent.simulation import Simulation, open_simulation
+from klineagent.storage.memory_disk import MemoryDisk
 
 PATH = "/v1/subscriptions"
 EVERYTHING = {
@@ -61,6 +62,7 @@ async def test_an_empty_set(autojump_clock: MockClock, simulation: Simulation) -
             "streams": {"wanted": 0, "active": 0, "pending": 0, "ending": 0},
             "pending": [],
             "refused": [],
+            "unmatched": [],
             "saved": False,
         },
     )
@@ -79,6 +81,12 @@ async def test_an_empty_set(autojump_clock: MockClock, simulation: Simulation) -
         ("PATCH", {"add": [{"symbols": ["X"], "intervals": ["1m"]}]}, "add[0].symbols[0]: X"),
         ("PATCH", {"remove": [{"symbols": ["X"], "intervals": ["1m"]}]}, "remove[0].symbols[0]"),
         ("PATCH", {"add": [], "removed": []}, "removed"),
+        ("PUT", {"subscriptions": [{"match": {}, "intervals": ["1m"]}]}, '{"name": "*"}'),
+        (
+            "PATCH",
+            {"add": [{"match": {"name": "BTC[US"}, "intervals": ["1m"]}]},
+            "add[0].match.name: 'BTC[US'",
+        ),
         ("PATCH", [], "array"),
     ],
 )
@@ -91,6 +99,36 @@ async def test_what_is_wrong_is_named_and_changes_nothing(
     assert (status, list(answer)) == (400, ["error"])
     assert named in answer["error"]
     assert await _written(simulation) == ([BTC], [])
+
+
+@pytest.mark.parametrize("query", ["?dry_run=1", ""])
+async def test_a_pattern_that_matches_nothing_is_taken_and_told(
+    autojump_clock: MockClock, simulation: Simulation, query: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may match later; a dry run tells it as well, and the log tells each once."""
+    nothing = {"name": "NOPE*", "quote": "", "contract": "", "exclude": []}
+    wanted = {"match": {"name": "nope*"}, "intervals": ["1m"]}
+    for method, body in (
+        ("PUT", {"subscriptions": [wanted, EVERYTHING]}),
+        ("PATCH", {"add": [wanted]}),
+    ):
+        status, answer = await _call(simulation, method, f"{PATH}{query}", body)
+        assert (status, answer["unmatched"]) == (200, [nothing])
+    _, now = await _call(simulation, "GET", PATH)
+    assert now["unmatched"] == ([] if query else [nothing])
+    told = [each for each in caplog.records if each.msg == "patterns_match_nothing"]
+    assert [vars(each)["patterns"] for each in told] == ([] if query else [["NOPE*"]])
+
+
+async def test_a_dry_run_saves_nothing_and_says_so(autojump_clock: MockClock) -> None:
+    """What it tells of is no set that would survive; the set itself is saved as it was."""
+    async with open_simulation(symbols=[], state=MemoryDisk()) as simulation:
+        body = {"subscriptions": [BTC]}
+        for query, saved in (("?dry_run=1", False), ("", True)):
+            _, answer = await _call(simulation, "PUT", f"{PATH}{query}", body)
+            assert answer["saved"] is saved
+        _, now = await _call(simulation, "GET", PATH)
+        assert now["saved"] is True
 
 
 async def test_a_parameter_that_is_wrong_is_named(

@@ -6,8 +6,8 @@ import pytest
 
 from klineagent.kline import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.series.account import (
+    Account,
     Standing,
-    account_of,
     lag_of,
     overdue_since,
     standing_of,
@@ -61,14 +61,14 @@ def test_a_candle_that_closed_before_its_turn_has_closed() -> None:
     now_ms = START_MS + 2 * SECOND_MS
     assert standing_of(ledger, START_MS, now_ms) is Standing.AWAITED
     assert standing_of(ledger, START_MS + SECOND_MS, now_ms) is Standing.CLOSED
-    assert account_of(ledger, now_ms).newest_closed_ms == START_MS + SECOND_MS
+    assert Account.of(ledger, now_ms).newest_closed_ms == START_MS + SECOND_MS
 
 
 def test_the_sum_of_a_series() -> None:
     """What is due came, is missing, or is absent."""
     ledger = _ledger()
     ledger.close(_minute(4))
-    account = account_of(ledger, _minute(10))
+    account = Account.of(ledger, _minute(10))
     assert (account.first_ms, account.end_ms, account.expected) == (START_MS, _minute(10), 10)
     assert (account.closed, account.missing, account.absent, account.healed) == (8, 1, 1, 1)
     assert account.newest_closed_ms == _minute(9)
@@ -80,10 +80,10 @@ def test_it_lags_while_its_newest_candles_are_missing() -> None:
     ledger = _ledger()
     ledger.fall_due(_minute(12) + GRACE_MS)
     assert lag_of(ledger, _minute(13)) == 3 * MINUTE_MS
-    assert account_of(ledger, _minute(13)).newest_closed_ms == _minute(9)
+    assert Account.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
     ledger.forgo(_minute(10), _minute(12), Absent.NOT_TRADING)
     assert lag_of(ledger, _minute(13)) == 0
-    assert account_of(ledger, _minute(13)).newest_closed_ms == _minute(9)
+    assert Account.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
 
 
 def test_history_is_neither_lag_nor_overdue() -> None:
@@ -91,7 +91,7 @@ def test_history_is_neither_lag_nor_overdue() -> None:
     ledger = Ledger(Interval.M1, GRACE_MS)
     ledger.begin(START_MS)
     ledger.expect(START_MS - HOUR_MS, START_MS, Urgency.HISTORY)
-    assert account_of(ledger, START_MS).newest_closed_ms is None
+    assert Account.of(ledger, START_MS).newest_closed_ms is None
     assert lag_of(ledger, START_MS) == 0
     assert overdue_since(ledger) is None
     ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Urgency.RESTART)

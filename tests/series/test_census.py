@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.clock import ExchangeTime
-from klineagent.series.census import AT_ONCE, Bureau, Series
+from klineagent.series.census import AT_ONCE, Bureau, Surveyed
 from klineagent.series.ledger import Ledger, Urgency
 
 START_MS = 1_769_904_000_000
@@ -31,7 +31,7 @@ def _series(number: int, interval: Interval = Interval.M1) -> OneSeries:
     return OneSeries(f"SYM{number}", interval, ledger)
 
 
-def _bureau(series: list[Series]) -> Bureau:
+def _bureau(series: list[Surveyed]) -> Bureau:
     time = ExchangeTime()
     time.hear(START_MS + 10 * MINUTE_MS)
     return Bureau(subscriptions=lambda: series, time=time)
@@ -70,7 +70,7 @@ async def test_others_get_their_turn_meanwhile(autojump_clock: MockClock) -> Non
 
 async def test_a_crowd_is_counted_for_once(autojump_clock: MockClock) -> None:
     """Who asks within a second is told the same, who asks later what it is by then."""
-    series: list[Series] = [_series(0)]
+    series: list[Surveyed] = [_series(0)]
     bureau = _bureau(series)
     before = await bureau.census()
     series.append(_series(1))

@@ -6,15 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from klineagent.errors import StateError
 from klineagent.kline import Interval
 from klineagent.market.venues import SPOT, USDM
-from klineagent.series.desired_file import LOCK, open_state
+from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.series.selection import Selection
 from klineagent.storage.disk import TEMPORARY, Disk, Folder
-from klineagent.storage.memory_disk import MemoryDisk, ProcessDied
+from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
 
 NAME = "state.json"
 SOME = Selection(named={"BTCUSDT": frozenset({Interval.M1})})
@@ -90,3 +91,43 @@ async def test_a_save_that_dies_leaves_the_one_before(
         await state.save(SOME)
         assert await state.load() == SOME
     assert not any(path.endswith(TEMPORARY) for path in left.paths)
+
+
+async def test_the_keeper_saves_what_it_was_given_last(autojump_clock: MockClock) -> None:
+    """Who asks afterwards is told so, and may rely on it."""
+    disk = MemoryDisk()
+    async with open_state(disk, NAME, USDM) as state, trio.open_nursery() as nursery:
+        keeper = Keeper(state)
+        nursery.start_soon(keeper.keep_saved)
+        assert await keeper.kept()  # nothing was given
+        keeper.keep(MORE)
+        keeper.keep(SOME)
+        assert await keeper.kept()
+        assert await state.load() == SOME
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+@pytest.mark.logs("subscriptions_not_saved")
+async def test_the_keeper_tries_until_the_disk_is_back(autojump_clock: MockClock) -> None:
+    """Meanwhile it says that nothing is sure, after a little patience."""
+    disk = MemoryDisk()
+    async with open_state(disk, NAME, USDM) as state, trio.open_nursery() as nursery:
+        keeper = Keeper(state)
+        nursery.start_soon(keeper.keep_saved)
+        with disk.failing(Step.SYNC):
+            keeper.keep(SOME)
+            asked_at = trio.current_time()
+            assert not await keeper.kept()
+            assert trio.current_time() - asked_at == KEPT_WITHIN_S
+        while not await keeper.kept():
+            pass
+        assert await state.load() == SOME
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_without_a_file_nothing_is_kept(autojump_clock: MockClock) -> None:
+    """And nobody waits for it."""
+    keeper = Keeper(None)
+    await keeper.keep_saved()
+    keeper.keep(SOME)
+    assert not await keeper.kept()

@@ -23,6 +23,7 @@ from klineagent.series.forecast import (
     rows_per_day,
     subscribe_s,
 )
+from klineagent.series.selection import SeriesSet, in_order
 
 NOW_MS = 1_769_904_000_000
 _feeds = st.builds(
@@ -101,6 +102,29 @@ def test_what_was_not_listed_has_no_history() -> None:
         series = {symbol: frozenset({Interval.M1})}
         found = history(series, USDM, now_ms=NOW_MS, candles=500, listed_ms=listed_ms.__getitem__)
         assert found == expected
+
+
+@given(
+    st.dictionaries(
+        st.integers(-10, 700_000), st.frozensets(st.sampled_from(sorted(USDM.intervals, key=str)))
+    )
+)
+def test_history_of_many_is_that_of_each(intervals_by_age: dict[int, frozenset[Interval]]) -> None:
+    """Whatever their age in minutes: old symbols are not looked at one by one."""
+    ages = {f"S{minutes}": minutes for minutes in intervals_by_age}
+    added = {f"S{minutes}": each for minutes, each in intervals_by_age.items()}
+
+    def ask(series: SeriesSet) -> tuple[int, int]:
+        return history(
+            series,
+            USDM,
+            now_ms=NOW_MS,
+            candles=500,
+            listed_ms=lambda symbol: NOW_MS - ages[symbol] * MINUTE_MS,
+        )
+
+    alone = [ask({symbol: frozenset({interval})}) for symbol, interval in in_order(added)]
+    assert ask(added) == (sum(each for each, _ in alone), sum(each for _, each in alone))
 
 
 def test_a_days_rows() -> None:

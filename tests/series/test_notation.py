@@ -120,8 +120,24 @@ def test_what_is_there_already_goes_in_any_case() -> None:
         ),
         ({"match": {"name": ""}, "intervals": "all"}, "subscriptions[0].match.name: the name is"),
         (
-            {"match": {"exclude": ["A", " "]}, "intervals": "all"},
+            {"match": {"name": "*", "exclude": ["A", " "]}, "intervals": "all"},
             "subscriptions[0].match.exclude[1]: the name is empty",
+        ),
+        (
+            {"match": {}, "intervals": "all"},
+            'subscriptions[0].match: it restricts nothing; for the whole market write {"name": "*"',
+        ),
+        (
+            {"match": {"quote": " ", "exclude": ["B*"]}, "intervals": "all"},
+            "subscriptions[0].match: it restricts nothing",
+        ),
+        (
+            {"match": {"name": "BTC[US"}, "intervals": "all"},
+            "subscriptions[0].match.name: 'BTC[US' has a bracket without its other one",
+        ),
+        (
+            {"match": {"name": "*", "exclude": ["B*", "[]*"]}, "intervals": "all"},
+            "subscriptions[0].match.exclude[1]: '[]*' has a bracket",
         ),
         (
             {"match": {"quote": "USDX"}, "intervals": "all"},
@@ -140,10 +156,41 @@ def test_what_is_wrong_is_named(wanted: object, told: str) -> None:
     assert str(error.value).startswith(told)
 
 
+@pytest.mark.parametrize("name", ["[AB]*", "[!AB]TC", "*[0-9]", "[A][B]?", "*"])
+def test_patterns_with_whole_brackets_are_taken(name: str) -> None:
+    """They may match nothing: that is no mistake in writing."""
+    at = frozenset({Interval.M1})
+    read = _read({"match": {"name": name}, "intervals": ["1m"]})
+    assert read == Selection(matched={Match(name=name): at})
+
+
+@pytest.mark.parametrize("name", ["BTC[US", "BTC]", "[]", "[!]", "[[A]]", "A[B]C["])
+def test_patterns_with_half_brackets_are_not(name: str) -> None:
+    """They would be taken literally, and no symbol has brackets; what is there may go or stay."""
+    wanted = {"match": {"name": name}, "intervals": ["1m"]}
+    with pytest.raises(InvalidRequest, match=r"write \[ab\] for a or b"):
+        _read(wanted)
+    present = Selection(matched={Match(name=name): frozenset({Interval.M1})})
+    reader = Reader(venue=USDM, listings=LISTINGS, present=present)
+    assert reader.selection(write(present, USDM)) == present
+
+
+def test_the_whole_market_but_for_some_is_asked_for_by_name() -> None:
+    """Where a quote asset is said, no name needs to be."""
+    at = frozenset({Interval.M1})
+    read = _read({"match": {"name": "*", "exclude": ["B*"]}, "intervals": ["1m"]})
+    assert read == Selection(matched={Match(exclude=["B*"]): at})
+    read = _read({"match": {"quote": "USDT"}, "intervals": ["1m"]})
+    assert read == Selection(matched={Match(quote="USDT"): at})
+
+
 def test_exceptions_are_read_as_carefully() -> None:
     """They name symbols and intervals, too."""
     with pytest.raises(InvalidRequest, match=r"exclude\[0\]\.symbols\[0\]: XUSDT does not exist"):
-        _read({"match": {}, "intervals": "all"}, [{"symbols": ["XUSDT"], "intervals": ["1m"]}])
+        _read(
+            {"match": {"name": "*"}, "intervals": "all"},
+            [{"symbols": ["XUSDT"], "intervals": ["1m"]}],
+        )
 
 
 @pytest.mark.parametrize(

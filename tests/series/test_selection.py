@@ -14,7 +14,7 @@ from klineagent.series.selection import (
     Match,
     Resolution,
     Selection,
-    Series,
+    SeriesSet,
     count,
     in_order,
     joined,
@@ -63,12 +63,12 @@ def _wanted(selection: Selection, listings: Listings | None) -> set[tuple[str, I
     return set(in_order(resolve(selection, listings, venue_name="usdm").wanted))
 
 
-def _of(series: Series) -> set[tuple[str, Interval]]:
+def _of(series: SeriesSet) -> set[tuple[str, Interval]]:
     return set(in_order(series))
 
 
 @given(_series, _series)
-def test_series_behave_like_sets(one: Series, other: Series) -> None:
+def test_series_behave_like_sets(one: SeriesSet, other: SeriesSet) -> None:
     """By symbol or one by one, it is the same algebra, and nothing is left empty."""
     assert _of(joined(one, other)) == _of(one) | _of(other)
     assert _of(less(one, other)) == _of(one) - _of(other)
@@ -93,8 +93,8 @@ def test_what_is_added_is_wanted_and_nothing_is_lost(
 @given(_selections, _series, _series, _markets())
 def test_what_is_removed_by_name_is_not_wanted_and_nothing_else_changes(
     selection: Selection,
-    gone: Series,
-    always: Series,
+    gone: SeriesSet,
+    always: SeriesSet,
     listings: Listings,
 ) -> None:
     """Whatever wants it; removed twice it is the same, and added again it is back."""
@@ -125,10 +125,23 @@ def test_a_pattern_goes_as_it_is_written(
 def test_only_what_is_listed_matches(selection: Selection, listings: Listings) -> None:
     """A pattern wants nothing that does not trade yet, or no more; a name does."""
     resolution = resolve(selection, listings, venue_name="usdm")
-    for symbol in resolution.wanted:
+    for symbol, intervals in resolution.wanted.items():
         assert symbol in selection.named or listings[symbol].is_listed
+        listed = listings[symbol] if listings[symbol].is_listed else None
+        assert intervals == selection.fitting(symbol, listed)
     unknown = {symbol for symbol in selection.named if symbol not in listings}
     assert resolution.refused == {symbol: f"{symbol} does not exist on usdm" for symbol in unknown}
+
+
+@given(_selections, _markets())
+def test_patterns_that_match_nothing_are_told(selection: Selection, listings: Listings) -> None:
+    """Of all others something listed is wanted, or excepted; the limit changes nothing of that."""
+    resolution = resolve(selection, listings, venue_name="usdm")
+    listed = [info for info in listings.values() if info.is_listed]
+    for match in selection.matched:
+        assert (match in resolution.unmatched) != any(match.fits(info) for info in listed)
+    some = limited(resolution, listings, most=0, claims=())
+    assert some.unmatched == resolution.unmatched
 
 
 @given(_selections)
@@ -137,6 +150,7 @@ def test_before_listings_are_known_names_are_all_there_is(selection: Selection) 
     resolution = resolve(selection, None, venue_name="usdm")
     assert resolution.wanted == less(selection.named, selection.excluded)
     assert resolution.refused == {}
+    assert resolution.unmatched == ()
 
 
 @given(_selections, _markets(), st.integers(0, 6), st.frozensets(st.sampled_from(SYMBOLS)))
@@ -192,3 +206,10 @@ def test_patterns(match: Match, *, fits: bool) -> None:
         contract="PERPETUAL",
     )
     assert match.fits(info) is fits
+
+
+def test_a_pattern_for_people() -> None:
+    """What it restricts, in one line."""
+    match = Match(name="*T", quote="USDT", contract="PERPETUAL", exclude=["B*", "A*"])
+    assert str(match) == "*T USDT PERPETUAL but A* B*"
+    assert str(Match()) == "*"

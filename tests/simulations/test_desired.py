@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -16,6 +18,9 @@ from klineagent.errors import StartError
 from klineagent.kline import MINUTE_MS, Interval
 from klineagent.market.rest import CandleAnswer, RestClient
 from klineagent.market.venues import COINM, SPOT, USDM, Venue
+from klineagent.series import desired as desired_module
+from klineagent.series import forecast as forecast_module
+from klineagent.series.demand import MOST_PATTERNS
 from klineagent.series.desired_file import encode
 from klineagent.series.selection import Selection
 from klineagent.sim.eventful_market import EventfulMarket
@@ -68,6 +73,23 @@ async def _active(simulation: Simulation) -> set[tuple[str, str]]:
     listing = simulation.agent.registry.listing()
     assert all(info.is_active for info in listing)
     return {(info.symbol, info.interval.value) for info in listing}
+
+
+async def _turns_during(call: Callable[[], Awaitable[object]]) -> int:
+    """How often others have their turn meanwhile."""
+    turns, answered = 0, False
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while not answered:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        await call()
+        answered = True
+    return turns
 
 
 async def test_a_pattern_is_followed_and_told(autojump_clock: MockClock) -> None:
@@ -142,6 +164,7 @@ async def test_a_delisting_ends_by_itself_and_lacks_nothing(
         assert await _active(simulation) == {("ETHUSDT", "1m"), ("ETHUSDT", "1h")}
     assert [told["symbols"] for told in logged(caplog, "symbols_delisted")] == [["ETHUSDT"]]
     assert [told["symbols"] for told in logged(caplog, "symbols_listed")] == [["ETHUSDT"]]
+    assert [told["patterns"] for told in logged(caplog, "patterns_match_nothing")] == [["E*"]]
 
 
 async def test_a_symbol_that_is_named_waits_through_a_delisting(
@@ -277,7 +300,7 @@ async def test_more_symbols_than_allowed_are_refused(
     """A PUT is refused as a whole; a listing that is one too many is told of, the others stay."""
     market = _market(unlisted=("ETHUSDT",))
     async with open_simulation(symbols=[], market=market, max_symbols=3) as simulation:
-        everything = {"match": {}, "intervals": ["1m"]}
+        everything = {"match": {"name": "*"}, "intervals": ["1m"]}
         error = await _call(simulation, "PUT", PATH, {"subscriptions": [everything]}, status=409)
         assert "comes to 5 symbols, more than the 3 allowed" in error["error"]
         assert await _active(simulation) == set()
@@ -291,6 +314,24 @@ async def test_more_symbols_than_allowed_are_refused(
         # What was fine is fine again, and so is less.
         assert (await _put(simulation, PERPETUALS))["added"] == 0
     assert len(logged(caplog, "symbols_refused")) == 1
+
+
+async def test_more_patterns_than_allowed_are_refused(autojump_clock: MockClock) -> None:
+    """Each costs time whenever the exchange tells its symbols; what is there may be changed."""
+    market = _market()
+    patterns = [
+        {"match": {"name": f"*{number}"}, "intervals": ["1m"]} for number in range(MOST_PATTERNS)
+    ]
+    async with open_simulation(symbols=[], market=market) as simulation:
+        await _put(simulation, *patterns)
+        body = {"add": [PERPETUALS]}
+        error = await _call(simulation, "PATCH", PATH, body, status=400)
+        assert (
+            "the set comes to 101 patterns, more than the 100 allowed: name symbols"
+            in error["error"]
+        )
+        body = {"add": [{"symbols": ["BTCUSDT"], "intervals": ["1m"]}]}
+        assert (await _call(simulation, "PATCH", PATH, body))["added"] == 1
 
 
 async def test_a_symbol_that_vanishes_frees_its_place(autojump_clock: MockClock) -> None:
@@ -342,11 +383,30 @@ async def test_a_dry_run_tells_what_then_happens(
         assert {**done, "dry_run": True} == told
         await trio.sleep(told["forecast"]["subscribe_seconds"])
         assert len(await _active(simulation)) == done["wanted"] == (symbols + 3) * 15
-        assert simulation.agent.pool.feed_count == told["forecast"]["feeds"] == feeds
+        assert len(simulation.agent.pool.successions) == told["forecast"]["feeds"] == feeds
         await trio.sleep(MINUTE_S * told["forecast"]["history_minutes"] + 2 * MINUTE_S)
         rows = sum(kline.is_closed for kline in simulation.store.klines.values())
         assert rows >= told["forecast"]["history_candles"]
         assert spent == told["forecast"]["history_weight"]
+
+
+async def test_a_whole_market_keeps_nobody_waiting(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while a change of it is thought over, nor while it is told."""
+    for module in (desired_module, forecast_module):
+        monkeypatch.setattr(module, "SYMBOLS_AT_ONCE", 1)
+    market = _market(100)
+    wanted = {"match": {"name": "*"}, "intervals": ["1m"]}
+    async with open_simulation(symbols=[], market=market, max_symbols=200, history=0) as simulation:
+        tell = partial(_call, simulation, "GET", PATH)
+        try_ = partial(_put, simulation, query="?dry_run=1")
+        # By far more turns than it takes anyhow: in which order Trio runs tasks is left to chance.
+        at_least = await _turns_during(tell) + 50
+        assert await _turns_during(try_) < at_least < await _turns_during(partial(try_, wanted))
+        await _put(simulation, wanted)
+        await trio.sleep(SOON_S)
+        assert await _turns_during(tell) > at_least
 
 
 async def test_a_whole_market_is_put_and_taken_away(autojump_clock: MockClock) -> None:
@@ -354,10 +414,11 @@ async def test_a_whole_market_is_put_and_taken_away(autojump_clock: MockClock) -
     market = _market(600)
     names = [listing.symbol for listing in market.listings][:600]
     async with open_simulation(symbols=[], market=market, max_symbols=600, history=0) as simulation:
-        outcome = await _put(simulation, {"symbols": names, "intervals": "all"})
+        wanted = {"symbols": names, "intervals": "all"}
+        outcome = await _put(simulation, wanted)
         assert (outcome["added"], outcome["forecast"]["feeds"]) == (9_000, 9)
         assert len(await _active(simulation)) == 9_000
-        again = await _put(simulation, {"symbols": names, "intervals": "all"})
+        again = await _put(simulation, wanted)
         assert (again["added"], again["removed"]) == (0, 0)
         gone = await _put(simulation)
         assert (gone["removed"], gone["forecast"]["feeds"]) == (9_000, 0)
@@ -375,7 +436,7 @@ async def test_what_is_removed_while_a_set_is_followed_does_not_start(
     async with open_simulation(symbols=[], market=market, history=0) as simulation:
         desired = simulation.agent.desired
         named = dict.fromkeys([*others, last], M1)
-        desired.adopt(desired.change(Selection(named=named)))
+        desired.adopt(desired.demand.change(Selection(named=named)))
         for _ in range(steps):
             await trio.lowlevel.checkpoint()
         await desired.remove(last, Interval.M1)
@@ -389,14 +450,14 @@ async def test_what_is_added_while_it_is_let_go_runs(autojump_clock: MockClock, 
     named = {listing.symbol: M1 for listing in market.listings}
     async with open_simulation(symbols=[], market=market, history=0) as simulation:
         desired = simulation.agent.desired
-        desired.adopt(desired.change(Selection(named=named)))
+        desired.adopt(desired.demand.change(Selection(named=named)))
         await trio.sleep(SOON_S)
-        desired.adopt(desired.change(Selection()))
+        desired.adopt(desired.demand.change(Selection()))
         for _ in range(steps):
             await trio.lowlevel.checkpoint()
         await desired.add("BTCUSDT", Interval.M1)
         assert await _active(simulation) == {("BTCUSDT", "1m")}
-        assert desired.resolution().wanted == {"BTCUSDT": M1}
+        assert desired.demand.resolution().wanted == {"BTCUSDT": M1}
 
 
 async def test_before_the_exchange_has_told_its_symbols_nothing_can_be_judged(

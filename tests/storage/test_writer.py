@@ -17,7 +17,7 @@ from klineagent.kline import Kline
 from klineagent.storage import writer as writer_module
 from klineagent.storage.disk import Files, translated_errors
 from klineagent.storage.memory import MemoryStore
-from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.memory_disk import MemoryDisk, Step
 from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Batch
 from klineagent.storage.writer import SPOOL_EVERY_S, Losses, Writer, open_writer
@@ -357,6 +357,24 @@ async def test_a_drain_that_ends_while_the_disk_is_busy_loses_nothing(
     assert _minutes(store) == list(range(101))
     if keep_updates:
         assert len(await store.updates("usdm", "BTCUSDT", "1m")) == 101
+
+
+@pytest.mark.logs("spool_unusable")
+async def test_rows_on_their_way_to_the_disk_still_wait(autojump_clock: MockClock) -> None:
+    """Nobody else has them yet; what a failing disk gives back counts once."""
+    store, disk = MemoryStore(), _SlowDisk()
+    async with open_spool(disk, limit_bytes=10**9) as spool, _writer(store, spool=spool) as writer:
+        with store.offline():
+            await writer.klines.send([a_kline(100)])
+            await trio.sleep(5)
+            await writer.klines.send([a_kline(minute) for minute in range(100)])
+            with disk.failing(Step.SYNC):
+                await trio.sleep(SPOOL_EVERY_S - 5 + 0.1)
+                assert (len(writer.waiting), spool.rows, writer.rows_waiting) == (0, 0, 101)
+                await trio.sleep(2 * disk.takes_s)
+                assert (len(writer.waiting), spool.rows, writer.rows_waiting) == (100, 0, 101)
+            await trio.sleep(3 * SPOOL_EVERY_S)
+            assert (spool.rows, writer.rows_waiting) == (100, 1)
 
 
 async def test_rows_are_lost_by_number_where_there_is_no_time_for_the_disk(

@@ -1,0 +1,32 @@
+"""Long work lets others have their turn."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from klineagent.control.portions import in_portions
+
+
+@pytest.mark.parametrize(("items", "turns"), [(0, 0), (9, 0), (95, 9)])
+async def test_everything_is_made_in_order_and_others_run_in_between(
+    items: int, turns: int
+) -> None:
+    """After every portion, and not after what is less than one."""
+    taken = 0
+
+    async def take_turns() -> None:
+        nonlocal taken
+        while True:
+            taken += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        await trio.lowlevel.checkpoint()
+        taken = 0
+        told = await in_portions(str, range(items), at_once=10)
+        assert told == [str(number) for number in range(items)]
+        # Trio runs the two in any order: of each pass the other's turn may come first or last.
+        assert abs(taken - turns) <= min(turns, 1)
+        nursery.cancel_scope.cancel(reason="the test is over")
