@@ -1,5 +1,3 @@
 """Keeps Binance candlesticks (klines) flowing, with none missing, into ClickHouse."""
 
-from importlib.metadata import version
-
-__version__ = version("klineagent")
+__version__ = "0.1.0"

@@ -1,27 +1,25 @@
 """Configuration: defaults, overridden by a TOML file, by the environment, by options.
 
-typed-settings lists the fields, checks the file's keys and merges the layers. Every field has a
-converter (`converters.py`) that is also its check; a layer applies it as it loads, because after
-merging nobody knows any more under which name the user wrote a value.
+typed-settings lists the fields and checks the file's keys (`sources.py`). Every field has a
+converter (`converters.py`) that is also its check; it is applied as the layers are merged, because
+afterwards nobody knows any more under which name the user wrote a value.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import cattrs
 from attrs import field, frozen
 from attrs.converters import optional
 from typed_settings import load_settings
-from typed_settings.exceptions import InvalidOptionsError
-from typed_settings.loaders import clean_settings
-from typed_settings.types import LoadedSettings, LoaderMeta, OptionInfo, OptionList
+from typed_settings.types import LoadedSettings, LoaderMeta, OptionList
 
 from klineagent.bind import Bind
 from klineagent.converters import (
@@ -33,6 +31,7 @@ from klineagent.converters import (
     to_command_bind,
     to_count,
     to_duration,
+    to_grace,
     to_host,
     to_intervals,
     to_log_format,
@@ -53,25 +52,10 @@ from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import USDM, Venue
+from klineagent.sources import Entry, read_environment, read_file, read_options
 from klineagent.storage.location import FolderLocation, ServerLocation, locate, masked
 
-FILE_TABLE = "klineagent"
 _GIGA = 1024**3
-
-# What the agent before this one was configured by; the new names win.
-OLD_VARIABLES = {
-    "command_bind": "DATA_AGENT_PORT",
-    "status_bind": "DATA_AGENT_STATUS_PORT",
-    "max_symbols": "DATA_AGENT_MAX_SYMBOL",
-    "register_ip": "DATA_AGENT_REGISTER_IP",
-    "register_port": "DATA_AGENT_REGISTER_PORT",
-    "agent_ip": "DATA_AGENT_IP",
-    "intervals": "DATA_AGENT_KLINE_INTERVALS",
-    "self_update_interval_s": "DATA_AGENT_SELF_UPDATE_INTERVAL",
-    "ws_url": "STREAM_URL",
-}
-# Options that are called otherwise than their field; they may be called by that as well.
-SHORT_OPTIONS = {"lookback_s": "lookback", "grace_s": "grace"}
 
 
 def _shown(url: str | None) -> str:
@@ -140,7 +124,7 @@ class Config:
     """How many candles before its start a new subscription has fetched; 0 for none."""
     lookback_s: float = field(default=86_400.0, converter=to_duration)
     """How far back the store is searched for holes at the start."""
-    grace_s: float = field(default=5.0, converter=to_seconds)
+    grace_s: float = field(default=5.0, converter=to_grace)
     """How long after its close a candle may stay without its closing event."""
     updates: bool = field(default=False, converter=to_yes_or_no)
     """Whether every state of every candle is kept as well, in table `kline_updates`."""
@@ -247,16 +231,6 @@ def _number_as_written(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
 
 
-def option_names(field: str) -> list[str]:
-    """The names of the options that set a field of `Config`; the first is the one that is told."""
-    return [name for name in (SHORT_OPTIONS.get(field), field) if name]
-
-
-def spelling(name: str) -> str:
-    """An option as it is typed; symbols are arguments."""
-    return "SYMBOL" if name == "symbols" else f"--{name.replace('_', '-')}"
-
-
 def load_config(
     options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
 ) -> Config:
@@ -278,102 +252,63 @@ def trace_config(
     options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
 ) -> tuple[Config, dict[str, str]]:
     """`load_config`, and where each field that does not have its default was set."""
-    sources: dict[str, str] = {}
+    layers = _Layers(typed=options, environ=environ, file=file)
     config = load_settings(
-        Config,
-        [
-            _Layer(lambda fields: _read_file(file, fields) if file else [], sources),
-            _Layer(lambda fields: _read_environment(environ, fields), sources),
-            _Layer(lambda fields: _read_options(options, fields), sources),
-        ],
-        converter=cattrs.Converter(prefer_attrib_converters=True),
+        Config, [layers], converter=cattrs.Converter(prefer_attrib_converters=True)
     )
     _check_together(config)
-    return config, sources
+    return config, layers.sources
 
 
-class _Entry(NamedTuple):
-    """A value as a user wrote it, and the name the user knows it by."""
-
-    field: str
-    label: str
-    value: object
-
-
-@frozen
-class _Layer:
+@frozen(kw_only=True)
+class _Layers:
     """A loader of typed-settings that converts what it loads."""
 
-    read: Callable[[OptionList], Iterable[_Entry]]
-    sources: dict[str, str]
-    """The label of each field's entry; the layer that is loaded last has the last word."""
+    typed: Mapping[str, object]
+    environ: Mapping[str, str]
+    file: Path | None
+    sources: dict[str, str] = field(factory=dict, init=False)
+    """The label of each field's last entry."""
 
     def __call__(self, settings_cls: type, options: OptionList) -> LoadedSettings:
         """Load and convert; see `typed_settings.loaders.Loader`.
 
         Raises:
-            ConfigError: a value cannot be used.
+            ConfigError: a value cannot be used, be it one that another layer overrides.
         """
-        fields = {option.name: option for option in options}
-        entries = list(self.read(options))
-        values = {entry.field: _converted(fields[entry.field], entry) for entry in entries}
-        self.sources.update({entry.field: entry.label for entry in entries})
+        entries = [
+            *(read_file(self.file, options) if self.file else []),
+            *read_environment(self.environ, options),
+            *read_options(self.typed, options),
+        ]
+        converters: dict[str, Callable[[Any], Any] | None] = {
+            each.name: each.converter for each in options
+        }
+        values: dict[str, object] = {}
+        # The venue first: it decides which intervals there are.
+        for entry in sorted(entries, key=lambda entry: entry.field != "venue"):
+            if entry.field == "intervals":
+                venue = to_venue(values.get("venue", USDM))
+                converters["intervals"] = partial(to_intervals, venue=venue)
+            values[entry.field] = _converted(entry, converters[entry.field])
+            self.sources[entry.field] = entry.label
         return LoadedSettings(values, LoaderMeta(self))
 
 
-def _converted(option: OptionInfo, entry: _Entry) -> object:
-    assert option.converter is not None, f"{option.name} has no converter"  # noqa: S101 - ours
+def _converted(entry: Entry, convert: Callable[[Any], Any] | None) -> object:
+    assert convert is not None, f"{entry.field} has no converter"  # noqa: S101 - ours
     try:
-        return option.converter(entry.value)
+        return convert(entry.value)
     except (ValueError, ConfigError) as error:
         raise ConfigError(f"{entry.label}: {error}") from error
 
 
-def _read_options(options: Mapping[str, object], fields: OptionList) -> list[_Entry]:
-    return [
-        _Entry(each.name, spelling(name), value)
-        for each in fields
-        for name in option_names(each.name)
-        if (value := options.get(name)) is not None
-    ]
-
-
-def _read_environment(environ: Mapping[str, str], fields: OptionList) -> list[_Entry]:
-    entries = []
-    for each in fields:
-        for variable in (f"KLINEAGENT_{each.name.upper()}", OLD_VARIABLES.get(each.name, "")):
-            if value := environ.get(variable, "").strip():
-                entries.append(_Entry(each.name, variable, value))
-                break
-    return entries
-
-
-def _read_file(file: Path, fields: OptionList) -> list[_Entry]:
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise ConfigError(f"{file}: is not TOML: {error}") from error
-    table = document.get(FILE_TABLE)
-    if not isinstance(table, dict):
-        raise ConfigError(f"{file}: has no table [{FILE_TABLE}]")
-    try:
-        values = clean_settings(table, fields, file)
-    except InvalidOptionsError as error:
-        known = ", ".join(each.name for each in fields)
-        raise ConfigError(f"{error}; known are {known}") from error
-    return [_Entry(name, f"{file}: {name}", value) for name, value in values.items()]
-
-
 def _check_together(config: Config) -> None:
     """Check what no field can know alone."""
-    venue = config.venue
-    if missing := [each for each in config.intervals if each not in venue.intervals]:
-        names = ", ".join(map(str, missing))
-        offered = ", ".join(str(each) for each in Interval if each in venue.intervals)
+    if len(config.symbols) > config.max_symbols:
         raise ConfigError(
-            f"intervals: {names} does not exist on {venue.name}; use some of {offered}"
+            f"symbols: {len(config.symbols)} are more than max_symbols allows,"
+            f" which is {config.max_symbols}"
         )
     if config.buffer_rows < config.flush_rows:
         raise ConfigError(
@@ -386,3 +321,13 @@ def _check_together(config: Config) -> None:
         raise ConfigError("command_tls_key needs command_tls_cert, the certificate it is for")
     if config.register_ip and not config.register_port:
         raise ConfigError("register_ip needs register_port, the port of the manager")
+    if config.register_port and not config.register_ip:
+        raise ConfigError("register_port needs register_ip, the address of the manager")
+    _check_binds(config.command_bind, config.status_bind)
+
+
+def _check_binds(command: Bind, status: Bind) -> None:
+    hosts = {command.host, status.host}
+    one_address = len(hosts) == 1 or (ANY_HOST in hosts and ":" not in "".join(hosts))
+    if one_address and command.port == status.port != 0:
+        raise ConfigError(f"command_bind and status_bind: both cannot have port {command.port}")

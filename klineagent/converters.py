@@ -27,6 +27,9 @@ DAY_S = 86_400
 # Whoever can reach the server can try as many as it answers; this many cannot be guessed.
 TOKEN_LENGTH = 16
 
+# Looking for what has fallen due takes time with the square of it.
+MAX_GRACE_S = 600
+
 _E = TypeVar("_E", bound=enum.Enum)
 
 
@@ -76,19 +79,38 @@ def to_amount(value: object) -> int:
     return amount
 
 
+def to_grace(value: object) -> float:
+    """Seconds, up to ten minutes."""
+    if (seconds := to_seconds(value)) > MAX_GRACE_S:
+        raise ValueError(f"expected at most {MAX_GRACE_S} seconds, got {value}")
+    return seconds
+
+
 def to_duration(value: object) -> float:
     """Seconds, or a number with s, m, h or d behind it."""
     text = str(value).strip()
-    unit_s = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}.get(text[-1:], 0)
-    # Checked again: so many days may be more seconds than a number holds.
-    return to_seconds(to_seconds(text[:-1]) * unit_s) if unit_s else to_seconds(text)
+    unit_s = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}.get(text[-1:])
+    try:
+        number = float(text[:-1] if unit_s else text)
+    except ValueError:
+        raise ValueError(
+            f"expected seconds, or a number with s, m, h or d behind it, got {value!r}"
+        ) from None
+    # Checked afterwards: so many days may be more seconds than a number holds.
+    return to_seconds(number * (unit_s or 1))
 
 
 def to_byte_count(value: object) -> int:
     """Bytes, or a number with K, M, G or T behind it."""
     text = str(value).strip().upper().removesuffix("B")
     power = "KMGT".find(text[-1:]) + 1 if text else 0
-    return to_count(text[:-1]) * 1024**power if power else to_count(text)
+    try:
+        number = int(text[:-1] if power else text)
+    except ValueError:
+        raise ValueError(
+            f"expected bytes, or a whole number with K, M, G or T behind it, got {value!r}"
+        ) from None
+    return to_count(number * 1024**power)
 
 
 def to_yes_or_no(value: object) -> bool:
@@ -105,6 +127,8 @@ def _names(value: object) -> list[str]:
         value = value.split(",")
     if not isinstance(value, list | tuple):
         raise ValueError(f"expected a list of names, got {value!r}")  # noqa: TRY004 - one kind
+    if strangers := [each for each in value if not isinstance(each, str | Interval)]:
+        raise ValueError(f"expected names in quotes, got {strangers[0]!r}")
     return list(dict.fromkeys(name for each in value if (name := str(each).strip())))
 
 
@@ -113,11 +137,17 @@ def to_symbols(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.upper() for name in _names(value)))
 
 
-def to_intervals(value: object) -> tuple[Interval, ...]:
-    """At least one interval."""
+def to_intervals(value: object, venue: Venue | None = None) -> tuple[Interval, ...]:
+    """At least one interval, of those that `venue` offers."""
     if not (names := _names(value)):
         raise ValueError("expected at least one interval")
-    return tuple(_member(Interval, name) for name in names)
+    offered = {each.value: each for each in Interval if venue is None or each in venue.intervals}
+    if unknown := [name for name in names if name not in offered]:
+        where = f" on {venue.name}" if venue else ""
+        raise ValueError(
+            f"there is no {', '.join(unknown)}{where}; use some of {', '.join(offered)}"
+        )
+    return tuple(offered[name] for name in names)
 
 
 def _member(kind: type[_E], value: object) -> _E:

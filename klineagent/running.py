@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
 from klineagent.errors import KlineagentError
 
+_Error = TypeVar("_Error", bound=BaseException)
+
 
 def run(function: Callable[[], Awaitable[None]]) -> None:
-    """Run `function`; an expected error in the group it comes in is taken out of it."""
+    """Run `function`; an expected error in the group it comes in is taken out of it.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, whatever else it broke.
+        KlineagentError: `function` raised it, and nothing that is not expected.
+    """
     try:
         trio.run(function)
-    except* KlineagentError as group:
-        raise _first(group) from group
+    except BaseExceptionGroup as group:
+        if interrupts := group.subgroup(KeyboardInterrupt):
+            raise _first(interrupts) from group
+        expected, others = group.split(KlineagentError)
+        if expected is None or others is not None:
+            raise
+        raise _first(expected) from group
 
 
-def _first(group: BaseExceptionGroup[KlineagentError]) -> KlineagentError:
+def _first(group: BaseExceptionGroup[_Error]) -> _Error:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from klineagent.cli import commands
+from klineagent.lazy_group import LaterCommand
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
 from tests.klines import a_kline
+from tests.servers import InstalledServer
 
 
 def _klineagent(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,9 +54,81 @@ def test_every_command_explains_itself(command: str) -> None:
     assert helped.stdout.startswith(f"Usage: python -m klineagent {command}")
 
 
+def test_help_may_be_asked_for_in_short() -> None:
+    """`-h` is `--help`, of commands within commands as well."""
+    for command in ([], ["serve"], ["spool", "list"], ["config", "show"]):
+        assert CliRunner().invoke(commands, [*command, "-h"]).stdout.startswith("Usage: ")
+
+
 def test_the_version_is_told() -> None:
     """As `klineagent, version X`."""
     assert _klineagent("--version").stdout.startswith("klineagent, version ")
+
+
+@pytest.mark.parametrize("name", commands.commands)
+def test_the_listing_tells_what_the_command_tells_of_itself(name: str) -> None:
+    """It is written twice, so that the listing need not import the command."""
+    listed = commands.commands[name]
+    assert isinstance(listed, LaterCommand)
+    command = listed.load()
+    assert command.name == name
+    assert command.get_short_help_str(limit=1000) == listed.get_short_help_str(limit=1000)
+
+
+_HEAVY = {
+    *("trio_websocket", "wsproto", "hypercorn", "quart", "quart_trio", "asynch", "chdb"),
+    *("trio.testing", "pytest", "klineagent.sim", "klineagent.proof", "klineagent.bench"),
+}
+_IMPORTED = """
+import sys
+from klineagent.__main__ import main
+sys.argv[0] = "klineagent"
+try:
+    main()
+finally:
+    print("imported", *sys.modules)
+"""
+
+
+def _imported(*arguments: str, **environ: str) -> set[str]:
+    command = [sys.executable, "-c", _IMPORTED, *arguments]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=environ
+    )
+    name, *modules = ended.stdout.splitlines()[-1].split()
+    assert name == "imported", ended.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["serve", "--help"],
+        ["config", "show"],
+        ["spool", "list", "--spool", "/does/not/exist"],
+        ["status", "--agent", "http://127.0.0.1:1"],
+    ],
+)
+def test_a_command_imports_what_it_needs(arguments: list[str]) -> None:
+    """Neither servers nor exchange twin nor databases, where none of them runs."""
+    assert _imported(*arguments) & _HEAVY == set()
+
+
+@pytest.mark.parametrize("typed", ["klineagent ", "klineagent serve --st", "klineagent add --int"])
+def test_completion_imports_what_it_needs(typed: str) -> None:
+    """Somebody is waiting for it with a finger on a key."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    program = {"_KLINEAGENT_COMPLETE": "bash_complete", **words}
+    imported = _imported(**program)
+    assert "click.shell_completion" in imported
+    assert imported & _HEAVY == set()
+
+
+def test_without_a_twin_in_memory_there_is_no_pytest() -> None:
+    """What is installed for users does not have it."""
+    assert "pytest" not in _imported("simulate", "--help")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +141,7 @@ def test_the_version_is_told() -> None:
         (["demo", "--seconds", "soon"], "--seconds"),
         (["demo", "--intervals", "7m"], "--intervals"),
         (["show", "--store", "paper:"], "store"),
-        (["show", "BTCUSDT", "7m"], "7m"),
+        (["show", "BTCUSDT", "7m"], "INTERVAL: there is no 7m on usdm"),
     ],
 )
 def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], named: str) -> None:
@@ -76,6 +152,15 @@ def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], name
     assert "Traceback" not in ended.stderr
 
 
+def test_a_misspelt_variable_is_told_and_ends_nothing() -> None:
+    """In one line, whichever command it is."""
+    ended = CliRunner(env={"KLINEAGENT_STROE": "memory:"}).invoke(commands, ["config", "show"])
+    assert ended.exit_code == 0
+    assert ended.stderr == (
+        "klineagent: KLINEAGENT_STROE is no setting; did you mean KLINEAGENT_STORE?\n"
+    )
+
+
 def test_an_archive_without_candles_is_told(tmp_path: Path) -> None:
     """The folder is named."""
     ended = _klineagent("simulate", "--archive", str(tmp_path))
@@ -84,16 +169,29 @@ def test_an_archive_without_candles_is_told(tmp_path: Path) -> None:
 
 
 def test_showing_what_was_never_recorded_makes_nothing(tmp_path: Path) -> None:
-    """A folder that is not there is told, and not there afterwards either."""
-    folder = tmp_path / "nothing"
-    ended = _klineagent("show", "--store", f"chdb://{folder}")
-    assert ended.returncode == 1
-    assert str(folder) in ended.stderr
-    assert not folder.exists()
+    """A folder that is not there, or that is somebody else's, is told, and left as it is."""
+    for folder in (tmp_path / "nothing", tmp_path):
+        ended = _klineagent("show", "--store", f"chdb://{folder}")
+        assert ended.returncode == 1
+        assert f"nothing has been recorded in {folder}: no " in ended.stderr
+        assert list(tmp_path.iterdir()) == []
 
 
-def test_showing_a_series_that_is_not_stored_says_so(tmp_path: Path) -> None:
+def test_showing_a_misspelt_database_makes_nothing(installed_server: InstalledServer) -> None:
+    """It is told in one line, the second time as well."""
+    for _ in range(2):
+        ended = _klineagent("show", "--store", installed_server.url_of("mraket"))
+        assert ended.returncode == 1
+        assert ended.stderr == (
+            "klineagent: nothing has been recorded in database mraket:"
+            " there is nothing of that name\n"
+        )
+
+
+async def test_showing_a_series_that_is_not_stored_says_so(real_store_url: str) -> None:
     """An empty answer is told in words."""
-    ended = _klineagent("show", "NOPE", "--store", f"chdb://{tmp_path}")
+    async with open_store(real_store_url) as store:
+        await store.prepare()
+    ended = _klineagent("show", "NOPE", "--store", real_store_url)
     assert ended.returncode == 1
     assert "no closed candle of NOPE 1m on usdm is stored" in ended.stderr

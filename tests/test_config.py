@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.bind import Bind
-from klineagent.config import OLD_VARIABLES, Config, as_written, load_config
+from klineagent.config import Config, as_written, load_config
 from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import COINM, SPOT, USDM
+from klineagent.sources import OLD_VARIABLES
 
 
 @pytest.fixture
@@ -173,6 +174,13 @@ def test_a_file_with_toml_types(file: Path) -> None:
     assert (config.command_bind.port, config.flush_rows) == (7, 9)
 
 
+def test_symbols_of_a_file_stand_in_quotes(file: Path) -> None:
+    """A number would be a symbol that no exchange has."""
+    file.write_text("[klineagent]\nsymbols = [1, 2]\n")
+    with pytest.raises(ConfigError, match=r"symbols: expected names in quotes, got 1$"):
+        load_config({}, {}, file)
+
+
 @pytest.mark.parametrize(
     ("url", "effective"),
     [
@@ -199,6 +207,7 @@ def test_the_venue_brings_its_addresses() -> None:
         ("intervals", "7m", "1m, 3m"),
         ("intervals", "", "at least one interval"),
         ("intervals", 5, "a list"),
+        ("intervals", [1], "names in quotes, got 1"),
         ("venue", "nasdaq", "usdm, coinm, spot"),
         ("ws_url", "http://example.org", "wss://HOST"),
         ("ws_url", "wss://", "wss://HOST"),
@@ -220,15 +229,17 @@ def test_the_venue_brings_its_addresses() -> None:
         ("flush_interval_s", 0, "more than 0"),
         ("drain_timeout_s", "nan", "more than 0"),
         ("history", -1, "0 or more"),
-        ("lookback_s", "1w", "a number of seconds"),
+        ("lookback_s", "1w", "seconds, or a number with s, m, h or d behind it, got '1w'"),
+        ("lookback_s", "d", "s, m, h or d"),
         ("lookback_s", "0d", "more than 0"),
         ("lookback_s", "1e308d", "more than 0"),
         ("grace_s", "soon", "seconds"),
+        ("grace_s", "601", "at most 600 seconds"),
         ("updates", "perhaps", "true or false"),
         ("spool", " ", "text"),
-        ("spool_limit", "4X", "a whole number"),
+        ("spool_limit", "4Q", "bytes, or a whole number with K, M, G or T behind it, got '4Q'"),
         ("spool_limit", "0G", "at least 1"),
-        ("spool_limit", "B", "a whole number"),
+        ("spool_limit", "B", "K, M, G or T"),
         ("log_format", "xml", "console, json"),
     ],
 )
@@ -283,18 +294,48 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
 
-def test_intervals_must_exist_on_the_venue() -> None:
-    """One-second klines are spot's alone."""
-    with pytest.raises(ConfigError, match="1s does not exist on usdm"):
+def test_intervals_must_exist_on_the_venue(file: Path) -> None:
+    """One-second klines are spot's alone; what is told is what there is, wherever it was chosen."""
+    with pytest.raises(ConfigError, match="--intervals: there is no 1s on usdm; use some of 1m"):
         load_config({"intervals": "1s,1m"}, {}, None)
     assert load_config({"intervals": "1s", "venue": "spot"}, {}, None).intervals == (Interval.S1,)
+    file.write_text('[klineagent]\nintervals = ["7m"]\n')
+    with pytest.raises(ConfigError, match="intervals: there is no 7m on spot; use some of 1s, 1m"):
+        load_config({}, {"KLINEAGENT_VENUE": "spot"}, file)
 
 
-def test_a_manager_needs_a_port() -> None:
-    """An address without a port is an error, a port alone means no manager."""
-    with pytest.raises(ConfigError, match="register_port"):
+def test_a_manager_needs_an_address_and_a_port() -> None:
+    """One without the other is half of what was meant."""
+    with pytest.raises(ConfigError, match="register_ip needs register_port"):
         load_config({"register_ip": "203.0.113.1"}, {}, None)
-    assert load_config({"register_port": 8000}, {}, None).manager is None
+    with pytest.raises(ConfigError, match="register_port needs register_ip"):
+        load_config({"register_port": 8000}, {}, None)
+
+
+def test_more_symbols_than_are_accepted() -> None:
+    """Nothing needs to be opened to see that."""
+    with pytest.raises(ConfigError, match="symbols: 2 are more than max_symbols allows, which is"):
+        load_config({"symbols": "a,b", "max_symbols": 1}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "is_usable"),
+    [
+        ("127.0.0.1:7", "7", False),
+        ("localhost:7", "localhost:7", False),
+        ("127.0.0.1:7", "127.0.0.2:7", True),
+        ("[::1]:7", "7", True),
+        ("0", "0", True),
+    ],
+)
+def test_servers_at_one_address_need_two_ports(command: str, status: str, is_usable: bool) -> None:
+    """A port alone of the status server is every interface's, as far as IPv4 goes."""
+    binds = {"command_bind": command, "status_bind": status}
+    if is_usable:
+        load_config(binds, {}, None)
+        return
+    with pytest.raises(ConfigError, match="both cannot have port 7"):
+        load_config(binds, {}, None)
 
 
 def test_a_token_is_in_one_place() -> None:
@@ -326,7 +367,8 @@ def test_passwords_stay_secret() -> None:
 def test_binds_survive_a_round_trip(host: str, port: int) -> None:
     """What a bind prints is what it is read from."""
     bind = Bind(host, port)
-    assert load_config({"command_bind": str(bind)}, {}, None).command_bind == bind
+    binds = {"command_bind": str(bind), "status_bind": 0}
+    assert load_config(binds, {}, None).command_bind == bind
 
 
 @given(name=st.sampled_from(sorted(fields_dict(Config))), value=st.text(max_size=20))

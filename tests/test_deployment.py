@@ -15,14 +15,14 @@ import pytest
 import yaml
 from attrs import fields_dict
 
-from klineagent.cli import commands
+from klineagent.commands.serve import serve
 from klineagent.config import Config, load_config
 
 DEPLOYMENT = Path(__file__).parents[1] / "examples" / "deployment"
 UNIT = DEPLOYMENT / "klineagent.service"
 DOCKERFILE = DEPLOYMENT / "Dockerfile"
 PORTS = {Config().command_bind.port, Config().status_bind.port}
-OPTIONS = {name for each in commands.commands["serve"].params for name in each.opts}
+OPTIONS = {name for each in serve.params for name in each.opts}
 PAGE = DEPLOYMENT.parents[1] / "docs" / "deployment.md"
 KLINEAGENT = Path(sys.executable).with_name("klineagent")
 

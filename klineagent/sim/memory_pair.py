@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import trio
 from attrs import define
-from trio.testing import memory_stream_pair
 
 
 @define
@@ -50,6 +49,9 @@ class MemoryEnd(trio.abc.Stream):
 
 def open_memory_pair() -> tuple[MemoryEnd, MemoryEnd]:
     """Both ends of a new connection."""
+    # It brings all of pytest along, where that is installed; most twins are on real sockets.
+    from trio.testing import memory_stream_pair
+
     resets = _Reset(), _Reset()
     one, other = memory_stream_pair()
     return MemoryEnd(one, *resets), MemoryEnd(other, *reversed(resets))

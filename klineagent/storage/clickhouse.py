@@ -28,19 +28,21 @@ from asynch.errors import (
     ColumnException,
     ServerException,
     TypeMismatchError,
+    UnexpectedPacketFromServerError,
 )
 from attrs import define, field, frozen
 
-from klineagent.errors import RowsRefused, StoreUnavailable
+from klineagent.errors import RowsRefused, StoreError, StoreMisconfigured, StoreUnavailable
 from klineagent.kline import Kline
 from klineagent.storage import queries
 from klineagent.storage.asyncio_thread import CLEANUP_WITHIN_S, AsyncioThread, open_asyncio_thread
 from klineagent.storage.coverage import coverages, select_coverage
-from klineagent.storage.location import ServerLocation
+from klineagent.storage.location import HTTP_PORTS, NATIVE_PORTS, ServerLocation
 from klineagent.storage.refusals import refusal
 from klineagent.storage.schema import (
     Layout,
     Rows,
+    finding,
     finding_updates,
     preparing,
     preparing_updates,
@@ -101,7 +103,7 @@ class _Line:
         except _UNPACKABLE as error:
             raise RowsRefused(f"a value does not fit its column: {error}") from error
         except _BROKEN as error:
-            raise StoreUnavailable(f"{self._server.label}: {_reason(error)}") from error
+            raise _failure(self._server, error) from error
         finally:
             if self._idle is not connection:
                 _cut(connection)
@@ -146,6 +148,20 @@ def _protocol(connection: Connection) -> Any:
     return connection._connection  # noqa: SLF001
 
 
+def _failure(server: ServerLocation, error: BaseException) -> StoreError:
+    wanted = f"the port of the native protocol is wanted, usually {NATIVE_PORTS}"
+    # asynch tells in words alone what it waited for; later a strange packet may be an accident.
+    if isinstance(error, UnexpectedPacketFromServerError) and "expected Hello" in error.message:
+        return StoreMisconfigured(
+            f"{server.label}: what answers at port {server.port} is HTTP, or TLS, or no ClickHouse;"
+            f" {wanted}"
+        )
+    hint = f"; {server.port} usually is ClickHouse's for HTTP, and {wanted}"
+    return StoreUnavailable(
+        f"{server.label}: {_reason(error)}{hint if server.port in HTTP_PORTS else ''}"
+    )
+
+
 def _reason(error: BaseException) -> str:
     # asynch says which hosts it could not reach, and keeps the reason as the cause.
     cause = error.__cause__
@@ -175,6 +191,7 @@ class ClickHouseStore:
     _server: ServerLocation
     _thread: AsyncioThread
     _lines: _Lines
+    _may_create: bool
     _layout: Layout | None = None
     _attempts: count[int] = field(factory=count, init=False)
     _takes_updates: bool = False
@@ -244,7 +261,8 @@ class ClickHouseStore:
 
     async def _prepared(self, line: _Line) -> Layout:
         if self._layout is None:
-            self._layout = await _carried_out(preparing(self._server.database), line)
+            seeing_to_it = preparing if self._may_create else finding
+            self._layout = await _carried_out(seeing_to_it(self._server.database), line)
         return self._layout
 
     async def _insert(self, batch: Batch) -> None:
@@ -331,12 +349,14 @@ def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
 
 
 @asynccontextmanager
-async def open_clickhouse(server: ServerLocation) -> AsyncIterator[ClickHouseStore]:
+async def open_clickhouse(
+    server: ServerLocation, *, may_create: bool = True
+) -> AsyncIterator[ClickHouseStore]:
     """A store on `server`; nothing is asked of the network before it is used."""
     async with open_asyncio_thread("clickhouse") as thread:
         lines = _Lines(_Line(server), _Line(server), _Line(server), _Line(server))
         try:
-            yield ClickHouseStore(server=server, thread=thread, lines=lines)
+            yield ClickHouseStore(server=server, thread=thread, lines=lines, may_create=may_create)
         finally:
             with trio.move_on_after(CLEANUP_WITHIN_S, shield=True):
                 await thread.run(lines.close)

@@ -34,6 +34,7 @@ from klineagent.storage.schema import (
     EMBEDDED,
     Layout,
     Rows,
+    finding,
     finding_updates,
     literal,
     preparing,
@@ -171,6 +172,7 @@ class EmbeddedStore:
     _location: FolderLocation
     _writing: _Engine
     _reading: _Engine
+    _may_create: bool
     _layout: Layout | None = None
     _takes_updates: bool = False
 
@@ -276,12 +278,15 @@ class EmbeddedStore:
     def _prepared(self, session: Session) -> Layout:
         # Both sessions may come here at once; every step is harmless when done twice.
         if self._layout is None:
-            self._layout = _carried_out(preparing(DEFAULT_DATABASE, EMBEDDED), session)
+            seeing_to_it = preparing if self._may_create else finding
+            self._layout = _carried_out(seeing_to_it(DEFAULT_DATABASE, EMBEDDED), session)
         return self._layout
 
 
 @asynccontextmanager
-async def open_embedded(location: FolderLocation) -> AsyncIterator[EmbeddedStore]:
+async def open_embedded(
+    location: FolderLocation, *, may_create: bool = True
+) -> AsyncIterator[EmbeddedStore]:
     """A store in a folder; it is opened when first used, and free for others afterwards.
 
     Raises:
@@ -298,7 +303,9 @@ async def open_embedded(location: FolderLocation) -> AsyncIterator[EmbeddedStore
     open_session: Callable[[str], Session] = chdb.session.Session
     writing, reading = _Engine(location, open_session), _Engine(location, open_session)
     try:
-        yield EmbeddedStore(location=location, writing=writing, reading=reading)
+        yield EmbeddedStore(
+            location=location, writing=writing, reading=reading, may_create=may_create
+        )
     finally:
         # A call in its thread cannot be interrupted, so no deadline could be kept: a read of
         # everything, which no agent makes, is waited for.

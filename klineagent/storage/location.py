@@ -21,6 +21,9 @@ from klineagent.errors import ConfigError
 DEFAULT_DATABASE = "market"
 _PLAIN_PORT = 9000
 _TLS_PORT = 9440
+NATIVE_PORTS = f"{_PLAIN_PORT}, or {_TLS_PORT} with ?secure=1"
+HTTP_PORTS = frozenset({8123, 8443})
+"""Where ClickHouse speaks what we do not, unless somebody has changed it."""
 # The engine takes them for patterns where it reads a file, and ? for the start of its options.
 _FOLDER_WILDCARDS = frozenset("?*{}")
 

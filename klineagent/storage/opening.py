@@ -15,10 +15,13 @@ from klineagent.storage.store import Store
 
 
 @asynccontextmanager
-async def open_store(url: str, ca_file: str | None = None) -> AsyncIterator[Store]:
+async def open_store(
+    url: str, ca_file: str | None = None, *, may_create: bool = True
+) -> AsyncIterator[Store]:
     """The store `url` names (see `location`), open until the block ends.
 
     `ca_file` holds the authorities that vouch for a server's certificate, if not the system's.
+    Unless it `may_create` database and tables, a store without them is misconfigured.
     A database out of reach is no reason to fail here: each call reaches for it anew.
 
     Raises:
@@ -26,10 +29,12 @@ async def open_store(url: str, ca_file: str | None = None) -> AsyncIterator[Stor
     """
     match locate(url):
         case ServerLocation() as server:
-            async with open_clickhouse(evolve(server, ca_file=ca_file)) as clickhouse:
+            async with open_clickhouse(
+                evolve(server, ca_file=ca_file), may_create=may_create
+            ) as clickhouse:
                 yield clickhouse
         case FolderLocation() as folder:
-            async with open_embedded(folder) as embedded:
+            async with open_embedded(folder, may_create=may_create) as embedded:
                 yield embedded
         case MemoryLocation(label):
             yield MemoryStore(label=label)

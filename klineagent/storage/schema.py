@@ -216,8 +216,7 @@ def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, R
         StoreMisconfigured: a table is there and lacks columns.
     """
     if dialect is None:
-        [[version]] = yield "SELECT version()"
-        dialect = dialect_of(version)
+        dialect = yield from _asking_dialect()
     found = _by_table((yield _columns_query(database)))
     if not TABLES.keys() <= found.keys():
         for statement in create_statements(database, dialect):  # noqa: UP028 - lists take no rows
@@ -226,6 +225,23 @@ def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, R
     for table, columns in TABLES.items():
         _demand(columns, found.get(table, {}), database, table)
     return Layout(database=database, dialect=dialect, ticking=_ticking(found["klines_final"]))
+
+
+def finding(database: str, dialect: Dialect | None = None) -> Generator[str, Rows, Layout]:
+    """As `preparing`, for those who only read: nothing is made, and only what is read needs to be.
+
+    Raises:
+        StoreMisconfigured: there is nothing to read, or it lacks columns.
+    """
+    if dialect is None:
+        dialect = yield from _asking_dialect()
+    found = _by_table((yield _columns_query(database)))
+    view = found.get("klines_final")
+    if view is None:
+        lacking = "it has no klines_final" if found else "there is nothing of that name"
+        raise StoreMisconfigured(f"nothing has been recorded in database {database}: {lacking}")
+    _demand(KLINE_COLUMNS, view, database, "klines_final")
+    return Layout(database=database, dialect=dialect, ticking=_ticking(view))
 
 
 def preparing_updates(layout: Layout) -> Generator[str, Rows, None]:
@@ -250,6 +266,11 @@ def finding_updates(layout: Layout) -> Generator[str, Rows, Layout | None]:
     _demand(KLINE_COLUMNS, types, layout.database, _UPDATES)
     # The other tables may be from before the server was upgraded, and this one from after.
     return evolve(layout, ticking=_ticking(types))
+
+
+def _asking_dialect() -> Generator[str, Rows, Dialect]:
+    [[version]] = yield "SELECT version()"
+    return dialect_of(version)
 
 
 def _demand(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,29 @@ async def test_existing_tables_need_no_rights(installed_server: InstalledServer)
         await store.insert(BATCH)
     async with open_store(installed_server.url_of("made", user="reader")) as reader:
         assert [series.closed for series in await reader.summary()] == [10]
+
+
+async def _answer_as_http(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 400 Bad Request\r\nConnection: Close\r\n\r\n")
+
+
+async def test_a_port_for_http_is_the_operators(nursery: trio.Nursery) -> None:
+    """It will never be another; the ports that are meant are named."""
+    [listener] = await nursery.start(partial(trio.serve_tcp, _answer_as_http, 0, host="127.0.0.1"))
+    port = listener.socket.getsockname()[1]
+    async with open_store(f"clickhouse://127.0.0.1:{port}/market") as store:
+        with pytest.raises(StoreMisconfigured, match=rf"{port} is HTTP.* 9000, or 9440 with"):
+            await store.prepare()
+
+
+@pytest.mark.parametrize("port", [8123, 8443])
+async def test_a_port_that_usually_is_for_http_is_told_of(port: int) -> None:
+    """Where nothing answers, that may be why."""
+    # Whatever listens on this machine, nothing does on this address of it.
+    async with open_store(f"clickhouse://127.86.75.64:{port}/market") as store:
+        with pytest.raises(StoreUnavailable, match=rf"{port} usually is ClickHouse's for HTTP"):
+            await store.prepare()
 
 
 async def test_lost_answer_leaves_the_outcome_open(modern_server: ModernServer) -> None:

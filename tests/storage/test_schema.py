@@ -21,6 +21,7 @@ from klineagent.storage.schema import (
     create_statements,
     create_updates,
     dialect_of,
+    finding,
     finding_updates,
     literal,
     preparing,
@@ -169,6 +170,33 @@ def test_known_dialect_needs_no_version() -> None:
     asked, layout = converse([complete("DateTime64(3)")], EMBEDDED)
     assert len(asked) == 1
     assert layout.dialect is EMBEDDED
+
+
+def test_who_only_reads_makes_nothing() -> None:
+    """The layout is the same; tables that are not read need not be there."""
+    answers: list[Rows] = [[("26.9.2.1",)], complete("DateTime64(3, 'UTC')")]
+    _, prepared = converse(answers.copy())
+    assert told(answers.copy(), finding("market"))[1] == prepared
+    only_klines = [row for row in complete("Int64") if row[0] != "agents"]
+    asked, _ = told([only_klines], finding("market", LEGACY))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "lacking"),
+    [
+        ([], "nothing of that name"),
+        ([("orders", "id", "Int64")], "no klines_final"),
+        (
+            [row for row in complete("Int64") if row[:2] != ("klines_final", "version")],
+            "lacks version",
+        ),
+    ],
+)
+def test_who_only_reads_is_told_that_there_is_nothing(rows: Rows, lacking: str) -> None:
+    """Without a single statement that would make it."""
+    with pytest.raises(StoreMisconfigured, match=f"market.*{lacking}"):
+        told([rows], finding("market", EMBEDDED))
 
 
 def test_foreign_table_is_named_with_what_it_lacks() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from klineagent.errors import RowsRefused, StoreUnavailable
+from klineagent.errors import RowsRefused, StoreMisconfigured, StoreUnavailable
 from klineagent.kline import DAY_MS, MINUTE_MS, Interval, Kline
 from klineagent.storage.clickhouse import ClickHouseStore
 from klineagent.storage.embedded import EmbeddedStore, _rows
@@ -57,6 +57,18 @@ async def test_is_a_store(store: Store) -> None:
     """Every store fits the protocol, as mypy sees here, and begins empty."""
     promised: Store = store
     assert await promised.summary() == []
+
+
+async def test_who_may_not_create_reads_what_is_there_or_is_told(real_store_url: str) -> None:
+    """What is not there is neither made nor taken for empty."""
+    for _ in range(2):
+        async with open_store(real_store_url, may_create=False) as store:
+            with pytest.raises(StoreMisconfigured, match="there is nothing of that name"):
+                await store.summary()
+    async with open_store(real_store_url) as store:
+        await store.insert(Batch("a", (sample(0),)))
+    async with open_store(real_store_url, may_create=False) as store:
+        assert [series.closed for series in await store.summary()] == [1]
 
 
 async def test_newest_version_wins_whatever_the_order(store: Store) -> None:

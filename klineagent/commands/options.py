@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 from attrs import fields_dict
 
-from klineagent.config import Config, as_written, option_names, spelling
+from klineagent.config import Config, as_written
 from klineagent.market.venues import VENUES
+from klineagent.sources import PREFIX, option_names, spelling
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -36,6 +37,7 @@ STORE = setting(
     "chdb:FOLDER, chdb:///absolute/folder, or clickhouse://user:password@host:9000/database.",
     "URL",
 )
+INTERVALS = setting("intervals", "What adding a symbol adds.", "1m,5m,...")
 CA_FILE = setting(
     "ca_file", "Authorities that vouch for the exchange's and the database's certificates.", "PEM"
 )
@@ -48,6 +50,6 @@ CONFIG_FILE = click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
-    envvar="KLINEAGENT_CONFIG",
+    envvar=f"{PREFIX}CONFIG",
     help="A TOML file with a table [klineagent]; options and environment win over it.",
 )

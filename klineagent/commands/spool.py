@@ -18,10 +18,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from klineagent.commands.options import CONFIG_FILE, SPOOL, STORE, VENUE
 from klineagent.config import load_config
 from klineagent.errors import ConfigError, SpoolError
 from klineagent.logs import LogFormat, configure_logging
-from klineagent.options import CONFIG_FILE, SPOOL, STORE, VENUE
 from klineagent.storage.disk import Files, Folder, translated_errors
 from klineagent.storage.inventory import DeadLetter, Queue, take_inventory
 from klineagent.storage.segment import SUFFIX, rows_of

@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from klineagent.cli import commands
+from klineagent.commands.config import show
+from klineagent.commands.serve import serve
 from klineagent.config import Config
 from klineagent.errors import ConfigError
 
@@ -84,9 +86,8 @@ def test_a_table_for_people() -> None:
 
 def test_it_takes_what_serve_takes() -> None:
     """Whatever that will be."""
-    group = commands.commands["config"]
-    names = [each.name for each in group.commands["show"].params]  # type: ignore[attr-defined]
-    assert names == [*(each.name for each in commands.commands["serve"].params), "as_json"]
+    names = [each.name for each in show.params]
+    assert names == [*(each.name for each in serve.params), "as_json"]
 
 
 def test_what_cannot_be_used_is_told() -> None:

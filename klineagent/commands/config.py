@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from klineagent.commands.serve import serve
 from klineagent.config import Config, as_written, trace_config
 from klineagent.storage.location import masked
 from klineagent.tables import wide_console
@@ -32,29 +33,26 @@ class Setting(Struct, frozen=True):
     """The option, the variable, or the file and its key that set it; or "default"."""
 
 
-def config_group(serve: click.Command) -> click.Group:
-    """`config`, whose commands take what `serve` takes."""
+@click.group("config")
+def config_group() -> None:
+    """Look at the configuration."""
 
-    @click.group("config")
-    def config() -> None:
-        """Look at the configuration."""
 
-    as_json = click.Option(["--json", "as_json"], is_flag=True, help="For programs.")
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="For programs.")
 
-    @config.command(params=[*serve.params, as_json])
-    def show(file: Path | None, symbols: tuple[str, ...], as_json: bool, **options: object) -> None:
-        """Show what `klineagent serve` would run with, given the same arguments.
 
-        Each value with its source: an option, a variable, a key of the file, or the default.
-        """
-        given = {"symbols": ",".join(symbols) or None, **options}
-        settings = settings_of(*trace_config(given, os.environ, file))
-        if as_json:
-            click.echo(msgspec.json.format(msgspec.json.encode(settings)))
-        else:
-            wide_console().print(settings_table(settings))
+@config_group.command(params=[*serve.params, _JSON])
+def show(file: Path | None, symbols: tuple[str, ...], as_json: bool, **options: object) -> None:
+    """Show what `klineagent serve` would run with, given the same arguments.
 
-    return config
+    Each value with its source: an option, a variable, a key of the file, or the default.
+    """
+    given = {"symbols": ",".join(symbols) or None, **options}
+    settings = settings_of(*trace_config(given, os.environ, file))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(settings)))
+    else:
+        wide_console().print(settings_table(settings))
 
 
 def settings_of(config: Config, sources: Mapping[str, str]) -> list[Setting]:

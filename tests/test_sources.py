@@ -1,0 +1,33 @@
+"""What settings are called where they are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from klineagent.sources import unknown_variables
+
+FIELDS = ("store", "lookback_s", "intervals")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("KLINEAGENT_STROE", "KLINEAGENT_STROE is no setting; did you mean KLINEAGENT_STORE?"),
+        (
+            "KLINEAGENT_LOOKBACK",
+            "KLINEAGENT_LOOKBACK is no setting; did you mean KLINEAGENT_LOOKBACK_S?",
+        ),
+        ("KLINEAGENT_AGNET", "KLINEAGENT_AGNET is no setting; did you mean KLINEAGENT_AGENT?"),
+        ("KLINEAGENT_9999_TCP", "KLINEAGENT_9999_TCP is no setting"),
+    ],
+)
+def test_a_misspelt_variable_is_told_with_the_nearest(written: str, told: str) -> None:
+    """If there is one that is near."""
+    assert list(unknown_variables([written], FIELDS)) == [told]
+
+
+def test_variables_that_are_known_or_none_of_ours_are_not_told() -> None:
+    """Settings, the file with them, where clients find the agent; and completion's own."""
+    known = ["KLINEAGENT_STORE", "KLINEAGENT_CONFIG", "KLINEAGENT_AGENT", "KLINEAGENT_LOOKBACK_S"]
+    others = ["STORE", "DATA_AGENT_PORT", "_KLINEAGENT_COMPLETE", "klineagent_stroe"]
+    assert list(unknown_variables([*known, *others], FIELDS)) == []
