@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import trio
 from trio.testing import MockClock
-from trio_websocket import WebSocketConnection
+from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from klineagent.kline import Kline
 from klineagent.market.feed import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, IDLE_S
 from klineagent.market.transport import DEAD_AFTER_S
 from klineagent.market.venues import NAMES_PER_REQUEST
-from tests.market.scripted import NAME, answer, kline_frame, scripted_pool
+from tests.market.scripted import NAME, Script, answer, kline_frame, scripted_pool
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
 
@@ -159,8 +159,7 @@ async def test_a_refused_request_replaces_the_feed(
         with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
             assert network.dials == 2
-    lost = next(record for record in caplog.records if record.msg == "feed_lost")
-    assert "Too many subscriptions" in vars(lost)["reason"]
+    assert "Too many subscriptions" in _reason_of_loss(caplog)
 
 
 async def test_an_exchange_that_drops_everyone_at_once_is_not_stormed(
@@ -237,12 +236,20 @@ async def _refuse(stream: trio.abc.Stream) -> None:
 
 
 @pytest.mark.parametrize(
-    "behave", [_hang_up, _speak_nonsense, _accept_wrongly, _accept_in_no_language, _refuse]
+    ("behave", "reason"),
+    [
+        (_hang_up, "exchange.test hung up during the handshake"),
+        (_speak_nonsense, "exchange.test broke the protocol: "),
+        (_accept_wrongly, "exchange.test broke the protocol: "),
+        (_accept_in_no_language, "exchange.test broke the protocol: "),
+        (_refuse, "exchange.test refuses a websocket: HTTP 403"),
+    ],
 )
 async def test_a_handshake_that_goes_wrong_is_tried_again_soon(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
     behave: Callable[[trio.abc.Stream], Awaitable[None]],
+    reason: str,
 ) -> None:
     """Whatever answers, it neither ends the agent nor costs the whole handshake's deadline."""
     async with scripted_pool(_carry) as (pool, network, klines):
@@ -251,8 +258,53 @@ async def test_a_handshake_that_goes_wrong_is_tried_again_soon(
         with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
         assert trio.current_time() - started < CONNECT_TIMEOUT_S
+    assert _reason_of_loss(caplog).startswith(reason)
+
+
+async def _say_goodbye(socket: WebSocketConnection) -> None:
+    await answer(socket)
+    await socket.aclose(1001, "maintenance")
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (_say_goodbye, "closed by the exchange: 1001 GOING_AWAY, maintenance"),
+        (answer, "closed by the exchange: 1000 NORMAL_CLOSURE"),
+    ],
+)
+async def test_a_loss_is_told_in_the_words_of_the_exchange(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, end: Script, reason: str
+) -> None:
+    """By number, name and what it adds."""
+    async with scripted_pool(end, _carry) as (pool, _, klines):
+        with pool.stream(NAME, _ignore, _nothing):
+            await klines.receive()
+    assert _reason_of_loss(caplog) == reason
+
+
+async def test_a_connection_that_breaks_was_not_closed_by_the_exchange(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads it looks at the network first."""
+
+    async def vanish(stream: trio.abc.Stream) -> None:
+        async with trio.open_nursery() as nursery:
+            socket = await (await wrap_server_stream(nursery, stream)).accept()
+            await answer(socket)
+            await trio.aclose_forcefully(stream)
+            nursery.cancel_scope.cancel()
+
+    async with scripted_pool(_carry) as (pool, network, klines):
+        network.raw = [vanish]
+        with pool.stream(NAME, _ignore, _nothing):
+            await klines.receive()
+    assert _reason_of_loss(caplog) == "the connection broke"
+
+
+def _reason_of_loss(caplog: pytest.LogCaptureFixture) -> str:
     lost = next(record for record in caplog.records if record.msg == "feed_lost")
-    assert "exchange.test" in vars(lost)["reason"]
+    return str(vars(lost)["reason"])
 
 
 async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockClock) -> None:
