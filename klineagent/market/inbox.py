@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import structlog
 import trio
@@ -31,6 +31,8 @@ SHUTDOWN_NOTICE = "serverShutdown"
 # Half a millisecond of work; then others get their turn.
 ROWS_AT_ONCE = 100
 
+_State = TypeVar("_State")
+
 log = structlog.get_logger()
 
 
@@ -40,7 +42,7 @@ class FrameCounts:
 
     klines: int = 0
     unwanted: int = 0
-    """Klines of streams that nobody wants any more."""
+    """Of them states that did not go on, for nobody wants their stream any more."""
     other_events: int = 0
     bad: int = 0
 
@@ -50,7 +52,7 @@ class Inbox:
     """Takes the messages of one feed.
 
     Closed candles go on at once. Of forming ones the newest state goes on every `conflate_s`
-    seconds, and only then it is read: what a message costs until then is a look into two dicts.
+    seconds, and only then it is read: what a message costs until then is a look into a dict.
     One that turns out to be unreadable has taken the place of an older one; the next is near.
     """
 
@@ -67,7 +69,7 @@ class Inbox:
     """Held by whoever hands forming candles on: a second's rows of all feeds in one pass of the
     scheduler would be tens of milliseconds."""
     delivered: trio.Event = field(factory=trio.Event, init=False)
-    """Set once a kline that somebody wants has come, or the feed has ended."""
+    """Set once a kline has come, or the feed has ended."""
     received: int = field(default=0, init=False)
     """How many have."""
     heard_at: float = field(default=-math.inf, init=False)
@@ -92,8 +94,9 @@ class Inbox:
         while True:
             await self._has_forming.wait()
             await trio.sleep(self.conflate_s)
-            forming, self._forming = list(self._forming.items()), {}
+            states, self._forming = self._forming, {}
             self._has_forming = trio.Event()
+            forming = self._wanted(states.items())
             for at in range(0, len(forming), ROWS_AT_ONCE):
                 async with self.handing_on:
                     await self._hand_on(forming[at : at + ROWS_AT_ONCE])
@@ -105,12 +108,10 @@ class Inbox:
             frames = sort_lines(lines)
         except BadFrame:
             return False
-        if not frames:
+        if not frames or forming_in(lines) != len(frames):
             return False
-        newest = {frame.stream: frame.data for frame in frames}
-        if forming_in(lines) != len(frames) or not newest.keys() <= self.line.streams.keys():
-            return False
-        self._forming.update(newest)
+        # Whether anybody wants them is asked when they go on: each dict more is cold memory.
+        self._forming.update({frame.stream: frame.data for frame in frames})
         self._has_forming.set()
         self._count(len(frames))
         with suppress(BadFrame):  # it is told of when it goes on
@@ -138,15 +139,12 @@ class Inbox:
 
     async def _sort_out(self, candles: list[StreamedCandle]) -> None:
         """Keep forming candles for later, and hand on closed ones."""
-        wanted = [candle for candle in candles if candle.stream in self.line.streams]
-        self.counts.unwanted += len(candles) - len(wanted)
-        if candles:
-            self._hear(candles[-1].data)
-        if not wanted:
+        if not candles:
             return
-        self._count(len(wanted))
+        self._count(len(candles))
+        self._hear(candles[-1].data)
         now: list[tuple[str, KlineEvent]] = []
-        for candle in wanted:
+        for candle in candles:
             name, event = candle.stream, candle.data
             if event.k.x or not self.conflate_s:
                 # An older state of it may wait still; the store ranks them.
@@ -154,7 +152,13 @@ class Inbox:
             else:
                 self._forming[name] = event
                 self._has_forming.set()
-        await self._hand_on(now)
+        await self._hand_on(self._wanted(now))
+
+    def _wanted(self, states: Collection[tuple[str, _State]]) -> list[tuple[str, _State]]:
+        """Those of streams that somebody wants; the others are counted."""
+        wanted = [state for state in states if state[0] in self.line.streams]
+        self.counts.unwanted += len(states) - len(wanted)
+        return wanted
 
     def _hear(self, event: KlineEvent) -> None:
         if event.tells_time:
