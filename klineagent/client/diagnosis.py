@@ -51,7 +51,7 @@ async def why_no_answer(http: httpx2.AsyncClient, label: str, error: httpx2.HTTP
 async def is_status_server(http: httpx2.AsyncClient) -> bool:
     """Whether it is the server of an agent that takes no commands; only that tells it is alive."""
     try:
-        response = await http.get("/live", timeout=LOOK_WITHIN_S)
+        response = await _look(http, "/live")
         return response.is_success and msgspec.json.decode(response.content, type=Live) == Live()
     except (httpx2.HTTPError, *UNREADABLE):
         return False
@@ -77,6 +77,13 @@ async def what_it_is(http: httpx2.AsyncClient, response: httpx2.Response) -> str
     return f"a web server{called}, which says {status}; {_what_to_try()}"
 
 
+async def _look(http: httpx2.AsyncClient, url: httpx2.URL | str) -> httpx2.Response:
+    request = http.build_request("GET", url, timeout=LOOK_WITHIN_S)
+    # Whoever answers may be anybody, and in clear text anybody may listen.
+    request.headers.pop("Authorization", None)
+    return await http.send(request)
+
+
 def _is_about_trust(error: httpx2.HTTPError) -> bool:
     return any(isinstance(each, ssl.SSLCertVerificationError) for each in _causes(error))
 
@@ -93,7 +100,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 async def _speaks_tls(http: httpx2.AsyncClient) -> bool:
     try:
-        await http.get(http.base_url.copy_with(scheme="https"), timeout=LOOK_WITHIN_S)
+        await _look(http, http.base_url.copy_with(scheme="https"))
     except httpx2.HTTPError as error:
         return _is_about_trust(error)  # then TLS was spoken
     return True
@@ -101,7 +108,7 @@ async def _speaks_tls(http: httpx2.AsyncClient) -> bool:
 
 async def _is_web(http: httpx2.AsyncClient, url: httpx2.URL) -> bool:
     try:
-        await http.get(url, timeout=LOOK_WITHIN_S)
+        await _look(http, url)
     except httpx2.HTTPError:
         return False
     return True
@@ -110,7 +117,7 @@ async def _is_web(http: httpx2.AsyncClient, url: httpx2.URL) -> bool:
 async def _tells_time(http: httpx2.AsyncClient) -> bool:
     for path in _CLOCKS:
         try:
-            response = await http.get(path, timeout=LOOK_WITHIN_S)
+            response = await _look(http, path)
             msgspec.json.decode(response.content, type=_Clock)
         except httpx2.HTTPError:
             return False  # it has answered before, and does not any more

@@ -20,10 +20,11 @@ from klineagent.errors import ExchangeUnreachable
 from klineagent.kline import Kline
 from klineagent.market.budget import Pace
 from klineagent.market.clock import ExchangeTime
+from klineagent.market.coalescing import LONGEST_FRAME
 from klineagent.market.inbox import FrameCounts, Inbox
 from klineagent.market.network import Network
 from klineagent.market.roster import Line, Request
-from klineagent.market.transport import Transport
+from klineagent.market.transport import READ_BYTES, Transport
 from klineagent.market.venues import NAMES_PER_REQUEST, Venue
 from klineagent.market.wire import Answer, subscribe_request, unsubscribe_request
 
@@ -36,6 +37,8 @@ IDLE_S = 30
 # Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
 # it whenever we run, and one message holds what was read at once: half a megabyte at the most.
 MESSAGE_QUEUE = 4
+# What a read brings, and the frame that the one before it has begun, make one message; room to spare.
+MESSAGE_BYTES = 2 * (READ_BYTES + LONGEST_FRAME)
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.
 _PROTOCOL_ERRORS = (
@@ -191,6 +194,7 @@ class Feed:
                 self.url.netloc.decode(),
                 self.url.raw_path.decode(),
                 message_queue_size=MESSAGE_QUEUE,
+                max_message_size=MESSAGE_BYTES,
             )
         return None
 

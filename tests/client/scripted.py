@@ -20,11 +20,16 @@ async def answering(status: str, body: bytes) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def saying(words: bytes) -> AsyncIterator[str]:
-    """The URL of a server that says `words` once it has heard anything; none, and it is silent."""
+async def saying(words: bytes, heard: list[bytes] | None = None) -> AsyncIterator[str]:
+    """The URL of a server that says `words` once it has heard anything; none, and it is silent.
+
+    What each client said first is added to `heard`.
+    """
 
     async def answer(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
+        first = await stream.receive_some()
+        if heard is not None:
+            heard.append(bytes(first))
         if words:
             await stream.send_all(words)
         else:

@@ -141,6 +141,21 @@ async def test_https_to_what_does_not_speak_tls() -> None:
     assert str(error) == told
 
 
+async def test_strangers_are_not_told_the_token() -> None:
+    """Whoever spoils the handshake would get it in clear text, were it part of a look."""
+    heard: list[bytes] = []
+    words = b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with saying(words, heard) as url:
+        await _fail(url.replace("http", "https"), token=TOKEN)
+        assert b"GET / HTTP/1.1" in heard[1]
+        assert TOKEN.encode() not in b"".join(heard)
+        heard.clear()
+        await _fail(url, token=TOKEN)
+    told = [TOKEN.encode() in request for request in heard]
+    assert told == [True] + [False] * (len(heard) - 1)
+    assert len(heard) > 2
+
+
 @pytest.mark.parametrize("is_trusted", [True, False])
 async def test_http_to_what_speaks_tls(
     tmp_path: Path, certified: Callable[[Path], ssl.SSLContext], *, is_trusted: bool

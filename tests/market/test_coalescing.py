@@ -482,9 +482,9 @@ def test_frames_are_merged_after_a_handshake_that_came_with_many_of_them() -> No
     assert coalescing.feed(_texts("a", "end")) == _frame(BINARY, b"a\nend")
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 2000, LONGEST_FRAME - 4])
+@pytest.mark.parametrize("size", [0, 1, 10, 125, 126, 127, 266, 2000, LONGEST_FRAME - 4])
 def test_texts_of_any_length_are_merged(size: int) -> None:
-    """Whatever the form of their lengths."""
+    """Whatever the form of their lengths, and be it that those hold the byte of a newline."""
     text = b"x" * size
     merged = _upgraded().feed(_frame(TEXT, text) * 2 + _frame(TEXT, b"end"))
     assert merged == _frame(BINARY, text + b"\n" + text + b"\nend")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from klineagent.kline import Kline
 from klineagent.market.feed import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, IDLE_S
 from klineagent.market.transport import DEAD_AFTER_S
-from klineagent.market.venues import NAMES_PER_REQUEST
+from klineagent.market.venues import NAMES_PER_REQUEST, STREAMS_PER_FEED
 from tests.market.scripted import NAME, Script, answer, kline_frame, scripted_pool
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
@@ -340,3 +341,16 @@ async def test_a_line_that_died_without_a_word_is_replaced(autojump_clock: MockC
             await klines.receive()
         assert network.dials == 2
         assert DEAD_AFTER_S <= trio.current_time() <= DEAD_AFTER_S + 5
+
+
+async def test_all_feeds_hand_forming_candles_on_in_common_turns(
+    autojump_clock: MockClock,
+) -> None:
+    """See `Inbox`: otherwise a second's rows of all of them come at once."""
+    async with scripted_pool(_carry) as (pool, network, _), AsyncExitStack() as held:
+        for number in range(STREAMS_PER_FEED + 1):
+            held.enter_context(pool.stream(f"s{number}usdt@kline_1m", _ignore, _nothing))
+        await trio.sleep(10)
+        feeds = [feed for each in pool.successions for feed in each.feeds]
+        assert len(feeds) == network.dials == 2
+        assert len({id(feed.handing_on) for feed in feeds}) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -14,10 +16,13 @@ from klineagent.kline import Interval
 from klineagent.market.venues import SPOT, USDM
 from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.series.selection import Selection
-from klineagent.storage.disk import TEMPORARY, Disk, Folder
+from klineagent.storage.disk import TEMPORARY, Disk, Files, Folder
 from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
 
+T = TypeVar("T")
+
 NAME = "state.json"
+SAVING_S = 0.2
 SOME = Selection(named={"BTCUSDT": frozenset({Interval.M1})})
 MORE = Selection(named={"BTCUSDT": frozenset({Interval.M1, Interval.H1})})
 
@@ -103,6 +108,45 @@ async def test_the_keeper_saves_what_it_was_given_last(autojump_clock: MockClock
         keeper.keep(MORE)
         keeper.keep(SOME)
         assert await keeper.kept()
+        assert await state.load() == SOME
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+class _SlowDisk(MemoryDisk):
+    """A disk that takes a while for each call, which cannot be cancelled: a thread has it."""
+
+    async def run(self, work: Callable[[Files], T]) -> T:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(SAVING_S)
+        return work(self)
+
+
+async def test_what_is_given_while_the_keeper_saves_is_saved_next(
+    autojump_clock: MockClock,
+) -> None:
+    """What it writes by then is older, and vouches for itself only."""
+    async with open_state(_SlowDisk(), NAME, USDM) as state, trio.open_nursery() as nursery:
+        keeper = Keeper(state)
+        nursery.start_soon(keeper.keep_saved)
+        keeper.keep(SOME)
+        await trio.sleep(SAVING_S / 2)
+        asked_at = trio.current_time()
+        keeper.keep(MORE)
+        assert await keeper.kept()
+        assert trio.current_time() - asked_at == 1.5 * SAVING_S
+        assert await state.load() == MORE
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_who_is_cancelled_still_learns_whether_it_is_kept(autojump_clock: MockClock) -> None:
+    """What is promised afterwards holds."""
+    async with open_state(_SlowDisk(), NAME, USDM) as state, trio.open_nursery() as nursery:
+        keeper = Keeper(state)
+        nursery.start_soon(keeper.keep_saved)
+        keeper.keep(SOME)
+        with trio.CancelScope() as caller:
+            caller.cancel(reason="whoever asked has hung up")
+            assert await keeper.kept()
         assert await state.load() == SOME
         nursery.cancel_scope.cancel(reason="the test is over")
 
