@@ -28,7 +28,7 @@ from attrs import frozen
 from quart_trio import QuartTrio
 
 from klineagent.bind import Bind
-from klineagent.config import Config
+from klineagent.config import Config, check_symbols
 from klineagent.control.access import command_guard, command_tls, status_guard
 from klineagent.control.answers import add_answer_routes
 from klineagent.control.command import command_app
@@ -272,11 +272,7 @@ async def _prepare(store: Store) -> None:
 
 async def _want(registry: Registry, config: Config, saved: StateFile | None) -> Desired:
     """What should run: what the configuration names, and what was asked for over HTTP."""
-    if len(config.symbols) > config.max_symbols:
-        raise ConfigError(
-            f"symbols: {len(config.symbols)} are more than max_symbols allows,"
-            f" which is {config.max_symbols}"
-        )
+    check_symbols(config)  # who starts an agent in a program has not called `load_config`
     configured = dict.fromkeys(config.symbols, frozenset(config.intervals))
     try:
         selection = Selection() if saved is None else await saved.load()

@@ -98,7 +98,7 @@ def commands() -> None:
 def _warn_of_unknown_variables() -> None:
     """Tell of variables that were meant for us and set nothing.
 
-    They end no command: Kubernetes makes some of the same beginning for a service of our name.
+    They end no command: Kubernetes makes some for a service whose name begins with ours.
     """
     with deadly_interrupts():
         from klineagent.config import Config

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import cattrs
-from attrs import field, frozen
+from attrs import field, fields, frozen
 from attrs.converters import optional
 from typed_settings import load_settings
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionList
@@ -52,7 +52,7 @@ from klineagent.errors import ConfigError
 from klineagent.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import USDM, Venue
-from klineagent.sources import Entry, read_environment, read_file, read_options
+from klineagent.sources import OLD_VARIABLES, Entry, read_environment, read_file, read_options
 from klineagent.storage.location import FolderLocation, ServerLocation, locate, masked
 
 _GIGA = 1024**3
@@ -256,7 +256,7 @@ def trace_config(
     config = load_settings(
         Config, [layers], converter=cattrs.Converter(prefer_attrib_converters=True)
     )
-    _check_together(config)
+    _check_together(config, layers.sources)
     return config, layers.sources
 
 
@@ -284,13 +284,16 @@ class _Layers:
         converters: dict[str, Callable[[Any], Any] | None] = {
             each.name: each.converter for each in options
         }
-        values: dict[str, object] = {}
-        # The venue first: it decides which intervals there are.
-        for entry in sorted(entries, key=lambda entry: entry.field != "venue"):
-            if entry.field == "intervals":
-                venue = to_venue(values.get("venue", USDM))
-                converters["intervals"] = partial(to_intervals, venue=venue)
-            values[entry.field] = _converted(entry, converters[entry.field])
+        values: dict[str, Any] = {}
+        # Intervals come last, because which there are is up to the venue that wins; what another
+        # layer overrides may have been meant for another venue.
+        entries.sort(key=lambda entry: entry.field == "intervals")
+        for entry in entries:
+            convert = converters[entry.field]
+            if entry is entries[-1] and entry.field == "intervals":
+                venue = values.get("venue", fields(Config).venue.default)
+                convert = partial(to_intervals, venue=venue)
+            values[entry.field] = _converted(entry, convert)
             self.sources[entry.field] = entry.label
         return LoadedSettings(values, LoaderMeta(self))
 
@@ -303,13 +306,22 @@ def _converted(entry: Entry, convert: Callable[[Any], Any] | None) -> object:
         raise ConfigError(f"{entry.label}: {error}") from error
 
 
-def _check_together(config: Config) -> None:
-    """Check what no field can know alone."""
+def check_symbols(config: Config) -> None:
+    """Check that there are not too many.
+
+    Raises:
+        ConfigError: there are more than `max_symbols`.
+    """
     if len(config.symbols) > config.max_symbols:
         raise ConfigError(
             f"symbols: {len(config.symbols)} are more than max_symbols allows,"
             f" which is {config.max_symbols}"
         )
+
+
+def _check_together(config: Config, sources: Mapping[str, str]) -> None:
+    """Check what no field can know alone; `sources` are where fields were set."""
+    check_symbols(config)
     if config.buffer_rows < config.flush_rows:
         raise ConfigError(
             f"buffer_rows: {config.buffer_rows} rows cannot hold a batch of {config.flush_rows},"
@@ -321,7 +333,9 @@ def _check_together(config: Config) -> None:
         raise ConfigError("command_tls_key needs command_tls_cert, the certificate it is for")
     if config.register_ip and not config.register_port:
         raise ConfigError("register_ip needs register_port, the port of the manager")
-    if config.register_port and not config.register_ip:
+    # To the old agent a port alone meant that there is no manager.
+    is_old = sources.get("register_port") == OLD_VARIABLES["register_port"]
+    if config.register_port and not config.register_ip and not is_old:
         raise ConfigError("register_port needs register_ip, the address of the manager")
     _check_binds(config.command_bind, config.status_bind)
 

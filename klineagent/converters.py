@@ -67,8 +67,13 @@ def to_seconds(value: object) -> float:
         seconds = float(str(value))
     except ValueError:
         raise ValueError(f"expected a number of seconds, got {value!r}") from None
+    return _more_than_none(seconds, value)
+
+
+def _more_than_none(seconds: float, value: object) -> float:
+    """`seconds`, which was written as `value`."""
     if not 0 < seconds < math.inf:
-        raise ValueError(f"expected more than 0 seconds, got {value}")
+        raise ValueError(f"expected more than 0 seconds, got {value!r}")
     return seconds
 
 
@@ -97,7 +102,7 @@ def to_duration(value: object) -> float:
             f"expected seconds, or a number with s, m, h or d behind it, got {value!r}"
         ) from None
     # Checked afterwards: so many days may be more seconds than a number holds.
-    return to_seconds(number * (unit_s or 1))
+    return _more_than_none(number * (unit_s or 1), value)
 
 
 def to_byte_count(value: object) -> int:
@@ -110,7 +115,9 @@ def to_byte_count(value: object) -> int:
         raise ValueError(
             f"expected bytes, or a whole number with K, M, G or T behind it, got {value!r}"
         ) from None
-    return to_count(number * 1024**power)
+    if number < 1:
+        raise ValueError(f"expected at least 1, got {value!r}")
+    return number << 10 * power
 
 
 def to_yes_or_no(value: object) -> bool:

@@ -38,6 +38,8 @@ sentence for a user and says what to do where something can be done.
 
 import msgspec
 
+from klineagent.interrupts import INTERRUPTED
+
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding bytes from outside raises: not JSON, not UTF-8, nested too deeply."""
 
@@ -52,7 +54,7 @@ class KlineagentError(Exception):
 class Interrupted(KlineagentError):
     """Ctrl-C has ended what was not done yet."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
 
 
 class ConfigError(KlineagentError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,10 +18,12 @@ def deadly_interrupts() -> Iterator[None]:
     """Ctrl-C in this block, which imports, ends the process on the spot and without a word.
 
     As an exception it would arise in the midst of a module, where it may be taken for one that is
-    not installed, or be printed and lost.
+    not installed, or be printed and lost. Outside the main thread, where it never arises, nothing
+    is changed.
     """
     usual = signal.getsignal(signal.SIGINT)
-    if usual is not signal.default_int_handler:
+    is_main = threading.current_thread() is threading.main_thread()
+    if usual is not signal.default_int_handler or not is_main:
         yield  # whoever has changed it, be it to ignore it, will know why
         return
     signal.signal(signal.SIGINT, _end)

@@ -23,13 +23,14 @@ def run(function: Callable[[], Awaitable[None]]) -> None:
         trio.run(function)
     except BaseExceptionGroup as group:
         if interrupts := group.subgroup(KeyboardInterrupt):
-            raise _first(interrupts) from group
+            raise first_of(interrupts) from group
         expected, others = group.split(KlineagentError)
         if expected is None or others is not None:
             raise
-        raise _first(expected) from group
+        raise first_of(expected) from group
 
 
-def _first(group: BaseExceptionGroup[_Error]) -> _Error:
+def first_of(group: BaseExceptionGroup[_Error]) -> _Error:
+    """The first error in `group`, however deep it is."""
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

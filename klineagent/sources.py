@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
@@ -30,6 +31,8 @@ OLD_VARIABLES = {
 }
 # Variables that are no settings: the file with the settings, and where clients find the agent.
 _OTHER_VARIABLES = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}AGENT"})
+# Kubernetes makes these in every container beside a service called klineagent.
+_SERVICE_VARIABLES = re.compile(rf"{PREFIX}(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)")
 # Options that are called otherwise than their field; they may be called by that as well.
 SHORT_OPTIONS = {"lookback_s": "lookback", "grace_s": "grace"}
 
@@ -82,7 +85,8 @@ def unknown_variables(environ: Collection[str], fields: Collection[str]) -> Iter
     """A line for each variable that looks like one of ours and is none."""
     known = {variable(each) for each in fields} | _OTHER_VARIABLES
     for name in environ:
-        if name.startswith(PREFIX) and name not in known:
+        is_ours = name.startswith(PREFIX) and not _SERVICE_VARIABLES.fullmatch(name)
+        if is_ours and name not in known:
             # Without what all have in common, and what makes all alike.
             endings = [each.removeprefix(PREFIX) for each in known]
             nearest = get_close_matches(name.removeprefix(PREFIX), endings, n=1)

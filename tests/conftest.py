@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from klineagent.sources import PREFIX
 from tests.native.fixture import ModernServer, modern_clickhouse
 from tests.servers import InstalledServer, installed_clickhouse
 
@@ -37,6 +39,15 @@ def _no_unclaimed_errors(
     assert not unclaimed, f"errors were logged: {unclaimed}"
     missing = claimed - {record.getMessage() for record in records}
     assert not missing, f"these were announced and not logged: {missing}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_ours() -> Iterator[None]:
+    """Whoever runs the tests may have some. `KLINEAGENT_KILLS` is read before: on import."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            patch.delenv(name)
+        yield
 
 
 _databases = (f"test_{number}" for number in count())

@@ -232,6 +232,7 @@ def test_the_venue_brings_its_addresses() -> None:
         ("lookback_s", "1w", "seconds, or a number with s, m, h or d behind it, got '1w'"),
         ("lookback_s", "d", "s, m, h or d"),
         ("lookback_s", "0d", "more than 0"),
+        ("lookback_s", "-1d", "more than 0 seconds, got '-1d'"),
         ("lookback_s", "1e308d", "more than 0"),
         ("grace_s", "soon", "seconds"),
         ("grace_s", "601", "at most 600 seconds"),
@@ -239,6 +240,7 @@ def test_the_venue_brings_its_addresses() -> None:
         ("spool", " ", "text"),
         ("spool_limit", "4Q", "bytes, or a whole number with K, M, G or T behind it, got '4Q'"),
         ("spool_limit", "0G", "at least 1"),
+        ("spool_limit", "-4G", "at least 1, got '-4G'"),
         ("spool_limit", "B", "K, M, G or T"),
         ("log_format", "xml", "console, json"),
     ],
@@ -304,12 +306,37 @@ def test_intervals_must_exist_on_the_venue(file: Path) -> None:
         load_config({}, {"KLINEAGENT_VENUE": "spot"}, file)
 
 
+def test_intervals_are_judged_by_the_venue_they_are_used_with(file: Path) -> None:
+    """Those that others override were meant for another; they only must be intervals."""
+    file.write_text('[klineagent]\nvenue = "spot"\nintervals = ["1s", "1m"]\n')
+    config = load_config({"venue": "usdm", "intervals": "1m"}, {}, file)
+    assert (config.venue, config.intervals) == (USDM, (Interval.M1,))
+    with pytest.raises(ConfigError, match="intervals: there is no 1s on coinm; use some of 1m"):
+        load_config({"venue": "coinm"}, {}, file)
+    with pytest.raises(ConfigError, match="KLINEAGENT_INTERVALS: there is no 7m; use some of 1s"):
+        load_config({"intervals": "1m"}, {"KLINEAGENT_INTERVALS": "7m"}, file)
+
+
 def test_a_manager_needs_an_address_and_a_port() -> None:
     """One without the other is half of what was meant."""
     with pytest.raises(ConfigError, match="register_ip needs register_port"):
         load_config({"register_ip": "203.0.113.1"}, {}, None)
     with pytest.raises(ConfigError, match="register_port needs register_ip"):
         load_config({"register_port": 8000}, {}, None)
+
+
+@pytest.mark.parametrize("environ", [{}, {"DATA_AGENT_REGISTER_IP": ""}])
+def test_the_old_port_alone_means_no_manager(environ: dict[str, str], file: Path) -> None:
+    """As it did to the old agent; whoever writes the new name as well is told."""
+    environ = {**environ, "DATA_AGENT_REGISTER_PORT": "8000"}
+    assert load_config({}, environ, None).manager is None
+    file.write_text("[klineagent]\nregister_port = 8000\n")
+    with pytest.raises(ConfigError, match="register_port needs register_ip"):
+        load_config({"register_port": 8000}, environ, None)
+    with pytest.raises(ConfigError, match="register_port needs register_ip"):
+        load_config({}, {**environ, "KLINEAGENT_REGISTER_PORT": "8000"}, None)
+    with pytest.raises(ConfigError, match="register_port needs register_ip"):
+        load_config({}, {}, file)
 
 
 def test_more_symbols_than_are_accepted() -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,6 +37,7 @@ main()
         ("click", ["--version"]),
         ("klineagent.client.commands", ["status"]),
         ("klineagent.config", ["config", "show"]),
+        ("klineagent.config", ["simulate"]),
         ("klineagent.agent", ["serve", "--store", "memory:"]),
         ("rich", ["simulate"]),
     ],
@@ -75,3 +77,16 @@ def test_afterwards_it_is_what_it_was() -> None:
             assert (inside is usual) == (usual is signal.SIG_IGN)
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def test_outside_the_main_thread_nothing_is_changed() -> None:
+    """Ctrl-C does not arise there, and only the main thread may say what becomes of it."""
+
+    def inside() -> object:
+        with deadly_interrupts():
+            return signal.getsignal(signal.SIGINT)
+
+    usual = signal.getsignal(signal.SIGINT)
+    assert usual is signal.default_int_handler
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(inside).result() is usual

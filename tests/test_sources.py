@@ -26,6 +26,21 @@ def test_a_misspelt_variable_is_told_with_the_nearest(written: str, told: str) -
     assert list(unknown_variables([written], FIELDS)) == [told]
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        *("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_STATUS"),
+        *("PORT", "PORT_9999_TCP", "PORT_9999_TCP_PROTO", "PORT_9999_TCP_PORT"),
+        "PORT_9999_TCP_ADDR",
+    ],
+)
+def test_what_kubernetes_makes_for_a_service_of_our_name_is_not_told(ending: str) -> None:
+    """Nobody has written it; a setting with such an ending is told all the same."""
+    assert list(unknown_variables([f"KLINEAGENT_{ending}"], FIELDS)) == []
+    [told] = unknown_variables([f"KLINEAGENT_REGISTRY_{ending}"], FIELDS)
+    assert told.startswith(f"KLINEAGENT_REGISTRY_{ending} is no setting")
+
+
 def test_variables_that_are_known_or_none_of_ours_are_not_told() -> None:
     """Settings, the file with them, where clients find the agent; and completion's own."""
     known = ["KLINEAGENT_STORE", "KLINEAGENT_CONFIG", "KLINEAGENT_AGENT", "KLINEAGENT_LOOKBACK_S"]

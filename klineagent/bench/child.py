@@ -31,12 +31,6 @@ class BenchFailed(KlineagentError):
     """Something that was to be measured did not run."""
 
 
-def first_of(group: BaseExceptionGroup[KlineagentError]) -> KlineagentError:
-    """The first error in `group`, however deep it is."""
-    error = group.exceptions[0]
-    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
-
-
 def tell(event: str, **details: Any) -> None:
     """Tell of `event`; for the process itself, on standard output."""
     sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
@@ -77,7 +71,7 @@ class Child:
         """
         with trio.move_on_after(seconds):
             return await self.told(event, nth)
-        raise BenchFailed(f"{self.name} was not {event} within {seconds:g} s")
+        raise BenchFailed(f"{self.name} has not told {event!r} within {seconds:g} s")
 
     async def go(self) -> None:
         """Let a process begin that waits for a line on its standard input.

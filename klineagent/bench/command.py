@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-import trio
 from attrs import evolve
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
 from klineagent.bench import scenarios
-from klineagent.bench.child import first_of
 from klineagent.bench.contest import CONTEST, contest
 from klineagent.bench.load import FRESH, MAX, Load
 from klineagent.bench.operate import OPERATE, operate
@@ -24,8 +22,9 @@ from klineagent.bench.ranking import bars_of
 from klineagent.bench.report import answers_table, bars_table, entries_table, figures_table
 from klineagent.config import as_written
 from klineagent.converters import to_intervals, to_store_url
-from klineagent.errors import KlineagentError
+from klineagent.errors import Interrupted, KlineagentError
 from klineagent.logs import LogFormat, LogLevel, configure_logging
+from klineagent.running import run as run_under_trio
 from klineagent.signals import open_stop_signal
 from klineagent.tables import wide_console
 
@@ -187,11 +186,11 @@ def _run(measure: Callable[[], Awaitable[_Result]]) -> _Result:
     """Run a measurement until it is done.
 
     Raises:
-        click.Abort: a signal has stopped it; all processes have ended.
+        Interrupted: a signal has stopped it; all processes have ended.
     """
     results: list[_Result] = []
 
-    async def run() -> None:
+    async def until_stopped() -> None:
         async with open_stop_signal() as stop:
             try:
                 results.append(await measure())
@@ -200,12 +199,9 @@ def _run(measure: Callable[[], Awaitable[_Result]]) -> _Result:
                 if not stop.block.cancel_called:
                     raise
 
-    try:
-        trio.run(run)
-    except* KlineagentError as group:
-        raise first_of(group) from group
+    run_under_trio(until_stopped)
     if not results:
-        raise click.Abort
+        raise Interrupted("stopped before it was measured")
     return results[0]
 
 

@@ -13,7 +13,7 @@ import trio
 from attrs import evolve
 
 from klineagent.bench.certificate import Certificate, make_certificate
-from klineagent.bench.child import BenchFailed, first_of, open_child
+from klineagent.bench.child import BenchFailed, open_child
 from klineagent.bench.clients import INTERVAL, PEERS, Peer, Place
 from klineagent.bench.figures import Figures
 from klineagent.bench.load import MAX, Load
@@ -21,6 +21,7 @@ from klineagent.bench.measurement import measure
 from klineagent.bench.peer import Effort
 from klineagent.bench.ranking import OURS, OURS_UPDATES, Entry, in_terms_of_ours
 from klineagent.bench.twin import open_twin
+from klineagent.running import first_of
 
 # By default most states of a forming candle are told apart and never read, which no other client
 # here does; where every state is kept all are read, as they do, and stored, as they do not.

@@ -20,13 +20,14 @@ from attrs import frozen
 from msgspec import Struct
 
 from klineagent.agent import Agent, open_agent
-from klineagent.bench.child import FAILED, first_of, tell
+from klineagent.bench.child import FAILED, tell
 from klineagent.bench.figures import Figures, Spread
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
 from klineagent.bind import Bind
 from klineagent.config import Config
 from klineagent.errors import KlineagentError
 from klineagent.kline import Interval
+from klineagent.running import first_of
 from klineagent.signals import open_stop_signal
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Store

@@ -6,11 +6,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import trio
 from attrs import frozen
 
 from klineagent.bench.certificate import Certificate
-from klineagent.bench.child import BenchFailed, Child, open_child
+from klineagent.bench.child import Child, open_child
 
 READY_WITHIN_S = 60
 """It makes its traffic before it trades."""
@@ -38,10 +37,7 @@ async def open_twin(
         *(("--tls", str(certificate.identity)) if certificate else ()),
     ]
     async with open_child("the twin", command, tells_on="stderr") as child:
-        with trio.move_on_after(READY_WITHIN_S) as patience:
-            told = await child.told("exchange_twin")
-        if patience.cancelled_caught:
-            raise BenchFailed(f"the twin was not ready within {READY_WITHIN_S} s")
+        told = await child.told_within(READY_WITHIN_S, "exchange_twin")
         yield Twin(
             child=child,
             ws_url=told["ws_url"],

@@ -13,7 +13,7 @@ from klineagent.control.answers_models import Feeds, FeedState, Limits, SeriesCo
 from klineagent.control.models import Connections, Status, SymbolsAdded
 from klineagent.control.subscriptions_v1_models import SubscriptionOutcome, SubscriptionsNow
 from klineagent.kline import Interval
-from klineagent.series.notation import Pattern, Wanted
+from klineagent.series.notation import Wanted
 from klineagent.tables import plain_table
 
 _TOLD_STREAMS = 8
@@ -69,7 +69,7 @@ def set_view(now: SubscriptionsNow) -> RenderableType:
     )
     reasons = [Text(f"{each.symbol}: {each.reason}") for each in (*now.refused, *now.pending)]
     saved = [] if now.saved else [Text("not saved: it will not survive a restart")]
-    unmatched = [Text(f"{_pattern(each)}: {_NO_MATCH}") for each in now.unmatched]
+    unmatched = [Text(f"{each}: {_NO_MATCH}") for each in now.unmatched]
     return Group(table, Text(counts), *reasons, *unmatched, *saved)
 
 
@@ -103,7 +103,7 @@ def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
         "a day": f"{short(forecast.rows_per_day)} rows, {short(forecast.bytes_per_day)}B",
     }
     if outcome.unmatched:
-        patterns = ", ".join(map(_pattern, outcome.unmatched))
+        patterns = ", ".join(map(str, outcome.unmatched))
         facts["unmatched"] = f"{patterns}: {_NO_MATCH}"
     if not outcome.saved and not outcome.dry_run:
         facts["saved"] = "no: the set as it is will not survive a restart"
@@ -264,13 +264,7 @@ def _range(first: str, last: str) -> str:
 def _names(wanted: Wanted) -> str:
     if isinstance(wanted.symbols, list):
         return " ".join(wanted.symbols)
-    return _pattern(wanted.match) if wanted.match else ""
-
-
-def _pattern(pattern: Pattern) -> str:
-    name = pattern.name or "*"
-    without = f" but {' '.join(pattern.exclude)}" if pattern.exclude else ""
-    return " ".join(filter(None, (name, pattern.quote, pattern.contract))) + without
+    return str(wanted.match) if wanted.match else ""
 
 
 def _length_of(interval: str) -> int:

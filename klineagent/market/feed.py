@@ -37,7 +37,7 @@ IDLE_S = 30
 # Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
 # it whenever we run, and one message holds what was read at once: half a megabyte at the most.
 MESSAGE_QUEUE = 4
-# What a read brings, and the frame that the one before it has begun, make one message; room to spare.
+# What a read brings makes one message, with the frame that the one before it began; room to spare.
 MESSAGE_BYTES = 2 * (READ_BYTES + LONGEST_FRAME)
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.

@@ -14,6 +14,7 @@ from klineagent.kline import Interval
 from klineagent.market.venues import Venue
 from klineagent.series.demand import Change, Demand
 from klineagent.series.desired_file import Keeper, StateFile
+from klineagent.series.notation import pattern_of
 from klineagent.series.reconciler import Reconciler
 from klineagent.series.registry import Registry, SubscriptionInfo
 from klineagent.series.selection import (
@@ -270,5 +271,5 @@ def _tell(before: Resolution, after: Resolution, *, is_first: bool) -> None:
 
 def _tell_unmatched(before: Collection[Match], after: Iterable[Match]) -> None:
     if new := [match for match in after if match not in before]:
-        patterns = [str(match) for match in new[:TOLD_SYMBOLS]]
+        patterns = [str(pattern_of(match)) for match in new[:TOLD_SYMBOLS]]
         log.warning("patterns_match_nothing", count=len(new), patterns=patterns)

@@ -57,6 +57,10 @@ class Pattern(Struct, frozen=True, forbid_unknown_fields=True):
         list[_Glob], Meta(description="Names that do not match, written like `name`.")
     ] = []
 
+    def __str__(self) -> str:
+        without = f" but {' '.join(self.exclude)}" if self.exclude else ""
+        return " ".join(filter(None, (self.name or "*", self.quote, self.contract))) + without
+
 
 class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
     """Symbols, or a pattern of symbols, at intervals; one of `symbols` and `match` is there."""
@@ -151,7 +155,8 @@ class Reader:
     def _match(self, written: Pattern, where: str) -> Match:
         if written.name is UNSET and not (written.quote.strip() or written.contract.strip()):
             raise InvalidRequest(
-                f'{where}: it restricts nothing; for the whole market write {{"name": "*"}}'
+                f"{where}: it has no name, quote or contract;"
+                ' for the whole market write {"name": "*"}'
             )
         match = Match(
             name="*" if written.name is UNSET else self._glob(written.name, f"{where}.name"),

@@ -80,10 +80,6 @@ class Match:
         # Where no name is excluded, what matches nothing.
         return re.compile("|".join(map(translate, self.exclude)) or r"(?!)").match
 
-    def __str__(self) -> str:
-        without = f" but {' '.join(self.exclude)}" if self.exclude else ""
-        return " ".join(filter(None, (self.name, self.quote, self.contract))) + without
-
     def fits(self, info: SymbolInfo) -> bool:
         """Whether it matches a symbol, traded or not."""
         return bool(

@@ -228,7 +228,7 @@ def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, R
 
 
 def finding(database: str, dialect: Dialect | None = None) -> Generator[str, Rows, Layout]:
-    """As `preparing`, for those who only read: nothing is made, and only what is read needs to be.
+    """As `preparing`, for those who only read: nothing is made; `klines_final` has to be there.
 
     Raises:
         StoreMisconfigured: there is nothing to read, or it lacks columns.

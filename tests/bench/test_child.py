@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from klineagent.bench.child import BenchFailed, Child, first_of, open_child
+from klineagent.bench.child import BenchFailed, Child, open_child
+from klineagent.running import first_of
 
 WITHIN_S = 20
 
@@ -83,7 +84,7 @@ async def test_patience_has_an_end() -> None:
     with pytest.RaisesGroup(BenchFailed, flatten_subgroups=True) as caught:
         async with python("import time; time.sleep(600)") as child:
             await child.told_within(0.01, "ready")
-    assert str(first_of(caught.value)) == "it was not ready within 0.01 s"
+    assert str(first_of(caught.value)) == "it has not told 'ready' within 0.01 s"
 
 
 async def test_its_own_reason_is_told() -> None:

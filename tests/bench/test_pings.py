@@ -9,8 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.bench.child import BenchFailed, first_of
+from klineagent.bench.child import BenchFailed
 from klineagent.bench.pings import Pings
+from klineagent.running import first_of
 
 
 async def failure_of(serve: Callable[[trio.SocketStream], Awaitable[object]]) -> str:

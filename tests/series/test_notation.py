@@ -12,7 +12,14 @@ from klineagent.kline import Interval
 from klineagent.market.rest import SymbolInfo
 from klineagent.market.venues import SPOT, USDM
 from klineagent.series.desired_file import decode, encode
-from klineagent.series.notation import LONGEST_NAME, Reader, SubscriptionSet, write
+from klineagent.series.notation import (
+    LONGEST_NAME,
+    Pattern,
+    Reader,
+    SubscriptionSet,
+    pattern_of,
+    write,
+)
 from klineagent.series.selection import Match, Selection
 
 _names = st.text("ABU1*?[]-人", min_size=1, max_size=5)
@@ -58,6 +65,13 @@ def test_what_is_written_is_read_as_it_was(selection: Selection) -> None:
     """In a request, and in the file."""
     assert Reader(venue=USDM).selection(write(selection, USDM)) == selection
     assert decode(encode(selection, USDM), USDM) == selection
+
+
+def test_a_pattern_for_people() -> None:
+    """What it restricts, in one line."""
+    match = Match(name="*T", quote="USDT", contract="PERPETUAL", exclude=["B*", "A*"])
+    assert str(pattern_of(match)) == "*T USDT PERPETUAL but A* B*"
+    assert str(pattern_of(Match())) == str(Pattern()) == "*"
 
 
 def test_names_are_tidied_up() -> None:
@@ -125,11 +139,14 @@ def test_what_is_there_already_goes_in_any_case() -> None:
         ),
         (
             {"match": {}, "intervals": "all"},
-            'subscriptions[0].match: it restricts nothing; for the whole market write {"name": "*"',
+            (
+                "subscriptions[0].match: it has no name, quote or contract;"
+                ' for the whole market write {"name": "*"}'
+            ),
         ),
         (
             {"match": {"quote": " ", "exclude": ["B*"]}, "intervals": "all"},
-            "subscriptions[0].match: it restricts nothing",
+            "subscriptions[0].match: it has no name, quote or contract",
         ),
         (
             {"match": {"name": "BTC[US"}, "intervals": "all"},

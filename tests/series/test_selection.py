@@ -206,10 +206,3 @@ def test_patterns(match: Match, *, fits: bool) -> None:
         contract="PERPETUAL",
     )
     assert match.fits(info) is fits
-
-
-def test_a_pattern_for_people() -> None:
-    """What it restricts, in one line."""
-    match = Match(name="*T", quote="USDT", contract="PERPETUAL", exclude=["B*", "A*"])
-    assert str(match) == "*T USDT PERPETUAL but A* B*"
-    assert str(Match()) == "*"

@@ -8,6 +8,7 @@ import trio
 
 from klineagent.errors import StoreMisconfigured, StoreUnavailable
 from klineagent.storage import clickhouse
+from klineagent.storage.location import ServerLocation, locate
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
 from tests.native.fixture import ModernServer, modern_clickhouse
@@ -86,12 +87,13 @@ async def test_a_port_for_http_is_the_operators(nursery: trio.Nursery) -> None:
 
 
 @pytest.mark.parametrize("port", [8123, 8443])
-async def test_a_port_that_usually_is_for_http_is_told_of(port: int) -> None:
+def test_a_port_that_usually_is_for_http_is_told_of(port: int) -> None:
     """Where nothing answers, that may be why."""
-    # Whatever listens on this machine, nothing does on this address of it.
-    async with open_store(f"clickhouse://127.86.75.64:{port}/market") as store:
-        with pytest.raises(StoreUnavailable, match=rf"{port} usually is ClickHouse's for HTTP"):
-            await store.prepare()
+    server = locate(f"clickhouse://127.0.0.1:{port}/market")
+    assert isinstance(server, ServerLocation)
+    failure = clickhouse._failure(server, ConnectionRefusedError("refused"))
+    assert isinstance(failure, StoreUnavailable)
+    assert f"refused; {port} usually is ClickHouse's for HTTP" in str(failure)
 
 
 async def test_lost_answer_leaves_the_outcome_open(modern_server: ModernServer) -> None:
