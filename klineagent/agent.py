@@ -33,6 +33,7 @@ from klineagent.control.access import command_guard, command_tls, status_guard
 from klineagent.control.answers import add_answer_routes
 from klineagent.control.command import command_app
 from klineagent.control.deadline import Deadline
+from klineagent.control.guard import is_loopback
 from klineagent.control.health import add_health_routes
 from klineagent.control.metrics import add_metrics_route
 from klineagent.control.serving import serve_http
@@ -173,6 +174,7 @@ async def open_agent(
         losses.dropped, losses.refused = registry.lose, registry.refuse
         timings.watched = registry.watched
         _warn_of_unusual_path(config)
+        _warn_of_two_exchanges(config)
         # Where the working directory is another one, so are these, unless they are named.
         log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
         await _prepare(opened)
@@ -320,4 +322,16 @@ def _warn_of_unusual_path(config: Config) -> None:
             "unusual_ws_url",
             ws_url=masked(config.effective_ws_url),
             hint=f"klines of {config.venue.name} are streamed under {usual}",
+        )
+
+
+def _warn_of_two_exchanges(config: Config) -> None:
+    """Streams of a twin here and the history of the real exchange would make one table."""
+    ws_url, rest_url = config.effective_ws_url, config.effective_rest_url
+    if is_loopback(httpx2.URL(ws_url).host) != is_loopback(httpx2.URL(rest_url).host):
+        log.warning(
+            "two_exchanges",
+            ws_url=masked(ws_url),
+            rest_url=masked(rest_url),
+            hint="one is on this machine and the other is not; a twin needs both to be given",
         )

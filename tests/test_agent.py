@@ -5,10 +5,12 @@ from __future__ import annotations
 import ssl
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trustme
+from trio.testing import MockClock
 
 from klineagent.agent import open_agent
 from klineagent.bind import Bind
@@ -19,7 +21,7 @@ from klineagent.sim.exchange import open_exchange
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.server import converse
 from klineagent.sim.venue import USDM
-from klineagent.simulation import FEBRUARY_2026_MS
+from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.storage.memory import MemoryStore
 
 WITHIN_S = 30
@@ -102,6 +104,27 @@ async def test_more_symbols_than_allowed_are_refused_at_the_start() -> None:
     with pytest.RaisesGroup(ConfigError, flatten_subgroups=True):
         async with open_agent(config):
             pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [
+        ({"ws_url": "ws://127.0.0.1:9090/market"}, True),
+        ({"rest_url": "http://localhost:9090"}, True),
+        ({"ws_url": "ws://[::1]:9090/market", "rest_url": "http://127.0.0.1:9090"}, False),
+        ({"ws_url": "wss://elsewhere.test/market"}, False),
+    ],
+)
+async def test_half_a_twin_is_told(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    settings: dict[str, Any],
+    is_told: bool,
+) -> None:
+    """Its streams and the candles of the real exchange would make one table."""
+    async with open_simulation(**settings):
+        told = [record.msg for record in caplog.records]
+    assert ("two_exchanges" in told) is is_told
 
 
 async def test_a_status_port_that_is_taken_stops_the_start() -> None:

@@ -137,6 +137,8 @@ def test_without_a_twin_in_memory_there_is_no_pytest() -> None:
         (["simulate", "--bind", "nowhere"], "--bind"),
         (["simulate", "--speed", "-1"], "--speed"),
         (["simulate", "--speed", "nan"], "--speed"),
+        (["prove", "--days", "nan"], "--days"),
+        (["serve", ""], "SYMBOL: the name is empty"),
         (["simulate", "--archive", "/does/not/exist"], "/does/not/exist"),
         (["demo", "--seconds", "soon"], "--seconds"),
         (["demo", "--intervals", "7m"], "--intervals"),
@@ -175,6 +177,14 @@ def test_showing_what_was_never_recorded_makes_nothing(tmp_path: Path) -> None:
         assert ended.returncode == 1
         assert f"nothing has been recorded in {folder}: no " in ended.stderr
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
+    """In one line, with the system's reason."""
+    folder = tmp_path / ("x" * 300)
+    ended = _klineagent("show", "--store", f"chdb://{folder}")
+    assert ended.returncode == 1
+    assert ended.stderr == f"klineagent: {folder} cannot be looked into: File name too long\n"
 
 
 def test_showing_a_misspelt_database_makes_nothing(installed_server: InstalledServer) -> None:

@@ -55,6 +55,7 @@ async def paced(load: Load) -> Outcome:
         runs={load.rate or "as it trades": figures},
         bars=[
             Bar(what="% of what is sent", seen=percent_of_sent(load, figures), least=98),
+            Bar(what="rows stored", seen=figures.rows, least=1),
             Bar(what="% of one core", seen=figures.core_percent, most=50),
             Bar(what="RSS, MB", seen=figures.peak_rss / _MEGA, most=300),
             Bar(what="event-loop lag p99, ms", seen=lag.p99 if lag else None, most=20),

@@ -280,7 +280,8 @@ def _change(address: Address, change: SubscriptionChange, *, dry_run: bool, as_j
         query = {"dry_run": "true"} if dry_run else {}
         return connection.command(SubscriptionOutcome, "PATCH", _SUBSCRIPTIONS, change, query=query)
 
-    _tell(address, ask, views.outcome_view, as_json=as_json)
+    view = views.removal_view if change.remove else views.outcome_view
+    _tell(address, ask, view, as_json=as_json)
 
 
 def _get(

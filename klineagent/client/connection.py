@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import httpx2
 import msgspec
+import trio
 from attrs import field, frozen
 from msgspec import Struct
 
@@ -128,10 +129,11 @@ class Connection:
     ) -> httpx2.Response | httpx2.HTTPError:
         """The response, or why there is none, which further calls may explain."""
         try:
-            return await self._http.request(
-                method, path, content=content, params=query, timeout=within_s
-            )
-        except httpx2.TimeoutException as error:
+            with trio.fail_after(within_s):
+                return await self._http.request(
+                    method, path, content=content, params=query, timeout=within_s
+                )
+        except (httpx2.TimeoutException, trio.TooSlowError) as error:
             raise AgentUnreachable(
                 f"the agent at {self.address.label} did not answer within {within_s:g} s;"
                 " is it overloaded, or --agent the address of something else?"

@@ -83,6 +83,16 @@ def added_view(added: SymbolsAdded) -> RenderableType:
     return table
 
 
+def removal_view(outcome: SubscriptionOutcome) -> RenderableType:
+    """What a change that takes something out changes, or why it changes nothing."""
+    if outcome.removed_streams or not (outcome.saved or outcome.dry_run):
+        return outcome_view(outcome)
+    return (
+        "no stream ends: what was named is not in the set, or something else there wants it;"
+        " see `klineagent list --set`"
+    )
+
+
 def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
     """What a change changes, and what it takes."""
     forecast = outcome.forecast

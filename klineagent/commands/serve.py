@@ -18,6 +18,7 @@ from klineagent.commands.options import (
     setting,
 )
 from klineagent.config import load_config
+from klineagent.errors import ConfigError
 from klineagent.interrupts import deadly_interrupts
 from klineagent.logs import LogLevel, configure_logging
 from klineagent.running import run
@@ -74,6 +75,8 @@ def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> Non
 
     Every setting can also come from the environment (KLINEAGENT_STORE, ...) or a file.
     """
+    if not all(map(str.strip, symbols)):
+        raise ConfigError("SYMBOL: the name is empty; is a variable of your shell not set?")
     given = {"symbols": ",".join(symbols) or None, **options}
     reread = partial(load_config, given, os.environ, file)
     config = reread()

@@ -79,6 +79,10 @@ async def _show(
 
 def _demand_an_engine(folder: Path) -> None:
     """See that the engine was here before: it makes itself at home in any folder that it opens."""
-    if not (folder / "metadata").is_dir():
-        lacking = "no database is in it" if folder.is_dir() else "no such folder"
+    try:
+        was_here, is_there = (folder / "metadata").is_dir(), folder.is_dir()
+    except OSError as error:
+        raise StartError(f"{folder} cannot be looked into: {error.strerror}") from error
+    if not was_here:
+        lacking = "no database is in it" if is_there else "no such folder"
         raise StartError(f"nothing has been recorded in {folder}: {lacking}")

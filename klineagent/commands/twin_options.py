@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 
-class _Positive(click.FloatRange):
-    """A positive number; click takes "nan" and "inf" for some."""
+class FiniteRange(click.FloatRange):
+    """A number in a range; click takes "nan" for one in any, and "inf" for one in many."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -22,7 +22,7 @@ class _Positive(click.FloatRange):
         return number
 
 
-POSITIVE = _Positive(min=0, min_open=True)
+POSITIVE = FiniteRange(min=0, min_open=True)
 SYMBOL_COUNT = click.IntRange(1, 2000)
 SPEED_HELP = "How many times faster than real time."
 ARCHIVE = click.option(

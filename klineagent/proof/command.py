@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from klineagent.commands.twin_options import FiniteRange
 from klineagent.errors import ConfigError, Interrupted
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
@@ -42,7 +43,7 @@ ALL, NONE = "all", "none"
     "--days",
     default=2.0,
     show_default=True,
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     metavar="D",
     help="Simulated days of each run.",
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import PurePath
+from typing import NoReturn
 
 import msgspec
 import trio
@@ -24,6 +25,8 @@ LOCK = ".lock"
 """What a state's lock is called, after its own name."""
 # How long somebody waits for the disk before he is told that nothing is sure.
 KEPT_WITHIN_S = 1.0
+# How long stopping may take for it, where the disk took nothing when it was last asked.
+LAST_SAVE_WITHIN_S = 0.5
 
 
 class _Saved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,6 +151,15 @@ class Keeper:
         """Save what is given, again and again; without a file there is nothing to do."""
         if self.file is None:
             return
+        try:
+            await self._keep_saved(self.file)
+        finally:
+            # The disk that was full may have room by now, and there is no next time.
+            if self._saved < self._given:
+                with trio.move_on_after(LAST_SAVE_WITHIN_S, shield=True), suppress(StateError):
+                    await self.file.save(self._newest)
+
+    async def _keep_saved(self, file: StateFile) -> NoReturn:
         trouble = Trouble("subscriptions_not_saved", "subscriptions_saved")
         backoff = Backoff(first_s=1)
         while True:
@@ -155,7 +167,7 @@ class Keeper:
             self._unsaved = trio.Event()
             given, wait_s = self._given, 0.0
             try:
-                await self.file.save(self._newest)
+                await file.save(self._newest)
             except StateError as error:
                 trouble.lasts(error, alarm=True)
                 self._unsaved.set()

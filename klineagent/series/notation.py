@@ -204,7 +204,9 @@ class Reader:
 
 
 def _check_brackets(glob: str, where: str) -> None:
-    """Refuse what fnmatch would take literally: no symbol has brackets."""
+    """Refuse what fnmatch would take literally: no symbol has brackets, or a circumflex."""
+    if "[^" in glob:
+        raise InvalidRequest(f"{where}: {glob.strip()!r}: what is not a or b is written [!ab]")
     rest = _ONE_OF.sub("", glob)
     if "[" in rest or "]" in rest:
         raise InvalidRequest(

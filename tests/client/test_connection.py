@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +58,24 @@ async def test_silence() -> None:
         error = await _fail(url, within_s=0.05)
     assert isinstance(error, AgentUnreachable)
     assert "did not answer within 0.05 s" in str(error)
+
+
+async def test_an_answer_without_end() -> None:
+    """Whatever comes, and be it all the time: it is not waited for any longer."""
+
+    async def talk(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                await stream.send_all(b"1\r\n \r\n")
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, talk, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        error = await _fail(url, within_s=0.2)
+        nursery.cancel_scope.cancel(reason="the test is over")
+    assert "did not answer within 0.2 s" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from klineagent.client.views import (
     limits_view,
     list_view,
     outcome_view,
+    removal_view,
     set_view,
     short,
     status_view,
@@ -145,21 +146,33 @@ def test_what_became_of_each_symbol() -> None:
     assert _row(lines, "NOPE")[:4] == ["NOPE", "0", "0", "7"]
 
 
+_OUTCOME = SubscriptionOutcome(
+    dry_run=False,
+    added=10,
+    removed=0,
+    added_streams=[f"S{number} 1m" for number in range(10)],
+    removed_streams=[],
+    wanted=24,
+    symbols=12,
+    forecast=ForecastTold(1, 0, 0.2, 5000, 50, 0.03, 34_560, 1_400_000),
+    saved=False,
+    unmatched=[Pattern("NOPE*")],
+)
+
+
+def test_a_removal_that_ends_nothing() -> None:
+    """It would look like a success otherwise; that the set is not saved is told first."""
+    outcome = replace(_OUTCOME, added=0, added_streams=[], saved=True)
+    assert "klineagent list --set" in "".join(_shown(removal_view(outcome)))
+    assert "not survive" in "\n".join(_shown(removal_view(replace(outcome, saved=False))))
+    ended = replace(outcome, removed=1, removed_streams=["BTCUSDT 1m"])
+    assert "BTCUSDT 1m" in "\n".join(_shown(removal_view(ended)))
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_what_a_change_takes(dry_run: bool) -> None:
     """Told as what would be where it is only asked for."""
-    outcome = SubscriptionOutcome(
-        dry_run=dry_run,
-        added=10,
-        removed=0,
-        added_streams=[f"S{number} 1m" for number in range(10)],
-        removed_streams=[],
-        wanted=24,
-        symbols=12,
-        forecast=ForecastTold(1, 0, 0.2, 5000, 50, 0.03, 34_560, 1_400_000),
-        saved=False,
-        unmatched=[Pattern("NOPE*")],
-    )
+    outcome = replace(_OUTCOME, dry_run=dry_run)
     text = "\n".join(_shown(outcome_view(outcome)))
     assert ("would be added" in text) is dry_run
     assert ("not survive" in text) is not dry_run

@@ -169,6 +169,21 @@ async def test_the_keeper_tries_until_the_disk_is_back(autojump_clock: MockClock
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
+@pytest.mark.logs("subscriptions_not_saved")
+async def test_the_keeper_tries_once_more_when_it_ends(autojump_clock: MockClock) -> None:
+    """The disk that was full may have room by then; there is no next time."""
+    disk = MemoryDisk()
+    async with open_state(disk, NAME, USDM) as state:
+        async with trio.open_nursery() as nursery:
+            keeper = Keeper(state)
+            nursery.start_soon(keeper.keep_saved)
+            with disk.failing(Step.SYNC):
+                keeper.keep(SOME)
+                await trio.sleep(60)
+            nursery.cancel_scope.cancel(reason="the agent stops")
+        assert await state.load() == SOME
+
+
 async def test_without_a_file_nothing_is_kept(autojump_clock: MockClock) -> None:
     """And nobody waits for it."""
     keeper = Keeper(None)

@@ -192,6 +192,12 @@ def test_patterns_with_half_brackets_are_not(name: str) -> None:
     assert reader.selection(write(present, USDM)) == present
 
 
+def test_a_circumflex_does_not_negate() -> None:
+    """In regular expressions it does; here it would be one more character to match."""
+    with pytest.raises(InvalidRequest, match=r"is written \[!ab\]"):
+        _read({"match": {"name": "[^B]*"}, "intervals": ["1m"]})
+
+
 def test_the_whole_market_but_for_some_is_asked_for_by_name() -> None:
     """Where a quote asset is said, no name needs to be."""
     at = frozenset({Interval.M1})
