@@ -159,9 +159,9 @@ class Connection:
                 " KLINEAGENT_TOKEN, or into a file for --token-file"
             )
         if has_no_such_path:
-            return AgentRefused(
-                f"the agent at {label} has no {path}: it is older than this command"
-            )
+            has_path = bool(self._http.base_url.path.strip("/"))
+            reason = "leave the path out" if has_path else "it is older than this command"
+            return AgentRefused(f"the agent at {label} has no {path}: {reason}")
         return AgentRefused(reason)
 
     async def _no_agent(self, response: httpx2.Response) -> AgentRefused:

@@ -20,6 +20,7 @@ from klineagent.errors import ConfigError, KlineagentError
 from klineagent.kline import Interval
 
 DEFAULT_URL = "http://127.0.0.1:9999"
+_HIGHEST_PORT = 65_535
 _COMPLETE_WITHIN_S = 0.5
 """Whoever presses Tab waits for it."""
 
@@ -77,7 +78,8 @@ def address_of(url: str, token_file: Path | None, ca_file: Path | None) -> Addre
         parts = httpx2.URL(url.rstrip("/"))
     except httpx2.InvalidURL as error:
         raise ConfigError(f"--agent: expected http://HOST:PORT, got {url!r}") from error
-    if parts.scheme not in {"http", "https"} or not parts.host:
+    is_port = parts.port is None or parts.port <= _HIGHEST_PORT
+    if parts.scheme not in {"http", "https"} or not parts.host or not is_port:
         raise ConfigError(f"--agent: expected http://HOST:PORT or https://..., got {url!r}")
     # What is said now wins over what the environment says always.
     environ = {} if token_file else {"KLINEAGENT_TOKEN": os.environ.get("KLINEAGENT_TOKEN", "")}

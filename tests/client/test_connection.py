@@ -78,6 +78,14 @@ async def test_an_answer_without_end() -> None:
     assert "did not answer within 0.2 s" in str(error)
 
 
+async def test_an_address_with_a_path() -> None:
+    """Copied from a browser, say; an agent behind a proxy may have one, and then has all paths."""
+    body = b'{"error":"Not Found: GET /status/status"}'
+    async with answering("404 Not Found", body) as url:
+        error = await _fail(f"{url}/status")
+    assert "leave the path out" in str(error)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind", "told"),
     [

@@ -19,7 +19,9 @@ SYMBOLS = b'{"symbols":["BTCUSDT","BNBUSDT","ETHUSDT"],"count":3}'
 COMMAND = Path(sys.executable).with_name("klineagent")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:9999", "ftp://x", "http://", "http://x:port", ""])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:9999", "ftp://x", "http://", "http://x:port", "http://x:99999", ""]
+)
 def test_an_address_that_is_none(url: str) -> None:
     """The option is named, and what would be right."""
     with pytest.raises(ConfigError, match=r"--agent: expected http://HOST:PORT"):
