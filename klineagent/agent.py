@@ -46,6 +46,7 @@ from klineagent.errors import (
     SpoolError,
     StartError,
     StateError,
+    StateUnreadable,
     StoreError,
     StoreUnavailable,
 )
@@ -278,8 +279,10 @@ async def _want(registry: Registry, config: Config, saved: StateFile | None) -> 
     configured = dict.fromkeys(config.symbols, frozenset(config.intervals))
     try:
         selection = Selection() if saved is None else await saved.load()
+    except StateUnreadable as error:
+        raise ConfigError(f"{error}; move it away, or name another file with --state") from error
     except StateError as error:
-        raise StartError(f"{error}; move it away, or name another file with --state") from error
+        raise StartError(f"{error}; name another file with --state, or none") from error
     return Desired(registry=registry, configured=configured, file=saved, selection=selection)
 
 

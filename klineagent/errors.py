@@ -23,6 +23,7 @@
     |   +-- StoreMisconfigured    an operator must act (login, table, disk); the rows are fine
     |   +-- RowsRefused           the store will never take these rows
     +-- StateError              the file that keeps the subscriptions cannot be used
+    |   +-- StateUnreadable       what is in it is not for this agent; it will not change by itself
     +-- AgentError              a command to a running agent failed
     |   +-- AgentUnreachable      it is not there, or did not answer in time
     |   +-- AgentDenied           it wants a token, or another one
@@ -159,6 +160,10 @@ class RowsRefused(StoreError):
 
 class StateError(KlineagentError):
     """The file that keeps the subscriptions cannot be read or written."""
+
+
+class StateUnreadable(StateError):
+    """What is in it cannot be understood, or is for another venue or version."""
 
 
 class AgentError(KlineagentError):

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from msgspec import Struct
 
 from klineagent.backoff import Backoff
-from klineagent.errors import UNREADABLE, InvalidRequest, SpoolError, StateError
+from klineagent.errors import UNREADABLE, InvalidRequest, SpoolError, StateError, StateUnreadable
 from klineagent.market.venues import Venue
 from klineagent.series.notation import Excluded, Reader, SubscriptionSet, Wanted, write
 from klineagent.series.selection import Selection
@@ -112,7 +112,7 @@ class StateFile:
         except OSError as error:
             raise StateError(f"state {self.label}: {error.strerror or error}") from error
         except ValueError as error:
-            raise StateError(f"state {self.label}: {error}") from error
+            raise StateUnreadable(f"state {self.label}: {error}") from error
 
 
 @define(eq=False)

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from klineagent.agent import open_agent
 from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.errors import StartError
+from klineagent.errors import ConfigError
 from klineagent.kline import MINUTE_MS, Interval
 from klineagent.market.rest import CandleAnswer, RestClient
 from klineagent.market.venues import COINM, SPOT, USDM, Venue
@@ -268,10 +268,10 @@ async def test_the_configuration_has_the_last_word_at_a_start(
 async def test_a_file_that_cannot_be_read_ends_the_start(
     autojump_clock: MockClock, content: bytes, reason: str
 ) -> None:
-    """Recording something else than was asked for would be worse."""
+    """Recording something else than was asked for would be worse; trying again does not help."""
     state = MemoryDisk()
     state.write("subscriptions.json", content)
-    with pytest.RaisesGroup(pytest.RaisesExc(StartError, match=reason), flatten_subgroups=True):
+    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=reason), flatten_subgroups=True):
         async with open_simulation(symbols=[], state=state):
             pass
 
