@@ -156,10 +156,13 @@ def _failure(server: ServerLocation, error: BaseException) -> StoreError:
             f"{server.label}: what answers at port {server.port} is HTTP, or TLS, or no ClickHouse;"
             f" {wanted}"
         )
-    hint = f"; {server.port} usually is ClickHouse's for HTTP, and {wanted}"
-    return StoreUnavailable(
-        f"{server.label}: {_reason(error)}{hint if server.port in HTTP_PORTS else ''}"
-    )
+    hint = ""
+    if server.port in HTTP_PORTS:
+        hint = f"; {server.port} usually is ClickHouse's for HTTP, and {wanted}"
+    elif isinstance(error.__cause__, TimeoutError):
+        # A server for HTTP waits for us to speak as HTTP does, for ever.
+        hint = f"; if something does listen at port {server.port}, {wanted}"
+    return StoreUnavailable(f"{server.label}: {_reason(error)}{hint}")
 
 
 def _reason(error: BaseException) -> str:

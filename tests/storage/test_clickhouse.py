@@ -96,6 +96,17 @@ def test_a_port_that_usually_is_for_http_is_told_of(port: int) -> None:
     assert f"refused; {port} usually is ClickHouse's for HTTP" in str(failure)
 
 
+async def test_a_port_where_nothing_is_said_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ClickHouse's port for HTTP may be any, and waits for whoever connects to speak HTTP."""
+    monkeypatch.setattr(clickhouse, "CONNECT_WITHIN_S", 0.2)
+    (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = silent.socket.getsockname()[1]
+    async with open_store(f"clickhouse://127.0.0.1:{port}/market") as store:
+        with pytest.raises(StoreUnavailable, match="the port of the native protocol is wanted"):
+            await store.prepare()
+    await silent.aclose()
+
+
 async def test_lost_answer_leaves_the_outcome_open(modern_server: ModernServer) -> None:
     """Stored but unconfirmed, a batch counts as unavailable; sent again it is there once."""
     async with open_proxy(modern_server.port) as proxy:
