@@ -132,7 +132,8 @@ class Inbox:
                 self.settle(message)
             case OtherEvent(kind):
                 self.counts.other_events += 1
-                log.info("feed_event", kind=kind)
+                if _is_worth_a_line(self.counts.other_events) or kind == SHUTDOWN_NOTICE:
+                    log.info("feed_event", kind=kind, count=self.counts.other_events)
                 if kind == SHUTDOWN_NOTICE:
                     self.line.give_way("the exchange is about to close it")
         return []
@@ -189,6 +190,10 @@ class Inbox:
 
     def _count_bad(self, error: BadFrame, frame: str | bytes) -> None:
         self.counts.bad += 1
-        # The 1st, 2nd, 4th, 8th, ...: enough to see it, too few to drown the log.
-        if self.counts.bad.bit_count() == 1:
+        if _is_worth_a_line(self.counts.bad):
             log.warning("bad_frame", count=self.counts.bad, error=str(error), frame=frame[:200])
+
+
+def _is_worth_a_line(count: int) -> bool:
+    """The 1st, 2nd, 4th, 8th, ...: enough to see it, too few to drown the log."""
+    return count.bit_count() == 1

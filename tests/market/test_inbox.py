@@ -340,6 +340,20 @@ async def test_a_notice_amid_a_chunk_asks_for_another_connection(
     assert post.counts == FrameCounts(klines=2, other_events=1)
 
 
+async def test_events_of_other_kinds_do_not_drown_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exchange may come to send one a second on every stream; a shutdown is always told."""
+    post = Post()
+    for _ in range(100):
+        await post.inbox.take('{"e":"24hrTicker"}')
+    for _ in range(2):
+        await post.inbox.take('{"e":"serverShutdown"}')
+    told = [vars(record)["kind"] for record in caplog.records if record.msg == "feed_event"]
+    assert told == ["24hrTicker"] * 7 + ["serverShutdown"] * 2
+    assert post.counts.other_events == 102
+
+
 @pytest.mark.parametrize("candle", [_frame, _closed])
 async def test_klines_nobody_wants_are_counted_and_go_nowhere(
     autojump_clock: MockClock, nursery: trio.Nursery, candle: Callable[..., str]
