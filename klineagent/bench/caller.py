@@ -9,7 +9,6 @@ are due at fixed moments, however long others take.
 from __future__ import annotations
 
 import gc
-import math
 import signal
 import ssl
 import sys
@@ -78,7 +77,7 @@ class Caller:
         before = round(calling.warm_up_s * calling.per_s)
         asked = max(1, round(calling.seconds * calling.per_s))
         cpu_s = 0.0
-        async with self._open_lines() as lines:
+        async with self._open_lines(before + asked) as lines:
             for number, question in enumerate(islice(questions(calling.topics), before + asked)):
                 due_at = window_at + (number - before) / calling.per_s
                 await trio.sleep_until(due_at)
@@ -101,13 +100,15 @@ class Caller:
         )
 
     @asynccontextmanager
-    async def _open_lines(self) -> AsyncIterator[Mapping[str, trio.MemorySendChannel[Due]]]:
+    async def _open_lines(
+        self, room: int
+    ) -> AsyncIterator[Mapping[str, trio.MemorySendChannel[Due]]]:
         """Where questions to each server wait in turn; in the end, for the last to be asked."""
         async with trio.open_nursery() as nursery:
             lines = {}
             for server in (self._calling.topics.command, self._calling.topics.status):
-                # Its end is the patience of those who wait in it.
-                lines[server], waiting = trio.open_memory_channel[Due](math.inf)
+                # Room for all there will be: whoever asks at fixed moments waits for nobody.
+                lines[server], waiting = trio.open_memory_channel[Due](room)
                 for _ in range(CONNECTIONS):
                     nursery.start_soon(self._ask_all, waiting)
             yield lines

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import trio
@@ -16,10 +14,9 @@ from klineagent.kline import Interval
 from klineagent.market.venues import SPOT, USDM
 from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.series.selection import Selection
-from klineagent.storage.disk import TEMPORARY, Disk, Files, Folder
+from klineagent.storage.disk import TEMPORARY, Disk, Folder
 from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
-
-T = TypeVar("T")
+from tests.storage.slow_disk import SlowDisk
 
 NAME = "state.json"
 SAVING_S = 0.2
@@ -112,20 +109,14 @@ async def test_the_keeper_saves_what_it_was_given_last(autojump_clock: MockClock
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-class _SlowDisk(MemoryDisk):
-    """A disk that takes a while for each call, which cannot be cancelled: a thread has it."""
-
-    async def run(self, work: Callable[[Files], T]) -> T:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(SAVING_S)
-        return work(self)
-
-
 async def test_what_is_given_while_the_keeper_saves_is_saved_next(
     autojump_clock: MockClock,
 ) -> None:
     """What it writes by then is older, and vouches for itself only."""
-    async with open_state(_SlowDisk(), NAME, USDM) as state, trio.open_nursery() as nursery:
+    async with (
+        open_state(SlowDisk(takes_s=SAVING_S), NAME, USDM) as state,
+        trio.open_nursery() as nursery,
+    ):
         keeper = Keeper(state)
         nursery.start_soon(keeper.keep_saved)
         keeper.keep(SOME)
@@ -140,7 +131,10 @@ async def test_what_is_given_while_the_keeper_saves_is_saved_next(
 
 async def test_who_is_cancelled_still_learns_whether_it_is_kept(autojump_clock: MockClock) -> None:
     """What is promised afterwards holds."""
-    async with open_state(_SlowDisk(), NAME, USDM) as state, trio.open_nursery() as nursery:
+    async with (
+        open_state(SlowDisk(takes_s=SAVING_S), NAME, USDM) as state,
+        trio.open_nursery() as nursery,
+    ):
         keeper = Keeper(state)
         nursery.start_soon(keeper.keep_saved)
         keeper.keep(SOME)

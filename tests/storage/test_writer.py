@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from typing import TypeVar
 
 import pytest
 import structlog
@@ -15,15 +14,13 @@ from trio.testing import MockClock
 from klineagent.errors import RowsRefused, StoreAnswerUnknown
 from klineagent.kline import Kline
 from klineagent.storage import writer as writer_module
-from klineagent.storage.disk import Files, translated_errors
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.memory_disk import MemoryDisk, Step
 from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Batch
 from klineagent.storage.writer import SPOOL_EVERY_S, Losses, Writer, open_writer
 from tests.klines import a_kline
-
-T = TypeVar("T")
+from tests.storage.slow_disk import SlowDisk
 
 
 def _writer(
@@ -320,20 +317,6 @@ async def test_a_refused_row_is_kept_as_a_dead_letter(autojump_clock: MockClock)
     assert refused == [bad]
 
 
-@define(eq=False, kw_only=True)
-class _SlowDisk(MemoryDisk):
-    """A disk that takes a while for each call, which cannot be cancelled: a thread has it."""
-
-    takes_s: float = 0.3
-
-    async def run(self, work: Callable[[Files], T]) -> T:
-        await trio.lowlevel.checkpoint()
-        with trio.CancelScope(shield=True):
-            await trio.sleep(self.takes_s)
-        with translated_errors(self.label):
-            return work(self)
-
-
 @pytest.mark.parametrize("keep_updates", [False, True])
 @pytest.mark.parametrize("drain_s", [0.1, 0.4, 0.7, 1.0])
 async def test_a_drain_that_ends_while_the_disk_is_busy_loses_nothing(
@@ -342,7 +325,7 @@ async def test_a_drain_that_ends_while_the_disk_is_busy_loses_nothing(
     """What was about to be written is in nobody's hands but the writer's."""
     monkeypatch.setattr(writer_module, "SPOOL_ROWS", 30)
     monkeypatch.setattr(writer_module, "SPOOL_WITHIN_S", 10)
-    store, disk = MemoryStore(), _SlowDisk()
+    store, disk = MemoryStore(), SlowDisk()
     async with open_spool(disk, limit_bytes=10**9) as spool:
         with store.offline():
             async with _writer(
@@ -362,7 +345,7 @@ async def test_a_drain_that_ends_while_the_disk_is_busy_loses_nothing(
 @pytest.mark.logs("spool_unusable")
 async def test_rows_on_their_way_to_the_disk_still_wait(autojump_clock: MockClock) -> None:
     """Nobody else has them yet; what a failing disk gives back counts once."""
-    store, disk = MemoryStore(), _SlowDisk()
+    store, disk = MemoryStore(), SlowDisk()
     async with open_spool(disk, limit_bytes=10**9) as spool, _writer(store, spool=spool) as writer:
         with store.offline():
             await writer.klines.send([a_kline(100)])
@@ -383,7 +366,7 @@ async def test_rows_are_lost_by_number_where_there_is_no_time_for_the_disk(
     """Those that were on their way to it among them."""
     monkeypatch.setattr(writer_module, "SPOOL_ROWS", 30)
     monkeypatch.setattr(writer_module, "SPOOL_WITHIN_S", 0.1)
-    store, disk = MemoryStore(), _SlowDisk()
+    store, disk = MemoryStore(), SlowDisk()
     async with open_spool(disk, limit_bytes=10**9) as spool:
         with store.offline(), _logged() as events:
             async with _writer(store, spool=spool, drain_s=0.1, keep_updates=True) as writer:
@@ -400,7 +383,7 @@ async def test_what_a_failing_disk_gives_back_at_the_very_end_is_told(
     autojump_clock: MockClock,
 ) -> None:
     """The store has all that waited and the writer could end, but for rows in other hands."""
-    store, disk = MemoryStore(), _SlowDisk(takes_s=2)
+    store, disk = MemoryStore(), SlowDisk(takes_s=2)
     async with open_spool(disk, limit_bytes=10**9) as spool:
         with disk.full(), _logged() as events:
             async with _writer(store, spool=spool, capacity_rows=10, batch_rows=1000) as writer:
