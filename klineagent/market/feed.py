@@ -264,12 +264,10 @@ class Feed:
         to_text = subscribe_request if request.subscribe else unsubscribe_request
         # Room for the one answer there can be: the reader never waits for us.
         give, take = trio.open_memory_channel[Answer](1)
+        # Whoever gives up waiting ends the feed; what is answered just then is no surprise.
         self._answers[request_id] = give
-        try:
-            await socket.send_message(to_text(list(request.names), request_id))
-            return await take.receive()
-        finally:
-            self._answers.pop(request_id, None)
+        await socket.send_message(to_text(list(request.names), request_id))
+        return await take.receive()
 
 
 def _told_by(closed: ConnectionClosed) -> str:
