@@ -160,14 +160,23 @@ _offer("operate", operate, OPERATE)
 
 
 @bench.command()
+@click.option(
+    "--turns",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 99),
+    metavar="N",
+    help="How often each client has its turn; its median is told.",
+)
 @_options(CONTEST, "intervals", "store")
-def peers(*, as_json: bool, **given: Any) -> None:
+def peers(*, turns: int, as_json: bool, **given: Any) -> None:
     """The same frames through other clients, as fast as they can and at a rate.
 
     Those that are installed: pip install 'klineagent[peers]'.
     """
     with _busy("peers") as status:
-        entries = _run(partial(contest, evolve(CONTEST, **given), tell=status.update))
+        load = evolve(CONTEST, **given)
+        entries = _run(partial(contest, load, tell=status.update, turns=turns))
     bars = bars_of(entries)
     told = {
         "scenario": "peers",

@@ -19,7 +19,13 @@ from klineagent.bench.figures import Figures
 from klineagent.bench.load import MAX, Load
 from klineagent.bench.measurement import measure
 from klineagent.bench.peer import Effort
-from klineagent.bench.ranking import OURS, OURS_UPDATES, Entry, in_terms_of_ours
+from klineagent.bench.ranking import (
+    OURS,
+    OURS_UPDATES,
+    Entry,
+    in_terms_of_ours,
+    medians_of,
+)
 from klineagent.bench.twin import open_twin
 from klineagent.running import first_of
 
@@ -42,12 +48,13 @@ CONTEST = Load(
 )
 
 
-async def contest(load: Load, tell: Callable[[str], None]) -> list[Entry]:
+async def contest(load: Load, tell: Callable[[str], None], *, turns: int) -> list[Entry]:
     """Let each client receive as fast as it can, and then at the rate of `load`.
 
     Args:
         load: what is received; of the agent all of it is measured, its store included.
         tell: called with the name of what comes next.
+        turns: how often; an entry is that of the median, for machines are busy now and then.
 
     Raises:
         ConfigError: TLS is wanted, and there is nothing to make certificates with.
@@ -58,9 +65,11 @@ async def contest(load: Load, tell: Callable[[str], None]) -> list[Entry]:
         certificate = None if load.tls is False else make_certificate(Path(folder))
         for tls in (False, True) if load.tls is None else (load.tls,):
             for rate in dict.fromkeys((MAX, load.rate or MAX)):
-                entries += await _round(
-                    evolve(load, tls=tls, rate=rate), certificate if tls else None, tell
-                )
+                here = evolve(load, tls=tls, rate=rate)
+                rounds = [
+                    await _round(here, certificate if tls else None, tell) for _ in range(turns)
+                ]
+                entries += in_terms_of_ours(medians_of(rounds))
     return entries
 
 
@@ -95,7 +104,7 @@ async def _round(
                 entries.append(_with(entry, await effort_of(peer, place, load, certificate)))
             except* BenchFailed as failures:
                 entries.append(evolve(entry, failure=str(first_of(failures))))
-    return in_terms_of_ours(entries)
+    return entries
 
 
 def _with(entry: Entry, seen: Figures | Effort) -> Entry:

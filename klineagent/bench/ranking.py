@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
@@ -50,8 +51,16 @@ class Entry:
         return "TLS" if self.tls else "plain"
 
 
+def medians_of(rounds: Sequence[Sequence[Entry]]) -> list[Entry]:
+    """Of each client its median entry by CPU time; those that failed come after all others."""
+    return [
+        sorted(entries, key=lambda entry: entry.cpu_us_per_message or math.inf)[len(entries) // 2]
+        for entries in zip(*rounds, strict=True)
+    ]
+
+
 def in_terms_of_ours(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries of one round, each compared with the agent's."""
+    """The entries at one rate, each compared with the agent's."""
     ours = next((each.cpu_us_per_message for each in entries if each.client == OURS), None)
     return [
         evolve(entry, times_ours=entry.cpu_us_per_message / ours)

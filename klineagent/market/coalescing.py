@@ -1,15 +1,18 @@
 """Many small websocket messages to a few large ones, on the way from the exchange. Pure.
 
 A library for websockets works once per frame, at 8 to 40 us each. Here every run of text frames
-found in one read becomes a single binary frame of the texts, joined by newlines. All else goes
-through byte for byte: the handshake, control frames, fragments, binary and large frames. So do
-frames that break the protocol (RFC 6455): it is for the library to say so.
+found in one read is put aside, and the library sees a single small frame in its place: a ticket,
+with which the run is redeemed. All else goes through byte for byte: the handshake, control frames,
+fragments, binary and large frames. So do frames that break the protocol (RFC 6455): it is for the
+library to say so.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 import struct
+from collections import deque
 
 from attrs import define, field
 
@@ -32,6 +35,8 @@ _UNKNOWN, _BROKEN = -1, -2
 # The exchange's frames have some 350 bytes. One beyond this goes through piece by piece.
 LONGEST_FRAME = 64 * 1024
 LONGEST_HANDSHAKE = 64 * 1024
+# Nobody guesses it, so that no message of the exchange is taken for a ticket.
+_TICKET_BYTES = 16
 
 
 @define(eq=False)
@@ -48,6 +53,16 @@ class Coalescing:
     _is_fragmented: bool = field(default=False, init=False)
     _is_broken: bool = field(default=False, init=False)
     """Whether something was seen that no exchange sends: from then on all goes through."""
+    _ticket: bytes = field(factory=lambda: secrets.token_bytes(_TICKET_BYTES), init=False)
+    _aside: deque[list[bytes]] = field(factory=deque, init=False)
+    """Runs whose ticket is still on its way through the library; it reads on after it has handed
+    over what a read has brought, so they are few."""
+
+    def redeem(self, message: str | bytes) -> list[bytes]:
+        """The texts that a `message` of the library stands for, which must be the next of its."""
+        if message == self._ticket:
+            return self._aside.popleft()
+        return [message.encode() if isinstance(message, str) else message]
 
     def feed(self, received: bytes | bytearray) -> bytes:
         """What has come becomes what the library is to see, if anything yet."""
@@ -85,7 +100,11 @@ class Coalescing:
         while True:
             if not self._is_fragmented:
                 texts, run_end = _texts_at(data, at)
-                out.append(_joined(data, at, run_end, texts))
+                if len(texts) > 1 and _are_utf8(texts):
+                    self._aside.append(texts)
+                    out.append(bytes((_BINARY, _TICKET_BYTES)) + self._ticket)
+                else:
+                    out.append(data[at:run_end])
                 at = run_end
             after = _end_of_frame(data, at)
             if after == _BROKEN:
@@ -143,31 +162,13 @@ def _end_of_frame(data: bytes, at: int) -> int:
     return start + length if length >= least else _BROKEN
 
 
-def _joined(data: bytes, run_at: int, run_end: int, texts: list[bytes]) -> bytes:
-    """The run of `texts` as one frame, or as it came where that would change a message."""
-    if len(texts) > 1:
-        lines = b"\n".join(texts)
-        # Looking for one is ten times as quick as counting; but a header may hold one, too.
-        is_split = data.find(b"\n", run_at, run_end) >= 0 and lines.count(b"\n") >= len(texts)
-        if not is_split and _is_utf8(lines):
-            return _header(len(lines)) + lines
-    return data[run_at:run_end]
-
-
-def _is_utf8(text: bytes) -> bool:
-    """Whether the library would take it for text; it is the one to refuse what is none."""
-    if text.isascii():
+def _are_utf8(texts: list[bytes]) -> bool:
+    """Whether the library would take them for texts; it is the one to refuse what is none."""
+    if all(map(bytes.isascii, texts)):
         return True
     try:
-        text.decode()
+        for text in texts:
+            text.decode()
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _header(length: int) -> bytes:
-    if length < _IN_2_BYTES:
-        return bytes((_BINARY, length))
-    if length < 1 << 16:
-        return bytes((_BINARY, _IN_2_BYTES)) + length.to_bytes(2)
-    return bytes((_BINARY, _IN_8_BYTES)) + length.to_bytes(8)

@@ -20,11 +20,10 @@ from klineagent.errors import ExchangeUnreachable
 from klineagent.kline import Kline
 from klineagent.market.budget import Pace
 from klineagent.market.clock import ExchangeTime
-from klineagent.market.coalescing import LONGEST_FRAME
 from klineagent.market.inbox import FrameCounts, Inbox
 from klineagent.market.network import Network
 from klineagent.market.roster import Line, Request
-from klineagent.market.transport import READ_BYTES, Transport
+from klineagent.market.transport import Transport
 from klineagent.market.venues import NAMES_PER_REQUEST, Venue
 from klineagent.market.wire import Answer, subscribe_request, unsubscribe_request
 
@@ -35,10 +34,8 @@ CLOSE_TIMEOUT_S = 0.2
 # A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
 IDLE_S = 30
 # Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
-# it whenever we run, and one message holds what was read at once: half a megabyte at the most.
+# it whenever we run, and one message stands for what was read at once.
 MESSAGE_QUEUE = 4
-# What a read brings makes one message, with the frame that the one before it began; room to spare.
-MESSAGE_BYTES = 2 * (READ_BYTES + LONGEST_FRAME)
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.
 _PROTOCOL_ERRORS = (
@@ -163,7 +160,7 @@ class Feed:
                 else:
                     self.connected_at = trio.current_time()
                     log.info("feed_opened", host=self.url.host, streams=self.line.wanted)
-                    reason = await self._converse(socket)
+                    reason = await self._converse(socket, stream)
                 nursery.cancel_scope.cancel()
         except* _PROTOCOL_ERRORS as errors:
             # They arise in trio-websocket's own task, hence the group.
@@ -194,17 +191,16 @@ class Feed:
                 self.url.netloc.decode(),
                 self.url.raw_path.decode(),
                 message_queue_size=MESSAGE_QUEUE,
-                max_message_size=MESSAGE_BYTES,
             )
         return None
 
-    async def _converse(self, socket: WebSocketConnection) -> str | None:
+    async def _converse(self, socket: WebSocketConnection, stream: Transport) -> str | None:
         """Read and request at once; whichever ends first ends both and gives the reason."""
         reason: str | None = None
 
         async def read() -> None:
             nonlocal reason
-            reason = await self._read(socket)
+            reason = await self._read(socket, stream)
             nursery.cancel_scope.cancel()
 
         try:
@@ -219,14 +215,14 @@ class Feed:
                 await socket.aclose()
         return reason
 
-    async def _read(self, socket: WebSocketConnection) -> str:
+    async def _read(self, socket: WebSocketConnection, stream: Transport) -> str:
         """Take in messages until the exchange closes the connection."""
         while True:
             try:
                 message = await socket.get_message()
             except ConnectionClosed as closed:
                 return _told_by(closed)
-            await self.inbox.take(message)
+            await self.inbox.take(stream.redeem(message))
 
     def _settle(self, answer: Answer) -> None:
         # Request ids start at 1; an answer without one is a complaint about none of ours.

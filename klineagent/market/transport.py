@@ -26,9 +26,9 @@ _NEARLY = 1e-6
 class Transport(trio.abc.Stream):
     """`stream`, the exchange at its other end, as the library for websockets is to see it.
 
-    What it receives are merged frames (see `Coalescing`). Reads of all transports take turns in
-    common: they wake up at the same moments, each at most once in `PAUSE_S`, unless there was more
-    to read than one read takes.
+    What it receives are merged frames (see `Coalescing`), and what it makes of them is to be
+    redeemed. Reads of all transports take turns in common: they wake up at the same moments, each
+    at most once in `PAUSE_S`, unless there was more to read than one read takes.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -37,6 +37,10 @@ class Transport(trio.abc.Stream):
         self._next_read_at = -math.inf
         self.ended = trio.Event()
         """Set when nothing more comes; the library does not tell those who wait for it."""
+
+    def redeem(self, message: str | bytes) -> list[bytes]:
+        """The texts of the exchange for which the library's next `message` stands."""
+        return self._frames.redeem(message)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`, but for `max_bytes`, which is not kept to.

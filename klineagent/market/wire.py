@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from attrs import frozen
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from klineagent.errors import UNREADABLE, BadFrame
 from klineagent.kline import MINUTE_MS, Interval, Kline, version_of
@@ -146,13 +146,6 @@ class StreamedCandle(Struct, gc=False):
     data: KlineEvent
 
 
-class Streamed(Struct, gc=False):
-    """What came on a stream, not read any further: most of it is outdated within the second."""
-
-    stream: str
-    data: Raw
-
-
 @frozen
 class Answer:
     """The exchange's answer to a request; `error` is its reason where it refused."""
@@ -170,9 +163,12 @@ class OtherEvent:
 
 Message = StreamedCandle | Answer | OtherEvent
 
+# What frames on a `/stream` socket look like, to the byte; see the official docs, "WebSocket market
+# streams". Those that look otherwise are only read sooner.
+_BEGINS, _ENDS = b'{"stream":"', b'"'
+_FORMING = b'"x":false'
+
 _candles = msgspec.json.Decoder(StreamedCandle, strict=False)
-_streamed = msgspec.json.Decoder(Streamed)
-_decode_event = msgspec.json.Decoder(KlineEvent, strict=False).decode
 _decode_rows = msgspec.json.Decoder(list[RestCandle], strict=False).decode
 _decode_anything = msgspec.json.Decoder().decode
 _INTERVAL_NAMES = frozenset(interval.value for interval in Interval)
@@ -198,34 +194,44 @@ def _request(method: str, names: list[str], request_id: int) -> str:
     return msgspec.json.encode(request).decode()
 
 
-def forming_in(frames: bytes) -> int:
-    """How many kline events in `frames` are of candles that are not closed, for sure."""
+def are_forming(frames: list[bytes]) -> bool:
+    """Whether all are kline events of candles that are not closed, for sure."""
     # One that is written in another way is not counted, and will be read.
-    return frames.count(b'"x":false')
+    return b"".join(frames).count(_FORMING) == len(frames)
 
 
-def sort_lines(lines: bytes) -> list[Streamed]:
-    """Tell of many frames of a `/stream` socket, each on a line of its own, whose they are.
-
-    Raises:
-        BadFrame: one of them comes of no stream; it may be some other message.
-    """
-    try:
-        return _streamed.decode_lines(lines)
-    except UNREADABLE as error:
-        raise BadFrame(f"not all lines come of streams: {error}") from error
-
-
-def decode_event(data: Raw) -> KlineEvent:
-    """Read what came on a kline stream.
+def newest_of(frames: list[bytes]) -> dict[bytes, bytes]:
+    """The last of `frames` on each stream, by how those of the stream begin.
 
     Raises:
-        BadFrame: it is no kline event.
+        BadFrame: not all of them begin as the exchange's do.
+    """
+    newest = {frame.partition(b",")[0]: frame for frame in frames}
+    # No beginning has a comma: between any two is one place where the one ends and another begins.
+    beginnings = b",".join((_ENDS, *newest, _BEGINS))
+    if beginnings.count(_ENDS + b"," + _BEGINS) != len(newest) + 1:
+        raise BadFrame("not all frames begin with the name of their stream")
+    return newest
+
+
+def beginning_of(stream: str) -> bytes:
+    """How frames on it begin."""
+    return _BEGINS + stream.encode() + _ENDS
+
+
+def decode_streamed(frames: list[bytes]) -> list[StreamedCandle]:
+    """Read kline events, all at once.
+
+    Raises:
+        BadFrame: one of them is none.
     """
     try:
-        return _decode_event(data)
+        candles = _candles.decode_lines(b"\n".join(frames))
     except UNREADABLE as error:
-        raise BadFrame(f"not a kline event: {error}") from error
+        raise BadFrame(f"not all are kline events: {error}") from error
+    if len(candles) != len(frames):
+        raise BadFrame("a frame holds several kline events")
+    return candles
 
 
 def decode_frame(frame: str | bytes) -> Message:

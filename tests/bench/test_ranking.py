@@ -6,7 +6,15 @@ from attrs import evolve
 
 from klineagent.bench.load import MAX
 from klineagent.bench.outcome import Bar
-from klineagent.bench.ranking import OURS, OURS_UPDATES, Entry, bars_of, best_of, in_terms_of_ours
+from klineagent.bench.ranking import (
+    OURS,
+    OURS_UPDATES,
+    Entry,
+    bars_of,
+    best_of,
+    in_terms_of_ours,
+    medians_of,
+)
 
 
 def entry(client: str, cpu_us: float | None, **details: object) -> Entry:
@@ -37,6 +45,16 @@ def quarter(entries: list[Entry]) -> Bar:
     """The bar about the best of the others."""
     (bar,) = (bar for bar in bars_of(entries) if bar.most is not None)
     return bar
+
+
+def test_of_several_turns_the_median_counts() -> None:
+    """Of each client its own; turns in which it failed count as the slowest."""
+    turns = [
+        [entry(OURS, ours), entry("cryptofeed", theirs)]
+        for ours, theirs in ((2.0, None), (9.0, 7.0), (2.1, 8.0))
+    ]
+    assert [each.cpu_us_per_message for each in medians_of(turns)] == [2.1, 8.0]
+    assert medians_of(turns[:1]) == turns[0]
 
 
 def test_all_are_compared_with_the_agent() -> None:

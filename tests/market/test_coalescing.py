@@ -145,7 +145,21 @@ def _merged(
     sent = (reader.handshake() if handshake is None else handshake) + frames
     for data in _fed(coalescing, _pieces(sent, cuts)):
         reader.read(data)
-    return reader.heard
+    return _redeemed(coalescing, reader.heard)
+
+
+def _redeemed(coalescing: Coalescing, heard: Iterable[Heard]) -> list[Heard]:
+    """The messages that tickets stand for, and all else as it is."""
+    out: list[Heard] = []
+    for each in heard:
+        if isinstance(each, Told):
+            out.append(each)
+            continue
+        texts = coalescing.redeem(each)
+        if isinstance(each, str):
+            assert texts == [each.encode()]
+        out += [each] if len(texts) == 1 else [text.decode() for text in texts]
+    return out
 
 
 def _fed(coalescing: Coalescing, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -159,21 +173,9 @@ def _fed(coalescing: Coalescing, pieces: Iterable[bytes]) -> Iterator[bytes]:
         assert len(coalescing._handshake) <= LONGEST_HANDSHAKE + longest
 
 
-def _cut_up(heard: list[Heard], plain: list[Heard]) -> list[Heard]:
-    """The texts of merged messages, told from binary ones by what there is in `plain`."""
-    out: list[Heard] = []
-    for each in heard:
-        expected = plain[len(out)] if len(out) < len(plain) else None
-        if isinstance(each, bytes) and b"\n" in each and isinstance(expected, str):
-            out.extend(each.decode().split("\n"))
-        else:
-            out.append(each)
-    return out
-
-
 def _assert_same(frames: bytes, cuts: Sequence[int], *, handshake: bytes | None = None) -> None:
     plain = _plain(frames, cuts, handshake=handshake)
-    assert _cut_up(_merged(frames, cuts, handshake=handshake), plain) == plain
+    assert _merged(frames, cuts, handshake=handshake) == plain
 
 
 HANDSHAKE_BYTES = len(_Reader().handshake())
@@ -467,34 +469,62 @@ def _upgraded() -> Coalescing:
     return coalescing
 
 
-_HUNDRED = [f"{number:03}" for number in range(100)]
+def _ticket(coalescing: Coalescing) -> bytes:
+    """The frame that stands for texts put aside."""
+    return _frame(BINARY, coalescing._ticket)
+
+
+def _aside(coalescing: Coalescing) -> list[bytes]:
+    """The texts for which the next ticket stands."""
+    return coalescing.redeem(coalescing._ticket)
 
 
 def test_a_hundred_frames_are_one_message() -> None:
     """Of all that came at once."""
-    assert _merged(_texts(*_HUNDRED)) == [Told("accepted"), "\n".join(_HUNDRED).encode()]
+    coalescing = _upgraded()
+    hundred = [f"{number:03}" for number in range(100)]
+    assert coalescing.feed(_texts(*hundred)) == _ticket(coalescing)
+    assert _aside(coalescing) == [text.encode() for text in hundred]
+
+
+def test_runs_are_redeemed_in_the_order_they_came_in() -> None:
+    """The library may hold a few messages before they are taken."""
+    coalescing = _upgraded()
+    runs = [("one", "two"), ("three", "four", "five"), ("six", "seven")]
+    for run in runs:
+        coalescing.feed(_texts(*run))
+    for run in runs:
+        assert _aside(coalescing) == [text.encode() for text in run]
+
+
+def test_each_connection_has_a_ticket_of_its_own() -> None:
+    """Whoever knows one of them cannot pass a message off as a ticket on another."""
+    one, other = _upgraded(), _upgraded()
+    assert other.redeem(one._ticket) == [one._ticket]
 
 
 def test_frames_are_merged_after_a_handshake_that_came_with_many_of_them() -> None:
     """They do not count as part of it."""
     coalescing = Coalescing()
-    assert coalescing.feed(ACCEPTED + _texts("x" * 1000) * 100).startswith(ACCEPTED)
-    assert coalescing.feed(_texts("a", "end")) == _frame(BINARY, b"a\nend")
+    assert coalescing.feed(ACCEPTED + _texts("x" * 1000) * 100) == ACCEPTED + _ticket(coalescing)
+    assert coalescing.feed(_texts("a", "end")) == _ticket(coalescing)
+    assert [len(_aside(coalescing)) for _ in range(2)] == [100, 2]
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 125, 126, 127, 266, 2000, LONGEST_FRAME - 4])
 def test_texts_of_any_length_are_merged(size: int) -> None:
-    """Whatever the form of their lengths, and be it that those hold the byte of a newline."""
+    """Whatever the form of their lengths."""
+    coalescing = _upgraded()
     text = b"x" * size
-    merged = _upgraded().feed(_frame(TEXT, text) * 2 + _frame(TEXT, b"end"))
-    assert merged == _frame(BINARY, text + b"\n" + text + b"\nend")
+    assert coalescing.feed(_frame(TEXT, text) * 2 + _texts("end")) == _ticket(coalescing)
+    assert _aside(coalescing) == [text, text, b"end"]
 
 
-@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536])
-def test_a_merged_frame_has_the_form_of_length_it_needs(size: int) -> None:
-    """The library takes no other."""
-    text = "x" * (size - len("\nend"))
-    assert _upgraded().feed(_texts(text, "end")) == _frame(BINARY, f"{text}\nend".encode())
+def test_texts_of_several_lines_are_merged() -> None:
+    """Nothing in a text parts it from the next."""
+    coalescing = _upgraded()
+    assert coalescing.feed(_texts("a\nb", "\n", "end")) == _ticket(coalescing)
+    assert _aside(coalescing) == [b"a\nb", b"\n", b"end"]
 
 
 def test_a_frame_that_is_cut_waits_for_its_rest() -> None:
@@ -502,20 +532,21 @@ def test_a_frame_that_is_cut_waits_for_its_rest() -> None:
     coalescing = _upgraded()
     sent = _texts("a", "b", "cut", "d", "end")
     at = sent.index(b"ut")
-    assert coalescing.feed(sent[:at]) == _frame(BINARY, b"a\nb")
-    assert coalescing.feed(sent[at:]) == _frame(BINARY, b"cut\nd\nend")
+    assert coalescing.feed(sent[:at]) == _ticket(coalescing)
+    assert coalescing.feed(sent[at:]) == _ticket(coalescing)
+    assert [_aside(coalescing) for _ in range(2)] == [[b"a", b"b"], [b"cut", b"d", b"end"]]
 
 
 def test_a_control_frame_parts_what_came_before_from_what_came_after() -> None:
     """A ping is answered in its turn."""
-    ping = _frame(PING, b"?")
-    merged = _upgraded().feed(_texts("a", "b") + ping + _texts("c", "end"))
-    assert merged == _frame(BINARY, b"a\nb") + ping + _frame(BINARY, b"c\nend")
+    coalescing, ping = _upgraded(), _frame(PING, b"?")
+    merged = coalescing.feed(_texts("a", "b") + ping + _texts("c", "end"))
+    assert merged == _ticket(coalescing) + ping + _ticket(coalescing)
+    assert [_aside(coalescing) for _ in range(2)] == [[b"a", b"b"], [b"c", b"end"]]
 
 
 _AS_THEY_ARE = {
     "a text alone": _texts("alone"),
-    "texts of two lines": _texts("a\nb", "c"),
     "a binary frame": _frame(BINARY, b"a\nb") * 2,
     "fragments": _frame(TEXT_BEGINS, b"a") + _frame(PING) + _frame(ENDS, b"b"),
     "a text that needs 8 bytes for its length": _texts("x" * 65_536),
@@ -536,9 +567,8 @@ def test_a_large_frame_goes_through_piece_by_piece() -> None:
     large = _texts("x" * LONGEST_FRAME)
     pieces = [*_pieces(large, range(0, len(large), 1000))]
     assert [coalescing.feed(piece) for piece in pieces[:-1]] == pieces[:-1]
-    assert coalescing.feed(pieces[-1] + _texts("a", "end")) == pieces[-1] + _frame(
-        BINARY, b"a\nend"
-    )
+    merged = coalescing.feed(pieces[-1] + _texts("a", "end"))
+    assert merged == pieces[-1] + _ticket(coalescing)
 
 
 def test_frames_are_merged_again_after_fragments() -> None:
@@ -546,4 +576,4 @@ def test_frames_are_merged_again_after_fragments() -> None:
     coalescing = _upgraded()
     coalescing.feed(_frame(TEXT_BEGINS, b"a") + _frame(CONTINUES, b"b"))
     merged = coalescing.feed(_frame(ENDS, b"c") + _texts("d", "end"))
-    assert merged == _frame(ENDS, b"c") + _frame(BINARY, b"d\nend")
+    assert merged == _frame(ENDS, b"c") + _ticket(coalescing)

@@ -1,4 +1,4 @@
-"""What becomes of messages, whether they hold one frame or many."""
+"""What becomes of frames, whether they come one by one or many at once."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def _closed(stream: str = BTC, minute: int = 0, *, price: int = 1, **fields: obj
     return _frame(stream, minute, is_closed=True, price=price, after_ms=60_010, **fields)
 
 
-def _chunk(*frames: str) -> bytes:
-    """What `Coalescing` makes of them."""
-    return "\n".join(frames).encode()
+def _chunk(*frames: str) -> list[bytes]:
+    """What came at once."""
+    return [frame.encode() for frame in frames]
 
 
 def _ignore() -> None:
@@ -122,7 +122,7 @@ class Post:
 async def test_closed_candles_go_on_at_once(autojump_clock: MockClock, conflate_s: float) -> None:
     """Alone or amid others, in the order they came in."""
     post = Post(conflate_s=conflate_s)
-    await post.inbox.take(_closed(BTC, 0))
+    await post.inbox.take(_chunk(_closed(BTC, 0)))
     assert post.handed_on() == [("BTCUSDT", 0, 1, True)]
     await post.inbox.take(_chunk(_closed(ETH, 1, price=5), _closed(BTC, 1), _closed(BTC, 2)))
     closed = [("ETHUSDT", 1, 5, True), ("BTCUSDT", 1, 1, True), ("BTCUSDT", 2, 1, True)]
@@ -155,7 +155,7 @@ async def test_of_forming_candles_the_newest_state_goes_on_in_its_time(
     for price in range(1, 10):
         await post.inbox.take(_chunk(_frame(BTC, price=price), _frame(ETH, price=price)))
         await post.inbox.take(_chunk(_frame(ETH, price=0), _frame(ETH, price=price)))
-        await post.inbox.take(_frame(SOL, price=price))
+        await post.inbox.take(_chunk(_frame(SOL, price=price)))
         await trio.sleep(0.1)
     assert post.handed_on() == []
     states = [*map(_state, await post.receive.receive())]
@@ -221,7 +221,7 @@ async def test_every_update_goes_on_if_nothing_is_to_be_conflated(
 ) -> None:
     """At once, in the order they came in."""
     post = Post(conflate_s=0)
-    await post.inbox.take(_frame(price=1))
+    await post.inbox.take(_chunk(_frame(price=1)))
     await post.inbox.take(_chunk(*(_frame(price=price) for price in range(2, 5))))
     assert post.handed_on() == [("BTCUSDT", 0, price, False) for price in range(1, 5)]
 
@@ -229,8 +229,8 @@ async def test_every_update_goes_on_if_nothing_is_to_be_conflated(
 async def test_who_waits_for_the_first_kline_is_told(autojump_clock: MockClock) -> None:
     """What is no kline does not count."""
     post = Post()
-    for message in (_chunk('{"e":"24hrTicker"}', '{"result":null,"id":1}'), "bad"):
-        await post.inbox.take(message)
+    for frames in (_chunk('{"e":"24hrTicker"}', '{"result":null,"id":1}'), _chunk("bad")):
+        await post.inbox.take(frames)
     assert not post.inbox.delivered.is_set()
     await post.inbox.take(_chunk(_frame(BTC), _frame(ETH)))
     assert post.inbox.delivered.is_set()
@@ -291,19 +291,19 @@ async def test_a_candle_that_is_none_is_counted_once_whatever_comes_with_it(
     post = Post()
     nursery.start_soon(post.inbox.hand_on_forming)
     await post.inbox.take(_chunk(_BAD["no candle"], other))
-    await post.inbox.take(_frame(SOL))
+    await post.inbox.take(_chunk(_frame(SOL)))
     await trio.sleep(2 * CONFLATE_S)
     assert post.counts.bad == 1
 
 
-@pytest.mark.parametrize("message", [b"", b"\n", b"\n\n", "", " "])
+@pytest.mark.parametrize("frames", [[b""], [b"", b""], [b"\n"], [b" "]])
 @pytest.mark.parametrize("conflate_s", [0, CONFLATE_S])
 async def test_frames_of_nothing_do_no_harm(
-    autojump_clock: MockClock, message: str | bytes, conflate_s: float
+    autojump_clock: MockClock, frames: list[bytes], conflate_s: float
 ) -> None:
     """They are no klines."""
     post = Post(conflate_s=conflate_s)
-    await post.inbox.take(message)
+    await post.inbox.take(frames)
     assert not post.inbox.delivered.is_set()
     await post.inbox.take(_chunk(_closed(BTC), _closed(ETH)))
     assert len(post.handed_on()) == 2
@@ -346,9 +346,9 @@ async def test_events_of_other_kinds_do_not_drown_the_log(
     """An exchange may come to send one a second on every stream; a shutdown is always told."""
     post = Post()
     for _ in range(100):
-        await post.inbox.take('{"e":"24hrTicker"}')
+        await post.inbox.take(_chunk('{"e":"24hrTicker"}'))
     for _ in range(2):
-        await post.inbox.take('{"e":"serverShutdown"}')
+        await post.inbox.take(_chunk('{"e":"serverShutdown"}'))
     told = [vars(record)["kind"] for record in caplog.records if record.msg == "feed_event"]
     assert told == ["24hrTicker"] * 7 + ["serverShutdown"] * 2
     assert post.counts.other_events == 102
@@ -387,7 +387,7 @@ async def test_an_event_that_is_far_from_its_candle_tells_no_time(
     post = Post()
     await post.inbox.take(_chunk(_frame(BTC), _frame(ETH, after_ms=7 * MINUTE_MS)))
     assert not post.time.is_known
-    await post.inbox.take(_frame(ETH, after_ms=-1))
+    await post.inbox.take(_chunk(_frame(ETH, after_ms=-1)))
     assert not post.time.is_known
 
 
@@ -455,21 +455,20 @@ _mixed = _states | _states | _bad_closed | _others
 _cuts = st.lists(st.integers(0, 30), max_size=6)
 
 
-def _messages(frames: Sequence[str], cuts: Iterable[int]) -> list[str | bytes]:
-    """Frames as `Coalescing` gives them: those alone in their chunk as they are."""
+def _chunks(frames: Sequence[str], cuts: Iterable[int]) -> list[list[bytes]]:
+    """Frames as they may come: many at once, or alone."""
     ends = sorted({min(cut, len(frames)) for cut in cuts} | {0, len(frames)})
-    chunks = (frames[at:end] for at, end in itertools.pairwise(ends))
-    return [chunk[0] if len(chunk) == 1 else _chunk(*chunk) for chunk in chunks]
+    return [_chunk(*frames[at:end]) for at, end in itertools.pairwise(ends)]
 
 
-def _made_of(messages: Sequence[str | bytes], conflate_s: float) -> Told:
+def _made_of(chunks: Iterable[list[bytes]], conflate_s: float) -> Told:
     async def run() -> Told:
         post = Post(conflate_s=conflate_s)
         async with trio.open_nursery() as nursery:
             if conflate_s:
                 nursery.start_soon(post.inbox.hand_on_forming)
-            for message in messages:
-                await post.inbox.take(message)
+            for chunk in chunks:
+                await post.inbox.take(chunk)
             await trio.sleep(2 * CONFLATE_S)
             nursery.cancel_scope.cancel()
         states = post.handed_on()
@@ -491,8 +490,8 @@ def test_chunks_say_what_their_frames_say(
     frames: Sequence[str], cuts: Sequence[int], conflate_s: float
 ) -> None:
     """Whatever the mix and however it is cut."""
-    merged = _made_of(_messages(frames, cuts), conflate_s)
-    assert merged == _made_of(frames, conflate_s)
+    merged = _made_of(_chunks(frames, cuts), conflate_s)
+    assert merged == _made_of(map(_chunk, frames), conflate_s)
 
 
 @settings(deadline=None)
@@ -501,7 +500,8 @@ def test_bad_forming_candles_do_no_harm_to_closed_ones(
     frames: Sequence[str], cuts: Sequence[int], conflate_s: float
 ) -> None:
     """In a chunk they may take an older state's place, but no other line suffers."""
-    merged, plain = _made_of(_messages(frames, cuts), conflate_s), _made_of(frames, conflate_s)
+    merged = _made_of(_chunks(frames, cuts), conflate_s)
+    plain = _made_of(map(_chunk, frames), conflate_s)
     assert merged.closed == plain.closed
     assert (merged.answers, merged.gave_way) == (plain.answers, plain.gave_way)
     assert merged.counts.other_events == plain.counts.other_events
@@ -518,8 +518,32 @@ async def test_a_closed_candle_goes_on_at_once_however_it_is_written(
     post = Post()
     nursery.start_soon(post.inbox.hand_on_forming)
     closed = _closed(BTC).replace('"x":true', written)
-    await post.inbox.take(closed)
+    await post.inbox.take(_chunk(closed))
     assert post.handed_on() == [("BTCUSDT", 0, 1, True)]
     await post.inbox.take(_chunk(closed, _frame(BTC, 1)))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [("BTCUSDT", 0, 1, True), ("BTCUSDT", 1, 1, False)]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        json.dumps,
+        lambda frame: json.dumps(dict(reversed([*frame.items()])), separators=(",", ":")),
+        lambda frame: json.dumps(frame, indent=1),
+        lambda frame: json.dumps({"id": 1} | frame, separators=(",", ":")),
+    ],
+    ids=["with spaces", "the stream last", "on many lines", "with something else first"],
+)
+async def test_of_each_stream_the_newest_state_goes_on_however_frames_are_written(
+    autojump_clock: MockClock, nursery: trio.Nursery, write: Callable[[object], str]
+) -> None:
+    """Those that begin in another way than the exchange's are not mixed up."""
+    post = Post()
+    nursery.start_soon(post.inbox.hand_on_forming)
+    frames = [_frame(name, price=price) for price in (1, 2) for name in WANTED]
+    written = [write(json.loads(frame)).replace('"x": false', '"x":false') for frame in frames]
+    await post.inbox.take(_chunk(*written))
+    await trio.sleep(2 * CONFLATE_S)
+    assert post.handed_on() == [(name, 0, 2, False) for name in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
+    assert post.counts == FrameCounts(klines=6)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
+from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
@@ -36,19 +37,39 @@ def _frame(text: str) -> bytes:
     return bytes((0x81, len(text))) + text.encode()
 
 
-def _lines(message: str | bytes) -> list[str]:
-    """The texts of a message, which may be merged."""
-    return message.decode().split("\n") if isinstance(message, bytes) else [message]
+def _redeemed(transport: Transport, received: bytes) -> list[bytes]:
+    """What is in frames of less than 126 bytes, once it is redeemed."""
+    out: list[bytes] = []
+    while received:
+        first, size = received[:2]
+        payload, received = received[2 : 2 + size], received[2 + size :]
+        out += transport.redeem(payload if first == 0x82 else payload.decode())
+    return out
+
+
+@frozen
+class Client:
+    """A websocket over `transport`."""
+
+    transport: Transport
+    socket: WebSocketConnection
+
+    async def hear(self) -> list[str | bytes]:
+        """What comes next, one message or several."""
+        message = await self.socket.get_message()
+        frames = self.transport.redeem(message)
+        return [message] if frames == [message] else [frame.decode() for frame in frames]
 
 
 @asynccontextmanager
-async def _websocket() -> AsyncIterator[tuple[WebSocketConnection, WebSocketConnection]]:
+async def _websocket() -> AsyncIterator[tuple[Client, WebSocketConnection]]:
     """A client over `Transport`, and the server it talks to."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         servers: list[WebSocketConnection] = []
         nursery.start_soon(_accept, nursery, theirs, servers)
-        yield await _connect(nursery, Transport(ours)), servers[0]
+        transport = Transport(ours)
+        yield Client(transport, await _connect(nursery, transport)), servers[0]
         nursery.cancel_scope.cancel()
 
 
@@ -81,29 +102,28 @@ async def test_messages_are_those_that_were_sent(
                 await server.send_message(message)
 
         nursery.start_soon(send)
-        heard: list[str] = []
+        heard: list[str | bytes] = []
         while heard[-1:] != ["end"]:
-            message = await client.get_message()
-            heard += ["binary"] if message == b"\x00\xff" else _lines(message)
-        assert heard == [*TEXTS, "binary", *TEXTS, "two\nlines", "end"]
+            heard += await client.hear()
+        assert heard == sent
 
 
 async def test_messages_that_come_in_a_pause_are_one(autojump_clock: MockClock) -> None:
     """However many they are."""
     async with _websocket() as (client, server):
         await server.send_message("first")
-        assert await client.get_message() == "first"
+        assert await client.hear() == ["first"]
         texts = [f"text {number}" for number in range(100)]
         for text in texts:
             await server.send_message(text)
-        assert await client.get_message() == "\n".join(texts).encode()
+        assert await client.hear() == texts
 
 
 async def test_what_the_client_says_comes_to_the_server(autojump_clock: MockClock) -> None:
     """Nothing is changed on the way out."""
     async with _websocket() as (client, server):
         for text in TEXTS:
-            await client.send_message(text)
+            await client.socket.send_message(text)
             assert await server.get_message() == text
 
 
@@ -115,7 +135,7 @@ async def test_pings_are_answered_in_both_directions(autojump_clock: MockClock) 
             await server.send_message("b")
             with trio.fail_after(3 * PAUSE_S):
                 await server.ping(b"are you there?")
-                await client.ping(b"and you?")
+                await client.socket.ping(b"and you?")
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1013, 4000])
@@ -123,12 +143,12 @@ async def test_a_servers_close_is_told_with_its_code_and_reason(
     autojump_clock: MockClock, code: int
 ) -> None:
     """After the messages before it."""
-    lines: list[str] = []
+    heard: list[str | bytes] = []
 
-    async def read_to_the_end(client: WebSocketConnection) -> None:
+    async def read_to_the_end(client: Client) -> None:
         with suppress(ConnectionClosed):
             while True:
-                lines.extend(_lines(await client.get_message()))
+                heard.extend(await client.hear())
 
     async with _websocket() as (client, server):
         async with trio.open_nursery() as nursery:
@@ -136,8 +156,8 @@ async def test_a_servers_close_is_told_with_its_code_and_reason(
             await server.send_message("a")
             await server.send_message("b")
             await server.aclose(code, "going away \N{SNOWMAN}")
-        assert lines == ["a", "b"]
-        for end in (client, server):
+        assert heard == ["a", "b"]
+        for end in (client.socket, server):
             assert _close_of(end) == (code, "going away \N{SNOWMAN}")
 
 
@@ -149,10 +169,10 @@ def _close_of(end: WebSocketConnection) -> tuple[int, str | None]:
 async def test_a_clients_close_is_told_with_its_code_and_reason(autojump_clock: MockClock) -> None:
     """The server's answer comes back."""
     async with _websocket() as (client, server):
-        await client.aclose(4001, "enough")
+        await client.socket.aclose(4001, "enough")
         with pytest.raises(ConnectionClosed):
             await server.get_message()
-        assert _close_of(client) == _close_of(server) == (4001, "enough")
+        assert _close_of(client.socket) == _close_of(server) == (4001, "enough")
 
 
 async def test_a_stream_that_ends_without_a_close_ends_the_websocket(
@@ -194,8 +214,9 @@ async def _upgraded(stream: trio.abc.Stream, server: trio.abc.Stream) -> Transpo
 
 async def _listen(transport: Transport, arrivals: list[Arrival]) -> None:
     while received := await transport.receive_some():
-        numbers = re.findall(rb"<(\d+)>", received)
-        arrivals.append((pytest.approx(trio.current_time()), [*map(int, numbers)]))
+        texts = b"".join(_redeemed(transport, received))
+        numbers = [*map(int, re.findall(rb"<(\d+)>", texts))]
+        arrivals.append((pytest.approx(trio.current_time()), numbers))
 
 
 async def test_frames_gather_while_there_is_a_pause(
@@ -297,7 +318,7 @@ async def test_who_gives_up_reading_loses_nothing(autojump_clock: MockClock) -> 
     with trio.move_on_after(5) as waiting:
         await transport.receive_some()
     await theirs.send_all(sent[:-2])
-    assert b"<1>\n<2>" in await transport.receive_some()
+    assert _redeemed(transport, await transport.receive_some()) == [b"<1>", b"<2>"]
     with trio.move_on_after(PAUSE_S / 4) as pausing:
         await transport.receive_some()
     with trio.move_on_after(5) as amid_a_frame:

@@ -14,7 +14,11 @@ from klineagent.market.wire import (
     Answer,
     OtherEvent,
     StreamedCandle,
+    are_forming,
+    beginning_of,
     decode_frame,
+    decode_streamed,
+    newest_of,
     stream_name,
     subscribe_request,
     unsubscribe_request,
@@ -206,3 +210,51 @@ def test_requests_are_the_exchanges_own() -> None:
         "id": 3,
     }
     assert json.loads(unsubscribe_request(["a"], 4))["method"] == "UNSUBSCRIBE"
+
+
+def _on(stream: str, *, is_closed: bool = False) -> bytes:
+    frame = json.loads(_changed(x=is_closed)) | {"stream": stream}
+    return json.dumps(frame, separators=(",", ":")).encode()
+
+
+def test_candles_are_forming_if_not_one_is_closed() -> None:
+    """A closed one among them would be lost if it were taken for one that forms."""
+    forming, closed = _on("a"), _on("a", is_closed=True)
+    assert are_forming([forming, forming])
+    assert not are_forming([forming, closed])
+    assert not are_forming([b'{"result":null,"id":1}', forming])
+
+
+def test_the_newest_frame_of_each_stream_is_found_by_its_beginning() -> None:
+    """Which is what the exchange writes before all else."""
+    old, other, new = _on("btcusdt@kline_1m"), _on("ethusdt@kline_1m"), _on("btcusdt@kline_1m")
+    newest = newest_of([old, other, new])
+    assert newest[beginning_of("btcusdt@kline_1m")] is new
+    assert newest[beginning_of("ethusdt@kline_1m")] is other
+    assert len(newest) == 2
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b'{"result":null,"id":1}',
+        b'{"data":{},"stream":"btcusdt@kline_1m"}',
+        b'{ "stream":"btcusdt@kline_1m","data":{}}',
+        b'{"stream":"a,b","data":{}}',
+        b'{"stream":5,"data":{}}',
+        b'{"stream":"never ends',
+    ],
+)
+def test_a_frame_that_begins_in_another_way_has_no_stream_by_its_beginning(frame: bytes) -> None:
+    """It could be taken for one of another stream."""
+    with pytest.raises(BadFrame):
+        newest_of([_on("btcusdt@kline_1m"), frame])
+
+
+@pytest.mark.parametrize("bad", [b"", b"{}", b"garbage", _on("a") * 2, _on("a")[:200]])
+def test_frames_are_read_all_at_once_or_not_at_all(bad: bytes) -> None:
+    """Each stands for one candle."""
+    assert [each.stream for each in decode_streamed([_on("a"), _on("b")])] == ["a", "b"]
+    with pytest.raises(BadFrame):
+        decode_streamed([_on("a"), bad, _on("b")])
