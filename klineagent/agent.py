@@ -1,6 +1,7 @@
 """The composition root: every part of the agent, and the tree its tasks form.
 
     open_agent
+      listeners               both addresses, before anything is touched; who calls waits
       store, spool            their threads, if they have any, live here
       serving nursery         command server, status server: they answer until the last row is in
         writer                outlives everything that sends rows; drains within a deadline
@@ -36,7 +37,7 @@ from klineagent.control.deadline import Deadline
 from klineagent.control.guard import is_loopback
 from klineagent.control.health import add_health_routes
 from klineagent.control.metrics import add_metrics_route
-from klineagent.control.serving import serve_http
+from klineagent.control.serving import open_listener, serve_http
 from klineagent.control.status import status_app
 from klineagent.control.subscriptions_v1 import add_subscription_routes
 from klineagent.control.timings import open_timings
@@ -123,6 +124,8 @@ async def open_agent(
     time = ExchangeTime()
     losses = Losses()
     async with (
+        open_listener(config.command_bind) as commands,
+        open_listener(config.status_bind) as statuses,
         nullcontext(store) if store else open_store(config.store, config.ca_file) as opened,
         _open_spool(config, disk) as spool,
         _open_state(config, state) as saved,
@@ -191,12 +194,10 @@ async def open_agent(
         bureau = Bureau(subscriptions=registry.subscriptions, time=time)
         add_health_routes(status, registry=registry, writer=writer, bureau=bureau)
         add_metrics_route(status, registry=registry, writer=writer, bureau=bureau, timings=timings)
-        command_bind = await servers.start(
-            partial(serve, tls=tls), Deadline(Turnstile(command)), config.command_bind
-        )
-        status_bind = await servers.start(serve, Deadline(status), config.status_bind)
-        log.info("listening", command=str(command_bind), status=str(status_bind))
-        address = Bind(own_address(config.agent_ip), command_bind.port)
+        await servers.start(partial(serve, tls=tls), Deadline(Turnstile(command)), commands)
+        await servers.start(serve, Deadline(status), statuses)
+        log.info("listening", command=str(commands.bind), status=str(statuses.bind))
+        address = Bind(own_address(config.agent_ip), commands.bind.port)
         background.start_soon(
             partial(beat, opened, address, registry, every_s=config.self_update_interval_s)
         )
@@ -210,8 +211,8 @@ async def open_agent(
             pool=pool,
             registry=registry,
             desired=desired,
-            command_bind=command_bind,
-            status_bind=status_bind,
+            command_bind=commands.bind,
+            status_bind=statuses.bind,
             command=command,
             status=status,
         )

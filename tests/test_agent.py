@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from klineagent.agent import open_agent
 from klineagent.bind import Bind
 from klineagent.config import Config
+from klineagent.control.serving import open_listener
 from klineagent.errors import ConfigError, StartError
 from klineagent.kline import MINUTE_MS, Interval
 from klineagent.sim.exchange import open_exchange
@@ -127,15 +128,13 @@ async def test_half_a_twin_is_told(
     assert ("two_exchanges" in told) is is_told
 
 
-async def test_a_status_port_that_is_taken_stops_the_start() -> None:
-    """The command server, which had started already, is gone as well."""
-    async with await _taken() as listener:
-        taken = Bind(*listener.socket.getsockname())
-        config = Config(store="memory:", command_bind=LOOPBACK, status_bind=taken)
-        with pytest.RaisesGroup(StartError, flatten_subgroups=True):
-            async with open_agent(config):
+@pytest.mark.parametrize("server", ["command_bind", "status_bind"])
+async def test_a_port_that_is_taken_stops_the_start(tmp_path: Path, server: str) -> None:
+    """Before the database is touched, or anything else."""
+    binds = {"command_bind": LOOPBACK, "status_bind": LOOPBACK}
+    async with open_listener(LOOPBACK) as other:
+        binds[server] = other.bind
+        with pytest.raises(StartError, match=f"cannot listen on {other.bind}: .*in use"):
+            async with open_agent(Config(store=f"chdb://{tmp_path}/klines", **binds)):
                 pass
-
-
-async def _taken() -> trio.SocketListener:
-    return (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    assert not list(await trio.Path(tmp_path).iterdir())

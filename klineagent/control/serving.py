@@ -1,13 +1,16 @@
-"""Serving an app over HTTP for as long as the calling task lives."""
+"""Listening at an address, and serving an app there for as long as the calling task lives."""
 
 from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import hypercorn.config
 import trio
+from attrs import frozen
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
@@ -23,24 +26,53 @@ BACKLOG = 1024
 MAX_CONNECTIONS = 300
 
 
-async def serve_http(
-    app: ASGIFramework,
-    bind: Bind,
-    *,
-    drain_s: float,
-    tls: ssl.SSLContext | None = None,
-    max_connections: int = MAX_CONNECTIONS,
-    task_status: trio.TaskStatus[Bind] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve `app` at `bind` until cancelled; reports the address it got, port 0 resolved.
+@frozen
+class Listener:
+    """An address where nobody else can listen; who calls waits until it is served."""
 
-    Cancelled, it stops accepting and gives the requests under way `drain_s` seconds to end.
+    bind: Bind
+    """With the real port where 0 was asked for."""
+    sockets: list[trio.SocketListener]
+
+
+@asynccontextmanager
+async def open_listener(bind: Bind) -> AsyncIterator[Listener]:
+    """Listen at `bind` until the block ends.
 
     Raises:
         StartError: `bind` cannot be listened on.
     """
-    listeners = await _listen(bind)
-    host, port, *_ = listeners[0].socket.getsockname()
+    try:
+        sockets = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"cannot listen on {bind}: {reason}") from error
+    try:
+        if bind.port == 0:
+            # A name with several addresses would get a port for each; one is told, so one it is.
+            for spare in sockets[1:]:
+                spare.socket.close()
+            del sockets[1:]
+        host, port, *_ = sockets[0].socket.getsockname()
+        yield Listener(Bind(host, port), sockets)
+    finally:
+        for each in sockets:
+            each.socket.close()
+
+
+async def serve_http(
+    app: ASGIFramework,
+    listener: Listener,
+    *,
+    drain_s: float,
+    tls: ssl.SSLContext | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` at `listener` until cancelled.
+
+    Cancelled, it stops accepting and gives the requests under way `drain_s` seconds to end.
+    """
     wrapped, config = wrap_app(app, 0, "asgi"), _hypercorn_config()
     context, places = WorkerContext(max_requests=None), Places(max_connections)
 
@@ -68,26 +100,12 @@ async def serve_http(
         with grace:
             async with trio.open_nursery() as requests, trio.open_nursery() as intake:
                 serve = partial(trio.serve_listeners, handler_nursery=requests)
-                intake.start_soon(serve, serve_connection, listeners)
-                task_status.started(Bind(host, port))
+                intake.start_soon(serve, serve_connection, listener.sockets)
+                task_status.started()
                 await stopping.wait()
                 await context.terminated.set()
                 places.end_idle()
                 intake.cancel_scope.cancel(reason="asked to stop")
-
-
-async def _listen(bind: Bind) -> list[trio.SocketListener]:
-    try:
-        listeners = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StartError(f"cannot listen on {bind}: {reason}") from error
-    if bind.port == 0:
-        # A name with several addresses would get a port for each; one is told, so one it is.
-        for spare in listeners[1:]:
-            await spare.aclose()
-        listeners = listeners[:1]
-    return listeners
 
 
 def _hypercorn_config() -> hypercorn.config.Config:

@@ -16,7 +16,7 @@ from quart_trio import QuartTrio
 from klineagent.bind import Bind
 from klineagent.client.connection import Address, open_connection
 from klineagent.control.models import Status
-from klineagent.control.serving import serve_http
+from klineagent.control.serving import open_listener, serve_http
 from klineagent.errors import (
     AgentDenied,
     AgentError,
@@ -129,9 +129,9 @@ async def test_a_token_and_a_certificate(tmp_path: Path) -> None:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     ca_file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(ca_file))
-    async with trio.open_nursery() as nursery:
-        bind = await nursery.start(partial(serve_http, app, HERE, drain_s=0.1, tls=context))
-        url = f"https://{bind}"
+    async with open_listener(HERE) as listener, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(serve_http, app, listener, drain_s=0.1, tls=context))
+        url = f"https://{listener.bind}"
         told = await _ask(Address(url=url, token="t" * 16, ca_file=ca_file))
         assert told.symbols == [f"Bearer {'t' * 16}"]
         error = await _fail(url)

@@ -21,7 +21,7 @@ from klineagent.control.guard import ANYONE, Guard
 from klineagent.control.health_models import Live
 from klineagent.control.models import Status
 from klineagent.control.openapi import operation
-from klineagent.control.serving import serve_http
+from klineagent.control.serving import open_listener, serve_http
 from klineagent.control.status import status_app
 from klineagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
 from klineagent.sim.exchange import open_exchange
@@ -53,9 +53,9 @@ async def _status_server(
     async def live() -> Live:
         return Live()
 
-    async with trio.open_nursery() as nursery:
-        serve = partial(serve_http, drain_s=0.1, tls=tls)
-        yield await nursery.start(serve, app, Bind(LOOPBACK, 0))
+    async with open_listener(Bind(LOOPBACK, 0)) as listener, trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_http, app, listener, drain_s=0.1, tls=tls))
+        yield listener.bind
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
@@ -85,10 +85,9 @@ async def test_the_status_server_where_the_other_one_should_be(
 async def test_an_agent_that_denies_is_no_status_server() -> None:
     """Its command server tells nothing to strangers, and that it is alive to nobody."""
     app = json_app(__name__, Guard(token=TOKEN.encode()))
-    async with trio.open_nursery() as nursery:
-        serve = partial(serve_http, drain_s=0.1)
-        bind = await nursery.start(serve, app, Bind(LOOPBACK, 0))
-        error = await _fail(f"http://{bind}")
+    async with open_listener(Bind(LOOPBACK, 0)) as listener, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(serve_http, app, listener, drain_s=0.1))
+        error = await _fail(f"http://{listener.bind}")
         nursery.cancel_scope.cancel(reason="the test is over")
     assert type(error) is AgentDenied
 

@@ -151,7 +151,7 @@ async def test_an_authority_of_ones_own(
     ca_file = str(tmp_path / "ca.pem") if trusted else None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "own.pem")
-    met: list[str] = []
+    meet, met = trio.open_memory_channel[str](3)
     reasons: list[str] = []
 
     async def greet(stream: trio.SSLStream[trio.SocketStream]) -> None:
@@ -160,9 +160,9 @@ async def test_an_authority_of_ones_own(
                 await stream.do_handshake()
                 await stream.receive_some()
                 await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-                met.append("accepted")
+                meet.send_nowait("accepted")
             except trio.BrokenResourceError:
-                met.append("refused")
+                meet.send_nowait("refused")
 
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
@@ -188,8 +188,9 @@ async def test_an_authority_of_ones_own(
                     await ask()
                 except Exception as error:  # noqa: BLE001 - each has its own kind
                     reasons.append(reason_of(error))
+            for _ in range(3):
+                assert await met.receive() == ("accepted" if trusted else "refused")
             nursery.cancel_scope.cancel()
-    assert met == ["accepted" if trusted else "refused"] * 3
     distrusted = ["CERTIFICATE_VERIFY_FAILED" in reason for reason in reasons]
     assert distrusted.count(True) == (0 if trusted else 3)
 

@@ -15,7 +15,7 @@ from klineagent.bind import Bind
 from klineagent.control.application import MAX_BODY_BYTES
 from klineagent.control.command import command_app
 from klineagent.control.connection import Connection
-from klineagent.control.serving import serve_http
+from klineagent.control.serving import open_listener, serve_http
 from klineagent.control.status import status_app
 from klineagent.control.subscriptions import Subscriptions
 from klineagent.errors import StartError
@@ -43,10 +43,11 @@ class Chunks(httpx2.AsyncByteStream):
 
 
 @asynccontextmanager
-async def serving(app: QuartTrio) -> AsyncIterator[Bind]:
+async def serving(app: QuartTrio, at: Bind = ANY_PORT) -> AsyncIterator[Bind]:
     """`app` on a port of its own."""
-    async with trio.open_nursery() as nursery:
-        yield await nursery.start(partial(serve_http, app, ANY_PORT, drain_s=DRAIN_S))
+    async with open_listener(at) as listener, trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_http, app, listener, drain_s=DRAIN_S))
+        yield listener.bind
         nursery.cancel_scope.cancel()
 
 
@@ -70,21 +71,47 @@ async def test_answers_over_a_socket(app: QuartTrio) -> None:
 async def test_ipv6() -> None:
     """A server listens on IPv6 too."""
     with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            bind = await nursery.start(
-                partial(serve_http, status_app(), Bind("::1", 0), drain_s=DRAIN_S)
-            )
-            async with httpx2.AsyncClient() as client:
-                assert (await client.get(f"http://{bind}/ping")).status_code == 200
-            nursery.cancel_scope.cancel()
+        async with serving(status_app(), Bind("::1", 0)) as bind, httpx2.AsyncClient() as client:
+            assert (await client.get(f"http://{bind}/ping")).status_code == 200
 
 
 async def test_a_port_in_use() -> None:
     """A port that is taken is one error that names the address."""
     with trio.fail_after(5):
-        async with serving(status_app()) as bind:
-            with pytest.raises(StartError, match=f"cannot listen on {bind}: .*in use"):
-                await serve_http(status_app(), bind, drain_s=DRAIN_S)
+        async with open_listener(ANY_PORT) as listener:
+            with pytest.raises(StartError, match=f"cannot listen on {listener.bind}: .*in use"):
+                async with open_listener(listener.bind):
+                    pass
+
+
+async def test_who_calls_early_waits() -> None:
+    """A request that comes after the address is taken and before it is served is answered then."""
+    with trio.fail_after(5):
+        async with open_listener(ANY_PORT) as listener, trio.open_nursery() as nursery:
+            async with await trio.open_tcp_stream(*listener.bind) as stream:
+                await stream.send_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+                await nursery.start(partial(serve_http, status_app(), listener, drain_s=DRAIN_S))
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_address_is_free_again_afterwards() -> None:
+    """Whether it was served or not."""
+    with trio.fail_after(5):
+        async with open_listener(ANY_PORT) as listener:
+            pass
+        async with serving(status_app(), listener.bind) as bind:
+            assert bind == listener.bind
+        async with open_listener(bind):
+            pass
+
+
+async def test_a_name_with_a_port_of_the_systems_is_one_address() -> None:
+    """Each of its addresses would have another port."""
+    async with open_listener(Bind("localhost", 0)) as listener:
+        [socket] = listener.sockets
+    assert listener.bind.host in {"127.0.0.1", "::1"}
+    assert socket.socket.fileno() == -1
 
 
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1024, 40 * MAX_BODY_BYTES])
@@ -223,9 +250,9 @@ async def test_a_client_that_does_not_read_does_not_keep_the_server() -> None:
 async def test_a_server_cancelled_while_it_starts_ends(steps: int) -> None:
     """Whenever the cancellation comes, it neither hangs nor fails."""
     with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
+        async with open_listener(ANY_PORT) as listener, trio.open_nursery() as nursery:
             serve = partial(serve_http, drain_s=DRAIN_S)
-            nursery.start_soon(serve, status_app(), ANY_PORT)
+            nursery.start_soon(serve, status_app(), listener)
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()

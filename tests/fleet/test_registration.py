@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from klineagent.bind import Bind
-from klineagent.control.serving import serve_http
+from klineagent.control.serving import open_listener, serve_http
 from klineagent.fleet.registration import register
 
 MANAGER = Bind("203.0.113.1", 8000)
@@ -39,11 +39,12 @@ async def test_a_manager_that_fails_first(monkeypatch: pytest.MonkeyPatch) -> No
         return {"status": "ok"}, 500 if len(bodies) == 1 else 200
 
     with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            bind = await nursery.start(
-                partial(serve_http, manager, Bind("127.0.0.1", 0), drain_s=1)
-            )
-            await register(bind, AGENT)
+        async with (
+            open_listener(Bind("127.0.0.1", 0)) as listener,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(partial(serve_http, manager, listener, drain_s=1))
+            await register(listener.bind, AGENT)
             nursery.cancel_scope.cancel()
     assert bodies == [{"ip": AGENT.host, "port": AGENT.port}] * 2
 
