@@ -213,6 +213,19 @@ async def test_an_address_that_is_taken_stops_the_start(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_folder_that_holds_something_else_stops_the_start(tmp_path: Path) -> None:
+    """Exit code 1 and one line that names what is in the way; waiting would not help."""
+    pytest.importorskip("chdb")
+    (tmp_path / "metadata").touch()
+    nowhere = ["--ws-url", "ws://127.0.0.1:1/market", "--rest-url", "http://127.0.0.1:1"]
+    binds = ["--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"]
+    kept = ["--spool", "none", "--state", "none"]
+    ended = _serve("BTCUSDT", "--store", f"chdb://{tmp_path}", *nowhere, *binds, *kept)
+    assert ended.returncode == 1
+    assert f"a file is in the way of {tmp_path}/metadata" in ended.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_demonstration_ends_with_rows_from_the_database() -> None:
     """Without a terminal it tells its progress in lines; it ends with code 0."""
     command = [sys.executable, "-m", "klineagent", "demo", "--seconds", "4", "--speed", "600"]

@@ -7,8 +7,6 @@ thread, one call at a time; a call is not interrupted but waited for, it takes m
 
 from __future__ import annotations
 
-import errno
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,18 +16,12 @@ import msgspec
 import trio
 from attrs import define, field
 
-from klineagent.errors import (
-    ConfigError,
-    StoreError,
-    StoreMisconfigured,
-    StoreOverloaded,
-    StoreUnavailable,
-)
+from klineagent.errors import ConfigError
 from klineagent.kline import Kline
 from klineagent.storage import queries, rowbinary
 from klineagent.storage.coverage import coverages, select_coverage
+from klineagent.storage.engine_errors import engine_error, unwritable
 from klineagent.storage.location import DEFAULT_DATABASE, FolderLocation
-from klineagent.storage.refusals import refusal
 from klineagent.storage.schema import (
     EMBEDDED,
     Layout,
@@ -65,12 +57,6 @@ _INBOX = "incoming.rowbinary"
 _AS_JSON = " SETTINGS output_format_json_quote_64bit_integers = 0"
 _decode_rows = msgspec.json.Decoder(list[Any]).decode_lines
 _decode_klines = msgspec.json.Decoder(Kline).decode_lines
-_ERROR = re.compile(r"Code: (\d+)\. DB::Exception: (.*)", re.DOTALL)
-# Both come as BAD_ARGUMENTS; why the engine could not begin it says on standard error only.
-_NOT_OPENED = {
-    "Error initializing EmbeddedServer": "it cannot be opened; is it in use by another process?",
-    "EmbeddedServer already initialized": "this process has another folder open",
-}
 
 
 @define
@@ -94,9 +80,9 @@ class _Engine:
             try:
                 return function(self._opened())
             except RuntimeError as error:
-                raise _translated(self._location.label, error) from error
+                raise engine_error(self._location, error) from error
             except OSError as error:
-                raise _unwritable(self._location.label, error) from error
+                raise unwritable(self._location, error) from error
 
         return await trio.to_thread.run_sync(call, limiter=self._turns)
 
@@ -113,22 +99,6 @@ class _Engine:
             self._location.folder.mkdir(parents=True, exist_ok=True)
             self._session = self._open_session(str(self._location.folder))
         return self._session
-
-
-def _translated(label: str, error: RuntimeError) -> StoreError:
-    found = _ERROR.search(str(error))
-    if found is None:
-        return StoreUnavailable(f"{label}: {error}")
-    code, message = int(found[1]), found[2]
-    for beginning, reason in _NOT_OPENED.items():
-        if message.startswith(beginning):
-            return StoreMisconfigured(f"{label}: {reason}")
-    return refusal(label, code, message)
-
-
-def _unwritable(label: str, error: OSError) -> StoreError:
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return (StoreOverloaded if full else StoreMisconfigured)(f"{label}: {error}")
 
 
 def _rows(session: Session, query: str) -> list[Any]:

@@ -1,23 +1,22 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from klineagent.errors import (
-    ConfigError,
-    RowsRefused,
-    StoreMisconfigured,
-    StoreOverloaded,
-    StoreUnavailable,
-)
-from klineagent.storage.embedded import EmbeddedStore, _translated
+from klineagent.errors import ConfigError, RowsRefused, StoreMisconfigured
+from klineagent.storage.embedded import EmbeddedStore
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
 from tests.storage.samples import sample
+
+ROOT, NOBODY = 0, 65_534
 
 HOLDER = """
 import sys, trio
@@ -95,6 +94,53 @@ async def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
             await store.prepare()
 
 
+@pytest.mark.parametrize("name", ["metadata", "data", "store"])
+async def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> None:
+    """The operator has to move it away, so it is told, and not waited for."""
+    pytest.importorskip("chdb")
+    (tmp_path / name).touch()
+    async with open_store(f"chdb://{tmp_path}") as store:
+        with pytest.raises(StoreMisconfigured, match=f"a file is in the way of {tmp_path}/{name}"):
+            await store.prepare()
+
+
+@pytest.fixture
+def readable_folder() -> Iterator[Path]:
+    """A folder that the tests may read and not write; root may all, so it is nobody meanwhile."""
+    # Not in `tmp_path`, which nobody but its owner may look into.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        user = os.geteuid()
+        if user == ROOT:
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+
+
+async def test_a_folder_that_may_not_be_written_is_told_as_such(readable_folder: Path) -> None:
+    """Not as one that is in use."""
+    pytest.importorskip("chdb")
+    async with open_store(f"chdb://{readable_folder}") as store:
+        with pytest.raises(StoreMisconfigured, match=r"cannot be written: .* denied"):
+            await store.prepare()
+
+
+async def test_a_folder_that_the_engine_cannot_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it says of it is where the error says."""
+    pytest.importorskip("chdb")
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "market.sql").touch()
+    async with open_store(f"chdb://{tmp_path}") as store:
+        with pytest.raises(StoreMisconfigured, match="standard error"):
+            await store.prepare()
+    assert "metadata/market.sql" in capfd.readouterr().err
+
+
 async def test_missing_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without chdb the error names the extra and the other way."""
     monkeypatch.setitem(sys.modules, "chdb", None)
@@ -116,14 +162,3 @@ async def test_constraint_of_the_table_refuses_rows(tmp_path: Path) -> None:
             await store.insert(Batch("a", (sample(trades=1000),)))
         await store.insert(Batch("b", (sample(trades=999),)))
         assert [series.closed for series in await store.summary()] == [1]
-
-
-def test_full_disk_asks_for_time() -> None:
-    """What the engine says of a full disk keeps the rows with the sender."""
-    error = RuntimeError("Code: 243. DB::Exception: Cannot reserve 1.00 MiB. (NOT_ENOUGH_SPACE)")
-    assert type(_translated("chdb:///x", error)) is StoreOverloaded
-
-
-def test_error_without_a_code_is_passing() -> None:
-    """What nobody can read is tried again."""
-    assert type(_translated("chdb:///x", RuntimeError("what?"))) is StoreUnavailable
