@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from functools import cached_property
+
+from attrs import frozen
 
 from klineagent.errors import InvalidRequest, SymbolLimitReached
 from klineagent.series.selection import (
@@ -35,11 +37,11 @@ class Change:
     """Patterns that match nothing at the moment."""
 
 
-@define(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Demand:
     """The `configured` series and a `selection`, of at most `max_symbols` symbols that are listed.
 
-    The configuration has the last word at a start: what it names may have been removed before.
+    Another selection, or other listings, make another demand.
     """
 
     configured: SeriesSet
@@ -48,24 +50,8 @@ class Demand:
     max_symbols: int
     running: SeriesSet
     """What runs now, whoever changes that: it has a claim to its place."""
-    listings: Listings | None = field(default=None, init=False)
+    listings: Listings | None = None
     """As of the last look; None before the first."""
-    _resolution: Resolution | None = field(default=None, init=False)
-    """Of the selection and these; None where one has changed."""
-
-    def __attrs_post_init__(self) -> None:
-        self.selection = self.selection.permitting(self.configured)
-
-    def learn(self, listings: Listings) -> None:
-        """The venue has told its symbols."""
-        self.listings, self._resolution = listings, None
-
-    def replace(self, selection: Selection) -> bool:
-        """Want `selection`; tell whether that is another one."""
-        if selection == self.selection:
-            return False
-        self.selection, self._resolution = selection, None
-        return True
 
     def adding(self, more: Selection) -> Selection:
         """The selection that wants what `more` wants as well."""
@@ -75,11 +61,10 @@ class Demand:
         """The selection that wants nothing of what `gone` names."""
         return self.selection.removing(gone, self.listings, always=self.configured)
 
+    @cached_property
     def resolution(self) -> Resolution:
         """What the selection, and what is configured, come to."""
-        if self._resolution is None:
-            self._resolution = self._limited(self._resolve(self.selection), self.selection)
-        return self._resolution
+        return self._limited(self._resolve(self.selection), self.selection)
 
     def intervals(self, symbol: str) -> Intervals:
         """The intervals of `symbol` that are wanted, cheaper than by a resolution."""
@@ -109,7 +94,7 @@ class Demand:
                 f"the set comes to {symbols} symbols, more than the {self.max_symbols} allowed"
                 " (max_symbols)"
             )
-        wanted, before = self._limited(whole, selection).wanted, self.resolution().wanted
+        wanted, before = self._limited(whole, selection).wanted, self.resolution.wanted
         return Change(
             selection=selection,
             wanted=wanted,

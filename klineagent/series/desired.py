@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from klineagent.errors import NotRunning
 from klineagent.kline import Interval
@@ -18,6 +18,7 @@ from klineagent.series.notation import pattern_of
 from klineagent.series.reconciler import Reconciler
 from klineagent.series.registry import Registry, SubscriptionInfo
 from klineagent.series.selection import (
+    Intervals,
     Listings,
     Match,
     Resolution,
@@ -68,9 +69,10 @@ class Desired:
     ) -> None:
         self.registry = registry
         self._reconciler = Reconciler(registry)
-        self.demand = Demand(
+        self._demand = Demand(
             configured=configured,
-            selection=selection,
+            # It has the last word at a start: what it names may have been removed before.
+            selection=selection.permitting(configured),
             venue_name=self.venue.name,
             max_symbols=registry.max_symbols,
             running=self._reconciler.held,
@@ -84,6 +86,11 @@ class Desired:
     def venue(self) -> Venue:
         """Where all of it is."""
         return self.registry.means.rest.venue
+
+    @property
+    def demand(self) -> Demand:
+        """What is wanted at this moment; others change it by `add`, `remove` and `adopt`."""
+        return self._demand
 
     # What runs; see `klineagent.control.subscriptions.Subscriptions`.
 
@@ -158,7 +165,7 @@ class Desired:
 
     def adopt(self, change: Change) -> None:
         """Want what `change` says; the registry follows in the background."""
-        unmatched_before = self.demand.resolution().unmatched
+        unmatched_before = self.demand.resolution.unmatched
         if self._replace(change.selection):
             self._stale.set()
             log.info(
@@ -175,7 +182,7 @@ class Desired:
 
     async def progress(self) -> Progress:
         """How far what is wanted now has come; others have their turn while it is looked at."""
-        resolution, active, pending = self.demand.resolution(), 0, {}
+        resolution, active, pending = self.demand.resolution, 0, {}
         for number, (symbol, intervals) in enumerate(resolution.wanted.items(), start=1):
             carried = sum(self._is_active(symbol, interval) for interval in intervals)
             active += carried
@@ -210,11 +217,11 @@ class Desired:
     async def _make_true(self) -> None:
         self._stale = trio.Event()
         await self._reconciler.make_true(
-            self.demand.resolution().wanted,
+            self.demand.resolution.wanted,
             self.demand.selection,
             self.demand.listings or {},
             stale=self._stale,
-            still_wanted=self.demand.intervals,
+            still_wanted=self._wanted,
         )
 
     async def _keep_true(self) -> NoReturn:
@@ -226,19 +233,24 @@ class Desired:
         book = self.registry.means.book
         await book.loaded()
         while True:
-            before, is_first = self.demand.resolution(), self.demand.listings is None
-            self.demand.learn(book.listings or {})
+            before, is_first = self.demand.resolution, self.demand.listings is None
+            self._demand = evolve(self._demand, listings=book.listings or {})
             self._known.set()
             self._stale.set()
-            _tell(before, self.demand.resolution(), is_first=is_first)
+            _tell(before, self.demand.resolution, is_first=is_first)
             await book.refreshed()
 
     def _replace(self, selection: Selection) -> bool:
         """Want `selection`; tell whether that is another one."""
-        if not self.demand.replace(selection):
+        if selection == self.demand.selection:
             return False
+        self._demand = evolve(self._demand, selection=selection)
         self._keeper.keep(selection)
         return True
+
+    def _wanted(self, symbol: str) -> Intervals:
+        """At the time one asks; a `demand` tells of the time it was taken."""
+        return self.demand.intervals(symbol)
 
     def _runs(self, symbol: str, interval: Interval) -> bool:
         return self.registry.subscription(symbol, interval) is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
+from attrs.exceptions import FrozenInstanceError
 
 from klineagent.errors import InvalidRequest, SymbolLimitReached
 from klineagent.kline import Interval
@@ -32,47 +34,53 @@ def _demand(
     max_symbols: int = 3,
     listed: tuple[str, ...] = NAMES,
 ) -> Demand:
-    demand = Demand(
+    return Demand(
         configured=configured or {},
         selection=selection or Selection(),
         venue_name="usdm",
         max_symbols=max_symbols,
         running=running or {},
+        listings=_listings(*listed),
     )
-    demand.learn(_listings(*listed))
-    return demand
 
 
 def test_what_is_wanted_follows_the_listings() -> None:
     """A pattern wants what is new, and no more what is gone."""
     demand = _demand(EVERYTHING, listed=NAMES[:2])
-    assert demand.resolution().wanted.keys() == {"AUSDT", "BUSDT"}
-    demand.learn(_listings(*NAMES[1:]))
-    assert demand.resolution().wanted.keys() == {"BUSDT", "CUSDT"}
+    assert demand.resolution.wanted.keys() == {"AUSDT", "BUSDT"}
+    demand = evolve(demand, listings=_listings(*NAMES[1:]))
+    assert demand.resolution.wanted.keys() == {"BUSDT", "CUSDT"}
     assert (demand.intervals("AUSDT"), demand.intervals("BUSDT")) == (frozenset(), M1)
 
 
 def test_a_change_tells_what_it_would_be_and_changes_nothing() -> None:
-    """Until it is what replaces the selection."""
+    """Until its selection is the one."""
     demand = _demand(Selection(named={"AUSDT": M1}))
     change = demand.change(Selection(named={"BUSDT": M1}, matched={Match(name="X*"): M1}))
     assert (change.added, change.removed) == ({"BUSDT": M1}, {"AUSDT": M1})
     assert change.unmatched == (Match(name="X*"),)
-    assert demand.resolution().wanted == {"AUSDT": M1}
-    assert demand.replace(change.selection)
-    assert demand.resolution().wanted == change.wanted == {"BUSDT": M1}
-    assert not demand.replace(change.selection)
+    assert demand.resolution.wanted == {"AUSDT": M1}
+    demand = evolve(demand, selection=change.selection)
+    assert demand.resolution.wanted == change.wanted == {"BUSDT": M1}
 
 
 def test_what_is_configured_is_wanted_besides() -> None:
-    """What was excepted of it before the start is forgotten; what is excepted later is not."""
-    demand = _demand(Selection(excluded={"AUSDT": M1}), configured={"AUSDT": M1})
-    assert demand.resolution().wanted == {"AUSDT": M1}
-    assert demand.replace(demand.removing(Selection(named={"AUSDT": M1})))
-    assert demand.resolution().wanted == {}
+    """Unless it is excepted, and until it is added again."""
+    named = Selection(named={"AUSDT": M1})
+    demand = _demand(configured={"AUSDT": M1})
+    assert demand.resolution.wanted == {"AUSDT": M1}
+    demand = evolve(demand, selection=demand.removing(named))
+    assert demand.resolution.wanted == {}
     assert demand.intervals("AUSDT") == frozenset()
-    assert demand.replace(demand.adding(Selection(named={"AUSDT": M1})))
-    assert demand.resolution().wanted == {"AUSDT": M1}
+    demand = evolve(demand, selection=demand.adding(named))
+    assert demand.resolution.wanted == {"AUSDT": M1}
+
+
+def test_what_has_been_told_stays() -> None:
+    """Who wants something else makes another demand: this one cannot be changed."""
+    demand = _demand(EVERYTHING)
+    with pytest.raises(FrozenInstanceError):
+        demand.selection = Selection()  # type: ignore[misc]  # what is shown
 
 
 def test_more_symbols_than_allowed_are_refused_unless_they_are_there() -> None:
@@ -81,7 +89,7 @@ def test_more_symbols_than_allowed_are_refused_unless_they_are_there() -> None:
     with pytest.raises(SymbolLimitReached, match="comes to 3 symbols, more than the 2 allowed"):
         demand.change(EVERYTHING)
     grown = _demand(EVERYTHING, max_symbols=2, running={"CUSDT": M1})
-    assert grown.resolution().wanted.keys() == {"AUSDT", "CUSDT"}
+    assert grown.resolution.wanted.keys() == {"AUSDT", "CUSDT"}
     assert grown.change(EVERYTHING).added == {}
 
 

@@ -457,7 +457,7 @@ async def test_what_is_added_while_it_is_let_go_runs(autojump_clock: MockClock, 
             await trio.lowlevel.checkpoint()
         await desired.add("BTCUSDT", Interval.M1)
         assert await _active(simulation) == {("BTCUSDT", "1m")}
-        assert desired.demand.resolution().wanted == {"BTCUSDT": M1}
+        assert desired.demand.resolution.wanted == {"BTCUSDT": M1}
 
 
 async def test_before_the_exchange_has_told_its_symbols_nothing_can_be_judged(
