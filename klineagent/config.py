@@ -1,6 +1,6 @@
 """Configuration: defaults, overridden by a TOML file, by the environment, by options.
 
-typed-settings lists the fields and checks the file's keys (`sources.py`). Every field has a
+typed-settings lists the fields; what sets them is read in `sources.py`. Every field has a
 converter (`converters.py`) that is also its check; it is applied as the layers are merged, because
 afterwards nobody knows any more under which name the user wrote a value.
 """
@@ -30,12 +30,12 @@ from klineagent.converters import (
     to_byte_count,
     to_command_bind,
     to_count,
-    to_duration,
     to_grace,
     to_host,
     to_intervals,
     to_log_format,
     to_log_level,
+    to_lookback,
     to_port,
     to_rest_url,
     to_seconds,
@@ -122,7 +122,7 @@ class Config:
     """How many rows may wait in memory while the database is away and the spool is full."""
     history: int = field(default=500, converter=to_amount)
     """How many candles before its start a new subscription has fetched; 0 for none."""
-    lookback_s: float = field(default=86_400.0, converter=to_duration)
+    lookback_s: float = field(default=86_400.0, converter=to_lookback)
     """How far back the store is searched for holes at the start."""
     grace_s: float = field(default=5.0, converter=to_grace)
     """How long after its close a candle may stay without its closing event."""

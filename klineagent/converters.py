@@ -10,6 +10,7 @@ import enum
 import math
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -23,12 +24,15 @@ from klineagent.storage.location import locate, masked
 ANY_HOST = "0.0.0.0"  # noqa: S104 - meant: see above
 LOOPBACK = "127.0.0.1"
 MAX_PORT = 65_535
+NAME_LENGTH = 253
 DAY_S = 86_400
 # Whoever can reach the server can try as many as it answers; this many cannot be guessed.
 TOKEN_LENGTH = 16
 
 # Looking for what has fallen due takes time with the square of it.
 MAX_GRACE_S = 600
+# Twenty years: no venue has candles as old.
+MAX_LOOKBACK_DAYS = 7300
 
 _E = TypeVar("_E", bound=enum.Enum)
 
@@ -105,6 +109,13 @@ def to_duration(value: object) -> float:
     return _more_than_none(number * (unit_s or 1), value)
 
 
+def to_lookback(value: object) -> float:
+    """Seconds, or a number with s, m, h or d behind it, up to twenty years."""
+    if (seconds := to_duration(value)) > MAX_LOOKBACK_DAYS * DAY_S:
+        raise ValueError(f"expected at most {MAX_LOOKBACK_DAYS} days, got {value!r}")
+    return seconds
+
+
 def to_byte_count(value: object) -> int:
     """Bytes, or a number with K, M, G or T behind it."""
     text = str(value).strip().upper().removesuffix("B")
@@ -136,7 +147,10 @@ def _names(value: object) -> list[str]:
         raise ValueError(f"expected a list of names, got {value!r}")  # noqa: TRY004 - one kind
     if strangers := [each for each in value if not isinstance(each, str | Interval)]:
         raise ValueError(f"expected names in quotes, got {strangers[0]!r}")
-    return list(dict.fromkeys(name for each in value if (name := str(each).strip())))
+    names = list(dict.fromkeys(name for each in value if (name := str(each).strip())))
+    if torn := [name for name in names if not name.isprintable()]:
+        raise ValueError(f"expected names of one line, got {torn[0]!r}")
+    return names
 
 
 def to_symbols(value: object) -> tuple[str, ...]:
@@ -191,9 +205,24 @@ def to_host(value: object) -> str:
     host = to_text(value)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", host):
+    if not (_is_address(host) or _is_name(host)):
         raise ValueError(f"expected a host name or an IP address, got {masked(host)!r}")
     return host
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return not re.search(r"\s", host)  # which it takes for a part of the zone
+
+
+def _is_name(host: str) -> bool:
+    """Whether it can be a host's name: what ends in a number is an address to most who read it."""
+    labels = host.removesuffix(".").split(".")
+    fits = len(host) <= NAME_LENGTH and not labels[-1].isdecimal()
+    return fits and all(re.fullmatch(r"\w([\w-]{0,61}\w)?", label) for label in labels)
 
 
 def to_command_bind(value: object) -> Bind:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from typed_settings.exceptions import InvalidOptionsError
-from typed_settings.loaders import clean_settings
 from typed_settings.types import OptionList
 
 from klineagent.errors import ConfigError
@@ -89,16 +87,14 @@ def unknown_variables(environ: Collection[str], fields: Collection[str]) -> Iter
         if is_ours and name not in known:
             # Without what all have in common, and what makes all alike.
             endings = [each.removeprefix(PREFIX) for each in known]
-            nearest = get_close_matches(name.removeprefix(PREFIX), endings, n=1)
-            meant = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
-            yield f"{name} is no setting{meant}"
+            yield _unknown(name.removeprefix(PREFIX), endings, prefix=PREFIX)
 
 
 def read_file(file: Path, fields: OptionList) -> list[Entry]:
     """What the table of a TOML file says.
 
     Raises:
-        ConfigError: it cannot be read, or has keys that are no settings.
+        ConfigError: it cannot be read, or has keys that are no settings; with the nearest that are.
     """
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -109,9 +105,15 @@ def read_file(file: Path, fields: OptionList) -> list[Entry]:
     table = document.get(FILE_TABLE)
     if not isinstance(table, dict):
         raise ConfigError(f"{file}: has no table [{FILE_TABLE}]")
-    try:
-        values = clean_settings(table, fields, file)
-    except InvalidOptionsError as error:
-        known = ", ".join(each.name for each in fields)
-        raise ConfigError(f"{error}; known are {known}") from error
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    known = [each.name for each in fields]
+    if unknown := [_unknown(key, known) for key in values if key not in known]:
+        raise ConfigError(f"{file}: {' '.join(unknown)}")
     return [Entry(name, f"{file}: {name}", value) for name, value in values.items()]
+
+
+def _unknown(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """What to tell of a name that is none of those `known`."""
+    nearest = get_close_matches(name, known, n=1)
+    meant = f"did you mean {prefix}{nearest[0]}?" if nearest else ""
+    return f"{prefix}{name} is no setting; {meant or '`klineagent config show` lists all.'}"

@@ -17,9 +17,9 @@ from tests.klines import a_kline
 from tests.servers import InstalledServer
 
 
-def _klineagent(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _klineagent(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "klineagent", *arguments]
-    environment = {"PATH": "", "TERM": "dumb"}
+    environment = {"PATH": "", "TERM": "dumb", **environ}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, env=environment
     )
@@ -44,6 +44,25 @@ async def test_show_tells_what_is_stored(real_store_url: str) -> None:
     ]
     assert max(map(len, newest.stdout.splitlines())) <= 80
     assert "secret" not in summary.stdout + newest.stdout
+
+
+async def test_show_of_a_venue_tells_of_no_other(real_store_url: str) -> None:
+    """However it is named; without one, all series are those of all venues."""
+    async with open_store(real_store_url) as store:
+        spot = a_kline()._replace(venue="spot", symbol="SOLUSDT")
+        await store.insert(Batch("a", (a_kline(), spot)))
+
+    def shown(*options: str, **environ: str) -> list[str]:
+        ended = _klineagent("show", "--store", real_store_url, *options, **environ)
+        assert ended.returncode == 0, ended.stderr
+        return [line.split()[0] for line in ended.stdout.splitlines() if "USDT" in line]
+
+    assert shown() == ["spot", "usdm"]
+    assert shown("--venue", "usdm") == ["usdm"]
+    assert shown(KLINEAGENT_VENUE="spot") == ["spot"]
+    nothing = _klineagent("show", "--store", real_store_url, "--venue", "coinm")
+    assert nothing.returncode == 1
+    assert nothing.stderr == "klineagent: no closed candle on coinm is stored\n"
 
 
 @pytest.mark.parametrize("command", ["serve", "simulate", "demo", "show"])

@@ -208,6 +208,7 @@ def test_the_venue_brings_its_addresses() -> None:
         ("intervals", "", "at least one interval"),
         ("intervals", 5, "a list"),
         ("intervals", [1], "names in quotes, got 1"),
+        ("intervals", "1m\r1h", r"names of one line, got '1m\r1h'"),
         ("venue", "nasdaq", "usdm, coinm, spot"),
         ("ws_url", "http://example.org", "wss://HOST"),
         ("ws_url", "wss://", "wss://HOST"),
@@ -234,6 +235,7 @@ def test_the_venue_brings_its_addresses() -> None:
         ("lookback_s", "0d", "more than 0"),
         ("lookback_s", "-1d", "more than 0 seconds, got '-1d'"),
         ("lookback_s", "1e308d", "more than 0"),
+        ("lookback_s", "1000000000d", "at most 7300 days, got '1000000000d'"),
         ("grace_s", "soon", "seconds"),
         ("grace_s", "601", "at most 600 seconds"),
         ("updates", "perhaps", "true or false"),
@@ -271,8 +273,8 @@ def test_errors_name_the_source(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("[klineagent]\nmaxsymbols = 3\n", "maxsymbols"),
         ("[klineagent]\n[klineagent.venue]\nname = 3\n", "venue"),
+        ("[klineagent]\n[klineagent.venu]\n", r"did you mean venue\?"),
         ("max_symbols = 3\n", r"no table \[klineagent\]"),
         ("klineagent = 3\n", r"no table \[klineagent\]"),
         ("[klineagent\n", "is not TOML"),
@@ -286,6 +288,35 @@ def test_files_that_cannot_be_used(file: Path, text: str, complaint: str) -> Non
         load_config({}, {}, file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("maxsymbols = 3", "maxsymbols is no setting; did you mean max_symbols?"),
+        ("lookback = '2h'", "lookback is no setting; did you mean lookback_s?"),
+        ("colour = 3", "colour is no setting; `klineagent config show` lists all."),
+        (
+            "colour = 3\nvenu = 3",
+            (
+                "colour is no setting; `klineagent config show` lists all."
+                " venu is no setting; did you mean venue?"
+            ),
+        ),
+    ],
+)
+def test_keys_that_are_no_settings(file: Path, keys: str, told: str) -> None:
+    """Each is told with the nearest that is one, if one is near."""
+    file.write_text(f"[klineagent]\n{keys}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config({}, {}, file)
+    assert str(caught.value) == f"{file}: {told}"
+
+
+def test_keys_may_be_written_as_options_are(file: Path) -> None:
+    """With `-` for `_`."""
+    file.write_text("[klineagent]\nmax-symbols = 3\n")
+    assert load_config({}, {}, file).max_symbols == 3
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -407,6 +438,32 @@ def test_garbage_is_refused_in_one_line(name: str, value: str) -> None:
         assert len(str(error).splitlines()) == 1  # noqa: PT017 - either outcome is right
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("203.0.113.7", "::1", "fe80::1%br-lan", "::ffff:203.0.113.7"),
+        *("agent", "agent_7.local", "3com.example", "agent-1.example.", "bücher.example"),
+    ],
+)
+def test_a_host_is_an_address_or_a_name(host: str) -> None:
+    """A single word is a name, too: containers have such."""
+    config = load_config({"agent_ip": host, "register_ip": host, "register_port": 1}, {}, None)
+    assert (config.agent_ip, config.register_ip) == (host, host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("203.0.113", "203.0.113.256", "203.0.113.7.", ":::", "::1%a b", "7"),
+        *("a..b", ".", "-", "a-.example", "a b", "a/b", f"{'a' * 64}.example", "a." * 127),
+    ],
+)
+def test_what_is_neither_an_address_nor_a_name_is_no_host(host: str) -> None:
+    """A manager could not call it; what ends in a number is a broken address."""
+    with pytest.raises(ConfigError, match="--agent-ip: expected a host name or an IP address"):
+        load_config({"agent_ip": host}, {}, None)
+
+
 @pytest.mark.parametrize("url", ["ws://a..b", f"ws://{'a' * 70}.test"])
 def test_a_host_no_resolver_takes_is_refused(url: str) -> None:
     """It would fail at every dial, with an error of another kind than an outage."""
@@ -422,7 +479,10 @@ def test_a_buffer_smaller_than_a_batch_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("1d", 86_400), ("3600", 3600), ("2h", 7200), ("1.5m", 90), (" 30s ", 30), (45, 45)],
+    [
+        *(("1d", 86_400), ("3600", 3600), ("2h", 7200), ("1.5m", 90), (" 30s ", 30), (45, 45)),
+        ("7300d", 630_720_000),
+    ],
 )
 def test_a_duration_may_have_a_unit(text: object, seconds: float) -> None:
     """Without one it is seconds."""

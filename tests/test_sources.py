@@ -18,7 +18,10 @@ FIELDS = ("store", "lookback_s", "intervals")
             "KLINEAGENT_LOOKBACK is no setting; did you mean KLINEAGENT_LOOKBACK_S?",
         ),
         ("KLINEAGENT_AGNET", "KLINEAGENT_AGNET is no setting; did you mean KLINEAGENT_AGENT?"),
-        ("KLINEAGENT_9999_TCP", "KLINEAGENT_9999_TCP is no setting"),
+        (
+            "KLINEAGENT_9999_TCP",
+            "KLINEAGENT_9999_TCP is no setting; `klineagent config show` lists all.",
+        ),
     ],
 )
 def test_a_misspelt_variable_is_told_with_the_nearest(written: str, told: str) -> None:

@@ -24,6 +24,7 @@ from klineagent.config import as_written
 from klineagent.converters import to_intervals, to_store_url
 from klineagent.errors import Interrupted, KlineagentError
 from klineagent.logs import LogFormat, LogLevel, configure_logging
+from klineagent.ranges import FiniteRange
 from klineagent.running import run as run_under_trio
 from klineagent.signals import open_stop_signal
 from klineagent.tables import wide_console
@@ -69,8 +70,8 @@ def _to_store(value: str) -> str:
 
 
 _DAY_S = 86_400
-_SECONDS = click.FloatRange(min=0.1, max=_DAY_S)
-_WARM_UP = click.FloatRange(min=0, max=_DAY_S)
+_SECONDS = FiniteRange(min=0.1, max=_DAY_S)
+_WARM_UP = FiniteRange(min=0, max=_DAY_S)
 _JSON = click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
 
 

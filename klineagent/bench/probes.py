@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 import time
+from array import array
 from collections import Counter
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -113,7 +114,8 @@ class WatchedStore:
 class LagProbe:
     """A task that wants to run at fixed moments, and notes how late it is each time."""
 
-    late_ms: list[float] = field(factory=list, init=False)
+    # Of hours, too: as a list of floats it would outgrow what is measured.
+    late_ms: array[float] = field(factory=lambda: array("d"), init=False)
 
     async def run(self) -> NoReturn:
         """Note until cancelled; a long halt is noted for each moment it lasted."""

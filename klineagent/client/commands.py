@@ -18,13 +18,15 @@ from klineagent.client.snapshot import coverage_pages
 from klineagent.client.watch import watch_agent
 from klineagent.control.answers_models import Feeds, Limits, Why
 from klineagent.control.models import Connections, Status, SymbolsAdded, SymbolsBody
+from klineagent.control.moments import read_moment
 from klineagent.control.subscriptions_v1_models import (
     SubscriptionChange,
     SubscriptionOutcome,
     SubscriptionsNow,
 )
 from klineagent.converters import to_intervals
-from klineagent.errors import AgentRefused, ConfigError
+from klineagent.errors import AgentRefused, ConfigError, InvalidRequest
+from klineagent.ranges import FiniteRange
 from klineagent.running import run
 from klineagent.series.notation import Pattern, Wanted
 from klineagent.tables import wide_console
@@ -188,15 +190,16 @@ async def _coverage(address: Address, symbol: str, interval: str, *, as_json: bo
 @click.command()
 @click.argument("symbol", shell_complete=complete_symbols)
 @click.argument("interval", shell_complete=complete_intervals)
-@click.argument("open_time", metavar="OPEN_TIME")
+@click.argument("time")
 @to_an_agent
 @JSON
-def why(address: Address, *, symbol: str, interval: str, open_time: str, as_json: bool) -> None:
+def why(address: Address, *, symbol: str, interval: str, time: str, as_json: bool) -> None:
     """Tell all that is known of one candle: where it is, or why it is missing.
 
-    OPEN_TIME is UTC, as 2026-02-01T20:00, or milliseconds since 1970.
+    It is the one that holds TIME, which is UTC, as 2026-02-01T20:00, or milliseconds since 1970.
     """
-    query = {"symbol": symbol, "interval": interval, "open_time": open_time}
+    opens = _open_time(interval, time)
+    query = {"symbol": symbol, "interval": interval, "open_time": str(opens)}
     _tell(address, _get(Why, "/v1/why", query), views.why_view, as_json=as_json)
 
 
@@ -222,7 +225,7 @@ def feeds(address: Address, *, as_json: bool) -> None:
     "every_s",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     metavar="S",
     help="How often to look.",
 )
@@ -264,6 +267,21 @@ def _wanted(
         *([Wanted(symbols=symbols, intervals=written)] if symbols else []),
         *(Wanted(match=Pattern(name=each, **properties), intervals=written) for each in patterns),
     ]
+
+
+def _open_time(interval: str, time: str) -> int:
+    """When the candle opens that holds `time`, which agents are not asked to guess.
+
+    Raises:
+        ConfigError: there is no such interval, or no such time.
+    """
+    try:
+        [candle] = to_intervals([interval])
+        return candle.open_at(read_moment(time, field="TIME"))
+    except InvalidRequest as error:
+        raise ConfigError(str(error)) from error
+    except ValueError as error:
+        raise ConfigError(f"INTERVAL: {error}") from error
 
 
 def _intervals(text: str) -> list[str] | Literal["all"]:

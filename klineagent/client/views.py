@@ -21,6 +21,9 @@ _NO_MATCH = "matches nothing at the moment"
 _DAY_S = 86_400
 _KILO = 1000
 _UNITS = ("", "k", "M", "G", "T")
+_CLOCKS = {"1s": " %H:%M:%S", "1d": "", "3d": "", "1w": "", "1M": ""}
+"""How times of day are told of an interval, if not to the minute."""
+_BEHIND_THE_YEAR, _TO_THE_MINUTE = len("2026-"), len("2026-02-01 00:00")
 _BY_LENGTH = {interval.value: rank for rank, interval in enumerate(Interval)}
 
 
@@ -123,19 +126,20 @@ def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
 def coverage_view(series: Sequence[SeriesCoverage], *, with_spans: bool) -> RenderableType:
     """A line per series; with each span that is missing or absent, if asked for."""
     table = plain_table(
-        "Coverage",
+        "Coverage, times in UTC",
         ["symbol", "", "from"],
         ["stored", "missing", "absent", "healed"],
         ["last close", "lag"],
     )
+    table.padding = (0, 0)  # wider, it would not fit
     for each in series:
         numbers = (each.stored, each.missing.candles, each.absent.candles, each.healed)
         table.add_row(
             each.symbol,
             each.interval,
-            _minute(each.from_)[:10],
+            _moment(each.from_, each.interval)[:_TO_THE_MINUTE],
             *map(str, numbers),
-            _minute(each.last_close)[5:],
+            _moment(each.last_close, each.interval)[_BEHIND_THE_YEAR:_TO_THE_MINUTE],
             duration(each.lag_seconds) if each.lag_seconds else "",
         )
     spans = [text for each in series for text in _spans(each)] if with_spans else []
@@ -145,7 +149,7 @@ def coverage_view(series: Sequence[SeriesCoverage], *, with_spans: bool) -> Rend
 def why_view(why: Why) -> RenderableType:
     """One candle."""
     facts = {
-        "candle": f"{why.symbol} {why.interval} {_minute(why.open_time)} UTC",
+        "candle": f"{why.symbol} {why.interval} {_moment(why.open_time, why.interval)} UTC",
         "state": why.state.replace("_", " "),
         "": why.explanation,
         "due": _second(why.due),
@@ -262,13 +266,16 @@ def _spans(series: SeriesCoverage) -> Iterator[str]:
     name = f"{series.symbol} {series.interval}"
     for missing in series.missing.spans:
         error = f" ({missing.error})" if missing.error else ""
-        yield f"{name} missing {_range(missing.from_, missing.to)}: {missing.how}{error}"
+        when = _range(missing.from_, missing.to, series.interval)
+        yield f"{name} missing {when}: {missing.how}{error}"
     for absent in series.absent.spans:
-        yield f"{name} absent {_range(absent.from_, absent.to)}: {absent.reason}"
+        when = _range(absent.from_, absent.to, series.interval)
+        yield f"{name} absent {when}: {absent.reason}"
 
 
-def _range(first: str, last: str) -> str:
-    return _minute(first) if first == last else f"{_minute(first)} to {_minute(last)}"
+def _range(first: str, last: str, interval: str) -> str:
+    begin, end = _moment(first, interval), _moment(last, interval)
+    return begin if first == last else f"{begin} to {end}"
 
 
 def _names(wanted: Wanted) -> str:
@@ -295,8 +302,10 @@ def _duration_or_none(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-def _minute(moment: str | None) -> str:
-    return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"
+def _moment(moment: str | None, interval: str) -> str:
+    """An edge of a candle, as exactly as it has to be told from that of the next."""
+    clock = _CLOCKS.get(interval, " %H:%M")
+    return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d{clock}}"
 
 
 def _second(moment: str) -> str:

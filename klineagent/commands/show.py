@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import click
+from rich.table import Table
 
 from klineagent.commands.options import CA_FILE, CONFIG_FILE, STORE, VENUE
-from klineagent.config import Config, load_config
+from klineagent.config import Config, trace_config
 from klineagent.converters import to_intervals
 from klineagent.errors import ConfigError, StartError
-from klineagent.kline import Interval
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.running import run
 from klineagent.storage.location import FolderLocation, locate
 from klineagent.storage.opening import open_store
+from klineagent.storage.store import Store
 from klineagent.tables import candles_table, summary_table, updates_table, wide_console
 
 _COUNT = click.IntRange(min=1)
@@ -41,40 +43,55 @@ def show(
 ) -> None:
     """Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.
 
-    A chdb folder has one user at a time: stop the agent that writes to it first.
+    All series are those of all venues, unless one is named. A chdb folder has one user at a time:
+    stop the agent that writes to it first.
     """
     configure_logging(LogFormat.CONSOLE)
-    config = load_config(options, os.environ, file)
+    config, sources = trace_config(options, os.environ, file)
     try:
         [wanted] = to_intervals([interval], config.venue)
     except ValueError as error:
         raise ConfigError(f"INTERVAL: {error}") from error
     if updates and symbol is None:
         raise ConfigError("--updates needs a SYMBOL")
-    run(partial(_show, config, symbol, wanted, last=last, updates=updates))
+    if symbol is None:
+        # The default says where one series is looked for, not what all of them have to be of.
+        table = partial(_series, venue=config.venue.name if "venue" in sources else None)
+    else:
+        series = (config.venue.name, symbol.upper(), wanted.value)
+        table = partial(_candles, series=series, last=last, updates=updates)
+    run(partial(_show, config, table))
 
 
-async def _show(
-    config: Config, symbol: str | None, interval: Interval, *, last: int, updates: bool
-) -> None:
+async def _show(config: Config, table: Callable[[Store], Awaitable[Table]]) -> None:
     location = locate(config.store)
     if isinstance(location, FolderLocation):
         _demand_an_engine(location.folder)
     async with open_store(config.store, config.ca_file, may_create=False) as store:
-        if symbol is None:
-            table = summary_table(await store.summary(), title=f"Stored in {store.label}")
-        else:
-            venue, symbol = config.venue.name, symbol.upper()
-            read, what, show_klines = (
-                (store.updates, "update", updates_table)
-                if updates
-                else (store.final_klines, "closed candle", candles_table)
-            )
-            klines = await read(venue, symbol, interval.value, newest=last)
-            if not klines:
-                raise StartError(f"no {what} of {symbol} {interval} on {venue} is stored")
-            table = show_klines(klines, title=f"{symbol} {interval} on {venue}, times in UTC")
-        wide_console().print(table)
+        wide_console().print(await table(store))
+
+
+async def _series(store: Store, *, venue: str | None) -> Table:
+    summary = [each for each in await store.summary() if venue in {None, each.venue}]
+    if venue is not None and not summary:
+        raise StartError(f"no closed candle on {venue} is stored")
+    return summary_table(summary, title=f"Stored in {store.label}")
+
+
+async def _candles(
+    store: Store, *, series: tuple[str, str, str], last: int, updates: bool
+) -> Table:
+    read, what, show_klines = (
+        (store.updates, "update", updates_table)
+        if updates
+        else (store.final_klines, "closed candle", candles_table)
+    )
+    klines = await read(*series, newest=last)
+    venue, symbol, interval = series
+    name = f"{symbol} {interval} on {venue}"
+    if not klines:
+        raise StartError(f"no {what} of {name} is stored")
+    return show_klines(klines, title=f"{name}, times in UTC")
 
 
 def _demand_an_engine(folder: Path) -> None:

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import click
 
-
-class FiniteRange(click.FloatRange):
-    """A number in a range; click takes "nan" for one in any, and "inf" for one in many."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """See `click.ParamType`."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a number", param, ctx)
-        return number
-
+from klineagent.ranges import FiniteRange
 
 POSITIVE = FiniteRange(min=0, min_open=True)
 SYMBOL_COUNT = click.IntRange(1, 2000)

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from klineagent.commands.twin_options import FiniteRange
 from klineagent.errors import ConfigError, Interrupted
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.storm import KINDS
+from klineagent.ranges import FiniteRange
 from klineagent.tables import wide_console
 
 ALL, NONE = "all", "none"

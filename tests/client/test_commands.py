@@ -107,6 +107,8 @@ async def _look(typed: Typed, agent: str) -> None:
     coverage = json.loads((await ask("coverage", "--json")).out)
     assert [each["interval"] for each in coverage["series"]] == ["1m", "5m"]
     assert "not covered" in (await ask("why", "BTCUSDT", "1m", "2020-01-01T00:00")).out
+    for within in ("2020-01-01T12:34:56", "2020-01-01T13:34:56+01:00", "1577882096000"):
+        assert "BTCUSDT 5m 2020-01-01 12:30 UTC" in (await ask("why", "BTCUSDT", "5m", within)).out
     assert any(row[:1] == ["weight"] for row in (await ask("limits")).rows)
     assert any(row[:1] == ["1"] for row in (await ask("feeds")).rows)
 
@@ -132,8 +134,8 @@ async def _change(typed: Typed) -> None:
     assert (removed["removed"], removed["wanted"]) == (2, 3)
     nowhere = await typed("coverage", "ETHBTC")
     assert nowhere.code == 1
-    wrong = await typed("why", "BTCUSDT", "1m", "soon")
-    assert wrong.err.startswith("klineagent: open_time: ")
+    wrong = await typed("why", "BTCUSDT", "1s", "2020-01-01")
+    assert (wrong.code, "interval: '1s' does not exist on usdm" in wrong.err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,8 @@ async def _change(typed: Typed) -> None:
         (["add", "BTCUSDT", "--dry-run"], "--intervals: say which"),
         (["add", "BTCUSDT", "--intervals", "7m"], "--intervals: there is no 7m; use some of 1s"),
         (["add", "BTCUSDT", "--quote", "USDT", "--intervals", "1m"], "name symbols apart"),
+        (["why", "BTCUSDT", "1m", "soon"], "TIME: 'soon' is no time; write 2026-02-01T20:00:00Z"),
+        (["why", "BTCUSDT", "7m", "2026-02-01"], "INTERVAL: there is no 7m; use"),
         (["status", "--agent", "here"], "--agent: expected http://HOST:PORT"),
         (["status", "--ca-file", "/does/not/exist"], "/does/not/exist"),
     ],

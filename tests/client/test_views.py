@@ -185,13 +185,31 @@ def test_coverage_fits_and_tells_why() -> None:
     """Spans where they are asked for; an exchange's words are no markup."""
     lines = _shown(coverage_view([SERIES, BEHIND], with_spans=True))
     assert _row(lines, "BTCUSDT") == [
-        *("BTCUSDT", "1m", "2026-02-01", "500", "0", "0", "490", "02-01", "08:19")
+        *("BTCUSDT", "1m", "2026-02-01", "00:00", "500", "0", "0", "490", "02-01", "08:19")
     ]
     assert lines[-3:] == [
         "BTCUSDT 1m missing 2026-02-01 08:17 to 2026-02-01 08:18: its closing event did",
         "not come in time (no [answer])",
         "BTCUSDT 1m absent 2026-02-01 05:00: no trades",
     ]
+
+
+@pytest.mark.parametrize(
+    ("interval", "row", "absent"),
+    [
+        ("1s", "2026-02-01 00:00 497 2 1 490 02-01 08:19 3m", "2026-02-01 05:00:00"),
+        ("12h", "2026-02-01 00:00 497 2 1 490 02-01 08:19 3m", "2026-02-01 05:00"),
+        ("1d", "2026-02-01 497 2 1 490 02-01 3m", "2026-02-01"),
+        ("1M", "2026-02-01 497 2 1 490 02-01 3m", "2026-02-01"),
+        ("10y", "2026-02-01 00:00 497 2 1 490 02-01 08:19 3m", "2026-02-01 05:00"),
+    ],
+)
+def test_times_are_as_exact_as_candles_are_short(interval: str, row: str, absent: str) -> None:
+    """To the second, the minute or the day; of an interval nobody here knows, to the minute."""
+    behind = replace(BEHIND, interval=interval)
+    lines = _shown(coverage_view([behind], with_spans=True))
+    assert _row(lines, "BTCUSDT") == ["BTCUSDT", interval, *row.split()]
+    assert lines[-1] == f"BTCUSDT {interval} absent {absent}: no trades"
 
 
 def test_one_candle() -> None:
@@ -208,6 +226,7 @@ def test_one_candle() -> None:
         search=Search(_UTC_NOON, "missed", "silence", 3, "no [answer]", "its turn"),
     )
     text = "\n".join(_shown(why_view(why)))
+    assert "BTCUSDT 1m 2026-02-01 12:00 UTC" in text
     for told in ("on its way", "3, next: its turn", "no [answer]", "close 2 volume 10, 12 trades"):
         assert told in text
 
