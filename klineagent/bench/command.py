@@ -181,6 +181,7 @@ def peers(*, turns: int, as_json: bool, **given: Any) -> None:
     bars = bars_of(entries)
     told = {
         "scenario": "peers",
+        "turns": turns,
         "entries": entries,
         "bars": [bar.as_json() for bar in bars],
     }

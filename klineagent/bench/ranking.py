@@ -53,8 +53,9 @@ class Entry:
 
 def medians_of(rounds: Sequence[Sequence[Entry]]) -> list[Entry]:
     """Of each client its median entry by CPU time; those that failed come after all others."""
+    middle = (len(rounds) - 1) // 2
     return [
-        sorted(entries, key=lambda entry: entry.cpu_us_per_message or math.inf)[len(entries) // 2]
+        sorted(entries, key=lambda entry: entry.cpu_us_per_message or math.inf)[middle]
         for entries in zip(*rounds, strict=True)
     ]
 

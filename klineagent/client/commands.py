@@ -277,11 +277,14 @@ def _open_time(interval: str, time: str) -> int:
     """
     try:
         [candle] = to_intervals([interval])
-        return candle.open_at(read_moment(time, field="TIME"))
+        open_time = candle.open_at(read_moment(time, field="TIME"))
     except InvalidRequest as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
         raise ConfigError(f"INTERVAL: {error}") from error
+    if open_time < 0:
+        raise ConfigError(f"TIME: the {interval} that holds {time} opens before 1970")
+    return open_time
 
 
 def _intervals(text: str) -> list[str] | Literal["all"]:

@@ -59,10 +59,10 @@ class Coalescing:
     over what a read has brought, so they are few."""
 
     def redeem(self, message: str | bytes) -> list[bytes]:
-        """The texts that a `message` of the library stands for, which must be the next of its."""
-        if message == self._ticket:
-            return self._aside.popleft()
-        return [message.encode() if isinstance(message, str) else message]
+        """The texts for which a `message` of the library stands, in the order it gives them."""
+        if isinstance(message, str):
+            return [message.encode()]
+        return self._aside.popleft() if message == self._ticket else [message]
 
     def feed(self, received: bytes | bytearray) -> bytes:
         """What has come becomes what the library is to see, if anything yet."""

@@ -34,7 +34,7 @@ CLOSE_TIMEOUT_S = 0.2
 # A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
 IDLE_S = 30
 # Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
-# it whenever we run, and one message stands for what was read at once.
+# it whenever we run; what they stand for came with a read or two.
 MESSAGE_QUEUE = 4
 # What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
 # frame that crosses our close, bytes that are something else.

@@ -143,7 +143,7 @@ class Inbox:
         try:
             message = decode_frame(frame)
         except BadFrame as error:
-            self._count_bad(error, frame.decode(errors="replace"))
+            self._count_bad(error, frame)
             return None
         match message:
             case StreamedCandle():
@@ -184,13 +184,14 @@ class Inbox:
         try:
             return candle.data.as_kline(self.venue)
         except BadFrame as error:
-            self._count_bad(error, candle.stream)
+            self._count_bad(error, candle.stream.encode())
             return None
 
-    def _count_bad(self, error: BadFrame, frame: str) -> None:
+    def _count_bad(self, error: BadFrame, frame: bytes) -> None:
         self.counts.bad += 1
         if _is_worth_a_line(self.counts.bad):
-            log.warning("bad_frame", count=self.counts.bad, error=str(error), frame=frame[:200])
+            told = frame[:200].decode(errors="replace")
+            log.warning("bad_frame", count=self.counts.bad, error=str(error), frame=told)
 
 
 def _is_worth_a_line(count: int) -> bool:

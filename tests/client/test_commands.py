@@ -148,6 +148,7 @@ async def _change(typed: Typed) -> None:
         (["add", "BTCUSDT", "--intervals", "7m"], "--intervals: there is no 7m; use some of 1s"),
         (["add", "BTCUSDT", "--quote", "USDT", "--intervals", "1m"], "name symbols apart"),
         (["why", "BTCUSDT", "1m", "soon"], "TIME: 'soon' is no time; write 2026-02-01T20:00:00Z"),
+        (["why", "BTCUSDT", "1w", "0"], "TIME: the 1w that holds 0 opens before 1970"),
         (["why", "BTCUSDT", "7m", "2026-02-01"], "INTERVAL: there is no 7m; use"),
         (["status", "--agent", "here"], "--agent: expected http://HOST:PORT"),
         (["status", "--ca-file", "/does/not/exist"], "/does/not/exist"),

@@ -547,3 +547,46 @@ async def test_of_each_stream_the_newest_state_goes_on_however_frames_are_writte
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [(name, 0, 2, False) for name in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
     assert post.counts == FrameCounts(klines=6)
+
+
+@pytest.mark.parametrize("mixed", [0, 1])
+async def test_of_a_stream_one_state_goes_on_whatever_came_with_each(
+    autojump_clock: MockClock, nursery: trio.Nursery, mixed: int
+) -> None:
+    """Frames among closed candles are read, those among their like are not."""
+    post = Post()
+    nursery.start_soon(post.inbox.hand_on_forming)
+    runs = [[_frame(BTC, price=1)], [_frame(BTC, price=2)]]
+    runs[mixed].append(_closed(ETH))
+    for run in runs:
+        await post.inbox.take(_chunk(*run))
+    await trio.sleep(2 * CONFLATE_S)
+    assert post.handed_on() == [("ETHUSDT", 0, 1, True), ("BTCUSDT", 0, 2, False)]
+
+
+@pytest.mark.parametrize("ensure_ascii", [False, True])
+async def test_of_a_stream_one_state_goes_on_however_its_name_is_written(
+    autojump_clock: MockClock, nursery: trio.Nursery, ensure_ascii: bool
+) -> None:
+    """Beyond ASCII, JSON leaves it to the writer."""
+    name = "币安usdt@kline_1m"
+    post = Post(wanted=[name])
+    nursery.start_soon(post.inbox.hand_on_forming)
+
+    def written(frame: str) -> str:
+        return json.dumps(json.loads(frame), ensure_ascii=ensure_ascii, separators=(",", ":"))
+
+    for run in ([_frame(name, price=1)], [_frame(name, price=2), _closed(ETH)], [_frame(name)]):
+        await post.inbox.take(_chunk(*map(written, run)))
+    await trio.sleep(2 * CONFLATE_S)
+    assert post.handed_on() == [("币安USDT", 0, 1, False)]
+
+
+async def test_bytes_that_are_no_text_are_one_bad_frame(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exchange sends none; a binary frame is its business."""
+    post = Post()
+    await post.inbox.take([b"\xff\xfe"])
+    assert post.counts == FrameCounts(bad=1)
+    assert [record.msg for record in caplog.records] == ["bad_frame"]

@@ -244,6 +244,7 @@ def test_the_newest_frame_of_each_stream_is_found_by_its_beginning() -> None:
         b'{"stream":"a,b","data":{}}',
         b'{"stream":5,"data":{}}',
         b'{"stream":"never ends',
+        b'{"stream":"\\u5e01usdt@kline_1m","data":{}}',
     ],
 )
 def test_a_frame_that_begins_in_another_way_has_no_stream_by_its_beginning(frame: bytes) -> None:
@@ -252,7 +253,9 @@ def test_a_frame_that_begins_in_another_way_has_no_stream_by_its_beginning(frame
         newest_of([_on("btcusdt@kline_1m"), frame])
 
 
-@pytest.mark.parametrize("bad", [b"", b"{}", b"garbage", _on("a") * 2, _on("a")[:200]])
+@pytest.mark.parametrize(
+    "bad", [b"", b"{}", b"garbage", _on("a") * 2, _on("a") + b"\n" + _on("b"), _on("a")[:200]]
+)
 def test_frames_are_read_all_at_once_or_not_at_all(bad: bytes) -> None:
     """Each stands for one candle."""
     assert [each.stream for each in decode_streamed([_on("a"), _on("b")])] == ["a", "b"]
