@@ -16,10 +16,13 @@ from klineagent.control.answers_models import (
     FeedState,
     Limits,
     SeriesCoverage,
+    Storage,
 )
 from klineagent.control.models import Status
 
 TOLD_NAMES = 5
+TOLD_PAUSE_S = 1
+"""Between tries that fail there are many shorter ones."""
 
 
 @frozen(kw_only=True)
@@ -29,6 +32,7 @@ class Snapshot:
     status: Status
     feeds: Feeds
     limits: Limits
+    storage: Storage
     behind: tuple[SeriesCoverage, ...] = ()
     """Series that miss candles or lag, the worst first."""
 
@@ -51,7 +55,10 @@ async def take_snapshot(connection: Connection) -> Snapshot:
     status = await connection.get(Status, "/status")
     feeds = await connection.get(Feeds, "/v1/feeds")
     limits = await connection.get(Limits, "/v1/limits")
-    return Snapshot(status=status.value, feeds=feeds.value, limits=limits.value)
+    storage = await connection.get(Storage, "/v1/storage")
+    return Snapshot(
+        status=status.value, feeds=feeds.value, limits=limits.value, storage=storage.value
+    )
 
 
 async def with_series(snapshot: Snapshot, connection: Connection) -> Snapshot:
@@ -91,9 +98,14 @@ def events_between(before: Snapshot, after: Snapshot) -> Iterator[str]:
     yield from _of_symbols(before.status.symbols, after.status.symbols)
     yield from _of_feeds(_numbered(before.feeds), _numbered(after.feeds))
     yield from _of_series(_named(before.behind), _named(after.behind))
+    yield from _of_storage(before.storage, after.storage)
     stood, stands = (each.limits.rest.standing_down_seconds for each in (before, after))
-    if stands and not stood:
-        yield f"no request will be made for {duration(stands)}: the exchange wants it so"
+    if stands >= TOLD_PAUSE_S > stood:
+        # Agents do not tell a limit that has been hit from a pause they make by themselves.
+        yield (
+            f"no request will be made for {duration(stands)}: the exchange wants it so, or gives no"
+            " good answer"
+        )
 
 
 def _of_symbols(before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
@@ -128,6 +140,13 @@ def _of_series(
         yield f"candles are missing of {_some(begun)}"
     if over := sorted(missing_before - missing_after):
         yield f"no candle is missing any more of {_some(over)}"
+
+
+def _of_storage(before: Storage, after: Storage) -> Iterator[str]:
+    if before.takes_rows and not after.takes_rows:
+        yield f"the database takes no rows: {after.error}"
+    if after.takes_rows and not before.takes_rows:
+        yield "the database takes rows again"
 
 
 def _numbered(feeds: Feeds) -> dict[int, FeedState]:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from math import ceil
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from klineagent.control.answers_models import Feeds, FeedState, Limits, SeriesCoverage, Why
+from klineagent.control.answers_models import (
+    Feeds,
+    FeedState,
+    Limits,
+    SeriesCoverage,
+    SpoolState,
+    Storage,
+    Why,
+)
 from klineagent.control.models import Connections, Status, SymbolsAdded
 from klineagent.control.subscriptions_v1_models import SubscriptionOutcome, SubscriptionsNow
 from klineagent.kline import Interval
-from klineagent.series.notation import Wanted
+from klineagent.series.notation import Pattern, Wanted
 from klineagent.tables import plain_table
 
 _TOLD_STREAMS = 8
@@ -27,7 +36,7 @@ _BEHIND_THE_YEAR, _TO_THE_MINUTE = len("2026-"), len("2026-02-01 00:00")
 _BY_LENGTH = {interval.value: rank for rank, interval in enumerate(Interval)}
 
 
-def status_view(status: Status, feeds: Feeds, limits: Limits) -> RenderableType:
+def status_view(status: Status, feeds: Feeds, limits: Limits, storage: Storage) -> RenderableType:
     """The agent on a few lines."""
     return _facts(
         {
@@ -35,6 +44,8 @@ def status_view(status: Status, feeds: Feeds, limits: Limits) -> RenderableType:
             "feeds": _feeds_text(feeds.feeds),
             "messages": f"{messages_rate(feeds):.0f} a second",
             "weight": _weight_text(limits),
+            "database": _database_text(storage),
+            "spool": _spool_text(storage.spool),
         }
     )
 
@@ -86,13 +97,20 @@ def added_view(added: SymbolsAdded) -> RenderableType:
     return table
 
 
-def removal_view(outcome: SubscriptionOutcome) -> RenderableType:
-    """What a change that takes something out changes, or why it changes nothing."""
+def removal_view(
+    unmatched_before: Iterable[Pattern], outcome: SubscriptionOutcome
+) -> RenderableType:
+    """What a change that takes something out changes, or why no stream ends."""
     if outcome.removed_streams or not (outcome.saved or outcome.dry_run):
         return outcome_view(outcome)
+    would, is_out = ("would end", "would be") if outcome.dry_run else ("ends", "is")
+    if gone := [str(each) for each in unmatched_before if each not in outcome.unmatched]:
+        return Text(
+            f"no stream {would}: {', '.join(gone)} {is_out} out of the set, and matched none"
+        )
     return (
-        "no stream ends: what was named is not in the set, or something else there wants it;"
-        " see `klineagent list --set`"
+        f"no stream {would}: what was named is not in the set, matches nothing, or is wanted by"
+        " something else there; see `klineagent list --set`"
     )
 
 
@@ -181,7 +199,7 @@ def limits_view(limits: Limits) -> RenderableType:
     under_way = counted(rest.requests_under_way, "request")
     waiting = f"{under_way} under way, {rest.requests_waiting} waiting"
     away = rest.standing_down_seconds
-    standing = [Text(f"No request will be made for {duration(away)}", style="yellow")]
+    standing = [Text(f"No request will be made for {duration(ceil(away))}", style="yellow")]
     return Group(table, Text(waiting), *(standing if away else []))
 
 
@@ -258,8 +276,22 @@ def _feeds_text(feeds: Sequence[FeedState]) -> str:
 def _weight_text(limits: Limits) -> str:
     rest = limits.rest
     away = rest.standing_down_seconds
-    pause = f"; no request for {duration(away)}" if away else ""
+    pause = f"; no request for {duration(ceil(away))}" if away else ""
     return f"{rest.used} of {rest.limit} this minute ({rest.allowed} allowed){pause}"
+
+
+def _database_text(storage: Storage) -> str:
+    counts = f"{short(storage.rows_stored)} rows stored, {storage.rows_waiting} on their way"
+    if storage.rows_refused:
+        counts += f", {storage.rows_refused} refused"
+    return counts if storage.takes_rows else f"takes no rows: {storage.error}; {counts}"
+
+
+def _spool_text(spool: SpoolState | None) -> str:
+    if spool is None:
+        return "none: what the database does not take waits in memory"
+    used = f"{counted(spool.rows, 'row')} in {short(spool.bytes)}B of {short(spool.limit_bytes)}B"
+    return f"{used}; it takes no more: {spool.error}" if spool.error else used
 
 
 def _spans(series: SeriesCoverage) -> Iterator[str]:

@@ -29,7 +29,7 @@ from klineagent.errors import AgentError
 SERIES_EVERY_S = 5
 """How often all series are asked for, which may be thousands."""
 KEPT_EVENTS = 200
-_HEAD_LINES = 5
+_HEAD_LINES = 7
 _TABLE_LINES = 5
 """Around the rows of a table."""
 _KEYS_AT_ONCE = 64
@@ -201,7 +201,7 @@ def screen(watched: Watched, *, title: str, height: int) -> RenderableType:
     trouble = [Text(watched.trouble, style="red", overflow="ellipsis", no_wrap=True)]
     parts: list[RenderableType] = [
         head,
-        status_view(snapshot.status, snapshot.feeds, snapshot.limits),
+        status_view(snapshot.status, snapshot.feeds, snapshot.limits, snapshot.storage),
         *(trouble if watched.trouble else []),
     ]
     room = height - _HEAD_LINES - len(trouble)

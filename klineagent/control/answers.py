@@ -1,4 +1,4 @@
-"""The routes that answer about data, limits and feeds; everything else is in what they call."""
+"""The routes that answer about data, limits, feeds and database; the rest is in what they call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from itertools import islice
 
 from quart_trio import QuartTrio
 
-from klineagent.control.answers_models import Coverage, CoverageQuery, Feeds, Limits, Why, WhyQuery
+from klineagent.control.answers_models import (
+    Coverage,
+    CoverageQuery,
+    Feeds,
+    Limits,
+    Storage,
+    Why,
+    WhyQuery,
+)
 from klineagent.control.coverage import Place, coverage_of, cursor_of, series_after
 from klineagent.control.inquiry import Inquiry
 from klineagent.control.models import StreamBody
@@ -15,6 +23,7 @@ from klineagent.control.moments import read_moment, utc
 from klineagent.control.openapi import operation
 from klineagent.control.portions import in_portions
 from klineagent.control.requests import interval_named, read_query, stream_request
+from klineagent.control.storage import storage_of
 from klineagent.control.traffic import feeds_of, limits_of
 from klineagent.errors import InvalidRequest
 from klineagent.series.registry import Registry
@@ -25,7 +34,7 @@ SERIES_AT_ONCE = 50
 
 
 def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> None:
-    """`GET /v1/coverage`, `/v1/why`, `/v1/limits` and `/v1/feeds`."""
+    """`GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
     means = registry.means
     venue = means.pool.venue
     inquiry = Inquiry(registry=registry, writer=writer)
@@ -76,3 +85,9 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
     async def feeds() -> Feeds:
         """Tell of the connections: their streams, what comes over them, how they were lost."""
         return feeds_of(means.pool)
+
+    @app.get("/v1/storage")
+    @operation(Storage, tag="data")
+    async def storage() -> Storage:
+        """Tell whether the database takes rows, and where those are that it has not taken."""
+        return storage_of(writer)

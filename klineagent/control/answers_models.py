@@ -227,6 +227,29 @@ class Limits(Struct, frozen=True):
     messages: MessageLimits
 
 
+class SpoolState(Struct, frozen=True):
+    """What waits on disk for a database that takes no rows."""
+
+    where: Annotated[str, Meta(examples=["data-spool-usdm"])]
+    rows: Count
+    batches: Count
+    bytes: Count
+    limit_bytes: Count
+    error: Annotated[str, Meta(description="Why it takes nothing.")] | None = None
+
+
+class Storage(Struct, frozen=True):
+    """The database, and rows that are not in it yet. Rows are counted from the agent's start on."""
+
+    database: Annotated[str, Meta(examples=["clickhouse://db.example:9000/market"])]
+    takes_rows: Annotated[bool, Meta(description="As far as the last try tells.")]
+    rows_stored: Count
+    rows_waiting: Annotated[int, Meta(ge=0, description="In memory, on their way.")]
+    rows_refused: Annotated[int, Meta(ge=0, description="Which the database will never take.")]
+    error: Annotated[str, Meta(description="Why it takes none.")] | None = None
+    spool: Annotated[SpoolState | None, Meta(description="Null where there is none.")] = None
+
+
 class LastLoss(Struct, frozen=True):
     """How a connection was lost."""
 

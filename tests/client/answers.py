@@ -18,6 +18,8 @@ from klineagent.control.answers_models import (
     MissingSpan,
     RestLimits,
     SeriesCoverage,
+    SpoolState,
+    Storage,
     StreamLimits,
 )
 from klineagent.control.models import Status
@@ -37,6 +39,15 @@ LIMITS = Limits(
     streams=StreamLimits(wanted=14, limit_per_connection=1000, connections=1),
     messages=MessageLimits(limit_per_second=5.0, streams_per_message=200),
 )
+STORAGE = Storage(
+    database="clickhouse://db.example:9000/market",
+    takes_rows=True,
+    rows_stored=12_400,
+    rows_waiting=48,
+    rows_refused=0,
+    spool=SpoolState(where="spool", rows=0, batches=0, bytes=0, limit_bytes=2_000_000_000),
+)
+AWAY = replace(STORAGE, takes_rows=False, error="no answer")
 STANDING_DOWN = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=90.0))
 
 FEED = FeedState(
@@ -107,8 +118,11 @@ def a_snapshot(
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT"),
     feeds: tuple[FeedState, ...] = (FEED,),
     limits: Limits = LIMITS,
+    storage: Storage = STORAGE,
     behind: tuple[SeriesCoverage, ...] = (),
 ) -> Snapshot:
     """An agent at seven intervals."""
     status = Status(connection_count=7 * len(symbols), symbols=list(symbols))
-    return Snapshot(status=status, feeds=Feeds(list(feeds)), limits=limits, behind=behind)
+    return Snapshot(
+        status=status, feeds=Feeds(list(feeds)), limits=limits, storage=storage, behind=behind
+    )

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from klineagent.kline import Interval
 from klineagent.series.registry import Registry
 from klineagent.simulation import Simulation, open_simulation
+from klineagent.storage.memory_disk import MemoryDisk
 
 WHY = {"symbol": "BTCUSDT", "interval": "1m", "open_time": "2026-02-01T00:00:00Z"}
 
@@ -128,3 +129,24 @@ async def test_who_lives_says_so(autojump_clock: MockClock, simulation: Simulati
     """Without a look at anything."""
     response = await simulation.agent.status.test_client().get("/live")
     assert (response.status_code, await response.get_json()) == (200, {"status": "ok"})
+
+
+async def test_a_database_that_takes_no_rows_is_told_of(autojump_clock: MockClock) -> None:
+    """Why it does not, and where the rows are meanwhile."""
+    async with open_simulation(disk=MemoryDisk()) as simulation:
+        await trio.sleep(120)
+        _, sound = await _get(simulation, "/v1/storage")
+        with simulation.store.offline():
+            await trio.sleep(120)
+            _, away = await _get(simulation, "/v1/storage")
+        await trio.sleep(120)
+        _, again = await _get(simulation, "/v1/storage")
+    assert (sound["database"], sound["takes_rows"], sound["error"]) == ("memory:", True, None)
+    assert sound["spool"]["rows"] == 0
+    assert away["takes_rows"] is False
+    assert away["error"]
+    assert away["spool"]["rows"] > 0
+    assert away["rows_stored"] <= sound["rows_stored"] + sound["rows_waiting"]
+    assert again["takes_rows"] is True
+    assert again["spool"]["rows"] == 0
+    assert again["rows_stored"] > away["rows_stored"]
