@@ -8,9 +8,10 @@ import click
 from attrs import fields_dict
 
 from klineagent import __version__
-from klineagent.errors import KlineagentError
+from klineagent.errors import KlineagentError, OutputClosed
 from klineagent.interrupts import deadly_interrupts
 from klineagent.lazy_group import LaterCommand, LazyGroup
+from klineagent.output import told_output
 
 _CLIENT = "klineagent.client.commands"
 _COMMANDS = [
@@ -116,7 +117,10 @@ def run_command() -> int:
         KeyboardInterrupt: Ctrl-C has ended it.
     """
     try:
-        return commands.main(standalone_mode=False) or 0
+        with told_output():
+            return commands.main(standalone_mode=False) or 0
+    except OutputClosed as closed:
+        return closed.exit_code
     except KlineagentError as error:
         click.echo(f"klineagent: {error}", err=True)
         return error.exit_code

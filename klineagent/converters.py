@@ -28,6 +28,8 @@ NAME_LENGTH = 253
 DAY_S = 86_400
 # Whoever can reach the server can try as many as it answers; this many cannot be guessed.
 TOKEN_LENGTH = 16
+WILDCARDS = frozenset("*?[")
+"""What makes a pattern of a name; no symbol has any of them."""
 
 # Looking for what has fallen due takes time with the square of it.
 MAX_GRACE_S = 600
@@ -155,7 +157,16 @@ def _names(value: object) -> list[str]:
 
 def to_symbols(value: object) -> tuple[str, ...]:
     """Symbols in capitals, each once; none is fine."""
-    return tuple(dict.fromkeys(name.upper() for name in _names(value)))
+    return tuple(dict.fromkeys(map(to_symbol, _names(value))))
+
+
+def to_symbol(name: str) -> str:
+    """One symbol in capitals: what may be one, whether it exists or not."""
+    if name in {each.value for each in Interval}:
+        raise ValueError(f"{name} is an interval, and no symbol")
+    if WILDCARDS & set(name):
+        raise ValueError(f"{name} is a pattern; those are for `klineagent add`")
+    return name.upper()
 
 
 def to_intervals(value: object, venue: Venue | None = None) -> tuple[Interval, ...]:
@@ -235,8 +246,11 @@ def to_status_bind(value: object) -> Bind:
     return parse_bind(value, host=ANY_HOST)
 
 
-def parse_bind(value: object, *, host: str = ANY_HOST) -> Bind:
-    """Read `HOST:PORT`, `[IPV6]:PORT` or a port alone; port 0 lets the system choose."""
+def parse_bind(value: object, *, host: str) -> Bind:
+    """Read `HOST:PORT`, `[IPV6]:PORT` or a port alone, which is that of `host`.
+
+    Port 0 lets the system choose.
+    """
     if isinstance(value, Bind):
         return value
     name, _, port = str(value).strip().rpartition(":")

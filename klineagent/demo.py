@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -15,7 +16,7 @@ from rich.live import Live
 from klineagent.agent import Agent, open_agent
 from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.errors import KlineagentError
+from klineagent.errors import ConfigError, KlineagentError
 from klineagent.signals import StopSignal, open_stop_signal
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.market import Market
@@ -37,10 +38,23 @@ class Demo:
     """What to show, and for how long."""
 
     config: Config
+    keeps: bool
+    """Whether what is recorded stays in the store of `config`; if not, nothing stays anywhere."""
     market: Market
     symbols: tuple[str, ...]
     seconds: float
     speed: float
+
+
+def check_intervals(config: Config) -> None:
+    """Check that the twin makes candles of all intervals that are to be recorded.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    made = venue_named(config.venue.name).intervals
+    if lacking := [each.value for each in config.intervals if each not in made]:
+        raise ConfigError(f"--intervals: the exchange twin does not make {', '.join(lacking)}")
 
 
 async def run_demo(demo: Demo) -> None:
@@ -50,10 +64,15 @@ async def run_demo(demo: Demo) -> None:
         KlineagentError: a part could not be started, or no candle was stored.
     """
     console = wide_console()
-    async with open_stop_signal() as stop, open_store(demo.config.store) as store:
+    async with (
+        # First, for what is to be deleted stays if a signal comes before.
+        open_stop_signal() as stop,
+        _storing(demo) as config,
+        open_store(config.store) as store,
+    ):
         async with (
             _open_twin(demo) as port,
-            open_agent(_recording(demo, port), store=store) as agent,
+            open_agent(_recording(config, demo.symbols, port), store=store) as agent,
         ):
             console.print(
                 f"An exchange twin trades at {demo.speed:g} times real time; the agent records"
@@ -67,6 +86,17 @@ async def run_demo(demo: Demo) -> None:
             raise KlineagentError("no candle was stored; let it run longer, or faster")
         console.print(summary_table(series, title=f"Read back from {store.label}"))
         console.print(f"{sum(each.closed for each in series)} closed candles stored")
+
+
+@asynccontextmanager
+async def _storing(demo: Demo) -> AsyncIterator[Config]:
+    """The configuration with a store that is there as long as it should be."""
+    if demo.keeps:
+        yield demo.config
+        return
+    with tempfile.TemporaryDirectory(prefix="klineagent-demo-") as folder:
+        # In a folder of its own, for the agent's spool is beside it and is to go with it.
+        yield evolve(demo.config, store=f"chdb://{folder}/data")
 
 
 async def _watch(console: Console, agent: Agent, stop: StopSignal, seconds: float) -> None:
@@ -91,14 +121,14 @@ async def _open_twin(demo: Demo) -> AsyncIterator[int]:
         nursery.cancel_scope.cancel(reason="the demonstration is over")
 
 
-def _recording(demo: Demo, port: int) -> Config:
+def _recording(config: Config, symbols: tuple[str, ...], port: int) -> Config:
     """The configuration of an agent that records from the twin at `port`."""
     # The venue's own address without its host: on USD-M klines live under /market.
-    prefix = httpx2.URL(demo.config.venue.ws_url).path.rstrip("/")
+    prefix = httpx2.URL(config.venue.ws_url).path.rstrip("/")
     return evolve(
-        demo.config,
-        symbols=demo.symbols,
-        max_symbols=len(demo.symbols),
+        config,
+        symbols=symbols,
+        max_symbols=len(symbols),
         ws_url=f"ws://{LOOPBACK}:{port}{prefix}",
         rest_url=f"http://{LOOPBACK}:{port}",
         command_bind=Bind(LOOPBACK, 0),

@@ -28,6 +28,8 @@
     |   +-- AgentUnreachable      it is not there, or did not answer in time
     |   +-- AgentDenied           it wants a token, or another one
     |   +-- AgentRefused          it answered, and the answer was no
+    +-- OutputError             what a command tells cannot be written
+    |   +-- OutputClosed          who was reading has read enough
     +-- SpoolError              the spool cannot be used
         +-- SpoolFull             no room for these rows: keep them, or make some
         +-- SpoolBroken           the disk failed; nothing is known to be kept
@@ -184,6 +186,14 @@ class AgentDenied(AgentError):
 
 class AgentRefused(AgentError):
     """The agent answered, and the answer was no; nothing was changed."""
+
+
+class OutputError(KlineagentError):
+    """Standard output does not take what a command tells; the rest is lost."""
+
+
+class OutputClosed(OutputError):
+    """Who was reading has read enough, as `head` does; nothing need be said of that."""
 
 
 class SpoolError(KlineagentError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from typed_settings.types import OptionList
 
 from klineagent.errors import ConfigError
+from klineagent.suggestions import meant
 
 FILE_TABLE = "klineagent"
 PREFIX = "KLINEAGENT_"
@@ -114,6 +114,5 @@ def read_file(file: Path, fields: OptionList) -> list[Entry]:
 
 def _unknown(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """What to tell of a name that is none of those `known`."""
-    nearest = get_close_matches(name, known, n=1)
-    meant = f"did you mean {prefix}{nearest[0]}?" if nearest else ""
-    return f"{prefix}{name} is no setting; {meant or '`klineagent config show` lists all.'}"
+    advice = meant(name, known, prefix=prefix) or "`klineagent config show` lists all."
+    return f"{prefix}{name} is no setting; {advice}"

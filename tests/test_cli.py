@@ -65,6 +65,22 @@ async def test_show_of_a_venue_tells_of_no_other(real_store_url: str) -> None:
     assert nothing.stderr == "klineagent: no closed candle on coinm is stored\n"
 
 
+async def test_show_tells_of_other_venues_that_have_the_series(real_store_url: str) -> None:
+    """The default is one of three, and nobody has to remember which."""
+    async with open_store(real_store_url) as store:
+        others = tuple(a_kline()._replace(venue=venue) for venue in ("spot", "coinm"))
+        await store.insert(Batch("a", (*others, a_kline()._replace(symbol="ETHUSDT"))))
+    for words, what in ([], "closed candle"), (["--updates"], "update"):
+        ended = _klineagent("show", "BTCUSDT", "1m", *words, "--store", real_store_url)
+        assert ended.returncode == 1
+        assert ended.stderr == (
+            f"klineagent: no {what} of BTCUSDT 1m on usdm is stored; there are candles of it on"
+            " coinm and spot: --venue coinm\n"
+        )
+    ended = _klineagent("show", "BTCUSDT", "5m", "--store", real_store_url)
+    assert ended.stderr == "klineagent: no closed candle of BTCUSDT 5m on usdm is stored\n"
+
+
 @pytest.mark.parametrize("command", ["serve", "simulate", "demo", "show"])
 def test_every_command_explains_itself(command: str) -> None:
     """`--help` works and does not need a database, an exchange or a terminal."""
@@ -163,6 +179,9 @@ def test_without_a_twin_in_memory_there_is_no_pytest() -> None:
         (["demo", "--intervals", "7m"], "--intervals"),
         (["show", "--store", "paper:"], "store"),
         (["show", "BTCUSDT", "7m"], "INTERVAL: there is no 7m on usdm"),
+        (["show", "1m"], "SYMBOL: 1m is an interval, and no symbol"),
+        (["serve", "1M"], "SYMBOL: 1M is an interval, and no symbol"),
+        (["serve", "*USDT"], "SYMBOL: *USDT is a pattern; those are for `klineagent add`"),
     ],
 )
 def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], named: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -222,7 +223,7 @@ def test_a_folder_that_holds_something_else_stops_the_start(tmp_path: Path) -> N
     kept = ["--spool", "none", "--state", "none"]
     ended = _serve("BTCUSDT", "--store", f"chdb://{tmp_path}", *nowhere, *binds, *kept)
     assert ended.returncode == 1
-    assert f"a file is in the way of {tmp_path}/metadata" in ended.stderr.strip().splitlines()[-1]
+    assert f"{tmp_path}/metadata is a file, not a folder" in ended.stderr.strip().splitlines()[-1]
     assert "Traceback" not in ended.stderr
 
 
@@ -233,6 +234,23 @@ def test_the_demonstration_ends_with_rows_from_the_database() -> None:
     assert ended.returncode == 0, ended.stderr
     assert "Read back from chdb:" in ended.stdout
     assert int(ended.stdout.strip().splitlines()[-1].split()[0]) > 100
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
+def test_nothing_that_a_demonstration_made_stays(
+    tmp_path: Path, number: signal.Signals | None
+) -> None:
+    """Neither its database nor the spool, however it ends."""
+    command = [sys.executable, "-m", "klineagent", "demo", "--seconds", "4", "--speed", "600"]
+    environ = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as demo:
+        assert demo.stdout is not None
+        assert "chdb:" in demo.stdout.readline()
+        assert list(tmp_path.glob("*/*-spool-usdm"))
+        if number:
+            demo.send_signal(number)
+        demo.communicate(timeout=60)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_two_signals_at_once_are_one(tmp_path: Path) -> None:

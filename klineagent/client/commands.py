@@ -16,7 +16,7 @@ from klineagent.client.connection import Address, Answer, Connection, open_conne
 from klineagent.client.options import JSON, complete_intervals, complete_symbols, to_an_agent
 from klineagent.client.snapshot import coverage_pages
 from klineagent.client.watch import watch_agent
-from klineagent.control.answers_models import Feeds, Limits, Why
+from klineagent.control.answers_models import Feeds, Limits, Storage, Why
 from klineagent.control.models import Connections, Status, SymbolsAdded, SymbolsBody
 from klineagent.control.moments import read_moment
 from klineagent.control.subscriptions_v1_models import (
@@ -24,7 +24,7 @@ from klineagent.control.subscriptions_v1_models import (
     SubscriptionOutcome,
     SubscriptionsNow,
 )
-from klineagent.converters import to_intervals
+from klineagent.converters import WILDCARDS, to_intervals, to_symbol
 from klineagent.errors import AgentRefused, ConfigError, InvalidRequest
 from klineagent.ranges import FiniteRange
 from klineagent.running import run
@@ -36,7 +36,6 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 _Ask = Callable[[Connection], Awaitable[Answer[_Model]]]
 
 _SUBSCRIPTIONS = "/v1/subscriptions"
-_WILDCARDS = frozenset("*?[")
 
 
 def _subscriptions_options(intervals_help: str) -> Callable[[_Command], _Command]:
@@ -84,11 +83,17 @@ async def _status(address: Address, *, as_json: bool) -> None:
         now = await connection.get(Status, "/status")
         feeds = await connection.get(Feeds, "/v1/feeds")
         limits = await connection.get(Limits, "/v1/limits")
+        storage = await connection.get(Storage, "/v1/storage")
     if as_json:
-        parts = {"status": now.body, "feeds": feeds.body, "limits": limits.body}
-        click.echo(msgspec.json.encode({name: Raw(body) for name, body in parts.items()}))
+        bodies = {
+            "status": now.body,
+            "feeds": feeds.body,
+            "limits": limits.body,
+            "storage": storage.body,
+        }
+        click.echo(msgspec.json.encode({name: Raw(body) for name, body in bodies.items()}))
         return
-    _print(views.status_view(now.value, feeds.value, limits.value))
+    _print(views.status_view(now.value, feeds.value, limits.value, storage.value))
 
 
 @click.command("list")
@@ -158,7 +163,16 @@ def remove(
     A PATTERN goes as it was added, see `list --set`; other symbols that match it stay.
     """
     change = SubscriptionChange(remove=_wanted(names, intervals or "all", filters) or [])
-    _change(address, change, dry_run=dry_run, as_json=as_json)
+    run(partial(_remove, address, change, dry_run=dry_run, as_json=as_json))
+
+
+async def _remove(
+    address: Address, change: SubscriptionChange, *, dry_run: bool, as_json: bool
+) -> None:
+    async with open_connection(address) as connection:
+        before = await connection.get(SubscriptionsNow, _SUBSCRIPTIONS)
+        answer = await _changed(connection, change, dry_run=dry_run)
+    _show(answer, partial(views.removal_view, before.value.unmatched), as_json=as_json)
 
 
 @click.command()
@@ -171,7 +185,8 @@ def coverage(address: Address, *, symbol: str, interval: str, as_json: bool) -> 
 
     With --json it is a line per thousand series.
     """
-    run(partial(_coverage, address, symbol, interval, as_json=as_json))
+    wanted = _symbol(symbol) if symbol else ""
+    run(partial(_coverage, address, wanted, interval, as_json=as_json))
 
 
 async def _coverage(address: Address, symbol: str, interval: str, *, as_json: bool) -> None:
@@ -199,7 +214,7 @@ def why(address: Address, *, symbol: str, interval: str, time: str, as_json: boo
     It is the one that holds TIME, which is UTC, as 2026-02-01T20:00, or milliseconds since 1970.
     """
     opens = _open_time(interval, time)
-    query = {"symbol": symbol, "interval": interval, "open_time": str(opens)}
+    query = {"symbol": _symbol(symbol), "interval": interval, "open_time": str(opens)}
     _tell(address, _get(Why, "/v1/why", query), views.why_view, as_json=as_json)
 
 
@@ -240,7 +255,7 @@ def watch(address: Address, *, every_s: float) -> None:
 
 def _are_symbols(names: Sequence[str], filters: Mapping[str, object]) -> bool:
     """Whether plain symbols are named, and nothing that needs the exchange's listings."""
-    return not any(filters.values()) and not any(_WILDCARDS & set(name) for name in names)
+    return not any(filters.values()) and not any(WILDCARDS & set(name) for name in names)
 
 
 def _wanted(
@@ -259,7 +274,7 @@ def _wanted(
     if _are_symbols(names, filters):
         return [Wanted(symbols=list(names), intervals=written)]
     properties = {**filters, "exclude": list(filters["exclude"])}
-    patterns = [name for name in names if _WILDCARDS & set(name)] if names else ["*"]
+    patterns = [name for name in names if WILDCARDS & set(name)] if names else ["*"]
     if any(filters.values()) and len(patterns) < len(names):
         raise ConfigError("--quote, --contract and --exclude are for patterns; name symbols apart")
     symbols = [name for name in names if name not in patterns]
@@ -267,6 +282,13 @@ def _wanted(
         *([Wanted(symbols=symbols, intervals=written)] if symbols else []),
         *(Wanted(match=Pattern(name=each, **properties), intervals=written) for each in patterns),
     ]
+
+
+def _symbol(name: str) -> str:
+    try:
+        return to_symbol(name)
+    except ValueError as error:
+        raise ConfigError(f"SYMBOL: {error}") from error
 
 
 def _open_time(interval: str, time: str) -> int:
@@ -297,12 +319,15 @@ def _intervals(text: str) -> list[str] | Literal["all"]:
 
 
 def _change(address: Address, change: SubscriptionChange, *, dry_run: bool, as_json: bool) -> None:
-    def ask(connection: Connection) -> Awaitable[Answer[SubscriptionOutcome]]:
-        query = {"dry_run": "true"} if dry_run else {}
-        return connection.command(SubscriptionOutcome, "PATCH", _SUBSCRIPTIONS, change, query=query)
+    ask = partial(_changed, change=change, dry_run=dry_run)
+    _tell(address, ask, views.outcome_view, as_json=as_json)
 
-    view = views.removal_view if change.remove else views.outcome_view
-    _tell(address, ask, view, as_json=as_json)
+
+def _changed(
+    connection: Connection, change: SubscriptionChange, *, dry_run: bool
+) -> Awaitable[Answer[SubscriptionOutcome]]:
+    query = {"dry_run": "true"} if dry_run else {}
+    return connection.command(SubscriptionOutcome, "PATCH", _SUBSCRIPTIONS, change, query=query)
 
 
 def _get(

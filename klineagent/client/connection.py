@@ -33,7 +33,8 @@ from klineagent.storage.location import masked
 QUERY_WITHIN_S = 10
 COMMAND_WITHIN_S = 35
 """Agents answer commands within 30 s, be it that the exchange did not confirm in time."""
-_DENIED = frozenset({401, 403})
+_UNAUTHORIZED = 401
+_DENIED = frozenset({_UNAUTHORIZED, 403})
 _NOT_FOUND = 404
 
 _Model = TypeVar("_Model", bound=Struct)
@@ -153,6 +154,11 @@ class Connection:
         if (has_no_such_path or is_denied) and await is_status_server(self._http):
             hint = the_command_server(self._http)
             return AgentRefused(f"what answers at {label} is an agent's status server; {hint}")
+        if response.status_code == _UNAUTHORIZED and self.address.token is None:
+            return AgentDenied(
+                f"the agent at {label} wants a token, and there is none to show it: put it into"
+                " KLINEAGENT_TOKEN, or into a file for --token-file"
+            )
         if is_denied:
             return AgentDenied(
                 f"the agent at {label} does not let us in: {reason}; its token goes into"

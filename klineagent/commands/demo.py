@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from klineagent.commands.options import INTERVALS, VENUE
 from klineagent.commands.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
 from klineagent.config import load_config
-from klineagent.demo import Demo, run_demo
+from klineagent.demo import Demo, check_intervals, run_demo
 from klineagent.logs import LogFormat, LogLevel, configure_logging
 from klineagent.running import run
 from klineagent.sim.exchange import open_market
@@ -42,19 +41,21 @@ def demo(
     Ends after --seconds or Ctrl-C with what is then in the database.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
-    with tempfile.TemporaryDirectory(prefix="klineagent-demo-") as folder:
-        config = load_config({**options, "store": options["store"] or f"chdb://{folder}"}, {}, None)
-        market = open_market(
-            archive=archive,
-            symbols=symbols,
-            seed=seed,
-            venue_name=config.venue.name,
-            start_ms=time.time_ns() // 1_000_000,
-        )
-        names = tuple(listing.symbol for listing in market.listings)[:symbols]
-        run(
-            partial(
-                run_demo,
-                Demo(config=config, market=market, symbols=names, seconds=seconds, speed=speed),
-            )
-        )
+    config = load_config(options, {}, None)
+    check_intervals(config)
+    market = open_market(
+        archive=archive,
+        symbols=symbols,
+        seed=seed,
+        venue_name=config.venue.name,
+        start_ms=time.time_ns() // 1_000_000,
+    )
+    shown = Demo(
+        config=config,
+        keeps=options["store"] is not None,
+        market=market,
+        symbols=tuple(listing.symbol for listing in market.listings)[:symbols],
+        seconds=seconds,
+        speed=speed,
+    )
+    run(partial(run_demo, shown))

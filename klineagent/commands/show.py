@@ -12,7 +12,7 @@ from rich.table import Table
 
 from klineagent.commands.options import CA_FILE, CONFIG_FILE, STORE, VENUE
 from klineagent.config import Config, trace_config
-from klineagent.converters import to_intervals
+from klineagent.converters import to_intervals, to_symbol
 from klineagent.errors import ConfigError, StartError
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.running import run
@@ -58,7 +58,7 @@ def show(
         # The default says where one series is looked for, not what all of them have to be of.
         table = partial(_series, venue=config.venue.name if "venue" in sources else None)
     else:
-        series = (config.venue.name, symbol.upper(), wanted.value)
+        series = (config.venue.name, _symbol(symbol), wanted.value)
         table = partial(_candles, series=series, last=last, updates=updates)
     run(partial(_show, config, table))
 
@@ -90,8 +90,28 @@ async def _candles(
     venue, symbol, interval = series
     name = f"{symbol} {interval} on {venue}"
     if not klines:
-        raise StartError(f"no {what} of {name} is stored")
+        raise StartError(f"no {what} of {name} is stored{await _elsewhere(store, series)}")
     return show_klines(klines, title=f"{name}, times in UTC")
+
+
+async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
+    """On which other venues candles of the same name are stored, in words; nothing if on none."""
+    venue, *name = series
+    venues = [
+        each.venue
+        for each in await store.summary()
+        if each.venue != venue and [each.symbol, each.interval] == name
+    ]
+    if not venues:
+        return ""
+    return f"; there are candles of it on {' and '.join(venues)}: --venue {venues[0]}"
+
+
+def _symbol(name: str) -> str:
+    try:
+        return to_symbol(name)
+    except ValueError as error:
+        raise ConfigError(f"SYMBOL: {error}") from error
 
 
 def _demand_an_engine(folder: Path) -> None:

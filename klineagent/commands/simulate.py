@@ -17,7 +17,7 @@ import trio
 
 from klineagent.bind import Bind
 from klineagent.commands.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
-from klineagent.converters import parse_bind
+from klineagent.converters import LOOPBACK, parse_bind
 from klineagent.errors import ConfigError, StartError
 from klineagent.kline import DAY_MS, HOUR_MS, SECOND_MS
 from klineagent.logs import LogFormat, configure_logging
@@ -44,7 +44,13 @@ _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
 
 
 @click.command()
-@click.option("--bind", default="127.0.0.1:9090", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--bind",
+    default="127.0.0.1:9090",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to listen; a port alone is this machine's.",
+)
 @click.option("--venue", default="usdm", show_default=True, type=click.Choice(list(VENUES)))
 @ARCHIVE
 @click.option(
@@ -79,7 +85,7 @@ def simulate(
     """
     configure_logging(LogFormat(log_format))
     try:
-        address = parse_bind(bind)
+        address = parse_bind(bind, host=LOOPBACK)
     except ValueError as error:
         raise ConfigError(f"--bind: {error}") from error
     if start and archive:

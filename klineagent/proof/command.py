@@ -24,6 +24,7 @@ from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.storm import KINDS
 from klineagent.ranges import FiniteRange
+from klineagent.suggestions import meant
 from klineagent.tables import wide_console
 
 ALL, NONE = "all", "none"
@@ -105,8 +106,10 @@ def _kinds(faults: str) -> tuple[str, ...]:
         return KINDS if faults == ALL else ()
     kinds = tuple(kind.strip().replace("-", "_") for kind in faults.split(",") if kind.strip())
     if unknown := [kind for kind in kinds if kind not in KINDS]:
+        question = meant(unknown[0], KINDS)
+        use = f"{question} Use" if question else "use"
         raise ConfigError(
-            f"--faults: there is no {', '.join(unknown)}; use {ALL}, {NONE}, or some of"
+            f"--faults: there is no {unknown[0]}; {use} {ALL}, {NONE}, or some of"
             f" {', '.join(KINDS)}"
         )
     return kinds

@@ -16,6 +16,7 @@ from klineagent.kline import SECOND_MS
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.faults import Faults
+from klineagent.suggestions import meant
 
 _Block = AbstractContextManager[None]
 # A fault that comes again and again lasts this part of the mean time between two of its kind.
@@ -91,7 +92,9 @@ def parse_fault(text: str) -> FaultOption:
     kind, _, number = text.partition("=")
     kinds = (*_SHARES, *_LASTING, *_RECURRING, *_SUDDEN)
     if kind not in kinds:
-        raise ConfigError(f"--fault: no kind {kind!r}; there are {', '.join(kinds)}")
+        question = meant(kind, kinds)
+        there_are = f"{question} There are" if question else "there are"
+        raise ConfigError(f"--fault: no kind {kind!r}; {there_are} {', '.join(kinds)}")
     if not number:
         if kind in _NEEDED:
             raise ConfigError(f"--fault: {kind} needs a number of seconds, as in {kind}=300")

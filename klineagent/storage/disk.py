@@ -14,6 +14,7 @@ import trio
 from attrs import define, field
 
 from klineagent.errors import SpoolBroken, SpoolError, SpoolFull
+from klineagent.storage.obstacles import obstacle
 
 T = TypeVar("T")
 
@@ -200,7 +201,11 @@ class Folder:
         return await trio.to_thread.run_sync(call, limiter=self._turns)
 
     def _lock(self, _: Files) -> int:
-        _make_folder(self.path)
+        try:
+            _make_folder(self.path)
+        except (FileExistsError, NotADirectoryError) as error:
+            reason = obstacle(self.path) or error.strerror
+            raise SpoolBroken(f"spool {self.label}: {reason}") from error
         lock = os.open(self.path / self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

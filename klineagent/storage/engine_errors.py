@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import re
+from pathlib import Path
 
 from klineagent.errors import StoreError, StoreMisconfigured, StoreOverloaded, StoreUnavailable
 from klineagent.storage.location import FolderLocation
+from klineagent.storage.obstacles import closed_to_us, obstacle
 from klineagent.storage.refusals import refusal
 
 _LOCK = "status"
@@ -18,10 +20,11 @@ _OF_FILES = (
     re.compile(r'filesystem error: in \w+: (?P<reason>[^\["]+) \["(?P<path>[^"]+)"\]'),
     re.compile(r"Cannot open file (?P<path>.+?): , errno: \d+, strerror: (?P<reason>[\w -]+)"),
 )
+_BLOCKED = "a file is in the way of"
 # What does not pass by itself. A full disk does.
 _LASTING = {
-    "File exists": "a file is in the way of",
-    "Not a directory": "a file is in the way of",
+    "File exists": _BLOCKED,
+    "Not a directory": _BLOCKED,
     "Operation not permitted": "there is no permission for",
     "Permission denied": "there is no permission for",
     "Read-only file system": "nothing can be written to",
@@ -36,7 +39,9 @@ def engine_error(location: FolderLocation, error: RuntimeError) -> StoreError:
     label, text = location.label, str(error)
     for pattern in _OF_FILES:
         if (file := pattern.search(text)) and (trouble := _LASTING.get(file["reason"])):
-            return StoreMisconfigured(f"{label} cannot be used: {trouble} {file['path']}")
+            # The engine may name a path far below the file that is in the way.
+            in_the_way = obstacle(Path(file["path"])) if trouble == _BLOCKED else None
+            return _unusable(location, in_the_way or f"{trouble} {file['path']}")
     if (found := _ERROR.search(text)) is None:
         return StoreUnavailable(f"{label}: {text}")
     code, message = int(found[1]), found[2]
@@ -49,13 +54,17 @@ def engine_error(location: FolderLocation, error: RuntimeError) -> StoreError:
 
 def unwritable(location: FolderLocation, error: OSError) -> StoreError:
     """The error for a file or folder that could not be made or written."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and (
+        found := obstacle(location.folder)
+    ):
+        return _unusable(location, found)
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     kind = StoreOverloaded if full else StoreMisconfigured
     return kind(f"{location.label} cannot be written: {error}")
 
 
 def _not_begun(location: FolderLocation) -> StoreError:
-    # The engine says why on standard error only; so the first things it does are tried again.
+    # The engine says why on standard error, if at all; so its first steps are tried again.
     try:
         with (location.folder / _LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -63,6 +72,12 @@ def _not_begun(location: FolderLocation) -> StoreError:
         return StoreMisconfigured(f"{location.label} is in use by another process")
     except OSError as error:
         return unwritable(location, error)
+    if closed := closed_to_us(location.folder):
+        return _unusable(location, f"there is no permission for {closed}")
     return StoreMisconfigured(
-        f"{location.label} cannot be opened; its engine told why on standard error"
+        f"{location.label} cannot be opened; if its engine told why, it did so on standard error"
     )
+
+
+def _unusable(location: FolderLocation, reason: str) -> StoreMisconfigured:
+    return StoreMisconfigured(f"{location.label} cannot be used: {reason}")

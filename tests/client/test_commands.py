@@ -130,6 +130,10 @@ async def _change(typed: Typed) -> None:
     half = await typed("add", "BTC[US", "--intervals", "1h")
     assert (half.code, len(half.err.splitlines())) == (1, 1)
     assert half.err.startswith("klineagent: add[0].match.name: 'BTC[US' has a bracket")
+    assert (await typed("add", "zzz*", "--intervals", "1h")).code == 0
+    without = await typed("remove", "zzz*", "--intervals", "1h", "--dry-run")
+    assert without.out == "no stream would end: ZZZ* would be out of the set, and matched none\n"
+    assert (await typed("remove", "zzz*")).code == 0
     removed = json.loads((await typed("remove", "ETHUSDT", "--json")).out)
     assert (removed["removed"], removed["wanted"]) == (2, 3)
     nowhere = await typed("coverage", "ETHBTC")
@@ -150,6 +154,9 @@ async def _change(typed: Typed) -> None:
         (["why", "BTCUSDT", "1m", "soon"], "TIME: 'soon' is no time; write 2026-02-01T20:00:00Z"),
         (["why", "BTCUSDT", "1w", "0"], "TIME: the 1w that holds 0 opens before 1970"),
         (["why", "BTCUSDT", "7m", "2026-02-01"], "INTERVAL: there is no 7m; use"),
+        (["why", "1m", "1m", "2026-02-01"], "SYMBOL: 1m is an interval, and no symbol"),
+        (["coverage", "1m"], "SYMBOL: 1m is an interval, and no symbol"),
+        (["coverage", "*USDT"], "SYMBOL: *USDT is a pattern; those are for `klineagent add`"),
         (["status", "--agent", "here"], "--agent: expected http://HOST:PORT"),
         (["status", "--ca-file", "/does/not/exist"], "/does/not/exist"),
     ],

@@ -107,6 +107,15 @@ async def test_a_no(status: str, body: bytes, kind: type[AgentError], told: str)
     assert told in str(error)
 
 
+async def test_a_token_is_wanted_and_none_was_shown() -> None:
+    """The agent's own words are about a token that is wrong."""
+    async with answering("401 Unauthorized", b'{"error":"this is none of ours"}') as url:
+        error = await _fail(url)
+        assert f"the agent at {url} wants a token, and there is none to show it" in str(error)
+        with pytest.raises(AgentDenied, match="this is none of ours"):
+            await _ask(Address(url=url, token="t" * 16))
+
+
 async def test_something_else_answers() -> None:
     """The address may be that of anything."""
     async with saying(b"220 mail.example ESMTP\r\n") as url:

@@ -4,9 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from klineagent.client.snapshot import Snapshot, events_between
-from tests.client.answers import BEHIND, FEED, LOST, SERIES, STANDING_DOWN, a_snapshot
+from tests.client.answers import AWAY, BEHIND, FEED, LIMITS, LOST, SERIES, STANDING_DOWN, a_snapshot
 
 USUAL = a_snapshot()
+PAUSING = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.3))
 MANY = tuple(f"A{number}USDT" for number in range(8))
 
 
@@ -46,13 +47,23 @@ MANY = tuple(f"A{number}USDT" for number in range(8))
         (
             USUAL,
             a_snapshot(limits=STANDING_DOWN),
-            ["no request will be made for 90s: the exchange wants it so"],
+            ["no request will be made for 90s: the exchange wants it so, or gives no good answer"],
+        ),
+        (USUAL, a_snapshot(limits=PAUSING), []),
+        (a_snapshot(limits=STANDING_DOWN), a_snapshot(limits=PAUSING), []),
+        (
+            a_snapshot(limits=PAUSING),
+            a_snapshot(limits=STANDING_DOWN),
+            ["no request will be made for 90s: the exchange wants it so, or gives no good answer"],
         ),
         (a_snapshot(limits=STANDING_DOWN), a_snapshot(limits=STANDING_DOWN), []),
+        (USUAL, a_snapshot(storage=AWAY), ["the database takes no rows: no answer"]),
+        (a_snapshot(storage=AWAY), a_snapshot(storage=AWAY), []),
+        (a_snapshot(storage=AWAY), USUAL, ["the database takes rows again"]),
     ],
 )
 def test_what_happened_between_two_moments(
     before: Snapshot, after: Snapshot, events: list[str]
 ) -> None:
-    """Changes of the set, of feeds, of what is missing, of what the exchange allows."""
+    """Changes of the set, of feeds, of what is missing, of what exchange and database allow."""
     assert list(events_between(before, after)) == events

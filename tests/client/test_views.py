@@ -40,7 +40,16 @@ from klineagent.control.subscriptions_v1_models import (
     SymbolReason,
 )
 from klineagent.series.notation import Excluded, Pattern, Wanted
-from tests.client.answers import BEHIND, FEED, LIMITS, LOST, SERIES, STANDING_DOWN
+from tests.client.answers import (
+    AWAY,
+    BEHIND,
+    FEED,
+    LIMITS,
+    LOST,
+    SERIES,
+    STANDING_DOWN,
+    STORAGE,
+)
 
 _UTC_NOON = "2026-02-01T12:00:00+00:00"
 
@@ -56,15 +65,32 @@ def _row(lines: list[str], first: str) -> list[str]:
     return next(line.split() for line in lines if line.split()[:1] == [first])
 
 
-def test_the_status_is_four_lines() -> None:
+def test_the_status_is_six_lines() -> None:
     """With nothing to scroll through."""
     status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
-    assert _shown(status_view(status, Feeds([FEED, LOST]), STANDING_DOWN)) == [
+    assert _shown(status_view(status, Feeds([FEED, LOST]), STANDING_DOWN, STORAGE)) == [
         "streams   14 of 2 symbols",
         "feeds     1 of 2 up, carrying 14 streams",
         "messages  140 a second",
         "weight    120 of 1920 this minute (2400 allowed); no request for 90s",
+        "database  12.4k rows stored, 48 on their way",
+        "spool     0 rows in 0B of 2GB",
     ]
+
+
+def test_the_status_tells_of_a_database_that_takes_no_rows() -> None:
+    """Why, and whether they are safe meanwhile."""
+    assert STORAGE.spool is not None
+    full = replace(STORAGE.spool, rows=1, bytes=1_999_000_000, error="its limit is reached")
+    away = replace(AWAY, rows_refused=3, spool=full)
+    status = Status(connection_count=1, symbols=["BTCUSDT"])
+    assert _shown(status_view(status, Feeds([FEED]), LIMITS, away))[-3:] == [
+        "database  takes no rows: no answer; 12.4k rows stored, 48 on their way, 3",
+        "          refused",
+        "spool     1 row in 2GB of 2GB; it takes no more: its limit is reached",
+    ]
+    alone = status_view(status, Feeds([FEED]), LIMITS, replace(STORAGE, spool=None))
+    assert _shown(alone)[-1].startswith("spool     none")
 
 
 def test_what_runs_is_a_line_per_symbol() -> None:
@@ -93,7 +119,7 @@ def test_one_of_a_thing_is_told_as_one() -> None:
     assert [counted(each, "stream") for each in (0, 1, 2)] == ["0 streams", "1 stream", "2 streams"]
     one = Status(connection_count=1, symbols=["BTCUSDT"])
     feed = replace(FEED, streams_carried=1)
-    lines = _shown(status_view(one, Feeds([feed]), LIMITS))
+    lines = _shown(status_view(one, Feeds([feed]), LIMITS, STORAGE))
     assert lines[:2] == ["streams   1 of 1 symbol", "feeds     1 of 1 up, carrying 1 stream"]
     connections = [Connection("BTCUSDT", "1m", _UTC_NOON, True)]
     assert _shown(list_view(Connections(connections, 1)))[0].split() == ["1", "stream"]
@@ -163,10 +189,26 @@ _OUTCOME = SubscriptionOutcome(
 def test_a_removal_that_ends_nothing() -> None:
     """It would look like a success otherwise; that the set is not saved is told first."""
     outcome = replace(_OUTCOME, added=0, added_streams=[], saved=True)
-    assert "klineagent list --set" in "".join(_shown(removal_view(outcome)))
-    assert "not survive" in "\n".join(_shown(removal_view(replace(outcome, saved=False))))
+    unmatched = outcome.unmatched
+    assert "klineagent list --set" in "".join(_shown(removal_view(unmatched, outcome)))
+    not_saved = replace(outcome, saved=False)
+    assert "not survive" in "\n".join(_shown(removal_view(unmatched, not_saved)))
     ended = replace(outcome, removed=1, removed_streams=["BTCUSDT 1m"])
-    assert "BTCUSDT 1m" in "\n".join(_shown(removal_view(ended)))
+    assert "BTCUSDT 1m" in "\n".join(_shown(removal_view(unmatched, ended)))
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "told"),
+    [
+        (False, "no stream ends: ZZZ* USDT is out of the set, and matched none"),
+        (True, "no stream would end: ZZZ* USDT would be out of the set, and matched none"),
+    ],
+)
+def test_a_removal_of_a_pattern_that_matched_nothing(dry_run: bool, told: str) -> None:
+    """It was in the set, and is not any more."""
+    outcome = replace(_OUTCOME, added=0, added_streams=[], saved=not dry_run, dry_run=dry_run)
+    before = [Pattern("ZZZ*", quote="USDT"), *outcome.unmatched]
+    assert _shown(removal_view(before, outcome)) == [told]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -237,6 +279,8 @@ def test_limits_and_feeds() -> None:
     assert _row(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
     assert lines[-1] == "No request will be made for 90s"
     assert "No request" not in "\n".join(_shown(limits_view(LIMITS)))
+    moment = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.2))
+    assert _shown(limits_view(moment))[-1] == "No request will be made for 1s"
     lines = _shown(feeds_view(Feeds([FEED, LOST])))
     assert "exchange: [1001]" in "".join(lines[-3:]).replace("  ", "")
     assert _row(lines, "1")[:6] == ["1", "up", "14/14", "70", "2h", "0s"]

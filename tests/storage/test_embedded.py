@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,9 +11,8 @@ from klineagent.errors import ConfigError, RowsRefused, StoreMisconfigured
 from klineagent.storage.embedded import EmbeddedStore
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
+from tests.storage.permissions import folder_of_others
 from tests.storage.samples import sample
-
-ROOT, NOBODY = 0, 65_534
 
 HOLDER = """
 import sys, trio
@@ -90,7 +86,7 @@ async def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     pytest.importorskip("chdb")
     (tmp_path / "file").touch()
     async with open_store(f"chdb://{tmp_path}/file/klines") as store:
-        with pytest.raises(StoreMisconfigured):
+        with pytest.raises(StoreMisconfigured, match=f"{tmp_path}/file is a file, not a folder"):
             await store.prepare()
 
 
@@ -100,32 +96,29 @@ async def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> Non
     pytest.importorskip("chdb")
     (tmp_path / name).touch()
     async with open_store(f"chdb://{tmp_path}") as store:
-        with pytest.raises(StoreMisconfigured, match=f"a file is in the way of {tmp_path}/{name}"):
+        with pytest.raises(StoreMisconfigured, match=f"used: {tmp_path}/{name} is a file"):
             await store.prepare()
 
 
-@pytest.fixture
-def readable_folder() -> Iterator[Path]:
-    """A folder that the tests may read and not write; root may all, so it is nobody meanwhile."""
-    # Not in `tmp_path`, which nobody but its owner may look into.
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o555)
-        user = os.geteuid()
-        if user == ROOT:
-            os.seteuid(NOBODY)
-        try:
-            yield folder
-        finally:
-            os.seteuid(user)
-
-
-async def test_a_folder_that_may_not_be_written_is_told_as_such(readable_folder: Path) -> None:
+async def test_a_folder_that_may_not_be_written_is_told_as_such() -> None:
     """Not as one that is in use."""
     pytest.importorskip("chdb")
-    async with open_store(f"chdb://{readable_folder}") as store:
-        with pytest.raises(StoreMisconfigured, match=r"cannot be written: .* denied"):
-            await store.prepare()
+    with folder_of_others(0o555) as folder:
+        async with open_store(f"chdb://{folder}") as store:
+            with pytest.raises(StoreMisconfigured, match=r"cannot be written: .* denied"):
+                await store.prepare()
+
+
+async def test_a_folder_in_it_that_may_not_be_read_is_told_as_such() -> None:
+    """The engine says nothing of it."""
+    pytest.importorskip("chdb")
+    with folder_of_others(0o777) as folder:
+        closed = folder / "metadata"
+        closed.mkdir(mode=0)
+        async with open_store(f"chdb://{folder}") as store:
+            with pytest.raises(StoreMisconfigured, match=f"no permission for {closed}$"):
+                await store.prepare()
+        closed.chmod(0o700)
 
 
 async def test_a_folder_that_the_engine_cannot_read(
