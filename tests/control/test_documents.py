@@ -22,8 +22,12 @@ from klineagent.market.venues import USDM
 from tests.control.test_serving import serving
 
 _WITHIN_S = 60
-# No sandbox: it needs rights that root in a container lacks. The page is ours.
-_HEADLESS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
+# No sandbox, for it needs rights that root in a container lacks, and the page is ours; nor much
+# shared memory, of which a container may have little.
+_HEADLESS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+    "--enable-logging=stderr",
+)
 # Of the page's own clock: its script is done long before.
 _PATIENCE = "--virtual-time-budget=5000"
 
