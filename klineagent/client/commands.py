@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 from rich.console import RenderableType
 
+from klineagent.arguments import read_interval, read_symbol
 from klineagent.client import views
 from klineagent.client.connection import Address, Answer, Connection, open_connection
 from klineagent.client.options import JSON, complete_intervals, complete_symbols, to_an_agent
@@ -24,7 +25,7 @@ from klineagent.control.subscriptions_v1_models import (
     SubscriptionOutcome,
     SubscriptionsNow,
 )
-from klineagent.converters import WILDCARDS, to_intervals, to_symbol
+from klineagent.converters import WILDCARDS, to_intervals
 from klineagent.errors import AgentRefused, ConfigError, InvalidRequest
 from klineagent.ranges import FiniteRange
 from klineagent.running import run
@@ -185,7 +186,7 @@ def coverage(address: Address, *, symbol: str, interval: str, as_json: bool) -> 
 
     With --json it is a line per thousand series.
     """
-    wanted = _symbol(symbol) if symbol else ""
+    wanted = read_symbol(symbol) if symbol else ""
     run(partial(_coverage, address, wanted, interval, as_json=as_json))
 
 
@@ -214,7 +215,7 @@ def why(address: Address, *, symbol: str, interval: str, time: str, as_json: boo
     It is the one that holds TIME, which is UTC, as 2026-02-01T20:00, or milliseconds since 1970.
     """
     opens = _open_time(interval, time)
-    query = {"symbol": _symbol(symbol), "interval": interval, "open_time": str(opens)}
+    query = {"symbol": read_symbol(symbol), "interval": interval, "open_time": str(opens)}
     _tell(address, _get(Why, "/v1/why", query), views.why_view, as_json=as_json)
 
 
@@ -284,26 +285,17 @@ def _wanted(
     ]
 
 
-def _symbol(name: str) -> str:
-    try:
-        return to_symbol(name)
-    except ValueError as error:
-        raise ConfigError(f"SYMBOL: {error}") from error
-
-
 def _open_time(interval: str, time: str) -> int:
     """When the candle opens that holds `time`, which agents are not asked to guess.
 
     Raises:
         ConfigError: there is no such interval, or no such time.
     """
+    candle = read_interval(interval)
     try:
-        [candle] = to_intervals([interval])
         open_time = candle.open_at(read_moment(time, field="TIME"))
     except InvalidRequest as error:
         raise ConfigError(str(error)) from error
-    except ValueError as error:
-        raise ConfigError(f"INTERVAL: {error}") from error
     if open_time < 0:
         raise ConfigError(f"TIME: the {interval} that holds {time} opens before 1970")
     return open_time

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from klineagent.arguments import read_interval, read_symbol
 from klineagent.commands.options import CA_FILE, CONFIG_FILE, STORE, VENUE
 from klineagent.config import Config, trace_config
-from klineagent.converters import to_intervals, to_symbol
 from klineagent.errors import ConfigError, StartError
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.running import run
@@ -48,17 +48,14 @@ def show(
     """
     configure_logging(LogFormat.CONSOLE)
     config, sources = trace_config(options, os.environ, file)
-    try:
-        [wanted] = to_intervals([interval], config.venue)
-    except ValueError as error:
-        raise ConfigError(f"INTERVAL: {error}") from error
+    wanted = read_interval(interval, config.venue)
     if updates and symbol is None:
         raise ConfigError("--updates needs a SYMBOL")
     if symbol is None:
         # The default says where one series is looked for, not what all of them have to be of.
         table = partial(_series, venue=config.venue.name if "venue" in sources else None)
     else:
-        series = (config.venue.name, _symbol(symbol), wanted.value)
+        series = (config.venue.name, read_symbol(symbol), wanted.value)
         table = partial(_candles, series=series, last=last, updates=updates)
     run(partial(_show, config, table))
 
@@ -105,13 +102,6 @@ async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
     if not venues:
         return ""
     return f"; there are candles of it on {' and '.join(venues)}: --venue {venues[0]}"
-
-
-def _symbol(name: str) -> str:
-    try:
-        return to_symbol(name)
-    except ValueError as error:
-        raise ConfigError(f"SYMBOL: {error}") from error
 
 
 def _demand_an_engine(folder: Path) -> None:
