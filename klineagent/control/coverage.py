@@ -134,7 +134,7 @@ def _absent(ledger: Ledger) -> AbsentCandles:
             from_=utc(absence.first_ms),
             to=utc(ledger.interval.shifted(absence.end_ms, -1)),
             candles=ledger.count([absence]),
-            reason=absence.mark.value,
+            reason=absence.mark.reason.value,
         )
         for absence in _newest(ledger.absences)
     ]

@@ -100,7 +100,7 @@ class Inquiry:
             return _of_closed(says)
         state, explanation = _VERDICTS[standing]
         if (absence := ledger.absences.at(open_ms)) is not None:
-            explanation = f"It will not come: {absence.mark.value}."
+            explanation = f"It will not come: {absence.mark.reason.value}."
         return state, explanation
 
     def _beginning_of(self, ledger: Ledger) -> str:

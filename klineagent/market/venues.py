@@ -27,6 +27,8 @@ class Venue:
     rest_url: str
     rest_prefix: str
     intervals: frozenset[Interval]
+    has_every_candle: bool
+    """Whether a symbol that trades has a candle in every interval, also where nobody trades."""
     requests_per_second: float
     """SUBSCRIBE and UNSUBSCRIBE messages a connection may send."""
     status_field: str = "status"
@@ -72,6 +74,7 @@ USDM = Venue(
     rest_url="https://fapi.binance.com",
     rest_prefix="/fapi/v1",
     intervals=FUTURES_INTERVALS,
+    has_every_candle=True,
     requests_per_second=5,
     unlisted_statuses=frozenset(
         {"PENDING_TRADING", "SETTLING", "DELIVERING", "DELIVERED", "CLOSE", "DELISTING"}
@@ -99,6 +102,8 @@ SPOT = Venue(
     rest_url="https://api.binance.com",
     rest_prefix="/api/v3",
     intervals=frozenset(Interval),
+    # While trading is halted there are none.
+    has_every_candle=False,
     # Five a second are allowed, and pongs count.
     requests_per_second=3,
     # Also of a halt, as far as is known: who comes back is listed again, and nothing is lost.

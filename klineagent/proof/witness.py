@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from attrs import define, field
 
 from klineagent.kline import SECOND_MS, Interval, Kline
+from klineagent.market.venues import VENUES
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Ledger
 from klineagent.sim.candle import Candle
@@ -74,7 +75,11 @@ class Witness:
                 if is_there:
                     raise ProofFailed(f"{name_of(symbol, interval, open_ms)} was made up")
                 is_covered = ledger.has_begun and ledger.first_ms <= open_ms
-                if is_covered and open_ms not in ledger.absences:
+                is_known = open_ms in ledger.absences or (
+                    # There every interval should have a candle: it is looked for without end.
+                    VENUES[self.venue_name].has_every_candle and open_ms in ledger.holes
+                )
+                if is_covered and not is_known:
                     raise ProofFailed(
                         f"{name_of(symbol, interval, open_ms)} does not exist, and nobody knows;"
                         f" the ledger {account_of(ledger)}"

@@ -18,7 +18,7 @@ from klineagent.market.rest import CandleAnswer, Page, RestClient
 from klineagent.market.symbols import SymbolBook
 from klineagent.market.wire import RestCandle
 from klineagent.series.healing import find, page_of
-from klineagent.series.ledger import Absent, Hole, Ledger, MissingCounts, Urgency
+from klineagent.series.ledger import Absence, Absent, Hole, Ledger, MissingCounts, Urgency
 from klineagent.series.recall import Recall
 from klineagent.trouble import TELL_AGAIN_AFTER_S
 
@@ -155,24 +155,13 @@ class Healer:
         """Hand on what `answer` has of the missing candles, and note what it has not."""
         ledger, means = self.ledger, self.means
         finding = find(page, answer, ledger.interval)
-        told_at_ms = answer.asked_at_ms
         missing = [candle for candle in finding.closed if candle.open_time in ledger.holes]
-        await means.klines.send(
-            [
-                candle.as_closed(
-                    means.rest.venue.name,
-                    self.symbol,
-                    ledger.interval,
-                    max(told_at_ms, candle.close_time + 1),
-                )
-                for candle in missing
-            ]
-        )
+        await means.klines.send([self._as_row(candle, answer.asked_at_ms) for candle in missing])
         for candle in missing:
             ledger.close(candle.open_time)
         why = Absent.NO_CANDLE if means.book.trades(self.symbol) else Absent.NOT_TRADING
         for first_ms, end_ms in finding.absent:
-            ledger.forgo(first_ms, end_ms, why)
+            ledger.forgo(first_ms, end_ms, Absence.proven(why, answer.asked_at_ms))
         self._account(hole, missing)
         unproven_ms = max(hole.first_ms, finding.proven_until_ms)
         if unproven_ms < min(hole.end_ms, ledger.interval.next_open(page.last_ms)):
@@ -180,6 +169,15 @@ class Healer:
                 # Only age has told of some of it: it is as quiet as it was.
                 self._attempts[unproven_ms] = self._attempts[hole.first_ms]
             self._rest(unproven_ms, FIRST_REST_S)
+
+    def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
+        """What is stored of a candle that is missing; a correction outranks the row it corrects."""
+        hole = self.ledger.holes.at(candle.open_time)
+        if hole is not None and hole.mark.above_version:
+            told_at_ms = max(told_at_ms, (hole.mark.above_version >> 1) + 1)
+        told_at_ms = max(told_at_ms, candle.close_time + 1)
+        venue, interval = self.means.rest.venue.name, self.ledger.interval
+        return candle.as_closed(venue, self.symbol, interval, told_at_ms)
 
     def _account(self, hole: Hole, healed: list[RestCandle]) -> None:
         counts, pool = self.means.counts, self.means.pool

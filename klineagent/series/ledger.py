@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from klineagent.kline import Interval
+from klineagent.kline import DAY_MS, HOUR_MS, Interval
 from klineagent.series.spans import Span, Spans
 
 
@@ -37,16 +37,57 @@ class Absent(enum.StrEnum):
 
     NO_CANDLE = "the exchange has no such candle"
     NOT_TRADING = "the symbol did not trade"
+    OFF_GRID = "the exchange's candle opens off the grid, and is stored as it is"
     REFUSED = "the store refuses the row"
+
+
+# What an absence was proven by can be wrong: the exchange is asked again after these times.
+LOOKS_AFTER_MS = (HOUR_MS, DAY_MS)
+
+
+@frozen
+class Absence:
+    """The mark of candles that will not come. Plain values, for it is kept in a file, too."""
+
+    reason: Absent
+    look_again_ms: int | None = None
+    """When the exchange is asked for them again, by its clock; None for never.
+
+    Whole hours, so that neighbours which were given up one by one have equal marks.
+    """
+    looks: int = 0
+    """How often it was asked again so far, and still had none."""
+
+    @classmethod
+    def proven(cls, reason: Absent, now_ms: int) -> Absence:
+        """An absence of which the exchange gave proof at `now_ms`."""
+        return cls(reason, _whole_hour(now_ms + LOOKS_AFTER_MS[0]))
+
+    def confirmed(self, now_ms: int) -> Absence:
+        """The same, after the exchange was asked again at `now_ms` and still had none."""
+        looks = self.looks + 1
+        if looks >= len(LOOKS_AFTER_MS):
+            return Absence(self.reason, None, looks)
+        return Absence(self.reason, _whole_hour(now_ms + LOOKS_AFTER_MS[looks]), looks)
+
+    def postponed(self, now_ms: int) -> Absence:
+        """The same, after the exchange was asked again at `now_ms` and its answer told nothing."""
+        return evolve(self, look_again_ms=_whole_hour(now_ms + HOUR_MS))
+
+
+def _whole_hour(time_ms: int) -> int:
+    return Interval.H1.first_open(time_ms)
 
 
 @frozen
 class Missing:
-    """The mark of a hole."""
+    """The mark of a hole. Plain values, for it is kept in a file, too."""
 
     urgency: Urgency
     error: str = ""
     """Why the last try to fetch it failed, if it did."""
+    above_version: int = 0
+    """The rank of a stored row that is wrong: what is fetched must outrank it. 0 if none is."""
 
 
 Hole = Span[Missing]
@@ -83,7 +124,7 @@ class Ledger:
     horizon_ms: int = field(default=0, init=False)
     """The oldest open time that is not due yet."""
     holes: Spans[Missing] = field(factory=Spans, init=False)
-    absences: Spans[Absent] = field(factory=Spans, init=False)
+    absences: Spans[Absence] = field(factory=Spans, init=False)
     """None of them overlaps a hole."""
     healed: int = field(default=0, init=False)
     """How many candles came after they were missing."""
@@ -162,7 +203,7 @@ class Ledger:
         while self.horizon_ms < due_until_ms:
             end_ms = min([due_until_ms, *self._early])
             if self.horizon_ms < end_ms:
-                self._miss(self.horizon_ms, end_ms, urgency)
+                self._miss(self.horizon_ms, end_ms, Missing(urgency))
                 self.horizon_ms = end_ms
                 found = True
             if end_ms in self._early:
@@ -174,25 +215,29 @@ class Ledger:
         end_ms = min(end_ms, self.horizon_ms)
         if first_ms < end_ms:
             self.reach_back(first_ms)
-            self._miss(first_ms, end_ms, urgency)
+            self._miss(first_ms, end_ms, Missing(urgency))
 
-    def reopen(self, open_ms: int) -> None:
-        """The row of a closed candle was lost on its way to the store: it is missing again."""
+    def reopen(self, open_ms: int, *, above_version: int = 0) -> None:
+        """The row of a closed candle did not reach the store, or is wrong there: it is missing.
+
+        See `Missing.above_version`.
+        """
         if open_ms >= self.horizon_ms:
             self._early.discard(open_ms)
         elif open_ms >= self.first_ms and self._is_on_grid(open_ms):
-            self._miss(open_ms, self.interval.next_open(open_ms), Urgency.FRESH)
+            end_ms = self.interval.next_open(open_ms)
+            self._miss(open_ms, end_ms, Missing(Urgency.FRESH, above_version=above_version))
 
     def set_aside(self, open_ms: int) -> None:
         """The store will never take the row of a closed candle."""
         self.reopen(open_ms)
-        self.forgo(open_ms, self.interval.next_open(open_ms), Absent.REFUSED)
+        self.forgo(open_ms, self.interval.next_open(open_ms), Absence(Absent.REFUSED))
 
-    def forgo(self, first_ms: int, end_ms: int, why: Absent) -> None:
+    def forgo(self, first_ms: int, end_ms: int, absence: Absence) -> None:
         """Whatever is missing in [`first_ms`, `end_ms`) will not come."""
         for hole in self.holes.clear(first_ms, end_ms):
-            self.absences.mark(hole.first_ms, hole.end_ms, why)
-            self.tally.forgone[why] += self.count([hole])
+            self.absences.mark(hole.first_ms, hole.end_ms, absence)
+            self.tally.forgone[absence.reason] += self.count([hole])
 
     def fail(self, first_ms: int, end_ms: int, error: str) -> None:
         """Note why what is missing in [`first_ms`, `end_ms`) could not be fetched."""
@@ -204,12 +249,12 @@ class Ledger:
         holes = (hole for hole in self.holes if hole.first_ms not in but)
         return min(holes, key=lambda hole: (hole.mark.urgency, -hole.first_ms), default=None)
 
-    def _miss(self, first_ms: int, end_ms: int, urgency: Urgency) -> None:
+    def _miss(self, first_ms: int, end_ms: int, mark: Missing) -> None:
         """Mark a hole; what lies in one already is not found anew."""
         known = self.count(self.holes.clear(first_ms, end_ms))
         self.absences.clear(first_ms, end_ms)
-        self.holes.mark(first_ms, end_ms, Missing(urgency))
-        self.tally.found[urgency] += self.interval.count(first_ms, end_ms) - known
+        self.holes.mark(first_ms, end_ms, mark)
+        self.tally.found[mark.urgency] += self.interval.count(first_ms, end_ms) - known
 
     def _fill(self, open_ms: int) -> bool:
         """A candle before the horizon has come; tell whether it was missing, or thought absent."""

@@ -12,7 +12,7 @@ from klineagent.series.account import (
     overdue_since,
     standing_of,
 )
-from klineagent.series.ledger import Absent, Ledger, Urgency
+from klineagent.series.ledger import Absence, Absent, Ledger, Urgency
 
 START_MS = 1_769_904_000_000
 GRACE_MS = 5 * SECOND_MS
@@ -29,7 +29,7 @@ def _ledger() -> Ledger:
     for number in (0, 1, 2, 6, 7, 8, 9):
         ledger.fall_due(_minute(number) + GRACE_MS)
         ledger.close(_minute(number))
-    ledger.forgo(_minute(3), _minute(4), Absent.NO_CANDLE)
+    ledger.forgo(_minute(3), _minute(4), Absence(Absent.NO_CANDLE))
     return ledger
 
 
@@ -81,7 +81,7 @@ def test_it_lags_while_its_newest_candles_are_missing() -> None:
     ledger.fall_due(_minute(12) + GRACE_MS)
     assert lag_of(ledger, _minute(13)) == 3 * MINUTE_MS
     assert Account.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
-    ledger.forgo(_minute(10), _minute(12), Absent.NOT_TRADING)
+    ledger.forgo(_minute(10), _minute(12), Absence(Absent.NOT_TRADING))
     assert lag_of(ledger, _minute(13)) == 0
     assert Account.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
 

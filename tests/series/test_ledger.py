@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
-from klineagent.series.ledger import Absent, Ledger, Missing, Urgency
+from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
 
 START_MS = 1_769_904_000_000  # Sunday, 2026-02-01 00:00 UTC
 GRACE_MS = 5 * SECOND_MS
@@ -70,7 +70,7 @@ def test_fetching_what_is_missing_leaves_nothing_missing(
     absent = data.draw(st.sets(st.sampled_from(opens)))
     for open_ms in data.draw(st.permutations(opens)):
         if open_ms in absent:
-            ledger.forgo(open_ms, interval.next_open(open_ms), Absent.NO_CANDLE)
+            ledger.forgo(open_ms, interval.next_open(open_ms), Absence(Absent.NO_CANDLE))
         else:
             assert ledger.close(open_ms)
             assert not ledger.close(open_ms)
@@ -125,7 +125,7 @@ def test_the_most_urgent_hole_comes_first_and_of_these_the_newest() -> None:
     order = []
     while (hole := ledger.next_hole()) is not None:
         order.append((hole.first_ms - START_MS) // MINUTE_MS)
-        ledger.forgo(hole.first_ms, hole.end_ms, Absent.NO_CANDLE)
+        ledger.forgo(hole.first_ms, hole.end_ms, Absence(Absent.NO_CANDLE))
     assert order == [2, 0, -10, -500]
 
 
@@ -139,13 +139,33 @@ def test_a_row_that_was_lost_is_missing_again() -> None:
     assert not ledger.holes
 
 
+def test_a_row_that_is_wrong_is_missing_above_its_version() -> None:
+    """What is fetched must outrank it."""
+    ledger = a_ledger()
+    ledger.close(START_MS)
+    ledger.reopen(START_MS, above_version=77)
+    assert [hole.mark for hole in ledger.holes] == [Missing(Urgency.FRESH, above_version=77)]
+
+
+def test_what_is_absent_is_looked_for_again_after_an_hour_and_a_day() -> None:
+    """By whole hours, so that candles given up one after the other are one range."""
+    first = Absence.proven(Absent.NO_CANDLE, START_MS)
+    assert first.look_again_ms == START_MS + HOUR_MS
+    assert first == Absence.proven(Absent.NO_CANDLE, START_MS - 59 * MINUTE_MS)
+    second = first.confirmed(START_MS + HOUR_MS)
+    looks_ms = START_MS + HOUR_MS + DAY_MS
+    assert second.look_again_ms == looks_ms
+    assert second.confirmed(looks_ms).look_again_ms is None
+    assert second.postponed(looks_ms).look_again_ms == looks_ms + HOUR_MS
+
+
 def test_a_row_the_store_refuses_is_absent_with_that_reason() -> None:
     """It is not fetched again and again."""
     ledger = a_ledger()
     ledger.close(START_MS)
     ledger.set_aside(START_MS)
     assert not ledger.holes
-    assert [absence.mark for absence in ledger.absences] == [Absent.REFUSED]
+    assert [absence.mark.reason for absence in ledger.absences] == [Absent.REFUSED]
 
 
 def test_what_opened_off_the_grid_is_not_of_this_series() -> None:
@@ -207,7 +227,7 @@ def test_what_was_found_is_healed_forgone_or_missing(
         "expect": lambda open_ms: ledger.expect(opens[0], until(open_ms), Urgency.RESTART),
         "reopen": ledger.reopen,
         "set_aside": ledger.set_aside,
-        "forgo": lambda open_ms: ledger.forgo(open_ms, until(open_ms), Absent.NO_CANDLE),
+        "forgo": lambda open_ms: ledger.forgo(open_ms, until(open_ms), Absence(Absent.NO_CANDLE)),
         "fail": lambda open_ms: ledger.fail(opens[0], until(open_ms), "HTTP 503"),
     }
     for name, open_ms in data.draw(st.lists(st.tuples(st.sampled_from(sorted(steps)), some))):
@@ -226,7 +246,7 @@ def test_a_candle_that_comes_is_not_absent_any_more() -> None:
     """The exchange had nothing of it for minutes, and then told of it after all."""
     ledger = a_ledger()
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
-    ledger.forgo(START_MS, START_MS + MINUTE_MS, Absent.NO_CANDLE)
+    ledger.forgo(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
     assert not ledger.has_closed(START_MS)
     assert ledger.close(START_MS)
     assert ledger.has_closed(START_MS)

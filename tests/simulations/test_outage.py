@@ -124,7 +124,7 @@ async def test_a_delisted_symbol_is_known_to_be_absent_until_it_is_listed_again(
         await trio.sleep(6 * HOUR_S)
         delisted = simulation.agent.registry.subscriptions()[1]
         assert delisted.symbol == "ETHUSDT"
-        assert {each.mark for each in delisted.ledger.absences} <= set(Absent)
+        assert {each.mark.reason for each in delisted.ledger.absences} <= set(Absent)
         assert delisted.ledger.absences
         # Each candle is looked for until its absence is proven, ever less often within its minute.
         assert requests(simulation) - before < 6 * 60 * 7
