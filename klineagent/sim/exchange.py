@@ -26,6 +26,7 @@ from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.faults import Faults
 from klineagent.sim.firehose import Firehose
 from klineagent.sim.frames import Series, StreamEvent, shutdown_event
+from klineagent.sim.lies import Lies
 from klineagent.sim.listings import idle_specimens
 from klineagent.sim.market import Market
 from klineagent.sim.moments import next_moment
@@ -66,6 +67,7 @@ class Exchange:
     """Limits that clients broke, by kind."""
     connections: Connections = field(init=False)
     faults: Faults = field(init=False)
+    lies: Lies = field(init=False)
     rest: RestSide = field(init=False)
     firehose: Firehose | None = field(init=False, default=None)
     """Speaks for the market where there is a rate."""
@@ -100,6 +102,11 @@ class Exchange:
             connections=self.connections,
             now_ms=self.clock.now_ms,
             peek=self._voice.peek,
+        )
+        self.lies = Lies(
+            faults=self.faults,
+            now_ms=self.clock.now_ms,
+            may_lack_candles=self.venue.may_lack_candles,
         )
         if self.rate is not None:
             self.firehose = Firehose(
@@ -145,12 +152,12 @@ class Exchange:
 
     async def answer(self, method: str, path: str, query: Mapping[str, str]) -> RestAnswer | None:
         """Answer a REST request; with None the connection must break instead."""
-        if await self.faults.hang_rest():
+        if await self.faults.hang_rest(path):
             return None
         now_ms = self.clock.now_ms()
-        lag_ms = self.faults.rest_lag_ms() if path.endswith("/klines") else 0
+        lag_ms = self.faults.rest_lag_ms(now_ms) if path.endswith("/klines") else 0
         answer = self.rest.answer(method, path, query, now_ms, lag_ms=lag_ms)
-        return self.faults.spoil(answer, now_ms)
+        return self.faults.spoil(path, query, answer, now_ms)
 
     def refill(self, line: Line) -> None:
         """All that was sent to `line` is on its way."""

@@ -16,6 +16,7 @@ from klineagent.kline import SECOND_MS
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.faults import Faults
+from klineagent.sim.lies import Lies
 from klineagent.suggestions import meant
 
 _Block = AbstractContextManager[None]
@@ -44,6 +45,21 @@ _SHARES: Mapping[str, Callable[[Faults, float], _Block]] = {
     "silent-acks": Faults.silent_acks,
     "failing-rest": Faults.failing_rest,
 }
+_LIES: Mapping[str, Callable[[Lies, float], _Block]] = {
+    "late-forming": Lies.late_forming,
+    "repeated-closings": Lies.repeated_closings,
+    "wrong-times": Lies.wrong_times,
+    "crossed-streams": Lies.crossed_streams,
+    "contradictions": Lies.contradictions,
+    "wrong-server-time": Lies.wrong_server_time,
+    "stale-klines": Lies.stale_klines,
+    "empty-klines": Lies.empty_klines,
+    "missing-klines": Lies.missing_klines,
+    "off-grid-klines": Lies.off_grid_klines,
+    "odd-rows": Lies.odd_rows,
+    "odd-symbols": Lies.odd_symbols,
+    "short-lists": Lies.short_lists,
+}
 _LASTING: Mapping[str, Callable[[Faults, float], _Block]] = {
     "quiet-empties": lambda faults, _: faults.quiet_empties(),
     "hiding-weights": lambda faults, _: faults.hiding_weights(),
@@ -54,6 +70,8 @@ _RECURRING: Mapping[str, Callable[[Exchange, random.Random], _Block]] = {
     "offline": lambda exchange, _: exchange.faults.offline(),
     "stalling": lambda exchange, _: exchange.faults.stalling(),
     "hanging-rest": lambda exchange, _: exchange.faults.hanging_rest(),
+    "hanging-klines": lambda exchange, _: exchange.faults.hanging_rest("/klines"),
+    "frozen-klines": lambda exchange, _: exchange.lies.frozen_klines(),
     "refusing-rest": lambda exchange, _: exchange.faults.refusing_rest(),
     "banning-rest": lambda exchange, _: exchange.faults.refusing_rest(418),
     "halting": _halting,
@@ -68,7 +86,7 @@ _NEEDED = ("lagging-rest", *_RECURRING, *_SUDDEN)
 
 FAULT_HELP = (
     "What goes wrong; may be given more than once. "
-    f"With a share from 0 to 1, all if not given: {', '.join(_SHARES)}. "
+    f"With a share from 0 to 1, all if not given: {', '.join((*_SHARES, *_LIES))}. "
     "Every S seconds of exchange time on average, at once: "
     f"{', '.join(_SUDDEN)}; for a tenth of that time: {', '.join(_RECURRING)}. "
     "Besides: quiet-empties, hiding-weights, lagging-rest=SECONDS, lying-weights=FACTOR."
@@ -90,20 +108,21 @@ def parse_fault(text: str) -> FaultOption:
         ConfigError: there is no such kind, or it cannot have this value.
     """
     kind, _, number = text.partition("=")
-    kinds = (*_SHARES, *_LASTING, *_RECURRING, *_SUDDEN)
+    kinds = (*_SHARES, *_LIES, *_LASTING, *_RECURRING, *_SUDDEN)
     if kind not in kinds:
         question = meant(kind, kinds)
         there_are = f"{question} There are" if question else "there are"
         raise ConfigError(f"--fault: no kind {kind!r}; {there_are} {', '.join(kinds)}")
+    has_share = kind in _SHARES or kind in _LIES
     if not number:
         if kind in _NEEDED:
             raise ConfigError(f"--fault: {kind} needs a number of seconds, as in {kind}=300")
-        return FaultOption(kind, 1.0 if kind in _SHARES else 0.0)
+        return FaultOption(kind, 1.0 if has_share else 0.0)
     try:
         value = float(number)
     except ValueError:
         value = math.nan
-    if kind in _SHARES and not 0 <= value <= 1:
+    if has_share and not 0 <= value <= 1:
         raise ConfigError(f"--fault: {kind} takes a share from 0 to 1, not {number!r}")
     if kind in _NEEDED and not 0 < value < math.inf:
         raise ConfigError(f"--fault: {kind} takes a positive number of seconds, not {number!r}")
@@ -127,6 +146,8 @@ async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> Asy
                 lasting = _SHARES.get(option.kind) or _LASTING.get(option.kind)
                 if lasting is not None:
                     blocks.enter_context(lasting(exchange.faults, option.value))
+                elif option.kind in _LIES:
+                    blocks.enter_context(_LIES[option.kind](exchange.lies, option.value))
                 else:
                     seed = f"{exchange.seed}/{number}/{option.kind}"
                     dice = random.Random(seed)  # noqa: S311 - seeded, no secret

@@ -8,6 +8,7 @@ that are held back, stalled connections - says so.
 from __future__ import annotations
 
 import heapq
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +17,9 @@ from functools import partial
 from itertools import count
 from typing import Literal, TypeVar
 
+import msgspec
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from klineagent.sim import event_faults, rest_faults
 from klineagent.sim.candle import Candle
@@ -26,11 +28,18 @@ from klineagent.sim.connections import Connections
 from klineagent.sim.event_faults import Peek, Tampering
 from klineagent.sim.frames import StreamEvent, sdk_shutdown_event, shutdown_event
 from klineagent.sim.rest_faults import Refusal, Spoiling
+from klineagent.sim.rest_lies import Lie, Query
 from klineagent.sim.rest_side import RestAnswer
 from klineagent.sim.socket_line import Line
 from klineagent.sim.socket_side import Hangup
 from klineagent.sim.venue import VenueRules
 
+Lag = Callable[[int], int]
+"""How old klines are told to be at a time."""
+Hang = tuple[str, trio.Event]
+"""The end of paths that are not answered, and the end of that."""
+
+_OK = 200
 _Active = TypeVar("_Active")
 _Block = AbstractContextManager[None]
 
@@ -49,8 +58,9 @@ class Faults:
     # What is active, in the order in which it began.
     _tamperings: dict[int, Tampering] = field(init=False, factory=dict)
     _spoilings: dict[int, Spoiling] = field(init=False, factory=dict)
-    _lags: dict[int, int] = field(init=False, factory=dict)
-    _hangs: dict[int, trio.Event] = field(init=False, factory=dict)
+    _lies: dict[int, tuple[str, Lie]] = field(init=False, factory=dict)
+    _lags: dict[int, tuple[str, Lag]] = field(init=False, factory=dict)
+    _hangs: dict[int, Hang] = field(init=False, factory=dict)
     _stalls: dict[int, Chance] = field(init=False, factory=dict)
     _silences: dict[int, Chance] = field(init=False, factory=dict)
     _quiets: dict[int, str] = field(init=False, factory=dict)
@@ -64,30 +74,30 @@ class Faults:
 
     def losing_closings(self, share: float = 1.0) -> _Block:
         """That share of closing events is never sent."""
-        chance = self._chance("losing_closings", share)
-        return self._tampering(partial(event_faults.losing, chance))
+        chance = self.chance("losing_closings", share)
+        return self.tampering(partial(event_faults.losing, chance))
 
     def delaying_closings(self, share: float = 1.0, *, by_ms: int = 30_000) -> _Block:
         """Closing events are sent so much later, after the block too; `E` stays the true time."""
-        chance = self._chance("delaying_closings", share)
-        hold = partial(self._hold, by_ms)
-        return self._tampering(partial(event_faults.delaying, chance, hold))
+        chance = self.chance("delaying_closings", share)
+        hold = partial(self.hold, by_ms)
+        return self.tampering(partial(event_faults.delaying, chance, hold))
 
     def doubling_closings(self, share: float = 1.0) -> _Block:
         """Closing events are sent twice, one right after the other."""
-        chance = self._chance("doubling_closings", share)
-        return self._tampering(partial(event_faults.doubling, chance))
+        chance = self.chance("doubling_closings", share)
+        return self.tampering(partial(event_faults.doubling, chance))
 
     def reordering(self, share: float = 1.0) -> _Block:
         """Closing events come after another stream's, or after the next event of their own."""
-        chance = self._chance("reordering", share)
+        chance = self.chance("reordering", share)
         stragglers = self._stragglers
-        return self._tampering(partial(event_faults.reordering, chance, stragglers))
+        return self.tampering(partial(event_faults.reordering, chance, stragglers))
 
     def early_opens(self, share: float = 1.0) -> _Block:
         """Before a closing event there is one of the next candle, with the same `E`."""
-        chance = self._chance("early_opens", share)
-        return self._tampering(partial(event_faults.opening_early, chance, self._peek))
+        chance = self.chance("early_opens", share)
+        return self.tampering(partial(event_faults.opening_early, chance, self._peek))
 
     def quiet_empties(self) -> _Block:
         """Candles without trades have no closing event."""
@@ -95,18 +105,18 @@ class Faults:
 
     def garbling(self, share: float = 1.0, *, in_place: bool = False) -> _Block:
         """Before, or in place of, that share of events there is a frame that means nothing."""
-        chance = self._chance("garbling", share)
-        return self._tampering(partial(event_faults.garbling, chance, in_place))
+        chance = self.chance("garbling", share)
+        return self.tampering(partial(event_faults.garbling, chance, in_place))
 
     def truncating(self, share: float = 1.0) -> _Block:
         """Of that share of events only the beginning is sent, so that they are lost."""
-        chance = self._chance("truncating", share)
-        return self._tampering(partial(event_faults.truncating, chance))
+        chance = self.chance("truncating", share)
+        return self.tampering(partial(event_faults.truncating, chance))
 
     def fragmenting(self, share: float = 1.0) -> _Block:
         """That share of events comes in fragments, now and then with a ping amid them."""
-        chance = self._chance("fragmenting", share)
-        return self._tampering(event_faults.Fragmenting(chance))
+        chance = self.chance("fragmenting", share)
+        return self.tampering(event_faults.Fragmenting(chance))
 
     # Connections.
 
@@ -120,7 +130,7 @@ class Faults:
 
         It stays so for as long as the connection lasts.
         """
-        return self._during(self._silences, self._chance("silent_acks", share))
+        return self._during(self._silences, self.chance("silent_acks", share))
 
     @contextmanager
     def stalling(self, share: float = 1.0) -> Iterator[None]:
@@ -129,7 +139,7 @@ class Faults:
         It strikes the sockets there are, and those that are made during the block: these are not
         even answered their handshake. What would have been sent is lost.
         """
-        chance = self._chance("stalling", share)
+        chance = self.chance("stalling", share)
         for line in self._connections.lines:
             if chance.strikes():
                 line.stall()
@@ -161,7 +171,7 @@ class Faults:
 
     def lagging_rest(self, by_ms: int) -> _Block:
         """Klines are answered as they were so long ago; the time is told right."""
-        return self._during(self._lags, by_ms)
+        return self.lagging("lagging_rest", lambda _now_ms: by_ms)
 
     def refusing_rest(
         self,
@@ -194,14 +204,17 @@ class Faults:
 
     def failing_rest(self, share: float = 1.0) -> _Block:
         """That share of requests is answered with 500, 503, or half of a body."""
-        chance = self._chance("failing_rest", share)
+        chance = self.chance("failing_rest", share)
         return self._spoiling(partial(rest_faults.failing, chance))
 
     @contextmanager
-    def hanging_rest(self) -> Iterator[None]:
-        """Requests are not answered while the block lasts, and then their connections break."""
+    def hanging_rest(self, path: str = "") -> Iterator[None]:
+        """Requests are not answered while the block lasts, and then their connections break.
+
+        With a `path` only those to paths that end with it.
+        """
         over = trio.Event()
-        with self._during(self._hangs, over):
+        with self._during(self._hangs, (path, over)):
             try:
                 yield
             finally:
@@ -246,39 +259,62 @@ class Faults:
         """Whether the socket that a client asks for stalls."""
         return any(chance.strikes() for chance in self._stalls.values())
 
-    def rest_lag_ms(self) -> int:
+    def rest_lag_ms(self, now_ms: int) -> int:
         """How old klines are told to be."""
-        if not self._lags:
-            return 0
-        self.injected["lagging_rest"] += 1
-        return max(self._lags.values())
+        lags = ((lag(now_ms), kind) for kind, lag in self._lags.values())
+        longest_ms, kind = max(lags, default=(0, ""))
+        if longest_ms:
+            self.injected[kind] += 1
+        return longest_ms
 
-    def spoil(self, answer: RestAnswer, now_ms: int) -> RestAnswer:
+    def spoil(self, path: str, query: Query, answer: RestAnswer, now_ms: int) -> RestAnswer:
         """What is answered in place of `answer`."""
+        lies = [lie for concerned, lie in self._lies.values() if path.endswith(concerned)]
+        if lies and answer.status == _OK:
+            content = msgspec.json.decode(answer.body)
+            for lie in lies:
+                content = lie(content, query)
+            answer = evolve(answer, body=json.dumps(content, separators=(",", ":")).encode())
         for spoiling in self._spoilings.values():
             answer = spoiling(answer, now_ms)
         return answer
 
-    async def hang_rest(self) -> bool:
+    async def hang_rest(self, path: str) -> bool:
         """Wait while REST hangs; tell whether it did, for then the connection must break."""
-        if not self._hangs:
+        if not (hangs := self._hangs_of(path)):
             return False
         self.injected["hanging_rest"] += 1
-        while self._hangs:
-            await next(iter(self._hangs.values())).wait()
+        while hangs:
+            await hangs[0].wait()
+            hangs = self._hangs_of(path)
         return True
 
-    def _tampering(self, tampering: Tampering) -> _Block:
+    def _hangs_of(self, path: str) -> list[trio.Event]:
+        return [over for concerned, over in self._hangs.values() if path.endswith(concerned)]
+
+    # What `Lies` are told by.
+
+    def lying(self, path: str, lie: Lie) -> _Block:
+        """Answers to requests for paths that end with `path` hold what `lie` makes of it."""
+        return self._during(self._lies, (path, lie))
+
+    def lagging(self, kind: str, lag: Lag) -> _Block:
+        """Klines are told as they were so long ago; the longest counts, as `kind`."""
+        return self._during(self._lags, (kind, lag))
+
+    def tampering(self, tampering: Tampering) -> _Block:
+        """Events pass `tampering` before they are sent."""
         return self._during(self._tamperings, tampering)
 
     def _spoiling(self, spoiling: Spoiling) -> _Block:
         return self._during(self._spoilings, spoiling)
 
-    def _hold(self, by_ms: int, event: StreamEvent) -> None:
+    def hold(self, by_ms: int, event: StreamEvent) -> None:
+        """Send `event` so much later."""
         heapq.heappush(self._late, (self._now_ms() + by_ms, next(self._serial), event))
 
     def _struck(self, kind: str, share: float) -> list[Line]:
-        chance = self._chance(kind, share)
+        chance = self.chance(kind, share)
         return [line for line in self._connections.lines if chance.strikes()]
 
     def _counted(self, kind: str, spoiling: Spoiling) -> Spoiling:
@@ -288,7 +324,7 @@ class Faults:
 
         return count_and_spoil
 
-    def _chance(self, kind: str, share: float) -> Chance:
+    def chance(self, kind: str, share: float) -> Chance:
         """Dice for one block, from the seed, the kind and how many of it there were."""
         if not 0 <= share <= 1:
             raise ValueError(f"a share is a number from 0 to 1, not {share}")

@@ -58,6 +58,8 @@ class VenueRules:
     """Text of the 429 answer."""
     banned: str
     """Text of the 418 answer, with a place for the end of the ban in milliseconds."""
+    may_lack_candles: bool = False
+    """Whether a halt of trading leaves intervals without a candle, not flat ones."""
     pending_status: str = "PENDING_TRADING"
     """Status of a symbol that will trade."""
     delisted_status: str = "SETTLING"
@@ -134,6 +136,7 @@ SPOT = VenueRules(
         f"{_ADVICE} polling the API."
     ),
     banned=f"Way too much request weight used; IP banned until {{}}. {_ADVICE} bans.",
+    may_lack_candles=True,
     # Of what is documented of spot this fits best; that it is told before a listing is assumed.
     pending_status="BREAK",
     delisted_status="BREAK",
