@@ -114,7 +114,8 @@ class Kline(NamedTuple):
 
     Times are integer milliseconds since the epoch, exchange clock. On COIN-M, `volume` counts
     contracts and `quote_volume` is in the base asset. Trade ids are -1 where there was no trade,
-    or where the source (REST, archive) does not tell them.
+    or where the source (REST, archive) does not tell them. `version` ranks the states of a candle,
+    see `version_of`. `source` is `stream`, `rest`, `archive`, `repair` or `unknown`.
     """
 
     venue: str
@@ -136,13 +137,33 @@ class Kline(NamedTuple):
     is_closed: bool
     event_time: int
     version: int
+    source: str = "unknown"
 
     @property
     def key(self) -> Key:
         """What makes two klines states of the same candle."""
         return self[:4]
 
+    def as_repair(self, told_at_ms: int, *, above_version: int) -> Kline:
+        """This closed candle, as the exchange told it then, above a stored row that is wrong."""
+        event_time = max(told_at_ms, (above_version >> 1) + 1)
+        version = version_of(event_time, self.close_time, is_closed=True)
+        return self._replace(event_time=event_time, version=version, source="repair")
 
-def version_of(event_time_ms: int, *, is_closed: bool) -> int:
-    """Rank a candle's states: the exchange's newest wins, and closed beats open in a tie."""
-    return event_time_ms << 1 | is_closed
+
+def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
+    """The rank of a state among those of its candle: the highest is the one that counts.
+
+    Any closed state ranks above any forming one, whatever times they tell: the close time doubled
+    is more than an event time of before 2065, and no stream tells of candles before 2017. Among
+    closed states, as among forming ones, the exchange's newest wins. The first agents doubled the
+    event time of any state and added 1 to closed ones, whose rows keep their order against these.
+    """
+    if is_closed:
+        return max(event_time_ms, close_time_ms + 1) << 1 | 1
+    return event_time_ms
+
+
+def least_version(close_time_ms: int) -> int:
+    """The lowest rank of a closed state: of one that was fetched, below any that was streamed."""
+    return close_time_ms + 1 << 1

@@ -28,5 +28,6 @@ def a_kline(minute: int = 0, *, is_closed: bool = True, after_ms: int = 60_050) 
         last_trade_id=111,
         is_closed=is_closed,
         event_time=event_time,
-        version=version_of(event_time, is_closed=is_closed),
+        version=version_of(event_time, open_time + MINUTE_MS - 1, is_closed=is_closed),
+        source="stream",
     )

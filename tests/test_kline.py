@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import DAY_MS, Interval, version_of
+from klineagent.kline import DAY_MS, Interval, least_version, version_of
+from tests.klines import a_kline
 
 times = st.integers(min_value=0, max_value=4_000_000_000_000)
 intervals = st.sampled_from(Interval)
@@ -53,8 +54,42 @@ def test_december_is_followed_by_january() -> None:
     assert Interval.MO1.next_open(_ms(2025, 12, 1)) == _ms(2026, 1, 1)
 
 
-@given(times, times)
-def test_the_newer_event_wins_and_closed_wins_a_tie(one: int, other: int) -> None:
-    """Versions order states by event time first, by being closed second."""
-    assert (version_of(one, is_closed=False) > version_of(other, is_closed=True)) == (one > other)
-    assert version_of(one, is_closed=True) > version_of(one, is_closed=False)
+# Since the first candles on record until the last that the ranks are made for.
+close_times = st.integers(_ms(2017, 7, 1), _ms(2064, 12, 1))
+
+
+@given(close_times, times, st.integers(0, 366 * DAY_MS))
+def test_a_closed_state_outranks_any_forming_one(close_ms: int, told_ms: int, late: int) -> None:
+    """Neither an early closing event nor a forming state told long after the close changes that."""
+    forming = version_of(close_ms + late, close_ms, is_closed=False)
+    assert version_of(told_ms, close_ms, is_closed=True) > least_version(close_ms) > forming
+
+
+@given(close_times, times, times)
+def test_the_newer_event_wins_among_states_of_a_kind(close_ms: int, one: int, other: int) -> None:
+    """Forming states rank by their event times; so do closed ones, if told after the close."""
+    older, newer = sorted((one, other))
+    forming = [version_of(told_ms, close_ms, is_closed=False) for told_ms in (older, newer)]
+    closed = [
+        version_of(close_ms + told_ms, close_ms, is_closed=True) for told_ms in (older, newer)
+    ]
+    assert forming == sorted(forming)
+    assert closed == sorted(closed)
+
+
+@given(close_times, times, st.integers(0, 2**43))
+def test_a_repair_outranks_what_it_repairs(close_ms: int, told_ms: int, version: int) -> None:
+    """Whatever is stored, by whichever agent; its event time says when the exchange told it."""
+    wrong = a_kline()._replace(close_time=close_ms, version=version)
+    repaired = wrong.as_repair(told_ms, above_version=wrong.version)
+    assert repaired.version > max(wrong.version, least_version(close_ms))
+    assert repaired.event_time >= told_ms
+    assert repaired.source == "repair"
+
+
+@given(close_times, times)
+def test_closed_rows_of_the_first_agents_keep_their_order(close_ms: int, late_ms: int) -> None:
+    """A closing event has the rank it had; what was fetched ranks below what they fetched."""
+    told_ms = close_ms + 1 + late_ms
+    assert version_of(told_ms, close_ms, is_closed=True) == told_ms << 1 | 1
+    assert least_version(close_ms) < told_ms << 1 | 1

@@ -10,7 +10,7 @@ from attrs import frozen
 from msgspec import Meta, Struct
 
 from klineagent.errors import UNREADABLE, BadFrame
-from klineagent.kline import MINUTE_MS, Interval, Kline, version_of
+from klineagent.kline import MINUTE_MS, Interval, Kline, least_version, version_of
 
 # Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
 _Millis = Annotated[int, Meta(ge=0, lt=10_000_000_000_000)]  # until 2286, DateTime64(3)'s end
@@ -64,8 +64,8 @@ class RestCandle(Struct, array_like=True):
         bought = self.taker_buy_volume + self.taker_buy_quote_volume
         return math.isfinite(prices + self.volume + self.quote_volume + bought)
 
-    def as_closed(self, venue: str, symbol: str, interval: Interval, told_at_ms: int) -> Kline:
-        """The kline of the closed candle, as the exchange told it at `told_at_ms`."""
+    def as_closed(self, venue: str, symbol: str, interval: Interval) -> Kline:
+        """The row of the closed candle; its closing event, should it come late, outranks it."""
         return Kline(
             venue,
             symbol,
@@ -84,8 +84,9 @@ class RestCandle(Struct, array_like=True):
             NO_TRADE_ID,
             NO_TRADE_ID,
             True,
-            told_at_ms,
-            version_of(told_at_ms, is_closed=True),
+            self.close_time + 1,
+            least_version(self.close_time),
+            "rest",
         )
 
 
@@ -135,7 +136,8 @@ class KlineEvent(Struct, gc=False):
             k.L,
             k.x,
             self.E,
-            version_of(self.E, is_closed=k.x),
+            version_of(self.E, k.T, is_closed=k.x),
+            "stream",
         )
 
 

@@ -172,12 +172,11 @@ class Healer:
 
     def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
         """What is stored of a candle that is missing; a correction outranks the row it corrects."""
+        kline = candle.as_closed(self.means.rest.venue.name, self.symbol, self.ledger.interval)
         hole = self.ledger.holes.at(candle.open_time)
-        if hole is not None and hole.mark.above_version:
-            told_at_ms = max(told_at_ms, (hole.mark.above_version >> 1) + 1)
-        told_at_ms = max(told_at_ms, candle.close_time + 1)
-        venue, interval = self.means.rest.venue.name, self.ledger.interval
-        return candle.as_closed(venue, self.symbol, interval, told_at_ms)
+        if hole is None or not hole.mark.above_version:
+            return kline
+        return kline.as_repair(told_at_ms, above_version=hole.mark.above_version)
 
     def _account(self, hole: Hole, healed: list[RestCandle]) -> None:
         counts, pool = self.means.counts, self.means.pool

@@ -22,6 +22,7 @@ _FORMATS = {  # on our side, on the engine's side
     Kind.TRADE_ID: ("q", "Int64"),
     Kind.FLAG: ("?", "Bool"),
     Kind.VERSION: ("Q", "UInt64"),
+    Kind.SOURCE: ("", "String"),
 }
 _KINDS = [KLINE_COLUMNS[name] for name in Kline._fields]
 STRUCTURE = ", ".join(
@@ -29,7 +30,7 @@ STRUCTURE = ", ".join(
 )
 """The bytes' columns, for table function `file`."""
 
-_AFTER_STRINGS = struct.Struct("<" + "".join(_FORMATS[kind][0] for kind in _KINDS))
+_NUMBERS = struct.Struct("<" + "".join(_FORMATS[kind][0] for kind in _KINDS))
 _MORE = 0x80  # the bit of a LEB128 group that says another one follows
 
 
@@ -39,9 +40,11 @@ def encode(klines: Iterable[Kline]) -> bytes:
     Raises:
         RowsRefused: a value does not fit its column.
     """
-    pack = _AFTER_STRINGS.pack
+    pack = _NUMBERS.pack
     try:
-        return b"".join([_strings(*kline[:3]) + pack(*kline[3:]) for kline in klines])
+        return b"".join(
+            [_strings(*kline[:3]) + pack(*kline[3:-1]) + _strings(kline[-1]) for kline in klines]
+        )
     except (struct.error, UnicodeEncodeError) as error:
         raise RowsRefused(f"a value does not fit its column: {error}") from error
 
@@ -49,8 +52,8 @@ def encode(klines: Iterable[Kline]) -> bytes:
 # Every series writes the same three strings again and again: 600 symbols in 15 intervals are
 # 9,000 of them, a megabyte.
 @lru_cache(maxsize=16_384)
-def _strings(venue: str, symbol: str, interval: str) -> bytes:
-    encoded = [text.encode() for text in (venue, symbol, interval)]
+def _strings(*texts: str) -> bytes:
+    encoded = [text.encode() for text in texts]
     return b"".join(_varint(len(text)) + text for text in encoded)
 
 

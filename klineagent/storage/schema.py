@@ -30,6 +30,7 @@ class Kind(enum.Enum):
     TRADE_ID = enum.auto()
     FLAG = enum.auto()
     VERSION = enum.auto()
+    SOURCE = enum.auto()
     INSERTED_AT = enum.auto()
     ADDRESS = enum.auto()
     PORT = enum.auto()
@@ -56,6 +57,7 @@ KLINE_COLUMNS: Mapping[str, Kind] = {
     "is_closed": Kind.FLAG,
     "event_time": Kind.TIME,
     "version": Kind.VERSION,
+    "source": Kind.SOURCE,
     "inserted_at": Kind.INSERTED_AT,
 }
 AGENT_COLUMNS: Mapping[str, Kind] = {
@@ -114,6 +116,7 @@ MODERN = Dialect(
         Kind.TRADE_ID: f"Int64 {_SORTED_CODEC}",
         Kind.FLAG: "Bool",
         Kind.VERSION: f"UInt64 {_SORTED_CODEC}",
+        Kind.SOURCE: "LowCardinality(String) DEFAULT 'unknown'",
         Kind.INSERTED_AT: f"{_TIME} DEFAULT now64(3, 'UTC') {_SORTED_CODEC}",
         Kind.ADDRESS: "String",
         Kind.PORT: "UInt16",
@@ -155,6 +158,7 @@ LEGACY = Dialect(
         Kind.TRADE_ID: "Int64",
         Kind.FLAG: "UInt8",
         Kind.VERSION: "UInt64",
+        Kind.SOURCE: "String DEFAULT 'unknown'",
         Kind.INSERTED_AT: "Int64 DEFAULT toInt64(now()) * 1000",
         Kind.ADDRESS: "String",
         Kind.PORT: "UInt16",

@@ -16,6 +16,7 @@ from klineagent.market.wire import (
     StreamedCandle,
     are_forming,
     beginning_of,
+    decode_candles,
     decode_frame,
     decode_streamed,
     newest_of,
@@ -69,8 +70,20 @@ def test_a_captured_frame_becomes_its_kline() -> None:
         "last_trade_id": 8153634395,
         "is_closed": False,
         "event_time": 1791382992723,
-        "version": 1791382992723 * 2,
+        "version": 1791382992723,
+        "source": "stream",
     }
+
+
+def test_a_fetched_candle_becomes_the_row_that_any_closing_event_outranks() -> None:
+    """It says that it was fetched, and not when: two agents that fetch it write the same row."""
+    row = [1791382980000, *["1", "2", "0.5", "1.5", "9"], 1791383039999, "13", 7, "4", "6", "0"]
+    [candle] = decode_candles(json.dumps([row]).encode())
+    kline = candle.as_closed("usdm", "BTCUSDT", Interval.M1)
+    assert (kline.is_closed, kline.source, kline.event_time) == (True, "rest", 1791383040000)
+    closing = _kline(_changed(x=True))
+    assert closing.event_time < closing.close_time
+    assert closing.version > kline.version > kline.event_time
 
 
 def _recorded(name: str) -> list[str]:

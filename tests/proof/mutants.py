@@ -48,7 +48,8 @@ def deadlines_off() -> Iterator[None]:
 def versions_reversed() -> Iterator[None]:
     """The oldest state of a candle wins, and open beats closed."""
 
-    def version_of(event_time_ms: int, *, is_closed: bool) -> int:
+    def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
+        del close_time_ms
         return (_FAR_FUTURE_MS - event_time_ms) << 1 | (not is_closed)
 
     with pytest.MonkeyPatch.context() as patch:

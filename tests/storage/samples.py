@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from klineagent.kline import MINUTE_MS, Interval, Kline, version_of
+from klineagent.kline import MINUTE_MS, Interval, Kline, least_version, version_of
 
 FIRST_OPEN = 1_769_904_000_000  # 2026-02-01
 
@@ -30,9 +30,23 @@ def sample(minute: int = 0, interval: str = "1m", **changes: object) -> Kline:
         last_trade_id=1_320,
         is_closed=True,
         event_time=closed + 7,
-        version=version_of(closed + 7, is_closed=True),
+        version=version_of(closed + 7, closed, is_closed=True),
+        source="stream",
     )
     return kline._replace(**changes)  # type: ignore[arg-type]  # named fields of any type
+
+
+def fetched_candle(minute: int = 0) -> Kline:
+    """A closed candle as REST tells of it."""
+    closed = sample(minute).close_time
+    return sample(
+        minute,
+        first_trade_id=-1,
+        last_trade_id=-1,
+        event_time=closed + 1,
+        version=least_version(closed),
+        source="rest",
+    )
 
 
 def update(minute: int, event: int, *, is_closed: bool = False) -> Kline:
@@ -44,5 +58,5 @@ def update(minute: int, event: int, *, is_closed: bool = False) -> Kline:
         trades=event,
         is_closed=is_closed,
         event_time=at,
-        version=version_of(at, is_closed=is_closed),
+        version=version_of(at, FIRST_OPEN + (minute + 1) * MINUTE_MS - 1, is_closed=is_closed),
     )

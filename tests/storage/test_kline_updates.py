@@ -35,7 +35,7 @@ def state(minute: int, event: int, *, is_closed: bool = False, **changes: object
         close=float(event),
         is_closed=is_closed,
         event_time=open_ms + event,
-        version=version_of(open_ms + event, is_closed=is_closed),
+        version=version_of(open_ms + event, open_ms + 59_999, is_closed=is_closed),
     )._replace(**changes)  # type: ignore[arg-type]  # named fields of any type
 
 

@@ -30,6 +30,7 @@ KLINES = st.builds(
     st.booleans(),
     INT64,
     UINT64,
+    TEXT,
 )
 
 
@@ -41,8 +42,9 @@ def decode(data: bytes) -> list[Kline]:
     stream = BytesIO(data)
     klines = []
     while stream.tell() < len(data):
-        values = [*(_text(stream) for _ in range(3)), *map(partial(_value, stream), CODES)]
-        klines.append(Kline._make(values))
+        series = [_text(stream) for _ in range(3)]
+        numbers = map(partial(_value, stream), CODES)
+        klines.append(Kline._make([*series, *numbers, _text(stream)]))
     return klines
 
 

@@ -17,7 +17,7 @@ from klineagent.storage.embedded import EmbeddedStore, _rows
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import AgentRow, Batch, SeriesSummary, Store
-from tests.storage.samples import FIRST_OPEN, sample, update
+from tests.storage.samples import FIRST_OPEN, fetched_candle, sample, update
 
 HEARTBEAT = AgentRow(
     ip="10.0.0.1",
@@ -94,6 +94,27 @@ async def test_correction_after_the_close_wins(store: Store) -> None:
     await store.insert(Batch("b", (corrected,)))
     await store.insert(Batch("c", (update(0, 60_500, is_closed=True),)))
     assert await store.final_klines("usdm", "BTCUSDT", "1m") == [corrected]
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+async def test_what_is_closed_stays_closed(store: Store, late_first: bool) -> None:
+    """A forming state told long after the close does not reopen a candle, whenever it is stored."""
+    streamed, fetched = sample(0), fetched_candle(1)
+    late = [update(minute, 90 * MINUTE_MS) for minute in (0, 1)]
+    batches = [Batch("late", tuple(late)), Batch("closed", (streamed, fetched))]
+    for batch in batches if late_first else reversed(batches):
+        await store.insert(batch)
+    assert await store.final_klines("usdm", "BTCUSDT", "1m") == [streamed, fetched]
+
+
+@pytest.mark.parametrize("fetched_first", [True, False])
+async def test_a_streamed_candle_outranks_a_fetched_one(store: Store, fetched_first: bool) -> None:
+    """Also where its event was told in the first millisecond after the close."""
+    streamed = update(0, MINUTE_MS, is_closed=True)
+    batches = [Batch("fetched", (fetched_candle(0),)), Batch("streamed", (streamed,))]
+    for batch in batches if fetched_first else reversed(batches):
+        await store.insert(batch)
+    assert await store.final_kline(*streamed.key) == streamed
 
 
 async def test_last_inserted_wins_a_tie(store: Store) -> None:
