@@ -124,12 +124,15 @@ class WeightBudget:
     _minute_ms: int = field(default=0, init=False)
     _under_way: dict[int, int] = field(factory=dict, init=False)
     """Weights of requests that were sent and not answered, by number."""
-    _standing_down_until: float = field(default=-math.inf, init=False)
+    _refused_until: float = field(default=-math.inf, init=False)
+    """Until then the exchange has asked us to stay away."""
+    _failing_until: float = field(default=-math.inf, init=False)
+    """Until then a request would be likely to fail as the last one did."""
     _in_doubt: bool = field(default=False, init=False)
     """Whether the last answer was a failure: one request at a time then."""
     _waiting: _Queue = field(factory=_Queue, init=False)
-    _blocked: trio.Event = field(factory=trio.Event, init=False)
-    """Set when nothing but time can let the next request go ahead."""
+    _waiting_for_time: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """Cancelled when something happens that may change what is waited for."""
     _numbers: count[int] = field(factory=count, init=False)
 
     @property
@@ -169,11 +172,22 @@ class WeightBudget:
         self._turn_minute()
         self.used = max(self.used, used)
 
-    def stand_down(self, seconds: float) -> None:
-        """Send nothing for a while: a request was refused, or not answered."""
+    def stay_away(self, seconds: float) -> None:
+        """Send nothing for a while: the exchange has named a limit, or a ban."""
         self._in_doubt = True
-        until = trio.current_time() + seconds
-        self._standing_down_until = max(self._standing_down_until, until)
+        self._refused_until = max(self._refused_until, trio.current_time() + seconds)
+        self._grant()
+
+    def stand_down(self, seconds: float) -> None:
+        """Send nothing for a while: a request was not answered, or not as it should have been."""
+        self._in_doubt = True
+        self._failing_until = max(self._failing_until, trio.current_time() + seconds)
+        self._grant()
+
+    def is_back(self) -> None:
+        """The exchange is there again: what failed need not be waited for, but one goes ahead."""
+        self._failing_until = -math.inf
+        self._grant()
 
     def minute_left_s(self) -> float:
         """How long the present minute still lasts, by the exchange's clock."""
@@ -182,42 +196,48 @@ class WeightBudget:
     async def keep_time(self) -> NoReturn:
         """Grant what waits for time to pass: the end of a minute, or of standing down."""
         while True:
-            await self._blocked.wait()
-            self._blocked = trio.Event()
-            if self._is_standing_down:
-                await trio.sleep_until(self._standing_down_until)
-            else:
-                await self.time.until(self._minute_ms + MINUTE_MS)
+            with trio.CancelScope() as self._waiting_for_time:
+                await self._until_next()
             self._grant()
+
+    async def _until_next(self) -> None:
+        """Wait until the next request may go ahead, if nothing else happens."""
+        turn = self._waiting.first
+        if turn is None or not self._has_room:
+            await trio.sleep_forever()
+        elif self._is_standing_down:
+            await trio.sleep_until(self._standing_down_until)
+        else:
+            await self.time.until(self._minute_ms + MINUTE_MS)
 
     def _turn_minute(self) -> None:
         minute_ms = Interval.M1.open_at(self.time.now_ms())
         if minute_ms > self._minute_ms:
-            self._minute_ms = minute_ms
             # Requests under way may be counted to either minute.
             self.used = sum(self._under_way.values())
+        self._minute_ms = minute_ms  # an earlier one where the clock was set back
 
     def _grant(self) -> None:
-        """Let go ahead what may."""
+        """Let go ahead what may, and see anew to what the others wait for."""
         self._turn_minute()
-        while (turn := self._waiting.first) is not None:
-            if self._must_wait(turn):
-                self._blocked.set()
-                return
-            if not self._has_room:
-                return
+        while (turn := self._waiting.first) is not None and self._may_go(turn):
             self._waiting.leave(turn)
             self._under_way[turn.number] = turn.weight
             self.used += turn.weight
             turn.granted.set()
+        self._waiting_for_time.cancel()
+
+    def _may_go(self, turn: _Turn) -> bool:
+        fits = self.used + turn.weight <= self.limit
+        return self._has_room and fits and not self._is_standing_down
+
+    @property
+    def _standing_down_until(self) -> float:
+        return max(self._refused_until, self._failing_until)
 
     @property
     def _is_standing_down(self) -> bool:
         return trio.current_time() < self._standing_down_until
-
-    def _must_wait(self, turn: _Turn) -> bool:
-        """Whether a request has to wait for time to pass."""
-        return self._is_standing_down or self.used + turn.weight > self.limit
 
     @property
     def _has_room(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -150,6 +151,16 @@ class CandleAnswer:
     """Exchange time, and so a time at which the exchange had not answered yet."""
 
 
+@frozen
+class _Asked:
+    """When a request was sent."""
+
+    at: float
+    """By Trio's clock."""
+    at_ms: int
+    """By the exchange's."""
+
+
 @define(kw_only=True, eq=False)
 class RestClient:
     """Requests to one venue, all of them within one budget.
@@ -164,6 +175,13 @@ class RestClient:
     counts: RestCounts = field(factory=RestCounts, init=False)
     _http: httpx2.AsyncClient
     _backoff: Backoff = field(factory=_backoff, init=False)
+    _failed_at: float = field(default=-math.inf, init=False)
+    """When the last failure was noted that everybody stood down for."""
+
+    def is_back(self) -> None:
+        """The exchange has just answered elsewhere: what failed here may be tried again."""
+        self._backoff = _backoff()
+        self.budget.is_back()
 
     async def exchange_info(self) -> dict[str, SymbolInfo]:
         """All symbols of the venue by name, trading or not.
@@ -193,11 +211,11 @@ class RestClient:
             "limit": page.limit,
         }
         weight = self.venue.klines_weight(page.limit)
-        body, asked_at_ms = await self._get(self.venue.klines_path, query, weight, urgency)
+        body, asked = await self._get(self.venue.klines_path, query, weight, urgency)
         try:
-            return CandleAnswer(decode_candles(body), asked_at_ms)
+            return CandleAnswer(decode_candles(body), asked.at_ms)
         except BadFrame as error:
-            self._stand_down()
+            self._stand_down(asked)
             raise ExchangeUnreachable(f"candles of {symbol}: {error}") from error
 
     async def tell_time(self) -> None:
@@ -223,23 +241,23 @@ class RestClient:
 
     async def _get(
         self, path: str, query: Mapping[str, str | int], weight: int, urgency: int
-    ) -> tuple[bytes, int]:
-        """The body of an answer, and the exchange's time when it was asked for."""
+    ) -> tuple[bytes, _Asked]:
+        """The body of an answer, and when it was asked for."""
         async with self.budget.spend(weight, urgency):
-            asked_at_ms = self.time.now_ms()
+            asked = _Asked(trio.current_time(), self.time.now_ms())
             self.counts.requests += 1
             try:
                 with trio.fail_after(REQUEST_TIMEOUT_S):
                     response = await self._http.get(path, params=dict(query))
             except (httpx2.HTTPError, trio.TooSlowError) as error:
-                self._stand_down()
+                self._stand_down(asked)
                 raise ExchangeUnreachable(
                     f"no answer from {self._http.base_url.host}: {reason_of(error)}"
                 ) from error
-            self._heed(response)
-        return response.content, asked_at_ms
+            self._heed(response, asked)
+        return response.content, asked
 
-    def _heed(self, response: httpx2.Response) -> None:
+    def _heed(self, response: httpx2.Response, asked: _Asked) -> None:
         """Obey what the answer says about limits.
 
         Raises:
@@ -250,10 +268,10 @@ class RestClient:
         reason = f"GET {response.request.url.path}: HTTP {status} {text}"
         if status in {_TOO_MANY, _BANNED}:
             self.counts.refused += 1
-            self.budget.stand_down(self._stay_away_s(response))
+            self.budget.stay_away(self._stay_away_s(response))
             raise ExchangeUnreachable(reason)
         if not response.is_success and status not in _OUR_FAULT:
-            self._stand_down()
+            self._stand_down(asked)
             raise ExchangeUnreachable(reason)
         self._backoff = _backoff()
         used = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
@@ -261,9 +279,12 @@ class RestClient:
         if status in _OUR_FAULT:
             raise ExchangeRefused(reason)
 
-    def _stand_down(self) -> None:
+    def _stand_down(self, asked: _Asked) -> None:
+        """A request has failed; others that were under way with it are the same failure."""
         self.counts.failed += 1
-        self.budget.stand_down(self._backoff.after())
+        if asked.at >= self._failed_at:
+            self._failed_at = trio.current_time()
+            self.budget.stand_down(self._backoff.after())
 
     def _stay_away_s(self, response: httpx2.Response) -> float:
         """How long a limit or a ban asks us to stay away; futures do not promise to say."""

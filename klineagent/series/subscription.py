@@ -84,6 +84,7 @@ class Subscription:
 
     def _carried(self, confirmed: trio.Event) -> None:
         confirmed.set()
+        self.means.rest.is_back()
         # What closed before was told to nobody.
         if self.ledger.has_begun:
             self.ledger.fall_due(self.means.time.now_ms(), stream_was_away=True)

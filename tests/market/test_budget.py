@@ -193,6 +193,62 @@ async def test_after_a_failure_one_request_goes_ahead(
         assert most == MOST_UNDER_WAY
 
 
+async def test_a_request_goes_ahead_as_soon_as_it_may_whatever_happened_meanwhile(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A failure while others wait is waited for, and not the end of the minute."""
+    went_at: dict[str, float] = {}
+
+    async def ask(budget: WeightBudget, name: str, *, fails: bool) -> None:
+        async with budget.spend(1, 0):
+            went_at[name] = trio.current_time()
+            await trio.sleep(0.1)
+            if fails:
+                budget.stand_down(0.3)
+            else:
+                budget.told(1)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        budget.stand_down(0.3)
+        nursery.start_soon(lambda: ask(budget, "fails", fails=True))
+        await trio.sleep(0.1)
+        nursery.start_soon(lambda: ask(budget, "follows", fails=False))
+    assert went_at == pytest.approx({"fails": 0.3, "follows": 0.3 + 0.1 + 0.3})
+
+
+async def test_the_end_of_a_minute_is_not_slept_through(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A minute that was full when somebody stood down ends when it ends."""
+    async with _open_budget() as budget:
+        async with budget.spend(80, 0):
+            budget.told(80)
+        budget.stand_down(30)
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(60)
+        budget.stand_down(90)
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(150)
+
+
+async def test_an_exchange_that_is_back_is_asked_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """By one request; but for a limit or a ban, which end when they end."""
+    async with _open_budget() as budget:
+        budget.stand_down(10)
+        await trio.sleep(1)
+        budget.is_back()
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(1)
+            assert budget.spending().under_way == 1
+        budget.stay_away(10)
+        budget.stand_down(5)
+        budget.is_back()
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(11)
+
+
 async def test_who_gives_up_waiting_leaves_no_trace(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
