@@ -79,6 +79,13 @@ class Connection:
         self._check()
         return await self.store.final_kline(venue, symbol, interval, open_time)
 
+    async def highest_rank(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> int | None:
+        """See `Store`."""
+        self._check()
+        return await self.store.highest_rank(venue, symbol, interval, open_time)
+
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
     ) -> list[Coverage]:

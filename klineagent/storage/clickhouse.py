@@ -239,6 +239,14 @@ class ClickHouseStore:
             LOOK_WITHIN_S, self._final_kline, venue, symbol, interval, open_time
         )
 
+    async def highest_rank(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> int | None:
+        """See `Store`."""
+        return await self._call(
+            LOOK_WITHIN_S, self._highest_rank, venue, symbol, interval, open_time
+        )
+
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
     ) -> list[Coverage]:
@@ -314,6 +322,13 @@ class ClickHouseStore:
         layout = await self._prepared(self._lines.looks)
         query = queries.select_candle(layout, venue, symbol, interval, open_time)
         return next(iter(_klines(await self._lines.looks.execute(query))), None)
+
+    async def _highest_rank(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> int | None:
+        layout = await self._prepared(self._lines.looks)
+        query = queries.select_rank(layout, venue, symbol, interval, open_time)
+        return queries.rank_of(await self._lines.looks.execute(query))
 
     async def _coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None

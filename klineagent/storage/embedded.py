@@ -218,6 +218,18 @@ class EmbeddedStore:
 
         return next(iter(await self._reading.run(read)), None)
 
+    async def highest_rank(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> int | None:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Any]:
+            layout = self._prepared(session)
+            query = queries.select_rank(layout, venue, symbol, interval, open_time)
+            return _rows(session, query + _AS_JSON)
+
+        return queries.rank_of(await self._reading.run(read))
+
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
     ) -> list[Coverage]:

@@ -117,6 +117,15 @@ class MemoryStore(Faults):
         self.answer()
         return kline if kline is not None and kline.is_closed else None
 
+    async def highest_rank(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> int | None:
+        """See `Store`."""
+        await self.meet()
+        kline = self.klines.get((venue, symbol, interval, open_time))
+        self.answer()
+        return None if kline is None else kline.version
+
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
     ) -> list[Coverage]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from klineagent.kline import Interval, Kline
-from klineagent.storage.schema import AGENT_COLUMNS, Layout, literal, quoted
+from klineagent.storage.schema import AGENT_COLUMNS, Layout, Rows, literal, quoted
 from klineagent.storage.store import AgentRow, Table
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,12 +62,32 @@ def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest:
 
 def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
     """The row of one candle in `klines_final`, if it has one; columns in the order of `Kline`'s."""
+    source = f"{quoted(layout.database)}.klines_final"
+    return f"SELECT {_columns(layout)} FROM {source}" + _of_candle(
+        layout, venue, symbol, interval, open_time
+    )
+
+
+def select_rank(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
+    """How many states of one candle are stored, and the highest version of them."""
+    source = f"{quoted(layout.database)}.{Table.KLINES.value}"
+    return f"SELECT count(), max(`version`) FROM {source}" + _of_candle(
+        layout, venue, symbol, interval, open_time
+    )
+
+
+def rank_of(rows: Rows) -> int | None:
+    """What the answer to a `select_rank` says."""
+    [[states, version]] = rows
+    return version if states else None
+
+
+def _of_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
     opened = f"toInt64({open_time:d})"
     if "open_time" in layout.ticking:
         opened = f"fromUnixTimestamp64Milli({opened}, 'UTC')"
     # The column itself is compared, not its milliseconds, so that the index finds the row.
     return (
-        f"SELECT {_columns(layout)} FROM {quoted(layout.database)}.klines_final"
         f" WHERE `venue` = {literal(venue)} AND `symbol` = {literal(symbol)}"
         f" AND `interval` = {literal(interval)} AND `open_time` = {opened}"
     )

@@ -77,8 +77,8 @@ class Store(Protocol):
     `insert` of the same batch any number of times, in any order with others, leaves of each
     candle the row with the highest version; in table `kline_updates`, which is made when rows for
     it first come, it leaves every state once. When it returns, the rows survive the death of this
-    process. One call at a time for each of `insert`, `record_agent`, `final_kline` and the other
-    reads; these four may overlap. All raise `StoreError`s and no others.
+    process. One call at a time for each of `insert`, `record_agent`, the two that look at one
+    candle, and the other reads; these four may overlap. All raise `StoreError`s and no others.
     """
 
     @property
@@ -106,6 +106,14 @@ class Store(Protocol):
         self, venue: str, symbol: str, interval: str, open_time: int
     ) -> Kline | None:
         """The row of `klines_final` of one candle; None if it has none. It takes milliseconds."""
+
+    async def highest_rank(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> int | None:
+        """The highest version stored of one candle, forming or closed; None if nothing is.
+
+        It takes milliseconds, too.
+        """
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None

@@ -219,6 +219,15 @@ async def test_one_candle_can_be_looked_at(store: Store) -> None:
         assert await store.final_kline(*candle, absent) is None
 
 
+async def test_the_rank_of_a_candle_is_that_of_its_highest_state(store: Store) -> None:
+    """Closed or forming, whichever came last; none where nothing is stored."""
+    await store.insert(Batch("a", (update(0, 7), update(0, 5), sample(1))))
+    await store.insert(Batch("b", (fetched_candle(1),)))
+    name = ("usdm", "BTCUSDT", "1m")
+    ranks = [await store.highest_rank(*name, sample(minute).open_time) for minute in range(3)]
+    assert ranks == [update(0, 7).version, sample(1).version, None]
+
+
 async def test_summary_counts_by_symbol_and_interval_length(store: Store) -> None:
     """Series come ordered by symbol, then by length, with their count and first and last open."""
     klines = [
