@@ -52,8 +52,8 @@ def check_intervals(config: Config) -> None:
     Raises:
         ConfigError: it does not.
     """
-    made = venue_named(config.venue.name).intervals
-    if lacking := [each.value for each in config.intervals if each not in made]:
+    made = {each.value for each in venue_named(config.venue.name).intervals}
+    if lacking := [each.value for each in config.intervals if each.value not in made]:
         raise ConfigError(f"--intervals: the exchange twin does not make {', '.join(lacking)}")
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from attrs import define, frozen
 
 from klineagent.errors import ConfigError
-from klineagent.kline import DAY_MS, MINUTE_MS
 from klineagent.sim.candle import Candle, flat, from_text
+from klineagent.sim.interval import DAY_MS, MINUTE_MS
 from klineagent.sim.listings import COINM_QUOTE_PLACES, SPOT_PLACES
 from klineagent.sim.market import Listing
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from klineagent.kline import MINUTE_MS
+from klineagent.sim.interval import MINUTE_MS
 
 NO_TRADE = -1
 """First and last trade id of a candle without trades."""

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 from attrs import define, field
 
-from klineagent.kline import Interval
 from klineagent.sim.candle import Candle, grown, merge
+from klineagent.sim.interval import Interval
 from klineagent.sim.market import Listing, Market
 
 # Each interval is put together from one that divides it, so that a year of days is not read

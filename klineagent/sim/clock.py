@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from attrs import field, frozen
 
-from klineagent.kline import SECOND_MS
+from klineagent.sim.interval import SECOND_MS
 
 
 @frozen(kw_only=True)

@@ -12,9 +12,9 @@ from functools import partial
 
 from attrs import define, evolve, field
 
-from klineagent.kline import MINUTE_MS
 from klineagent.sim.chance import Chance
 from klineagent.sim.frames import StreamEvent, fragments_of
+from klineagent.sim.interval import MINUTE_MS
 
 Events = Iterable[StreamEvent]
 Tampering = Callable[[Events, int], Iterator[StreamEvent]]

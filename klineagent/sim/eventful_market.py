@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from attrs import define, evolve, field
 
-from klineagent.kline import DAY_MS, MINUTE_MS, Interval
 from klineagent.sim.candle import Candle, flat
+from klineagent.sim.interval import DAY_MS, MINUTE_MS, Interval
 from klineagent.sim.market import Listing, Market
 from klineagent.sim.venue import VenueRules
 

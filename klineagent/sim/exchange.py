@@ -15,7 +15,6 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.kline import DAY_MS, MINUTE_MS, Interval
 from klineagent.sim.archive import open_archive
 from klineagent.sim.audience import Audience
 from klineagent.sim.candle import Candle
@@ -26,6 +25,7 @@ from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.faults import Faults
 from klineagent.sim.firehose import Firehose
 from klineagent.sim.frames import Series, StreamEvent, shutdown_event
+from klineagent.sim.interval import DAY_MS, MINUTE_MS, Interval
 from klineagent.sim.lies import Lies
 from klineagent.sim.listings import idle_specimens
 from klineagent.sim.market import Market

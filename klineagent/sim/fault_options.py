@@ -12,10 +12,10 @@ import trio
 from attrs import frozen
 
 from klineagent.errors import ConfigError
-from klineagent.kline import SECOND_MS
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.faults import Faults
+from klineagent.sim.interval import SECOND_MS
 from klineagent.sim.lies import Lies
 from klineagent.suggestions import meant
 

@@ -15,11 +15,11 @@ import trio
 from attrs import define, field
 
 from klineagent.errors import ConfigError
-from klineagent.kline import MINUTE_MS, Interval
 from klineagent.sim.candle import Candle
 from klineagent.sim.clock import ExchangeClock
 from klineagent.sim.connections import Connections
 from klineagent.sim.frames import Series, StreamEvent
+from klineagent.sim.interval import MINUTE_MS, Interval
 from klineagent.sim.plates import Plate, plate_of, printed
 from klineagent.sim.socket_line import Line
 from klineagent.sim.socket_side import SocketSide

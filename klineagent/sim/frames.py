@@ -9,8 +9,8 @@ from itertools import pairwise
 import msgspec
 from attrs import define, field, frozen
 
-from klineagent.kline import Interval
 from klineagent.sim.candle import Candle, to_text
+from klineagent.sim.interval import Interval
 from klineagent.sim.market import Listing
 
 _encode = msgspec.json.encode

@@ -8,7 +8,7 @@ from itertools import count, product
 
 from attrs import evolve, frozen
 
-from klineagent.kline import DAY_MS
+from klineagent.sim.interval import DAY_MS
 from klineagent.sim.market import Listing
 
 SPOT_PLACES = 8

@@ -6,7 +6,7 @@ from zlib import crc32
 
 from attrs import frozen
 
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.sim.interval import MINUTE_MS, Interval
 
 # Closing events are made 2 to 300 ms after T, the last millisecond of their candle, and sent
 # together when the last is made: before anything is said of the next candle.

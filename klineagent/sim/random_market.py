@@ -16,8 +16,8 @@ from itertools import islice
 
 from attrs import define, field, frozen
 
-from klineagent.kline import DAY_MS, MINUTE_MS
 from klineagent.sim.candle import Candle, flat
+from klineagent.sim.interval import DAY_MS, MINUTE_MS
 from klineagent.sim.listings import Coin, coins, list_coin, trading_specimens
 from klineagent.sim.market import Listing
 

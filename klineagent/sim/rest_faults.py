@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 from attrs import evolve, frozen
 
-from klineagent.kline import MINUTE_MS, SECOND_MS
 from klineagent.sim.chance import Chance
+from klineagent.sim.interval import MINUTE_MS, SECOND_MS
 from klineagent.sim.rest_side import WEIGHT_HEADER, RestAnswer
 from klineagent.sim.venue import BANNED, VenueRules
 

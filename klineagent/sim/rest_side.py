@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from attrs import define, field, frozen
 
-from klineagent.kline import DAY_MS, Interval
 from klineagent.sim.charts import Charts
 from klineagent.sim.exchange_info import exchange_info
 from klineagent.sim.frames import Series, kline_row
+from klineagent.sim.interval import DAY_MS, Interval
 from klineagent.sim.market import Listing
 from klineagent.sim.venue import BANNED, VenueRules
 from klineagent.sim.weight import WeightMeter

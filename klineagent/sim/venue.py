@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from attrs import evolve, frozen
 
 from klineagent.errors import ConfigError
-from klineagent.kline import DAY_MS, Interval
+from klineagent.sim.interval import DAY_MS, Interval
 
 STREAMS_PER_CONNECTION = 1_024
 TOO_MANY_REQUESTS = 429
 BANNED = 418
 """The exchange's own misuse of a status, for an address that ignored 429."""
 
-_FUTURES_INTERVALS = frozenset(Interval) - {Interval.S1}
+_FUTURES_INTERVALS = frozenset(Interval)
 
 
 @frozen(kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 from attrs import define, field
 
-from klineagent.kline import MINUTE_MS, Interval
 from klineagent.sim.audience import Audience
 from klineagent.sim.candle import Candle
 from klineagent.sim.charts import Charts
 from klineagent.sim.frames import Series, StreamEvent, kline_event
+from klineagent.sim.interval import MINUTE_MS, Interval
 from klineagent.sim.moments import closing_time
 
 

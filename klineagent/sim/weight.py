@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from klineagent.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.sim.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.sim.venue import BANNED, TOO_MANY_REQUESTS
 
 # Not published: how many answers 429 in a row it takes. The first ban lasts two minutes, the

@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import MINUTE_MS, Interval
 from klineagent.sim import event_lies
 from klineagent.sim.candle import flat
 from klineagent.sim.chance import Chance
 from klineagent.sim.event_lies import CrossedStreams
 from klineagent.sim.frames import Series, StreamEvent, kline_event
+from klineagent.sim.interval import MINUTE_MS, Interval
 from klineagent.sim.random_market import RandomMarket
 from tests.sim.samples import START_MS
 

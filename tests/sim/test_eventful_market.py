@@ -8,10 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import MINUTE_MS, Interval
 from klineagent.sim.charts import Charts
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange
+from klineagent.sim.interval import MINUTE_MS, Interval
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import COINM, SPOT, USDM, VenueRules

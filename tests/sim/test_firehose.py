@@ -15,11 +15,11 @@ from trio.testing import MockClock
 
 from klineagent.cli import commands
 from klineagent.errors import ConfigError
-from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.wire import StreamedCandle, decode_frame
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.firehose import MAX_RATE, parse_rate
+from klineagent.sim.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.sim.market import Market
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
@@ -29,7 +29,7 @@ from tests.sim.samples import START_MS, Dial, dialling, events_until, texts_unti
 
 # A Monday, the 1st of a month, and a multiple of three days: every candle closes.
 EVERY_CLOSE_MS = 1_801_440_000_000
-INTERVALS = [interval for interval in Interval if interval in USDM.intervals]
+INTERVALS = list(Interval)
 SHORT_S = 0.001
 """Enough for what has been sent, too little for more to come."""
 BTC_MINUTES, ETH_MINUTES, BTC_HOURS = "btcusdt@kline_1m", "ethusdt@kline_1m", "btcusdt@kline_1h"

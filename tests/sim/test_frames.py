@@ -2,9 +2,9 @@ import msgspec
 import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from klineagent.kline import Interval
 from klineagent.sim.candle import Candle
 from klineagent.sim.frames import Series, frame_of, kline_event, kline_row
+from klineagent.sim.interval import Interval
 from klineagent.sim.listings import Coin, list_coin
 
 # A frame of production, captured 2026-10-07.

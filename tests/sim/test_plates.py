@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.kline import SECOND_MS, Interval
 from klineagent.sim.frames import Series, kline_event
+from klineagent.sim.interval import SECOND_MS, Interval
 from klineagent.sim.plates import Plate, plate_of, printed
 from klineagent.sim.random_market import RandomMarket
 from tests.sim.samples import START_MS

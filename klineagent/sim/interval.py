@@ -1,0 +1,85 @@
+"""The grid on which candles open, as the exchange documents it.
+
+Deliberately not taken from `klineagent.kline`: a wrong grid there must not find its equal here. So
+it is worked out by other means: lengths are read from names, days are counted by `datetime`.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import date, timedelta
+from functools import lru_cache
+
+SECOND_MS = 1_000
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+
+_EPOCH = date(1970, 1, 1)
+_MS_OF_UNIT = {"m": MINUTE_MS, "h": HOUR_MS}
+# Years of days, each of four intervals.
+_DAYS_KEPT = 8_192
+
+
+class Interval(enum.Enum):
+    """A candle's length by its name: a number of minutes, hours, days, weeks, or months.
+
+    Minutes and hours count from midnight UTC, days from 1970 on; weeks begin on Mondays, months
+    on the 1st. There are no seconds: the twin knows minutes only.
+    """
+
+    M1 = "1m"
+    M3 = "3m"
+    M5 = "5m"
+    M15 = "15m"
+    M30 = "30m"
+    H1 = "1h"
+    H2 = "2h"
+    H4 = "4h"
+    H6 = "6h"
+    H8 = "8h"
+    H12 = "12h"
+    D1 = "1d"
+    D3 = "3d"
+    W1 = "1w"
+    MO1 = "1M"
+
+    def __init__(self, name: str) -> None:
+        self._number, self._unit = int(name[:-1]), name[-1]
+        self._within_day_ms = self._number * _MS_OF_UNIT.get(self._unit, 0)
+
+    def __str__(self) -> str:
+        return self.value
+
+    def open_at(self, time_ms: int) -> int:
+        """When the candle that holds `time_ms` opened."""
+        if self._within_day_ms:
+            return time_ms - time_ms % DAY_MS % self._within_day_ms
+        return _days_of(self._unit, self._number, time_ms // DAY_MS)[0] * DAY_MS
+
+    def next_open(self, open_ms: int) -> int:
+        """When the candle after the one that opened at `open_ms` opens."""
+        if self._within_day_ms:
+            return open_ms + self._within_day_ms
+        return _days_of(self._unit, self._number, open_ms // DAY_MS)[1] * DAY_MS
+
+    def close_of(self, open_ms: int) -> int:
+        """The last millisecond of the candle that opened at `open_ms`."""
+        return self.next_open(open_ms) - 1
+
+
+@lru_cache(maxsize=_DAYS_KEPT)
+def _days_of(unit: str, number: int, day: int) -> tuple[int, int]:
+    """On which days since 1970 the candle that holds `day` opens, and the next one."""
+    today = _EPOCH + timedelta(days=day)
+    match unit:
+        case "d":
+            first = today - timedelta(days=day % number)
+            after = first + timedelta(days=number)
+        case "w":
+            first = today - timedelta(days=today.weekday())
+            after = first + timedelta(weeks=1)
+        case _:
+            first = today.replace(day=1)
+            after = (first + timedelta(days=31)).replace(day=1)
+    return (first - _EPOCH).days, (after - _EPOCH).days
