@@ -8,7 +8,7 @@ ARGS ?=
 FLAKE8_ASYNC = --disable ASYNC124,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
     --startable-in-context-manager serve_http,serve_exchange,watch,follow
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-coverage clean
 
 demo: $(VENV)/run
 	$(BIN)/klineagent demo $(ARGS)
@@ -24,6 +24,9 @@ lint: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.bench_control
+
+bench-coverage: $(VENV)/dev
+	$(BIN)/python -m tests.bench_coverage $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -100,9 +100,10 @@ class WatchedStore:
         for _, _, interval, open_ms in self.waited_ms:
             opens.setdefault(interval, []).append(open_ms)
         since = {interval: min(times) for interval, times in opens.items()}
+        symbols = {symbol for _, symbol, _, _ in self.waited_ms}
         runs = {
             (each.symbol, each.interval): each.runs
-            for each in await self._store.coverage(USDM.name, since)
+            for each in await self._store.coverage(USDM.name, since, symbols)
         }
         return sum(
             any(first <= open_ms <= last for first, last in runs.get((symbol, interval), ()))

@@ -19,6 +19,7 @@ from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.memory_disk import MemoryDisk, ProcessDied
+from klineagent.storage.runs import Run
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary
 
 # What starts it again does not do so at once.
@@ -87,11 +88,18 @@ class Connection:
         return await self.store.highest_rank(venue, symbol, interval, open_time)
 
     async def coverage(
-        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[Coverage]:
         """See `Store`."""
         self._check()
         return await self.store.coverage(venue, since, symbols)
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+        self._check()
+        return await self.store.stored_runs(venue, symbol, interval, first_ms, end_ms)
 
     async def updates(
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None

@@ -43,25 +43,27 @@ def lacking(
 ) -> list[Lacking]:
     """What should be there of a series before `begin_ms`, where it begins, and is not.
 
-    Pure. That is what closed since the newest candle stored, the holes of the last `lookback_ms`,
+    Pure. That is what closed since the newest candle stored, the gaps of the last `lookback_ms`,
     and `history` candles, stored or not.
     """
     history_ms = history_since(interval, begin_ms, history)
     if stored is None:
         return [(history_ms, begin_ms, Urgency.HISTORY)]
     recent_ms = interval.open_at(max(0, begin_ms - lookback_ms))
-    since_ms = since_of(interval, begin_ms, history=history, lookback_ms=lookback_ms)
-    holes: list[Lacking] = []
-    # What was recorded before is expected to go on from its oldest candle without a hole.
-    expected_ms = max(since_ms, stored.first_open)
-    if history_ms < stored.first_open:
-        holes.append((history_ms, min(stored.first_open, begin_ms), Urgency.HISTORY))
+    gaps: list[Lacking] = []
+    if stored.before is not None:
+        # A gap that begins before what was looked through is one of its gaps, all of it: the
+        # agent was away for long, and what came since may be stored already.
+        expected_ms = interval.next_open(stored.before)
+    else:
+        expected_ms = first_ms = stored.runs[0][0]
+        if history_ms < first_ms:
+            gaps.append((history_ms, min(first_ms, begin_ms), Urgency.HISTORY))
     for first_ms, last_ms in stored.runs:
-        holes += _divided(expected_ms, first_ms, recent_ms)
+        gaps += _divided(expected_ms, first_ms, recent_ms)
         expected_ms = interval.next_open(last_ms)
-    # The newest may be older than all that is looked through: the agent was away for long.
-    holes.append((interval.next_open(stored.last_open), begin_ms, Urgency.RESTART))
-    return [hole for hole in holes if hole[0] < hole[1]]
+    gaps.append((expected_ms, begin_ms, Urgency.RESTART))
+    return [gap for gap in gaps if gap[0] < gap[1]]
 
 
 def accounted_since(
@@ -71,7 +73,9 @@ def accounted_since(
     if stored is None:
         return begin_ms
     since_ms = since_of(interval, begin_ms, history=history, lookback_ms=lookback_ms)
-    return min(begin_ms, max(since_ms, stored.first_open))
+    if stored.before is None:
+        since_ms = max(since_ms, stored.runs[0][0])
+    return min(begin_ms, since_ms)
 
 
 def since_of(interval: Interval, now_ms: int, *, history: int, lookback_ms: int) -> int:

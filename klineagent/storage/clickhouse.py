@@ -36,9 +36,10 @@ from klineagent.errors import RowsRefused, StoreError, StoreMisconfigured, Store
 from klineagent.kline import Kline
 from klineagent.storage import queries
 from klineagent.storage.asyncio_thread import CLEANUP_WITHIN_S, AsyncioThread, open_asyncio_thread
-from klineagent.storage.coverage import coverages, select_coverage
+from klineagent.storage.coverage import covering, finding_runs
 from klineagent.storage.location import HTTP_PORTS, NATIVE_PORTS, ServerLocation
 from klineagent.storage.refusals import refusal
+from klineagent.storage.runs import Run
 from klineagent.storage.schema import (
     Layout,
     Rows,
@@ -248,12 +249,18 @@ class ClickHouseStore:
         )
 
     async def coverage(
-        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[Coverage]:
         """See `Store`."""
-        if not since or (symbols is not None and not symbols):
-            return []
         return await self._call(READ_WITHIN_S, self._coverage, venue, since, symbols)
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+        return await self._call(
+            READ_WITHIN_S, self._stored_runs, venue, symbol, interval, first_ms, end_ms
+        )
 
     async def updates(
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
@@ -331,11 +338,17 @@ class ClickHouseStore:
         return queries.rank_of(await self._lines.looks.execute(query))
 
     async def _coverage(
-        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[Coverage]:
         layout = await self._prepared(self._lines.reads)
-        query = select_coverage(layout, venue, since, symbols)
-        return coverages(await self._lines.reads.execute(query))
+        return await _carried_out(covering(layout, venue, since, symbols), self._lines.reads)
+
+    async def _stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        layout = await self._prepared(self._lines.reads)
+        steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
+        return await _carried_out(steps, self._lines.reads)
 
     async def _updates(
         self, venue: str, symbol: str, interval: str, newest: int | None
@@ -349,14 +362,14 @@ class ClickHouseStore:
 
 
 async def _carried_out(steps: Generator[str, Rows, T], line: _Line) -> T:
-    query = next(steps)
+    rows: Rows | None = None
     while True:
-        rows = await line.execute(query)
         try:
-            query = steps.send(rows)
+            query = next(steps) if rows is None else steps.send(rows)
         except StopIteration as end:
             result: T = end.value
             return result
+        rows = await line.execute(query)
 
 
 def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:

@@ -1,54 +1,105 @@
-"""Where series have holes: the question as SQL, and what the answer says. Pure.
+"""Which candles of series are stored, and so where their gaps are: as SQL, and its answers. Pure.
 
 The database numbers the candles of a series along the grid of its interval, from the epoch on, and
 makes 64 neighbours the bits of a word. Full words, which nearly all are, it tells as stretches, the
-others one by one. So it sorts a 64th of the candles, and its answer is as long as there are holes.
+others one by one. So it sorts a 64th of the candles, and its answer is as long as there are gaps.
+
+Every condition is one on venue, symbol, interval and open time, so that primary key and partitions
+bound what is read, and FINAL what it merges: a candle counts as stored if `klines_final` has it.
 """
 # ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from klineagent.kline import Interval
-from klineagent.storage.queries import milliseconds
-from klineagent.storage.runs import BY_LENGTH, GRIDS
+from klineagent.kline import DAY_MS, Interval
+from klineagent.storage.queries import milliseconds, moment
+from klineagent.storage.runs import BY_LENGTH, GRIDS, Run, runs_begin_at
 from klineagent.storage.schema import Layout, Rows, literal, quoted
 from klineagent.storage.store import Coverage, Table
 
-Stretch = tuple[int, int]
+_Series = tuple[str, str]
+"""Symbol and the name of an interval."""
+_Stretch = tuple[int, int]
 """First and last of numbers with none missing between."""
 
 _WORD_BITS = 64
 _FULL = f"toUInt64({2**_WORD_BITS - 1})"
-# These are neighbours of no word there is.
-_TOO_OLD = "toInt64(-2)"
+# A neighbour of no word there is.
 _NONE = "toInt64(-4)"
+# How far back the newest candle before a range is looked for, step by step: nearly always it is
+# near, and who looks through all history at once reads all of it.
+_LOOKING_BACK_MS = (31 * DAY_MS, 366 * DAY_MS, 2**42)
 
 
-def select_coverage(
-    layout: Layout, venue: str, since: Mapping[str, int], symbols: Collection[str] | None
-) -> str:
-    """One row per series of `venue`, for `coverages`; `since` and `symbols` are not empty."""
-    return _series(_words(_candles(layout, venue, since, symbols)))
-
-
-def coverages(rows: Rows) -> list[Coverage]:
-    """What the rows of a `select_coverage` say, by symbol and interval length."""
-    return sorted(
-        (_coverage(*row) for row in rows), key=lambda each: (each.symbol, BY_LENGTH[each.interval])
+def covering(
+    layout: Layout, venue: str, since: Mapping[str, int], symbols: Collection[str]
+) -> Generator[str, Rows, list[Coverage]]:
+    """The steps of `Store.coverage`: yields SQL, takes its rows, returns the answer."""
+    if not since or not symbols:
+        return []
+    bounds = {name: (first_ms, None) for name, first_ms in since.items()}
+    runs: dict[_Series, tuple[Run, ...]] = {}
+    for symbol, name, *row in (yield _select_runs(layout, venue, bounds, symbols)):
+        runs[symbol, name] = _runs(name, *row)
+    before: dict[_Series, int] = {}
+    for name, first_ms in since.items():
+        wanted = {
+            symbol
+            for symbol in symbols
+            if not runs_begin_at(runs.get((symbol, name), ()), first_ms, name)
+        }
+        end_ms = first_ms
+        for far_ms in _LOOKING_BACK_MS:
+            if not wanted or end_ms <= 0:
+                break
+            start_ms = max(0, first_ms - far_ms)
+            for symbol, newest_ms in (
+                yield _select_newest(layout, venue, name, (start_ms, end_ms), wanted)
+            ):
+                before[symbol, name] = newest_ms
+                wanted.remove(symbol)
+            end_ms = start_ms
+    found = (
+        Coverage(*series, before.get(series), runs.get(series, ()))
+        for series in runs.keys() | before.keys()
     )
+    return sorted(found, key=lambda each: (each.symbol, BY_LENGTH[each.interval]))
 
 
-def _candles(
-    layout: Layout, venue: str, since: Mapping[str, int], symbols: Collection[str] | None
+def finding_runs(
+    layout: Layout, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+) -> Generator[str, Rows, tuple[Run, ...]]:
+    """The step of `Store.stored_runs`, as `covering`."""
+    rows = yield _select_runs(layout, venue, {interval: (first_ms, end_ms)}, [symbol])
+    return _runs(interval, *rows[0][2:]) if rows else ()
+
+
+_Bounds = Mapping[str, tuple[int, int | None]]
+"""First open time and end, which is not included, by the names of intervals."""
+
+
+def _select_runs(layout: Layout, venue: str, bounds: _Bounds, symbols: Collection[str]) -> str:
+    """A row per series: symbol, interval, and what `_runs` takes."""
+    return _series(_words(_candles(layout, venue, bounds, symbols)))
+
+
+def _select_newest(
+    layout: Layout, venue: str, name: str, bounds: tuple[int, int], symbols: Collection[str]
 ) -> str:
-    """A row per state of a closed candle: which number it has, and whether it is asked for."""
-    names = ", ".join(map(literal, since))
+    """Symbol and open time of the newest candle of each series that has one within `bounds`."""
+    candles = _candles(layout, venue, {name: bounds}, symbols)
+    return f"SELECT `symbol`, max(`opened`) FROM ({candles}) GROUP BY `symbol`"
+
+
+def _candles(layout: Layout, venue: str, bounds: _Bounds, symbols: Collection[str]) -> str:
+    """A row per closed candle on the grid: its series, its open time, and which number it has."""
+    names = ", ".join(map(literal, bounds))
 
     def by_interval(value_of: Callable[[str], int]) -> str:
-        values = ", ".join(f"toInt64({value_of(name):d})" for name in since)
+        values = ", ".join(f"toInt64({value_of(name):d})" for name in bounds)
         return f"transform(`interval`, [{names}], [{values}], toInt64(1))"
 
     opened = milliseconds("open_time", layout)
@@ -57,65 +108,62 @@ def _candles(
     months = f"toInt64(toRelativeMonthNum({date})) - toRelativeMonthNum(toDateTime(0, 'UTC'))"
     age = f"({opened} - {by_interval(lambda name: GRIDS[name].origin_ms)})"
     step = by_interval(lambda name: GRIDS[name].step_ms)
-    among = "" if symbols is None else f" AND `symbol` IN ({', '.join(map(literal, symbols))})"
-    # Without FINAL, which costs more: a closed state outranks the forming ones of its candle, so
-    # one of them is enough, and a second one sets the same bit.
+    among = ", ".join(map(literal, sorted(symbols)))
+    within = " OR ".join(_within(layout, name, *bound) for name, bound in bounds.items())
     return (
         f"SELECT `symbol`, `interval`, {opened} AS `opened`,"
-        f" `opened` >= {by_interval(since.__getitem__)} AS `wanted`,"
         f" if(`interval` = '1M', {months}, intDiv({age}, {step})) AS `number`"
-        f" FROM {quoted(layout.database)}.{Table.KLINES.value}"
-        f" WHERE `venue` = {literal(venue)} AND `interval` IN ({names}){among} AND `is_closed`"
-        f" AND {age} % {step} = 0 AND (`interval` != '1M' OR toDayOfMonth({date}) = 1)"
+        f" FROM {quoted(layout.database)}.{Table.KLINES.value} FINAL"
+        f" WHERE `venue` = {literal(venue)} AND `symbol` IN ({among}) AND ({within})"
+        f" AND `is_closed` AND {age} % {step} = 0"
+        f" AND (`interval` != '1M' OR toDayOfMonth({date}) = 1)"
     )
 
 
+def _within(layout: Layout, name: str, first_ms: int, end_ms: int | None) -> str:
+    """The condition that a candle of interval `name` opens in [`first_ms`, `end_ms`)."""
+    condition = f"`interval` = {literal(name)}"
+    # The column itself is compared, not its milliseconds, so that the index finds the rows.
+    condition += f" AND `open_time` >= {moment('open_time', first_ms, layout)}"
+    if end_ms is not None:
+        condition += f" AND `open_time` < {moment('open_time', end_ms, layout)}"
+    return f"({condition})"
+
+
 def _words(candles: str) -> str:
-    """A row per series and word; all candles that are too old are one word."""
+    """A row per series and word."""
     bit = f"bitShiftLeft(toUInt64(1), toUInt8(`number` % {_WORD_BITS}))"
     return (
-        "SELECT `symbol`, `interval`,"
-        f" if(`wanted`, intDiv(`number`, {_WORD_BITS}), {_TOO_OLD}) AS `word`,"
-        f" groupBitOr({bit}) AS `bits`, min(`opened`) AS `oldest`, max(`opened`) AS `newest`"
-        f" FROM ({candles}) GROUP BY `symbol`, `interval`, `word`"
+        f"SELECT `symbol`, `interval`, intDiv(`number`, {_WORD_BITS}) AS `word`,"
+        f" groupBitOr({bit}) AS `bits` FROM ({candles}) GROUP BY `symbol`, `interval`, `word`"
     )
 
 
 def _series(words: str) -> str:
-    """A row per series, as `_coverage` takes it."""
-    wanted = f"`word` != {_TOO_OLD}"
+    """A row per series: symbol, interval, and what `_runs` takes."""
     series = (
-        "SELECT `symbol`, `interval`, min(`oldest`) AS `first`, max(`newest`) AS `last`,"
-        f" arraySort(groupArrayIf(`word`, {wanted} AND `bits` = {_FULL})) AS `full`,"
-        f" groupArrayIf((`word`, `bits`), {wanted} AND `bits` != {_FULL}) AS `broken`"
+        "SELECT `symbol`, `interval`,"
+        f" arraySort(groupArrayIf(`word`, `bits` = {_FULL})) AS `full`,"
+        f" groupArrayIf((`word`, `bits`), `bits` != {_FULL}) AS `broken`"
         f" FROM ({words}) GROUP BY `symbol`, `interval`"
     )
     before = f"arrayPopBack(arrayPushFront(`full`, {_NONE}))"
     after = f"arrayPopFront(arrayPushBack(`full`, {_NONE}))"
     return (
-        "SELECT `symbol`, `interval`, `first`, `last`,"
+        "SELECT `symbol`, `interval`,"
         f" arrayFilter((word, other) -> word - other != 1, `full`, {before}),"
         f" arrayFilter((word, other) -> other - word != 1, `full`, {after}), `broken`"
         f" FROM ({series})"
     )
 
 
-def _coverage(
-    symbol: str,
-    name: str,
-    first_open: int,
-    last_open: int,
-    begins: Sequence[int],
-    ends: Sequence[int],
-    broken: Iterable[Sequence[Any]],
-) -> Coverage:
-    """What one row says.
+def _runs(
+    name: str, begins: Sequence[int], ends: Sequence[int], broken: Iterable[Sequence[Any]]
+) -> tuple[Run, ...]:
+    """What one row says of a series.
 
     Args:
-        symbol: of the series.
         name: its interval's.
-        first_open: the oldest candle's open time.
-        last_open: the newest candle's.
         begins: the words where stretches of full ones begin.
         ends: where these stretches end.
         broken: every other word with its bits.
@@ -127,14 +175,13 @@ def _coverage(
     ]
     stretches += [stretch for word, bits in broken for stretch in _stretches(word, bits)]
     origin_ms = GRIDS[name].origin_ms
-    runs = tuple(
+    return tuple(
         (interval.shifted(origin_ms, first), interval.shifted(origin_ms, last))
         for first, last in _joined(sorted(stretches))
     )
-    return Coverage(symbol, name, first_open, last_open, runs)
 
 
-def _stretches(word: int, bits: int) -> Iterator[Stretch]:
+def _stretches(word: int, bits: int) -> Iterator[_Stretch]:
     """The numbers that have their bit set in `word`."""
     number = word * _WORD_BITS
     while bits:
@@ -146,9 +193,9 @@ def _stretches(word: int, bits: int) -> Iterator[Stretch]:
         number += absent + present
 
 
-def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+def _joined(stretches: Iterable[_Stretch]) -> list[_Stretch]:
     """Ascending stretches, those that meet made one."""
-    joined: list[Stretch] = []
+    joined: list[_Stretch] = []
     for first, last in stretches:
         if joined and joined[-1][1] + 1 == first:
             joined[-1] = (joined[-1][0], last)

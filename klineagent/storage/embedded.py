@@ -19,9 +19,10 @@ from attrs import define, field
 from klineagent.errors import ConfigError
 from klineagent.kline import Kline
 from klineagent.storage import queries, rowbinary
-from klineagent.storage.coverage import coverages, select_coverage
+from klineagent.storage.coverage import covering, finding_runs
 from klineagent.storage.engine_errors import engine_error, unwritable
 from klineagent.storage.location import DEFAULT_DATABASE, FolderLocation
+from klineagent.storage.runs import Run
 from klineagent.storage.schema import (
     EMBEDDED,
     Layout,
@@ -124,15 +125,15 @@ def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _carried_out(steps: Generator[str, Rows, T], session: Session) -> T:
-    query = next(steps)
+def _carried_out(steps: Generator[str, Rows, T], session: Session, settings: str = "") -> T:
+    rows: Rows | None = None
     while True:
-        rows = _rows(session, query)
         try:
-            query = steps.send(rows)
+            query = next(steps) if rows is None else steps.send(rows)
         except StopIteration as end:
             result: T = end.value
             return result
+        rows = _rows(session, query + settings)
 
 
 @define(kw_only=True)
@@ -231,15 +232,25 @@ class EmbeddedStore:
         return queries.rank_of(await self._reading.run(read))
 
     async def coverage(
-        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[Coverage]:
         """See `Store`."""
-        if not since or (symbols is not None and not symbols):
-            return []
 
         def read(session: Session) -> list[Coverage]:
-            query = select_coverage(self._prepared(session), venue, since, symbols)
-            return coverages(_rows(session, query + _AS_JSON))
+            steps = covering(self._prepared(session), venue, since, symbols)
+            return _carried_out(steps, session, _AS_JSON)
+
+        return await self._reading.run(read)
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+
+        def read(session: Session) -> tuple[Run, ...]:
+            layout = self._prepared(session)
+            steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
+            return _carried_out(steps, session, _AS_JSON)
 
         return await self._reading.run(read)
 

@@ -11,7 +11,14 @@ from attrs import define, field
 
 from klineagent.kline import Key, Kline
 from klineagent.storage.faults import Faults
-from klineagent.storage.runs import BY_LENGTH, on_grid, runs_of
+from klineagent.storage.runs import (
+    BY_LENGTH,
+    Run,
+    on_grid,
+    opens_in,
+    runs_begin_at,
+    runs_of,
+)
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
 TOKENS_KNOWN = 10_000
@@ -127,22 +134,34 @@ class MemoryStore(Faults):
         return None if kline is None else kline.version
 
     async def coverage(
-        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[Coverage]:
         """See `Store`."""
         await self.meet()
-        wanted = None if symbols is None else set(symbols)
         found = []
-        for (its_venue, symbol, interval), stored in self._closed_opens.items():
-            if its_venue != venue or interval not in since:
-                continue
-            if wanted is not None and symbol not in wanted:
-                continue
-            if opens := sorted(on_grid(stored, interval)):
-                runs = runs_of(opens[bisect_left(opens, since[interval]) :], interval)
-                found.append(Coverage(symbol, interval, opens[0], opens[-1], runs))
+        for symbol in sorted(symbols):
+            for interval in sorted(since, key=BY_LENGTH.__getitem__):
+                first_ms = since[interval]
+                stored = self._closed_opens.get((venue, symbol, interval), ())
+                opens = sorted(on_grid(stored, interval))
+                begin = bisect_left(opens, first_ms)
+                runs, before = runs_of(opens[begin:], interval), None
+                if begin > 0 and not runs_begin_at(runs, first_ms, interval):
+                    before = opens[begin - 1]
+                if runs or before is not None:
+                    found.append(Coverage(symbol, interval, before, runs))
         self.answer()
-        return sorted(found, key=lambda each: (each.symbol, BY_LENGTH[each.interval]))
+        return found
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+        await self.meet()
+        stored = self._closed_opens.get((venue, symbol, interval), set())
+        runs = runs_of(filter(stored.__contains__, opens_in(first_ms, end_ms, interval)), interval)
+        self.answer()
+        return runs
 
     async def updates(
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
@@ -159,13 +178,16 @@ class MemoryStore(Faults):
         for kline in klines:
             key = kline[:4]
             stored = stored_klines.get(key)
-            if stored is None or kline.version >= stored.version:
-                stored_klines[key] = kline
+            if stored is not None and kline.version < stored.version:
+                continue
+            stored_klines[key] = kline
+            opens = self._closed_opens.get(kline[:3])
+            if opens is None:
+                opens = self._closed_opens[kline[:3]] = set()
             if kline.is_closed:
-                opens = self._closed_opens.get(kline[:3])
-                if opens is None:
-                    opens = self._closed_opens[kline[:3]] = set()
                 opens.add(kline.open_time)
+            elif stored is not None and stored.is_closed:
+                opens.remove(kline.open_time)
 
     def _closed(self) -> Iterator[Kline]:
         return (kline for kline in self.klines.values() if kline.is_closed)

@@ -83,9 +83,7 @@ def rank_of(rows: Rows) -> int | None:
 
 
 def _of_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
-    opened = f"toInt64({open_time:d})"
-    if "open_time" in layout.ticking:
-        opened = f"fromUnixTimestamp64Milli({opened}, 'UTC')"
+    opened = moment("open_time", open_time, layout)
     # The column itself is compared, not its milliseconds, so that the index finds the row.
     return (
         f" WHERE `venue` = {literal(venue)} AND `symbol` = {literal(symbol)}"
@@ -126,6 +124,12 @@ def _columns(layout: Layout) -> str:
 def milliseconds(name: str, layout: Layout) -> str:
     """The time in column `name` as a number."""
     return f"toUnixTimestamp64Milli({quoted(name)})" if name in layout.ticking else quoted(name)
+
+
+def moment(name: str, time_ms: int, layout: Layout) -> str:
+    """`time_ms` as a value of column `name`."""
+    ticks = f"toInt64({time_ms:d})"
+    return f"fromUnixTimestamp64Milli({ticks}, 'UTC')" if name in layout.ticking else ticks
 
 
 def _names(columns: Iterable[str]) -> str:

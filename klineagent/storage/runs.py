@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 
@@ -10,6 +10,9 @@ from klineagent.kline import DAY_MS, Interval
 
 BY_LENGTH: Mapping[str, int] = {interval.value: rank for rank, interval in enumerate(Interval)}
 """The rank of an interval's name among the lengths."""
+
+Run = tuple[int, int]
+"""First and last open time of candles with none missing between."""
 
 
 @frozen
@@ -44,13 +47,31 @@ def on_grid(opens: Iterable[int], interval: str) -> list[int]:
     return [open_ms for open_ms in steps if Interval(interval).open_at(open_ms) == open_ms]
 
 
-def runs_of(opens: Iterable[int], interval: str) -> tuple[tuple[int, int], ...]:
+def opens_in(first_ms: int, end_ms: int, interval: str) -> Iterator[int]:
+    """The open times of `interval` in [`first_ms`, `end_ms`)."""
+    of_interval = Interval(interval)
+    open_ms = of_interval.first_open(first_ms)
+    grid = GRIDS[interval]
+    if grid.step_ms == grid.longest_ms:
+        yield from range(open_ms, end_ms, grid.step_ms)
+        return
+    while open_ms < end_ms:
+        yield open_ms
+        open_ms = of_interval.next_open(open_ms)
+
+
+def runs_of(opens: Iterable[int], interval: str) -> tuple[Run, ...]:
     """First and last open time of each unbroken run of `opens`: open times that ascend."""
     longest_ms = GRIDS[interval].longest_ms
-    runs: list[tuple[int, int]] = []
+    runs: list[Run] = []
     for open_ms in opens:
         if runs and open_ms - runs[-1][1] <= longest_ms:
             runs[-1] = (runs[-1][0], open_ms)
         else:
             runs.append((open_ms, open_ms))
     return tuple(runs)
+
+
+def runs_begin_at(runs: Sequence[Run], first_ms: int, interval: str) -> bool:
+    """Whether the first candle that opens at `first_ms` or later is among `runs`, which ascend."""
+    return bool(runs) and runs[0][0] <= Interval(interval).first_open(first_ms)

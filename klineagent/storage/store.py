@@ -10,6 +10,7 @@ from typing import Protocol
 from attrs import frozen
 
 from klineagent.kline import Kline
+from klineagent.storage.runs import Run
 
 
 class Table(enum.Enum):
@@ -59,16 +60,15 @@ class SeriesSummary:
 
 @frozen
 class Coverage:
-    """What is stored of one series: closed candles only, open times in milliseconds."""
+    """Which closed candles are stored of one series from some open time on, in milliseconds."""
 
     symbol: str
     interval: str
-    first_open: int
-    """Of the oldest closed candle stored at all."""
-    last_open: int
-    """Of the newest."""
-    runs: tuple[tuple[int, int], ...]
-    """First and last open time of each unbroken run, ascending, of the candles asked for."""
+    before: int | None
+    """The newest one that opened before that time; None if there is none, and where the first
+    candle of that time is stored, so that nobody has looked."""
+    runs: tuple[Run, ...]
+    """The unbroken runs from that time on, ascending."""
 
 
 class Store(Protocol):
@@ -116,17 +116,28 @@ class Store(Protocol):
         """
 
     async def coverage(
-        self, venue: str, since: Mapping[str, int], symbols: Collection[str] | None = None
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[Coverage]:
-        """Where the closed candles of a venue's series have holes, by symbol and interval.
+        """Which candles `klines_final` holds of some series, and so where their gaps are.
 
-        What stands off the grid of its interval is not looked at.
+        What stands off the grid of its interval is not looked at. It costs as much as candles are
+        looked at, however many there are before them.
 
         Args:
             venue: its name.
-            since: by the name of an interval, the open time that runs are looked for from; series
-                of other intervals are left out, and series without a closed candle.
-            symbols: the only ones looked at.
+            since: by the name of an interval, the open time to look from.
+            symbols: of which symbols, at all these intervals.
+
+        Returns:
+            By symbol and interval; series without any closed candle are left out.
+        """
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """The unbroken runs `klines_final` holds of one series in [`first_ms`, `end_ms`).
+
+        Off the grid nothing is looked at.
         """
 
     async def updates(

@@ -30,13 +30,13 @@ def _minutes(first: int, second: int) -> tuple[int, int]:
 
 
 def _lacking(
-    runs: list[tuple[int, int]], *, history: int = 0, first: int | None = None
+    runs: list[tuple[int, int]], *, history: int = 0, before: int | None = None
 ) -> list[Lacking]:
     """What a store lacks that holds these runs, told in minutes before the beginning."""
     coverage = Coverage(
         "BTCUSDT",
         "1m",
-        *_minutes(first if first is not None else runs[0][0], runs[-1][1]),
+        None if before is None else BEGIN_MS - before * MINUTE_MS,
         tuple(_minutes(start, end) for start, end in runs),
     )
     return lacking(coverage, Interval.M1, begin_ms=BEGIN_MS, history=history, lookback_ms=DAY_MS)
@@ -60,11 +60,21 @@ def test_nothing_is_lacking_where_all_is_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("oldest", "history", "since"), [(100, 0, 100), (3000, 0, 1440), (3000, 2000, 2000)]
+    ("oldest", "before", "history", "since"),
+    [
+        (100, None, 0, 100),
+        (1440, None, 0, 1440),
+        (1000, 3000, 0, 1440),
+        (2000, None, 2000, 2000),
+        (1000, 3000, 2000, 2000),
+    ],
 )
-def test_accounted_for_is_what_was_looked_through(oldest: int, history: int, since: int) -> None:
+def test_accounted_for_is_what_was_looked_through(
+    oldest: int, before: int | None, history: int, since: int
+) -> None:
     """As far back as the store goes, a day, or the history that is wished for."""
-    stored = Coverage("BTCUSDT", "1m", *_minutes(oldest, 1), (_minutes(oldest, 1),))
+    before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
+    stored = Coverage("BTCUSDT", "1m", before_ms, (_minutes(oldest, 1),))
     assert (
         accounted_since(stored, Interval.M1, begin_ms=BEGIN_MS, history=history, lookback_ms=DAY_MS)
         == BEGIN_MS - since * MINUTE_MS
@@ -81,17 +91,17 @@ def test_holes_between_stored_candles_are_lacking() -> None:
     ]
 
 
-def test_a_hole_that_reaches_into_the_lookback_is_filled_as_far_as_that_goes() -> None:
-    """What is older than a day and than the history stays as it is."""
-    assert _lacking([(100, 1)], first=5000) == [(*_minutes(1440, 100), Urgency.RESTART)]
+def test_a_gap_that_reaches_into_the_lookback_is_lacking_as_a_whole() -> None:
+    """What is older than a day comes after what is not; the agent was away, then rows came in."""
+    assert _lacking([(100, 1)], before=5000) == [
+        (*_minutes(4999, 1440), Urgency.HISTORY),
+        (*_minutes(1440, 100), Urgency.RESTART),
+    ]
 
 
 def test_where_nothing_recent_is_stored_the_gap_goes_back_to_the_newest() -> None:
     """An agent that was away for a month fetches the month."""
-    month = Coverage("BTCUSDT", "1m", *_minutes(90_000, 43_200), ())
-    assert lacking(month, Interval.M1, begin_ms=BEGIN_MS, history=500, lookback_ms=DAY_MS) == [
-        (*_minutes(43_199, 0), Urgency.RESTART)
-    ]
+    assert _lacking([], before=43_200, history=500) == [(*_minutes(43_199, 0), Urgency.RESTART)]
 
 
 async def test_series_that_begin_together_are_looked_up_together(

@@ -14,6 +14,7 @@ from klineagent.storage.store import Batch, Coverage, Store
 from tests.storage.samples import FIRST_OPEN, sample, update
 
 ALL = {interval.value: 0 for interval in Interval}
+BTC = ["BTCUSDT"]
 
 
 def at(minute: int) -> int:
@@ -37,8 +38,8 @@ def row_of(interval: Interval, first_ms: int, count: int) -> list[int]:
 async def test_a_series_without_holes_is_one_run(store: Store) -> None:
     """All its candles lie between the first and the last."""
     await store.insert(Batch("a", tuple(map(sample, range(100)))))
-    assert await store.coverage("usdm", {"1m": at(0)}) == [
-        Coverage("BTCUSDT", "1m", at(0), at(99), ((at(0), at(99)),))
+    assert await store.coverage("usdm", {"1m": at(0)}, BTC) == [
+        Coverage("BTCUSDT", "1m", None, ((at(0), at(99)),))
     ]
 
 
@@ -48,7 +49,7 @@ async def test_every_hole_ends_a_run(store: Store) -> None:
     random.Random(1).shuffle(minutes)
     for minute in minutes:
         await store.insert(Batch(f"b{minute}", (sample(minute),)))
-    [coverage] = await store.coverage("usdm", ALL)
+    [coverage] = await store.coverage("usdm", ALL, BTC)
     assert coverage.runs == (
         (at(0), at(2)),
         (at(5), at(5)),
@@ -58,25 +59,32 @@ async def test_every_hole_ends_a_run(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("since_minute", "runs"),
+    ("since_minute", "before", "runs"),
     [
-        (-5, ((0, 9), (20, 29))),
-        (0, ((0, 9), (20, 29))),
-        (4, ((4, 9), (20, 29))),
-        (9, ((9, 9), (20, 29))),
-        (10, ((20, 29),)),
-        (15, ((20, 29),)),
-        (29, ((29, 29),)),
-        (30, ()),
+        (-5, None, ((0, 9), (20, 29))),
+        (0, None, ((0, 9), (20, 29))),
+        (4, None, ((4, 9), (20, 29))),
+        (9, None, ((9, 9), (20, 29))),
+        (10, 9, ((20, 29),)),
+        (15, 9, ((20, 29),)),
+        (29, None, ((29, 29),)),
+        (30, 29, ()),
+        (100_000, 29, ()),
+        (1_000_000, 29, ()),
     ],
 )
 async def test_runs_are_those_of_the_window(
-    store: Store, since_minute: int, runs: tuple[tuple[int, int], ...]
+    store: Store, since_minute: int, before: int | None, runs: tuple[tuple[int, int], ...]
 ) -> None:
-    """It may begin in a run, in a hole, before or after all; first and last are of everything."""
+    """It may begin in a run, in a gap, before or after all; a gap it begins in is told whole."""
     await store.insert(Batch("a", tuple(map(sample, (*range(10), *range(20, 30))))))
-    assert await store.coverage("usdm", {"1m": at(since_minute)}) == [
-        Coverage("BTCUSDT", "1m", at(0), at(29), tuple((at(a), at(b)) for a, b in runs))
+    assert await store.coverage("usdm", {"1m": at(since_minute)}, BTC) == [
+        Coverage(
+            "BTCUSDT",
+            "1m",
+            None if before is None else at(before),
+            tuple((at(a), at(b)) for a, b in runs),
+        )
     ]
 
 
@@ -86,12 +94,11 @@ async def test_every_interval_has_its_own_grid(store: Store, interval: Interval)
     opens = row_of(interval, 1_700_000_000_000, 16)
     missing = opens.pop(6)
     await store.insert(Batch("a", tuple(candles(interval, opens))))
-    assert await store.coverage("usdm", ALL) == [
+    assert await store.coverage("usdm", ALL, BTC) == [
         Coverage(
             "BTCUSDT",
             interval.value,
-            opens[0],
-            opens[-1],
+            None,
             ((opens[0], interval.shifted(missing, -1)), (interval.shifted(missing, 1), opens[-1])),
         )
     ]
@@ -101,9 +108,9 @@ async def test_a_missing_february_shows(store: Store) -> None:
     """January and March are the nearest two months that are not neighbours."""
     january, february, march = row_of(Interval.MO1, FIRST_OPEN - DAY_MS, 3)
     await store.insert(Batch("a", tuple(candles(Interval.MO1, [january, march]))))
-    [with_hole] = await store.coverage("usdm", {"1M": 0})
+    [with_hole] = await store.coverage("usdm", {"1M": 0}, BTC)
     await store.insert(Batch("b", tuple(candles(Interval.MO1, [february]))))
-    [without] = await store.coverage("usdm", {"1M": 0})
+    [without] = await store.coverage("usdm", {"1M": 0}, BTC)
     assert with_hole.runs == ((january, january), (march, march))
     assert without.runs == ((january, march),)
 
@@ -114,7 +121,7 @@ async def test_runs_of_any_length(store: Store, length: int) -> None:
     opens = row_of(Interval.M1, FIRST_OPEN, 64 * 8)
     first, second = opens[60 : 60 + length], opens[64 - length % 64 + 256 :][:length]
     await store.insert(Batch("a", tuple(candles(Interval.M1, first + second))))
-    [coverage] = await store.coverage("usdm", ALL)
+    [coverage] = await store.coverage("usdm", ALL, BTC)
     assert coverage.runs == ((first[0], first[-1]), (second[0], second[-1]))
 
 
@@ -137,16 +144,15 @@ async def test_candles_off_the_grid_hide_no_hole(
     await store.insert(Batch("a", tuple(candles(interval, [before, *strays, after]))))
     alone = [kline._replace(symbol="ALONEUSDT") for kline in candles(interval, strays)]
     await store.insert(Batch("b", tuple(alone)))
-    assert await store.coverage("usdm", ALL) == [
-        Coverage("BTCUSDT", interval.value, before, after, ((before, before), (after, after)))
+    assert await store.coverage("usdm", ALL, ["ALONEUSDT", "BTCUSDT"]) == [
+        Coverage("BTCUSDT", interval.value, None, ((before, before), (after, after)))
     ]
 
 
 async def test_candles_around_the_epoch(store: Store) -> None:
     """An open time of 0 is one like any other."""
     await store.insert(Batch("a", tuple(candles(Interval.M1, [0, 60_000, 180_000]))))
-    [coverage] = await store.coverage("usdm", ALL)
-    assert coverage.first_open == 0
+    [coverage] = await store.coverage("usdm", ALL, BTC)
     assert coverage.runs == ((0, 60_000), (180_000, 180_000))
 
 
@@ -159,26 +165,26 @@ async def test_intervals_not_asked_for_are_left_out(store: Store) -> None:
         *candles(Interval.H1, row_of(Interval.H1, FIRST_OPEN, 3)),
     ]
     await store.insert(Batch("a", tuple(klines)))
-    assert await store.coverage("usdm", {"1M": next_month, "1m": at(5), "3d": 0}) == [
-        Coverage("BTCUSDT", "1m", at(0), at(9), ((at(5), at(9)),)),
-        Coverage("BTCUSDT", "1M", month, next_month, ((next_month, next_month),)),
+    assert await store.coverage("usdm", {"1M": next_month, "1m": at(5), "3d": 0}, BTC) == [
+        Coverage("BTCUSDT", "1m", None, ((at(5), at(9)),)),
+        Coverage("BTCUSDT", "1M", None, ((next_month, next_month),)),
     ]
-    assert await store.coverage("usdm", {}) == []
+    assert await store.coverage("usdm", {}, BTC) == []
 
 
 async def test_only_the_symbols_asked_for(store: Store) -> None:
-    """Of one venue; without a choice all of its symbols, by name and length of interval."""
+    """Of one venue, by name and length of interval."""
     symbols = ["ETHUSDT", "币安人生USDT", "O'HARA\\USDT", "BTCUSDT"]
     klines = [
         sample(symbol=symbol, interval=interval) for symbol in symbols for interval in ("1M", "1m")
     ]
     await store.insert(Batch("a", (*klines, sample(venue="spot", symbol="SPOTUSDT"))))
 
-    async def series(chosen: Iterable[str] | None) -> list[tuple[str, str]]:
-        among = None if chosen is None else set(chosen)
-        return [(each.symbol, each.interval) for each in await store.coverage("usdm", ALL, among)]
+    async def series(chosen: Iterable[str]) -> list[tuple[str, str]]:
+        found = await store.coverage("usdm", ALL, set(chosen))
+        return [(each.symbol, each.interval) for each in found]
 
-    assert await series(None) == [(s, i) for s in sorted(symbols) for i in ("1m", "1M")]
+    assert await series(symbols) == [(s, i) for s in sorted(symbols) for i in ("1m", "1M")]
     assert await series(symbols[1:3]) == [(s, i) for s in symbols[2:0:-1] for i in ("1m", "1M")]
     assert await series(["SPOTUSDT", "NONE"]) == []
     assert await series([]) == []
@@ -188,8 +194,8 @@ async def test_forming_candles_do_not_count(store: Store) -> None:
     """Not as the last of a run, not in the middle, and not as a series of their own."""
     forming = [update(1, 30_000), update(3, 30_000), update(0, 5)._replace(symbol="ETHUSDT")]
     await store.insert(Batch("a", (sample(0), sample(2), *forming)))
-    assert await store.coverage("usdm", ALL) == [
-        Coverage("BTCUSDT", "1m", at(0), at(2), ((at(0), at(0)), (at(2), at(2))))
+    assert await store.coverage("usdm", ALL, ["BTCUSDT", "ETHUSDT"]) == [
+        Coverage("BTCUSDT", "1m", None, ((at(0), at(0)), (at(2), at(2))))
     ]
 
 
@@ -202,7 +208,7 @@ async def test_a_closed_candle_counts_whatever_comes_later(store: Store) -> None
         ("d", update(1, 61_000, is_closed=True)),
     ]:
         await store.insert(Batch(token, (state,)))
-    [coverage] = await store.coverage("usdm", ALL)
+    [coverage] = await store.coverage("usdm", ALL, BTC)
     assert coverage.runs == ((at(0), at(2)),)
 
 
@@ -217,12 +223,47 @@ async def test_many_series_in_one_answer(store: Store) -> None:
             opens = sorted(chance.sample(row, chance.choice([1, 40, 390])))
             klines += [k._replace(symbol=symbol) for k in candles(interval, opens)]
             runs = runs_of([each for each in opens if each >= row[200]], interval.value)
-            expected.append(Coverage(symbol, interval.value, opens[0], opens[-1], runs))
+            older = [each for each in opens if each < row[200]]
+            before = older[-1] if older and row[200] not in opens else None
+            expected.append(Coverage(symbol, interval.value, before, runs))
     since = {i.value: row_of(i, FIRST_OPEN, 201)[-1] for i in Interval}
     chance.shuffle(klines)
     for number in range(3):
         await store.insert(Batch(f"b{number}", tuple(klines[number::3])))
-    assert await store.coverage("usdm", since) == expected
+    symbols = {each.symbol for each in expected}
+    assert await store.coverage("usdm", since, symbols) == expected
+    for each in expected:
+        series, first_ms = (each.symbol, each.interval), since[each.interval]
+        assert await store.stored_runs("usdm", *series, first_ms, 2**42) == each.runs
+
+
+async def test_the_runs_of_a_range(store: Store) -> None:
+    """Its end is not in it; what lies around it, of other series or forming is left out."""
+    klines = [*map(sample, (*range(10), *range(20, 30))), sample(12, interval="3m")]
+    await store.insert(Batch("a", (*klines, sample(15, symbol="ETHUSDT"), update(14, 30_000))))
+    for first, end, runs in [
+        (0, 30, [(0, 9), (20, 29)]),
+        (5, 25, [(5, 9), (20, 24)]),
+        (9, 21, [(9, 9), (20, 20)]),
+        (10, 20, []),
+        (30, 50, []),
+    ]:
+        stored = await store.stored_runs("usdm", "BTCUSDT", "1m", at(first), at(end))
+        assert stored == tuple((at(a), at(b)) for a, b in runs)
+    assert await store.stored_runs("usdm", "XRPUSDT", "1m", at(0), at(30)) == ()
+
+
+async def test_a_closed_row_that_a_forming_one_outranks_is_not_stored(store: Store) -> None:
+    """No reader of `klines_final` sees it; agents before 0.2 stored late forming states so."""
+    late = update(1, 59_000)._replace(version=2**63)
+    await store.insert(Batch("a", (*map(sample, range(3)), late)))
+    runs = ((at(0), at(0)), (at(2), at(2)))
+    [coverage] = await store.coverage("usdm", ALL, BTC)
+    assert coverage.runs == runs
+    assert await store.stored_runs("usdm", "BTCUSDT", "1m", at(0), at(3)) == runs
+    await store.insert(Batch("b", (sample(1, version=2**63 + 1),)))
+    [coverage] = await store.coverage("usdm", ALL, BTC)
+    assert coverage.runs == ((at(0), at(2)),)
 
 
 @pytest.mark.parametrize("interval", Interval)

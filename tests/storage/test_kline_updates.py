@@ -85,8 +85,8 @@ async def test_the_tables_do_not_mix(store: Store) -> None:
     await store.insert(Batch("a", (state(1, 60_000, is_closed=True),)))
     assert await store.updates("usdm", "BTCUSDT", "1m") == [state(0, 60_000, is_closed=True)]
     assert await store.final_klines("usdm", "BTCUSDT", "1m") == [state(1, 60_000, is_closed=True)]
-    [coverage] = await store.coverage("usdm", {"1m": 0})
-    assert coverage.first_open == TODAY + 60_000
+    [coverage] = await store.coverage("usdm", {"1m": 0}, ["BTCUSDT"])
+    assert coverage.runs == ((TODAY + 60_000, TODAY + 60_000),)
 
 
 async def test_states_of_another_series_stay_out(store: Store) -> None:

@@ -33,7 +33,8 @@ def calls(store: MemoryStore) -> list[Callable[[], Awaitable[object]]]:
         store.summary,
         lambda: store.final_klines("usdm", "BTCUSDT", "1m"),
         lambda: store.final_kline("usdm", "BTCUSDT", "1m", FIRST_OPEN),
-        lambda: store.coverage("usdm", {"1m": 0}),
+        lambda: store.coverage("usdm", {"1m": 0}, ["BTCUSDT"]),
+        lambda: store.stored_runs("usdm", "BTCUSDT", "1m", FIRST_OPEN, FIRST_OPEN + 60_000),
         lambda: store.updates("usdm", "BTCUSDT", "1m"),
     ]
 

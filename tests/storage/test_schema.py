@@ -7,7 +7,7 @@ import pytest
 
 from klineagent.errors import StoreMisconfigured
 from klineagent.kline import Kline
-from klineagent.storage.coverage import select_coverage
+from klineagent.storage.coverage import finding_runs
 from klineagent.storage.queries import select_final, select_updates
 from klineagent.storage.schema import (
     EMBEDDED,
@@ -235,7 +235,8 @@ def test_updates_may_be_younger_than_the_other_tables() -> None:
     _, layout = told([columns_of_updates("DateTime64(3, 'UTC')")], finding_updates(BARE))
     assert layout is not None
     assert "toUnixTimestamp64Milli" in select_updates(layout, "usdm", "BTCUSDT", "1m", None)
-    assert "toUnixTimestamp64Milli" not in select_coverage(BARE, "usdm", {"1m": 0}, None)
+    runs = next(finding_runs(BARE, "usdm", "BTCUSDT", "1m", 0, 60_000))
+    assert "UnixTimestamp64Milli" not in runs
 
 
 @pytest.mark.parametrize("steps", [preparing_updates, finding_updates])
