@@ -30,6 +30,7 @@ from klineagent.kline import SECOND_MS
 from klineagent.series.census import Bureau, Census
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.registry import Registry
+from klineagent.storage.refused import Kind
 from klineagent.storage.writer import Writer
 
 
@@ -186,6 +187,18 @@ class Figures(Collector):
         yield _gauge("store_up", "Whether the database takes rows.", writer.delivery.is_up)
         yield _counter("rows_stored", "Rows the database acknowledged.", writer.stored)
         yield _counter("rows_refused", "Rows the database will never take.", writer.refused)
+        refusals = writer.delivery.refusals
+        yield _counters(
+            "rows_refused_by_kind",
+            "The same, by what they were; of forming ones nothing is kept.",
+            "kind",
+            {each.value: refusals.counts[each] for each in Kind},
+        )
+        yield _counter(
+            "rows_withheld",
+            "Forming rows not sent, because the database refused rows of their series.",
+            refusals.withheld,
+        )
         yield _counters("rows_dropped", "Rows given up for lack of room.", "kind", dropped)
         yield _counter("rows_spooled", "Rows put on disk meanwhile.", writer.spooled)
         yield _gauge("queue_rows", "Rows in memory on their way.", writer.rows_waiting)

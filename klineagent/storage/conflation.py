@@ -101,6 +101,10 @@ class Conflation:
         self._note_emptiness()
         return taken
 
+    def rows(self) -> tuple[Kline, ...]:
+        """All rows; they go on waiting."""
+        return (*self._forming.values(), *self._closed.values())
+
     def _note_emptiness(self) -> None:
         if self.ended.is_set():
             return

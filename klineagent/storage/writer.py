@@ -73,6 +73,7 @@ class Writer:
     """Rows put on disk so far; the same ones again where they came back from there."""
     _spooling: int = field(default=0, init=False)
     """Rows on their way to the disk, in nobody else's hands."""
+    _spooled_last: tuple[Kline, ...] = field(default=(), init=False)
     _pressed: trio.Event = field(factory=trio.Event, init=False)
     """Set when memory is half full."""
     _tell_at_dropped: int = field(default=1, init=False)
@@ -92,7 +93,7 @@ class Writer:
 
     @property
     def refused(self) -> int:
-        """Rows the store will never take; each is set aside."""
+        """Rows the store will never take; closed candles among them are set aside."""
         return self.delivery.refused
 
     @property
@@ -105,6 +106,11 @@ class Writer:
         """Rows in memory, accepted and not yet acknowledged by the store."""
         waiting = len(self.waiting) + self._updates_waiting
         return waiting + self._spooling + self.delivery.rows_under_way
+
+    @property
+    def others(self) -> tuple[Kline, ...]:
+        """Rows that are behind the batch under way, as far as they are in memory."""
+        return self.waiting.rows() + self._spooled_last
 
     @property
     def _updates_waiting(self) -> int:
@@ -139,14 +145,15 @@ class Writer:
 
     async def rescue(self) -> None:
         """Put what was not stored into the spool; what is then left is counted as lost."""
-        batch = self.delivery.under_way
+        left = self.delivery.give_up()
         if self.spool is not None:
             with trio.move_on_after(SPOOL_WITHIN_S, shield=True):
-                # Its outcome is unknown: it keeps its token.
-                if batch is None or await self._spool_batch(self.spool, batch):
-                    self.delivery.under_way = None
+                while left and await self._spool_batch(self.spool, left[0]):
+                    del left[0]
+                if not left:
                     await self._spool_waiting(self.spool)
-        if lost := self.waiting.closed + self._updates_waiting + self.delivery.rows_under_way:
+        unanswered = sum(len(batch.klines) for batch in left)
+        if lost := self.waiting.closed + self._updates_waiting + unanswered:
             log.error("rows_lost", rows=lost)
 
     def _put(self, rows: Sequence[Kline]) -> None:
@@ -174,13 +181,18 @@ class Writer:
             if self.spool is not None and trio.current_time() - refreshed_at >= REFRESH_EVERY_S:
                 await self._refresh(self.spool)
                 refreshed_at = trio.current_time()
-            if self.spool is None or self.spool.is_empty:
+            if self.delivery.suspects:
+                await self._sift()
+                rows = self.waiting.take_nowait(most=self.batch_rows)
+            elif self.spool is None or self.spool.is_empty:
                 try:
                     rows = await self.waiting.take(
                         most=self.batch_rows, within_s=self.flush_interval_s
                     )
                 except trio.EndOfChannel:
                     await self._store_updates()
+                    if self.delivery.suspects:
+                        continue
                     return
             else:
                 await self._empty_spool(self.spool)
@@ -193,9 +205,15 @@ class Writer:
             await self._store(self.updates.take(most=SPOOL_ROWS), Table.UPDATES)
 
     async def _store(self, rows: tuple[Kline, ...], table: Table) -> None:
-        if rows:
-            batch = self.delivery.freezer.freeze(rows, table)
-            await self.delivery.deliver(batch, rows_waiting=lambda: self.rows_waiting)
+        if rows and (unsuspected := self.delivery.parted(rows, table)):
+            await self.delivery.deliver(self.delivery.freezer.freeze(unsuspected, table))
+
+    async def _sift(self) -> None:
+        """Find out about rows in doubt, in turns with those that are not."""
+        await self.delivery.sift()
+        if self.delivery.suspects:
+            with trio.move_on_after(self.flush_interval_s):
+                await self.delivery.hurry.wait()
 
     async def _empty_spool(self, spool: Spool) -> None:
         """Store the oldest batch of the spool; the file goes when the store has it."""
@@ -203,10 +221,12 @@ class Writer:
             if (segment := await spool.oldest()) is None:
                 return
             try:
-                await self.delivery.deliver(segment.batch, rows_waiting=lambda: self.rows_waiting)
+                await self.delivery.deliver(segment.batch)
+                while self.delivery.suspects:
+                    await self.delivery.sift()
             finally:
                 # A drain that ends here leaves it where it is; there is nothing to rescue.
-                self.delivery.under_way = None
+                self.delivery.give_up()
             await spool.acknowledge(segment)
             if spool.is_empty:
                 log.info("spool_empty")
@@ -267,6 +287,7 @@ class Writer:
             return False
         self._spool_trouble.over()
         self.spooled += len(batch.klines)
+        self._spooled_last = batch.klines
         log.info("rows_spooled", rows=len(batch.klines), segments=spool.segments)
         return True
 
@@ -292,7 +313,7 @@ async def open_writer(
     losses = losses or Losses()
     send, receive = trio.open_memory_channel[list[Kline]](CHANNEL_BATCHES)
 
-    async def set_aside(batch: Batch, reason: str) -> None:
+    async def set_aside(batch: Batch, reason: str) -> str:
         kept = "in the log only"
         if spool is not None:
             try:
@@ -300,15 +321,20 @@ async def open_writer(
                 kept = "as a dead letter"
             except SpoolError as error:
                 kept = f"in the log only: {error}"
-        log.error("row_refused", error=reason, row=tuple(batch.klines[0]), kept=kept)
         if batch.table is Table.KLINES:
-            losses.refused([kline for kline in batch.klines if kline.is_closed])
+            losses.refused(batch.klines)
+        return kept
 
     writer = Writer(
         waiting=Conflation(capacity=capacity_rows, full_batch=batch_rows),
         updates=Updates(capacity_rows) if keep_updates else None,
         delivery=Delivery(
-            store=store, freezer=Freezer(), set_aside=set_aside, acknowledged=acknowledged
+            store=store,
+            freezer=Freezer(),
+            set_aside=set_aside,
+            acknowledged=acknowledged,
+            others=lambda: writer.others,
+            rows_waiting=lambda: writer.rows_waiting,
         ),
         spool=spool,
         losses=losses,

@@ -1,0 +1,109 @@
+"""The series of which the store refused rows: what of them is still sent, and what is told."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+import structlog
+import trio
+from attrs import define, field
+
+from klineagent.kline import Kline
+from klineagent.storage.store import Batch, Table
+
+# A forming row of such a series is tried again this long after the last refusal; a closed one at
+# once, since it does not come twice.
+TRY_FORMING_AFTER_S = 300.0
+# The first series of a burst each get a line; hundreds at once share the one of the next minute.
+LINES_A_MINUTE = 10
+MINUTE_S = 60.0
+
+Place = tuple[Table, str, str, str]
+"""A series in a table."""
+
+log = structlog.get_logger()
+
+
+class Kind(enum.Enum):
+    """Rows as metrics tell them apart."""
+
+    CLOSED = "closed"
+    FORMING = "forming"
+    UPDATE = "update"
+
+
+def place_of(row: Kline, table: Table) -> Place:
+    """Where `row` belongs."""
+    return (table, row.venue, row.symbol, row.interval)
+
+
+def kind_of(row: Kline, table: Table) -> Kind:
+    """Which kind of row it is."""
+    if table is Table.UPDATES:
+        return Kind.UPDATE
+    return Kind.CLOSED if row.is_closed else Kind.FORMING
+
+
+@define(eq=False)
+class RefusedSeries:
+    """Which series had rows refused, and none accepted since."""
+
+    counts: Counter[Kind] = field(factory=Counter, init=False)
+    """Rows that were refused, so far."""
+    withheld: int = field(default=0, init=False)
+    """Forming rows that were not sent because of an earlier refusal, so far."""
+    _try_at: dict[Place, float] = field(factory=dict, init=False)
+    """When the next forming row is sent."""
+    _untold: int = field(default=0, init=False)
+    _lines: int = field(default=0, init=False)
+    _minute_began_at: float = field(default=-math.inf, init=False)
+
+    def parted(
+        self, rows: tuple[Kline, ...], table: Table, suspected: Collection[Place]
+    ) -> tuple[tuple[Kline, ...], tuple[Kline, ...]]:
+        """Those of `rows` to send together, and those to send apart; the others are withheld.
+
+        Series that are `suspected` at the moment keep their closed rows and their updates: none
+        of them comes again.
+        """
+        if not self._try_at and not suspected:
+            return rows, ()
+        together, apart, now = [], [], trio.current_time()
+        for row in rows:
+            place = place_of(row, table)
+            try_at = self._try_at.get(place)
+            if try_at is None and place not in suspected:
+                together.append(row)
+            elif row.is_closed or (try_at is None and table is Table.UPDATES):
+                apart.append(row)
+            elif try_at is not None and try_at <= now:
+                self._try_at[place] = now + TRY_FORMING_AFTER_S
+                apart.append(row)
+            else:
+                self.withheld += 1
+        return tuple(together), tuple(apart)
+
+    def accepted(self, batch: Batch) -> None:
+        """The store has `batch`: its series are like any other."""
+        if self._try_at:
+            for row in batch.klines:
+                self._try_at.pop(place_of(row, batch.table), None)
+
+    def refused(self, rows: Iterable[tuple[Kline, str]], table: Table, *, kept: str) -> None:
+        """The store will never take `rows`, each for its reason; `kept` tells where they are."""
+        now = trio.current_time()
+        if now - self._minute_began_at >= MINUTE_S:
+            self._minute_began_at, self._lines = now, 0
+        for row, reason in rows:
+            place = place_of(row, table)
+            is_new = place not in self._try_at
+            self._try_at[place] = now + TRY_FORMING_AFTER_S
+            self.counts[kind_of(row, table)] += 1
+            self._untold += 1
+            if not self._lines or (is_new and self._lines < LINES_A_MINUTE):
+                self._lines += 1
+                log.error("row_refused", error=reason, row=tuple(row), rows=self._untold, kept=kept)
+                self._untold = 0
