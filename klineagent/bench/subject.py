@@ -80,7 +80,7 @@ class _Reading:
             messages=agent.pool.counts.klines,
             inserts=store.inserts,
             rows=store.rows,
-            bad_frames=agent.pool.counts.bad,
+            bad_frames=agent.pool.counts.bad.total(),
             healed=agent.registry.means.counts.healed,
         )
 

@@ -27,6 +27,7 @@ from klineagent.control.histogram import Histogram
 from klineagent.control.openapi import operation
 from klineagent.control.timings import Timings
 from klineagent.kline import SECOND_MS
+from klineagent.market.regularity import Flaw
 from klineagent.series.census import Bureau, Census
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.registry import Registry
@@ -92,7 +93,12 @@ class Figures(Collector):
         up = sum(each.is_up for each in pool.successions)
         yield _counter("klines_received", "Klines that came over feeds.", counts.klines)
         yield _counter("klines_unwanted", "Klines that nobody wanted any more.", counts.unwanted)
-        yield _counter("bad_frames", "Frames that could not be read.", counts.bad)
+        yield _counters(
+            "bad_frames",
+            "Frames that were dropped, for they cannot be read or do not fit themselves.",
+            "reason",
+            {_label(each): counts.bad[each] for each in Flaw},
+        )
         yield _counter("other_events", "Events that are no klines.", counts.other_events)
         yield _gauge(
             "event_age_seconds",
@@ -266,7 +272,7 @@ def _histogram(
     return family
 
 
-def _label(kind: Urgency | Absent) -> str:
+def _label(kind: Urgency | Absent | Flaw) -> str:
     return kind.name.lower()
 
 

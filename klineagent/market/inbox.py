@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+import msgspec
 import structlog
 import trio
 from attrs import define, field
 
 from klineagent.errors import BadFrame
-from klineagent.kline import Kline
+from klineagent.kline import SECOND_MS, Kline
 from klineagent.market.clock import ExchangeTime
+from klineagent.market.regularity import Flaw, flaw_of
 from klineagent.market.roster import Line
 from klineagent.market.wire import (
     Answer,
@@ -30,6 +33,9 @@ from klineagent.market.wire import (
 SHUTDOWN_NOTICE = "serverShutdown"
 # Half a millisecond of work; then others get their turn.
 ROWS_AT_ONCE = 100
+# Events are ahead of our clock for a moment: it follows them.
+MOST_AHEAD_MS = 5 * SECOND_MS
+_SHOWN_BYTES = 400
 
 log = structlog.get_logger()
 
@@ -42,7 +48,8 @@ class FrameCounts:
     unwanted: int = 0
     """Of them states that did not go on, for nobody wants their stream any more."""
     other_events: int = 0
-    bad: int = 0
+    bad: Counter[Flaw] = field(factory=Counter)
+    """Frames that were dropped, by what is wrong with them."""
 
 
 @define(eq=False, kw_only=True)
@@ -123,7 +130,8 @@ class Inbox:
         self._hear(last.data)
         now: list[StreamedCandle] = []
         for frame, candle in read:
-            if candle.data.k.x or not self.conflate_s:
+            # What is neither true nor false is no state to keep; it is dropped at once.
+            if candle.data.k.x is not False or not self.conflate_s:
                 # An older state of it may wait still; the store ranks them.
                 now.append(candle)
             else:
@@ -143,7 +151,7 @@ class Inbox:
         try:
             message = decode_frame(frame)
         except BadFrame as error:
-            self._count_bad(error, frame)
+            self._count_bad(Flaw.UNREADABLE, frame, str(error))
             return None
         match message:
             case StreamedCandle():
@@ -181,17 +189,27 @@ class Inbox:
             self.line.accept(name, kline)
 
     def _row_of(self, candle: StreamedCandle) -> Kline | None:
-        try:
-            return candle.data.as_kline(self.venue)
-        except BadFrame as error:
-            self._count_bad(error, candle.stream.encode())
-            return None
+        """The row of `candle`; None if it is not regular, which is for REST to mend."""
+        event = candle.data
+        flaw = flaw_of(candle)
+        if flaw is None and not self._allows(event.E):
+            self._hear(event)  # not every event is heard before
+            flaw = None if self._allows(event.E) else Flaw.FUTURE
+        if flaw is None:
+            return event.as_kline(self.venue)
+        self._count_bad(flaw, msgspec.json.encode(candle))
+        return None
 
-    def _count_bad(self, error: BadFrame, frame: bytes) -> None:
-        self.counts.bad += 1
-        if _is_worth_a_line(self.counts.bad):
-            told = frame[:200].decode(errors="replace")
-            log.warning("bad_frame", count=self.counts.bad, error=str(error), frame=told)
+    def _allows(self, time_ms: int) -> bool:
+        return not self.time.is_known or time_ms <= self.time.now_ms() + MOST_AHEAD_MS
+
+    def _count_bad(self, flaw: Flaw, frame: bytes, error: str = "") -> None:
+        self.counts.bad[flaw] += 1
+        count = self.counts.bad[flaw]
+        if _is_worth_a_line(count):
+            told = frame[:_SHOWN_BYTES].decode(errors="replace")
+            reason = flaw.name.lower()
+            log.warning("bad_frame", reason=reason, count=count, error=error or flaw, frame=told)
 
 
 def _is_worth_a_line(count: int) -> bool:

@@ -36,7 +36,8 @@ class _Candle(Struct, gc=False):
     l: float  # noqa: E741 - the wire's name
     v: float
     n: _Count
-    x: bool
+    x: object
+    """A bool; typed as one it could also be the texts "true" and "1", as the numbers may."""
     q: float
     V: float
     Q: float
@@ -98,6 +99,7 @@ class KlineEvent(Struct, gc=False):
 
     e: Literal["kline"]
     E: _Millis
+    s: str
     k: _Candle
 
     @property
@@ -106,17 +108,9 @@ class KlineEvent(Struct, gc=False):
         return self.k.t <= self.E <= self.k.T + LATEST_EVENT_MS
 
     def as_kline(self, venue: str) -> Kline:
-        """The row of it.
-
-        Raises:
-            BadFrame: it holds values no candle can have.
-        """
+        """The row of it; see `regularity` for what to ask before."""
         k = self.k
-        # One sum tells whether any of them is infinite or NaN; msgspec reads "inf" and "nan".
-        if not math.isfinite(k.o + k.h + k.l + k.c + k.v + k.q + k.V + k.Q):
-            raise BadFrame(f"kline of {k.s} holds a number that is not finite")
-        if k.i not in _INTERVAL_NAMES:
-            raise BadFrame(f"kline of {k.s} has unknown interval {k.i!r}")
+        is_closed = k.x is True
         return Kline(
             venue,
             k.s,
@@ -134,9 +128,9 @@ class KlineEvent(Struct, gc=False):
             k.Q,
             k.f,
             k.L,
-            k.x,
+            is_closed,
             self.E,
-            version_of(self.E, k.T, is_closed=k.x),
+            version_of(self.E, k.T, is_closed=is_closed),
             "stream",
         )
 
@@ -173,7 +167,6 @@ _FORMING = b'"x":false'
 _candles = msgspec.json.Decoder(StreamedCandle, strict=False)
 _decode_rows = msgspec.json.Decoder(list[RestCandle], strict=False).decode
 _decode_anything = msgspec.json.Decoder().decode
-_INTERVAL_NAMES = frozenset(interval.value for interval in Interval)
 
 
 def stream_name(symbol: str, interval: Interval) -> str:

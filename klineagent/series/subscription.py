@@ -17,6 +17,10 @@ from klineagent.series.healer import Attempts, Healer, Means
 from klineagent.series.ledger import Ledger
 
 
+def _order(kline: Kline) -> tuple[int, int]:
+    return kline.open_time, kline.version
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -31,7 +35,7 @@ class Subscription:
     created_at: str = field(factory=_now, init=False)
     """In ISO 8601: written once, and told of 9,000 at a time."""
     newest: Kline | None = field(default=None, init=False)
-    """The last kline that came."""
+    """The newest state of the newest candle that came; a late one does not replace it."""
     ledger: Ledger = field(init=False)
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _healer: Healer = field(init=False)
@@ -118,7 +122,8 @@ class Subscription:
             self.ledger.begin(self.means.time.now_ms())
 
     def _observe(self, kline: Kline) -> None:
-        self.newest = kline
+        if self.newest is None or _order(kline) >= _order(self.newest):
+            self.newest = kline
         # Before the exchange has told the time nobody knows what is expected.
         if kline.is_closed and self.means.time.is_known:
             self._begin()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
@@ -16,6 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from klineagent.kline import MINUTE_MS, Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.inbox import ROWS_AT_ONCE, FrameCounts, Inbox
+from klineagent.market.regularity import Flaw
 from klineagent.market.roster import Line, Roster, Stream
 from klineagent.market.wire import Answer
 from tests.klines import OPEN_MS
@@ -24,7 +26,7 @@ CONFLATE_S = 1
 WANTED = ["btcusdt@kline_1m", "ethusdt@kline_1m", "solusdt@kline_1m"]
 BTC, ETH, SOL = WANTED
 UNWANTED = "adausdt@kline_1m"
-_PRICES = dict.fromkeys("ohlvqVQ", "1.5")
+_VALUES = dict.fromkeys("ohlvqVQ", "1.5")
 
 
 def _frame(
@@ -40,7 +42,8 @@ def _frame(
     opened = OPEN_MS + minute * MINUTE_MS
     symbol, _, interval = stream.upper().partition("@KLINE_")
     candle = {"t": opened, "T": opened + MINUTE_MS - 1, "s": symbol, "i": interval.lower()}
-    candle |= {"f": 1, "L": 2, **_PRICES, "c": f"{price}", "n": 2, "x": is_closed, "B": "0"}
+    candle |= {"f": 1, "L": 2, **_VALUES, "c": f"{price}", "n": 2, "x": is_closed, "B": "0"}
+    candle |= {"h": f"{max(1.5, price)}", "l": f"{min(1.5, price)}"}
     event = {"e": "kline", "E": opened + after_ms, "s": symbol, "k": candle | fields}
     return json.dumps({"stream": stream, "data": event}, separators=(",", ":"))
 
@@ -264,7 +267,7 @@ async def test_a_bad_line_costs_nothing_but_itself(
     lines.insert(at, bad)
     await post.inbox.take(_chunk(*lines))
     assert post.handed_on() == [("ETHUSDT", 0, 1, True), ("SOLUSDT", 0, 1, True)]
-    assert post.counts.bad == 1
+    assert post.counts.bad.total() == 1
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -280,7 +283,7 @@ async def test_a_bad_line_amid_forming_candles_costs_nothing_but_itself(
     await post.inbox.take(_chunk(*lines))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [("ETHUSDT", 0, 1, False), ("SOLUSDT", 0, 1, False)]
-    assert post.counts.bad == 1
+    assert post.counts.bad.total() == 1
 
 
 @pytest.mark.parametrize("other", [_frame(UNWANTED), _frame(ETH), '{"result":null,"id":1}'])
@@ -293,7 +296,72 @@ async def test_a_candle_that_is_none_is_counted_once_whatever_comes_with_it(
     await post.inbox.take(_chunk(_BAD["no candle"], other))
     await post.inbox.take(_chunk(_frame(SOL)))
     await trio.sleep(2 * CONFLATE_S)
-    assert post.counts.bad == 1
+    assert post.counts.bad.total() == 1
+
+
+_UNFIT = {
+    Flaw.UNREADABLE: _closed(x="true"),
+    Flaw.SERIES: _closed(ETH).replace(ETH, BTC),
+    Flaw.TIMES: _closed(T=OPEN_MS + MINUTE_MS),
+    Flaw.PRICES: _closed(h="0.5"),
+    Flaw.VOLUMES: _closed(v="-1.5"),
+    Flaw.TRADES: _closed(n=0),
+}
+
+
+@pytest.mark.parametrize("conflate_s", [0, CONFLATE_S])
+@pytest.mark.parametrize(("flaw", "unfit"), _UNFIT.items(), ids=[flaw.name for flaw in _UNFIT])
+async def test_a_closing_event_that_does_not_fit_itself_closes_nothing(
+    autojump_clock: MockClock, flaw: Flaw, unfit: str, conflate_s: float
+) -> None:
+    """No row goes on, nobody is told, and it is counted by what is wrong with it."""
+    post = Post(conflate_s=conflate_s)
+    await post.inbox.take(_chunk(_closed(ETH), unfit, _closed(SOL)))
+    assert post.handed_on() == post.told == [("ETHUSDT", 0, 1, True), ("SOLUSDT", 0, 1, True)]
+    assert post.counts == FrameCounts(klines=3, bad=Counter({flaw: 1}))
+
+
+@pytest.mark.parametrize(("flaw", "unfit"), _UNFIT.items(), ids=[flaw.name for flaw in _UNFIT])
+async def test_a_forming_state_that_does_not_fit_itself_goes_nowhere(
+    autojump_clock: MockClock, nursery: trio.Nursery, flaw: Flaw, unfit: str
+) -> None:
+    """It is found out when it would go on; until then it may have taken an older one's place."""
+    post = Post()
+    nursery.start_soon(post.inbox.hand_on_forming)
+    await post.inbox.take(_chunk(_frame(ETH), unfit.replace('"x":true', '"x":false')))
+    await trio.sleep(2 * CONFLATE_S)
+    assert post.handed_on() == post.told == [("ETHUSDT", 0, 1, False)]
+    assert post.counts.bad == Counter({flaw: 1})
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_an_event_from_the_future_is_a_bad_frame(
+    autojump_clock: MockClock, nursery: trio.Nursery, is_closed: bool
+) -> None:
+    """However well it fits itself; one that is but a moment ahead of our clock is none."""
+    post = Post()
+    nursery.start_soon(post.inbox.hand_on_forming)
+    await post.inbox.take(_chunk(_frame(ETH, after_ms=59_000)))
+    assert post.time.is_known
+    future = _frame(BTC, is_closed=is_closed, after_ms=10 * MINUTE_MS)
+    await post.inbox.take(_chunk(future, _frame(SOL, is_closed=is_closed, after_ms=60_010)))
+    await trio.sleep(2 * CONFLATE_S)
+    assert {symbol for symbol, *_ in post.handed_on()} == {"ETHUSDT", "SOLUSDT"}
+    assert post.counts.bad == Counter({Flaw.FUTURE: 1})
+
+
+async def test_bad_frames_are_logged_by_their_reason(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The 1st, 2nd, 4th, 8th ... of each, with what was read of it."""
+    post = Post()
+    for _ in range(5):
+        await post.inbox.take(_chunk("garbage", _UNFIT[Flaw.PRICES]))
+    told = [vars(record) for record in caplog.records]
+    assert [(each["reason"], each["count"]) for each in told] == [
+        (reason, count) for count in (1, 2, 4) for reason in ("unreadable", "prices")
+    ]
+    assert '"h":0.5' in told[1]["frame"]
 
 
 @pytest.mark.parametrize("frames", [[b""], [b"", b""], [b"\n"], [b" "]])
@@ -507,10 +575,7 @@ def test_bad_forming_candles_do_no_harm_to_closed_ones(
     assert merged.counts.other_events == plain.counts.other_events
 
 
-@pytest.mark.parametrize(
-    "written",
-    ['"x": true', '"x":"true"', '"x":1'],
-)
+@pytest.mark.parametrize("written", ['"x": true', '"x" :true', '"x":\ttrue'])
 async def test_a_closed_candle_goes_on_at_once_however_it_is_written(
     autojump_clock: MockClock, nursery: trio.Nursery, written: str
 ) -> None:
@@ -588,5 +653,5 @@ async def test_bytes_that_are_no_text_are_one_bad_frame(
     """The exchange sends none; a binary frame is its business."""
     post = Post()
     await post.inbox.take([b"\xff\xfe"])
-    assert post.counts == FrameCounts(bad=1)
+    assert post.counts == FrameCounts(bad=Counter({Flaw.UNREADABLE: 1}))
     assert [record.msg for record in caplog.records] == ["bad_frame"]

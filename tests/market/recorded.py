@@ -1,0 +1,18 @@
+"""Frames that others recorded from the exchange; they are kept beside the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+
+
+def recorded_frames(name: str) -> list[str]:
+    """The frames in file `name`, as they came; without the file the test is skipped."""
+    path = RECORDED / name
+    if not path.exists():
+        pytest.skip(f"the recorded frames are not beside the project: {path.name}")
+    return [json.loads(line)["frame"] for line in path.read_text().splitlines()]
