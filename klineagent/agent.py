@@ -74,7 +74,7 @@ from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Store
 from klineagent.storage.writer import Losses, Writer, open_writer
 
-# How long the start waits for what it can do without: the database, the exchange.
+# How long the start waits for what it can do without: the database.
 START_PATIENCE_S = 5
 # How long requests under way may take to end, after the last row is in.
 HTTP_DRAIN_S = 0.5
@@ -116,7 +116,7 @@ async def open_agent(
     which keeps what should run.
 
     Raises:
-        ConfigError: `config` names a symbol that does not exist.
+        ConfigError: `config` cannot be used.
         StartError: a step of the start failed.
     """
     guard, tls = command_guard(config), command_tls(config)
@@ -163,7 +163,7 @@ async def open_agent(
         open_registry(
             means=Means(
                 pool=pool,
-                book=(book := SymbolBook(rest)),
+                book=SymbolBook(rest),
                 rest=rest,
                 time=time,
                 recall=recall,
@@ -182,7 +182,7 @@ async def open_agent(
         # Where the working directory is another one, so are these, unless they are named.
         log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
         await _prepare(opened)
-        background.start_soon(book.keep_fresh)
+        background.start_soon(registry.means.book.keep_fresh)
         # Before commands can be given: what is configured has the first claim to a place.
         desired = await _want(registry, config, saved)
         await background.start(desired.follow)
@@ -193,7 +193,7 @@ async def open_agent(
         status = status_app(status_guard(config))
         bureau = Bureau(subscriptions=registry.subscriptions, time=time)
         add_health_routes(status, registry=registry, writer=writer, bureau=bureau)
-        add_metrics_route(status, registry=registry, writer=writer, bureau=bureau, timings=timings)
+        add_metrics_route(status, desired=desired, writer=writer, bureau=bureau, timings=timings)
         await servers.start(partial(serve, tls=tls), Deadline(Turnstile(command)), commands)
         await servers.start(serve, Deadline(status), statuses)
         log.info("listening", command=str(commands.bind), status=str(statuses.bind))
@@ -204,7 +204,6 @@ async def open_agent(
         if config.manager is not None:
             background.start_soon(register, config.manager, address)
         background.start_soon(_tell_progress, writer, pool, registry)
-        await _check_configured(book, config)
         yield Agent(
             store=opened,
             writer=writer,
@@ -285,19 +284,6 @@ async def _want(registry: Registry, config: Config, saved: StateFile | None) -> 
     except StateError as error:
         raise StartError(f"{error}; name another file with --state, or none") from error
     return Desired(registry=registry, configured=configured, file=saved, selection=selection)
-
-
-async def _check_configured(book: SymbolBook, config: Config) -> None:
-    """End the start if the exchange, where it is there, has never heard of a symbol.
-
-    That is a mistake to be told at once; a symbol that does not trade at the moment is none.
-    """
-    with trio.move_on_after(START_PATIENCE_S):
-        await book.loaded()
-        if unknown := book.unknown(config.symbols):
-            raise ConfigError(
-                f"symbols: {', '.join(unknown)} does not exist on {config.venue.name}"
-            )
 
 
 async def _tell_progress(writer: Writer, pool: Pool, registry: Registry) -> NoReturn:

@@ -29,6 +29,8 @@ DAY_S = 86_400
 # Whoever can reach the server can try as many as it answers; this many cannot be guessed.
 TOKEN_LENGTH = 16
 WILDCARDS = frozenset("*?[")
+# What the exchange's REST API takes for the name of a symbol, of any script.
+_SYMBOL = re.compile(r"[\w.-]{1,50}")
 """What makes a pattern of a name; no symbol has any of them."""
 
 # Looking for what has fallen due takes time with the square of it.
@@ -166,6 +168,8 @@ def to_symbol(name: str) -> str:
         raise ValueError(f"{name} is an interval, and no symbol")
     if WILDCARDS & set(name):
         raise ValueError(f"{name} is a pattern; those are for `klineagent add`")
+    if not _SYMBOL.fullmatch(name):
+        raise ValueError(f"{name} cannot be a symbol: expected letters, digits, '_', '-' and '.'")
     return name.upper()
 
 

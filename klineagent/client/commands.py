@@ -85,16 +85,20 @@ async def _status(address: Address, *, as_json: bool) -> None:
         feeds = await connection.get(Feeds, "/v1/feeds")
         limits = await connection.get(Limits, "/v1/limits")
         storage = await connection.get(Storage, "/v1/storage")
+        wanted = await connection.get(SubscriptionsNow, "/v1/subscriptions")
     if as_json:
         bodies = {
             "status": now.body,
             "feeds": feeds.body,
             "limits": limits.body,
             "storage": storage.body,
+            "subscriptions": wanted.body,
         }
         click.echo(msgspec.json.encode({name: Raw(body) for name, body in bodies.items()}))
         return
-    _print(views.status_view(now.value, feeds.value, limits.value, storage.value))
+    _print(
+        views.status_view(now.value, feeds.value, limits.value, storage.value, wanted.value.refused)
+    )
 
 
 @click.command("list")

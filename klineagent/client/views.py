@@ -20,12 +20,17 @@ from klineagent.control.answers_models import (
     Why,
 )
 from klineagent.control.models import Connections, Status, SymbolsAdded
-from klineagent.control.subscriptions_v1_models import SubscriptionOutcome, SubscriptionsNow
+from klineagent.control.subscriptions_v1_models import (
+    SubscriptionOutcome,
+    SubscriptionsNow,
+    SymbolReason,
+)
 from klineagent.kline import Interval
 from klineagent.series.notation import Pattern, Wanted
 from klineagent.tables import plain_table
 
 _TOLD_STREAMS = 8
+_TOLD_REFUSED = 5
 _NO_MATCH = "matches nothing at the moment"
 _DAY_S = 86_400
 _KILO = 1000
@@ -36,11 +41,20 @@ _BEHIND_THE_YEAR, _TO_THE_MINUTE = len("2026-"), len("2026-02-01 00:00")
 _BY_LENGTH = {interval.value: rank for rank, interval in enumerate(Interval)}
 
 
-def status_view(status: Status, feeds: Feeds, limits: Limits, storage: Storage) -> RenderableType:
-    """The agent on a few lines."""
+def status_view(
+    status: Status,
+    feeds: Feeds,
+    limits: Limits,
+    storage: Storage,
+    refused: Sequence[SymbolReason] = (),
+) -> RenderableType:
+    """The agent on a few lines; one more if symbols are wanted that cannot be had."""
+    reasons = "; ".join(each.reason for each in refused[:_TOLD_REFUSED])
+    more = f"; and {len(refused) - _TOLD_REFUSED} more" if len(refused) > _TOLD_REFUSED else ""
     return _facts(
         {
             "streams": f"{status.connection_count} of {counted(len(status.symbols), 'symbol')}",
+            **({"refused": reasons + more} if refused else {}),
             "feeds": _feeds_text(feeds.feeds),
             "messages": f"{messages_rate(feeds):.0f} a second",
             "weight": _weight_text(limits),

@@ -29,6 +29,7 @@ from klineagent.control.timings import Timings
 from klineagent.kline import SECOND_MS
 from klineagent.market.regularity import Flaw
 from klineagent.series.census import Bureau, Census
+from klineagent.series.desired import Desired
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.registry import Registry
 from klineagent.storage.refused import Kind
@@ -36,7 +37,7 @@ from klineagent.storage.writer import Writer
 
 
 def add_metrics_route(
-    app: QuartTrio, *, registry: Registry, writer: Writer, bureau: Bureau, timings: Timings
+    app: QuartTrio, *, desired: Desired, writer: Writer, bureau: Bureau, timings: Timings
 ) -> None:
     """`GET /metrics`."""
     process = ProcessCollector(registry=None)
@@ -46,7 +47,7 @@ def add_metrics_route(
     async def metrics() -> Response:
         """Tell all figures in Prometheus' text format, or in OpenMetrics where that is accepted."""
         census = await bureau.census()
-        figures = Figures(registry=registry, writer=writer, timings=timings, census=census)
+        figures = Figures(desired=desired, writer=writer, timings=timings, census=census)
         collectors = CollectorRegistry(auto_describe=False)
         for collector in (figures, process):
             collectors.register(collector)
@@ -58,10 +59,15 @@ def add_metrics_route(
 class Figures(Collector):
     """All figures as of one moment; the names of those that only grow end in `_total`."""
 
-    registry: Registry
+    desired: Desired
     writer: Writer
     timings: Timings
     census: Census
+
+    @property
+    def registry(self) -> Registry:
+        """What runs."""
+        return self.desired.registry
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector`."""
@@ -140,6 +146,12 @@ class Figures(Collector):
     def _series(self) -> Iterator[Metric]:
         census, tally = self.census, self.registry.means.tally
         yield _gauge("symbols", "Symbols with subscriptions.", len(self.registry.symbols()))
+        yield _gauge(
+            "symbols_refused",
+            "Symbols that are wanted by name and cannot be had: not in the exchange's list, or one"
+            " too many.",
+            len(self.desired.refused),
+        )
         yield _gauges(
             "subscriptions",
             "Series that are recorded.",

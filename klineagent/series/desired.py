@@ -21,16 +21,18 @@ from klineagent.series.selection import (
     Intervals,
     Listings,
     Match,
-    Resolution,
     Selection,
     SeriesSet,
     count,
 )
+from klineagent.suggestions import meant
 
 # A millisecond of work, then others get their turn.
 SYMBOLS_AT_ONCE = 100
 TOLD_SYMBOLS = 20
 """How many a log line names."""
+# Most symbols end alike; those that share no more than that are not meant for each other.
+ALIKE = 0.85
 
 log = structlog.get_logger()
 
@@ -180,6 +182,11 @@ class Desired:
         """Wait a little until what is wanted now survives a restart; tell whether it does."""
         return await self._keeper.kept()
 
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Symbols that are wanted and cannot be had, and why."""
+        return {**self.demand.resolution.refused, **self._reconciler.placeless}
+
     async def progress(self) -> Progress:
         """How far what is wanted now has come; others have their turn while it is looked at."""
         resolution, active, pending = self.demand.resolution, 0, {}
@@ -190,12 +197,12 @@ class Desired:
                 pending[symbol] = self._obstacle_of(symbol)
             if number % SYMBOLS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-        placeless = self._reconciler.placeless
+        refused = self.refused
         return Progress(
             wanted=resolution.wanted,
             active=active,
-            pending={symbol: why for symbol, why in pending.items() if symbol not in placeless},
-            refused={**resolution.refused, **placeless},
+            pending={symbol: why for symbol, why in pending.items() if symbol not in refused},
+            refused=refused,
             ending=self._reconciler.ending,
             unmatched=resolution.unmatched,
         )
@@ -233,11 +240,11 @@ class Desired:
         book = self.registry.means.book
         await book.loaded()
         while True:
-            before, is_first = self.demand.resolution, self.demand.listings is None
-            self._demand = evolve(self._demand, listings=book.listings or {})
+            before = self._demand
+            self._demand = evolve(before, listings=book.listings or {})
             self._known.set()
             self._stale.set()
-            _tell(before, self.demand.resolution, is_first=is_first)
+            _tell(before, self._demand)
             await book.refreshed()
 
     def _replace(self, selection: Selection) -> bool:
@@ -266,19 +273,30 @@ class Desired:
         return self.obstacle() or "the exchange has not confirmed it yet"
 
 
-def _tell(before: Resolution, after: Resolution, *, is_first: bool) -> None:
+def _tell(demand_before: Demand, demand: Demand) -> None:
     """Log what new listings have changed; at first there is nothing to compare with."""
-    if is_first:
+    before, after, listings = demand_before.resolution, demand.resolution, demand.listings or {}
+    if demand_before.listings is None:
         log.info("subscriptions_resolved", symbols=len(after.wanted), streams=count(after.wanted))
     else:
-        if came := sorted(after.wanted.keys() - before.wanted.keys() - before.refused.keys()):
+        # What was listed and had no place is no new listing.
+        placeless = before.refused.keys() & demand_before.listings.keys()
+        if came := sorted(after.wanted.keys() - before.wanted.keys() - placeless):
             log.info("symbols_listed", count=len(came), symbols=came[:TOLD_SYMBOLS])
         if went := sorted(before.wanted.keys() - after.wanted.keys() - after.refused.keys()):
             log.info("symbols_delisted", count=len(went), symbols=went[:TOLD_SYMBOLS])
     if refused := sorted(after.refused.keys() - before.refused.keys()):
-        reasons = [after.refused[symbol] for symbol in refused[:TOLD_SYMBOLS]]
+        reasons = [
+            after.refused[symbol] + ("" if symbol in listings else _hint(symbol, listings))
+            for symbol in refused[:TOLD_SYMBOLS]
+        ]
         log.warning("symbols_refused", count=len(refused), reasons=reasons)
     _tell_unmatched(before.unmatched, after.unmatched)
+
+
+def _hint(symbol: str, listings: Listings) -> str:
+    hint = meant(symbol, listings, likeness=ALIKE)
+    return f"; {hint}" if hint else ""
 
 
 def _tell_unmatched(before: Collection[Match], after: Iterable[Match]) -> None:

@@ -9,6 +9,7 @@ from attrs import define, field
 
 from klineagent.errors import ShuttingDown, SymbolLimitReached
 from klineagent.kline import DAY_MS, Interval
+from klineagent.market.rest import SymbolInfo
 from klineagent.series.registry import Registry
 from klineagent.series.selection import (
     NONE,
@@ -39,6 +40,8 @@ class Reconciler:
     """What of it is not wanted any more, and not complete yet."""
     placeless: dict[str, str] = field(factory=dict, init=False)
     """Symbols that are wanted and wait for a place, and why."""
+    _last_told: dict[str, SymbolInfo] = field(factory=dict, init=False)
+    """What the list said last of symbols that run; it may not name them any more."""
     _delisted_ms: dict[str, int] = field(factory=dict, init=False)
     """When they were first seen to be delisted."""
 
@@ -63,8 +66,13 @@ class Reconciler:
 
         What others have let go meanwhile, so that it is not `still_wanted`, is not started.
         """
+        self._last_told = {
+            symbol: info
+            for symbol in self.held
+            if (info := listings.get(symbol) or self._last_told.get(symbol)) is not None
+        }
         leaving = less(self.held, wanted)
-        self.ending = self._incomplete(leaving, selection, listings)
+        self.ending = self._incomplete(leaving, selection, listings, still_wanted)
         leaving = less(leaving, self.ending)
         self._release(leaving)
         await self.registry.drop(in_order(leaving))
@@ -97,13 +105,18 @@ class Reconciler:
         return True
 
     def _incomplete(
-        self, leaving: SeriesSet, selection: Selection, listings: Listings
+        self,
+        leaving: SeriesSet,
+        selection: Selection,
+        listings: Listings,
+        still_wanted: Callable[[str], Intervals],
     ) -> SeriesSet:
-        """What of `leaving` was delisted while its last candle was open."""
+        """What of `leaving` was delisted, or left the list, while its last candle was open."""
         delisted = {
             symbol: info
             for symbol in leaving
-            if (info := listings.get(symbol)) is not None and not info.is_listed
+            if (info := self._last_told.get(symbol)) is not None
+            and not (symbol in listings and info.is_listed)
         }
         if not delisted:
             self._delisted_ms = {}
@@ -117,7 +130,8 @@ class Reconciler:
             if (
                 incomplete := frozenset(
                     interval
-                    for interval in leaving[symbol] & selection.fitting(symbol, info)
+                    for interval in leaving[symbol]
+                    & (selection.fitting(symbol, info) | still_wanted(symbol))
                     if not self._is_complete(symbol, interval, now_ms)
                 )
             )

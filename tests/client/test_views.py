@@ -78,6 +78,16 @@ def test_the_status_is_six_lines() -> None:
     ]
 
 
+def test_the_status_tells_of_symbols_that_cannot_be_had() -> None:
+    """The first few, with why."""
+    status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
+    refused = [SymbolReason(f"S{at}", f"S{at} does not exist on usdm") for at in range(7)]
+    lines = _shown(status_view(status, Feeds([FEED]), STANDING_DOWN, STORAGE, refused))
+    told = " ".join(line.strip() for line in lines[1:4])
+    assert told.startswith("refused   S0 does not exist on usdm; S1 does not")
+    assert "S4 does not exist on usdm; and 2 more" in told
+
+
 def test_the_status_tells_of_a_database_that_takes_no_rows() -> None:
     """Why, and whether they are safe meanwhile."""
     assert STORAGE.spool is not None

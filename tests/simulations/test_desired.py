@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import Any
@@ -31,6 +32,7 @@ from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.memory_disk import MemoryDisk, Step
+from tests.simulations.asking import Asker, Figures
 from tests.simulations.looking import HOUR_S, MINUTE_S, closed, logged
 
 PATH = "/v1/subscriptions"
@@ -482,3 +484,71 @@ async def test_before_the_exchange_has_told_its_symbols_nothing_can_be_judged(
                 assert now["streams"]["wanted"] == 1
                 assert agent.registry.count() == 1
         calls.cancel_scope.cancel()
+
+
+async def _figures(simulation: Simulation) -> Figures:
+    return await Asker(simulation.agent, simulation.store).figures()
+
+
+@contextmanager
+def _not_listed(simulation: Simulation, *symbols: str) -> Iterator[None]:
+    """The exchange's list does not name `symbols`; streams and candles of them go on."""
+    rest = simulation.exchange.rest
+    listings = rest.listings
+    rest.listings = tuple(each for each in listings if each.symbol not in symbols)
+    yield
+    rest.listings = listings
+
+
+async def test_a_configured_symbol_that_is_no_more_keeps_no_other_from_being_recorded(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told of where one looks, with the name that may have been meant; it comes back."""
+    gone = "BTCUSTD"
+    market = _market(unlisted=("SOLUSDT",))
+    async with open_simulation(
+        symbols=["BTCUSDT", gone, "SOLUSDT"], intervals=[Interval.M1], market=market
+    ) as simulation:
+        with _not_listed(simulation, "SOLUSDT"):
+            await trio.sleep(5 * MINUTE_S)
+            assert await _active(simulation) == {("BTCUSDT", "1m")}
+            now = await _call(simulation, "GET", PATH)
+            assert {each["symbol"]: each["reason"] for each in now["refused"]} == {
+                gone: f"{gone} does not exist on usdm",
+                "SOLUSDT": "SOLUSDT does not exist on usdm",
+            }
+            assert (await _figures(simulation))("symbols_refused") == 2
+        market.list("SOLUSDT")
+        await trio.sleep(5 * MINUTE_S)
+        assert await _active(simulation) == {("BTCUSDT", "1m"), ("SOLUSDT", "1m")}
+        assert (await _figures(simulation))("symbols_refused") == 1
+    assert [told["reasons"] for told in logged(caplog, "symbols_refused")] == [
+        [f"{gone} does not exist on usdm; did you mean BTCUSDT?"],
+        ["SOLUSDT does not exist on usdm"],
+    ]
+    assert [each["symbols"] for each in logged(caplog, "symbols_listed")] == [["SOLUSDT"]]
+
+
+@pytest.mark.parametrize("origin", ["configuration", "http", "pattern"])
+async def test_a_symbol_that_leaves_the_list_for_some_minutes_lacks_nothing(
+    autojump_clock: MockClock, origin: str
+) -> None:
+    """The list may have been cut short: what ran goes on or comes back, and is complete."""
+    symbols = ["BTCUSDT", "ETHUSDT"] if origin == "configuration" else ["BTCUSDT"]
+    async with open_simulation(
+        symbols=symbols, intervals=[Interval.M1, Interval.H1], market=_market(), history=0
+    ) as simulation:
+        if origin == "http":
+            await _put(simulation, {"symbols": ["ETHUSDT"], "intervals": ["1m", "1h"]})
+        elif origin == "pattern":
+            await _put(simulation, {"match": {"name": "ETH*"}, "intervals": ["1m", "1h"]})
+        await trio.sleep(10 * MINUTE_S)
+        first_ms = simulation.exchange.clock.now_ms() // MINUTE_MS * MINUTE_MS
+        with _not_listed(simulation, "ETHUSDT"):
+            await trio.sleep(20 * MINUTE_S)
+            assert ("ETHUSDT", "1h") in await _active(simulation)  # its candle is still open
+        await trio.sleep(20 * MINUTE_S)
+        assert {("ETHUSDT", "1m"), ("ETHUSDT", "1h")} <= await _active(simulation)
+        opens = {kline.open_time for kline in closed(simulation.store, "ETHUSDT", Interval.M1)}
+        last_ms = simulation.exchange.clock.now_ms() - 2 * MINUTE_MS
+        assert opens >= set(range(first_ms, last_ms, MINUTE_MS))
