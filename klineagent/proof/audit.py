@@ -1,23 +1,47 @@
-"""At every moment: a candle that is due is stored, on its way, or known to be missing."""
+"""At every moment: a due candle is stored, on its way, or known to be missing, and not for long.
+
+A candle that is known to be missing must be fetched within a bounded time, unless a fault keeps it
+from that; and so must a row be stored that is on its way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from attrs import define, field
+import trio
+from attrs import define, field, frozen
 
 from klineagent.agent import Agent
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.kline import MINUTE_MS
+from klineagent.kline import Interval as AgentInterval
 from klineagent.proof.plan import ProofFailed
+from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
 from klineagent.proof.witness import account_of, name_of
-from klineagent.series.ledger import Ledger
+from klineagent.series.ledger import Ledger, Urgency
+from klineagent.series.subscription import Subscription
+from klineagent.sim.interval import Interval
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.writer import Writer
 
 # An agent's clock is late by the way of a message, and its tasks by their turn.
 MOST_LATE_MS = MINUTE_MS
+# How long a candle may be known to be missing, and a row be on its way, with nothing to explain it.
+HEALED_WITHIN_S = 30.0
+STORED_WITHIN_S = 60.0
 
-SeriesKey = tuple[str, Interval]
+# Of the heaviest request for candles.
+MOST_WEIGHT = 10
+
+SeriesKey = tuple[str, AgentInterval]
+
+
+@frozen
+class _Gap:
+    """Open times that were missing at the last look, the end not included, and since when."""
+
+    first_ms: int
+    end_ms: int
+    since: float
 
 
 @define(eq=False, kw_only=True)
@@ -30,18 +54,23 @@ class Audit:
 
     store: MemoryStore
     venue_name: str
+    weather: Weather
     _audited_ms: dict[SeriesKey, int] = field(factory=dict, init=False)
     """Up to which open time each series was looked at."""
-    _suspects: dict[SeriesKey, set[int]] = field(factory=dict, init=False)
-    """Open times that count as closed and are not stored: they must be on their way."""
+    _suspects: dict[SeriesKey, dict[int, float]] = field(factory=dict, init=False)
+    """Open times that count as closed and are not stored, and since when: they are on their way."""
+    _gaps: dict[SeriesKey, list[_Gap]] = field(factory=dict, init=False)
 
-    def look(self, agent: Agent, now_ms: int) -> None:
+    def look(self, agent: Agent, started_at: float, now_ms: int) -> None:
         """Look at what fell due since the last look.
 
         Raises:
-            ProofFailed: a deadline went by unnoticed, or a candle is taken for stored and is not.
+            ProofFailed: a deadline went by unnoticed, or a candle is taken for stored and is not,
+                or is on its way for too long.
         """
         nothing_is_on_its_way = _is_idle(agent.writer)
+        calm_since = max(started_at, self.weather.calm_since(EXPLAINS_ROWS))
+        now = trio.current_time()
         for subscription in agent.registry.subscriptions():
             series = (subscription.symbol, subscription.interval)
             ledger = subscription.ledger
@@ -51,7 +80,9 @@ class Audit:
                 raise ProofFailed(
                     f"the deadline of {name_of(*series, ledger.horizon_ms)} went by unnoticed"
                 )
-            suspects = set(self._unaccounted(series, ledger))
+            before = self._suspects.get(series, {})
+            suspects = {each: before.get(each, now) for each in self._unaccounted(series, ledger)}
+            self._suspects[series] = suspects
             # Of what is older an agent that has just been started cannot know yet.
             overlooked = [each for each in suspects if each >= ledger.first_ms]
             if overlooked and nothing_is_on_its_way:
@@ -59,18 +90,60 @@ class Audit:
                     f"{name_of(*series, min(overlooked))} is taken for stored and is not;"
                     f" the ledger {account_of(ledger)}"
                 )
-            self._suspects[series] = suspects
+            for open_ms in overlooked:
+                if now - max(calm_since, suspects[open_ms]) > STORED_WITHIN_S:
+                    raise ProofFailed(
+                        f"{name_of(*series, open_ms)} is on its way to the store for"
+                        f" {now - suspects[open_ms]:.0f} s; {self.weather}"
+                    )
+
+    def time_gaps(self, agent: Agent, started_at: float) -> None:
+        """Look at what is missing, and for how long it has been.
+
+        Raises:
+            ProofFailed: nothing explains that it still is.
+        """
+        budget = agent.registry.means.rest.budget
+        if budget.used + MOST_WEIGHT > budget.limit:
+            self.weather.note(NO_WEIGHT)
+        calm_since = max(started_at, self.weather.calm_since(EXPLAINS_GAPS))
+        before, self._gaps, now = self._gaps, {}, trio.current_time()
+        for subscription in agent.registry.subscriptions():
+            if not subscription.ledger.holes:
+                continue
+            series = (subscription.symbol, subscription.interval)
+            gaps = [
+                _Gap(
+                    hole.first_ms, hole.end_ms, _known_since(hole.first_ms, before.get(series, ()))
+                )
+                for hole in subscription.ledger.holes
+                if hole.mark.urgency is not Urgency.HISTORY
+            ]
+            self._gaps[series] = gaps
+            for gap in gaps:
+                if now - max(calm_since, gap.since) > HEALED_WITHIN_S:
+                    raise ProofFailed(self._told(subscription, gap))
+
+    def _told(self, subscription: Subscription, gap: _Gap) -> str:
+        now = trio.current_time()
+        name = name_of(subscription.symbol, subscription.interval, gap.first_ms)
+        return (
+            f"{name} has been missing for {now - gap.since:.0f} s, and nothing explains that;"
+            f" tried: {subscription.attempts_at(gap.first_ms)} at {now:.0f};"
+            f" the ledger {account_of(subscription.ledger)}; {self.weather}"
+        )
 
     def _unaccounted(self, series: SeriesKey, ledger: Ledger) -> Iterator[int]:
         """Opens that are neither stored, nor missing, nor absent, as far as `ledger` goes back."""
         for open_ms in self._suspects.get(series, ()):
             if not self._is_accounted(series, ledger, open_ms):
                 yield open_ms
+        interval = Interval(ledger.interval.value)
         open_ms = max(ledger.first_ms, self._audited_ms.get(series, 0))
         while open_ms < ledger.horizon_ms:
             if not self._is_accounted(series, ledger, open_ms):
                 yield open_ms
-            open_ms = ledger.interval.next_open(open_ms)
+            open_ms = interval.next_open(open_ms)
         self._audited_ms[series] = open_ms
 
     def _is_accounted(self, series: SeriesKey, ledger: Ledger, open_ms: int) -> bool:
@@ -79,6 +152,14 @@ class Audit:
         symbol, interval = series
         stored = self.store.klines.get((self.venue_name, symbol, interval.value, open_ms))
         return stored is not None and stored.is_closed
+
+
+def _known_since(open_ms: int, before: Iterable[_Gap]) -> float:
+    """Since when `open_ms` is missing, as far as it was missing at the last look."""
+    return min(
+        (gap.since for gap in before if gap.first_ms <= open_ms < gap.end_ms),
+        default=trio.current_time(),
+    )
 
 
 def _is_idle(writer: Writer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -126,7 +127,10 @@ class Life:
     failures: list[ProofFailed] = field(factory=list, init=False)
     repairs: Counter[str] = field(factory=Counter, init=False)
     disk: MemoryDisk = field(factory=MemoryDisk, init=False)
+    state: MemoryDisk = field(factory=MemoryDisk, init=False)
     agent: Agent | None = field(default=None, init=False)
+    started_at: float = field(default=-math.inf, init=False)
+    """When the agent that lives was up, by Trio's clock."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _connection: Connection | None = field(default=None, init=False)
     _down_s: float = field(default=RESTART_AFTER_S, init=False)
@@ -157,22 +161,27 @@ class Life:
 
     def kill(self, down_s: float) -> None:
         """End it as `kill -9` does: what it wrote is there, nothing more is done."""
-        self._end(self.disk.kill(), down_s)
+        self._end(self.disk.kill(), self.state.kill(), down_s)
 
     def cut_power(self, down_s: float) -> None:
         """End it and its machine: what was not synced may be gone."""
-        self._end(self.disk.crash(self.chance), down_s)
+        self._end(self.disk.crash(self.chance), self.state.crash(self.chance), down_s)
 
-    def _end(self, disk: MemoryDisk, down_s: float) -> None:
-        self.disk = disk
+    def _end(self, disk: MemoryDisk, state: MemoryDisk, down_s: float) -> None:
+        self.disk, self.state = disk, state
         if self._connection is not None:
             self._connection.is_cut = True
         self.stop(down_s)
 
     async def _run(self, connection: Connection) -> None:
         async with open_agent(
-            self.config, network=self.network, store=connection, disk=self.disk
+            self.config,
+            network=self.network,
+            store=connection,
+            disk=self.disk,
+            state=self.state,
         ) as self.agent:
+            self.started_at = trio.current_time()
             await trio.sleep_forever()
 
     def _account(self, agent: Agent) -> None:

@@ -22,6 +22,21 @@ class Plan:
     symbols: int
     kinds: tuple[str, ...]
     """Names of the faults that may strike; see `storm.KINDS`."""
+    pause_s: float = 5 * 3600.0
+    """Time between two faults of one kind, on average."""
+
+    is_forgetful: bool = False
+    """Whether agents look back so little that they must remember what they lacked."""
+
+    @property
+    def history(self) -> int:
+        """Candles that agents fetch from before they began."""
+        return 20 if self.is_forgetful else 500
+
+    @property
+    def lookback_s(self) -> int:
+        """How far back agents look for what their store lacks."""
+        return 900 if self.is_forgetful else 86_400
 
 
 @frozen(kw_only=True)

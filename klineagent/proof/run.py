@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import partial
 from importlib import import_module
+from itertools import product
 
 import trio
 from trio.testing import MockClock
@@ -17,7 +19,8 @@ from klineagent.proof.audit import Audit
 from klineagent.proof.life import Life
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.storm import World, rage
-from klineagent.proof.witness import Witness
+from klineagent.proof.weather import Weather
+from klineagent.proof.witness import Witness, name_of
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
@@ -30,10 +33,10 @@ DAY_S = 86_400.0
 # After the last fault everything must be healed within this time: a ban and the longest wait
 # between two tries together, and the history of whoever was started last.
 SETTLE_S = 45 * 60.0
-HISTORY = 500
 START_MS = 1_769_904_000_000  # 2026-02-01
 # Between two looks at the agent: short, for what it overlooks a restart may repair.
 LOOK_EVERY_S = 120.0
+TIME_GAPS_EVERY_S = 10.0
 # Few growing updates: they are not what is proven, and each costs as much as a closing one.
 TICK_MS = 5 * MINUTE_MS
 # What the twin watches; it closes connections, answers 429 and 418, and counts.
@@ -80,13 +83,15 @@ async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
     intervals = tuple(each for each in Interval if each is not Interval.S1)
     store = MemoryStore()
     witness = Witness(market=market, venue_name=venue.name)
-    audit = Audit(store=store, venue_name=venue.name)
+    weather = Weather()
+    audit = Audit(store=store, venue_name=venue.name, weather=weather)
     config = Config(
         symbols=symbols,
         intervals=intervals,
         venue=venue,
         store="memory:",
-        history=HISTORY,
+        history=plan.history,
+        lookback_s=plan.lookback_s,
         max_symbols=len(symbols),
         command_bind=_LOOPBACK,
         status_bind=_LOOPBACK,
@@ -113,18 +118,24 @@ async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
                 market=market,
                 store=store,
                 life=life,
+                weather=weather,
                 symbols=symbols,
                 chance=random.Random(f"{plan.seed}/{kind}"),  # noqa: S311 - no secret
             )
-            tasks.start_soon(rage, kind, world, injected, ends_at - SETTLE_S)
+            strike = partial(rage, pause_s=plan.pause_s, until=ends_at - SETTLE_S)
+            tasks.start_soon(strike, kind, world, injected)
         tasks.start_soon(life.live)
         try:
-            while trio.current_time() < ends_at:
-                await trio.sleep(min(LOOK_EVERY_S, ends_at - trio.current_time()))
+            look_at = trio.current_time() + LOOK_EVERY_S
+            while (now := trio.current_time()) < ends_at:
+                await trio.sleep(min(TIME_GAPS_EVERY_S, ends_at - now))
                 _check_so_far(life, exchange)
                 if life.agent is not None:
-                    audit.look(life.agent, exchange.clock.now_ms())
-            _check_series(life, witness, exchange)
+                    audit.time_gaps(life.agent, life.started_at)
+                    if now >= look_at:
+                        audit.look(life.agent, life.started_at, exchange.clock.now_ms())
+                        look_at += LOOK_EVERY_S
+            _check_series(plan, life, witness, exchange)
         except ProofFailed as failure:
             seen.append(failure)
         life.account()
@@ -149,25 +160,24 @@ def _check_so_far(life: Life, exchange: Exchange) -> None:
         raise ProofFailed(f"limits of the exchange were broken: {dict(exchange.breaches)}")
 
 
-def _check_series(life: Life, witness: Witness, exchange: Exchange) -> None:
+def _check_series(plan: Plan, life: Life, witness: Witness, exchange: Exchange) -> None:
     """Compare every series from its beginning to now."""
     if life.agent is None:
         raise ProofFailed("no agent is alive, though nothing has struck for a while")
-    now_ms = exchange.clock.now_ms()
     set_aside = _set_aside(life)
-    for subscription in life.agent.registry.subscriptions():
-        ledger = subscription.ledger
-        listed_ms = life.agent.registry.means.book.listed_ms(subscription.symbol)
-        begin_ms = ledger.interval.open_at(START_MS)
+    registry = life.agent.registry
+    recorded = {(each.symbol, each.interval): each.ledger for each in registry.subscriptions()}
+    for series in product(life.config.symbols, life.config.intervals):
+        if (ledger := recorded.get(series)) is None:
+            raise ProofFailed(f"{name_of(*series, START_MS)} and all after it are not recorded")
         witness.check_series(
             life.store,
             ledger,
-            subscription.symbol,
-            first_ms=max(
-                ledger.interval.shifted(begin_ms, -HISTORY), ledger.interval.open_at(listed_ms), 0
-            ),
+            series[0],
+            begin_ms=START_MS,
+            history=plan.history,
             # The newest may not be due yet.
-            end_ms=ledger.interval.open_at(now_ms - MINUTE_MS),
+            end_ms=exchange.clock.now_ms() - MINUTE_MS,
             set_aside=set_aside,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 from zlib import crc32
@@ -13,15 +13,18 @@ import trio
 from attrs import frozen
 
 from klineagent.kline import HOUR_MS, MINUTE_MS, Kline
-from klineagent.proof.life import Life
+from klineagent.proof.life import RESTART_AFTER_S, Life
+from klineagent.proof.weather import Weather
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange
 from klineagent.storage.memory import MemoryStore
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0
-# Faults strike independently of each other, each kind about so often.
-MEAN_PAUSE_S = 5 * HOUR_S
+# How long a market of thousands takes to be healed, at the rate that the exchange allows.
+MOST_HEALING_S = 20 * MINUTE_S
+# Longer than that nobody need expect of a service that it stands still.
+LONGEST_S = {"frozen_klines": 15 * MINUTE_S}
 # REST answers may be this much older than the stream.
 MOST_LAG_MS = 30_000
 LONGEST_LAG_MS = 15 * MINUTE_MS
@@ -41,6 +44,7 @@ class World:
     market: EventfulMarket
     store: MemoryStore
     life: Life
+    weather: Weather
     symbols: tuple[str, ...]
     chance: random.Random
     """For this kind of fault alone, so that kinds do not change each other's course."""
@@ -48,6 +52,7 @@ class World:
 
 Block = Callable[[World], AbstractContextManager[None]]
 Shot = Callable[[World, float], None]
+Tale = Callable[[World, float], Awaitable[None]]
 
 
 def _share(world: World) -> float:
@@ -174,13 +179,30 @@ SHOTS: dict[str, Shot] = {
 }
 """Faults that are over at once, but for the agent's end: it stays down for a while."""
 
-EVERY_KIND = (*BLOCKS, *SHOTS)
+
+async def _kill_while_healing(world: World, lasts_s: float) -> None:
+    """After an outage agents are killed while they fetch what is missing, and as they start.
+
+    Meanwhile what closes anew is stored; in the end no row tells of what they did not get to.
+    """
+    strike, chance = world.weather.striking, world.chance
+    with strike("offline"), world.exchange.offline():
+        await trio.sleep(lasts_s)
+    with strike("hanging_klines"), world.exchange.faults.hanging_rest("/klines"):
+        for _ in range(chance.choice([1, 3])):
+            await trio.sleep(chance.uniform(0, MOST_HEALING_S))
+            world.life.kill(RESTART_AFTER_S)
+            await trio.sleep(RESTART_AFTER_S)
+
+
+TALES: dict[str, Tale] = {"kill_while_healing": _kill_while_healing}
+"""Faults that follow each other."""
+
+EVERY_KIND = (*BLOCKS, *SHOTS, *TALES)
 """Names of all faults."""
 
 UNPROVEN = frozenset(
     {
-        "hanging_klines",
-        "late_forming",
         "wrong_times",
         "crossed_streams",
         "contradictions",
@@ -194,7 +216,6 @@ UNPROVEN = frozenset(
         "odd_rows",
         "odd_symbols",
         "short_lists",
-        "store_refusing_many",
     }
 )
 """Faults that agents do not pass yet; they strike when they are named."""
@@ -203,17 +224,26 @@ KINDS = tuple(kind for kind in EVERY_KIND if kind not in UNPROVEN)
 """Faults of a proof that is not told which."""
 
 
-async def rage(kind: str, world: World, injected: Counter[str], until: float) -> None:
-    """Let one kind of fault strike now and then until `until`, on Trio's clock."""
+async def rage(
+    kind: str, world: World, injected: Counter[str], *, pause_s: float, until: float
+) -> None:
+    """Let one kind of fault strike every `pause_s` or so until `until`, on Trio's clock.
+
+    Each does so independently of the others.
+    """
+    mean_s = pause_s
     while True:
-        pause_s = world.chance.expovariate(1 / MEAN_PAUSE_S)
+        pause_s = world.chance.expovariate(1 / mean_s)
         lasts_s = world.chance.choice([20.0, 2 * MINUTE_S, 15 * MINUTE_S, HOUR_S])
+        lasts_s = min(lasts_s, LONGEST_S.get(kind, lasts_s))
         if trio.current_time() + pause_s + lasts_s > until:
             return
         await trio.sleep(pause_s)
         injected[kind] += 1
         if kind in SHOTS:
             SHOTS[kind](world, lasts_s)
+        elif kind in TALES:
+            await TALES[kind](world, lasts_s)
         else:
-            with BLOCKS[kind](world):
+            with world.weather.striking(kind), BLOCKS[kind](world):
                 await trio.sleep(lasts_s)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from attrs import define, field
 
 from klineagent.kline import Kline
-from klineagent.market.venues import VENUES
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Ledger
 from klineagent.sim.candle import Candle
@@ -57,45 +56,61 @@ class Witness:
         ledger: Ledger,
         symbol: str,
         *,
-        first_ms: int,
+        begin_ms: int,
+        history: int,
         end_ms: int,
         set_aside: set[tuple[str, str, int]],
     ) -> None:
-        """Every candle of a series that opened in [`first_ms`, `end_ms`) and has closed.
+        """Every candle of a series that has closed, from `history` ones before `begin_ms` on.
+
+        Those count that whoever reads the table gets: of each the one row that ranks highest.
 
         Raises:
-            ProofFailed: one is missing without a reason, or there and should not be.
+            ProofFailed: one is missing without a reason, or there and should not be, or the agent
+                says something else of it.
         """
         interval = Interval(ledger.interval.value)
-        open_ms = interval.open_at(max(first_ms, self._listings[symbol].onboard_ms))
+        open_ms = self._first_open(symbol, interval, begin_ms, history)
+        end_ms = interval.open_at(end_ms)
         while open_ms < end_ms:
-            truth = self._charts.whole(symbol, interval, open_ms)
             stored = store.klines.get((self.venue_name, symbol, interval.value, open_ms))
-            is_there = stored is not None and stored.is_closed
-            if truth is None:
-                if is_there:
-                    raise ProofFailed(f"{name_of(symbol, interval, open_ms)} was made up")
-                is_covered = ledger.has_begun and ledger.first_ms <= open_ms
-                is_known = open_ms in ledger.absences or (
-                    # There every interval should have a candle: it is looked for without end.
-                    VENUES[self.venue_name].has_every_candle and open_ms in ledger.holes
-                )
-                if is_covered and not is_known:
-                    raise ProofFailed(
-                        f"{name_of(symbol, interval, open_ms)} does not exist, and nobody knows;"
-                        f" the ledger {account_of(ledger)}"
-                    )
-                self.absent["no such candle"] += 1
-            elif is_there:
+            told = self._told_wrong(ledger, open_ms, stored)
+            truth = self._charts.whole(symbol, interval, open_ms)
+            if stored is not None and stored.is_closed:
+                self._compare(stored)
                 self.checked += 1
+            elif truth is None:
+                self.absent["no such candle"] += 1
+                is_covered = ledger.has_begun and ledger.first_ms <= open_ms
+                if is_covered and open_ms not in ledger.absences:
+                    told = "does not exist, and nobody knows"
             elif (symbol, interval.value, open_ms) in set_aside:
                 self.absent["set aside"] += 1
             else:
+                told = "is missing"
+            if told:
                 raise ProofFailed(
-                    f"{name_of(symbol, interval, open_ms)} is missing;"
-                    f" the ledger {account_of(ledger)}"
+                    f"{name_of(symbol, interval, open_ms)} {told}; the ledger {account_of(ledger)}"
                 )
             open_ms = interval.next_open(open_ms)
+
+    def _first_open(self, symbol: str, interval: Interval, begin_ms: int, history: int) -> int:
+        """Where the history of a series begins; there is none from before its listing."""
+        listed_ms = interval.open_at(self._listings[symbol].onboard_ms)
+        open_ms = interval.open_at(begin_ms)
+        for _ in range(history):
+            if open_ms <= listed_ms:
+                break
+            open_ms = interval.open_at(open_ms - 1)
+        return open_ms
+
+    def _told_wrong(self, ledger: Ledger, open_ms: int, stored: Kline | None) -> str:
+        """What the agent says of a candle that is stored, as far as it is not true."""
+        if stored is None or not stored.is_closed:
+            return ""
+        if open_ms in ledger.holes:
+            return "is said to be missing, and is stored"
+        return "is said not to exist, and is stored" if open_ms in ledger.absences else ""
 
     def _compare(self, kline: Kline) -> None:
         interval = Interval(kline.interval)

@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from klineagent import kline
+from klineagent.kline import Interval
 from klineagent.market import wire
+from klineagent.market.budget import WeightBudget
 from klineagent.series.healer import Healer
 from klineagent.series.ledger import Hole, Ledger
 from klineagent.series.subscription import Subscription
@@ -90,6 +92,32 @@ def _forgetting(which: Callable[[Ledger, int], int]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def newest_wins_over_closed() -> Iterator[None]:
+    """States of a candle rank by their times alone, as they did at first: closed is not the end."""
+
+    def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
+        del close_time_ms
+        return event_time_ms << 1 | is_closed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "version_of", version_of)
+        yield
+
+
+@contextmanager
+def stale_wake_up() -> Iterator[None]:
+    """Requests that wait for a failure to pass wait for the end of the minute."""
+
+    async def until_next(self: WeightBudget) -> None:
+        await self.time.until(Interval.M1.next_open(self._minute_ms))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WeightBudget, "_until_next", until_next)
+        patch.setattr(WeightBudget, "is_back", lambda self: None)
+        yield
+
+
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -98,6 +126,14 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         versions_reversed,
         due_without_the_last,
         due_without_the_first,
+        newest_wins_over_closed,
+        stale_wake_up,
     )
 }
 """All of them by name."""
+
+STRUCK_BY: dict[str, tuple[str, ...]] = {
+    "newest_wins_over_closed": ("late_forming",),
+    "stale_wake_up": ("losing_closings", "offline"),
+}
+"""What brings to light what is wrong with them, where that is not all there is."""

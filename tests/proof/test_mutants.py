@@ -7,19 +7,22 @@ import pytest
 from klineagent.proof.plan import Plan, ProofFailed
 from klineagent.proof.run import prove
 from klineagent.proof.storm import KINDS
-from tests.proof.mutants import MUTANTS
+from tests.proof.mutants import MUTANTS, STRUCK_BY
 
 SEEDS = (1, 2, 3)
 
 
-def _plan(seed: int) -> Plan:
+def plan_of(seed: int, mutant: str = "") -> Plan:
+    """A few hours of all faults, or of those that strike one mutant, and these more often."""
+    if mutant in STRUCK_BY:
+        return Plan(seed=seed, days=0.3, symbols=2, kinds=STRUCK_BY[mutant], pause_s=900)
     return Plan(seed=seed, days=0.4, symbols=2, kinds=KINDS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_agent_that_is_whole_passes(seed: int) -> None:
     """What catches the broken ones has nothing to say against the real one."""
-    report = prove(_plan(seed))
+    report = prove(plan_of(seed))
     assert report.candles > 4_000
     assert report.repairs["of these after a missed deadline"] > 0
 
@@ -32,4 +35,4 @@ def test_a_deliberately_broken_agent_is_caught_every_time(mutant: str, seed: int
         MUTANTS[mutant](),
         pytest.RaisesGroup(ProofFailed, allow_unwrapped=True, flatten_subgroups=True),
     ):
-        prove(_plan(seed))
+        prove(plan_of(seed, mutant))

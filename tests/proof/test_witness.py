@@ -1,0 +1,122 @@
+"""What the witness has to say against what is stored, and against what an agent says of it."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import define
+
+from klineagent import kline
+from klineagent.kline import Kline
+from klineagent.proof.plan import ProofFailed
+from klineagent.proof.witness import Witness
+from klineagent.series.ledger import Ledger
+from klineagent.sim.charts import Charts
+from klineagent.sim.interval import MINUTE_MS, Interval
+from klineagent.sim.random_market import RandomMarket
+from klineagent.storage.memory import MemoryStore
+from klineagent.storage.store import Batch, Table
+
+START_MS = 1_769_904_000_000
+END_MS = START_MS + 5 * MINUTE_MS
+MARKET = RandomMarket(symbols=1, seed=1, start_ms=START_MS)
+
+
+def row(open_ms: int, **changes: object) -> Kline:
+    """The true row of a minute of BTCUSDT, but for some changes."""
+    candle = Charts(MARKET).whole("BTCUSDT", Interval.M1, open_ms)
+    assert candle is not None
+    listing = MARKET.listings[0]
+    prices, quantities = 10**listing.price_places, 10**listing.quantity_places
+    quotes = 10**listing.quote_places
+    return Kline(
+        "usdm",
+        "BTCUSDT",
+        "1m",
+        open_ms,
+        open_ms + MINUTE_MS - 1,
+        candle.open / prices,
+        candle.high / prices,
+        candle.low / prices,
+        candle.close / prices,
+        candle.volume / quantities,
+        candle.quote_volume / quotes,
+        candle.trades,
+        candle.taker_volume / quantities,
+        candle.taker_quote_volume / quotes,
+        -1,
+        -1,
+        True,
+        open_ms + MINUTE_MS,
+        kline.version_of(open_ms + MINUTE_MS, open_ms + MINUTE_MS - 1, is_closed=True),
+    )._replace(**changes)  # type: ignore[arg-type]  # fields of any type
+
+
+@define
+class Case:
+    """A store with five minutes, and what an agent says of them."""
+
+    store: MemoryStore
+    ledger: Ledger
+
+    def check(self) -> int:
+        """How many candles are right."""
+        witness = Witness(market=MARKET, venue_name="usdm")
+        witness.check_series(
+            self.store,
+            self.ledger,
+            "BTCUSDT",
+            begin_ms=START_MS,
+            history=0,
+            end_ms=END_MS,
+            set_aside=set(),
+        )
+        return witness.checked
+
+
+@pytest.fixture
+async def case() -> Case:
+    """All is well."""
+    store, ledger = MemoryStore(), Ledger(kline.Interval.M1, 5_000)
+    rows = [row(open_ms) for open_ms in range(START_MS, END_MS, MINUTE_MS)]
+    await store.insert(Batch(klines=tuple(rows), token="all", table=Table.KLINES))
+    ledger.begin(START_MS)
+    for each in rows:
+        ledger.close(each.open_time)
+    return Case(store, ledger)
+
+
+async def test_what_is_right_is_counted(case: Case) -> None:
+    """Each candle once."""
+    assert case.check() == 5
+
+
+async def test_a_wrong_row_that_wins_in_the_end_is_found(case: Case) -> None:
+    """Whoever reads the table would get it."""
+    wrong = row(START_MS)._replace(high=1.0, version=1 << 60)
+    await case.store.insert(Batch(klines=(wrong,), token="wrong", table=Table.KLINES))
+    with pytest.raises(ProofFailed, match="00:00:00 is wrong"):
+        case.check()
+
+
+async def test_a_forming_row_that_wins_is_a_missing_candle(case: Case) -> None:
+    """It is not among the closed ones of the table."""
+    forming = row(START_MS)._replace(is_closed=False, version=1 << 60)
+    await case.store.insert(Batch(klines=(forming,), token="forming", table=Table.KLINES))
+    with pytest.raises(ProofFailed, match="00:00:00 is missing"):
+        case.check()
+
+
+async def test_an_agent_must_know_what_is_stored(case: Case) -> None:
+    """What it says is missing, or does not exist, must not be there."""
+    case.ledger.reopen(START_MS)
+    with pytest.raises(ProofFailed, match="is said to be missing, and is stored"):
+        case.check()
+    case.ledger.set_aside(START_MS)
+    with pytest.raises(ProofFailed, match="is said not to exist, and is stored"):
+        case.check()
+
+
+def test_a_row_off_the_grid_is_made_up() -> None:
+    """Though the market would answer for its time."""
+    with pytest.raises(ProofFailed, match="was made up"):
+        Witness(market=MARKET, venue_name="usdm").examine((row(START_MS, open_time=START_MS + 7),))
