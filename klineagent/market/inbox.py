@@ -180,7 +180,7 @@ class Inbox:
         """Hand on those of streams that somebody wants; the others are counted."""
         wanted = [candle for candle in candles if candle.stream in self.line.streams]
         self.counts.unwanted += len(candles) - len(wanted)
-        rows = [(candle.stream, row) for candle in wanted if (row := self._row_of(candle))]
+        rows = self._regular(wanted)
         if not rows:
             return
         # First on their way, then accounted for: a feed may be cancelled here.
@@ -188,17 +188,21 @@ class Inbox:
         for name, kline in rows:
             self.line.accept(name, kline)
 
-    def _row_of(self, candle: StreamedCandle) -> Kline | None:
-        """The row of `candle`; None if it is not regular, which is for REST to mend."""
-        event = candle.data
-        flaw = flaw_of(candle)
-        if flaw is None and not self._allows(event.E):
-            self._hear(event)  # not every event is heard before
-            flaw = None if self._allows(event.E) else Flaw.FUTURE
-        if flaw is None:
-            return event.as_kline(self.venue)
-        self._count_bad(flaw, msgspec.json.encode(candle))
-        return None
+    def _regular(self, candles: list[StreamedCandle]) -> list[tuple[str, Kline]]:
+        """Streams and rows of those that are regular; the others are for REST to mend."""
+        rows: list[tuple[str, Kline]] = []
+        # Asked once for all of them, for each question costs as much as half of the other checks.
+        are_past = self._allows(max((candle.data.E for candle in candles), default=0))
+        for candle in candles:
+            event = candle.data
+            if (flaw := flaw_of(candle)) is None and not are_past:
+                self._hear(event)
+                flaw = None if self._allows(event.E) else Flaw.FUTURE
+            if flaw is None:
+                rows.append((candle.stream, event.as_kline(self.venue)))
+            else:
+                self._count_bad(flaw, msgspec.json.encode(candle))
+        return rows
 
     def _allows(self, time_ms: int) -> bool:
         return not self.time.is_known or time_ms <= self.time.now_ms() + MOST_AHEAD_MS
