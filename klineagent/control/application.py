@@ -31,6 +31,18 @@ class _Json(JSONProvider):
         return msgspec.json.decode(s)
 
 
+def asked() -> Request:
+    """The request that is being answered, as a guard sees it."""
+    head = request.headers
+    return Request(
+        path=request.path,
+        authorization=head.get("Authorization", ""),
+        host=head.get("Host", ""),
+        origin=head.get("Origin", ""),
+        fetch_site=head.get("Sec-Fetch-Site", ""),
+    )
+
+
 def json_app(name: str, guard: Guard = ANYONE) -> QuartTrio:
     """An app without routes that answers those whom `guard` lets pass.
 
@@ -45,16 +57,7 @@ def json_app(name: str, guard: Guard = ANYONE) -> QuartTrio:
     @app.before_request
     async def check() -> None:
         # Before routing has its say: a stranger learns not even which paths there are.
-        head = request.headers
-        guard.check(
-            Request(
-                path=request.path,
-                authorization=head.get("Authorization", ""),
-                host=head.get("Host", ""),
-                origin=head.get("Origin", ""),
-                fetch_site=head.get("Sec-Fetch-Site", ""),
-            )
-        )
+        guard.check(asked())
 
     @app.errorhandler(RequestError)
     async def refuse(error: RequestError) -> Response:

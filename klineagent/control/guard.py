@@ -5,8 +5,8 @@
     none, elsewhere      anyone if `--allow-anonymous`; else the command server does not start, and
                          the status server tells no more than that it lives
 
-Signs of life are open to all. The guard looks at the head of a request only: nobody waits for, or
-stores, the body of a stranger.
+Signs of life are open to all; details of what is wrong are for those who could ask for more. The
+guard looks at the head of a request only: nobody waits for, or stores, the body of a stranger.
 """
 
 from __future__ import annotations
@@ -60,8 +60,21 @@ class Guard:
             Unauthorized: the token is missing or wrong.
             Forbidden: no token would help.
         """
-        if request.path in self.open_paths:
-            return
+        if request.path not in self.open_paths:
+            self._check_closed(request)
+
+    def trusts(self, request: Request) -> bool:
+        """Whether who asks has shown the token, or is on this machine, which alone can ask.
+
+        Others learn from open paths no more than that something is wrong, and where.
+        """
+        try:
+            self._check_closed(request)
+        except RequestError:
+            return False
+        return self.token is not None or self.is_local
+
+    def _check_closed(self, request: Request) -> None:
         if self.token is not None:
             self._check_token(self.token, request.authorization)
         elif self.is_closed:

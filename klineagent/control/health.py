@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from attrs import frozen
 from quart_trio import QuartTrio
 
+from klineagent.control.application import asked
+from klineagent.control.guard import Guard
 from klineagent.control.health_models import Live, Ready, Reason
 from klineagent.control.openapi import operation
 from klineagent.kline import SECOND_MS
@@ -22,6 +24,8 @@ OVERDUE_AFTER_S = 600
 # Of what may be thousands.
 SERIES_TOLD = 5
 
+_Texts = tuple[str, str]
+
 
 @frozen
 class Shortcoming:
@@ -29,11 +33,14 @@ class Shortcoming:
 
     part: str
     """One of: exchange, feeds, store, series."""
+    plain: str
+    """What anybody may know: no address, no name, nobody else's words."""
     text: str
+    """The same with all that helps."""
 
 
 def add_health_routes(
-    app: QuartTrio, *, registry: Registry, writer: Writer, bureau: Bureau
+    app: QuartTrio, guard: Guard, *, registry: Registry, writer: Writer, bureau: Bureau
 ) -> None:
     """`GET /live` and `GET /ready`, which anyone may ask."""
 
@@ -50,9 +57,12 @@ def add_health_routes(
 
         That is: the exchange is there, connections are up, the database takes rows or the spool has
         room for them, and no candle that fell due while its series ran is missing for long.
+        Details are for those who show the token, or ask a server that only this machine can reach.
         """
+        is_trusted = guard.trusts(asked())
         found = shortcomings(registry, writer, await bureau.census())
-        reasons = [Reason(each.part, each.text) for each in found]
+        told = {(each.part, each.text if is_trusted else each.plain): None for each in found}
+        reasons = [Reason(part, reason) for part, reason in told]
         return Ready(not reasons, reasons), 503 if reasons else 200
 
 
@@ -64,16 +74,17 @@ def shortcomings(registry: Registry, writer: Writer, census: Census) -> list[Sho
         "store": _of_store(writer),
         "series": _of_series(registry, census),
     }
-    return [Shortcoming(part, text) for part, texts in told.items() for text in texts]
+    return [Shortcoming(part, *texts) for part, found in told.items() for texts in found]
 
 
-def _of_exchange(registry: Registry) -> Iterator[str]:
+def _of_exchange(registry: Registry) -> Iterator[_Texts]:
     means = registry.means
     if not (means.time.is_known and means.book.is_loaded):
-        yield f"the exchange has not answered yet: {registry.obstacle() or 'nothing was tried'}"
+        plain = "the exchange has not answered yet"
+        yield plain, f"{plain}: {registry.obstacle() or 'nothing was tried'}"
 
 
-def _of_feeds(registry: Registry) -> Iterator[str]:
+def _of_feeds(registry: Registry) -> Iterator[_Texts]:
     successions = registry.means.pool.successions
     # At the start there is nothing to be patient about; later a feed may be new, or dialled again.
     has_started = any(each.is_up or each.was_up for each in successions)
@@ -81,25 +92,28 @@ def _of_feeds(registry: Registry) -> Iterator[str]:
     for each in successions:
         if not each.is_up and each.down_s >= patience_s:
             reason = each.last_loss or "the first is being made"
-            yield f"feed {each.number} has no connection for {each.down_s:.0f} s: {reason}"
+            yield (
+                "a connection to the exchange is down",
+                f"feed {each.number} has no connection for {each.down_s:.0f} s: {reason}",
+            )
 
 
-def _of_store(writer: Writer) -> Iterator[str]:
+def _of_store(writer: Writer) -> Iterator[_Texts]:
     if writer.delivery.is_up:
         return
-    spool = writer.spool
+    spool, plain = writer.spool, "the database takes no rows"
     if spool is None:
-        yield f"the database takes no rows, and there is no spool: {writer.delivery.error}"
+        plain += ", and there is no spool"
+        yield plain, f"{plain}: {writer.delivery.error}"
     elif spool.bytes >= FILLING_AT * spool.limit_bytes:
-        yield (
-            f"the database takes no rows, and the spool has {spool.bytes} of {spool.limit_bytes}"
-            f" bytes: {writer.delivery.error}"
-        )
+        used = f"the spool has {spool.bytes} of {spool.limit_bytes} bytes"
+        yield f"{plain}, and the spool is filling", f"{plain}, and {used}: {writer.delivery.error}"
     elif writer.spool_error:
-        yield f"the database takes no rows, nor does the spool: {writer.spool_error}"
+        plain += ", nor does the spool"
+        yield plain, f"{plain}: {writer.spool_error}"
 
 
-def _of_series(registry: Registry, census: Census) -> Iterator[str]:
+def _of_series(registry: Registry, census: Census) -> Iterator[_Texts]:
     means = registry.means
     since_ms = means.time.now_ms() - OVERDUE_AFTER_S * SECOND_MS
     late = sorted(
@@ -111,4 +125,5 @@ def _of_series(registry: Registry, census: Census) -> Iterator[str]:
     if late:
         names = ", ".join(f"{symbol} {interval}" for _, symbol, interval in late[:SERIES_TOLD])
         more = f" and {len(late) - SERIES_TOLD} more" if len(late) > SERIES_TOLD else ""
-        yield f"candles fell due over {OVERDUE_AFTER_S} s ago and are missing: {names}{more}"
+        plain = f"candles fell due over {OVERDUE_AFTER_S} s ago and are missing"
+        yield plain, f"{plain}: {names}{more}"
