@@ -71,6 +71,11 @@ class Interval(enum.Enum):
             return _month_number(end_ms) - _month_number(first_ms)
         return (end_ms - first_ms) // _LENGTH_MS[self]
 
+    def length_at(self, time_ms: int) -> int:
+        """The length of the candle that holds `time_ms`."""
+        open_ms = self.open_at(time_ms)
+        return self.next_open(open_ms) - open_ms
+
     def close_of(self, open_ms: int) -> int:
         """The close time of the candle that opened at `open_ms`: its last millisecond."""
         return self.next_open(open_ms) - 1

@@ -29,7 +29,7 @@ _CONFIG = """<yandex>
   <default_database>default</default_database>
 </yandex>"""
 _USERS = """<yandex>
-  <profiles><default/><readonly><readonly>1</readonly></readonly></profiles>
+  <profiles><default/><no_ddl><allow_ddl>0</allow_ddl></no_ddl><readonly><readonly>1</readonly></readonly></profiles>
   <quotas><default/></quotas>
   <users>
     <default>
@@ -37,6 +37,11 @@ _USERS = """<yandex>
       <networks><ip>127.0.0.1</ip></networks>
       <profile>default</profile><quota>default</quota>
     </default>
+    <no_ddl>
+      <password>{password}</password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>no_ddl</profile><quota>default</quota>
+    </no_ddl>
     <reader>
       <password>{password}</password>
       <networks><ip>127.0.0.1</ip></networks>

@@ -7,6 +7,7 @@ used again only after a query that provably ended; after anything else a new obj
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import (
     AsyncIterator,
@@ -38,16 +39,15 @@ from klineagent.storage import queries
 from klineagent.storage.asyncio_thread import CLEANUP_WITHIN_S, AsyncioThread, open_asyncio_thread
 from klineagent.storage.coverage import covering, finding_runs
 from klineagent.storage.location import HTTP_PORTS, NATIVE_PORTS, ServerLocation
-from klineagent.storage.refusals import refusal
-from klineagent.storage.runs import Run
-from klineagent.storage.schema import (
-    Layout,
-    Rows,
+from klineagent.storage.preparation import (
     finding,
     finding_updates,
     preparing,
     preparing_updates,
 )
+from klineagent.storage.refusals import refusal
+from klineagent.storage.runs import Run
+from klineagent.storage.schema import Layout, Rows
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
 WRITE_WITHIN_S = 30
@@ -182,9 +182,10 @@ class _Lines:
     heartbeats: _Line
     looks: _Line
     reads: _Line
+    preparing: _Line
 
     async def close(self) -> None:
-        for line in (self.inserts, self.heartbeats, self.looks, self.reads):
+        for line in (self.inserts, self.heartbeats, self.looks, self.reads, self.preparing):
             line.close()
 
 
@@ -198,7 +199,8 @@ class ClickHouseStore:
     _may_create: bool
     _layout: Layout | None = None
     _attempts: count[int] = field(factory=count, init=False)
-    _takes_updates: bool = False
+    _updates_layout: Layout | None = None
+    _preparing: asyncio.Task[Layout] | None = None
 
     @property
     def label(self) -> str:
@@ -211,7 +213,7 @@ class ClickHouseStore:
         Raises:
             StoreError: they are not, or nobody can tell; later calls will try again.
         """
-        await self._call(WRITE_WITHIN_S, self._prepared, self._lines.reads)
+        await self._call(WRITE_WITHIN_S, self._prepared)
 
     async def insert(self, batch: Batch) -> None:
         """See `Store`."""
@@ -268,6 +270,10 @@ class ClickHouseStore:
         """See `Store`."""
         return await self._call(READ_WITHIN_S, self._updates, venue, symbol, interval, newest)
 
+    async def close(self) -> None:
+        """Cut all connections, whatever they are busy with."""
+        await self._thread.run(self._close)
+
     async def _call(
         self, within_s: float, function: Callable[..., Coroutine[Any, Any, T]], *args: object
     ) -> T:
@@ -277,23 +283,37 @@ class ClickHouseStore:
 
     # From here on: the asyncio thread.
 
-    async def _prepared(self, line: _Line) -> Layout:
+    async def _close(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+        await self._lines.close()
+
+    async def _prepared(self) -> Layout:
         if self._layout is None:
-            seeing_to_it = preparing if self._may_create else finding
-            self._layout = await _carried_out(seeing_to_it(self._server.database), line)
+            # To bring old tables forward may take longer than whoever was first will wait.
+            if self._preparing is None or self._preparing.done():
+                self._preparing = asyncio.create_task(self._prepare())
+            self._layout = await asyncio.shield(self._preparing)
         return self._layout
 
+    async def _prepare(self) -> Layout:
+        seeing_to_it = preparing if self._may_create else finding
+        return await _carried_out(seeing_to_it(self._server.database), self._lines.preparing)
+
     async def _insert(self, batch: Batch) -> None:
-        layout = await self._prepared(self._lines.inserts)
-        if batch.table is Table.UPDATES and not self._takes_updates:
-            await _carried_out(preparing_updates(layout), self._lines.inserts)
-            self._takes_updates = True
+        layout = await self._prepared()
+        if batch.table is Table.UPDATES:
+            if self._updates_layout is None:
+                steps = preparing_updates(layout)
+                self._updates_layout = await _carried_out(steps, self._lines.inserts)
+            layout = self._updates_layout
         settings: Settings = dict(layout.dialect.insert_settings)
         if layout.dialect.knows_tokens:
             settings["insert_deduplication_token"] = batch.token
         await self._lines.inserts.execute(
-            f"{queries.insert_klines(layout.database, batch.table)} VALUES",
-            batch.klines,
+            f"{queries.insert_klines(layout, batch.table)} VALUES",
+            queries.kline_rows(layout, batch.klines),
             settings=settings,
             # Another one for each attempt: under the same id a server turns the second away for as
             # long as it waits for the rest of the first, which the network may have swallowed. Who
@@ -303,7 +323,7 @@ class ClickHouseStore:
 
     async def _record_agent(self, row: AgentRow) -> None:
         line = self._lines.heartbeats
-        layout = await self._prepared(line)
+        layout = await self._prepared()
         await line.execute(
             f"{queries.insert_agent(layout.database)} VALUES",
             [queries.agent_values(row)],
@@ -312,41 +332,41 @@ class ClickHouseStore:
         await line.execute(queries.collapse_agents(layout.database))
 
     async def _summary(self) -> list[SeriesSummary]:
-        layout = await self._prepared(self._lines.reads)
+        layout = await self._prepared()
         rows = await self._lines.reads.execute(queries.select_summary(layout))
         return [SeriesSummary(*row) for row in rows]
 
     async def _final_klines(
         self, venue: str, symbol: str, interval: str, newest: int | None
     ) -> list[Kline]:
-        layout = await self._prepared(self._lines.reads)
+        layout = await self._prepared()
         query = queries.select_final(layout, venue, symbol, interval, newest)
         return _klines(await self._lines.reads.execute(query))
 
     async def _final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int
     ) -> Kline | None:
-        layout = await self._prepared(self._lines.looks)
+        layout = await self._prepared()
         query = queries.select_candle(layout, venue, symbol, interval, open_time)
         return next(iter(_klines(await self._lines.looks.execute(query))), None)
 
     async def _highest_rank(
         self, venue: str, symbol: str, interval: str, open_time: int
     ) -> int | None:
-        layout = await self._prepared(self._lines.looks)
+        layout = await self._prepared()
         query = queries.select_rank(layout, venue, symbol, interval, open_time)
         return queries.rank_of(await self._lines.looks.execute(query))
 
     async def _coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[Coverage]:
-        layout = await self._prepared(self._lines.reads)
+        layout = await self._prepared()
         return await _carried_out(covering(layout, venue, since, symbols), self._lines.reads)
 
     async def _stored_runs(
         self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
     ) -> tuple[Run, ...]:
-        layout = await self._prepared(self._lines.reads)
+        layout = await self._prepared()
         steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
         return await _carried_out(steps, self._lines.reads)
 
@@ -354,7 +374,7 @@ class ClickHouseStore:
         self, venue: str, symbol: str, interval: str, newest: int | None
     ) -> list[Kline]:
         line = self._lines.reads
-        layout = await _carried_out(finding_updates(await self._prepared(line)), line)
+        layout = await _carried_out(finding_updates(await self._prepared()), line)
         if layout is None:
             return []
         query = queries.select_updates(layout, venue, symbol, interval, newest)
@@ -362,14 +382,18 @@ class ClickHouseStore:
 
 
 async def _carried_out(steps: Generator[str, Rows, T], line: _Line) -> T:
-    rows: Rows | None = None
-    while True:
-        try:
-            query = next(steps) if rows is None else steps.send(rows)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        rows = await line.execute(query)
+    try:
+        query = next(steps)
+        while True:
+            try:
+                rows = await line.execute(query)
+            except StoreError as error:
+                query = steps.throw(error)
+            else:
+                query = steps.send(rows)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
@@ -385,9 +409,10 @@ async def open_clickhouse(
 ) -> AsyncIterator[ClickHouseStore]:
     """A store on `server`; nothing is asked of the network before it is used."""
     async with open_asyncio_thread("clickhouse") as thread:
-        lines = _Lines(_Line(server), _Line(server), _Line(server), _Line(server))
+        lines = _Lines(*(_Line(server) for _ in range(5)))
+        store = ClickHouseStore(server=server, thread=thread, lines=lines, may_create=may_create)
         try:
-            yield ClickHouseStore(server=server, thread=thread, lines=lines, may_create=may_create)
+            yield store
         finally:
             with trio.move_on_after(CLEANUP_WITHIN_S, shield=True):
-                await thread.run(lines.close)
+                await store.close()

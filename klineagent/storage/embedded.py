@@ -22,17 +22,14 @@ from klineagent.storage import queries, rowbinary
 from klineagent.storage.coverage import covering, finding_runs
 from klineagent.storage.engine_errors import engine_error, unwritable
 from klineagent.storage.location import DEFAULT_DATABASE, FolderLocation
-from klineagent.storage.runs import Run
-from klineagent.storage.schema import (
-    EMBEDDED,
-    Layout,
-    Rows,
+from klineagent.storage.preparation import (
     finding,
     finding_updates,
-    literal,
     preparing,
     preparing_updates,
 )
+from klineagent.storage.runs import Run
+from klineagent.storage.schema import EMBEDDED, Layout, Rows, literal
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
 T = TypeVar("T")
@@ -120,20 +117,29 @@ def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
     select = f"SELECT * FROM {source} SETTINGS {pairs}"  # noqa: S608 - texts are literals
     try:
         file.write_bytes(rows)
-        session.query(f"{queries.insert_klines(layout.database, batch.table)} {select}")
+        session.query(f"{queries.insert_klines(layout, batch.table)} {select}")
     finally:
         file.unlink(missing_ok=True)
 
 
-def _carried_out(steps: Generator[str, Rows, T], session: Session, settings: str = "") -> T:
-    rows: Rows | None = None
-    while True:
-        try:
-            query = next(steps) if rows is None else steps.send(rows)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        rows = _rows(session, query + settings)
+def _carried_out(
+    steps: Generator[str, Rows, T],
+    session: Session,
+    location: FolderLocation,
+    settings: str = "",
+) -> T:
+    try:
+        query = next(steps)
+        while True:
+            try:
+                rows = _rows(session, query + settings)
+            except RuntimeError as error:
+                query = steps.throw(engine_error(location, error))
+            else:
+                query = steps.send(rows)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 @define(kw_only=True)
@@ -170,7 +176,7 @@ class EmbeddedStore:
             # The folder is ours alone once the session is open, so the name needs no luck.
             layout = self._prepared(session)
             if batch.table is Table.UPDATES and not self._takes_updates:
-                _carried_out(preparing_updates(layout), session)
+                _carried_out(preparing_updates(layout), session, self._location)
                 self._takes_updates = True
             _insert(session, layout, batch, self._location.folder / _INBOX)
 
@@ -238,7 +244,7 @@ class EmbeddedStore:
 
         def read(session: Session) -> list[Coverage]:
             steps = covering(self._prepared(session), venue, since, symbols)
-            return _carried_out(steps, session, _AS_JSON)
+            return _carried_out(steps, session, self._location, _AS_JSON)
 
         return await self._reading.run(read)
 
@@ -250,7 +256,7 @@ class EmbeddedStore:
         def read(session: Session) -> tuple[Run, ...]:
             layout = self._prepared(session)
             steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
-            return _carried_out(steps, session, _AS_JSON)
+            return _carried_out(steps, session, self._location, _AS_JSON)
 
         return await self._reading.run(read)
 
@@ -260,7 +266,8 @@ class EmbeddedStore:
         """See `Store`."""
 
         def read(session: Session) -> list[Kline]:
-            layout = _carried_out(finding_updates(self._prepared(session)), session)
+            steps = finding_updates(self._prepared(session))
+            layout = _carried_out(steps, session, self._location)
             if layout is None:
                 return []
             query = queries.select_updates(layout, venue, symbol, interval, newest)
@@ -272,7 +279,8 @@ class EmbeddedStore:
         # Both sessions may come here at once; every step is harmless when done twice.
         if self._layout is None:
             seeing_to_it = preparing if self._may_create else finding
-            self._layout = _carried_out(seeing_to_it(DEFAULT_DATABASE, EMBEDDED), session)
+            steps = seeing_to_it(DEFAULT_DATABASE, EMBEDDED)
+            self._layout = _carried_out(steps, session, self._location)
         return self._layout
 
 

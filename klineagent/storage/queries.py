@@ -6,20 +6,34 @@ Times are integer milliseconds on both sides of every query here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from klineagent.kline import Interval, Kline
 from klineagent.storage.schema import AGENT_COLUMNS, Layout, Rows, literal, quoted
 from klineagent.storage.store import AgentRow, Table
 
+_INTERVALS = {interval.value: interval for interval in Interval}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def insert_klines(database: str, table: Table) -> str:
-    """An INSERT that rows in the order of `Kline` complete."""
+def insert_klines(layout: Layout, table: Table) -> str:
+    """An INSERT that the `kline_rows` of the same layout complete."""
     # `inserted_at` is not among them: the server fills it.
-    return f"INSERT INTO {quoted(database)}.{table.value} ({_names(Kline._fields)})"
+    columns = [*Kline._fields, "length_ms"] if layout.with_lengths else Kline._fields
+    return f"INSERT INTO {quoted(layout.database)}.{table.value} ({_names(columns)})"
+
+
+def kline_rows(layout: Layout, klines: Sequence[Kline]) -> Sequence[Sequence[object]]:
+    """Klines as they cross into the database."""
+    return [(*kline, _length_of(kline)) for kline in klines] if layout.with_lengths else klines
+
+
+def _length_of(kline: Kline) -> int:
+    interval = _INTERVALS.get(kline.interval)
+    if interval is None:
+        return kline.close_time - kline.open_time + 1
+    return interval.length_at(kline.open_time)
 
 
 def insert_agent(database: str) -> str:
@@ -118,7 +132,10 @@ def _select_series(
 
 def _columns(layout: Layout) -> str:
     """Those of `Kline`, in their order, times as numbers."""
-    return ", ".join(milliseconds(name, layout) for name in Kline._fields)
+    columns = [milliseconds(name, layout) for name in Kline._fields]
+    if layout.without_source:
+        columns[Kline._fields.index("source")] = "'unknown' AS `source`"
+    return ", ".join(columns)
 
 
 def milliseconds(name: str, layout: Layout) -> str:

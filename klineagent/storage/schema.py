@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, field, frozen
 
-from klineagent.errors import StoreMisconfigured
 from klineagent.storage.store import Table
 
 Rows = Sequence[Sequence[Any]]
@@ -31,6 +30,7 @@ class Kind(enum.Enum):
     FLAG = enum.auto()
     VERSION = enum.auto()
     SOURCE = enum.auto()
+    LENGTH = enum.auto()
     INSERTED_AT = enum.auto()
     ADDRESS = enum.auto()
     PORT = enum.auto()
@@ -74,7 +74,7 @@ TABLES: Mapping[str, Mapping[str, Kind]] = {
     "klines_final": KLINE_COLUMNS,
 }
 # Not among them: it is made when rows for it first come.
-_UPDATES = Table.UPDATES.value
+UPDATES = Table.UPDATES.value
 
 
 @frozen(kw_only=True)
@@ -85,6 +85,8 @@ class Dialect:
     """Column types, with default and codec."""
     order_by: str
     """What one candle is; the primary key of `klines`."""
+    more_columns: Mapping[str, Kind] = field(factory=dict)
+    """Columns of `klines` and `kline_updates` besides those that all servers have."""
     partition_by: str
     table_settings: Mapping[str, int] = field(factory=dict)
     """Settings of tables `klines` and `kline_updates`."""
@@ -159,14 +161,18 @@ LEGACY = Dialect(
         Kind.FLAG: "UInt8",
         Kind.VERSION: "UInt64",
         Kind.SOURCE: "String DEFAULT 'unknown'",
+        # Agents that do not fill it write what their key was made of.
+        Kind.LENGTH: "Int64 DEFAULT `close_time` - `open_time` + 1",
         Kind.INSERTED_AT: "Int64 DEFAULT toInt64(now()) * 1000",
         Kind.ADDRESS: "String",
         Kind.PORT: "UInt16",
         Kind.HEARTBEAT: "UInt64",  # signed integers cannot be a version here
     },
     # 18.16 writes names down bare and cannot start again where `interval`, to it a keyword, stands
-    # in an expression. A candle's length says the same.
-    order_by="`venue`, `symbol`, `close_time` - `open_time`, `open_time`",
+    # in an expression. The length that a candle of the interval should have says the same; the one
+    # it has does not, for all candles end at once when the exchange does.
+    order_by="`venue`, `symbol`, `length_ms`, `open_time`",
+    more_columns={"length_ms": Kind.LENGTH},
     partition_by="toYYYYMM(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
     updates_partition_by="toYYYYMMDD(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
     insert_settings={"send_logs_level": "none"},
@@ -203,128 +209,64 @@ class Layout:
     database: str
     dialect: Dialect
     ticking: frozenset[str]
-    """Columns of `klines_final` that are DateTime64; the other times are bare milliseconds."""
-
-
-def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, Rows, Layout]:
-    """See to it that `database` has all tables: yields SQL, takes its rows, returns the layout.
-
-    What exists is left as it is. So where an operator made the tables, no right to make any is
-    needed; and tables made on an old server stay in use after it was upgraded.
-
-    Args:
-        database: its name.
-        dialect: the server's, if known; otherwise the server is asked for its version.
-
-    Raises:
-        StoreMisconfigured: a table is there and lacks columns.
-    """
-    if dialect is None:
-        dialect = yield from _asking_dialect()
-    found = _by_table((yield _columns_query(database)))
-    if not TABLES.keys() <= found.keys():
-        for statement in create_statements(database, dialect):  # noqa: UP028 - lists take no rows
-            yield statement
-        found = _by_table((yield _columns_query(database)))
-    for table, columns in TABLES.items():
-        _demand(columns, found.get(table, {}), database, table)
-    return Layout(database=database, dialect=dialect, ticking=_ticking(found["klines_final"]))
-
-
-def finding(database: str, dialect: Dialect | None = None) -> Generator[str, Rows, Layout]:
-    """As `preparing`, for those who only read: nothing is made; `klines_final` has to be there.
-
-    Raises:
-        StoreMisconfigured: there is nothing to read, or it lacks columns.
-    """
-    if dialect is None:
-        dialect = yield from _asking_dialect()
-    found = _by_table((yield _columns_query(database)))
-    view = found.get("klines_final")
-    if view is None:
-        lacking = "it has no klines_final" if found else "there is nothing of that name"
-        raise StoreMisconfigured(f"nothing has been recorded in database {database}: {lacking}")
-    _demand(KLINE_COLUMNS, view, database, "klines_final")
-    return Layout(database=database, dialect=dialect, ticking=_ticking(view))
-
-
-def preparing_updates(layout: Layout) -> Generator[str, Rows, None]:
-    """See to it that there is a table `kline_updates`; as `preparing`, which leaves it out.
-
-    Raises:
-        StoreMisconfigured: it is there and lacks columns.
-    """
-    if (yield from finding_updates(layout)) is None:
-        yield create_updates(layout.database, layout.dialect)
-
-
-def finding_updates(layout: Layout) -> Generator[str, Rows, Layout | None]:
-    """The layout for queries of table `kline_updates`, or `None` if there is no such table.
-
-    Raises:
-        StoreMisconfigured: it is there and lacks columns.
-    """
-    types = _by_table((yield _columns_query(layout.database))).get(_UPDATES)
-    if types is None:
-        return None
-    _demand(KLINE_COLUMNS, types, layout.database, _UPDATES)
-    # The other tables may be from before the server was upgraded, and this one from after.
-    return evolve(layout, ticking=_ticking(types))
-
-
-def _asking_dialect() -> Generator[str, Rows, Dialect]:
-    [[version]] = yield "SELECT version()"
-    return dialect_of(version)
-
-
-def _demand(
-    columns: Mapping[str, Kind], types: Mapping[str, str], database: str, table: str
-) -> None:
-    if missing := columns.keys() - types.keys():
-        raise StoreMisconfigured(
-            f"table {database}.{table} lacks {', '.join(sorted(missing))};"
-            " drop it or name another database"
-        )
-
-
-def _ticking(types: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(name for name, type_ in types.items() if type_.startswith("DateTime64"))
+    """Columns of what is read that are DateTime64; the other times are bare milliseconds."""
+    without_source: bool = False
+    """Whether what is read is from before column `source`."""
+    with_lengths: bool = False
+    """Whether column `length_ms` is to be filled."""
 
 
 def create_statements(database: str, dialect: Dialect) -> list[str]:
     """DDL for the database, its tables and its view, in the order it has to run."""
     within = quoted(database)
-    klines = (
-        f"CREATE TABLE IF NOT EXISTS {within}.klines ({_definitions(KLINE_COLUMNS, dialect)})"
-        f" ENGINE = ReplacingMergeTree(`version`) PARTITION BY {dialect.partition_by}"
-        f" ORDER BY ({dialect.order_by})" + _settings(dialect.table_settings)
-    )
     agents = (
         f"CREATE TABLE IF NOT EXISTS {within}.agents ({_definitions(AGENT_COLUMNS, dialect)})"
         " ENGINE = ReplacingMergeTree(`last_heartbeat`) ORDER BY (`ip`, `port`)"
     )
-    # Aliases are not in `SELECT *`; the columns are, and unnamed for the reason of LEGACY's order.
-    shadows = "".join(f", {quoted(name)}" for name in _shadows(KLINE_COLUMNS, dialect))
-    klines_final = (
-        f"CREATE VIEW IF NOT EXISTS {within}.klines_final"
-        f" AS SELECT *{shadows} FROM {within}.klines FINAL WHERE `is_closed`"
+    return [
+        f"CREATE DATABASE IF NOT EXISTS {within}",
+        create_klines(database, dialect),
+        agents,
+        create_view(database, shadows(KLINE_COLUMNS, dialect)),
+    ]
+
+
+def create_klines(database: str, dialect: Dialect, name: str = "klines") -> str:
+    """DDL for table `klines`, or one like it."""
+    definitions = _definitions({**KLINE_COLUMNS, **dialect.more_columns}, dialect)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{name} ({definitions})"
+        f" ENGINE = ReplacingMergeTree(`version`) PARTITION BY {dialect.partition_by}"
+        f" ORDER BY ({dialect.order_by})" + _settings(dialect.table_settings)
     )
-    return [f"CREATE DATABASE IF NOT EXISTS {within}", klines, agents, klines_final]
 
 
-def create_updates(database: str, dialect: Dialect) -> str:
-    """DDL for table `kline_updates`."""
-    definitions = _definitions(KLINE_COLUMNS, dialect)
+def create_updates(database: str, dialect: Dialect, name: str = UPDATES) -> str:
+    """DDL for table `kline_updates`, or one like it."""
+    definitions = _definitions({**KLINE_COLUMNS, **dialect.more_columns}, dialect)
     if dialect.updates_index:
         definitions += f", {dialect.updates_index}"
     statement = (
-        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{_UPDATES} ({definitions})"
+        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{name} ({definitions})"
         f" ENGINE = ReplacingMergeTree PARTITION BY {dialect.updates_partition_by}"
         f" ORDER BY ({dialect.order_by}, `event_time`, `version`)"
     )
     if dialect.updates_ttl:
         statement += f" TTL {dialect.updates_ttl}"
     return statement + _settings({**dialect.table_settings, **dialect.updates_settings})
+
+
+def create_view(
+    database: str, shadows: Iterable[str], create: str = "CREATE VIEW IF NOT EXISTS"
+) -> str:
+    """DDL for view `klines_final`; of aliases, which `*` leaves out, it has `shadows`."""
+    # All columns, but none named, for the reason of LEGACY's order.
+    columns = ", ".join(["*", *map(quoted, shadows)])
+    within = quoted(database)
+    return (
+        f"{create} {within}.klines_final"
+        f" AS SELECT {columns} FROM {within}.klines FINAL WHERE `is_closed`"
+    )
 
 
 def quoted(name: str) -> str:
@@ -341,7 +283,7 @@ def _definitions(columns: Mapping[str, Kind], dialect: Dialect) -> str:
     parts = [f"{quoted(name)} {dialect.types[kind]}" for name, kind in columns.items()]
     parts += [
         f"{quoted(shadow)} DateTime('UTC') ALIAS toDateTime(intDiv({quoted(name)}, 1000), 'UTC')"
-        for shadow, name in _shadows(columns, dialect).items()
+        for shadow, name in shadows(columns, dialect).items()
     ]
     return ", ".join(parts)
 
@@ -351,20 +293,9 @@ def _settings(settings: Mapping[str, int]) -> str:
     return f" SETTINGS {pairs}" if pairs else ""
 
 
-def _shadows(columns: Mapping[str, Kind], dialect: Dialect) -> dict[str, str]:
+def shadows(columns: Mapping[str, Kind], dialect: Dialect) -> dict[str, str]:
     """The readable shadows of bare times, and what they shadow."""
     if not dialect.shadow_times:
         return {}
     times = {Kind.TIME, Kind.INSERTED_AT, Kind.HEARTBEAT}
     return {f"{name}_utc": name for name, kind in columns.items() if kind in times}
-
-
-def _columns_query(database: str) -> str:
-    return f"SELECT table, name, type FROM system.columns WHERE database = {literal(database)}"
-
-
-def _by_table(rows: Rows) -> dict[str, dict[str, str]]:
-    tables: dict[str, dict[str, str]] = {}
-    for table, name, type_ in rows:
-        tables.setdefault(table, {})[name] = type_
-    return tables

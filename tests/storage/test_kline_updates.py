@@ -107,7 +107,7 @@ async def test_no_table_is_an_empty_one(store: Store) -> None:
     await store.insert(updates("b"))
     assert await store.updates("usdm", "BTCUSDT", "1m") == []
     if not isinstance(store, MemoryStore):
-        assert await tables_of(store) == {"klines", "klines_final", "agents"}
+        assert await tables_of(store) == {"klines", "klines_final", "agents", "klineagent_schema"}
         await store.insert(updates("c", state(0, 5)))
         assert "kline_updates" in await tables_of(store)
 

@@ -8,6 +8,13 @@ import pytest
 from klineagent.errors import StoreMisconfigured
 from klineagent.kline import Kline
 from klineagent.storage.coverage import finding_runs
+from klineagent.storage.migration import SCHEMA_VERSION
+from klineagent.storage.preparation import (
+    finding,
+    finding_updates,
+    preparing,
+    preparing_updates,
+)
 from klineagent.storage.queries import select_final, select_updates
 from klineagent.storage.schema import (
     EMBEDDED,
@@ -21,11 +28,7 @@ from klineagent.storage.schema import (
     create_statements,
     create_updates,
     dialect_of,
-    finding,
-    finding_updates,
     literal,
-    preparing,
-    preparing_updates,
     quoted,
 )
 
@@ -116,10 +119,17 @@ def test_odd_names_stay_names() -> None:
 def complete(time_type: str) -> Rows:
     """The columns query's answer where all tables are there."""
     return [
-        (table, name, time_type if name.endswith("_time") else "String")
-        for table, columns in TABLES.items()
-        for name in columns
+        ("klineagent_schema", "version", "UInt32"),
+        *(
+            (table, name, time_type if name.endswith("_time") else "String")
+            for table, columns in TABLES.items()
+            for name in columns
+        ),
     ]
+
+
+CURRENT: Rows = [(SCHEMA_VERSION, "0.1.0")]
+"""The answer of a database that needs nothing to the question for its version."""
 
 
 T = TypeVar("T")
@@ -144,7 +154,8 @@ def told(answers: list[Rows], steps: Generator[str, Rows, T]) -> tuple[list[str]
 
 def test_complete_database_is_left_alone() -> None:
     """Where the tables exist nothing is created, so no right to create is needed."""
-    asked, layout = converse([[("26.9.2.1",)], complete("DateTime64(3, 'UTC')")])
+    answers = [[("26.9.2.1",)], complete("DateTime64(3, 'UTC')"), CURRENT]
+    asked, layout = converse(answers)
     assert not [query for query in asked if "CREATE" in query]
     assert layout.dialect is MODERN
     assert layout.ticking == {"open_time", "close_time", "event_time"}
@@ -152,31 +163,34 @@ def test_complete_database_is_left_alone() -> None:
 
 def test_missing_tables_are_created() -> None:
     """Database, tables and view are created in that order, then looked at again."""
+    tables = [row for row in complete("Int64") if row[0] != "klineagent_schema"]
     created: list[Rows] = [[] for _ in create_statements("market", LEGACY)]
-    asked, layout = converse([[("18.16.1",)], [], *created, complete("Int64")])
-    assert asked[2:-1] == create_statements("market", LEGACY)
+    asked, layout = converse([[("18.16.1",)], [], *created, tables, [], [], tables])
+    made, recorded = asked[2 : 2 + len(created)], asked[-3:-1]
+    assert made == create_statements("market", LEGACY)
+    assert all("`klineagent_schema`" in each or "klineagent_schema" in each for each in recorded)
     assert layout == Layout(database="market", dialect=LEGACY, ticking=frozenset())
 
 
 def test_tables_of_an_upgraded_server_stay_in_use() -> None:
     """A modern server with tables of its past is read as they are: times are bare numbers."""
-    _, layout = converse([[("26.9.2.1",)], complete("Int64")])
+    _, layout = converse([[("26.9.2.1",)], complete("Int64"), CURRENT])
     assert layout.dialect is MODERN
     assert "toUnixTimestamp64Milli" not in select_final(layout, "usdm", "BTCUSDT", "1m", None)
 
 
 def test_known_dialect_needs_no_version() -> None:
     """Who knows the engine does not ask."""
-    asked, layout = converse([complete("DateTime64(3)")], EMBEDDED)
-    assert len(asked) == 1
+    asked, layout = converse([complete("DateTime64(3)"), CURRENT], EMBEDDED)
+    assert "SELECT version()" not in asked
     assert layout.dialect is EMBEDDED
 
 
 def test_who_only_reads_makes_nothing() -> None:
     """The layout is the same; tables that are not read need not be there."""
     answers: list[Rows] = [[("26.9.2.1",)], complete("DateTime64(3, 'UTC')")]
-    _, prepared = converse(answers.copy())
-    assert told(answers.copy(), finding("market"))[1] == prepared
+    _, prepared = converse([*answers, CURRENT])
+    assert told(answers, finding("market"))[1] == prepared
     only_klines = [row for row in complete("Int64") if row[0] != "agents"]
     asked, _ = told([only_klines], finding("market", LEGACY))
     assert len(asked) == 1
@@ -203,7 +217,7 @@ def test_foreign_table_is_named_with_what_it_lacks() -> None:
     """A table of the same name without our columns is the operator's to move."""
     rows = [row for row in complete("Int64") if row[:2] != ("klines", "version")]
     with pytest.raises(StoreMisconfigured, match=r"market\.klines lacks version"):
-        converse([rows], LEGACY)
+        converse([rows, CURRENT], LEGACY)
 
 
 BARE = Layout(database="market", dialect=MODERN, ticking=frozenset())
@@ -218,11 +232,10 @@ def columns_of_updates(time_type: str) -> Rows:
 
 def test_updates_are_made_where_there_are_none() -> None:
     """In the server's dialect, and not where they are."""
-    without, made = told([complete("Int64"), []], preparing_updates(BARE))
-    assert without[1:] == [create_updates("market", MODERN)]
-    assert made is None
-    with_table, _ = told([columns_of_updates("Int64")], preparing_updates(BARE))
-    assert len(with_table) == 1
+    is_there = columns_of_updates("Int64")
+    without, layout = told([complete("Int64"), [], is_there], preparing_updates(BARE))
+    assert without[1:-1] == [create_updates("market", MODERN)]
+    assert told([is_there], preparing_updates(BARE)) == (without[-1:], layout)
 
 
 def test_updates_are_not_made_to_be_read() -> None:
