@@ -10,6 +10,7 @@ import tempfile
 import time
 
 import trio
+from attrs import evolve
 
 from klineagent.kline import DAY_MS, MINUTE_MS, Interval
 from klineagent.series.recall import since_of
@@ -46,7 +47,8 @@ async def fill(store: Store, month: int) -> None:
 
     columns = ", ".join(told(name, value) for name, value in sample()._asdict().items())
     rows = len(SYMBOLS) * MONTH_MS // MINUTE_MS
-    insert = insert_klines("{db}", Table.KLINES).replace("`{db}`", "{db}")
+    insert = insert_klines(evolve(layout, database="{db}", with_lengths=False), Table.KLINES)
+    insert = insert.replace("`{db}`", "{db}")
     await rows_of(store, f"{insert} SELECT {columns} FROM numbers({rows})")
 
 

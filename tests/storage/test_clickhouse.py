@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from klineagent.errors import StoreMisconfigured, StoreUnavailable
-from klineagent.storage import clickhouse
+from klineagent.storage import clickhouse, line
 from klineagent.storage.location import ServerLocation, locate
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
@@ -91,14 +91,14 @@ def test_a_port_that_usually_is_for_http_is_told_of(port: int) -> None:
     """Where nothing answers, that may be why."""
     server = locate(f"clickhouse://127.0.0.1:{port}/market")
     assert isinstance(server, ServerLocation)
-    failure = clickhouse._failure(server, ConnectionRefusedError("refused"))
+    failure = line._failure(server, ConnectionRefusedError("refused"))
     assert isinstance(failure, StoreUnavailable)
     assert f"refused; {port} usually is ClickHouse's for HTTP" in str(failure)
 
 
 async def test_a_port_where_nothing_is_said_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """ClickHouse's port for HTTP may be any, and waits for whoever connects to speak HTTP."""
-    monkeypatch.setattr(clickhouse, "CONNECT_WITHIN_S", 0.2)
+    monkeypatch.setattr(line, "CONNECT_WITHIN_S", 0.2)
     (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = silent.socket.getsockname()[1]
     async with open_store(f"clickhouse://127.0.0.1:{port}/market") as store:
