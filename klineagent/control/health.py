@@ -19,7 +19,7 @@ from klineagent.storage.writer import Writer
 
 # A lost connection is dialled again within the longest backoff, which is half a minute.
 FEED_DOWN_AFTER_S = 45
-# It takes five minutes to be sure that a candle does not exist, and a minute to the next look.
+# Longer than most troubles of an exchange, and than the longest delay between two tries by far.
 OVERDUE_AFTER_S = 600
 # Of what may be thousands.
 SERIES_TOLD = 5

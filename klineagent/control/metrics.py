@@ -194,6 +194,9 @@ class Figures(Collector):
             "reason",
             {_label(each): tally.forgone[each] for each in Absent},
         )
+        yield _counter(
+            "absences_disproved", "Absent candles that the exchange had after all.", tally.disproved
+        )
 
     def _rows(self) -> Iterator[Metric]:
         writer = self.writer

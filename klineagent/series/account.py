@@ -78,7 +78,7 @@ class Account:
             missing=ledger.missing,
             absent=ledger.absent,
             healed=ledger.healed,
-            newest_closed_ms=_newest_closed(ledger),
+            newest_closed_ms=newest_closed(ledger),
             lag_ms=lag_of(ledger, now_ms),
         )
 
@@ -104,10 +104,15 @@ def due_of(ledger: Ledger, hole: Hole) -> int:
 
 
 def _overdue(ledger: Ledger) -> list[Hole]:
-    return [hole for hole in ledger.holes if hole.mark.urgency in OVERDUE]
+    # Nobody need be called for a halt of trading, however long it lasts.
+    return [
+        hole
+        for hole in ledger.holes
+        if hole.mark.urgency in OVERDUE and not hole.mark.may_not_exist
+    ]
 
 
-def _newest_closed(ledger: Ledger) -> int | None:
+def newest_closed(ledger: Ledger) -> int | None:
     """The open time of the newest candle that came."""
     if (early_ms := ledger.newest_early_ms) is not None:
         return early_ms

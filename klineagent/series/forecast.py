@@ -180,7 +180,7 @@ def _weight(first_ms: int, end_ms: int, interval: Interval, venue: Venue) -> int
     while first_ms < end_ms:
         page = page_of(first_ms, end_ms, interval, venue)
         weight += venue.klines_weight(page.limit)
-        first_ms = interval.next_open(page.last_ms)
+        first_ms = interval.next_open(interval.open_at(page.last_ms))
     return weight
 
 

@@ -6,31 +6,36 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-import structlog
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from klineagent.errors import ExchangeRefused, ExchangeUnreachable
-from klineagent.kline import Kline
+from klineagent.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable
+from klineagent.kline import SECOND_MS, Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.pool import Pool
 from klineagent.market.rest import CandleAnswer, Page, RestClient
 from klineagent.market.symbols import SymbolBook
 from klineagent.market.wire import RestCandle
-from klineagent.series.healing import find, page_of
-from klineagent.series.ledger import Absence, Absent, Hole, Ledger, MissingCounts, Urgency
+from klineagent.series.account import newest_closed
+from klineagent.series.attempts import Attempts
+from klineagent.series.healing import AGREE_AFTER_S, Evidence, Finding, Known, page_of, search_of
+from klineagent.series.ledger import (
+    NOT_SHOWN,
+    UNCONFIRMED,
+    WITHHELD,
+    Absence,
+    Absent,
+    Hole,
+    Ledger,
+    MissingCounts,
+    Urgency,
+)
+from klineagent.series.notices import Notices
 from klineagent.series.recall import Recall
-from klineagent.trouble import TELL_AGAIN_AFTER_S
+from klineagent.series.spans import Span
 
-# Between two looks at a hole that an answer did not settle: at first a second, for REST may lag
-# behind the stream; at last a minute, or ten where the symbol does not trade.
-FIRST_REST_S = 1.0
-LONGEST_REST_S = 60.0
-LONGEST_IDLE_REST_S = 600.0
 # A request that was refused is wrong, and will be for a while.
-REFUSED_REST_S = 60.0
-
-log = structlog.get_logger()
+REFUSED_DELAY_S = 60.0
 
 
 @define(kw_only=True)
@@ -42,22 +47,6 @@ class HealingCounts:
     missed: int = 0
     """Of these, such whose closing event did not come in time."""
     requests: int = 0
-
-
-@define
-class Misses:
-    """Tells of candles that were not closed in time: at once, and then once a minute."""
-
-    _count: int = field(default=0, init=False)
-    _told_at: float = field(default=-math.inf, init=False)
-
-    def note(self, stream_name: str) -> None:
-        """The deadline of a candle of that stream has passed."""
-        self._count += 1
-        now = trio.current_time()
-        if now - self._told_at >= TELL_AGAIN_AFTER_S:
-            log.warning("candles_missed", deadlines=self._count, newest=stream_name)
-            self._count, self._told_at = 0, now
 
 
 @frozen(kw_only=True)
@@ -75,19 +64,17 @@ class Means:
     grace_ms: int
     counts: HealingCounts = field(factory=HealingCounts)
     tally: MissingCounts = field(factory=MissingCounts)
-    misses: Misses = field(factory=Misses)
+    notices: Notices = field(factory=Notices)
 
 
 @frozen
-class Attempts:
-    """What was done in vain for a hole, and when it is looked at again."""
+class _Request:
+    """What is asked for at once."""
 
-    tries: int
-    """Requests that did not fill it, answered or not."""
-    rests: int = 0
-    """Of these, such that it was left alone after."""
-    resting_until: float = -math.inf
-    """By Trio's clock; what is past does not count: then it waits for its turn."""
+    page: Page
+    end_ms: int
+    """Where the gaps end that it is about; what it shows behind them is proof."""
+    is_search: bool = False
 
 
 @define(eq=False, kw_only=True)
@@ -98,20 +85,30 @@ class Healer:
     stream_name: str
     ledger: Ledger
     means: Means
+    newest_ms: Callable[[], int]
+    """The newest open time that an event of the stream has told of."""
     _news: trio.Event = field(factory=trio.Event, init=False)
     # By the open time that a hole begins with.
     _attempts: dict[int, Attempts] = field(factory=dict, init=False)
+    # Only where something is missing: a market has 9,000 healers.
+    _remembered: Evidence | None = field(default=None, init=False)
 
     def look(self) -> None:
         """There may be something to do."""
         self._news.set()
+
+    @property
+    def _evidence(self) -> Evidence:
+        if self._remembered is None:
+            self._remembered = Evidence(self.ledger.interval)
+        return self._remembered
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
         """What was tried for the hole that begins at `first_ms`, if anything was in vain."""
         return self._attempts.get(first_ms)
 
     async def heal(self) -> NoReturn:
-        """Fill holes as they come."""
+        """Fill holes as they come, and look again at what seemed not to exist."""
         while True:
             # A hole may have been filled since, or become part of one that begins earlier.
             firsts = {hole.first_ms for hole in self.ledger.holes} if self._attempts else set()
@@ -125,50 +122,93 @@ class Healer:
             if (hole := self.ledger.next_hole(but=resting)) is not None:
                 await self._fill(hole)
                 continue
+            if not self.ledger.holes:
+                self._remembered = None
+            wake_at = min(resting.values(), default=math.inf)
+            if self.ledger.absences:
+                now_ms = self.means.time.now_ms()
+                if (absence := self.ledger.due_absence(now_ms)) is not None:
+                    await self._look_again(absence)
+                    continue
+                if (look_ms := self.ledger.next_look_ms()) is not None:
+                    wake_at = min(wake_at, now + (look_ms - now_ms) / SECOND_MS)
             self._news = trio.Event()
-            if not resting:  # nearly always, in nearly all of 9,000 healers: no scope for that
+            if wake_at == math.inf:  # nearly always, in nearly all healers: no scope for that
                 await self._news.wait()
                 continue
-            with trio.move_on_at(min(resting.values())):
+            with trio.move_on_at(wake_at):
                 await self._news.wait()
 
     async def _fill(self, hole: Hole) -> None:
         await self.means.room()
-        page = page_of(hole.first_ms, hole.end_ms, self.ledger.interval, self.means.rest.venue)
+        if hole.first_ms not in self.ledger.holes:  # it came meanwhile
+            return
+        request = self._request_for(hole)
         self.means.counts.requests += 1
+        now = trio.current_time()
+        before = self._attempts.get(hole.first_ms, Attempts(now))
         try:
-            answer = await self.means.rest.candles(
-                self.symbol, self.ledger.interval, page, hole.mark.urgency
-            )
+            answer = await self._ask(request.page, hole.mark.urgency)
         except ExchangeUnreachable as error:
             self.ledger.fail(hole.first_ms, hole.end_ms, str(error))
-            # No rest of its own: everybody stands down.
-            before = self._attempts.get(hole.first_ms, Attempts(0))
-            self._attempts[hole.first_ms] = evolve(before, tries=before.tries + 1)
+            self._attempts[hole.first_ms] = before.failed()
         except ExchangeRefused as error:
             self.ledger.fail(hole.first_ms, hole.end_ms, str(error))
-            self._rest(hole.first_ms, REFUSED_REST_S)
+            self._attempts[hole.first_ms] = before.in_vain(
+                trio.current_time(), least_s=REFUSED_DELAY_S, is_urgent=True
+            )
         else:
-            await self._use(hole, page, answer)
+            await self._use(hole, request, answer)
 
-    async def _use(self, hole: Hole, page: Page, answer: CandleAnswer) -> None:
-        """Hand on what `answer` has of the missing candles, and note what it has not."""
+    async def _ask(self, page: Page, urgency: Urgency) -> CandleAnswer:
+        return await self.means.rest.candles(self.symbol, self.ledger.interval, page, urgency)
+
+    def _request_for(self, hole: Hole) -> _Request:
+        """One request for `hole` and for all others that it reaches."""
+        ledger, venue = self.ledger, self.means.rest.venue
+        first_ms, interval = hole.first_ms, ledger.interval
+        attempts = self._attempts.get(first_ms)
+        if attempts is not None and attempts.was_empty:
+            now_ms = self.means.time.now_ms()
+            page = search_of(first_ms, hole.end_ms, now_ms, interval, venue)
+            return _Request(page, hole.end_ms, is_search=True)
+        reach_ms = interval.shifted(first_ms, venue.klines_page)
+        end_ms = ledger.holes.within(first_ms, reach_ms)[-1].end_ms
+        page = page_of(first_ms, end_ms, interval, venue)
+        return _Request(page, min(end_ms, interval.open_at(page.last_ms)))
+
+    async def _use(self, hole: Hole, request: _Request, answer: CandleAnswer) -> None:
+        """Hand on what is proven of the missing candles, and note what is not."""
         ledger, means = self.ledger, self.means
-        finding = find(page, answer, ledger.interval)
-        missing = [candle for candle in finding.closed if candle.open_time in ledger.holes]
-        await means.klines.send([self._as_row(candle, answer.asked_at_ms) for candle in missing])
-        for candle in missing:
+        known = self._known()
+        finding = self._evidence.read(request.page, answer, known, trio.current_time())
+        healed = [candle for candle in finding.closed if candle.open_time in ledger.holes]
+        await means.klines.send([self._as_row(candle, answer.asked_at_ms) for candle in healed])
+        for candle in healed:
+            self._account(candle)
             ledger.close(candle.open_time)
-        why = Absent.NO_CANDLE if means.book.trades(self.symbol) else Absent.NOT_TRADING
+        for open_ms in finding.off_grid:
+            self._forgo(open_ms, ledger.interval.next_open(open_ms), Absent.OFF_GRID, answer)
+        why = Absent.NO_CANDLE if known.trades else Absent.NOT_TRADING
         for first_ms, end_ms in finding.absent:
-            ledger.forgo(first_ms, end_ms, Absence.proven(why, answer.asked_at_ms))
-        self._account(hole, missing)
-        unproven_ms = max(hole.first_ms, finding.proven_until_ms)
-        if unproven_ms < min(hole.end_ms, ledger.interval.next_open(page.last_ms)):
-            if not missing and hole.first_ms in self._attempts:
-                # Only age has told of some of it: it is as quiet as it was.
-                self._attempts[unproven_ms] = self._attempts[hole.first_ms]
-            self._rest(unproven_ms, FIRST_REST_S)
+            self._forgo(first_ms, end_ms, why, answer)
+        self._evidence.forget_but(ledger.holes)
+        before = None if healed else self._attempts.get(hole.first_ms)
+        self._retry_later(hole, request, finding, known, before)
+
+    def _known(self) -> Known:
+        means = self.means
+        return Known(
+            has_every_candle=means.rest.venue.has_every_candle,
+            trades=means.book.trades(self.symbol),
+            newest_ms=max(newest_closed(self.ledger) or 0, self.newest_ms()),
+        )
+
+    def _forgo(self, first_ms: int, end_ms: int, why: Absent, answer: CandleAnswer) -> None:
+        if why is Absent.OFF_GRID:
+            candles = self.ledger.count(self.ledger.holes.within(first_ms, end_ms))
+            self.means.notices.off_grid(self.stream_name, candles)
+        self.ledger.forgo(first_ms, end_ms, Absence.proven(why, answer.asked_at_ms))
 
     def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
         """What is stored of a candle that is missing; a correction outranks the row it corrects."""
@@ -178,23 +218,79 @@ class Healer:
             return kline
         return kline.as_repair(told_at_ms, above_version=hole.mark.above_version)
 
-    def _account(self, hole: Hole, healed: list[RestCandle]) -> None:
-        counts, pool = self.means.counts, self.means.pool
-        counts.healed += len(healed)
-        if hole.mark.urgency is not Urgency.MISSED:
+    def _account(self, healed: RestCandle) -> None:
+        """Count a candle that is missing until now."""
+        counts, hole = self.means.counts, self.ledger.holes.at(healed.open_time)
+        counts.healed += 1
+        if hole is None or hole.mark.urgency is not Urgency.MISSED:
             return
-        counts.missed += len(healed)
-        for candle in healed:
-            # A stream is not to blame for silence where nothing was traded.
-            if candle.trades:
-                pool.miss(self.stream_name)
+        counts.missed += 1
+        # A stream is not to blame for silence where nothing was traded.
+        if healed.trades:
+            self.means.pool.miss(self.stream_name)
 
-    def _rest(self, first_ms: int, first_rest_s: float) -> None:
-        """Leave the hole that begins at `first_ms` alone for a while, each time for longer."""
-        before = self._attempts.get(first_ms, Attempts(0))
-        is_trading = self.means.book.trades(self.symbol)
-        longest_s = LONGEST_REST_S if is_trading else LONGEST_IDLE_REST_S
-        rest_s = min(first_rest_s * 2 ** min(before.rests, 20), longest_s)
-        self._attempts[first_ms] = Attempts(
-            before.tries + 1, before.rests + 1, trio.current_time() + rest_s
-        )
+    def _retry_later(
+        self,
+        hole: Hole,
+        request: _Request,
+        finding: Finding,
+        known: Known,
+        before: Attempts | None,
+    ) -> None:
+        """Leave alone for a while what the answer was about and did not settle."""
+        ledger, now = self.ledger, trio.current_time()
+        first_ms = request.page.first_ms
+        # At least one candle, or a page of odd rows would be asked for without rest.
+        least_ms = ledger.interval.next_open(first_ms)
+        end_ms = max(least_ms, min(request.end_ms, finding.shown_until_ms))
+        if finding.is_empty and (request.is_search or not known.has_every_candle):
+            first_ms, end_ms = hole.first_ms, hole.end_ms
+        unsettled = ledger.holes.within(first_ms, end_ms)
+        for each in unsettled:
+            ledger.fail(each.first_ms, each.end_ms, self._open_question(each, known))
+        # Neighbours are one gap by now.
+        for gap in {gap for each in unsettled if (gap := ledger.holes.at(each.first_ms))}:
+            attempts = self._attempts.get(gap.first_ms) or before or Attempts(now)
+            if attempts.resting_until > now:  # it was not its turn
+                continue
+            is_doubtful = self._evidence.is_doubtful(gap.first_ms, gap.end_ms)
+            self._attempts[gap.first_ms] = attempts.in_vain(
+                now,
+                least_s=AGREE_AFTER_S if is_doubtful else 0,
+                is_urgent=known.trades and gap.mark.urgency is not Urgency.HISTORY,
+                was_empty=finding.is_empty,
+            )
+
+    def _open_question(self, gap: Hole, known: Known) -> str:
+        if self._evidence.has_rows(gap.first_ms, gap.end_ms):
+            return UNCONFIRMED
+        return WITHHELD if known.has_every_candle and known.trades else NOT_SHOWN
+
+    async def _look_again(self, absence: Span[Absence]) -> None:
+        """Ask for candles that seemed not to exist when they were asked for before."""
+        ledger, known, venue = self.ledger, self._known(), self.means.rest.venue
+        first_ms, end_ms, interval = absence.first_ms, absence.end_ms, ledger.interval
+        now_ms = self.means.time.now_ms()
+        if known.has_every_candle:
+            page = page_of(first_ms, end_ms, interval, venue)
+        else:
+            page = search_of(first_ms, end_ms, now_ms, interval, venue)
+        try:
+            answer = await self._ask(page, Urgency.HISTORY)
+        except ExchangeError:
+            ledger.remark_absent(first_ms, end_ms, lambda mark: mark.postponed(now_ms))
+            return
+        shown = {interval.open_at(row.open_time): row for row in answer.candles}
+        for open_ms, row in shown.items():
+            is_odd = row.open_time != open_ms
+            if first_ms <= open_ms < end_ms and not (
+                is_odd and absence.mark.reason is Absent.OFF_GRID
+            ):
+                self.means.notices.disproved(self.stream_name, 1)
+                ledger.disprove(open_ms, interval.next_open(open_ms))
+        confirmed_ms = interval.open_at(page.last_ms) if not known.trades else max(shown, default=0)
+        if confirmed_ms <= first_ms:
+            ledger.remark_absent(first_ms, end_ms, lambda mark: mark.postponed(now_ms))
+        else:
+            end_ms = min(end_ms, confirmed_ms)
+            ledger.remark_absent(first_ms, end_ms, lambda mark: mark.confirmed(now_ms))

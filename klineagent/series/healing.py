@@ -1,74 +1,231 @@
-"""Filling holes from REST: what to ask for, and what the answer proves. Pure.
+"""Filling gaps from REST: what to ask for, and what the answers prove. Pure.
 
-A klines answer does not say which of its candles are closed, and it may be older than the stream.
-Two things prove that a candle is final: a later candle in the same answer, or its age. The same two
-prove that a candle does not exist which is not in the answer.
+A klines answer does not say which of its candles are closed. It may be older than the stream, or
+wrong: empty, short, shifted. So what one answer cannot prove is remembered until a second one, some
+time later, says the same.
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Iterable
+from itertools import groupby
 
-from klineagent.kline import MINUTE_MS, Interval
+from attrs import define, field, frozen
+
+from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.rest import CandleAnswer, Page
 from klineagent.market.venues import Venue
 from klineagent.market.wire import RestCandle
+from klineagent.series.ledger import Missing
+from klineagent.series.spans import Spans
 
-# How far an answer may lag behind the exchange's clock, with a margin: the venue's own words are
-# "a few seconds". What is not there even later will not come; a halt of trading looks like that.
-SETTLED_AFTER_MS = MINUTE_MS
-ABSENT_AFTER_MS = 5 * MINUTE_MS
+# The service of klines may hang, or lag, for a quarter of an hour while all else is well. What an
+# answer does not show is not proven to be missing at the exchange within that time.
+OUTAGE_MS = 20 * MINUTE_MS
+# Where a candle opened off the grid, the one before it was cut short and shares its slot: a page of
+# one slot and one for proof has room for these.
+LEAST_ROWS = 4
+# Between two answers that confirm what each of them could have made up.
+AGREE_AFTER_S = 3.0
+# Between two answers that both skip a candle, before it counts as absent.
+SKIPPED_AFTER_S = 60.0
 
 
 @frozen
 class Finding:
-    """What an answer proves of the candles that were asked for."""
+    """What is proven about a page, by its answer and those before."""
 
     closed: list[RestCandle]
+    """Final rows, ascending, and among them those that open off the grid."""
     absent: list[tuple[int, int]]
     """Ranges of open times, the ends not included, that the exchange has no candle for."""
-    proven_until_ms: int
-    """Of open times before this everything is known."""
+    off_grid: list[int]
+    """Open times that have no candle of their own: one that is final opened a little later."""
+    shown_until_ms: int
+    """Before this open time the answer shows all that the exchange had."""
+    is_empty: bool
+
+
+@frozen(kw_only=True)
+class Known:
+    """What is known about a series besides the answer."""
+
+    has_every_candle: bool
+    """See `Venue.has_every_candle`."""
+    trades: bool
+    newest_ms: int
+    """The newest open time that anything has told of; an answer without it may be an old one."""
 
 
 def page_of(first_ms: int, end_ms: int, interval: Interval, venue: Venue) -> Page:
-    """The next request for a hole: as many candles as are cheap, and one more for proof."""
-    limit = min(interval.count(first_ms, end_ms) + 1, venue.klines_page)
+    """The request for a gap: as many candles as are cheap, and one more for proof."""
+    slots = min(interval.count(first_ms, end_ms) + 1, venue.klines_page)
+    # Candles off the grid open anywhere within the last slot, too.
+    last_ms = interval.shifted(first_ms, slots) - 1
+    if venue.klines_window_ms is not None and last_ms > first_ms + venue.klines_window_ms:
+        last_ms = first_ms + venue.klines_window_ms
+        slots = interval.count(first_ms, interval.open_at(last_ms)) + 1
+    return Page(first_ms, last_ms, max(slots, LEAST_ROWS))
+
+
+def search_of(first_ms: int, end_ms: int, now_ms: int, interval: Interval, venue: Venue) -> Page:
+    """The request for a gap that was answered with nothing at all.
+
+    Where every interval has a candle, those before the listing are missing for ever, so the end of
+    the gap is asked for. Elsewhere a halt may last for weeks: the first candles since its beginning
+    are asked for, whenever they opened.
+    """
+    if not venue.has_every_candle:
+        limit = min(interval.count(first_ms, end_ms) + 1, venue.klines_page)
+        last_ms = max(end_ms, interval.next_open(interval.open_at(now_ms))) - 1
+        return Page(first_ms, last_ms, max(limit, LEAST_ROWS))
+    count = venue.klines_page - 1
     if venue.klines_window_ms is not None:
-        furthest_ms = interval.open_at(first_ms + venue.klines_window_ms)
-        limit = min(limit, interval.count(first_ms, furthest_ms) + 1)
-    return Page(first_ms, interval.shifted(first_ms, limit - 1), limit)
+        earliest_ms = interval.first_open(max(0, end_ms - venue.klines_window_ms))
+        count = min(count, interval.count(earliest_ms, end_ms) - 1)
+    return page_of(max(first_ms, interval.shifted(end_ms, -count)), end_ms, interval, venue)
 
 
-def find(page: Page, answer: CandleAnswer, interval: Interval) -> Finding:
-    """Read `answer` to the request for `page`."""
-    candles = sorted(
-        (
-            candle
-            for candle in answer.candles
-            if page.first_ms <= candle.open_time <= page.last_ms
-            and interval.open_at(candle.open_time) == candle.open_time
-        ),
-        key=lambda candle: candle.open_time,
-    )
-    newest_ms = candles[-1].open_time if candles else page.first_ms
-    settled_ms = interval.open_at(answer.asked_at_ms - SETTLED_AFTER_MS)
-    final_until_ms = max(newest_ms, settled_ms)
-    closed = [candle for candle in candles if candle.open_time < final_until_ms]
+@frozen
+class _Sighting:
+    """A row that needs a second answer, and since when answers have shown it unchanged."""
 
-    known_until_ms = min(
-        max(
-            newest_ms,
-            interval.next_open(closed[-1].open_time) if closed else page.first_ms,
-            interval.open_at(answer.asked_at_ms - ABSENT_AFTER_MS),
-        ),
-        interval.next_open(page.last_ms),
-    )
-    absent: list[tuple[int, int]] = []
-    expected_ms = page.first_ms
-    for open_ms in (*(candle.open_time for candle in candles), known_until_ms):
-        until_ms = min(open_ms, known_until_ms)
-        if expected_ms < until_ms:
-            absent.append((expected_ms, until_ms))
-        expected_ms = interval.next_open(open_ms)
-    return Finding(closed, absent, known_until_ms)
+    row: RestCandle
+    since: float
+
+
+@frozen
+class _Skipped:
+    """Since when answers have had no candle, and how long they must go on to prove it."""
+
+    after_s: float
+    since: float
+
+
+@define(eq=False)
+class Evidence:
+    """What answers have said about one series that no single one proves.
+
+    It grows with gaps that were asked for, by at most the rows of one page each.
+    """
+
+    _interval: Interval
+    _rows: dict[int, _Sighting] = field(factory=dict, init=False)
+    """By open time."""
+    _skipped: Spans[_Skipped] = field(factory=Spans, init=False)
+
+    def is_doubtful(self, first_ms: int, end_ms: int) -> bool:
+        """Whether a second answer can settle any candle in [`first_ms`, `end_ms`)."""
+        return self.has_rows(first_ms, end_ms) or bool(self._skipped.within(first_ms, end_ms))
+
+    def has_rows(self, first_ms: int, end_ms: int) -> bool:
+        """Whether that is for a row that was answered."""
+        return any(first_ms <= open_ms < end_ms for open_ms in self._rows)
+
+    def forget_but(self, gaps: Spans[Missing]) -> None:
+        """Drop what is not in `gaps` any more."""
+        self._rows = {at: each for at, each in self._rows.items() if at in gaps}
+
+    def read(self, page: Page, answer: CandleAnswer, known: Known, at: float) -> Finding:
+        """Read `answer` to the request for `page`, which came at `at` by a clock that never steps.
+
+        An answer proves nothing about what it skips where rows were left out of it.
+        """
+        interval = self._interval
+        rows = sorted(
+            (row for row in answer.candles if page.first_ms <= row.open_time <= page.last_ms),
+            key=lambda row: row.open_time,
+        )
+        newest_ms = rows[-1].open_time if rows else page.first_ms
+        is_whole = len({row.open_time for row in rows}) == len(rows)
+        closed: list[RestCandle] = []
+        off_grid: list[int] = []
+        taken: list[int] = []
+        sightings: dict[int, _Sighting] = {}
+        for slot_ms, group in groupby(rows, key=lambda row: interval.open_at(row.open_time)):
+            taken.append(slot_ms)
+            in_slot = list(group)
+            over = [row for row in in_slot if self._is_over(row, newest_ms, answer, known)]
+            seen = {row.open_time: self._sighting(row, at) for row in over}
+            # Where one candle opened off the grid, two share a slot: both are final, or none is.
+            if len(seen) == len(in_slot) and all(
+                self._is_proven(each, newest_ms, at) for each in seen.values()
+            ):
+                closed += in_slot
+                if all(row.open_time != slot_ms for row in in_slot):
+                    off_grid.append(slot_ms)
+            else:
+                sightings |= seen
+        end_ms = interval.next_open(interval.open_at(page.last_ms))
+        self._rows = sightings | {
+            open_ms: each
+            for open_ms, each in self._rows.items()
+            if not page.first_ms <= open_ms < end_ms
+        }
+        shown_until_ms = interval.open_at(newest_ms) if len(rows) >= page.limit else end_ms
+        for slot_ms in taken:
+            self._skipped.clear(slot_ms, interval.next_open(slot_ms))
+        absent: list[tuple[int, int]] = []
+        if is_whole:
+            absent = self._absent(page.first_ms, taken, shown_until_ms, known, at)
+        return Finding(closed, absent, off_grid, shown_until_ms, not rows)
+
+    def _is_regular(self, row: RestCandle) -> bool:
+        open_ms, interval = row.open_time, self._interval
+        return interval.open_at(open_ms) == open_ms and row.close_time == interval.close_of(open_ms)
+
+    def _is_over(self, row: RestCandle, newest_ms: int, answer: CandleAnswer, known: Known) -> bool:
+        """Whether `row` is not that of the open candle, if the answer is true."""
+        if row.open_time < newest_ms:
+            return True
+        # Nothing stands behind it. That a later one is known, or must be, shows an old answer.
+        if known.newest_ms > row.open_time or (known.has_every_candle and known.trades):
+            return False
+        closed_ms = max(row.close_time + 1, self._interval.next_open(row.open_time))
+        return answer.asked_at_ms >= closed_ms + OUTAGE_MS
+
+    def _is_proven(self, seen: _Sighting, newest_ms: int, at: float) -> bool:
+        """Whether a candle that is over needs no second answer, or has got it."""
+        has_successor = newest_ms >= self._interval.next_open(seen.row.open_time)
+        if has_successor and self._is_regular(seen.row):
+            return True
+        return at - seen.since >= AGREE_AFTER_S
+
+    def _sighting(self, row: RestCandle, at: float) -> _Sighting:
+        before = self._rows.get(row.open_time)
+        return before if before is not None and before.row == row else _Sighting(row, at)
+
+    def _absent(
+        self, first_ms: int, taken: Iterable[int], shown_until_ms: int, known: Known, at: float
+    ) -> list[tuple[int, int]]:
+        """What of [`first_ms`, `shown_until_ms`) is skipped, now and long enough ago."""
+        next_open, absent = self._interval.next_open, []
+        expected_ms = first_ms
+        for slot_ms in taken:
+            if expected_ms < slot_ms and not known.has_every_candle:
+                absent += self._skip(expected_ms, slot_ms, SKIPPED_AFTER_S, at)
+            elif expected_ms < slot_ms:
+                # Unless it began while the symbol did not trade, as is known by now.
+                for each in self._skipped.within(expected_ms, slot_ms):
+                    absent += self._skip(each.first_ms, each.end_ms, each.mark.after_s, at)
+            expected_ms = next_open(slot_ms)
+        # Where nothing stands behind, an answer proves nothing unless the symbol trades no more.
+        expected_ms = max(expected_ms, next_open(self._interval.open_at(known.newest_ms)))
+        if expected_ms < shown_until_ms and not known.trades:
+            absent += self._skip(expected_ms, shown_until_ms, OUTAGE_MS / SECOND_MS, at)
+        return absent
+
+    def _skip(self, first_ms: int, end_ms: int, after_s: float, at: float) -> list[tuple[int, int]]:
+        """Note that [`first_ms`, `end_ms`) was skipped; give what was so `after_s` ago, too."""
+        before = self._skipped.clear(first_ms, end_ms)
+        self._skipped.mark(first_ms, end_ms, _Skipped(after_s, at))
+        absent = []
+        for each in before:
+            if each.mark.after_s != after_s:
+                continue
+            if at - each.mark.since >= after_s:
+                self._skipped.clear(each.first_ms, each.end_ms)
+                absent.append((each.first_ms, each.end_ms))
+            else:
+                self._skipped.mark(*each)
+        return absent

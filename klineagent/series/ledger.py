@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -85,9 +85,20 @@ class Missing:
 
     urgency: Urgency
     error: str = ""
-    """Why the last try to fetch it failed, if it did."""
+    """Why the last try to fetch it failed, if it did, or did not settle it."""
     above_version: int = 0
     """The rank of a stored row that is wrong: what is fetched must outrank it. 0 if none is."""
+
+    @property
+    def may_not_exist(self) -> bool:
+        """Whether the exchange answered without it, and a halt of trading would explain that."""
+        return self.error == NOT_SHOWN
+
+
+# Why an answer did not settle a gap.
+NOT_SHOWN = "the exchange's answer did not have it; that there is none is not proven yet"
+WITHHELD = "the exchange's answer did not have it, though it has a candle in every interval"
+UNCONFIRMED = "the exchange's answer had it; a second one must agree"
 
 
 Hole = Span[Missing]
@@ -104,6 +115,8 @@ class MissingCounts:
     healed: Counter[Urgency] = field(factory=Counter, init=False)
     """They came after all, whichever way."""
     forgone: Counter[Absent] = field(factory=Counter, init=False)
+    disproved: int = field(default=0, init=False)
+    """Candles that were absent and that the exchange then had."""
 
 
 @define(eq=False)
@@ -243,6 +256,35 @@ class Ledger:
         """Note why what is missing in [`first_ms`, `end_ms`) could not be fetched."""
         for hole in self.holes.clear(first_ms, end_ms):
             self.holes.mark(hole.first_ms, hole.end_ms, evolve(hole.mark, error=error))
+
+    def due_absence(self, now_ms: int) -> Span[Absence] | None:
+        """The oldest absence that it is time to look at again, if any is."""
+        return next(
+            (
+                each
+                for each in self.absences
+                if each.mark.look_again_ms is not None and each.mark.look_again_ms <= now_ms
+            ),
+            None,
+        )
+
+    def next_look_ms(self) -> int | None:
+        """When an absence is to be looked at again, if any is."""
+        looks = (each.mark.look_again_ms for each in self.absences)
+        return min((look_ms for look_ms in looks if look_ms is not None), default=None)
+
+    def remark_absent(
+        self, first_ms: int, end_ms: int, remarked: Callable[[Absence], Absence]
+    ) -> None:
+        """What is absent in [`first_ms`, `end_ms`) was looked at again."""
+        for each in self.absences.clear(first_ms, end_ms):
+            self.absences.mark(each.first_ms, each.end_ms, remarked(each.mark))
+
+    def disprove(self, first_ms: int, end_ms: int) -> None:
+        """The exchange has what counted as absent in [`first_ms`, `end_ms`): it is missing."""
+        for each in self.absences.within(first_ms, end_ms):
+            self._miss(each.first_ms, each.end_ms, Missing(Urgency.HISTORY))
+            self.tally.disproved += self.count([each])
 
     def next_hole(self, *, but: Collection[int] = ()) -> Hole | None:
         """The hole to fill next: of the most urgent the newest, but none that begins at `but`."""

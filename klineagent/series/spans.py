@@ -44,6 +44,15 @@ class Spans(Generic[T]):
         at = bisect_right(self._firsts, time_ms) - 1
         return self._spans[at] if at >= 0 and time_ms < self._spans[at].end_ms else None
 
+    def within(self, first_ms: int, end_ms: int) -> list[Span[T]]:
+        """The parts of [`first_ms`, `end_ms`) that are marked."""
+        start = max(0, bisect_right(self._firsts, first_ms) - 1)
+        inside = (
+            Span(max(span.first_ms, first_ms), min(span.end_ms, end_ms), span.mark)
+            for span in self._spans[start : bisect_left(self._firsts, end_ms)]
+        )
+        return [span for span in inside if span.first_ms < span.end_ms]
+
     def mark(self, first_ms: int, end_ms: int, mark: T) -> None:
         """Mark [`first_ms`, `end_ms`), whatever was marked there before."""
         self.clear(first_ms, end_ms)

@@ -13,7 +13,8 @@ from attrs import define, field
 from klineagent.kline import Interval, Kline
 from klineagent.market.roster import Stream
 from klineagent.market.wire import stream_name
-from klineagent.series.healer import Attempts, Healer, Means
+from klineagent.series.attempts import Attempts
+from klineagent.series.healer import Healer, Means
 from klineagent.series.ledger import Ledger
 
 
@@ -48,6 +49,7 @@ class Subscription:
             stream_name=self.stream_name,
             ledger=self.ledger,
             means=self.means,
+            newest_ms=self._newest_ms,
         )
 
     @property
@@ -102,7 +104,7 @@ class Subscription:
         while True:
             await time.until(self.ledger.deadline_ms)
             if self.ledger.fall_due(time.now_ms()):
-                self.means.misses.note(self.stream_name)
+                self.means.notices.missed(self.stream_name)
                 self._healer.look()
 
     async def _recall(self) -> None:
@@ -120,6 +122,9 @@ class Subscription:
     def _begin(self) -> None:
         if not self.ledger.has_begun:
             self.ledger.begin(self.means.time.now_ms())
+
+    def _newest_ms(self) -> int:
+        return 0 if self.newest is None else self.newest.open_time
 
     def _observe(self, kline: Kline) -> None:
         if self.newest is None or _order(kline) >= _order(self.newest):

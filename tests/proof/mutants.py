@@ -12,11 +12,11 @@ from klineagent import kline
 from klineagent.kline import Interval
 from klineagent.market import wire
 from klineagent.market.budget import WeightBudget
+from klineagent.series.attempts import Attempts
 from klineagent.series.healer import Healer
 from klineagent.series.ledger import Hole, Ledger
 from klineagent.series.subscription import Subscription
 
-_REST_S = 1.0
 _FAR_FUTURE_MS = 1 << 50
 
 
@@ -25,7 +25,8 @@ def healing_off() -> Iterator[None]:
     """Holes are found, and nobody fetches what is missing."""
 
     async def rest(self: Healer, hole: Hole) -> None:
-        self._rest(hole.first_ms, _REST_S)
+        now = trio.current_time()
+        self._attempts[hole.first_ms] = Attempts(now).in_vain(now, is_urgent=True)
         await trio.lowlevel.checkpoint()
 
     with pytest.MonkeyPatch.context() as patch:

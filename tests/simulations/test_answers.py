@@ -13,6 +13,7 @@ from klineagent.agent import open_agent
 from klineagent.bind import Bind
 from klineagent.config import Config
 from klineagent.kline import MINUTE_MS, Interval
+from klineagent.market.venues import SPOT, USDM, Venue
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
@@ -32,9 +33,9 @@ def _minute(number: int) -> int:
     return FEBRUARY_2026_MS + number * MINUTE_MS
 
 
-def _market() -> EventfulMarket:
+def _market(venue_name: str = "usdm") -> EventfulMarket:
     return EventfulMarket(
-        RandomMarket(symbols=3, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
+        RandomMarket(symbols=3, seed=1, start_ms=FEBRUARY_2026_MS, venue_name=venue_name)
     )
 
 
@@ -170,11 +171,11 @@ async def test_an_exchange_that_refuses(autojump_clock: MockClock, simulation: S
         assert search["next_try"] == rest["standing_down_until"]
 
 
-@pytest.mark.parametrize("flat", [True, False])
-async def test_a_halt(autojump_clock: MockClock, *, flat: bool) -> None:
+@pytest.mark.parametrize(("venue", "flat"), [(USDM, True), (SPOT, False)])
+async def test_a_halt(autojump_clock: MockClock, *, venue: Venue, flat: bool) -> None:
     """What does not exist is absent with that reason, and nobody is called for it."""
-    market = _market()
-    async with open_simulation(market=market, intervals=[M1], history=0) as simulation:
+    market = _market(venue.name)
+    async with open_simulation(venue=venue, market=market, intervals=[M1], history=0) as simulation:
         asker = _asker(simulation)
         await trio.sleep(HOUR_S)
         with market.halting(["ETHUSDT"], flat=flat):

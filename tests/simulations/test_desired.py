@@ -39,7 +39,7 @@ PATH = "/v1/subscriptions"
 LOOPBACK = Bind("127.0.0.1", 0)
 SOON_S = 10.0
 # That a candle does not exist is proven after five minutes, and looked at ever less often.
-PROVEN_WITHIN_S = 15 * 60.0
+PROVEN_WITHIN_S = 35 * 60.0
 M1 = frozenset({Interval.M1})
 PERPETUALS = {
     "match": {"name": "*USDT", "quote": "USDT", "contract": "PERPETUAL"},

@@ -152,11 +152,15 @@ async def test_a_new_listing_is_recorded_from_its_first_minute(
         assert simulation.agent.registry.missing() == 0
 
 
-@pytest.mark.parametrize("flat", [True, False])
-async def test_a_halt_leaves_nothing_open(autojump_clock: MockClock, *, flat: bool) -> None:
+@pytest.mark.parametrize(("venue", "flat"), [(USDM, True), (SPOT, False)])
+async def test_a_halt_leaves_nothing_open(
+    autojump_clock: MockClock, *, venue: Venue, flat: bool
+) -> None:
     """Candles without trades are stored; of those that do not exist it is known."""
-    market = _eventful()
-    async with open_simulation(market=market, intervals=[Interval.M1], history=0) as simulation:
+    market = _eventful(venue)
+    async with open_simulation(
+        venue=venue, market=market, intervals=[Interval.M1], history=0
+    ) as simulation:
         await trio.sleep(HOUR_S)
         with market.halting(["ETHUSDT"], flat=flat):
             await trio.sleep(2 * HOUR_S)

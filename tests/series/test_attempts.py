@@ -1,0 +1,63 @@
+"""How often a gap is asked for that no answer fills."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from klineagent.series.attempts import (
+    FIRST_DELAY_S,
+    IDLE_DELAY_S,
+    LONGEST_DELAY_S,
+    PATIENT_DELAY_S,
+    Attempts,
+)
+
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
+
+
+def _moments(until_s: float, *, is_urgent: bool) -> list[float]:
+    """When a gap is asked for of which no answer ever tells."""
+    now, attempts, moments = 0.0, Attempts(0.0), []
+    while now < until_s:
+        moments.append(now)
+        attempts = attempts.in_vain(now, is_urgent=is_urgent)
+        now = attempts.resting_until
+    return moments
+
+
+def test_delays_double_from_a_second_to_a_minute() -> None:
+    """REST lags by seconds; an exchange that is in trouble does not need more requests."""
+    assert _moments(2 * MINUTE_S, is_urgent=True) == [0, 1, 2, 4, 8, 16, 32, 64]
+
+
+def test_a_gap_waits_for_no_longer_than_a_sixtieth_of_the_time_it_has_lasted() -> None:
+    """But for a minute at the beginning, and never for more than an hour."""
+    moments = _moments(5 * DAY_S, is_urgent=True)
+    for before, after in pairwise(moments):
+        longest_s = min(max(PATIENT_DELAY_S, before / 60), LONGEST_DELAY_S)
+        assert after - before <= longest_s + 0.001
+    assert moments[-1] - moments[-2] == LONGEST_DELAY_S
+
+
+def test_a_range_before_a_listing_costs_few_requests() -> None:
+    """There is nothing to be found, and nobody who knows that."""
+    assert len(_moments(DAY_S, is_urgent=False)) < 130
+    assert (
+        len(_moments(10 * DAY_S, is_urgent=False)) - len(_moments(9 * DAY_S, is_urgent=False)) == 24
+    )
+    assert (
+        _moments(DAY_S, is_urgent=False)[20] - _moments(DAY_S, is_urgent=False)[19] == IDLE_DELAY_S
+    )
+
+
+def test_a_second_answer_that_must_agree_is_not_asked_for_too_soon() -> None:
+    """The exchange's servers may share one wrong answer for a moment."""
+    attempts = Attempts(0.0).in_vain(0, least_s=10, is_urgent=True)
+    assert attempts.resting_until == 10
+    assert Attempts(0.0).in_vain(0, is_urgent=True).resting_until == FIRST_DELAY_S
+
+
+def test_a_request_without_an_answer_has_no_delay_of_its_own() -> None:
+    """Everybody waits then."""
+    attempts = Attempts(5.0).failed()
+    assert (attempts.tries, attempts.resting_until < 0) == (1, True)
