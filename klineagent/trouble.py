@@ -43,3 +43,24 @@ class Trouble:
         if self._kind is not None:
             self._kind, self.error = None, ""
             log.info(self.event_over, after_s=round(trio.current_time() - self._since, 1))
+
+
+@define(eq=False)
+class Burst:
+    """Something that may happen many times in a row, and the log lines about it.
+
+    It is told of at once, and then once a minute at most, with how often it happened since.
+    """
+
+    event: str
+    """What the log calls it."""
+    _count: int = field(default=0, init=False)
+    _told_at: float = field(default=-math.inf, init=False)
+
+    def happens(self, newest: str, count: int = 1) -> None:
+        """It has happened, `count` times; `newest` tells of one of them."""
+        self._count += count
+        now = trio.current_time()
+        if now - self._told_at >= TELL_AGAIN_AFTER_S:
+            log.warning(self.event, count=self._count, newest=newest)
+            self._count, self._told_at = 0, now

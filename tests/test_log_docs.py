@@ -48,7 +48,7 @@ def _of_log(call: ast.Call, where: str) -> Iterator[tuple[str, str, set[str]]]:
 
 
 def _of_trouble(call: ast.Call) -> Iterator[tuple[str, str, set[str]]]:
-    """`Trouble("event", "event_over")` logs both."""
+    """`Trouble("event", "event_over")` logs both, `Burst("event")` one."""
     match call:
         case ast.Call(
             func=ast.Name(id="Trouble"),
@@ -56,6 +56,8 @@ def _of_trouble(call: ast.Call) -> Iterator[tuple[str, str, set[str]]]:
         ):
             yield event, "warning", {"error"}
             yield over, "info", {"after_s"}
+        case ast.Call(func=ast.Name(id="Burst"), args=[ast.Constant(value=str(event))]):
+            yield event, "warning", {"count", "newest"}
 
 
 def _in_code() -> dict[str, Told]:

@@ -116,6 +116,17 @@ class Figures(Collector):
             "How long ago the exchange last told the time, in whatever way; NaN if it never did.",
             _finite(self.registry.means.time.silent_s()),
         )
+        reckoning = self.registry.means.time.reckoning
+        yield _counter(
+            "event_times_rejected",
+            "Times of events that were too far ahead to be believed.",
+            reckoning.rejected,
+        )
+        yield _counter(
+            "exchange_clock_steps",
+            "How often the exchange's clock was set, forward or back, by more than 5 s.",
+            reckoning.steps,
+        )
         yield _gauges(
             "feeds",
             "Connections there should be.",
@@ -142,6 +153,11 @@ class Figures(Collector):
         yield _counter("rest_requests", "Requests that were made.", rest.counts.requests)
         yield _counter("rest_refusals", "Requests refused for a limit.", rest.counts.refused)
         yield _counter("rest_failures", "Requests without a usable answer.", rest.counts.failed)
+        yield _counter(
+            "rest_odd_elements",
+            "Symbols and candles in answers that cannot be read, or cannot be true.",
+            rest.counts.odd,
+        )
 
     def _series(self) -> Iterator[Metric]:
         census, tally = self.census, self.registry.means.tally

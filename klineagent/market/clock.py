@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-import math
 from itertools import count
 
 import trio
 from attrs import define, field
 
 from klineagent.kline import SECOND_MS
+from klineagent.market.reckoning import Reckoning, Verdict
 
 
 @define(eq=False)
@@ -24,16 +24,17 @@ class _Waiter:
 
 @define(eq=False)
 class ExchangeTime:
-    """The newest time the exchange has named, plus what has passed here since.
+    """The newest time of the exchange that is believed, plus what has passed here since.
 
     What it shows is late by the way of the message, and never early while the local clock does not
     run fast. So what it calls closed is closed; neither a wrong local clock nor an exchange that
-    runs faster than time (a simulated one) confuses it.
+    runs faster than time (a simulated one) confuses it. What is believed is `Reckoning`'s matter.
     """
 
-    _newest_ms: int = field(default=0, init=False)
-    _heard_at: float = field(factory=trio.current_time, init=False)
+    reckoning: Reckoning = field(factory=lambda: Reckoning(trio.current_time()), init=False)
     _known: trio.Event = field(factory=trio.Event, init=False)
+    _doubt: trio.Event = field(factory=trio.Event, init=False)
+    """Set when the clock may need confirmation sooner than it seemed."""
     # Who waits for which moment, the earliest first; those who gave up stay until they are first,
     # or outnumber the others. Only the first has an alarm. So a clock that jumps is one alarm to
     # set again, whoever waits: Trio's does not run while the machine is suspended, and the
@@ -44,36 +45,78 @@ class ExchangeTime:
     """How many of them gave up."""
 
     def hear(self, time_ms: int) -> None:
-        """The exchange has said that it is `time_ms`."""
-        if time_ms <= self._newest_ms:
-            return
-        self._newest_ms, self._heard_at = time_ms, trio.current_time()
-        self._known.set()
+        """An event says that it is `time_ms`."""
+        self.reckoning.hear(time_ms, trio.current_time())
+        self._has_changed()
+
+    def answered(self, time_ms: int, sent_at: float) -> Verdict:
+        """The exchange says that it is `time_ms`, asked for at `sent_at` by Trio's clock."""
+        setbacks = self.reckoning.setbacks
+        verdict = self.reckoning.answer(time_ms, sent_at, trio.current_time())
+        self._has_changed(is_set_back=self.reckoning.setbacks > setbacks)
+        return verdict
+
+    def confirm(self, time_ms: int) -> None:
+        """It is `time_ms`, and nobody need be asked."""
+        setbacks = self.reckoning.setbacks
+        self.reckoning.confirm(time_ms, trio.current_time())
+        self._has_changed(is_set_back=self.reckoning.setbacks > setbacks)
+
+    def _has_changed(self, *, is_set_back: bool = False) -> None:
+        if self.is_known:
+            self._known.set()
+        if not self.reckoning.trusted_s(trio.current_time()):
+            self._doubt.set()
+        if is_set_back:
+            for _, _, waiter in self._waiting:
+                waiter.reached.set()
+            self._waiting, self._left = [], 0
         self._look()
 
     def now_ms(self) -> int:
-        """What time it is there; counted from our start as long as the exchange has said nothing.
+        """What time it is there; counted from our start as long as nothing is known.
 
         So minutes pass also while nobody knows which.
         """
-        return self._newest_ms + int((trio.current_time() - self._heard_at) * SECOND_MS)
+        return self.reckoning.now_ms(trio.current_time())
+
+    def allows(self, time_ms: int) -> bool:
+        """Whether it can be `time_ms` by now, give or take what clocks may differ.
+
+        Anything is allowed as long as nothing is known.
+        """
+        return self.reckoning.allows(time_ms, trio.current_time())
 
     @property
     def is_known(self) -> bool:
-        """Whether the exchange has told the time at all."""
-        return self._known.is_set()
+        """Whether two witnesses have agreed on the time at all."""
+        return self.reckoning.is_known
 
     def silent_s(self) -> float:
-        """How long ago it last did."""
-        return trio.current_time() - self._heard_at if self.is_known else math.inf
+        """How long ago a time was last believed."""
+        return self.reckoning.silent_s(trio.current_time())
 
     async def known(self) -> None:
-        """Wait until the exchange has told the time once."""
+        """Wait until the exchange's time is known."""
         await self._known.wait()
 
-    async def until(self, time_ms: int) -> None:
-        """Wait until the exchange's clock shows `time_ms`."""
+    async def doubted(self) -> None:
+        """Wait until somebody should ask the exchange for its time."""
+        while (trusted_s := self.reckoning.trusted_s(trio.current_time())) > 0:
+            self._doubt = trio.Event()
+            with trio.move_on_after(trusted_s):
+                await self._doubt.wait()
+
+    async def until(self, time_ms: int) -> bool:
+        """Wait until the exchange's clock shows `time_ms`; tell whether it does.
+
+        It does not where the clock was set back meanwhile: whoever waits should look again at what
+        he waits for.
+        """
+        setbacks = self.reckoning.setbacks
         while self.now_ms() < time_ms:  # it goes back where an event was long on its way
+            if self.reckoning.setbacks != setbacks:
+                return False
             waiter = _Waiter()
             heapq.heappush(self._waiting, (time_ms, next(self._order), waiter))
             if self._is_first(waiter):
@@ -84,6 +127,7 @@ class ExchangeTime:
             finally:
                 if not waiter.reached.is_set():
                     self._leave(waiter)
+        return True
 
     def _leave(self, waiter: _Waiter) -> None:
         waiter.has_left = True

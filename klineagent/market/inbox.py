@@ -14,13 +14,12 @@ import trio
 from attrs import define, field
 
 from klineagent.errors import BadFrame
-from klineagent.kline import SECOND_MS, Kline
+from klineagent.kline import Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.regularity import Flaw, flaw_of
 from klineagent.market.roster import Line
 from klineagent.market.wire import (
     Answer,
-    KlineEvent,
     OtherEvent,
     StreamedCandle,
     are_forming,
@@ -33,8 +32,6 @@ from klineagent.market.wire import (
 SHUTDOWN_NOTICE = "serverShutdown"
 # Half a millisecond of work; then others get their turn.
 ROWS_AT_ONCE = 100
-# Events are ahead of our clock for a moment: it follows them.
-MOST_AHEAD_MS = 5 * SECOND_MS
 _SHOWN_BYTES = 400
 
 log = structlog.get_logger()
@@ -117,7 +114,7 @@ class Inbox:
         self._count(len(frames))
         with suppress(BadFrame):  # it is told of when it goes on
             [last] = decode_streamed(frames[-1:])
-            self._hear(last.data)
+            self.time.hear(last.data.E)
         return True
 
     async def _sort_out(self, frames: list[bytes]) -> None:
@@ -127,7 +124,7 @@ class Inbox:
             return
         self._count(len(read))
         _, last = read[-1]
-        self._hear(last.data)
+        self.time.hear(last.data.E)
         now: list[StreamedCandle] = []
         for frame, candle in read:
             # What is neither true nor false is no state to keep; it is dropped at once.
@@ -166,10 +163,6 @@ class Inbox:
                     self.line.give_way("the exchange is about to close it")
         return None
 
-    def _hear(self, event: KlineEvent) -> None:
-        if event.tells_time:
-            self.time.hear(event.E)
-
     def _count(self, klines: int) -> None:
         self.counts.klines += klines
         self.received += klines
@@ -192,20 +185,18 @@ class Inbox:
         """Streams and rows of those that are regular; the others are for REST to mend."""
         rows: list[tuple[str, Kline]] = []
         # Asked once for all of them, for each question costs as much as half of the other checks.
-        are_past = self._allows(max((candle.data.E for candle in candles), default=0))
+        are_past = self.time.allows(max((candle.data.E for candle in candles), default=0))
         for candle in candles:
             event = candle.data
-            if (flaw := flaw_of(candle)) is None and not are_past:
-                self._hear(event)
-                flaw = None if self._allows(event.E) else Flaw.FUTURE
+            flaw = flaw_of(candle)
+            if flaw is None and not are_past and not self.time.allows(event.E):
+                self.time.hear(event.E)  # the clock may be behind: somebody will ask
+                flaw = Flaw.FUTURE
             if flaw is None:
                 rows.append((candle.stream, event.as_kline(self.venue)))
             else:
                 self._count_bad(flaw, msgspec.json.encode(candle))
         return rows
-
-    def _allows(self, time_ms: int) -> bool:
-        return not self.time.is_known or time_ms <= self.time.now_ms() + MOST_AHEAD_MS
 
     def _count_bad(self, flaw: Flaw, frame: bytes, error: str = "") -> None:
         self.counts.bad[flaw] += 1

@@ -15,23 +15,33 @@ from attrs import define, field
 
 from klineagent.backoff import Backoff
 from klineagent.errors import ExchangeError, InvalidRequest, NotTrading
-from klineagent.market.rest import RestClient, SymbolInfo
-from klineagent.trouble import Trouble
+from klineagent.market.rest import RestClient
+from klineagent.market.rest_answers import SymbolInfo, SymbolList
+from klineagent.trouble import Burst, Trouble
 
 # One request of weight 1 (spot: 20 of 6000) a minute; a new listing is known a minute later.
 # An exchange that is back is to be noticed soon; limits are heeded elsewhere.
 RETRY_WITHIN_S = 5.0
 REFRESH_EVERY_S = 60.0
+# A list may be cut short. What so many in a row do not name is no more; what is delisted is named
+# for months. A list that lacks more than half says nothing of what it lacks.
+GONE_AFTER_LISTS = 3
 
 log = structlog.get_logger()
 
 
 @define(eq=False)
 class SymbolBook:
-    """The symbols of a venue as of the last minute."""
+    """The symbols of a venue as of the last minute.
+
+    What is told of a symbol is believed; that nothing is told of one, only after a few lists.
+    """
 
     _rest: RestClient
     _symbols: dict[str, SymbolInfo] = field(factory=dict, init=False)
+    _lacking: dict[str, int] = field(factory=dict, init=False)
+    """Symbols that the last lists did not name, and how many lists that were."""
+    _cuts: Burst = field(factory=lambda: Burst("symbols_lacking"), init=False)
     _loaded: trio.Event = field(factory=trio.Event, init=False)
     _refreshed: trio.Event = field(factory=trio.Event, init=False)
     obstacle: str = field(default="", init=False)
@@ -100,13 +110,24 @@ class SymbolBook:
         """Those of `symbols` the venue has never heard of, once it is loaded."""
         return [symbol for symbol in symbols if symbol not in self._symbols]
 
+    def _take(self, told: SymbolList) -> None:
+        """Believe what a list says, and not at once what it does not."""
+        lacking = self._symbols.keys() - told.symbols.keys() - told.odd_names
+        counts_not = 2 * len(told.symbols) < len(self._symbols)
+        lists = {name: self._lacking.get(name, 0) + (not counts_not) for name in lacking}
+        self._lacking = {name: count for name, count in lists.items() if count < GONE_AFTER_LISTS}
+        if self._lacking:
+            self._cuts.happens(min(self._lacking), len(self._lacking))
+        kept = self._lacking.keys() | (told.odd_names & self._symbols.keys())
+        self._symbols = {name: self._symbols[name] for name in kept} | told.symbols
+
     async def keep_fresh(self) -> NoReturn:
         """Ask the exchange for its symbols, now and every minute."""
         trouble = Trouble("symbols_unavailable", "symbols_available")
         backoff = Backoff(first_s=1, most_s=RETRY_WITHIN_S)
         while True:
             try:
-                self._symbols = await self._rest.exchange_info()
+                self._take(await self._rest.exchange_info())
             except ExchangeError as error:
                 trouble.lasts(error)
                 self.obstacle = str(error)

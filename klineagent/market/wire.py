@@ -10,14 +10,12 @@ from attrs import frozen
 from msgspec import Meta, Struct
 
 from klineagent.errors import UNREADABLE, BadFrame
-from klineagent.kline import MINUTE_MS, Interval, Kline, least_version, version_of
+from klineagent.kline import Interval, Kline, least_version, version_of
 
 # Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
 _Millis = Annotated[int, Meta(ge=0, lt=10_000_000_000_000)]  # until 2286, DateTime64(3)'s end
 _Count = Annotated[int, Meta(ge=0, lt=2**32)]
 NO_TRADE_ID = -1
-# Closing events come half a minute late at times. An event further from its candle tells no time.
-LATEST_EVENT_MS = 5 * MINUTE_MS
 _TradeId = Annotated[int, Meta(ge=NO_TRADE_ID, le=2**63 - 1)]
 
 
@@ -102,11 +100,6 @@ class KlineEvent(Struct, gc=False):
     s: str
     k: _Candle
 
-    @property
-    def tells_time(self) -> bool:
-        """Whether its event time can be true: not before its candle, nor long after it."""
-        return self.k.t <= self.E <= self.k.T + LATEST_EVENT_MS
-
     def as_kline(self, venue: str) -> Kline:
         """The row of it; see `regularity` for what to ask before."""
         k = self.k
@@ -165,7 +158,6 @@ _BEGINS, _ENDS = b'{"stream":"', b'"'
 _FORMING = b'"x":false'
 
 _candles = msgspec.json.Decoder(StreamedCandle, strict=False)
-_decode_rows = msgspec.json.Decoder(list[RestCandle], strict=False).decode
 _decode_anything = msgspec.json.Decoder().decode
 
 
@@ -238,21 +230,6 @@ def decode_frame(frame: str | bytes) -> Message:
         return _candles.decode(frame)
     except UNREADABLE as error:
         return _decode_unusual(frame, error)
-
-
-def decode_candles(body: bytes) -> list[RestCandle]:
-    """Read the answer to a klines request.
-
-    Raises:
-        BadFrame: it is none, or holds values no candle can have.
-    """
-    try:
-        candles = _decode_rows(body)
-    except UNREADABLE as error:
-        raise BadFrame(f"no klines: {error}") from error
-    if bad := [candle for candle in candles if not candle.is_finite]:
-        raise BadFrame(f"a kline holds a number that is not finite: {bad[0]}")
-    return candles
 
 
 def _decode_unusual(frame: str | bytes, kline_error: Exception) -> Answer | OtherEvent:

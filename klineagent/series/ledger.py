@@ -223,6 +223,17 @@ class Ledger:
                 self._advance()
         return found
 
+    def rewind(self, now_ms: int) -> None:
+        """The clock was ahead, and it is `now_ms`: what has not closed by now is not due yet."""
+        open_ms = self.interval.open_at(now_ms)
+        if open_ms >= self.horizon_ms:
+            return
+        for hole in self.holes.clear(open_ms, self.horizon_ms):
+            self.tally.found[hole.mark.urgency] -= self.count([hole])
+        self.absences.clear(open_ms, self.horizon_ms)
+        self.horizon_ms = open_ms
+        self.began_ms, self.first_ms = min(self.began_ms, open_ms), min(self.first_ms, open_ms)
+
     def expect(self, first_ms: int, end_ms: int, urgency: Urgency) -> None:
         """Count as missing what opened in [`first_ms`, `end_ms`), before the ledger's first."""
         end_ms = min(end_ms, self.horizon_ms)

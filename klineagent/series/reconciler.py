@@ -9,7 +9,7 @@ from attrs import define, field
 
 from klineagent.errors import ShuttingDown, SymbolLimitReached
 from klineagent.kline import DAY_MS, Interval
-from klineagent.market.rest import SymbolInfo
+from klineagent.market.rest_answers import SymbolInfo
 from klineagent.series.registry import Registry
 from klineagent.series.selection import (
     NONE,
@@ -122,7 +122,10 @@ class Reconciler:
             self._delisted_ms = {}
             return {}
         now_ms = self.registry.means.time.now_ms()
-        self._delisted_ms = {symbol: self._delisted_ms.get(symbol, now_ms) for symbol in delisted}
+        # Now, where the clock was ahead when it was seen and was set back since.
+        self._delisted_ms = {
+            symbol: min(self._delisted_ms.get(symbol, now_ms), now_ms) for symbol in delisted
+        }
         return {
             symbol: incomplete
             for symbol, info in delisted.items()

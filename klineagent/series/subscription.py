@@ -102,8 +102,9 @@ class Subscription:
         await time.known()
         self._begin()
         while True:
-            await time.until(self.ledger.deadline_ms)
-            if self.ledger.fall_due(time.now_ms()):
+            if not await time.until(self.ledger.deadline_ms):
+                self.ledger.rewind(time.now_ms())
+            elif self.ledger.fall_due(time.now_ms()):
                 self.means.notices.missed(self.stream_name)
                 self._healer.look()
 

@@ -15,7 +15,7 @@ async def test_candles_are_timed_that_closed_while_their_series_ran(
     """From their close to the acknowledgement; history and states of candles are not."""
     watched, older, forming = a_kline(1), a_kline(0), a_kline(2)._replace(is_closed=False)
     time = ExchangeTime()
-    time.hear(watched.close_time + 1)
+    time.confirm(watched.close_time + 1)
     async with open_timings(time) as timings:
         timings.watched = lambda kline: kline.open_time >= watched.open_time
         await trio.sleep(1.5)

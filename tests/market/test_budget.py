@@ -86,7 +86,7 @@ MIDNIGHT_MS = 1_769_904_000_000
 async def _open_budget(weight_per_minute: int = 100) -> AsyncIterator[WeightBudget]:
     """A budget at the beginning of a minute of the exchange."""
     time = ExchangeTime()
-    time.hear(MIDNIGHT_MS)
+    time.confirm(MIDNIGHT_MS)
     budget = WeightBudget(time=time, weight_per_minute=weight_per_minute)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(budget.keep_time)

@@ -341,8 +341,8 @@ async def test_an_event_from_the_future_is_a_bad_frame(
     """However well it fits itself; one that is but a moment ahead of our clock is none."""
     post = Post()
     nursery.start_soon(post.inbox.hand_on_forming)
+    post.time.confirm(OPEN_MS + 59_000)
     await post.inbox.take(_chunk(_frame(ETH, after_ms=59_000)))
-    assert post.time.is_known
     future = _frame(BTC, is_closed=is_closed, after_ms=10 * MINUTE_MS)
     await post.inbox.take(_chunk(future, _frame(SOL, is_closed=is_closed, after_ms=60_010)))
     await trio.sleep(2 * CONFLATE_S)
@@ -443,20 +443,19 @@ async def test_the_exchanges_time_is_heard_from_the_last_line(
 ) -> None:
     """It is the newest."""
     post = Post()
-    await post.inbox.take(_chunk(candle(BTC), candle(ETH, 3)))
     after_ms = 30_000 if candle is _frame else 60_010
+    post.time.confirm(OPEN_MS + 3 * MINUTE_MS + after_ms - 1000)
+    await post.inbox.take(_chunk(candle(BTC), candle(ETH, 3)))
     assert post.time.now_ms() == OPEN_MS + 3 * MINUTE_MS + after_ms
 
 
-async def test_an_event_that_is_far_from_its_candle_tells_no_time(
-    autojump_clock: MockClock,
-) -> None:
+async def test_an_event_that_is_far_ahead_tells_no_time(autojump_clock: MockClock) -> None:
     """A false time would close candles that are not."""
     post = Post()
+    post.time.confirm(OPEN_MS)
     await post.inbox.take(_chunk(_frame(BTC), _frame(ETH, after_ms=7 * MINUTE_MS)))
-    assert not post.time.is_known
-    await post.inbox.take(_chunk(_frame(ETH, after_ms=-1)))
-    assert not post.time.is_known
+    assert post.time.now_ms() == OPEN_MS
+    assert post.time.reckoning.rejected == 1
 
 
 # What is told, and when

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -10,10 +12,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.errors import ExchangeRefused, InvalidRequest
+from klineagent.errors import InvalidRequest
 from klineagent.market.budget import WeightBudget
 from klineagent.market.clock import ExchangeTime
-from klineagent.market.rest import RestClient, SymbolInfo, read_exchange_info
+from klineagent.market.rest import RestClient
+from klineagent.market.rest_answers import SymbolInfo, read_exchange_info
 from klineagent.market.symbols import REFRESH_EVERY_S, SymbolBook
 from klineagent.market.venues import COINM, SPOT, USDM, Venue
 
@@ -31,7 +34,7 @@ def _book(answers: list[httpx2.Response]) -> SymbolBook:
         transport=httpx2.MockTransport(respond), base_url="https://exchange.test"
     )
     time = ExchangeTime()
-    time.hear(1_769_904_000_000)
+    time.confirm(1_769_904_000_000)
     budget = WeightBudget(time=time, weight_per_minute=USDM.weight_per_minute)
     return SymbolBook(RestClient(venue=USDM, time=time, budget=budget, http=http))
 
@@ -107,6 +110,76 @@ async def test_failures_are_retried_and_what_is_known_stays(
     assert 30 <= len(caplog.records) - told <= 60
 
 
+@asynccontextmanager
+async def _refreshed(book: SymbolBook, lists: int) -> AsyncIterator[None]:
+    """The block runs after that many lists."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book.keep_fresh)
+        await trio.sleep((lists - 1) * REFRESH_EVERY_S + 1)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+ALL = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING", "SOLUSDT": "TRADING", "XRPUSDT": "TRADING"}
+CUT = dict.fromkeys(("BTCUSDT", "ETHUSDT", "SOLUSDT"), "TRADING")
+
+
+@pytest.mark.parametrize(("lists", "is_known"), [(1, True), (2, True), (3, False), (9, False)])
+async def test_a_symbol_is_no_more_when_three_lists_did_not_name_it(
+    autojump_clock: MockClock, *, lists: int, is_known: bool
+) -> None:
+    """One list may be cut short; nobody delists a symbol without a word."""
+    book = _book([_listed(**ALL), *[_listed(**CUT)] * 10])
+    async with _refreshed(book, 1 + lists):
+        assert ("XRPUSDT" in (book.listings or {})) is is_known
+        assert book.listings is not None
+        assert CUT.keys() <= book.listings.keys()
+
+
+async def test_absences_are_counted_in_a_row(autojump_clock: MockClock) -> None:
+    """A list that names it again makes up for those that did not."""
+    cuts = [_listed(**CUT)] * 2
+    book = _book([_listed(**ALL), *cuts, _listed(**ALL), *cuts, _listed(**ALL)])
+    async with _refreshed(book, 6):
+        assert book.trades("XRPUSDT")
+        assert not book.unknown(ALL)
+
+
+async def test_a_list_that_lacks_half_says_nothing_of_what_it_lacks(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long that goes on; what it says of the others is believed."""
+    book = _book([_listed(**ALL), _listed(BTCUSDT="SETTLING")])
+    async with _refreshed(book, 100):
+        assert not book.unknown(ALL)
+        assert not book.trades("BTCUSDT")
+        assert book.trades("XRPUSDT")
+    assert "symbols_lacking" in {record.msg for record in caplog.records}
+
+
+async def test_what_was_known_of_a_symbol_stays_where_it_cannot_be_read(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For as long as it is in the list; the others go on."""
+    odd = [{"symbol": "BTCUSDT", "status": None}, {"symbol": "ETHUSDT", "status": "SETTLING"}]
+    book = _book([_listed(**ALL), httpx2.Response(200, json={"symbols": [*odd, None, None]})])
+    async with _refreshed(book, 10):
+        assert book.trades("BTCUSDT")
+        assert not book.trades("ETHUSDT")
+    assert book._rest.counts.odd == 9 * 3
+    told = [vars(each)["count"] for each in caplog.records if each.msg == "odd_elements"]
+    assert told == [3] * 9
+
+
+async def test_a_first_list_with_a_null_is_a_list(autojump_clock: MockClock) -> None:
+    """One odd element does not keep everything from being recorded."""
+    symbols = [None, {"symbol": "BTCUSDT", "status": "TRADING"}, {"symbol": 7}]
+    book = _book([httpx2.Response(200, json={"symbols": symbols})])
+    async with _refreshed(book, 1):
+        await book.check("BTCUSDT")
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "least_s"),
     [
@@ -139,7 +212,7 @@ def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
     path = RECORDED / f"exchangeInfo-{name}-2021.json"
     if not path.exists():
         pytest.skip("the recorded answers are not beside the project")
-    symbols = read_exchange_info(path.read_bytes(), venue)  # type: ignore[arg-type]
+    symbols = read_exchange_info(path.read_bytes(), venue).symbols  # type: ignore[arg-type]
     assert symbols[symbol].is_trading
     listed = json.loads(path.read_bytes())["symbols"]
     assert len(symbols) == len(listed)
@@ -171,7 +244,7 @@ def test_what_is_known_of_a_symbol(
     }
     if venue is not SPOT:
         told["contractType"] = "CURRENT_QUARTER DELIVERING"
-    symbols = read_exchange_info(json.dumps({"symbols": [told]}).encode(), venue)
+    symbols = read_exchange_info(json.dumps({"symbols": [told]}).encode(), venue).symbols
     assert symbols["BTCUSD_261225"] == SymbolInfo(
         symbol="BTCUSD_261225",
         status=status,
@@ -182,13 +255,3 @@ def test_what_is_known_of_a_symbol(
         contract="" if venue is SPOT else "CURRENT_QUARTER",
         onboard_ms=1_500_000_000_000,
     )
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"[]", b"{}", b'{"symbols":[{}]}', b'{"symbols":[]}', b"\xff", b'{"x":' + b"[" * 100_000],
-)
-def test_an_answer_that_is_no_list_is_a_refusal(body: bytes) -> None:
-    """Nothing half read is believed."""
-    with pytest.raises(ExchangeRefused, match=r"exchangeInfo (cannot be read|lists no symbol)"):
-        read_exchange_info(body, USDM)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from klineagent.errors import BadFrame
 from klineagent.kline import Interval, Kline
+from klineagent.market.rest_answers import read_candles
 from klineagent.market.wire import (
     Answer,
     OtherEvent,
     StreamedCandle,
     are_forming,
     beginning_of,
-    decode_candles,
     decode_frame,
     decode_streamed,
     newest_of,
@@ -76,7 +76,7 @@ def test_a_captured_frame_becomes_its_kline() -> None:
 def test_a_fetched_candle_becomes_the_row_that_any_closing_event_outranks() -> None:
     """It says that it was fetched, and not when: two agents that fetch it write the same row."""
     row = [1791382980000, *["1", "2", "0.5", "1.5", "9"], 1791383039999, "13", 7, "4", "6", "0"]
-    [candle] = decode_candles(json.dumps([row]).encode())
+    [candle] = read_candles(json.dumps([row]).encode()).candles
     kline = candle.as_closed("usdm", "BTCUSDT", Interval.M1)
     assert (kline.is_closed, kline.source, kline.event_time) == (True, "rest", 1791383040000)
     closing = _kline(_changed(x=True))

@@ -33,7 +33,7 @@ def _series(number: int, interval: Interval = Interval.M1) -> OneSeries:
 
 def _bureau(series: list[Surveyed]) -> Bureau:
     time = ExchangeTime()
-    time.hear(START_MS + 10 * MINUTE_MS)
+    time.confirm(START_MS + 10 * MINUTE_MS)
     return Bureau(subscriptions=lambda: series, time=time)
 
 

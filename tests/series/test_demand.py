@@ -8,7 +8,7 @@ from attrs.exceptions import FrozenInstanceError
 
 from klineagent.errors import InvalidRequest, SymbolLimitReached
 from klineagent.kline import Interval
-from klineagent.market.rest import SymbolInfo
+from klineagent.market.rest_answers import SymbolInfo
 from klineagent.series.demand import MOST_PATTERNS, Demand
 from klineagent.series.selection import Match, Selection, SeriesSet
 

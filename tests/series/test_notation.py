@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from klineagent.errors import InvalidRequest
 from klineagent.kline import Interval
-from klineagent.market.rest import SymbolInfo
+from klineagent.market.rest_answers import SymbolInfo
 from klineagent.market.venues import SPOT, USDM
 from klineagent.series.desired_file import decode, encode
 from klineagent.series.notation import (

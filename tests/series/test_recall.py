@@ -111,7 +111,7 @@ async def test_series_that_begin_together_are_looked_up_together(
     store = MemoryStore()
     await store.insert(Batch("t", (a_kline(0), a_kline(1))))
     time = ExchangeTime()
-    time.hear(OPEN_MS + HOUR_MS)
+    time.confirm(OPEN_MS + HOUR_MS)
     found: dict[str, list[Lacking]] = {}
 
     async with open_recall(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as recall:

@@ -1,0 +1,197 @@
+"""What time it is at the exchange, as far as its witnesses agree. Pure.
+
+Two kinds of witnesses tell the time: events, as they come, and answers to `/time`, when somebody
+asks. Each may be wrong, so none is believed alone. An event moves the clock on by no more than what
+has been counted since the clock was last confirmed, and a small bound. An answer confirms the clock
+where it agrees with what it shows; otherwise the clock is set only when another witness agrees.
+Whatever is not believed puts the clock in doubt: then somebody should ask.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+
+from attrs import define, field, frozen
+
+from klineagent.kline import SECOND_MS
+
+# How far witnesses may differ that agree: the way of a message, a clock set by hand.
+BOUND_MS = 5 * SECOND_MS
+# A clock that nobody tells the time any more, and one that only events have told it.
+SILENT_AFTER_S = 90.0
+UNCONFIRMED_AFTER_S = 3600.0
+# Events that are older than what the clock shows come late, or the clock is ahead.
+BEHIND_AFTER_S = 10.0
+# A second witness is of use as long as both look at the same thing.
+FORGOTTEN_AFTER_S = 60.0
+# Long enough to measure how fast the exchange's time passes.
+_PACE_OVER_S = 0.1
+
+
+class Verdict(enum.Enum):
+    """What an answer to `/time` was worth."""
+
+    RIGHT = "the clock was right"
+    REFUTED = "the clock was right, and an event that said otherwise was not"
+    SET = "another witness agrees, and the clock was set"
+    ALONE = "nobody agrees"
+
+
+@frozen
+class _Told:
+    """A time that was told, and when that was here."""
+
+    ms: int
+    sent_at: float
+    """When it was asked for; the same as `at` for an event."""
+    at: float
+
+    @property
+    def latest_ms(self) -> float:
+        """What time it may be by `at`, if it was told at once and took long to come."""
+        return self.ms + (self.at - self.sent_at) * SECOND_MS
+
+    def differs_ms(self, other_ms: float) -> float:
+        """How far ahead, or behind, a clock is that shows `other_ms` now."""
+        return other_ms - min(max(self.ms, other_ms), self.latest_ms)
+
+    def agrees(self, other: _Told | None) -> bool:
+        """Whether `other`, an earlier one, may be true as well."""
+        if other is None or self.at - other.at > FORGOTTEN_AFTER_S:
+            return False
+        return abs(self.differs_ms(other.ms_at(self.at))) <= BOUND_MS
+
+    def ms_at(self, at: float) -> float:
+        """What time it is now, if this is true."""
+        return self.ms + (at - self.at) * SECOND_MS
+
+    def repeats(self, before: _Told) -> bool:
+        """Whether it stands where the answer `before` it stood: a copy that somebody keeps."""
+        passed_ms = (self.sent_at - before.at) * SECOND_MS
+        # Truncated to milliseconds, and an exchange that is simulated may be slow.
+        return before.ms <= self.ms < before.ms + passed_ms / 10 - 1
+
+
+@define(eq=False)
+class Reckoning:
+    """The exchange's time by what was told; `at` is always Trio's time, and never decreases."""
+
+    is_known: bool = field(default=False, init=False)
+    rejected: int = field(default=0, init=False)
+    """Times of events that were too far ahead."""
+    ahead_ms: float = field(default=0, init=False)
+    """How far ahead of the clock the last of these was."""
+    steps: int = field(default=0, init=False)
+    """How often two witnesses have set a clock that showed something else."""
+    setbacks: int = field(default=0, init=False)
+    """How many of these were back."""
+    _newest_ms: float = field(default=0, init=False)
+    """The newest time that was believed; the clock shows it and what has passed since."""
+    _newest_at: float
+    _confirmed_ms: float = field(default=0, init=False)
+    _confirmed_at: float = field(default=-math.inf, init=False)
+    # What was told and not believed: by the last event of that kind, by the last answer.
+    _event: _Told | None = field(default=None, init=False)
+    _answer: _Told | None = field(default=None, init=False)
+    _is_disputed: bool = field(default=False, init=False)
+    _behind_since: float | None = field(default=None, init=False)
+    """Since when there were only events older than what the clock shows."""
+    # How many of the exchange's seconds pass in one of ours: one, or the exchange is simulated.
+    _pace: float = field(default=1.0, init=False)
+    _last_pace: float = field(default=1.0, init=False)
+    _paced_from: _Told | None = field(default=None, init=False)
+
+    def now_ms(self, at: float) -> int:
+        """What the clock shows."""
+        return int(self._newest_ms + (at - self._newest_at) * SECOND_MS)
+
+    def allows(self, time_ms: int, at: float) -> bool:
+        """Whether it can be `time_ms` by now; anything can as long as nothing is known."""
+        return not self.is_known or time_ms <= self._counted_ms(at, self._pace) + BOUND_MS
+
+    def _counted_ms(self, at: float, pace: float = 1.0) -> float:
+        """What time it is by nothing but what has passed since the last confirmation."""
+        return self._confirmed_ms + (at - self._confirmed_at) * SECOND_MS * pace
+
+    def silent_s(self, at: float) -> float:
+        """How long ago a time was last believed."""
+        return at - self._newest_at if self.is_known else math.inf
+
+    def trusted_s(self, at: float) -> float:
+        """How much longer the clock needs no confirmation, if nobody contradicts it."""
+        if self._is_disputed or not self.is_known:
+            return 0.0
+        until = min(
+            self._newest_at + SILENT_AFTER_S, self._confirmed_at + UNCONFIRMED_AFTER_S / self._pace
+        )
+        return max(0.0, until - at)
+
+    def hear(self, time_ms: int, at: float) -> None:
+        """An event has told the time."""
+        if not self.is_known:
+            self._event = _Told(time_ms, at, at)
+            if (answer := self._answer) is not None and self._event.agrees(answer):
+                self.confirm(answer.ms_at(at), at)
+        elif not self.allows(time_ms, at):
+            self.rejected, self.ahead_ms = self.rejected + 1, time_ms - self.now_ms(at)
+            self._event = _Told(time_ms, at, at)
+            self._is_disputed = True
+        elif time_ms > self._newest_ms and time_ms >= self._counted_ms(at) - BOUND_MS:
+            self._newest_ms, self._newest_at = time_ms, at
+            self._behind_since = None
+        else:
+            self._event = _Told(time_ms, at, at)
+            if self._behind_since is None:
+                self._behind_since = at
+            self._is_disputed |= at - self._behind_since >= BEHIND_AFTER_S
+
+    def answer(self, time_ms: int, sent_at: float, at: float) -> Verdict:
+        """An answer to `/time`, asked for at `sent_at`, has come."""
+        answer = _Told(time_ms, sent_at, at)
+        before, self._answer = self._answer, answer
+        if before is not None and answer.repeats(before):
+            return Verdict.ALONE
+        shown_ms, event = self.now_ms(at), self._event
+        differs_ms = answer.differs_ms(shown_ms)
+        if self.is_known and abs(differs_ms) <= BOUND_MS:
+            self._confirm(shown_ms - differs_ms, answer)
+            is_refuted = event is not None and answer.differs_ms(event.ms_at(at)) > BOUND_MS
+            return Verdict.REFUTED if is_refuted else Verdict.RIGHT
+        # Two answers at the same moment are one where it matters: where a clock is to be moved.
+        is_second = before is not None and (not self.is_known or time_ms > before.ms)
+        if answer.agrees(event) or (is_second and answer.agrees(before)):
+            self._confirm(time_ms, answer)
+            return Verdict.SET
+        return Verdict.ALONE
+
+    def _confirm(self, time_ms: float, answer: _Told) -> None:
+        self._measure_pace(answer)
+        self.confirm(time_ms, answer.at)
+
+    def confirm(self, time_ms: float, at: float) -> None:
+        """It is `time_ms`, beyond doubt."""
+        step_ms = time_ms - self.now_ms(at) if self.is_known else 0
+        self.steps += abs(step_ms) > BOUND_MS
+        self.setbacks += step_ms < -BOUND_MS
+        self.is_known = True
+        self._newest_ms = self._confirmed_ms = time_ms
+        self._newest_at = self._confirmed_at = at
+        self._event = self._behind_since = None
+        self._is_disputed = False
+
+    def _measure_pace(self, answer: _Told) -> None:
+        """See how fast the exchange's time passes, by two answers that were believed.
+
+        Only what cannot be the way of the messages counts, and only twice in a row: the machine
+        may have been suspended in between.
+        """
+        since = self._paced_from
+        if since is not None and answer.at - since.sent_at < _PACE_OVER_S:
+            return
+        self._paced_from = answer
+        if since is not None:
+            passed_s = (answer.ms - since.ms) / SECOND_MS
+            is_fast = passed_s > 1.5 * (answer.at - since.sent_at)
+            pace = passed_s / (answer.at - since.at) if is_fast else 1.0
+            self._pace, self._last_pace = min(pace, self._last_pace), pace

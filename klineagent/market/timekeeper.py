@@ -1,0 +1,69 @@
+"""Asks the exchange what time it is, whenever the clock is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import trio
+from attrs import define, field
+
+from klineagent.errors import BadFrame, ExchangeError
+from klineagent.kline import SECOND_MS
+from klineagent.market.clock import ExchangeTime
+from klineagent.market.reckoning import Verdict
+from klineagent.trouble import Burst, Trouble
+
+# Between two questions, where the first answers did not settle it.
+ASK_AGAIN_S = 1.0
+
+
+@define(eq=False)
+class Timekeeper:
+    """Keeps `time` confirmed: at the start, after a silence, and when an event contradicts it.
+
+    It is one request of weight 1 at a time. Where an answer stands alone, another question follows
+    at once: two that agree are enough. Where they do not, and after an event that was wrong, nobody
+    asks for a second.
+    """
+
+    time: ExchangeTime
+    _ask_exchange: Callable[[], Awaitable[tuple[int, float]]]
+    """What time it is there, and when that was asked; raises what `RestClient` does."""
+    _doubt: Trouble = field(factory=lambda: Trouble("clock_in_doubt", "clock_settled"), init=False)
+    _steps: Burst = field(factory=lambda: Burst("clock_set"), init=False)
+    _lies: Burst = field(factory=lambda: Burst("event_time_refuted"), init=False)
+
+    async def keep(self) -> NoReturn:
+        """Ask whenever the clock is in doubt."""
+        while True:
+            await self.time.doubted()
+            verdict = await self._ask()
+            if verdict is Verdict.ALONE and (verdict := await self._ask()) is Verdict.ALONE:
+                self._doubt.lasts(ExchangeError("neither events nor its own answers agree with it"))
+            if verdict not in {Verdict.RIGHT, Verdict.SET}:
+                await trio.sleep(ASK_AGAIN_S)
+
+    async def _ask(self) -> Verdict | None:
+        """What the exchange's answer was worth; None if there was none."""
+        try:
+            time_ms, sent_at = await self._ask_exchange()
+        except BadFrame as error:
+            self._doubt.lasts(error)
+            return None
+        except ExchangeError:  # the symbols' keeper tells of it
+            return None
+        reckoning, shown_ms = self.time.reckoning, self.time.now_ms()
+        steps = reckoning.steps
+        verdict = self.time.answered(time_ms, sent_at)
+        if verdict is not Verdict.ALONE:
+            self._doubt.over()
+        if verdict is Verdict.REFUTED:
+            self._lies.happens(f"{_seconds(reckoning.ahead_ms)} ahead")
+        if reckoning.steps > steps:
+            self._steps.happens(f"by {_seconds(self.time.now_ms() - shown_ms)}")
+        return verdict
+
+
+def _seconds(ms: float) -> str:
+    return f"{ms / SECOND_MS:.1f} s"
