@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 # The first delay: REST may lag behind the stream by some seconds.
 FIRST_DELAY_S = 1.0
@@ -22,24 +22,35 @@ class Attempts:
     """What was done in vain for the gap that begins at some open time. Times are Trio's."""
 
     since: float
-    """When the first try ended."""
+    """When it was first in vain; delays grow from then on."""
     tries: int = 0
     """Requests that did not fill it, answered or not."""
     resting_until: float = -math.inf
     """What is past does not count: then it waits for its turn."""
     was_empty: bool = False
     """Whether the last answer had no candle at all."""
+    was_doubtful: bool = False
+    """Whether it told something that a second answer can settle."""
 
     def failed(self) -> Attempts:
         """After a request without an answer: nobody asks for a while, so no delay of its own."""
-        return Attempts(self.since, self.tries + 1, self.resting_until, self.was_empty)
+        return evolve(self, tries=self.tries + 1)
 
     def in_vain(
-        self, now: float, *, least_s: float = 0, is_urgent: bool, was_empty: bool = False
+        self,
+        now: float,
+        *,
+        least_s: float = 0,
+        is_urgent: bool,
+        was_empty: bool = False,
+        is_doubtful: bool = False,
     ) -> Attempts:
         """After an answer that did not settle the gap, at `now`."""
-        delay_s = retry_delay_s(now - self.since, PATIENT_DELAY_S if is_urgent else IDLE_DELAY_S)
-        return Attempts(self.since, self.tries + 1, now + max(least_s, delay_s), was_empty)
+        # A first hint after hours of nothing: delays begin anew.
+        since = now if is_doubtful and not self.was_doubtful else self.since
+        delay_s = retry_delay_s(now - since, PATIENT_DELAY_S if is_urgent else IDLE_DELAY_S)
+        resting_until = now + max(least_s, delay_s)
+        return Attempts(since, self.tries + 1, resting_until, was_empty, is_doubtful)
 
 
 def retry_delay_s(tried_for_s: float, patient_s: float) -> float:

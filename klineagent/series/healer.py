@@ -259,6 +259,7 @@ class Healer:
                 least_s=AGREE_AFTER_S if is_doubtful else 0,
                 is_urgent=known.trades and gap.mark.urgency is not Urgency.HISTORY,
                 was_empty=finding.is_empty,
+                is_doubtful=is_doubtful,
             )
 
     def _open_question(self, gap: Hole, known: Known) -> str:

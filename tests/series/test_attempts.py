@@ -57,6 +57,17 @@ def test_a_second_answer_that_must_agree_is_not_asked_for_too_soon() -> None:
     assert Attempts(0.0).in_vain(0, is_urgent=True).resting_until == FIRST_DELAY_S
 
 
+def test_a_first_hint_begins_delays_anew() -> None:
+    """After hours of empty answers one tells something: the second is not waited for for long."""
+    attempts = Attempts(0.0).in_vain(5 * HOUR_S, is_urgent=True)
+    assert attempts.resting_until == 5 * HOUR_S + 5 * MINUTE_S
+    now = attempts.resting_until
+    attempts = attempts.in_vain(now, least_s=3, is_urgent=True, is_doubtful=True)
+    assert attempts.resting_until == now + 3
+    attempts = attempts.in_vain(now + 3, least_s=3, is_urgent=True, is_doubtful=True)
+    assert attempts.resting_until == now + 6
+
+
 def test_a_request_without_an_answer_has_no_delay_of_its_own() -> None:
     """Everybody waits then."""
     attempts = Attempts(5.0).failed()
