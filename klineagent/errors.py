@@ -34,6 +34,7 @@
         +-- SpoolFull             no room for these rows: keep them, or make some
         +-- SpoolBroken           the disk failed; nothing is known to be kept
         +-- SegmentDamaged        a file is not what was once written
+        +-- SegmentTooNew         a newer klineagent wrote a file
 
 Foreign errors are translated where they arise, so callers catch these by name. `str(error)` is a
 sentence for a user and says what to do where something can be done.
@@ -210,6 +211,10 @@ class SpoolBroken(SpoolError):
 
 class SegmentDamaged(SpoolError):
     """A file of the spool is not what was once written."""
+
+
+class SegmentTooNew(SpoolError):
+    """A file of the spool is of a newer klineagent's; it stays where it is."""
 
 
 def reason_of(error: BaseException) -> str:

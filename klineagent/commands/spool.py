@@ -174,6 +174,7 @@ def _opened(folder: Path) -> tuple[Files, Shelves]:
         # A folder that is not there yet holds nothing.
         with suppress(FileNotFoundError):
             shelf.refresh(files)
+    shelves.refuse_newer(files)
     return files, shelves
 
 

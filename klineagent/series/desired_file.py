@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import PurePath
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
+import structlog
 import trio
 from attrs import define, field, frozen
 from msgspec import Struct
 
+from klineagent import __version__
 from klineagent.backoff import Backoff
 from klineagent.errors import UNREADABLE, InvalidRequest, SpoolError, StateError, StateUnreadable
 from klineagent.market.venues import Venue
-from klineagent.series.notation import Excluded, Reader, SubscriptionSet, Wanted, write
+from klineagent.series.notation import Excluded, Pattern, Reader, SubscriptionSet, Wanted, write
 from klineagent.series.selection import Selection
 from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
 from klineagent.trouble import Trouble
@@ -28,11 +30,20 @@ KEPT_WITHIN_S = 1.0
 # How long stopping may take for it, where the disk took nothing when it was last asked.
 LAST_SAVE_WITHIN_S = 0.5
 
+log = structlog.get_logger()
 
-class _Saved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file."""
+
+class _Head(Struct, frozen=True, kw_only=True):
+    """What a file of any format, also of those to come, says of itself."""
 
     format: int
+    klineagent: str = "of an unknown version"
+    """The version that wrote it."""
+
+
+class _Saved(_Head, frozen=True, kw_only=True):
+    """The whole file. What else is in it, a later version of the same format has added."""
+
     venue: str
     subscriptions: list[Wanted]
     exclude: list[Excluded]
@@ -43,6 +54,7 @@ def encode(selection: Selection, venue: Venue) -> bytes:
     written = write(selection, venue)
     saved = _Saved(
         format=FORMAT,
+        klineagent=__version__,
         venue=venue.name,
         subscriptions=written.subscriptions,
         exclude=written.exclude,
@@ -57,14 +69,40 @@ def decode(content: bytes, venue: Venue) -> Selection:
         ValueError: it is not what `encode` makes, or was made for another venue.
     """
     try:
-        saved = msgspec.json.decode(content, type=_Saved)
-        if saved.format != FORMAT:
-            raise ValueError(f"it has format {saved.format}, this version reads {FORMAT}")
+        head = msgspec.json.decode(content, type=_Head)
+        if head.format > FORMAT:
+            raise ValueError(
+                f"klineagent {head.klineagent} wrote it (format {head.format}), and this is"
+                f" {__version__}, which reads up to format {FORMAT}:"
+                " run that version or a newer one"
+            )
+        written = msgspec.json.decode(content)
+        if unknown := _take_unknown(written):
+            log.warning("state_keys_ignored", keys=unknown, klineagent=head.klineagent)
+        saved = msgspec.convert(written, _Saved)
         if saved.venue != venue.name:
             raise ValueError(f"it is for {saved.venue}, not for {venue.name}")
         return Reader(venue=venue).selection(SubscriptionSet(saved.subscriptions, saved.exclude))
     except (*UNREADABLE, InvalidRequest) as error:
         raise ValueError(f"it cannot be read: {error}") from error
+
+
+def _take_unknown(written: Any) -> list[str]:
+    """Take what this version does not know out of a file; returns its keys."""
+    unknown = []
+    if not isinstance(written, dict):
+        return []
+    parts: list[tuple[dict[str, Any], type[Struct]]] = [(written, _Saved)]
+    for name, kind in (("subscriptions", Wanted), ("exclude", Excluded)):
+        if isinstance(entries := written.get(name), list):
+            parts += [(entry, kind) for entry in entries if isinstance(entry, dict)]
+    parts += [(p["match"], Pattern) for p, _ in parts if isinstance(p.get("match"), dict)]
+    for part, kind_of_part in parts:
+        known = {each.encode_name for each in msgspec.structs.fields(kind_of_part)}
+        unknown += sorted(part.keys() - known)
+        for key in part.keys() - known:
+            del part[key]
+    return list(dict.fromkeys(unknown))
 
 
 @frozen

@@ -36,6 +36,9 @@ class Files(Protocol):
     def read(self, path: str) -> bytes:
         """All of a file."""
 
+    def begin(self, path: str, size: int) -> bytes:
+        """The first `size` bytes of a file, or all that it has."""
+
     def write(self, path: str, content: bytes) -> None:
         """Make a new file; its content survives power loss, its name not yet."""
 
@@ -127,6 +130,10 @@ class _RealFiles:
 
     def read(self, path: str) -> bytes:
         return (self._root / path).read_bytes()
+
+    def begin(self, path: str, size: int) -> bytes:
+        with (self._root / path).open("rb") as file:
+            return file.read(size)
 
     def write(self, path: str, content: bytes) -> None:
         file = os.open(self._root / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

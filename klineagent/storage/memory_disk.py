@@ -227,6 +227,11 @@ class MemoryDisk:
         self._check(Step.READ)
         return self._named(path).content
 
+    def begin(self, path: str, size: int) -> bytes:
+        """See `Files`."""
+        self._check_alive()
+        return self._named(path).content[:size]
+
     def write(self, path: str, content: bytes) -> None:
         """See `Files`."""
         self._step(Step.WRITE)

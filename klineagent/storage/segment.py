@@ -1,9 +1,11 @@
 """The file of one batch: written once, read whole, checked to the last bit. Pure.
 
-    magic 4 | format u16 | length u32 | crc32 u32 | payload
+    magic 4 | format u16 | length u32 | crc32 u32 | writer's length u8 | writer | payload
 
-The payload is [table, token, reason, rows] in MessagePack, deflated. The length is the payload's;
-the checksum is over all but itself.
+The writer is the version of klineagent that made the file. All before the payload stays as it is in
+every format to come, so that who meets a newer one can say what reads it. The payload is [table,
+token, reason, rows] in MessagePack, deflated. The length is of all that follows the checksum, which
+is over all but itself. Format 1 has no writer, and rows without the last column.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ import zlib
 import msgspec
 from attrs import frozen
 
-from klineagent.errors import UNREADABLE, SegmentDamaged
+from klineagent import __version__
+from klineagent.errors import UNREADABLE, SegmentDamaged, SegmentTooNew
 from klineagent.kline import Kline
 from klineagent.storage.store import Batch, Table
 
 SUFFIX = ".seg"
 # Rows are stored by position: another number of columns, or another order, is another format.
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_WRITER = 1
 _MAGIC = b"KLSG"
 _CHECKED = struct.Struct("<4sHI")
 _CHECKSUM = struct.Struct("<I")
+BEGINNING_SIZE = _CHECKED.size
 _HEADER_SIZE = _CHECKED.size + _CHECKSUM.size
 # Less than half the bytes for 1.4 us a row; higher levels cost more than they save.
 _LEVEL = 1
@@ -57,9 +62,18 @@ def encode(contents: Contents) -> bytes:
     """The file that holds `contents`."""
     batch = contents.batch
     rows = _encode(_Payload(batch.table, batch.token, contents.reason, batch.klines))
-    payload = zlib.compress(rows, _LEVEL)
-    checked = _CHECKED.pack(_MAGIC, FORMAT, len(payload))
-    return checked + _CHECKSUM.pack(_checksum(checked, payload)) + payload
+    writer = __version__.encode()
+    rest = bytes([len(writer)]) + writer + zlib.compress(rows, _LEVEL)
+    checked = _CHECKED.pack(_MAGIC, FORMAT, len(rest))
+    return checked + _CHECKSUM.pack(_checksum(checked, rest)) + rest
+
+
+def may_be_newer(beginning: bytes) -> bool:
+    """Whether a file that begins so, with `BEGINNING_SIZE` bytes, is of a format not known here."""
+    if len(beginning) < BEGINNING_SIZE:
+        return False
+    magic, file_format, _ = _CHECKED.unpack(beginning[:BEGINNING_SIZE])
+    return bool(magic == _MAGIC and file_format > FORMAT)
 
 
 def decode(data: bytes) -> Contents:
@@ -67,20 +81,27 @@ def decode(data: bytes) -> Contents:
 
     Raises:
         SegmentDamaged: it is not what `encode` made; says in which way.
+        SegmentTooNew: a newer klineagent made it; says which.
     """
     if len(data) < _HEADER_SIZE:
         raise SegmentDamaged(f"cut short in its header, after {len(data)} bytes")
-    checked, payload = data[: _CHECKED.size], data[_HEADER_SIZE:]
+    checked, rest = data[: _CHECKED.size], data[_HEADER_SIZE:]
     magic, file_format, length = _CHECKED.unpack(checked)
     (checksum,) = _CHECKSUM.unpack(data[_CHECKED.size : _HEADER_SIZE])
     if magic != _MAGIC:
         raise SegmentDamaged("it does not begin as a segment does")
-    if file_format != FORMAT:
-        raise SegmentDamaged(f"it is of format {file_format}, this version reads {FORMAT}")
-    if length != len(payload):
-        raise SegmentDamaged(f"it has {len(payload)} of {length} bytes")
-    if checksum != _checksum(checked, payload):
+    if length != len(rest):
+        raise SegmentDamaged(f"it has {len(rest)} of {length} bytes")
+    if checksum != _checksum(checked, rest):
         raise SegmentDamaged("its checksum is wrong")
+    begin = 0 if file_format == _WITHOUT_WRITER else 1 + rest[0]
+    if file_format > FORMAT:
+        writer = rest[1:begin].decode(errors="replace")
+        raise SegmentTooNew(
+            f"klineagent {writer} wrote it (format {file_format}), and this is {__version__}, which"
+            f" reads up to format {FORMAT}: run that version or a newer one"
+        )
+    payload = rest[begin:]
     try:
         held = _decode(zlib.decompress(payload))
     except (zlib.error, *UNREADABLE) as error:
@@ -88,8 +109,8 @@ def decode(data: bytes) -> Contents:
     return Contents(Batch(held.token, held.rows, held.table), held.reason)
 
 
-def _checksum(checked: bytes, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(checked))
+def _checksum(checked: bytes, rest: bytes) -> int:
+    return zlib.crc32(rest, zlib.crc32(checked))
 
 
 def new_name(boot: int, number: int, rows: int) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import secrets
 from collections import OrderedDict
+from contextlib import suppress
 
 import structlog
 from attrs import Factory, define, evolve, field, frozen
 
-from klineagent.errors import SegmentDamaged
+from klineagent.errors import SegmentDamaged, SegmentTooNew
 from klineagent.storage.disk import Files, write_durably
 from klineagent.storage.segment import (
+    BEGINNING_SIZE,
     SUFFIX,
     Contents,
     decode,
     encode,
+    may_be_newer,
     renewed_name,
     rows_of,
 )
@@ -70,6 +73,7 @@ class Shelf:
 
         Raises:
             SegmentDamaged: not what was once written.
+            SegmentTooNew: written by a newer klineagent.
             FileNotFoundError: it is gone.
         """
         try:
@@ -79,6 +83,16 @@ class Shelf:
                 raise
             # One bad block must not hold up all that lies behind it for good.
             raise SegmentDamaged(f"the disk cannot read it: {error.strerror}") from error
+
+    def refuse_newer(self, files: Files, name: str) -> None:
+        """Go on unless the segment is of a format not known here; damage is told when it is read.
+
+        Raises:
+            SegmentTooNew: it is.
+        """
+        with suppress(OSError, SegmentDamaged):
+            if may_be_newer(files.begin(self._path(name), BEGINNING_SIZE)):
+                self.read(files, name)
 
     def remove(self, files: Files, name: str) -> None:
         """Delete a segment."""
@@ -140,6 +154,19 @@ class Shelves:
         """List all folders anew."""
         for shelf in self.all:
             shelf.refresh(files)
+
+    def refuse_newer(self, files: Files) -> None:
+        """Go on unless a newer klineagent has written one of the segments.
+
+        Raises:
+            SegmentTooNew: one has; nothing was changed.
+        """
+        for shelf in (*self.queues, self.dead):
+            for name in shelf.names:
+                try:
+                    shelf.refuse_newer(files, name)
+                except SegmentTooNew as error:
+                    raise SegmentTooNew(f"spool file {shelf.folder}/{name}: {error}") from error
 
     def open(self, files: Files, shelf: Shelf, name: str) -> Contents | None:
         """What a segment holds; None if it is gone, or damaged and thus now in quarantine."""

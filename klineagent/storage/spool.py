@@ -191,7 +191,7 @@ async def open_spool(disk: Disk, *, limit_bytes: int) -> AsyncIterator[Spool]:
     """The spool on `disk`, ours alone until the block ends.
 
     Raises:
-        SpoolError: another agent has it, or the disk failed.
+        SpoolError: another agent has it, a newer one has written to it, or the disk failed.
     """
     async with disk.hold():
         yield await disk.run(partial(_opened, disk, limit_bytes))
@@ -207,6 +207,7 @@ def _opened(disk: Disk, limit_bytes: int, files: Files) -> Spool:
             if name.endswith(TEMPORARY):
                 files.unlink(f"{folder}/{name}" if folder else name)
     shelves.refresh(files)
+    shelves.refuse_newer(files)
     boot = _next_boot(files, shelves)
     return Spool(disk=disk, limit_bytes=limit_bytes, shelves=shelves, boot=boot)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from klineagent.storage import segment
 from klineagent.storage.disk import Folder
 from klineagent.storage.spool import Spool, open_spool
 from tests.storage.samples import FIRST_OPEN, sample
@@ -79,6 +80,21 @@ async def test_list_tells_programs_all_of_it(agents: Spool, folder: Path) -> Non
     )
     assert (late["table"], late["rows"], late["reason"]) == ("kline_updates", 1, "too late")
     assert agents.dead_letters == 2
+
+
+@pytest.mark.parametrize("command", [("list",), ("retry",), ("drop", "--yes")])
+async def test_files_of_a_newer_agent_are_left_alone(
+    agents: Spool, folder: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked for is refused, with the version that knows them."""
+    monkeypatch.setattr(segment, "FORMAT", 3)
+    monkeypatch.setattr(segment, "__version__", "4.5.6")
+    await agents.set_aside(candles(1), "refused")
+    done = _spool(*command, "--spool", str(folder))
+    assert done.returncode == 1
+    assert "klineagent 4.5.6 wrote it" in done.stderr
+    await agents.refresh()
+    assert (agents.segments, agents.dead_letters, agents.damaged) == (2, 3, 0)
 
 
 async def test_list_tells_people_all_of_it(agents: Spool, folder: Path) -> None:

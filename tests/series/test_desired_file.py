@@ -9,15 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.errors import StateError
+from klineagent.errors import StateError, StateUnreadable
 from klineagent.kline import Interval
 from klineagent.market.venues import SPOT, USDM
 from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.series.selection import Selection
-from klineagent.storage.disk import TEMPORARY, Disk, Folder
+from klineagent.storage.disk import TEMPORARY, Disk, Folder, write_durably
 from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
 from tests.storage.slow_disk import SlowDisk
 
+EARLIER = Path(__file__).parents[1] / "storage" / "earlier" / "subscriptions.json"
 NAME = "state.json"
 SAVING_S = 0.2
 SOME = Selection(named={"BTCUSDT": frozenset({Interval.M1})})
@@ -37,6 +38,42 @@ async def test_what_was_saved_last_is_loaded(disk: Disk) -> None:
         await state.save(SOME)
         await state.save(MORE)
         assert await state.load() == MORE
+
+
+async def test_the_file_of_an_earlier_agent_is_loaded(disk: Disk) -> None:
+    """Commit 3f94213 wrote it; it does not say so."""
+    async with open_state(disk, NAME, USDM) as state:
+        await disk.run(lambda files: write_durably(files, "", NAME, EARLIER.read_bytes()))
+        selection = await state.load()
+        assert selection.named == {"BTCUSDT": frozenset({Interval.M1, Interval.H1})}
+        assert [each.quote for each in selection.matched] == ["USDC"]
+        await state.save(selection)
+        assert await state.load() == selection
+
+
+async def test_keys_that_a_later_version_added_do_no_harm(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the file, and of its entries; they are told of."""
+    added = EARLIER.read_text().replace('"symbols"', '"since": 1, "symbols"')
+    added = added.replace('"quote"', '"base": "BTC", "quote"')
+    added = added.replace('"venue"', '"klineagent": "4.5.6", "color": [], "venue"')
+    async with open_state(disk, NAME, USDM) as state:
+        await disk.run(lambda files: write_durably(files, "", NAME, added.encode()))
+        assert (await state.load()).named.keys() == {"BTCUSDT"}
+    [told] = [each for each in caplog.records if each.getMessage() == "state_keys_ignored"]
+    assert vars(told)["keys"] == ["color", "since", "base"]
+    assert vars(told)["klineagent"] == "4.5.6"
+
+
+async def test_a_file_of_a_newer_format_is_refused_by_name(disk: Disk) -> None:
+    """Whatever else is in it; it is not changed."""
+    newer = b'{"format": 2, "klineagent": "4.5.6", "subscriptions": {"a": 1}}'
+    async with open_state(disk, NAME, USDM) as state:
+        await disk.run(lambda files: write_durably(files, "", NAME, newer))
+        with pytest.raises(StateUnreadable, match=r"klineagent 4\.5\.6 wrote it \(format 2\)"):
+            await state.load()
+    assert await disk.run(lambda files: files.read(NAME)) == newer
 
 
 async def test_another_agent_is_kept_away(disk: Disk) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.errors import SegmentDamaged
+from klineagent.errors import SegmentDamaged, SegmentTooNew
 from klineagent.kline import Kline
 from klineagent.storage import segment
 from klineagent.storage.segment import Contents, boot_of, new_name, renewed_name, rows_of
@@ -26,6 +27,7 @@ contents = st.builds(
     st.builds(Batch, st.text(), st.lists(klines, max_size=4).map(tuple), st.sampled_from(Table)),
     st.text(),
 )
+EARLIER = Path(__file__).parent / "earlier" / "spool"
 SOUND = segment.encode(Contents(candles(1)))
 
 
@@ -57,7 +59,7 @@ def test_a_file_that_is_cut_is_noticed(length: int) -> None:
         (b"", "cut short in its header, after 0 bytes"),
         (SOUND[:9], "cut short in its header, after 9 bytes"),
         (bytes(len(SOUND)), "does not begin as a segment does"),
-        (SOUND[:4] + b"\x07\x00" + SOUND[6:], "of format 7, this version reads 1"),
+        (SOUND[:4] + b"\x07\x00" + SOUND[6:], "checksum is wrong"),
         (SOUND[:-1], rf"has {len(SOUND) - 15} of {len(SOUND) - 14} bytes"),
         (SOUND + b"x", rf"has {len(SOUND) - 13} of {len(SOUND) - 14} bytes"),
         (SOUND[:-1] + b"x", "checksum is wrong"),
@@ -69,9 +71,31 @@ def test_damage_is_described(data: bytes, reason: str) -> None:
         segment.decode(data)
 
 
+def test_a_file_of_a_newer_format_is_not_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which version wrote it, in the place that all formats keep."""
+    monkeypatch.setattr(segment, "FORMAT", 3)
+    monkeypatch.setattr(segment, "__version__", "4.5.6")
+    newer = segment.encode(Contents(candles(1)))
+    monkeypatch.undo()
+    assert segment.may_be_newer(newer[: segment.BEGINNING_SIZE])
+    assert not segment.may_be_newer(SOUND)
+    with pytest.raises(SegmentTooNew, match=r"klineagent 4\.5\.6 wrote it \(format 3\)"):
+        segment.decode(newer)
+
+
+def test_files_of_an_earlier_agent_are_read() -> None:
+    """Commit 3f94213 wrote these: format 1, rows of 19 columns."""
+    files = sorted(EARLIER.glob("*/*.seg"))
+    read = [segment.decode(file.read_bytes()) for file in files]
+    assert [each.batch.token for each in read] == ["old-1", "old-2", "old-4", "old-3"]
+    assert [len(each.batch.klines) for each in read] == [rows_of(file.name) for file in files]
+    assert [each.reason for each in read] == ["", "", "code 469: constraint", ""]
+    assert {kline.source for each in read for kline in each.batch.klines} == {"unknown"}
+
+
 def test_a_sound_file_of_other_rows_is_no_segment() -> None:
     """The checksum is right, but the columns are not ours."""
-    klines = (sample()[:-1],)
+    klines = (sample()[:-2],)
     data = segment.encode(Contents(Batch("a", klines)))  # type: ignore[arg-type]  # that is the point
     with pytest.raises(SegmentDamaged, match="rows cannot be read"):
         segment.decode(data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from klineagent.storage.spool import Spool, open_spool
 from klineagent.storage.store import Batch
 from tests.storage.spools import NO_LIMIT, candles, dead_letters, drained, filled, updates
 
+EARLIER = Path(__file__).parent / "earlier" / "spool"
 ONE = len(segment.encode(Contents(updates(1))))
 """How long the file of a small batch is, give or take a few bytes."""
 
@@ -48,6 +51,44 @@ async def test_batches_leave_as_they_came(spool: Spool) -> None:
     for batch in batches:
         await spool.append(batch)
     assert await drained(spool) == batches
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_files_of_a_newer_agent_stay_where_they_are(
+    disk: Disk, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever folder they lie in, the start is refused and names the version that reads them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, "FORMAT", 3)
+        patch.setattr(segment, "__version__", "4.5.6")
+        async with open_spool(disk, limit_bytes=NO_LIMIT) as newer:
+            keep = (newer.append, newer.append, partial(newer.set_aside, reason="refused"))
+            await keep[number]((candles(1), updates(1), candles(1))[number])
+            rows, size = newer.rows, newer.bytes
+    for _ in range(2):
+        with pytest.raises(SpoolError, match=r"klineagent 4\.5\.6 wrote it"):
+            async with open_spool(disk, limit_bytes=NO_LIMIT):
+                pass
+    monkeypatch.setattr(segment, "FORMAT", 3)
+    async with open_spool(disk, limit_bytes=NO_LIMIT) as newer:
+        assert (newer.rows, newer.bytes, newer.damaged) == (rows, size, 0)
+
+
+async def test_the_spool_of_an_earlier_agent_is_emptied(tmp_path: Path) -> None:
+    """Commit 3f94213 left it full: its batches leave as they are, a dead letter is retried."""
+    shutil.copytree(EARLIER, tmp_path / "spool")
+    disk = Folder(tmp_path / "spool")
+    async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:
+        assert (spool.segments, spool.rows, spool.dead_letters, spool.damaged) == (3, 32, 1, 0)
+        await disk.run(_retry_all)
+        await spool.refresh()
+        batches = await drained(spool)
+    assert [len(batch.klines) for batch in batches] == [5, 15, 1, 12]
+    assert [batch.token for batch in batches if "retry" not in batch.token] == [
+        "old-1",
+        "old-2",
+        "old-3",
+    ]
 
 
 async def test_candles_leave_before_updates(spool: Spool) -> None:
