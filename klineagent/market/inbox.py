@@ -200,11 +200,14 @@ class Inbox:
 
     def _count_bad(self, flaw: Flaw, frame: bytes, error: str = "") -> None:
         self.counts.bad[flaw] += 1
-        count = self.counts.bad[flaw]
-        if _is_worth_a_line(count):
-            told = frame[:_SHOWN_BYTES].decode(errors="replace")
-            reason = flaw.name.lower()
-            log.warning("bad_frame", reason=reason, count=count, error=error or flaw, frame=told)
+        if _is_worth_a_line(self.counts.bad[flaw]):
+            log.warning(
+                "bad_frame",
+                reason=flaw.name.lower(),
+                count=self.counts.bad[flaw],
+                error=error or flaw.value,
+                frame=frame[:_SHOWN_BYTES].decode(errors="replace"),
+            )
 
 
 def _is_worth_a_line(count: int) -> bool:

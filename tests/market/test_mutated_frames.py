@@ -30,6 +30,12 @@ _ODD: tuple[object, ...] = (
 Mutation = Callable[[random.Random, dict[str, Any]], str | bytes]
 
 
+@pytest.fixture
+def recorded() -> list[str]:
+    """Frames as they came."""
+    return recorded_frames("kline-frames.jsonl")
+
+
 def _part(dice: random.Random, frame: dict[str, Any]) -> dict[str, Any]:
     """The envelope, the event or its candle; most often the candle, which has most fields."""
     parts: tuple[dict[str, Any], ...] = (frame, frame["data"], *[frame["data"]["k"]] * 4)
@@ -162,10 +168,11 @@ def _is_among(few: list[Kline], many: list[Kline]) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_damaged_frames_cost_no_sound_one(autojump_clock: MockClock, seed: int) -> None:
+async def test_damaged_frames_cost_no_sound_one(
+    autojump_clock: MockClock, recorded: list[str], seed: int
+) -> None:
     """Each frame is a row of its stream, unwanted, bad, another event or an answer."""
     dice = random.Random(seed)
-    recorded = recorded_frames("kline-frames.jsonl")
     names = {json.loads(text)["stream"] for text in recorded}
     post = Post(0, names)
     sent: list[Sent] = []
@@ -187,11 +194,10 @@ async def test_damaged_frames_cost_no_sound_one(autojump_clock: MockClock, seed:
 
 @pytest.mark.parametrize("seed", range(20, 30))
 async def test_damaged_frames_cost_no_closed_candle_where_states_are_conflated(
-    autojump_clock: MockClock, nursery: trio.Nursery, seed: int
+    autojump_clock: MockClock, nursery: trio.Nursery, recorded: list[str], seed: int
 ) -> None:
     """Those go on at once. Of a forming candle one that is damaged may take another's place."""
     dice = random.Random(seed)
-    recorded = recorded_frames("kline-frames.jsonl")
     names = {json.loads(text)["stream"] for text in recorded}
     post = Post(1, names)
     nursery.start_soon(post.inbox.hand_on_forming)
