@@ -33,11 +33,12 @@ def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
     return table
 
 
-def candles_table(klines: Iterable[Kline], *, title: str) -> Table:
+def candles_table(klines: Iterable[Kline], *, title: str, with_source: bool = False) -> Table:
     """Candles of one series, a line each."""
-    table = plain_table(title, ["open time"], _NUMBERS)
+    table = plain_table(title, ["open time"], _NUMBERS, ["source"] if with_source else [])
     for kline in klines:
-        table.add_row(clock_text(kline.open_time), *_numbers(kline))
+        source = [kline.source] if with_source else []
+        table.add_row(clock_text(kline.open_time), *_numbers(kline), *source)
     return table
 
 

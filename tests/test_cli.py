@@ -46,6 +46,17 @@ async def test_show_tells_what_is_stored(real_store_url: str) -> None:
     assert "secret" not in summary.stdout + newest.stdout
 
 
+async def test_show_tells_where_candles_are_from(real_store_url: str) -> None:
+    """If asked to."""
+    async with open_store(real_store_url) as store:
+        await store.insert(Batch("a", (a_kline(0), a_kline(1)._replace(source="rest"))))
+    shown = _klineagent("show", "BTCUSDT", "--source", "--store", real_store_url).stdout
+    assert [line.split()[-1] for line in shown.splitlines() if "2026-" in line] == [
+        "stream",
+        "rest",
+    ]
+
+
 async def test_show_of_a_venue_tells_of_no_other(real_store_url: str) -> None:
     """However it is named; without one, all series are those of all venues."""
     async with open_store(real_store_url) as store:

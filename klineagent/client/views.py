@@ -195,6 +195,7 @@ def why_view(why: Why) -> RenderableType:
             f"open {row.open:.8g} high {row.high:.8g} low {row.low:.8g} close {row.close:.8g}"
             f" volume {row.volume:.5g}, {row.trades} trades, told {_second(row.event_time)}"
         )
+        facts["source"] = row.source
     if not why.store.answered:
         facts["database"] = why.store.error
     return _facts({name: text for name, text in facts.items() if text})

@@ -28,6 +28,7 @@ _COUNT = click.IntRange(min=1)
 @click.argument("symbol", required=False)
 @click.argument("interval", required=False, default="1m")
 @click.option("--last", default=10, show_default=True, type=_COUNT, metavar="N")
+@click.option("--source", is_flag=True, help="Where each candle is from.")
 @click.option("--updates", is_flag=True, help="The states they went through, where those are kept.")
 @VENUE
 @STORE
@@ -38,6 +39,7 @@ def show(
     symbol: str | None,
     interval: str,
     last: int,
+    source: bool,
     updates: bool,
     **options: object,
 ) -> None:
@@ -56,7 +58,7 @@ def show(
         table = partial(_series, venue=config.venue.name if "venue" in sources else None)
     else:
         series = (config.venue.name, read_symbol(symbol), wanted.value)
-        table = partial(_candles, series=series, last=last, updates=updates)
+        table = partial(_candles, series=series, last=last, updates=updates, source=source)
     run(partial(_show, config, table))
 
 
@@ -76,12 +78,12 @@ async def _series(store: Store, *, venue: str | None) -> Table:
 
 
 async def _candles(
-    store: Store, *, series: tuple[str, str, str], last: int, updates: bool
+    store: Store, *, series: tuple[str, str, str], last: int, updates: bool, source: bool
 ) -> Table:
     read, what, show_klines = (
         (store.updates, "update", updates_table)
         if updates
-        else (store.final_klines, "closed candle", candles_table)
+        else (store.final_klines, "closed candle", partial(candles_table, with_source=source))
     )
     klines = await read(*series, newest=last)
     venue, symbol, interval = series

@@ -14,7 +14,15 @@ Seconds = Annotated[float, Meta(ge=0, examples=[12.5])]
 First = Annotated[Utc, Meta(description="Open time of the first.")]
 Last = Annotated[Utc, Meta(description="Open time of the last.")]
 State = Literal[
-    "stored", "on_its_way", "closed", "forming", "expected", "missing", "absent", "not_covered"
+    "stored",
+    "on_its_way",
+    "closed",
+    "lost",
+    "forming",
+    "expected",
+    "missing",
+    "absent",
+    "not_covered",
 ]
 Cursor = Annotated[str, Meta(description="Where a page ends.", examples=["BTCUSDT:1m"])]
 
@@ -146,6 +154,13 @@ class StoredRow(Struct, frozen=True):
     close: float
     volume: float
     trades: int
+    source: Annotated[
+        str,
+        Meta(
+            description="Where it is from: `stream`, `rest`, `archive`, `repair`, or `unknown`.",
+            examples=["stream"],
+        ),
+    ] = "unknown"
 
 
 class StoreSays(Struct, frozen=True):
@@ -166,8 +181,9 @@ class Why(Struct, frozen=True):
     state: Annotated[
         State,
         Meta(
-            description="`on_its_way`: it came, and the database has not got it yet; `closed`: it"
-            " came, and the database cannot be asked; the others say what they mean."
+            description="`on_its_way`: it came, and waits in memory or in the spool; `closed`: it"
+            " came, and who has it cannot be told; `lost`: it came, and nobody has it: the audit"
+            " will fetch it again; the others say what they mean."
         ),
     ]
     explanation: Annotated[str, Meta(examples=["The database has it."])]

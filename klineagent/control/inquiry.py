@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import trio
 from attrs import define, field
@@ -10,17 +11,19 @@ from attrs import define, field
 from klineagent.control.answers_models import Search, State, StoredRow, StoreSays, Why
 from klineagent.control.coverage import HOW
 from klineagent.control.moments import utc
-from klineagent.errors import InvalidRequest, StoreError
-from klineagent.kline import SECOND_MS, Interval, Kline
+from klineagent.errors import InvalidRequest, SpoolError, StoreError
+from klineagent.kline import SECOND_MS, Interval, Key, Kline
 from klineagent.series.account import Standing, standing_of
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
 from klineagent.series.subscription import Subscription
-from klineagent.storage.writer import Writer
+from klineagent.storage.writer import Holder, Writer
 
 # Callers of queries wait ten seconds.
 STORE_WITHIN_S = 5
+SPOOL_WITHIN_S = 2
 
+_WAITING = {Holder.MEMORY, Holder.SPOOL}
 _VERDICTS: Mapping[Standing, tuple[State, str]] = {
     Standing.MISSING: ("missing", "It should be there; it is being looked for."),
     Standing.ABSENT: ("absent", "It will not come."),
@@ -50,9 +53,9 @@ class Inquiry:
                 f"open_time: no {interval} candle opens at {utc(open_ms)};"
                 f" the one that holds this moment opens at {utc(opened_ms)}"
             )
-        says = await self._ask(symbol, interval, open_ms)
+        says, holder = await self._look_up(symbol, interval, open_ms)
         series = self.registry.subscription(symbol, interval)
-        state, explanation = self._verdict(series, open_ms, says)
+        state, explanation = self._verdict(series, open_ms, says, holder)
         due_ms = interval.next_open(open_ms) + self.registry.means.grace_ms
         newest = series.newest if series is not None and state == "forming" else None
         return Why(
@@ -72,6 +75,23 @@ class Inquiry:
             ),
         )
 
+    async def _look_up(
+        self, symbol: str, interval: Interval, open_ms: int
+    ) -> tuple[StoreSays, Holder | None]:
+        """What the store says of a candle, and who else holds it; None if nobody can tell."""
+        key = (self.registry.means.pool.venue.name, symbol, interval.value, open_ms)
+        # Before and after: what moved on meanwhile the store has, what came meanwhile waits.
+        holder = await self._holder_of(key)
+        says = await self._ask(symbol, interval, open_ms)
+        if holder is Holder.NOBODY and says.row is None:
+            holder = await self._holder_of(key)
+        return says, holder
+
+    async def _holder_of(self, key: Key) -> Holder | None:
+        with trio.move_on_after(SPOOL_WITHIN_S), suppress(SpoolError):
+            return await self.writer.holder_of(key)
+        return None
+
     async def _ask(self, symbol: str, interval: Interval, open_ms: int) -> StoreSays:
         venue = self.registry.means.pool.venue.name
         try:
@@ -87,7 +107,7 @@ class Inquiry:
         return StoreSays(answered=True, row=None if row is None else _row(row))
 
     def _verdict(
-        self, series: Subscription | None, open_ms: int, says: StoreSays
+        self, series: Subscription | None, open_ms: int, says: StoreSays, holder: Holder | None
     ) -> tuple[State, str]:
         """The state, and a sentence that explains it."""
         if series is None:
@@ -97,7 +117,7 @@ class Inquiry:
         if standing is Standing.NOT_COVERED:
             return "not_covered", self._beginning_of(ledger)
         if standing is Standing.CLOSED:
-            return _of_closed(says)
+            return _of_closed(says, holder)
         state, explanation = _VERDICTS[standing]
         if (absence := ledger.absences.at(open_ms)) is not None:
             explanation = f"It will not come: {absence.mark.reason.value}."
@@ -136,12 +156,17 @@ class Inquiry:
         )
 
 
-def _of_closed(says: StoreSays) -> tuple[State, str]:
+def _of_closed(says: StoreSays, holder: Holder | None) -> tuple[State, str]:
     if says.row is not None:
         return "stored", "The database has it."
-    if says.answered:
-        return "on_its_way", "It came, and is in memory or in the spool."
-    return "closed", "It came; whether the database has it cannot be asked."
+    if not says.answered:
+        at = f", and waits in {holder.value}" if holder in _WAITING else ""
+        return "closed", f"It came{at}; whether the database has it cannot be asked."
+    if holder in _WAITING:
+        return "on_its_way", f"It came, and waits in {holder.value} for the database."
+    if holder is None:
+        return "closed", "It came; the database has not got it, and the spool cannot be read."
+    return "lost", "It came, yet nobody holds it; the audit will fetch it again."
 
 
 def _row(kline: Kline) -> StoredRow:
@@ -154,4 +179,5 @@ def _row(kline: Kline) -> StoredRow:
         close=kline.close,
         volume=kline.volume,
         trades=kline.trades,
+        source=kline.source,
     )

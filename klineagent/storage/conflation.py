@@ -41,6 +41,10 @@ class Conflation:
         """How many closed candles wait."""
         return len(self._closed)
 
+    def holds(self, key: Key) -> bool:
+        """Whether a closed state of that candle waits."""
+        return key in self._closed
+
     def put(self, klines: Iterable[Kline]) -> list[Kline]:
         """Add `klines`; of one candle the highest version stays, of equal ones the last.
 

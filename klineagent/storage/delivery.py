@@ -26,7 +26,7 @@ from klineagent.errors import (
     StoreMisconfigured,
     StoreOverloaded,
 )
-from klineagent.kline import Kline
+from klineagent.kline import Key, Kline
 from klineagent.storage.refused import Place, RefusedSeries, place_of
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.suspects import Suspects
@@ -116,6 +116,16 @@ class Delivery:
     def rows_under_way(self) -> int:
         """How many rows are neither answered for nor anywhere else."""
         return (len(self.under_way.klines) if self.under_way else 0) + self.suspects.rows
+
+    def holds(self, key: Key) -> bool:
+        """Whether a closed state of that candle is neither answered for nor anywhere else."""
+        parts = self.suspects if self.under_way is None else (self.under_way, *self.suspects)
+        return any(
+            row.is_closed and row[:4] == key
+            for part in parts
+            if part.table is Table.KLINES
+            for row in part.klines
+        )
 
     async def deliver(self, batch: Batch) -> None:
         """Send `batch`, the same one each time, until the store has it or refuses some of it.

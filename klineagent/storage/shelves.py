@@ -11,6 +11,7 @@ import structlog
 from attrs import Factory, define, evolve, field, frozen
 
 from klineagent.errors import SegmentDamaged, SegmentTooNew
+from klineagent.kline import Key
 from klineagent.storage.disk import Files, write_durably
 from klineagent.storage.segment import (
     BEGINNING_SIZE,
@@ -93,6 +94,13 @@ class Shelf:
         with suppress(OSError, SegmentDamaged):
             if may_be_newer(files.begin(self._path(name), BEGINNING_SIZE)):
                 self.read(files, name)
+
+    def holds(self, files: Files, name: str, key: Key) -> bool:
+        """Whether a segment has a closed state of that candle; one that is gone has none."""
+        with suppress(FileNotFoundError, SegmentDamaged):
+            rows = self.read(files, name).batch.klines
+            return any(row.is_closed and row[:4] == key for row in rows)
+        return False
 
     def remove(self, files: Files, name: str) -> None:
         """Delete a segment."""

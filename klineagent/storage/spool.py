@@ -21,7 +21,7 @@ import structlog
 from attrs import define, field, frozen
 
 from klineagent.errors import SegmentDamaged, SpoolFull
-from klineagent.kline import SECOND_MS
+from klineagent.kline import SECOND_MS, Key
 from klineagent.storage.disk import TEMPORARY, Disk, Files, is_full, write_durably
 from klineagent.storage.segment import Contents, boot_of, encode, new_name, rows_of
 from klineagent.storage.shelves import Shelf, Shelves
@@ -126,6 +126,17 @@ class Spool:
         Damaged files on the way go into quarantine.
         """
         return await self.disk.run(self._oldest)
+
+    async def holds(self, key: Key) -> bool:
+        """Whether a closed state of that candle waits for the database; looks at the newest first.
+
+        It reads every segment if it must: the caller should not wait for ever.
+        """
+        queue = self._shelves.candles
+        for name in reversed(queue.names):
+            if await self.disk.run(partial(queue.holds, name=name, key=key)):
+                return True
+        return False
 
     async def acknowledge(self, segment: Segment) -> None:
         """Delete a batch that the database has stored."""

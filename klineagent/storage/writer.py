@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -11,7 +12,7 @@ import trio
 from attrs import define, field
 
 from klineagent.errors import SpoolError
-from klineagent.kline import Kline
+from klineagent.kline import Key, Kline
 from klineagent.storage.conflation import Conflation
 from klineagent.storage.delivery import Acknowledged, Delivery, Freezer
 from klineagent.storage.spool import Spool
@@ -49,6 +50,14 @@ class Losses:
     """There was no room: they have to be fetched again."""
     refused: KlinesSink = _ignore
     """The store will never take them."""
+
+
+class Holder(enum.Enum):
+    """Who has a row on its way to the store."""
+
+    MEMORY = "memory"
+    SPOOL = "the spool"
+    NOBODY = "nobody"
 
 
 @define(eq=False, kw_only=True)
@@ -121,6 +130,19 @@ class Writer:
         """States given up for lack of room, in memory or on disk."""
         in_memory = self.updates.dropped if self.updates is not None else 0
         return in_memory + (self.spool.dropped_updates if self.spool is not None else 0)
+
+    async def holder_of(self, key: Key) -> Holder:
+        """Who has a closed state of that candle that the store has not acknowledged.
+
+        Raises:
+            SpoolError: nobody can tell, for the disk failed.
+        """
+        # In the order in which rows move, so that none slips through between two looks.
+        if self.waiting.holds(key) or self.delivery.holds(key):
+            return Holder.MEMORY
+        if self.spool is not None and await self.spool.holds(key):
+            return Holder.SPOOL
+        return Holder.NOBODY
 
     async def room(self) -> None:
         """Wait until the store takes rows, so that it is worth while to fetch some for it."""

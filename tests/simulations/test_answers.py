@@ -117,7 +117,23 @@ async def test_every_state_of_a_candle_is_told(
     newest = await asker.why("btcusdt", M1, _minute(88))
     row = simulation.store.klines["usdm", "BTCUSDT", "1m", _minute(88)]
     assert newest["store"]["row"]["version"] == row.version
+    assert newest["store"]["row"]["source"] == "stream"
+    assert (await asker.why("BTCUSDT", M1, _minute(-500)))["store"]["row"]["source"] == "rest"
     assert milliseconds(newest["store"]["row"]["event_time"]) == row.event_time
+
+
+async def test_a_candle_that_nobody_holds(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """What the ledger takes for closed is not said to be on its way without being there."""
+    asker = _asker(simulation)
+    await trio.sleep(30.5 * MINUTE_S)
+    key = ("usdm", "BTCUSDT", "1m", _minute(20))
+    row = simulation.store.klines.pop(key)
+    why = await asker.why("BTCUSDT", M1, _minute(20))
+    assert (why["state"], why["store"]["row"]) == ("lost", None)
+    simulation.store.klines[key] = row
+    assert (await asker.why("BTCUSDT", M1, _minute(20)))["state"] == "stored"
 
 
 async def test_lost_closings_that_cannot_be_fetched(
@@ -220,6 +236,8 @@ async def test_a_database_that_is_away(autojump_clock: MockClock, *, with_spool:
             assert await asker.ready() == ([] if with_spool else ["store"])
             why = await asker.why("BTCUSDT", M1, _minute(35))
             assert why["state"] == "closed"
+            place = "the spool" if with_spool else "memory"
+            assert f"waits in {place};" in why["explanation"]
             assert not why["store"]["answered"]
             assert "offline" in why["store"]["error"]
             figures = await asker.figures()
