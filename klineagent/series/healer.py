@@ -6,6 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+import structlog
 import trio
 from attrs import define, field, frozen
 
@@ -22,6 +23,7 @@ from klineagent.series.healing import AGREE_AFTER_S, Evidence, Finding, Known, p
 from klineagent.series.ledger import (
     NOT_SHOWN,
     UNCONFIRMED,
+    UNREADABLE,
     WITHHELD,
     Absence,
     Absent,
@@ -30,12 +32,14 @@ from klineagent.series.ledger import (
     MissingCounts,
     Urgency,
 )
-from klineagent.series.notices import Notices
 from klineagent.series.recall import Recall
 from klineagent.series.spans import Span
+from klineagent.trouble import TELL_AGAIN_AFTER_S, Burst
 
 # A request that was refused is wrong, and will be for a while.
 REFUSED_DELAY_S = 60.0
+
+log = structlog.get_logger()
 
 
 @define(kw_only=True)
@@ -47,6 +51,22 @@ class HealingCounts:
     missed: int = 0
     """Of these, such whose closing event did not come in time."""
     requests: int = 0
+
+
+@define
+class Misses:
+    """Tells of candles that were not closed in time: at once, and then once a minute."""
+
+    _count: int = field(default=0, init=False)
+    _told_at: float = field(default=-math.inf, init=False)
+
+    def note(self, stream_name: str) -> None:
+        """The deadline of a candle of that stream has passed."""
+        self._count += 1
+        now = trio.current_time()
+        if now - self._told_at >= TELL_AGAIN_AFTER_S:
+            log.warning("candles_missed", deadlines=self._count, newest=stream_name)
+            self._count, self._told_at = 0, now
 
 
 @frozen(kw_only=True)
@@ -64,7 +84,9 @@ class Means:
     grace_ms: int
     counts: HealingCounts = field(factory=HealingCounts)
     tally: MissingCounts = field(factory=MissingCounts)
-    notices: Notices = field(factory=Notices)
+    misses: Misses = field(factory=Misses)
+    off_grid: Burst = field(factory=lambda: Burst("candles_off_grid"))
+    disproved: Burst = field(factory=lambda: Burst("absences_disproved"))
 
 
 @frozen
@@ -205,9 +227,9 @@ class Healer:
         )
 
     def _forgo(self, first_ms: int, end_ms: int, why: Absent, answer: CandleAnswer) -> None:
-        if why is Absent.OFF_GRID:
-            candles = self.ledger.count(self.ledger.holes.within(first_ms, end_ms))
-            self.means.notices.off_grid(self.stream_name, candles)
+        candles = self.ledger.count(self.ledger.holes.within(first_ms, end_ms))
+        if candles and why is Absent.OFF_GRID:
+            self.means.off_grid.happens(self.stream_name, candles)
         self.ledger.forgo(first_ms, end_ms, Absence.proven(why, answer.asked_at_ms))
 
     def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
@@ -247,7 +269,7 @@ class Healer:
             first_ms, end_ms = hole.first_ms, hole.end_ms
         unsettled = ledger.holes.within(first_ms, end_ms)
         for each in unsettled:
-            ledger.fail(each.first_ms, each.end_ms, self._open_question(each, known))
+            ledger.fail(each.first_ms, each.end_ms, self._question(each, finding, known))
         # Neighbours are one gap by now.
         for gap in {gap for each in unsettled if (gap := ledger.holes.at(each.first_ms))}:
             attempts = self._attempts.get(gap.first_ms) or before or Attempts(now)
@@ -262,9 +284,12 @@ class Healer:
                 is_doubtful=is_doubtful,
             )
 
-    def _open_question(self, gap: Hole, known: Known) -> str:
+    def _question(self, gap: Hole, finding: Finding, known: Known) -> str:
+        """What is open about `gap`, for who asks."""
         if self._evidence.has_rows(gap.first_ms, gap.end_ms):
             return UNCONFIRMED
+        if not finding.is_whole:
+            return UNREADABLE
         return WITHHELD if known.has_every_candle and known.trades else NOT_SHOWN
 
     async def _look_again(self, absence: Span[Absence]) -> None:
@@ -287,7 +312,7 @@ class Healer:
             if first_ms <= open_ms < end_ms and not (
                 is_odd and absence.mark.reason is Absent.OFF_GRID
             ):
-                self.means.notices.disproved(self.stream_name, 1)
+                self.means.disproved.happens(self.stream_name)
                 ledger.disprove(open_ms, interval.next_open(open_ms))
         confirmed_ms = interval.open_at(page.last_ms) if not known.trades else max(shown, default=0)
         if confirmed_ms <= first_ms:

@@ -44,6 +44,8 @@ class Finding:
     shown_until_ms: int
     """Before this open time the answer shows all that the exchange had."""
     is_empty: bool
+    is_whole: bool
+    """Whether nothing in the answer had to be left out; else it proves no absence."""
 
 
 @frozen(kw_only=True)
@@ -137,7 +139,7 @@ class Evidence:
             key=lambda row: row.open_time,
         )
         newest_ms = rows[-1].open_time if rows else page.first_ms
-        is_whole = len({row.open_time for row in rows}) == len(rows)
+        is_whole = not answer.odd and len({row.open_time for row in rows}) == len(rows)
         closed: list[RestCandle] = []
         off_grid: list[int] = []
         taken: list[int] = []
@@ -162,13 +164,17 @@ class Evidence:
             for open_ms, each in self._rows.items()
             if not page.first_ms <= open_ms < end_ms
         }
-        shown_until_ms = interval.open_at(newest_ms) if len(rows) >= page.limit else end_ms
+        shown_until_ms = (
+            interval.open_at(newest_ms)
+            if len(answer.candles) + answer.odd >= page.limit
+            else end_ms
+        )
         for slot_ms in taken:
             self._skipped.clear(slot_ms, interval.next_open(slot_ms))
         absent: list[tuple[int, int]] = []
         if is_whole:
             absent = self._absent(page.first_ms, taken, shown_until_ms, known, at)
-        return Finding(closed, absent, off_grid, shown_until_ms, not rows)
+        return Finding(closed, absent, off_grid, shown_until_ms, not rows and is_whole, is_whole)
 
     def _is_regular(self, row: RestCandle) -> bool:
         open_ms, interval = row.open_time, self._interval

@@ -98,6 +98,7 @@ class Missing:
 # Why an answer did not settle a gap.
 NOT_SHOWN = "the exchange's answer did not have it; that there is none is not proven yet"
 WITHHELD = "the exchange's answer did not have it, though it has a candle in every interval"
+UNREADABLE = "the exchange's answer has a candle that cannot be read, or has one twice"
 UNCONFIRMED = "the exchange's answer had it; a second one must agree"
 
 

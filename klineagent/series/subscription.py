@@ -105,7 +105,7 @@ class Subscription:
             if not await time.until(self.ledger.deadline_ms):
                 self.ledger.rewind(time.now_ms())
             elif self.ledger.fall_due(time.now_ms()):
-                self.means.notices.missed(self.stream_name)
+                self.means.misses.note(self.stream_name)
                 self._healer.look()
 
     async def _recall(self) -> None:

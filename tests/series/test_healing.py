@@ -231,6 +231,15 @@ def test_an_answer_with_two_rows_of_the_same_candle_proves_nothing_of_it() -> No
         assert (minutes(finding), absent(finding)) == ([0], [])
 
 
+def test_an_answer_with_a_row_that_cannot_be_read_proves_no_absence() -> None:
+    """It may be the one that seems to be passed over."""
+    asking = Asking(5, ON_SPOT)
+    for at_s in (400, 400 + SKIPPED_AFTER_S, 4000):
+        answer = CandleAnswer([a_candle(0), a_candle(4)], FIRST_MS + int(at_s * SECOND_MS), odd=1)
+        finding = asking.evidence.read(asking.page, answer, asking.known, at_s)
+        assert (minutes(finding), absent(finding)) == ([0], [])
+
+
 def test_an_answer_that_is_full_shows_nothing_behind_its_end() -> None:
     """What it has no room for is not skipped."""
     asking = Asking(100, ON_SPOT, limit=3)

@@ -175,7 +175,7 @@ async def test_an_absence_is_looked_at_again_after_an_hour_and_a_day(
         await trio.sleep(2 * HOUR_S)
         assert ledger.missing == 0
         assert ("spot", "ETHUSDT", "1m", wrong_ms) in simulation.store.klines
-        assert [told["candles"] for told in logged(caplog, "absences_disproved")] == [1]
+        assert [told["count"] for told in logged(caplog, "absences_disproved")] == [1]
         figures = await Asker(simulation.agent, simulation.store).figures()
         assert figures("absences_disproved_total") == 1
         assert [(each[0], each[1], each.mark.looks) for each in ledger.absences] == [
