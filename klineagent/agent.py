@@ -9,8 +9,8 @@
             pool              a task per roster, feeds under it: one reader, one requester each
               recall          looks up what the store holds of series that begin
                 registry      a nursery per subscription: its stream, its deadlines, its healer
-                  background  symbol book, the set that should run, row in `agents`, registration,
-                              a log line a minute
+                  background  symbol book, the set that should run, known gaps, row in `agents`,
+                              registration, a log line a minute
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """
@@ -63,6 +63,7 @@ from klineagent.market.symbols import SymbolBook
 from klineagent.series.census import Bureau
 from klineagent.series.desired import Desired
 from klineagent.series.desired_file import LOCK, StateFile, open_state
+from klineagent.series.gap_file import GapFile, GapKeeper
 from klineagent.series.healer import Means
 from klineagent.series.recall import open_recall
 from klineagent.series.registry import Registry, open_registry
@@ -123,6 +124,7 @@ async def open_agent(
     network = network or Internet(config.ca_file)
     time = ExchangeTime()
     losses = Losses()
+    gaps = GapKeeper()
     async with (
         open_listener(config.command_bind) as commands,
         open_listener(config.status_bind) as statuses,
@@ -159,6 +161,7 @@ async def open_agent(
             time=time,
             history=config.history,
             lookback_ms=int(config.lookback_s * SECOND_MS),
+            known=gaps.known_of,
         ) as recall,
         open_registry(
             means=Means(
@@ -183,6 +186,11 @@ async def open_agent(
         log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
         await _prepare(opened)
         background.start_soon(registry.means.book.keep_fresh)
+        # Before anything begins: what it begins with is what the last run knew.
+        if saved is not None:
+            gaps.file = GapFile.beside(saved, store=opened.label)
+            await gaps.load()
+        background.start_soon(gaps.keep, registry, writer)
         # Before commands can be given: what is configured has the first claim to a place.
         desired = await _want(registry, config, saved)
         await background.start(desired.follow)

@@ -127,7 +127,9 @@ class Life:
     failures: list[ProofFailed] = field(factory=list, init=False)
     repairs: Counter[str] = field(factory=Counter, init=False)
     disk: MemoryDisk = field(factory=MemoryDisk, init=False)
+    """With the spool."""
     state: MemoryDisk = field(factory=MemoryDisk, init=False)
+    """With what should run, and what was known to be missing."""
     agent: Agent | None = field(default=None, init=False)
     started_at: float = field(default=-math.inf, init=False)
     """When the agent that lives was up, by Trio's clock."""

@@ -235,12 +235,20 @@ class Ledger:
         self.horizon_ms = open_ms
         self.began_ms, self.first_ms = min(self.began_ms, open_ms), min(self.first_ms, open_ms)
 
-    def expect(self, first_ms: int, end_ms: int, urgency: Urgency) -> None:
+    def expect(self, first_ms: int, end_ms: int, mark: Missing) -> None:
         """Count as missing what opened in [`first_ms`, `end_ms`), before the ledger's first."""
         end_ms = min(end_ms, self.horizon_ms)
         if first_ms < end_ms:
             self.reach_back(first_ms)
-            self._miss(first_ms, end_ms, Missing(urgency))
+            self._miss(first_ms, end_ms, mark)
+
+    def expect_none(self, first_ms: int, end_ms: int, absence: Absence) -> None:
+        """What opened in [`first_ms`, `end_ms`) will not come, as was known before."""
+        end_ms = min(end_ms, self.horizon_ms)
+        if first_ms < end_ms:
+            self.reach_back(first_ms)
+            self.holes.clear(first_ms, end_ms)
+            self.absences.mark(first_ms, end_ms, absence)
 
     def reopen(self, open_ms: int, *, above_version: int = 0) -> None:
         """The row of a closed candle did not reach the store, or is wrong there: it is missing.

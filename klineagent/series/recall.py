@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -12,10 +12,12 @@ from attrs import define, field, frozen
 
 from klineagent.backoff import Backoff
 from klineagent.errors import StoreError
-from klineagent.kline import Interval
+from klineagent.kline import DAY_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.venues import Venue
-from klineagent.series.ledger import Urgency
+from klineagent.series.gaps import KnownGaps, Series
+from klineagent.series.ledger import Absence, Hole, Missing, Urgency
+from klineagent.series.spans import Span, Spans
 from klineagent.storage.store import Coverage, Store
 from klineagent.trouble import Trouble
 
@@ -28,14 +30,57 @@ Lacking = tuple[int, int, Urgency]
 
 @frozen
 class Recollection:
-    """What the store told of a series."""
+    """What the store told of a series, and the run before this one."""
 
     since_ms: int
-    """From this open time on it holds every candle before the beginning that is not lacking."""
-    lacking: list[Lacking]
+    """From this open time on all before the beginning is stored, but for the rest of this."""
+    gaps: tuple[Hole, ...]
+    absences: tuple[Span[Absence], ...] = ()
 
 
 log = structlog.get_logger()
+
+
+def recollected(
+    stored: Coverage | None,
+    known: KnownGaps | None,
+    interval: Interval,
+    *,
+    since_ms: int,
+    begin_ms: int,
+    history: int,
+    lookback_ms: int,
+) -> Recollection:
+    """What to know of a series that begins at `begin_ms`. Pure.
+
+    Args:
+        stored: what the store holds from `since_ms` on.
+        known: what the last run wrote down.
+        interval: of the series.
+        since_ms: `since_of`, or earlier where the last run ended before that.
+        begin_ms: the open time it begins with.
+        history: as many candles before that should be there, whatever is stored.
+        lookback_ms: what is missing and older than that is less urgent.
+    """
+    gaps: Spans[Missing] = Spans()
+    for first_ms, end_ms, urgency in lacking(
+        stored, interval, begin_ms=begin_ms, history=history, lookback_ms=lookback_ms
+    ):
+        gaps.mark(first_ms, end_ms, Missing(urgency))
+    accounted_ms = accounted_since(stored, begin_ms=begin_ms, since_ms=since_ms)
+    if known is None:
+        return Recollection(accounted_ms, tuple(gaps))
+    if stored is None:
+        # All of it is missing from the first candle on that ever was.
+        if known.gaps and known.gaps[0].first_ms < begin_ms:
+            gaps.mark(known.gaps[0].first_ms, begin_ms, Missing(Urgency.HISTORY))
+    else:
+        known = known.without(stored.runs, interval)
+        for gap in known.gaps:
+            gaps.mark(*gap)
+    for absence in known.absences:
+        gaps.clear(absence.first_ms, absence.end_ms)
+    return Recollection(accounted_ms, tuple(gaps), known.absences)
 
 
 def lacking(
@@ -66,13 +111,10 @@ def lacking(
     return [gap for gap in gaps if gap[0] < gap[1]]
 
 
-def accounted_since(
-    stored: Coverage | None, interval: Interval, *, begin_ms: int, history: int, lookback_ms: int
-) -> int:
+def accounted_since(stored: Coverage | None, *, begin_ms: int, since_ms: int) -> int:
     """From which open time on the store holds what it does not lack. Pure."""
     if stored is None:
         return begin_ms
-    since_ms = since_of(interval, begin_ms, history=history, lookback_ms=lookback_ms)
     if stored.before is None:
         since_ms = max(since_ms, stored.runs[0][0])
     return min(begin_ms, since_ms)
@@ -103,9 +145,11 @@ def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[Lacking]:
 class _Round:
     """Series that are looked up together."""
 
-    symbols: set[str] = field(factory=set)
+    series: set[Series] = field(factory=set)
     answered: trio.Event = field(factory=trio.Event)
-    coverage: dict[tuple[str, str], Coverage] = field(factory=dict)
+    since_ms: dict[Series, int] = field(factory=dict)
+    """From which open time on each was looked up."""
+    coverage: dict[Series, Coverage] = field(factory=dict)
 
 
 @define(eq=False, kw_only=True)
@@ -117,22 +161,25 @@ class Recall:
     time: ExchangeTime
     history: int
     lookback_ms: int
+    known: Callable[[Series], KnownGaps | None]
+    """What the last run wrote down of a series."""
     _next: _Round = field(factory=_Round, init=False)
     _work: trio.Event = field(factory=trio.Event, init=False)
 
     async def recollect(self, symbol: str, interval: Interval, begin_ms: int) -> Recollection:
         """What the store holds, and lacks, of a series before `begin_ms`; waits for the store."""
-        mine = self._next
-        mine.symbols.add(symbol)
+        mine, series = self._next, (symbol, interval)
+        mine.series.add(series)
         self._work.set()
         await mine.answered.wait()
-        stored = mine.coverage.get((symbol, interval.value))
-        history, lookback_ms = self.history, self.lookback_ms
-        return Recollection(
-            accounted_since(
-                stored, interval, begin_ms=begin_ms, history=history, lookback_ms=lookback_ms
-            ),
-            lacking(stored, interval, begin_ms=begin_ms, history=history, lookback_ms=lookback_ms),
+        return recollected(
+            mine.coverage.get(series),
+            self.known(series),
+            interval,
+            since_ms=mine.since_ms[series],
+            begin_ms=begin_ms,
+            history=self.history,
+            lookback_ms=self.lookback_ms,
         )
 
     async def answer(self) -> NoReturn:
@@ -141,23 +188,43 @@ class Recall:
             await self._work.wait()
             await trio.sleep(GATHER_S)
             round_, self._next, self._work = self._next, _Round(), trio.Event()
-            for each in await self._look_up(round_.symbols):
-                round_.coverage[each.symbol, each.interval] = each
+            await self._look_up(round_)
             round_.answered.set()
 
-    async def _look_up(self, symbols: set[str]) -> list[Coverage]:
+    async def _look_up(self, round_: _Round) -> None:
+        for since_ms in self._queries(round_.series):
+            since: dict[Interval, int] = {}
+            for (_, interval), first_ms in since_ms.items():
+                since[interval] = min(first_ms, since.get(interval, first_ms))
+            round_.since_ms |= {each: since[each[1]] for each in since_ms}
+            for found in await self._covered(since, {symbol for symbol, _ in since_ms}):
+                round_.coverage[found.symbol, Interval(found.interval)] = found
+
+    def _queries(self, series: Iterable[Series]) -> Iterable[Mapping[Series, int]]:
+        """From which open time on `series` are looked up, those together that ask for as much.
+
+        One that was removed a year ago must not have all others looked up for a year.
+        """
+        now_ms = self.time.now_ms()
+        by_age: dict[int, dict[Series, int]] = {}
+        for each in series:
+            interval, known, age = each[1], self.known(each), 0
+            since_ms = since_of(
+                interval, now_ms, history=self.history, lookback_ms=self.lookback_ms
+            )
+            if known is not None and known.until_ms < since_ms:
+                since_ms = interval.open_at(known.until_ms)
+                age = 1 + ((now_ms - since_ms) // DAY_MS).bit_length()
+            by_age.setdefault(age, {})[each] = since_ms
+        return by_age.values()
+
+    async def _covered(self, since: Mapping[Interval, int], symbols: set[str]) -> list[Coverage]:
         trouble = Trouble("store_not_readable", "store_readable")
         backoff = Backoff(first_s=0.5, most_s=10)
+        names = {interval.value: since_ms for interval, since_ms in since.items()}
         while True:
-            now_ms = self.time.now_ms()
-            since = {
-                interval.value: since_of(
-                    interval, now_ms, history=self.history, lookback_ms=self.lookback_ms
-                )
-                for interval in self.venue.intervals
-            }
             try:
-                coverage = await self.store.coverage(self.venue.name, since, sorted(symbols))
+                coverage = await self.store.coverage(self.venue.name, names, sorted(symbols))
             except StoreError as error:
                 trouble.lasts(error)
                 await trio.sleep(backoff.after())
@@ -166,12 +233,29 @@ class Recall:
                 return coverage
 
 
+def _nothing(_: Series) -> None:
+    """What is known where nothing was ever written down."""
+
+
 @asynccontextmanager
 async def open_recall(
-    store: Store, venue: Venue, *, time: ExchangeTime, history: int, lookback_ms: int
+    store: Store,
+    venue: Venue,
+    *,
+    time: ExchangeTime,
+    history: int,
+    lookback_ms: int,
+    known: Callable[[Series], KnownGaps | None] = _nothing,
 ) -> AsyncIterator[Recall]:
     """A recall of what `store` holds of `venue`, for as long as the block lasts."""
-    recall = Recall(store=store, venue=venue, time=time, history=history, lookback_ms=lookback_ms)
+    recall = Recall(
+        store=store,
+        venue=venue,
+        time=time,
+        history=history,
+        lookback_ms=lookback_ms,
+        known=known,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recall.answer)
         yield recall

@@ -38,6 +38,8 @@ class Subscription:
     newest: Kline | None = field(default=None, init=False)
     """The newest state of the newest candle that came; a late one does not replace it."""
     ledger: Ledger = field(init=False)
+    is_accounted: bool = field(default=False, init=False)
+    """Whether the ledger knows of what was before it began."""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _healer: Healer = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
@@ -116,8 +118,11 @@ class Subscription:
         stored = await self.means.recall.recollect(self.symbol, self.interval, begin_ms)
         listed_ms = self.interval.open_at(self.means.book.listed_ms(self.symbol))
         self.ledger.reach_back(max(stored.since_ms, listed_ms))
-        for first_ms, end_ms, urgency in stored.lacking:
-            self.ledger.expect(max(first_ms, listed_ms), end_ms, urgency)
+        for first_ms, end_ms, mark in stored.gaps:
+            self.ledger.expect(max(first_ms, listed_ms), end_ms, mark)
+        for first_ms, end_ms, absence in stored.absences:
+            self.ledger.expect_none(max(first_ms, listed_ms), end_ms, absence)
+        self.is_accounted = True
         self._healer.look()
 
     def _begin(self) -> None:

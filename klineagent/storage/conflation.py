@@ -45,6 +45,10 @@ class Conflation:
         """Whether a closed state of that candle waits."""
         return key in self._closed
 
+    def closed_rows(self) -> Iterable[Kline]:
+        """The closed candles that wait."""
+        return self._closed.values()
+
     def put(self, klines: Iterable[Kline]) -> list[Kline]:
         """Add `klines`; of one candle the highest version stays, of equal ones the last.
 

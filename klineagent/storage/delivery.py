@@ -92,6 +92,8 @@ class Delivery:
     """Why it does not; empty while it does."""
     hurry: trio.Event = field(factory=trio.Event, init=False)
     """Set when there is a deadline: no long waits any more."""
+    _refusing: list[tuple[Batch, str]] = field(factory=list, init=False)
+    """What is about to be set aside, or suspected again, and why."""
     _witnesses: OrderedDict[Place, Kline] = field(factory=OrderedDict, init=False)
     """Rows the store took, of different series, the least trusted first."""
     _turn: int = field(default=0, init=False)
@@ -119,13 +121,18 @@ class Delivery:
 
     def holds(self, key: Key) -> bool:
         """Whether a closed state of that candle is neither answered for nor anywhere else."""
-        parts = self.suspects if self.under_way is None else (self.under_way, *self.suspects)
         return any(
             row.is_closed and row[:4] == key
-            for part in parts
+            for part in self.unanswered
             if part.table is Table.KLINES
             for row in part.klines
         )
+
+    @property
+    def unanswered(self) -> list[Batch]:
+        """Every batch that is neither stored nor set aside."""
+        refusing = (part for part, _ in self._refusing)
+        return [*filter(None, [self.under_way]), *self.suspects, *refusing]
 
     async def deliver(self, batch: Batch) -> None:
         """Send `batch`, the same one each time, until the store has it or refuses some of it.
@@ -239,7 +246,7 @@ class Delivery:
         yield from _spread(self.others(), PROBES, self._turn)
 
     async def _sift(self) -> None:
-        refused: list[tuple[Batch, str]] = []
+        refused = self._refusing
         enough_at, inserts = trio.current_time() + SIFT_WITHIN_S, 0
         try:
             while self.suspects and inserts < SIFT_INSERTS and trio.current_time() < enough_at:
@@ -262,11 +269,12 @@ class Delivery:
             if refused:
                 await self._blame_rows(*refused[0])
                 await self._refuse(refused)
-                refused = []
+                refused.clear()
         finally:
             # Where it was not found out what is to blame, or where they are kept.
             for part, _ in refused:
                 self.suspects.add(part)
+            refused.clear()
 
     def _halve(self, part: Batch) -> None:
         """Make both halves of `part` suspects; rows of one series stay together."""

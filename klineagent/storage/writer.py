@@ -31,6 +31,8 @@ SPOOL_ROWS = 20_000
 SPOOL_WITHIN_S = 1.0
 # How often the spool is looked at for what an operator put back.
 REFRESH_EVERY_S = 10.0
+# At the end of a minute a whole market closes at once; looking at as many takes a millisecond.
+MOST_AT_RISK = 10_000
 
 KlinesSink = Callable[[Sequence[Kline]], None]
 """Is told of closed candles that will not be stored as things are."""
@@ -143,6 +145,19 @@ class Writer:
         if self.spool is not None and await self.spool.holds(key):
             return Holder.SPOOL
         return Holder.NOBODY
+
+    def at_risk(self) -> list[Kline] | None:
+        """Closed candles that would die with this process: neither stored nor spooled.
+
+        None if some are where nobody can look at them, or too many to look at; then ask again.
+        """
+        rows_in_hand = self.waiting.closed + self.delivery.rows_under_way
+        is_hidden = self.klines.statistics().current_buffer_used or self._spooling
+        if is_hidden or rows_in_hand > MOST_AT_RISK:
+            return None
+        batches = (each for each in self.delivery.unanswered if each.table is Table.KLINES)
+        sent = (row for batch in batches for row in batch.klines if row.is_closed)
+        return [*self.waiting.closed_rows(), *sent]
 
     async def room(self) -> None:
         """Wait until the store takes rows, so that it is worth while to fetch some for it."""

@@ -12,7 +12,7 @@ from klineagent.series.account import (
     overdue_since,
     standing_of,
 )
-from klineagent.series.ledger import Absence, Absent, Ledger, Urgency
+from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
 
 START_MS = 1_769_904_000_000
 GRACE_MS = 5 * SECOND_MS
@@ -90,11 +90,11 @@ def test_history_is_neither_lag_nor_overdue() -> None:
     """A new series is filled backwards; one that goes on lags while it lacks what it missed."""
     ledger = Ledger(Interval.M1, GRACE_MS)
     ledger.begin(START_MS)
-    ledger.expect(START_MS - HOUR_MS, START_MS, Urgency.HISTORY)
+    ledger.expect(START_MS - HOUR_MS, START_MS, Missing(Urgency.HISTORY))
     assert Account.of(ledger, START_MS).newest_closed_ms is None
     assert lag_of(ledger, START_MS) == 0
     assert overdue_since(ledger) is None
-    ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Urgency.RESTART)
+    ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Missing(Urgency.RESTART))
     assert lag_of(ledger, START_MS) == 10 * MINUTE_MS
     assert overdue_since(ledger) is None
 

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.series.census import AT_ONCE, Bureau, Surveyed
-from klineagent.series.ledger import Ledger, Urgency
+from klineagent.series.ledger import Ledger, Missing, Urgency
 
 START_MS = 1_769_904_000_000
 GRACE_MS = 5 * SECOND_MS
@@ -42,7 +42,7 @@ async def test_it_adds_up_what_the_ledgers_tell(autojump_clock: MockClock) -> No
     complete, idle, late, new = _series(0), _series(1, Interval.H1), _series(2), _series(3)
     idle.is_active = False
     late.ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
-    new.ledger.expect(START_MS - 7 * MINUTE_MS, START_MS, Urgency.HISTORY)
+    new.ledger.expect(START_MS - 7 * MINUTE_MS, START_MS, Missing(Urgency.HISTORY))
     census = await _bureau([complete, idle, late, new]).census()
     assert (census.series, census.active, census.incomplete) == (4, 3, 2)
     assert census.missing == {Urgency.MISSED: 3, Urgency.HISTORY: 7}

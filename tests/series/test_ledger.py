@@ -117,8 +117,8 @@ def test_a_long_outage_is_one_hole() -> None:
 def test_the_most_urgent_hole_comes_first_and_of_these_the_newest() -> None:
     """History waits for what has just been missed."""
     ledger = a_ledger()
-    ledger.expect(START_MS - 500 * MINUTE_MS, START_MS - 10 * MINUTE_MS, Urgency.HISTORY)
-    ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Urgency.RESTART)
+    ledger.expect(START_MS - 500 * MINUTE_MS, START_MS - 10 * MINUTE_MS, Missing(Urgency.HISTORY))
+    ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Missing(Urgency.RESTART))
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
     ledger.close(START_MS + MINUTE_MS)
     ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
@@ -224,7 +224,7 @@ def test_what_was_found_is_healed_forgone_or_missing(
     steps: dict[str, Callable[[int], object]] = {
         "close": ledger.close,
         "fall_due": lambda open_ms: ledger.fall_due(until(open_ms) + GRACE_MS),
-        "expect": lambda open_ms: ledger.expect(opens[0], until(open_ms), Urgency.RESTART),
+        "expect": lambda open_ms: ledger.expect(opens[0], until(open_ms), Missing(Urgency.RESTART)),
         "reopen": ledger.reopen,
         "set_aside": ledger.set_aside,
         "forgo": lambda open_ms: ledger.forgo(open_ms, until(open_ms), Absence(Absent.NO_CANDLE)),
@@ -257,7 +257,7 @@ def test_what_the_store_held_before_is_accounted_for() -> None:
     """But for what it lacks, and not as watched."""
     ledger = a_ledger()
     ledger.reach_back(START_MS - 10 * MINUTE_MS)
-    ledger.expect(START_MS - 3 * MINUTE_MS, START_MS, Urgency.RESTART)
+    ledger.expect(START_MS - 3 * MINUTE_MS, START_MS, Missing(Urgency.RESTART))
     assert (ledger.first_ms, ledger.began_ms) == (START_MS - 10 * MINUTE_MS, START_MS)
     assert ledger.has_closed(START_MS - 4 * MINUTE_MS)
     assert not ledger.has_closed(START_MS - 3 * MINUTE_MS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -9,16 +11,20 @@ from trio.testing import MockClock
 from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.venues import USDM
-from klineagent.series.ledger import Urgency
+from klineagent.series.gaps import KnownGaps
+from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.recall import (
     Lacking,
+    Recollection,
     accounted_since,
     lacking,
     open_recall,
+    recollected,
     since_of,
 )
+from klineagent.series.spans import Span
 from klineagent.storage.memory import MemoryStore
-from klineagent.storage.store import Batch, Coverage
+from klineagent.storage.store import Batch, Coverage, Store
 from tests.klines import OPEN_MS, a_kline
 
 BEGIN_MS = OPEN_MS + 2 * DAY_MS
@@ -76,7 +82,11 @@ def test_accounted_for_is_what_was_looked_through(
     before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
     stored = Coverage("BTCUSDT", "1m", before_ms, (_minutes(oldest, 1),))
     assert (
-        accounted_since(stored, Interval.M1, begin_ms=BEGIN_MS, history=history, lookback_ms=DAY_MS)
+        accounted_since(
+            stored,
+            begin_ms=BEGIN_MS,
+            since_ms=since_of(Interval.M1, BEGIN_MS, history=history, lookback_ms=DAY_MS),
+        )
         == BEGIN_MS - since * MINUTE_MS
     )
 
@@ -104,6 +114,112 @@ def test_where_nothing_recent_is_stored_the_gap_goes_back_to_the_newest() -> Non
     assert _lacking([], before=43_200, history=500) == [(*_minutes(43_199, 0), Urgency.RESTART)]
 
 
+def _recollected(
+    runs: list[tuple[int, int]], known: KnownGaps, *, history: int = 0, since: int = 1440
+) -> Recollection:
+    """What to know of a series whose store holds these runs, and of which that was `known`."""
+    stored = Coverage("BTCUSDT", "1m", None, tuple(_minutes(*run) for run in runs))
+    return recollected(
+        stored if runs else None,
+        known,
+        Interval.M1,
+        since_ms=BEGIN_MS - since * MINUTE_MS,
+        begin_ms=BEGIN_MS,
+        history=history,
+        lookback_ms=DAY_MS,
+    )
+
+
+OLD = Missing(Urgency.HISTORY, "no answer")
+ABSENT = Absence.proven(Absent.NO_CANDLE, BEGIN_MS)
+
+
+def test_known_gaps_are_missing_still() -> None:
+    """Those that are older than what was looked through as they were, the others as far as."""
+    gaps = (Span(*_minutes(5000, 4000), OLD), Span(*_minutes(1500, 1000), OLD))
+    found = _recollected([(1440, 1200), (1100, 1)], KnownGaps(BEGIN_MS, gaps))
+    assert found == Recollection(
+        _minutes(1440, 0)[0],
+        (
+            Span(*_minutes(5000, 4000), OLD),
+            Span(*_minutes(1500, 1440), OLD),
+            Span(*_minutes(1199, 1100), OLD),
+        ),
+    )
+
+
+def test_known_absences_are_no_gaps() -> None:
+    """But for candles that are stored by now."""
+    known = KnownGaps(BEGIN_MS, absences=(Span(*_minutes(90, 30), ABSENT),))
+    found = _recollected([(100, 81), (40, 1)], known)
+    assert found.gaps == ()
+    assert found.absences == (Span(*_minutes(80, 40), ABSENT),)
+
+
+def test_where_nothing_is_stored_all_is_missing_from_the_first_known_gap_on() -> None:
+    """Nothing of the history of a new series had come when its agent died."""
+    known = KnownGaps(BEGIN_MS - 5 * MINUTE_MS, (Span(*_minutes(600, 5), OLD),))
+    found = _recollected([], known, history=500)
+    assert found.gaps == (Span(*_minutes(600, 0), Missing(Urgency.HISTORY)),)
+
+
+async def test_a_series_is_looked_up_from_where_the_last_run_ended(
+    autojump_clock: MockClock,
+) -> None:
+    """What was filled since is there; one that was removed a year ago bothers no other."""
+    store = MemoryStore()
+    opens = {"BTCUSDT": range(-9000, -8000), "ETHUSDT": range(-300, -1), "XRPUSDT": [-500_000]}
+    for symbol, minutes in opens.items():
+        rows = [a_kline(minute)._replace(symbol=symbol) for minute in minutes]
+        await store.insert(Batch(symbol, tuple(rows)))
+    asked: list[dict[str, int]] = []
+
+    class Watched:
+        """Notes what the store is asked for."""
+
+        async def coverage(
+            self, venue: str, since: dict[str, int], symbols: list[str]
+        ) -> list[Coverage]:
+            asked.append(dict.fromkeys(symbols, since["1m"]))
+            return await store.coverage(venue, since, symbols)
+
+    known = {
+        ("BTCUSDT", Interval.M1): KnownGaps(OPEN_MS - 10_000 * MINUTE_MS),
+        ("ETHUSDT", Interval.M1): KnownGaps(OPEN_MS - 2 * MINUTE_MS),
+        ("XRPUSDT", Interval.M1): KnownGaps(OPEN_MS - 499_999 * MINUTE_MS),
+    }
+    time = ExchangeTime()
+    time.confirm(OPEN_MS)
+    found: dict[str, tuple[Hole, ...]] = {}
+    async with open_recall(
+        cast("Store", Watched()),
+        USDM,
+        time=time,
+        history=0,
+        lookback_ms=HOUR_MS,
+        known=known.get,
+    ) as recall:
+
+        async def look(symbol: str) -> None:
+            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS)).gaps
+
+        async with trio.open_nursery() as nursery:
+            for symbol in opens:
+                nursery.start_soon(look, symbol)
+    assert sorted(asked, key=str) == [
+        {"BTCUSDT": OPEN_MS - 10_000 * MINUTE_MS},
+        {"ETHUSDT": OPEN_MS - HOUR_MS},
+        {"XRPUSDT": OPEN_MS - 499_999 * MINUTE_MS},
+    ]
+    gap = Missing(Urgency.RESTART)
+    minute = MINUTE_MS
+    assert found == {
+        "BTCUSDT": (Span(OPEN_MS - 8000 * minute, OPEN_MS, gap),),
+        "ETHUSDT": (Span(OPEN_MS - minute, OPEN_MS, gap),),
+        "XRPUSDT": (Span(OPEN_MS - 499_999 * minute, OPEN_MS, gap),),
+    }
+
+
 async def test_series_that_begin_together_are_looked_up_together(
     autojump_clock: MockClock,
 ) -> None:
@@ -112,12 +228,12 @@ async def test_series_that_begin_together_are_looked_up_together(
     await store.insert(Batch("t", (a_kline(0), a_kline(1))))
     time = ExchangeTime()
     time.confirm(OPEN_MS + HOUR_MS)
-    found: dict[str, list[Lacking]] = {}
+    found: dict[str, tuple[Hole, ...]] = {}
 
     async with open_recall(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as recall:
 
         async def look(symbol: str) -> None:
-            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS + HOUR_MS)).lacking
+            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS + HOUR_MS)).gaps
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look, "BTCUSDT")
@@ -127,8 +243,8 @@ async def test_series_that_begin_together_are_looked_up_together(
             assert not found
     hour_ms = OPEN_MS + HOUR_MS
     assert found == {
-        "BTCUSDT": [(OPEN_MS + 2 * MINUTE_MS, hour_ms, Urgency.RESTART)],
-        "ETHUSDT": [(hour_ms - 10 * MINUTE_MS, hour_ms, Urgency.HISTORY)],
+        "BTCUSDT": (Span(OPEN_MS + 2 * MINUTE_MS, hour_ms, Missing(Urgency.RESTART)),),
+        "ETHUSDT": (Span(hour_ms - 10 * MINUTE_MS, hour_ms, Missing(Urgency.HISTORY)),),
     }
 
 

@@ -1,0 +1,148 @@
+"""The file beside the state that lets known gaps survive the process; it never blocks recording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NoReturn
+
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from klineagent.errors import SpoolError, StateError
+from klineagent.series.desired_file import LAST_SAVE_WITHIN_S, StateFile
+from klineagent.series.gaps import KnownGaps, Series, decode, encode, known_gaps
+from klineagent.series.registry import Registry
+from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
+from klineagent.storage.writer import Writer
+from klineagent.trouble import Trouble
+
+SUFFIX = ".gaps"
+"""What the file is called, after the name of the state's."""
+UNREADABLE = ".unreadable"
+"""What it is called from when it could not be read, after its own name."""
+# New gaps are written soon, for a row that was lost may be older than what the next start looks
+# through; times move on now and then.
+SOON_S = 2.0
+EVERY_S = 60.0
+LATER_S = 0.1
+# Some milliseconds, then others get their turn.
+AT_ONCE = 300
+
+log = structlog.get_logger()
+
+
+@frozen(kw_only=True)
+class GapFile:
+    """File `name` on `disk`, which whoever opened it holds."""
+
+    disk: Disk
+    name: str
+    venue: str
+    store: str
+    """The label of the store it is about."""
+
+    @classmethod
+    def beside(cls, state: StateFile, *, store: str) -> GapFile:
+        """The one that goes with `state`, under its lock."""
+        return cls(disk=state.disk, name=state.name + SUFFIX, venue=state.venue.name, store=store)
+
+    async def load(self) -> dict[Series, KnownGaps]:
+        """What was saved last; nothing if it cannot be read, which is told of."""
+
+        def read(files: Files) -> dict[Series, KnownGaps]:
+            try:
+                content = files.read(self.name)
+            except FileNotFoundError:
+                return {}
+            try:
+                return decode(content, venue=self.venue, store=self.store)
+            except ValueError as error:
+                aside = self.name + UNREADABLE
+                with suppress(OSError):  # the next save takes its name
+                    files.rename(self.name, aside)
+                log.warning("gaps_unreadable", error=str(error), kept=aside)
+                return {}
+
+        try:
+            return await self.disk.run(read)
+        except SpoolError as error:
+            log.warning("gaps_unreadable", error=str(error), kept=self.name)
+            return {}
+
+    async def save(self, known: Mapping[Series, KnownGaps]) -> None:
+        """Keep `known`; on return it survives power loss.
+
+        Raises:
+            StateError: it is not sure whether it does; what was saved before does otherwise.
+        """
+
+        def save(files: Files) -> None:
+            content = encode(known, venue=self.venue, store=self.store)
+            files.unlink(self.name + TEMPORARY)  # of an agent that was killed while it wrote
+            write_durably(files, "", self.name, content)
+
+        try:
+            await self.disk.run(save)
+        except SpoolError as error:
+            raise StateError(f"known gaps: {error}") from error
+
+
+@define(eq=False, kw_only=True)
+class GapKeeper:
+    """Writes down what is known to be missing; without a file that dies with the process."""
+
+    file: GapFile | None = None
+    known: Mapping[Series, KnownGaps] = field(factory=dict)
+    """What was saved last, of series that do not run any more, too."""
+
+    async def load(self) -> None:
+        """Read what the last run wrote down."""
+        if self.file is not None:
+            self.known = await self.file.load()
+
+    def known_of(self, series: Series) -> KnownGaps | None:
+        """What was written down last of a series; None if nothing ever was."""
+        return self.known.get(series)
+
+    async def keep(self, registry: Registry, writer: Writer) -> None:
+        """Save again and again what is known of all series."""
+        if self.file is None:
+            return
+        try:
+            await self._keep(self.file, registry, writer)
+        finally:
+            with trio.move_on_after(LAST_SAVE_WITHIN_S, shield=True), suppress(StateError):
+                await self._save(self.file, registry, writer)
+
+    async def _keep(self, file: GapFile, registry: Registry, writer: Writer) -> NoReturn:
+        trouble = Trouble("gaps_not_saved", "gaps_saved")
+        saved_at, saved_found = -math.inf, 0
+        while True:
+            await trio.sleep(SOON_S)
+            found = registry.means.tally.found.total()
+            if found == saved_found and trio.current_time() - saved_at < EVERY_S:
+                continue
+            try:
+                await self._save(file, registry, writer)
+            except StateError as error:
+                trouble.lasts(error, alarm=True)
+                await trio.sleep(EVERY_S)
+            else:
+                trouble.over()
+                saved_at, saved_found = trio.current_time(), found
+
+    async def _save(self, file: GapFile, registry: Registry, writer: Writer) -> None:
+        known = dict(self.known)
+        series = registry.subscriptions()
+        for at in range(0, len(series), AT_ONCE):
+            # What nobody can tell of now stays as it was written down, which is right for ever.
+            while (at_risk := writer.at_risk()) is None:  # noqa: ASYNC110 - nobody tells of it
+                await trio.sleep(LATER_S)
+            # These rows and ledgers are of one moment, without a checkpoint between them.
+            known |= known_gaps(series[at : at + AT_ONCE], at_risk)
+            await trio.lowlevel.checkpoint()
+        await file.save(known)
+        self.known = known

@@ -1,0 +1,154 @@
+"""The file that lets known gaps survive the process."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, suppress
+from random import Random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.series.gap_file import EVERY_S, SOON_S, GapFile
+from klineagent.series.gaps import KnownGaps, Series
+from klineagent.series.ledger import Missing, Urgency
+from klineagent.series.spans import Span
+from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
+from tests.simulations.looking import HOUR_S, MINUTE_S, lacking, logged
+
+NAME = "subscriptions.json.gaps"
+BTC = ("BTCUSDT", Interval.M1)
+
+
+def a_file(disk: MemoryDisk) -> GapFile:
+    """The one that simulations have on `disk`."""
+    return GapFile(disk=disk, name=NAME, venue="usdm", store="memory:")
+
+
+async def saved(disk: MemoryDisk) -> dict[Series, KnownGaps]:
+    """What is on `disk` now."""
+    return await a_file(disk.copy()).load()
+
+
+def simulated(state: MemoryDisk) -> AbstractAsyncContextManager[Simulation]:
+    """A series that runs, with its known gaps on `state`."""
+    return open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1], state=state, history=0)
+
+
+async def test_what_is_saved_survives_any_death() -> None:
+    """The old content or the new one, at whatever step the process dies."""
+    old = {BTC: KnownGaps(1)}
+    new = {BTC: KnownGaps(2, (Span(1, 2, Missing(Urgency.FRESH)),))}
+    for steps in range(8):
+        disk = MemoryDisk()
+        await a_file(disk).save(old)
+        disk.die_after(steps)
+        with suppress(ProcessDied):
+            await a_file(disk).save(new)
+        for left in (disk.kill(), disk.crash(Random(steps))):
+            assert await a_file(left).load() in (old, new)
+
+
+async def test_a_file_that_cannot_be_read_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is known then; the next save takes its place, and it is kept under another name."""
+    disk = MemoryDisk()
+    assert await a_file(disk).load() == {}
+    assert logged(caplog, "gaps_unreadable") == []
+    await a_file(disk).save({})
+    disk.damage(NAME, b'{"format": 7, "written_by": "9.0"}')
+    assert await a_file(disk).load() == {}
+    [told] = logged(caplog, "gaps_unreadable")
+    assert "klineagent 9.0 wrote it in format 7" in str(told["error"])
+    assert disk.paths == [f"{NAME}.unreadable"]
+    with disk.failing(Step.READ):
+        assert await a_file(disk).load() == {}
+
+
+async def test_the_times_move_on_every_minute(autojump_clock: MockClock) -> None:
+    """And never beyond what has closed."""
+    state = MemoryDisk()
+    async with simulated(state) as simulation:
+        await trio.sleep(10 * MINUTE_S)
+        for _ in range(5):
+            await trio.sleep(MINUTE_S)
+            now_ms = simulation.exchange.clock.now_ms()
+            known = (await saved(state))[BTC]
+            assert now_ms - 2 * MINUTE_MS - EVERY_S * 1000 < known.until_ms <= now_ms
+            assert known.gaps == ()
+
+
+async def test_a_new_gap_is_written_within_seconds(autojump_clock: MockClock) -> None:
+    """With all that is not durable yet; what is healed goes with the next round."""
+    state = MemoryDisk()
+    async with simulated(state) as simulation:
+        await trio.sleep(10 * MINUTE_S)
+        [subscription] = simulation.agent.registry.subscriptions()
+        with simulation.exchange.offline():
+            old_ms = FEBRUARY_2026_MS + 2 * MINUTE_MS
+            subscription.ledger.reopen(old_ms)
+            await trio.sleep(2 * SOON_S)
+            assert Span(old_ms, old_ms + MINUTE_MS, Missing(Urgency.FRESH)) in (
+                (await saved(state))[BTC].gaps
+            )
+        subscription.lose(simulation.store.klines["usdm", "BTCUSDT", "1m", old_ms])
+        await trio.sleep(2 * EVERY_S)
+        assert (await saved(state))[BTC].gaps == ()
+
+
+async def test_rows_that_wait_for_the_store_are_gaps_in_the_file(
+    autojump_clock: MockClock,
+) -> None:
+    """Without a spool they die with the process; with none waiting there are none."""
+    state = MemoryDisk()
+    async with simulated(state) as simulation:
+        await trio.sleep(5 * MINUTE_S)
+        with simulation.store.offline():
+            await trio.sleep(10 * MINUTE_S)
+            known = (await saved(state))[BTC]
+            assert sum(Interval.M1.count(gap.first_ms, gap.end_ms) for gap in known.gaps) >= 8
+            assert simulation.agent.registry.missing() == 0
+        await trio.sleep(3 * MINUTE_S)
+        assert (await saved(state))[BTC].gaps == ()
+
+
+async def test_a_series_that_was_removed_is_remembered(autojump_clock: MockClock) -> None:
+    """With the time up to which it was accounted for."""
+    state = MemoryDisk()
+    async with simulated(state) as simulation:
+        await trio.sleep(10 * MINUTE_S)
+        await simulation.agent.desired.remove(*BTC)
+        until_ms = (await saved(state))[BTC].until_ms
+        await trio.sleep(HOUR_S)
+        assert (await saved(state))[BTC].until_ms == until_ms
+        await simulation.agent.desired.add(*BTC)
+        await trio.sleep(3 * MINUTE_S)
+        assert (await saved(state))[BTC].until_ms > until_ms + 50 * MINUTE_MS
+        assert lacking(simulation) == []
+
+
+@pytest.mark.logs("gaps_not_saved")
+async def test_a_disk_that_fails_is_told_of_and_disturbs_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once; when it is back, the file is written."""
+    state = MemoryDisk()
+    async with simulated(state) as simulation:
+        await trio.sleep(3 * MINUTE_S)
+        with state.full():
+            await trio.sleep(10 * MINUTE_S)
+        until_ms = (await saved(state))[BTC].until_ms
+        await trio.sleep(3 * MINUTE_S)
+        assert (await saved(state))[BTC].until_ms > until_ms + 10 * MINUTE_MS
+        assert len(logged(caplog, "gaps_saved")) == 1
+        assert lacking(simulation) == []
+
+
+async def test_the_last_word_is_written_when_the_agent_stops(autojump_clock: MockClock) -> None:
+    """What was stored before counts, and nothing that was not."""
+    state = MemoryDisk()
+    async with simulated(state) as simulation:
+        await trio.sleep(10 * MINUTE_S + 30)
+        now_ms = simulation.exchange.clock.now_ms()
+    assert (await saved(state))[BTC].until_ms == Interval.M1.open_at(now_ms)
