@@ -9,8 +9,8 @@
             pool              a task per roster, feeds under it: one reader, one requester each
               recall          looks up what the store holds of series that begin
                 registry      a nursery per subscription: its stream, its deadlines, its healer
-                  background  symbol book, the set that should run, known gaps, row in `agents`,
-                              registration, a log line a minute
+                  background  symbol book, the set that should run, known gaps, the audit,
+                              row in `agents`, registration, a log line a minute
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """
@@ -60,6 +60,7 @@ from klineagent.market.network import Internet, Network
 from klineagent.market.pool import Pool, open_pool
 from klineagent.market.rest import open_rest
 from klineagent.market.symbols import SymbolBook
+from klineagent.series.audit import Audit
 from klineagent.series.census import Bureau
 from klineagent.series.desired import Desired
 from klineagent.series.desired_file import LOCK, StateFile, open_state
@@ -191,6 +192,7 @@ async def open_agent(
             gaps.file = GapFile.beside(saved, store=opened.label)
             await gaps.load()
         background.start_soon(gaps.keep, registry, writer)
+        background.start_soon(Audit(registry=registry, writer=writer).run)
         # Before commands can be given: what is configured has the first claim to a place.
         desired = await _want(registry, config, saved)
         await background.start(desired.follow)

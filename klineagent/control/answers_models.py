@@ -102,6 +102,13 @@ class SeriesCoverage(Struct, frozen=True):
     last_close: Annotated[
         Utc | None, Meta(description="When the newest candle closed that came.")
     ] = None
+    audited: Annotated[
+        Utc | None,
+        Meta(
+            description="When this was last compared with what the database holds, by the"
+            " exchange's clock: at the start, and again and again since."
+        ),
+    ] = None
 
 
 class Coverage(Struct, frozen=True):

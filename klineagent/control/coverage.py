@@ -110,6 +110,7 @@ def coverage_of(series: Subscription, now_ms: int) -> SeriesCoverage:
         healed=account.healed,
         last_close=None if newest_ms is None else utc(interval.close_of(newest_ms)),
         lag_seconds=account.lag_ms / SECOND_MS,
+        audited=None if series.audited_ms is None else utc(series.audited_ms),
     )
 
 

@@ -186,6 +186,16 @@ class Figures(Collector):
             "How long ago the oldest candle fell due that is missing although its series ran.",
             self._overdue_s(),
         )
+        yield _gauge(
+            "audit_age_seconds",
+            "How long ago the series was compared with the database whose turn is longest ago.",
+            self._audit_age_s(),
+        )
+        yield _counter(
+            "audit_findings",
+            "Candles that counted as closed and that the database did not have.",
+            tally.overlooked,
+        )
         yield _gauges(
             "candles_missing",
             "Candles known to be missing.",
@@ -261,6 +271,11 @@ class Figures(Collector):
         yield _gauge("spool_rows", "Rows that wait on disk.", spool.rows)
         yield _gauge("spool_dead_letters", "Batches the database refused.", spool.dead_letters)
         yield _gauge("spool_damaged_files", "Files set aside as damaged.", spool.damaged)
+
+    def _audit_age_s(self) -> float:
+        if (audited_ms := self.census.audited_ms) is None:
+            return math.nan
+        return max(0, self.registry.means.time.now_ms() - audited_ms) / SECOND_MS
 
     def _overdue_s(self) -> float:
         if not self.census.overdue:

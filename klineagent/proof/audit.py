@@ -68,6 +68,8 @@ class Audit:
             ProofFailed: a deadline went by unnoticed, or a candle is taken for stored and is not,
                 or is on its way for too long.
         """
+        if found := agent.registry.means.tally.overlooked:
+            raise ProofFailed(f"the agent's own audit found {found} candles it had overlooked")
         nothing_is_on_its_way = _is_idle(agent.writer)
         calm_since = max(started_at, self.weather.calm_since(EXPLAINS_ROWS))
         now = trio.current_time()

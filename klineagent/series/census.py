@@ -26,6 +26,7 @@ class Surveyed(Protocol):
     symbol: str
     interval: Interval
     ledger: Ledger
+    audited_ms: int | None
 
     @property
     def is_active(self) -> bool:
@@ -48,9 +49,14 @@ class Census:
     overdue: list[tuple[int, Surveyed]] = field(factory=list, init=False)
     """Series that lack candles although they ran, and since when, by the exchange's clock."""
 
+    audited_ms: int | None = field(default=None, init=False)
+    """When the one was last compared with the store whose turn is longest ago."""
+
     def count(self, series: Surveyed, now_ms: int) -> None:
         """Count one series more."""
         self.series += 1
+        if series.audited_ms is not None:
+            self.audited_ms = min(series.audited_ms, self.audited_ms or series.audited_ms)
         self.active += series.is_active
         longest_ms = self.lag_ms.setdefault(series.interval, 0)
         ledger = series.ledger

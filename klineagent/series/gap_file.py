@@ -12,7 +12,7 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.errors import SpoolError, StateError
-from klineagent.series.desired_file import LAST_SAVE_WITHIN_S, StateFile
+from klineagent.series.desired_file import StateFile
 from klineagent.series.gaps import KnownGaps, Series, decode, encode, known_gaps
 from klineagent.series.registry import Registry
 from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
@@ -108,14 +108,9 @@ class GapKeeper:
         return self.known.get(series)
 
     async def keep(self, registry: Registry, writer: Writer) -> None:
-        """Save again and again what is known of all series."""
-        if self.file is None:
-            return
-        try:
+        """Save again and again what is known of all series; what was saved last does at the end."""
+        if self.file is not None:
             await self._keep(self.file, registry, writer)
-        finally:
-            with trio.move_on_after(LAST_SAVE_WITHIN_S, shield=True), suppress(StateError):
-                await self._save(self.file, registry, writer)
 
     async def _keep(self, file: GapFile, registry: Registry, writer: Writer) -> NoReturn:
         trouble = Trouble("gaps_not_saved", "gaps_saved")

@@ -58,11 +58,11 @@ class Accounted(Protocol):
     symbol: str
     interval: Interval
     ledger: Ledger
-    is_accounted: bool
+    audited_ms: int | None
 
 
 def known_gaps(series: Iterable[Accounted], at_risk: Iterable[Kline]) -> dict[Series, KnownGaps]:
-    """What is known of all `series` whose start is over.
+    """What is known of those of `series` whose start is over.
 
     Rows `at_risk` have closed and are not durable yet: to the next run they are missing. They and
     the ledgers must be of one moment.
@@ -72,7 +72,7 @@ def known_gaps(series: Iterable[Accounted], at_risk: Iterable[Kline]) -> dict[Se
         undurable.setdefault((kline.symbol, Interval(kline.interval)), []).append(kline.open_time)
     found = {}
     for each in series:
-        if not each.is_accounted:
+        if each.audited_ms is None:
             continue
         name, ledger = (each.symbol, each.interval), each.ledger
         gaps = tuple(ledger.holes)

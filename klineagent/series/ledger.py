@@ -118,6 +118,8 @@ class MissingCounts:
     forgone: Counter[Absent] = field(factory=Counter, init=False)
     disproved: int = field(default=0, init=False)
     """Candles that were absent and that the exchange then had."""
+    overlooked: int = field(default=0, init=False)
+    """Candles that counted as closed and were not stored, as the audit found."""
 
 
 @define(eq=False)

@@ -38,8 +38,9 @@ class Subscription:
     newest: Kline | None = field(default=None, init=False)
     """The newest state of the newest candle that came; a late one does not replace it."""
     ledger: Ledger = field(init=False)
-    is_accounted: bool = field(default=False, init=False)
-    """Whether the ledger knows of what was before it began."""
+    audited_ms: int | None = field(default=None, init=False)
+    """When the ledger was last compared with the store, by the exchange's clock: at the start, as
+    soon as the store has answered, and by the audit since."""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _healer: Healer = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
@@ -90,6 +91,14 @@ class Subscription:
         self.ledger.reopen(kline.open_time)
         self._healer.look()
 
+    def reopen(self, open_ms: int, *, above_version: int) -> bool:
+        """Fetch a candle again that counts as closed, as a correction; tell whether it does."""
+        if not self.ledger.has_closed(open_ms):
+            return False
+        self.ledger.reopen(open_ms, above_version=above_version)
+        self._healer.look()
+        return True
+
     def _carried(self, confirmed: trio.Event) -> None:
         confirmed.set()
         self.means.rest.is_back()
@@ -122,7 +131,7 @@ class Subscription:
             self.ledger.expect(max(first_ms, listed_ms), end_ms, mark)
         for first_ms, end_ms, absence in stored.absences:
             self.ledger.expect_none(max(first_ms, listed_ms), end_ms, absence)
-        self.is_accounted = True
+        self.audited_ms = self.means.time.now_ms()
         self._healer.look()
 
     def _begin(self) -> None:

@@ -46,27 +46,27 @@ class Faults:
 
     def offline(self) -> AbstractContextManager[None]:
         """Until the end of the block every call raises `StoreUnavailable` and stores nothing."""
-        return _while_in(self._active, _Fault.OFFLINE)
+        return while_in(self._active, _Fault.OFFLINE)
 
     def misconfigured(self) -> AbstractContextManager[None]:
         """Until the end of the block every call raises `StoreMisconfigured` and stores nothing."""
-        return _while_in(self._active, _Fault.MISCONFIGURED)
+        return while_in(self._active, _Fault.MISCONFIGURED)
 
     def overloaded(self) -> AbstractContextManager[None]:
         """Until the end of the block every call raises `StoreOverloaded` and stores nothing."""
-        return _while_in(self._active, _Fault.OVERLOADED)
+        return while_in(self._active, _Fault.OVERLOADED)
 
     def slow(self, seconds: float) -> AbstractContextManager[None]:
         """Until the end of the block every call takes that much longer before it does anything."""
-        return _while_in(self._delays_s, seconds)
+        return while_in(self._delays_s, seconds)
 
     def refusing(self, predicate: Callable[[Kline], bool]) -> AbstractContextManager[None]:
         """Until the end of the block an insert with a row `predicate` holds for is refused."""
-        return _while_in(self._refused, predicate)
+        return while_in(self._refused, predicate)
 
     def losing_answers(self) -> AbstractContextManager[None]:
         """Until the end of the block every call does its work, then raises `StoreUnavailable`."""
-        return _while_in(self._lost_answers, None)
+        return while_in(self._lost_answers, None)
 
     async def meet(self) -> None:
         """Where a call begins; the faults count that are there once its delay is over.
@@ -100,7 +100,8 @@ class Faults:
 
 
 @contextmanager
-def _while_in(active: list[T], fault: T) -> Iterator[None]:
+def while_in(active: list[T], fault: T) -> Iterator[None]:
+    """Have `fault` among those that are `active` until the end of the block."""
     active.append(fault)
     try:
         yield

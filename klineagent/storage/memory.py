@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import groupby
 
 from attrs import define, field
 
 from klineagent.kline import Key, Kline
-from klineagent.storage.faults import Faults
+from klineagent.storage.faults import Faults, while_in
 from klineagent.storage.runs import (
     BY_LENGTH,
     Run,
@@ -61,6 +62,16 @@ class MemoryStore(Faults):
     _tokens: dict[Table, _Tokens] = field(factory=lambda: {table: _Tokens() for table in Table})
     # Where the closed candles are: looking through all rows for each question would take seconds.
     _closed_opens: dict[_Series, set[int]] = field(factory=dict)
+    _forgotten: list[Callable[[Kline], bool]] = field(factory=list, init=False)
+
+    @contextmanager
+    def forgetting(self, predicate: Callable[[Kline], bool]) -> Iterator[None]:
+        """Until the end of the block rows `predicate` holds for are lost, acknowledged or not."""
+        for key in [key for key, kline in self.klines.items() if predicate(kline)]:
+            del self.klines[key]
+            self._closed_opens[key[:3]].discard(key[3])
+        with while_in(self._forgotten, predicate):
+            yield
 
     async def prepare(self) -> None:
         """See `Store`."""
@@ -176,6 +187,8 @@ class MemoryStore(Faults):
     def _insert_klines(self, klines: Iterable[Kline]) -> None:
         stored_klines = self.klines
         for kline in klines:
+            if self._forgotten and any(forgets(kline) for forgets in self._forgotten):
+                continue
             key = kline[:4]
             stored = stored_klines.get(key)
             if stored is not None and kline.version < stored.version:

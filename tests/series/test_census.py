@@ -23,6 +23,7 @@ class OneSeries:
     interval: Interval
     ledger: Ledger
     is_active: bool = True
+    audited_ms: int | None = None
 
 
 def _series(number: int, interval: Interval = Interval.M1) -> OneSeries:

@@ -143,12 +143,3 @@ async def test_a_disk_that_fails_is_told_of_and_disturbs_nothing(
         assert (await saved(state))[BTC].until_ms > until_ms + 10 * MINUTE_MS
         assert len(logged(caplog, "gaps_saved")) == 1
         assert lacking(simulation) == []
-
-
-async def test_the_last_word_is_written_when_the_agent_stops(autojump_clock: MockClock) -> None:
-    """What was stored before counts, and nothing that was not."""
-    state = MemoryDisk()
-    async with simulated(state) as simulation:
-        await trio.sleep(10 * MINUTE_S + 30)
-        now_ms = simulation.exchange.clock.now_ms()
-    assert (await saved(state))[BTC].until_ms == Interval.M1.open_at(now_ms)

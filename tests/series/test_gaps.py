@@ -42,7 +42,7 @@ class Running:
     ledger: Ledger
     symbol: str = "BTCUSDT"
     interval: Interval = Interval.M1
-    is_accounted: bool = True
+    audited_ms: int | None = OPEN_MS
 
 
 def a_ledger() -> Ledger:
@@ -112,7 +112,7 @@ def test_a_series_is_known_from_its_ledger() -> None:
             (Span(at(7), at(8), ABSENT),),
         )
     }
-    assert known_gaps([Running(ledger, is_accounted=False)], []) == {}
+    assert known_gaps([Running(ledger, audited_ms=None)], []) == {}
 
 
 def test_rows_that_would_die_with_the_process_are_missing_to_the_next() -> None:

@@ -278,7 +278,7 @@ async def test_a_file_that_cannot_be_read_ends_the_start(
             pass
 
 
-@pytest.mark.logs("subscriptions_not_saved")
+@pytest.mark.logs("subscriptions_not_saved", "gaps_not_saved")
 async def test_a_disk_that_fails_is_told_of_and_tried_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

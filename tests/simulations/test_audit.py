@@ -1,0 +1,183 @@
+"""Candles that the database does not have any more are found, fetched and written again."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.kline import MINUTE_MS, Interval, Kline
+from klineagent.series.audit import AGAIN_AFTER_S, PASS_S, SHARE
+from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.runs import Run
+from klineagent.storage.store import Batch
+from tests.simulations.asking import Asker
+from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, closed, lacking, logged
+
+FOUND_WITHIN_S = 2 * PASS_S + AGAIN_AFTER_S
+"""A series whose turn was just over has to wait for the next but one."""
+INTERVALS = (Interval.M1, Interval.M5)
+
+
+def minutes(first: int, end: int) -> range:
+    """The open times of minutes since the simulation began."""
+    return range(
+        FEBRUARY_2026_MS + first * MINUTE_MS, FEBRUARY_2026_MS + end * MINUTE_MS, MINUTE_MS
+    )
+
+
+def overlooked(simulation: Simulation) -> int:
+    """How many candles the audit has found."""
+    return simulation.agent.registry.means.tally.overlooked
+
+
+@pytest.mark.logs("audit_finding")
+async def test_rows_that_are_gone_are_written_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within two passes, as corrections; told of once, and no other row is touched."""
+    async with open_simulation(intervals=INTERVALS, history=0) as simulation:
+        await trio.sleep(2 * HOUR_S)
+        before = closed(simulation.store, "BTCUSDT", Interval.M1)
+        gone = minutes(20, 25)
+
+        def is_gone(kline: Kline) -> bool:
+            return kline.symbol == "BTCUSDT" and kline.interval == "1m" and kline.open_time in gone
+
+        with simulation.store.forgetting(is_gone):
+            assert len(lacking(simulation)) == len(gone)
+        with trio.fail_after(FOUND_WITHIN_S):
+            while lacking(simulation):  # noqa: ASYNC110 - the store tells nobody
+                await trio.sleep(1)
+        await trio.sleep(PASS_S)
+        assert overlooked(simulation) == len(gone)
+        [told] = logged(caplog, "audit_finding")
+        assert (told["candles"], told["first"]) == (5, "2026-02-01T00:20:00+00:00")
+        after = closed(simulation.store, "BTCUSDT", Interval.M1)[: len(before)]
+        for old, new in zip(before, after, strict=True):
+            if not is_gone(old):
+                assert new == old
+                continue
+            assert new[4:13] == old[4:13]
+            assert (old.source, new.source) == ("stream", "repair")
+            assert new.version > old.version
+        assert simulation.agent.registry.missing() == 0
+
+
+@pytest.mark.logs("audit_finding")
+async def test_a_closed_row_that_a_forming_one_outranks_is_written_above_it(
+    autojump_clock: MockClock,
+) -> None:
+    """As agents before 0.2 stored them: the event time doubled, of a state that came late."""
+    async with open_simulation(intervals=INTERVALS, history=0) as simulation:
+        await trio.sleep(HOUR_S)
+        stuck = closed(simulation.store, "ETHUSDT", Interval.M5)[3]
+        late = stuck._replace(is_closed=False, version=(stuck.event_time + 10_000) << 1, close=1.0)
+        await simulation.store.insert(Batch("old", (late,)))
+        assert len(lacking(simulation)) == 1
+        with trio.fail_after(FOUND_WITHIN_S):
+            while lacking(simulation):  # noqa: ASYNC110 - the store tells nobody
+                await trio.sleep(1)
+        healed = simulation.store.klines[stuck.key]
+        assert healed.version > late.version
+        assert (healed.source, healed.close) == ("repair", stuck.close)
+        await trio.sleep(2 * PASS_S)
+        assert overlooked(simulation) == 1
+
+
+@pytest.mark.logs("audit_finding")
+async def test_a_store_that_lost_everything_gets_everything(autojump_clock: MockClock) -> None:
+    """All that is accounted for, also where it is told that it is ready: then it is not."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=100
+    ) as simulation:
+        await trio.sleep(HOUR_S)
+        with simulation.store.forgetting(lambda _: True):
+            pass
+        await trio.sleep(FOUND_WITHIN_S)
+        assert lacking(simulation, since_ms=FEBRUARY_2026_MS - 100 * MINUTE_MS) == []
+        assert overlooked(simulation) > 150
+        assert simulation.agent.registry.missing() == 0
+
+
+def _slow(store: MemoryStore) -> AbstractContextManager[None]:
+    return store.slow(8)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [MemoryStore.offline, MemoryStore.overloaded, MemoryStore.losing_answers, _slow],
+)
+@pytest.mark.parametrize("spool", [True, False])
+async def test_rows_on_their_way_are_no_finding(
+    autojump_clock: MockClock, trouble: object, spool: bool
+) -> None:
+    """Neither while the store is away nor while the spool is emptied into it."""
+    async with open_simulation(
+        intervals=INTERVALS, history=0, disk=MemoryDisk() if spool else None
+    ) as simulation:
+        for _ in range(4):
+            await trio.sleep(20 * MINUTE_S)
+            with trouble(simulation.store):  # type: ignore[operator]  # each is one
+                await trio.sleep(25 * MINUTE_S)
+        await trio.sleep(FOUND_WITHIN_S)
+        assert overlooked(simulation) == 0
+        assert lacking(simulation) == []
+
+
+class CountingStore(MemoryStore):
+    """Notes when the audit asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_at: list[float] = []
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+        self.asked_at.append(trio.current_time())
+        return await super().stored_runs(venue, symbol, interval, first_ms, end_ms)
+
+
+async def test_it_leaves_the_store_to_others(autojump_clock: MockClock) -> None:
+    """It takes a fiftieth of the time, however slow the store is, and asks nothing of one away."""
+    store = CountingStore()
+    async with open_simulation(intervals=INTERVALS, history=0, store=store):
+        await trio.sleep(HOUR_S)
+        assert 0 < len(store.asked_at) <= HOUR_S / PASS_S * 6
+        with store.slow(20):
+            await trio.sleep(MINUTE_S)
+            store.asked_at.clear()
+            await trio.sleep(5 * HOUR_S)
+            assert 5 <= len(store.asked_at) <= 5 * HOUR_S * SHARE / 20 + 1
+        with store.offline():
+            await trio.sleep(MINUTE_S)
+            store.asked_at.clear()
+            await trio.sleep(2 * HOUR_S)
+            assert store.asked_at == []
+
+
+async def test_when_a_series_was_audited_is_told(autojump_clock: MockClock) -> None:
+    """At the start, when the store has answered; then by each pass, and as a metric."""
+    async with open_simulation(intervals=INTERVALS, history=0) as simulation:
+        asker = Asker(simulation.agent, simulation.store)
+        with simulation.store.offline():
+            await trio.sleep(10)
+            [told, *_] = (await asker.coverage()).values()
+            assert told["audited"] is None
+        await trio.sleep(30)
+        first = {each["audited"] for each in (await asker.coverage()).values()}
+        assert min(first) > "2026-02-01T00:00:10"
+        for _ in range(6):
+            await trio.sleep(DAY_S / 24)
+            figures = (await asker.figures()).samples
+            [(_, age_s)] = figures["klineagent_audit_age_seconds"]
+            assert 0 <= age_s <= FOUND_WITHIN_S
+        last = {each["audited"] for each in (await asker.coverage()).values()}
+        assert min(last) > max(first)
+        assert figures["klineagent_audit_findings_total"] == [({}, 0)]
