@@ -25,8 +25,8 @@ UNCONFIRMED_AFTER_S = 3600.0
 BEHIND_AFTER_S = 10.0
 # A second witness is of use as long as both look at the same thing.
 FORGOTTEN_AFTER_S = 60.0
-# Long enough to measure how fast the exchange's time passes.
-_PACE_OVER_S = 0.1
+# Long enough to measure how fast the exchange's time passes, at first and later.
+_PACE_OVER_S, _MOST_PACE_OVER_S = 0.1, 10.0
 
 
 class Verdict(enum.Enum):
@@ -52,19 +52,19 @@ class _Told:
         """What time it may be by `at`, if it was told at once and took long to come."""
         return self.ms + (self.at - self.sent_at) * SECOND_MS
 
-    def differs_ms(self, other_ms: float) -> float:
-        """How far ahead, or behind, a clock is that shows `other_ms` now."""
-        return other_ms - min(max(self.ms, other_ms), self.latest_ms)
+    def lies_between(self, earliest_ms: float, latest_ms: float) -> bool:
+        """Whether it can be true together with clocks that show such times now."""
+        return earliest_ms - BOUND_MS <= self.latest_ms and self.ms <= latest_ms + BOUND_MS
 
-    def agrees(self, other: _Told | None) -> bool:
+    def agrees(self, other: _Told | None, pace: float) -> bool:
         """Whether `other`, an earlier one, may be true as well."""
         if other is None or self.at - other.at > FORGOTTEN_AFTER_S:
             return False
-        return abs(self.differs_ms(other.ms_at(self.at))) <= BOUND_MS
+        return self.lies_between(other.ms_at(self.at), other.ms_at(self.at, pace))
 
-    def ms_at(self, at: float) -> float:
+    def ms_at(self, at: float, pace: float = 1.0) -> float:
         """What time it is now, if this is true."""
-        return self.ms + (at - self.at) * SECOND_MS
+        return self.ms + (at - self.at) * SECOND_MS * pace
 
     def repeats(self, before: _Told) -> bool:
         """Whether it stands where the answer `before` it stood: a copy that somebody keeps."""
@@ -85,7 +85,7 @@ class Reckoning:
     steps: int = field(default=0, init=False)
     """How often two witnesses have set a clock that showed something else."""
     setbacks: int = field(default=0, init=False)
-    """How many of these were back."""
+    """How often it went back so far that what was done by it should be undone."""
     _newest_ms: float = field(default=0, init=False)
     """The newest time that was believed; the clock shows it and what has passed since."""
     _newest_at: float
@@ -101,6 +101,7 @@ class Reckoning:
     _pace: float = field(default=1.0, init=False)
     _last_pace: float = field(default=1.0, init=False)
     _paced_from: _Told | None = field(default=None, init=False)
+    _pace_over_s: float = field(default=_PACE_OVER_S, init=False)
 
     def now_ms(self, at: float) -> int:
         """What the clock shows."""
@@ -131,7 +132,7 @@ class Reckoning:
         """An event has told the time."""
         if not self.is_known:
             self._event = _Told(time_ms, at, at)
-            if (answer := self._answer) is not None and self._event.agrees(answer):
+            if (answer := self._answer) is not None and self._event.agrees(answer, 1.0):
                 self.confirm(answer.ms_at(at), at)
         elif not self.allows(time_ms, at):
             self.rejected, self.ahead_ms = self.rejected + 1, time_ms - self.now_ms(at)
@@ -153,14 +154,15 @@ class Reckoning:
         if before is not None and answer.repeats(before):
             return Verdict.ALONE
         shown_ms, event = self.now_ms(at), self._event
-        differs_ms = answer.differs_ms(shown_ms)
-        if self.is_known and abs(differs_ms) <= BOUND_MS:
-            self._confirm(shown_ms - differs_ms, answer)
-            is_refuted = event is not None and answer.differs_ms(event.ms_at(at)) > BOUND_MS
+        counted_ms = self._counted_ms(at), self._counted_ms(at, self._pace)
+        if self.is_known and answer.lies_between(min(shown_ms, *counted_ms), max(counted_ms)):
+            is_refuted = event is not None and event.ms_at(at) > answer.latest_ms + BOUND_MS
+            self._confirm(min(max(time_ms, shown_ms), answer.latest_ms), answer)
             return Verdict.REFUTED if is_refuted else Verdict.RIGHT
         # Two answers at the same moment are one where it matters: where a clock is to be moved.
         is_second = before is not None and (not self.is_known or time_ms > before.ms)
-        if answer.agrees(event) or (is_second and answer.agrees(before)):
+        if answer.agrees(event, self._pace) or (is_second and answer.agrees(before, self._pace)):
+            self.steps += self.is_known
             self._confirm(time_ms, answer)
             return Verdict.SET
         return Verdict.ALONE
@@ -171,9 +173,7 @@ class Reckoning:
 
     def confirm(self, time_ms: float, at: float) -> None:
         """It is `time_ms`, beyond doubt."""
-        step_ms = time_ms - self.now_ms(at) if self.is_known else 0
-        self.steps += abs(step_ms) > BOUND_MS
-        self.setbacks += step_ms < -BOUND_MS
+        self.setbacks += self.is_known and time_ms < self.now_ms(at) - BOUND_MS
         self.is_known = True
         self._newest_ms = self._confirmed_ms = time_ms
         self._newest_at = self._confirmed_at = at
@@ -184,14 +184,17 @@ class Reckoning:
         """See how fast the exchange's time passes, by two answers that were believed.
 
         Only what cannot be the way of the messages counts, and only twice in a row: the machine
-        may have been suspended in between.
+        may have been suspended in between. The longer the time between them, the better.
         """
         since = self._paced_from
-        if since is not None and answer.at - since.sent_at < _PACE_OVER_S:
+        if since is not None and answer.at - since.sent_at < self._pace_over_s:
             return
         self._paced_from = answer
         if since is not None:
             passed_s = (answer.ms - since.ms) / SECOND_MS
             is_fast = passed_s > 1.5 * (answer.at - since.sent_at)
             pace = passed_s / (answer.at - since.at) if is_fast else 1.0
-            self._pace, self._last_pace = min(pace, self._last_pace), pace
+            self._pace = pace if self._last_pace > 1 else 1.0
+            self._last_pace = pace
+            longer_s = min(2 * self._pace_over_s, _MOST_PACE_OVER_S)
+            self._pace_over_s = longer_s if is_fast else _PACE_OVER_S

@@ -14,8 +14,8 @@ from klineagent.market.clock import ExchangeTime
 from klineagent.market.reckoning import Verdict
 from klineagent.trouble import Burst, Trouble
 
-# Between two questions, where the first answers did not settle it.
-ASK_AGAIN_S = 1.0
+# Before the next questions, where two answers did not settle it.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 
 
 @define(eq=False)
@@ -23,8 +23,8 @@ class Timekeeper:
     """Keeps `time` confirmed: at the start, after a silence, and when an event contradicts it.
 
     It is one request of weight 1 at a time. Where an answer stands alone, another question follows
-    at once: two that agree are enough. Where they do not, and after an event that was wrong, nobody
-    asks for a second.
+    at once: two that agree are enough. Where they do not, it is two after a pause, and at last two
+    a second; after an event that was wrong nobody asks for a second.
     """
 
     time: ExchangeTime
@@ -36,13 +36,18 @@ class Timekeeper:
 
     async def keep(self) -> NoReturn:
         """Ask whenever the clock is in doubt."""
+        pause_s = FIRST_PAUSE_S
         while True:
             await self.time.doubted()
             verdict = await self._ask()
             if verdict is Verdict.ALONE and (verdict := await self._ask()) is Verdict.ALONE:
                 self._doubt.lasts(ExchangeError("neither events nor its own answers agree with it"))
-            if verdict not in {Verdict.RIGHT, Verdict.SET}:
-                await trio.sleep(ASK_AGAIN_S)
+                await trio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            elif verdict in {Verdict.RIGHT, Verdict.SET}:
+                pause_s = FIRST_PAUSE_S
+            else:
+                await trio.sleep(LONGEST_PAUSE_S)
 
     async def _ask(self) -> Verdict | None:
         """What the exchange's answer was worth; None if there was none."""

@@ -249,6 +249,25 @@ async def test_an_exchange_that_is_back_is_asked_at_once(
             assert trio.current_time() == pytest.approx(11)
 
 
+async def test_a_clock_that_is_set_back_does_not_stop_the_minutes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What was used stays used until the minute that it is now ends."""
+    async with _open_budget() as budget:
+        budget.time.confirm(MIDNIGHT_MS + 1_000 * MINUTE_MS)
+        async with budget.spend(80, 0):
+            budget.told(80)
+
+        async def set_back() -> None:
+            await trio.sleep(10)
+            budget.time.confirm(MIDNIGHT_MS + MINUTE_MS // 2)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(set_back)
+            async with budget.spend(1, 0):
+                assert trio.current_time() == pytest.approx(10 + 30)
+
+
 async def test_who_gives_up_waiting_leaves_no_trace(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

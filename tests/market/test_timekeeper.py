@@ -66,12 +66,12 @@ async def test_the_time_is_known_as_soon_as_two_answers_agree(autojump_clock: Mo
     assert len(exchange.asked_at) == 2
 
 
-async def test_a_wrong_first_answer_costs_a_second(autojump_clock: MockClock) -> None:
+async def test_a_wrong_first_answer_costs_a_moment(autojump_clock: MockClock) -> None:
     """A third question settles it."""
     exchange = Exchange(lambda number: DAY_MS if number == 0 else 0)
     async with _kept(exchange, known=False) as time:
         await time.known()
-        assert trio.current_time() == pytest.approx(1 + 3 * WAY_S)
+        assert trio.current_time() == pytest.approx(0.1 + 3 * WAY_S)
         assert time.now_ms() == _truth()
 
 
@@ -84,7 +84,7 @@ async def test_who_contradicts_each_time_is_asked_twice_a_second(
     async with _kept(exchange, known=False) as time:
         await trio.sleep(30)
         assert not time.is_known
-        assert 56 <= len(exchange.asked_at) <= 62
+        assert 56 <= len(exchange.asked_at) <= 70
         exchange.lie = lambda _: 0
         await trio.sleep(3)
         assert time.now_ms() == pytest.approx(_truth(), abs=20)

@@ -262,3 +262,33 @@ def test_what_the_store_held_before_is_accounted_for() -> None:
     assert ledger.has_closed(START_MS - 4 * MINUTE_MS)
     assert not ledger.has_closed(START_MS - 3 * MINUTE_MS)
     assert not ledger.has_closed(START_MS - 11 * MINUTE_MS)
+
+
+@given(intervals, st.integers(0, CANDLES - 1), st.sets(st.integers(0, CANDLES - 1)))
+def test_a_clock_that_was_ahead_leaves_no_trace_once_it_is_set_back(
+    interval: Interval, number: int, closed: set[int]
+) -> None:
+    """What was called due before its time is due in its time; what closed is closed."""
+    ledger, opens = a_ledger(interval), opens_of(interval)
+    for each in sorted(closed):
+        if each < number:
+            ledger.close(opens[each])
+    ledger.fall_due(interval.shifted(opens[-1], 1000) + GRACE_MS)
+    ledger.rewind(opens[number] + 1)
+    assert ledger.horizon_ms == opens[number]
+    assert missing_in(ledger) == {opens[each] for each in range(number) if each not in closed}
+    assert ledger.tally.found.total() - ledger.tally.healed.total() == ledger.missing
+    ledger.fall_due(interval.next_open(opens[-1]) + GRACE_MS)
+    assert missing_in(ledger) == {
+        opens[each] for each in range(CANDLES) if each >= number or each not in closed
+    }
+
+
+def test_a_ledger_that_began_too_late_begins_anew_when_the_clock_is_set_back() -> None:
+    """And one whose clock is set to a time it has not reached goes on."""
+    ledger = Ledger(Interval.M1, GRACE_MS)
+    ledger.begin(START_MS + DAY_MS)
+    ledger.rewind(START_MS)
+    assert ledger.began_ms == ledger.first_ms == ledger.horizon_ms == START_MS
+    ledger.rewind(START_MS + HOUR_MS)
+    assert ledger.horizon_ms == START_MS
