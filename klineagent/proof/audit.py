@@ -119,7 +119,8 @@ class Audit:
                     hole.first_ms, hole.end_ms, _known_since(hole.first_ms, before.get(series, ()))
                 )
                 for hole in subscription.ledger.holes
-                if hole.mark.urgency is not Urgency.HISTORY
+                # That there is none takes two answers a minute apart, also after a restart.
+                if hole.mark.urgency is not Urgency.HISTORY and not hole.mark.may_not_exist
             ]
             self._gaps[series] = gaps
             for gap in gaps:
