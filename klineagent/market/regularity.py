@@ -10,9 +10,12 @@ import enum
 from functools import lru_cache
 from math import inf
 
-from klineagent.kline import Interval
+from klineagent.kline import MINUTE_MS, Interval
 from klineagent.market.wire import NO_TRADE_ID, StreamedCandle
 
+# Closing events are told half a minute late at times. One that says to be told much later is more
+# likely of another candle, and the one it names has been fetched by then.
+_LATEST_MS = 5 * MINUTE_MS
 # The exchange sums what takers bought apart from the total; both may be rounded.
 _ROUNDING = 1 + 1e-9
 # The candles of all intervals that form or close at one time, and late ones.
@@ -47,7 +50,11 @@ def flaw_of(candle: StreamedCandle) -> Flaw | None:
         or symbol.upper() != symbol
     ):
         flaw = Flaw.SERIES
-    elif _close_of(k.i, k.t) != k.T or k.t > event.E or (k.x and event.E <= k.T):
+    elif (
+        _close_of(k.i, k.t) != k.T
+        or k.t > event.E
+        or (k.x and not k.T < event.E <= k.T + _LATEST_MS)
+    ):
         flaw = Flaw.TIMES
     # Written so that NaN, of which every comparison is false, fits nowhere.
     elif not (0 <= k.l <= k.o <= k.h < inf and k.l <= k.c <= k.h and (k.l or not k.n)):

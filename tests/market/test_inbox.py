@@ -343,7 +343,7 @@ async def test_an_event_from_the_future_is_a_bad_frame(
     nursery.start_soon(post.inbox.hand_on_forming)
     post.time.confirm(OPEN_MS + 59_000)
     await post.inbox.take(_chunk(_frame(ETH, after_ms=59_000)))
-    future = _frame(BTC, is_closed=is_closed, after_ms=10 * MINUTE_MS)
+    future = _frame(BTC, is_closed=is_closed, after_ms=5 * MINUTE_MS)
     await post.inbox.take(_chunk(future, _frame(SOL, is_closed=is_closed, after_ms=60_010)))
     await trio.sleep(2 * CONFLATE_S)
     assert {symbol for symbol, *_ in post.handed_on()} == {"ETHUSDT", "SOLUSDT"}

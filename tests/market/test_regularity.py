@@ -28,7 +28,7 @@ _symbols = st.sampled_from(["BTCUSDT", "1000PEPEUSDT", "BTCUSD_PERP", "BTCUSDT_2
     "币安人生USDT"
 )
 _TEN_YEARS_FROM_2020_MS = (1_577_836_800_000, 1_577_836_800_000 + 3_650 * DAY_MS)
-LATEST_MS = 5 * DAY_MS
+LATEST_MS = 5 * MINUTE_MS
 
 
 def _decimal(units: int) -> str:
@@ -63,7 +63,8 @@ def _frames(draw: st.DrawFn, *, closed: bool | None = None, empty: bool | None =
         taker_quote, quote = sorted((draw(_units), draw(_units)))
         candle |= {"v": _decimal(volume), "n": trades, "x": is_closed, "q": _decimal(quote)}
         candle |= {"V": _decimal(taker), "Q": _decimal(taker_quote)}
-    event_ms = draw(st.integers(first_ms, closes_ms + LATEST_MS))
+    latest_ms = closes_ms + (LATEST_MS if is_closed else 5 * DAY_MS)
+    event_ms = draw(st.integers(first_ms, latest_ms))
     event = {"e": "kline", "E": event_ms, "s": symbol, "k": candle | {"B": "0"}}
     return {"stream": f"{symbol.lower()}@kline_{interval}", "data": event}
 
@@ -159,6 +160,7 @@ _SPOILT: dict[str, tuple[Flaw, Frames, Spoil]] = {
     "a candle that lasts too long": (Flaw.TIMES, _ANY, _shifted("T", 1)),
     "told before its open": (Flaw.TIMES, _ANY, _told(-1, "t")),
     "closed before its close": (Flaw.TIMES, _CLOSED, _told(0, "T")),
+    "closed long after its close": (Flaw.TIMES, _CLOSED, _told(LATEST_MS + 1, "T")),
     "a high below all": (Flaw.PRICES, _TRADED, _k(h="0")),
     "a low above all": (Flaw.PRICES, _TRADED, _k(l=_HUGE)),
     "an open above the high": (Flaw.PRICES, _ANY, _k(o=_HUGE)),
