@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 import structlog
 
+from klineagent.config import Config
 from klineagent.sources import PREFIX
 from tests.native.fixture import ModernServer, modern_clickhouse
 from tests.servers import InstalledServer, installed_clickhouse
@@ -47,6 +50,18 @@ def _no_settings_of_ours() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(PREFIX)]:
             patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_ports_are_taken() -> Iterator[None]:
+    """Whoever runs the tests may have servers there; so everybody has, and no test needs them."""
+    with ExitStack() as held:
+        for bind in (Config().command_bind, Config().status_bind):
+            taken = held.enter_context(socket.socket())
+            with suppress(OSError):  # it is taken indeed
+                taken.bind(("127.0.0.1", bind.port))
+                taken.listen()
         yield
 
 
