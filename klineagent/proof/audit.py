@@ -16,8 +16,8 @@ from klineagent.kline import MINUTE_MS
 from klineagent.kline import Interval as AgentInterval
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
-from klineagent.proof.witness import account_of, name_of
-from klineagent.series.ledger import Ledger, Urgency
+from klineagent.proof.witness import Witness, account_of, name_of
+from klineagent.series.ledger import Absent, Ledger, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.sim.interval import Interval
 from klineagent.storage.memory import MemoryStore
@@ -55,18 +55,21 @@ class Audit:
     store: MemoryStore
     venue_name: str
     weather: Weather
+    witness: Witness
     _audited_ms: dict[SeriesKey, int] = field(factory=dict, init=False)
     """Up to which open time each series was looked at."""
     _suspects: dict[SeriesKey, dict[int, float]] = field(factory=dict, init=False)
     """Open times that count as closed and are not stored, and since when: they are on their way."""
     _gaps: dict[SeriesKey, list[_Gap]] = field(factory=dict, init=False)
+    _absent: dict[SeriesKey, set[int]] = field(factory=dict, init=False)
+    """Open times that were said to have no candle, and have none."""
 
     def look(self, agent: Agent, started_at: float, now_ms: int) -> None:
         """Look at what fell due since the last look.
 
         Raises:
             ProofFailed: a deadline went by unnoticed, or a candle is taken for stored and is not,
-                or is on its way for too long.
+                or for absent and exists, or is on its way for too long.
         """
         if found := agent.registry.means.tally.overlooked:
             raise ProofFailed(f"the agent's own audit found {found} candles it had overlooked")
@@ -82,6 +85,7 @@ class Audit:
                 raise ProofFailed(
                     f"the deadline of {name_of(*series, ledger.horizon_ms)} went by unnoticed"
                 )
+            self._check_absences(series, ledger)
             before = self._suspects.get(series, {})
             suspects = {each: before.get(each, now) for each in self._unaccounted(series, ledger)}
             self._suspects[series] = suspects
@@ -126,6 +130,22 @@ class Audit:
             for gap in gaps:
                 if now - max(calm_since, gap.since) > HEALED_WITHIN_S:
                     raise ProofFailed(self._told(subscription, gap))
+
+    def _check_absences(self, series: SeriesKey, ledger: Ledger) -> None:
+        """A candle that is said not to exist must not; nobody would ask for it before an hour."""
+        symbol, interval = series[0], Interval(series[1].value)
+        checked = self._absent.setdefault(series, set())
+        for absence in ledger.absences:
+            open_ms = absence.first_ms
+            while open_ms < absence.end_ms:
+                if absence.mark.reason is not Absent.REFUSED and open_ms not in checked:
+                    if self.witness.exists(symbol, interval, open_ms):
+                        raise ProofFailed(
+                            f"{name_of(*series, open_ms)} exists, and is said not to;"
+                            f" the ledger {account_of(ledger)}; {self.weather}"
+                        )
+                    checked.add(open_ms)
+                open_ms = interval.next_open(open_ms)
 
     def _told(self, subscription: Subscription, gap: _Gap) -> str:
         now = trio.current_time()

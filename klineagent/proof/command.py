@@ -22,7 +22,7 @@ from rich.table import Table
 from klineagent.errors import ConfigError, Interrupted
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
-from klineagent.proof.storm import EVERY_KIND, KINDS
+from klineagent.proof.storm import KINDS
 from klineagent.ranges import FiniteRange
 from klineagent.suggestions import meant
 from klineagent.tables import wide_console
@@ -61,7 +61,7 @@ ALL, NONE = "all", "none"
     default=ALL,
     show_default=True,
     metavar="KIND,...",
-    help=f"all, none, or some of: {', '.join(EVERY_KIND)}.",
+    help=f"all, none, or some of: {', '.join(KINDS)}.",
 )
 @click.option(
     "--jobs",
@@ -105,12 +105,12 @@ def _kinds(faults: str) -> tuple[str, ...]:
     if faults in {ALL, NONE}:
         return KINDS if faults == ALL else ()
     kinds = tuple(kind.strip().replace("-", "_") for kind in faults.split(",") if kind.strip())
-    if unknown := [kind for kind in kinds if kind not in EVERY_KIND]:
-        question = meant(unknown[0], EVERY_KIND)
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        question = meant(unknown[0], KINDS)
         use = f"{question} Use" if question else "use"
         raise ConfigError(
             f"--faults: there is no {unknown[0]}; {use} {ALL}, {NONE}, or some of"
-            f" {', '.join(EVERY_KIND)}"
+            f" {', '.join(KINDS)}"
         )
     return kinds
 

@@ -36,7 +36,7 @@ SETTLE_S = 45 * 60.0
 START_MS = 1_769_904_000_000  # 2026-02-01
 # Between two looks at the agent: short, for what it overlooks a restart may repair.
 LOOK_EVERY_S = 120.0
-TIME_GAPS_EVERY_S = 10.0
+TIME_GAPS_EVERY_S = 20.0
 # Few growing updates: they are not what is proven, and each costs as much as a closing one.
 TICK_MS = 5 * MINUTE_MS
 # What the twin watches; it closes connections, answers 429 and 418, and counts.
@@ -84,7 +84,7 @@ async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
     store = MemoryStore()
     witness = Witness(market=market, venue_name=venue.name)
     weather = Weather()
-    audit = Audit(store=store, venue_name=venue.name, weather=weather)
+    audit = Audit(store=store, venue_name=venue.name, weather=weather, witness=witness)
     config = Config(
         symbols=symbols,
         intervals=intervals,

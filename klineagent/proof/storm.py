@@ -198,30 +198,8 @@ async def _kill_while_healing(world: World, lasts_s: float) -> None:
 TALES: dict[str, Tale] = {"kill_while_healing": _kill_while_healing}
 """Faults that follow each other."""
 
-EVERY_KIND = (*BLOCKS, *SHOTS, *TALES)
+KINDS = (*BLOCKS, *SHOTS, *TALES)
 """Names of all faults."""
-
-UNPROVEN = frozenset(
-    {
-        "wrong_times",
-        "crossed_streams",
-        "contradictions",
-        "wrong_server_time",
-        "lagging_long",
-        "stale_klines",
-        "frozen_klines",
-        "empty_klines",
-        "missing_klines",
-        "off_grid_klines",
-        "odd_rows",
-        "odd_symbols",
-        "short_lists",
-    }
-)
-"""Faults that agents do not pass yet; they strike when they are named."""
-
-KINDS = tuple(kind for kind in EVERY_KIND if kind not in UNPROVEN)
-"""Faults of a proof that is not told which."""
 
 
 async def rage(

@@ -50,6 +50,10 @@ class Witness:
             if kline.is_closed:
                 self._compare(kline)
 
+    def exists(self, symbol: str, interval: Interval, open_ms: int) -> bool:
+        """Whether there is such a candle."""
+        return self._charts.whole(symbol, interval, open_ms) is not None
+
     def check_series(
         self,
         store: MemoryStore,

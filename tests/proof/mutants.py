@@ -7,13 +7,16 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import trio
+from attrs import evolve
 
 from klineagent import kline
 from klineagent.kline import Interval
 from klineagent.market import wire
 from klineagent.market.budget import WeightBudget
+from klineagent.market.rest import CandleAnswer, Page
 from klineagent.series.attempts import Attempts
 from klineagent.series.healer import Healer
+from klineagent.series.healing import Evidence, Finding, Known
 from klineagent.series.ledger import Hole, Ledger
 from klineagent.series.subscription import Subscription
 
@@ -119,6 +122,28 @@ def stale_wake_up() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_answer_proves_absence() -> Iterator[None]:
+    """A candle that an answer skips does not exist, on whatever venue."""
+    read = Evidence.read
+
+    def skip(
+        self: Evidence, first_ms: int, end_ms: int, after_s: float, at: float
+    ) -> list[tuple[int, int]]:
+        del self, after_s, at
+        return [(first_ms, end_ms)]
+
+    def believe(
+        self: Evidence, page: Page, answer: CandleAnswer, known: Known, at: float
+    ) -> Finding:
+        return read(self, page, answer, evolve(known, has_every_candle=False), at)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evidence, "_skip", skip)
+        patch.setattr(Evidence, "read", believe)
+        yield
+
+
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -128,6 +153,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         due_without_the_last,
         due_without_the_first,
         newest_wins_over_closed,
+        one_answer_proves_absence,
         stale_wake_up,
     )
 }
@@ -135,6 +161,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 STRUCK_BY: dict[str, tuple[str, ...]] = {
     "newest_wins_over_closed": ("late_forming",),
+    "one_answer_proves_absence": ("losing_closings", "missing_klines"),
     "stale_wake_up": ("losing_closings", "offline"),
 }
 """What brings to light what is wrong with them, where that is not all there is."""

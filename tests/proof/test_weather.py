@@ -7,7 +7,7 @@ import math
 import trio
 from trio.testing import MockClock
 
-from klineagent.proof.storm import EVERY_KIND
+from klineagent.proof.storm import KINDS
 from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
 
 
@@ -41,4 +41,4 @@ async def test_it_tells_what_there_was(autojump_clock: MockClock) -> None:
 
 def test_only_faults_that_there_are_explain_anything() -> None:
     """A name that is misspelt would make the proof too strict, or too lax."""
-    assert {*EXPLAINS_GAPS, *EXPLAINS_ROWS} - {NO_WEIGHT} <= set(EVERY_KIND)
+    assert {*EXPLAINS_GAPS, *EXPLAINS_ROWS} - {NO_WEIGHT} <= set(KINDS)
