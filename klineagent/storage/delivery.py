@@ -117,7 +117,7 @@ class Delivery:
     @property
     def rows_under_way(self) -> int:
         """How many rows are neither answered for nor anywhere else."""
-        return (len(self.under_way.klines) if self.under_way else 0) + self.suspects.rows
+        return sum(len(part.klines) for part in self.unanswered)
 
     def holds(self, key: Key) -> bool:
         """Whether a closed state of that candle is neither answered for nor anywhere else."""
