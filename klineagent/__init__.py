@@ -1,3 +1,3 @@
 """Keeps Binance candlesticks (klines) flowing, with none missing, into ClickHouse."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -6,7 +6,7 @@ symbols are checked here before anything is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NoReturn
 
 import structlog
@@ -105,10 +105,6 @@ class SymbolBook:
         """Since when there are candles of `symbol`; 0 where nobody says."""
         info = self._symbols.get(symbol)
         return 0 if info is None else info.onboard_ms
-
-    def unknown(self, symbols: Collection[str]) -> list[str]:
-        """Those of `symbols` the venue has never heard of, once it is loaded."""
-        return [symbol for symbol in symbols if symbol not in self._symbols]
 
     def _take(self, told: SymbolList) -> None:
         """Believe what a list says, and not at once what it does not."""
