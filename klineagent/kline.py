@@ -159,14 +159,14 @@ class Kline(NamedTuple):
 def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
     """The rank of a state among those of its candle: the highest is the one that counts.
 
-    Any closed state ranks above any forming one, whatever times they tell: the close time doubled
-    is more than an event time of before 2065, and no stream tells of candles before 2017. Among
-    closed states, as among forming ones, the exchange's newest wins. The first agents doubled the
-    event time of any state and added 1 to closed ones, whose rows keep their order against these.
+    Any closed state ranks above any forming one: a forming state that is told after the close ranks
+    as one told at the close. Among closed states, as among forming ones, the exchange's newest wins.
+    The first agents doubled the event time of any state and added 1 to closed ones; their rows keep
+    their order against these.
     """
     if is_closed:
         return max(event_time_ms, close_time_ms + 1) << 1 | 1
-    return event_time_ms
+    return min(event_time_ms << 1, close_time_ms << 1 | 1)
 
 
 def least_version(close_time_ms: int) -> int:

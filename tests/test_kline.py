@@ -54,7 +54,7 @@ def test_december_is_followed_by_january() -> None:
     assert Interval.MO1.next_open(_ms(2025, 12, 1)) == _ms(2026, 1, 1)
 
 
-# Since the first candles on record until the last that the ranks are made for.
+# Since the first candles on record.
 close_times = st.integers(_ms(2017, 7, 1), _ms(2064, 12, 1))
 
 
@@ -67,7 +67,7 @@ def test_a_closed_state_outranks_any_forming_one(close_ms: int, told_ms: int, la
 
 @given(close_times, times, times)
 def test_the_newer_event_wins_among_states_of_a_kind(close_ms: int, one: int, other: int) -> None:
-    """Forming states rank by their event times; so do closed ones, if told after the close."""
+    """Forming states rank by their event times until the close, and closed ones from it on."""
     older, newer = sorted((one, other))
     forming = [version_of(told_ms, close_ms, is_closed=False) for told_ms in (older, newer)]
     closed = [
@@ -87,9 +87,13 @@ def test_a_repair_outranks_what_it_repairs(close_ms: int, told_ms: int, version:
     assert repaired.source == "repair"
 
 
-@given(close_times, times)
-def test_closed_rows_of_the_first_agents_keep_their_order(close_ms: int, late_ms: int) -> None:
-    """A closing event has the rank it had; what was fetched ranks below what they fetched."""
+@given(close_times, st.integers(0, 366 * DAY_MS), st.integers(0, 366 * DAY_MS))
+def test_rows_of_the_first_agents_keep_their_order(
+    close_ms: int, early_ms: int, late_ms: int
+) -> None:
+    """A candle that was open when its agent was replaced goes on to show its newest state."""
+    told_ms = close_ms - early_ms
+    assert version_of(told_ms, close_ms, is_closed=False) == told_ms << 1
     told_ms = close_ms + 1 + late_ms
     assert version_of(told_ms, close_ms, is_closed=True) == told_ms << 1 | 1
     assert least_version(close_ms) < told_ms << 1 | 1

@@ -65,6 +65,8 @@ class RestCandle(Struct, array_like=True):
 
     def as_closed(self, venue: str, symbol: str, interval: Interval) -> Kline:
         """The row of the closed candle; its closing event, should it come late, outranks it."""
+        # Of a candle that was cut short, events told the close it should have had.
+        regular_close_ms = interval.close_of(self.open_time)
         return Kline(
             venue,
             symbol,
@@ -84,7 +86,7 @@ class RestCandle(Struct, array_like=True):
             NO_TRADE_ID,
             True,
             self.close_time + 1,
-            least_version(self.close_time),
+            least_version(max(self.close_time, regular_close_ms)),
             "rest",
         )
 

@@ -127,6 +127,11 @@ class Evidence:
     def forget_but(self, gaps: Spans[Missing]) -> None:
         """Drop what is not in `gaps` any more."""
         self._rows = {at: each for at, each in self._rows.items() if at in gaps}
+        skipped: Spans[_Skipped] = Spans()
+        for each in self._skipped:
+            for gap in gaps.within(each.first_ms, each.end_ms):
+                skipped.mark(gap.first_ms, gap.end_ms, each.mark)
+        self._skipped = skipped
 
     def read(self, page: Page, answer: CandleAnswer, known: Known, at: float) -> Finding:
         """Read `answer` to the request for `page`, which came at `at` by a clock that never steps.

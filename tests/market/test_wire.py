@@ -68,7 +68,7 @@ def test_a_captured_frame_becomes_its_kline() -> None:
         "last_trade_id": 8153634395,
         "is_closed": False,
         "event_time": 1791382992723,
-        "version": 1791382992723,
+        "version": 2 * 1791382992723,
         "source": "stream",
     }
 
@@ -82,6 +82,16 @@ def test_a_fetched_candle_becomes_the_row_that_any_closing_event_outranks() -> N
     closing = _kline(_changed(x=True))
     assert closing.event_time < closing.close_time
     assert closing.version > kline.version > kline.event_time
+
+
+def test_a_row_that_was_cut_short_outranks_every_forming_event() -> None:
+    """Events told the close that it should have had, and went on after the one it has."""
+    row = [1791382980000, *["1", "2", "0.5", "1.5", "9"], 1791382990000, "13", 7, "4", "6", "0"]
+    [candle] = read_candles(json.dumps([row]).encode()).candles
+    kline = candle.as_closed("usdm", "BTCUSDT", Interval.M1)
+    forming = _kline(_changed(x=False))
+    assert kline.close_time < forming.event_time
+    assert kline.version > forming.version
 
 
 def test_every_recorded_kline_frame_is_read() -> None:

@@ -22,6 +22,7 @@ from klineagent.series.healing import (
     page_of,
     search_of,
 )
+from klineagent.series.spans import Spans
 
 FIRST_MS = 1_769_904_000_000
 OUTAGE_S = OUTAGE_MS / SECOND_MS
@@ -128,6 +129,15 @@ def test_on_spot_a_candle_is_absent_when_two_answers_pass_over_it() -> None:
     assert absent(asking.answered([0, 3, 4], at_s=300)) == []
     assert absent(asking.answered([0, 3, 4], at_s=300 + SKIPPED_AFTER_S - 1)) == []
     assert absent(asking.answered([0, 3, 4], at_s=300 + SKIPPED_AFTER_S)) == [(1, 3)]
+
+
+def test_what_was_shown_of_a_gap_that_is_filled_is_forgotten() -> None:
+    """A candle that came and was lost again needs two answers of its own to count as absent."""
+    asking = Asking(3, ON_SPOT)
+    assert not asking.answered([0, 2], at_s=0).absent
+    asking.evidence.forget_but(Spans())
+    assert not asking.answered([0, 2], at_s=LONG_AFTER_S).absent
+    assert asking.answered([0, 2], at_s=LONG_AFTER_S + SKIPPED_AFTER_S).absent
 
 
 def test_on_spot_a_candle_that_comes_after_all_begins_anew() -> None:
