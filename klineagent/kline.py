@@ -159,8 +159,8 @@ class Kline(NamedTuple):
 def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
     """The rank of a state among those of its candle: the highest is the one that counts.
 
-    Any closed state ranks above any forming one: a forming state that is told after the close ranks
-    as one told at the close. Among closed states, as among forming ones, the exchange's newest wins.
+    Any closed state ranks above any forming one: a forming state that is told after the close
+    ranks as one told at the close. Among closed states, as among forming ones, the newest wins.
     The first agents doubled the event time of any state and added 1 to closed ones; their rows keep
     their order against these.
     """
