@@ -67,6 +67,11 @@ class Proxy:
     _hole: trio.Event | None = field(default=None, init=False)
     _unheard: trio.Event = field(factory=trio.Event, init=False)
 
+    @property
+    def held(self) -> int:
+        """How many connections there are."""
+        return len(self._lines)
+
     @contextmanager
     def lost_acks(self, *, after: bytes, ack: bytes, times: int) -> Iterator[trio.Event]:
         """The server gets everything, but what it answers to `after` never arrives.

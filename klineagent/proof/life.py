@@ -81,12 +81,12 @@ class Connection:
         self._check()
         return await self.store.final_kline(venue, symbol, interval, open_time)
 
-    async def highest_rank(
-        self, venue: str, symbol: str, interval: str, open_time: int
-    ) -> int | None:
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
         """See `Store`."""
         self._check()
-        return await self.store.highest_rank(venue, symbol, interval, open_time)
+        return await self.store.highest_ranks(venue, symbol, interval, first_ms, end_ms)
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]

@@ -8,17 +8,16 @@ moment in which the candle was neither in memory nor in the spool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import islice
 from typing import NoReturn
 
 import structlog
 import trio
 from attrs import define, field
 
-from klineagent.errors import StoreError
+from klineagent.errors import SpoolError, StoreError
 from klineagent.kline import MINUTE_MS, SECOND_MS, Interval, Kline
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
@@ -40,8 +39,10 @@ AGAIN_AFTER_S = 30.0
 AWAY_S = 60.0
 LATER_S = 1.0
 CANDLES_AT_ONCE = 10_000
-# Each has its rank looked up; the rest is found by the next pass.
-FOUND_AT_ONCE = 1_000
+# How long rows may be on their way before it is told that nobody can see what is missing, and how
+# many segments of the spool are read to see it all the same: some milliseconds each.
+PATIENCE_S = 300.0
+SEGMENTS_AT_ONCE = 100
 
 log = structlog.get_logger()
 
@@ -92,6 +93,7 @@ class Audit:
     writer: Writer
     _next_at: float = field(default=0.0, init=False)
     """When the store may be asked again."""
+    _blind: Trouble = field(factory=lambda: Trouble("audit_blind", "audit_sees"), init=False)
 
     async def run(self) -> NoReturn:
         """Look at all series, again and again."""
@@ -113,18 +115,26 @@ class Audit:
                 await trio.sleep(PASS_S)
 
     async def _audit(self, series: Subscription) -> None:
+        """Look at all of `series`, unless it ends meanwhile or nobody can tell what is missing."""
         interval, time = series.interval, self.registry.means.time
         first_ms = series.ledger.first_ms
         settled_ms = interval.open_at(time.now_ms() - SETTLED_AFTER_MS)
         while first_ms < settled_ms:
             end_ms = min(interval.shifted(first_ms, CANDLES_AT_ONCE), settled_ms)
-            if lost := await self._lost(series, first_ms, end_ms):
-                await self._reopen(series, lost)
+            if (lost := await self._lost(series, first_ms, end_ms)) is None:
+                return
+            if lost:
+                await self._reopen(series, [*opens_of(lost, interval)])
+            if series.scope.cancel_called:
+                return
             first_ms = end_ms
         series.audited_ms = time.now_ms()
 
-    async def _lost(self, series: Subscription, first_ms: int, end_ms: int) -> Spans[None]:
-        """What of [`first_ms`, `end_ms`) counts as closed and is neither stored nor on its way."""
+    async def _lost(self, series: Subscription, first_ms: int, end_ms: int) -> Spans[None] | None:
+        """What of [`first_ms`, `end_ms`) counts as closed and is neither stored nor on its way.
+
+        None if nobody can tell, for it cannot be seen what is on its way.
+        """
         await self._turn()
         suspects = closed_within(series.ledger, first_ms, end_ms)
         suspects = without(suspects, await self._stored(series, first_ms, end_ms), series.interval)
@@ -132,18 +142,49 @@ class Audit:
             return suspects
         await trio.sleep(AGAIN_AFTER_S)
         await self._turn()
-        suspects = still_suspect(suspects, series.ledger, await self._on_their_way(series))
+        left = await self._not_on_their_way(series, suspects)
+        if not left:
+            return left
         # From that moment on nothing but the store can have them.
-        return without(suspects, await self._stored(series, first_ms, end_ms), series.interval)
+        return without(left, await self._stored(series, first_ms, end_ms), series.interval)
 
-    async def _on_their_way(self, series: Subscription) -> list[Kline]:
-        """The rows of `series` that are in memory, once none of anybody's is on disk."""
-        while True:
-            rows, spool = self.writer.at_risk(), self.writer.spool
-            if rows is not None and (spool is None or spool.is_empty):
-                name = (series.symbol, series.interval.value)
-                return [row for row in rows if (row.symbol, row.interval) == name]
+    async def _not_on_their_way(
+        self, series: Subscription, suspects: Spans[None]
+    ) -> Spans[None] | None:
+        """Those of `suspects` that are neither in memory nor in the spool.
+
+        None if that cannot be seen: at once where it could not the last time, else after minutes.
+        """
+        until = trio.current_time() + (0 if self._blind.error else PATIENCE_S)
+        while (left := await self._out_of_sight(series, suspects)) is None:
+            if trio.current_time() >= until:
+                self._blind.lasts(StoreError("too many rows are on their way to the database"))
+                return None
             await trio.sleep(LATER_S)
+        self._blind.over()
+        return left
+
+    async def _out_of_sight(
+        self, series: Subscription, suspects: Spans[None]
+    ) -> Spans[None] | None:
+        """As `_not_on_their_way`, without patience."""
+        rows, spool, interval = self.writer.at_risk(), self.writer.spool, series.interval
+        if rows is None:
+            return None
+        name = self._name_of(series)
+        left = still_suspect(suspects, series.ledger, (row for row in rows if row[:3] == name))
+        if spool is None or spool.is_empty:
+            return left
+        opens = [*opens_of(left, interval)]
+        if len(opens) * spool.segments > SEGMENTS_AT_ONCE:
+            return None
+        try:
+            for open_ms in opens:
+                if await spool.holds((*name, open_ms)):
+                    left.clear(open_ms, interval.next_open(open_ms))
+        except SpoolError:  # the writer tells of it
+            return None
+        return left
 
     async def _turn(self) -> None:
         """Wait until the store may be asked: it is there, and others had it for long enough."""
@@ -156,25 +197,28 @@ class Audit:
                 *self._name_of(series), first_ms=first_ms, end_ms=end_ms
             )
 
-    async def _reopen(self, series: Subscription, lost: Spans[None]) -> None:
+    async def _reopen(self, series: Subscription, lost: Sequence[int]) -> None:
         """Have candles fetched again; no row that is stored of them may outrank what comes."""
-        reopened: list[int] = []
-        try:
-            with self._at_our_share():
-                for open_ms in islice(opens_of(lost, series.interval), FOUND_AT_ONCE):
-                    rank = await self.writer.store.highest_rank(*self._name_of(series), open_ms)
-                    if series.reopen(open_ms, above_version=max(rank or 0, 1)):
-                        reopened.append(open_ms)
-        finally:
-            if reopened:
-                self.registry.means.tally.overlooked += len(reopened)
-                log.error(
-                    "audit_finding",
-                    series=series.stream_name,
-                    candles=len(reopened),
-                    first=_utc(reopened[0]),
-                    last=_utc(reopened[-1]),
-                )
+        with self._at_our_share():
+            ranks = await self.writer.store.highest_ranks(
+                *self._name_of(series), first_ms=lost[0], end_ms=lost[-1] + 1
+            )
+        if series.scope.cancel_called:
+            return
+        reopened = [
+            open_ms
+            for open_ms in lost
+            if series.reopen(open_ms, above_version=max(ranks.get(open_ms, 0), 1))
+        ]
+        if reopened:
+            self.registry.means.tally.overlooked += len(reopened)
+            log.error(
+                "audit_finding",
+                series=series.stream_name,
+                candles=len(reopened),
+                first=_utc(reopened[0]),
+                last=_utc(reopened[-1]),
+            )
 
     @contextmanager
     def _at_our_share(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 import trio
-from attrs import define, field, frozen
+from attrs import astuple, define, field, fields, frozen
 
 from klineagent.errors import StoreUnavailable
 from klineagent.kline import Kline
@@ -50,10 +50,11 @@ class _Lines:
     heartbeats: Line
     looks: Line
     reads: Line
+    audits: Line
     preparing: Line
 
     async def close(self) -> None:
-        for line in (self.inserts, self.heartbeats, self.looks, self.reads, self.preparing):
+        for line in astuple(self, recurse=False):
             line.close()
 
 
@@ -110,12 +111,12 @@ class ClickHouseStore:
             LOOK_WITHIN_S, self._final_kline, venue, symbol, interval, open_time
         )
 
-    async def highest_rank(
-        self, venue: str, symbol: str, interval: str, open_time: int
-    ) -> int | None:
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
         """See `Store`."""
         return await self._call(
-            LOOK_WITHIN_S, self._highest_rank, venue, symbol, interval, open_time
+            READ_WITHIN_S, self._highest_ranks, venue, symbol, interval, first_ms, end_ms
         )
 
     async def coverage(
@@ -218,12 +219,12 @@ class ClickHouseStore:
         query = queries.select_candle(layout, venue, symbol, interval, open_time)
         return next(iter(_klines(await self._lines.looks.execute(query))), None)
 
-    async def _highest_rank(
-        self, venue: str, symbol: str, interval: str, open_time: int
-    ) -> int | None:
+    async def _highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
         layout = await self._prepared()
-        query = queries.select_rank(layout, venue, symbol, interval, open_time)
-        return queries.rank_of(await self._lines.looks.execute(query))
+        query = queries.select_ranks(layout, venue, symbol, interval, first_ms, end_ms)
+        return dict(await self._lines.audits.execute(query))
 
     async def _coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
@@ -236,7 +237,7 @@ class ClickHouseStore:
     ) -> tuple[Run, ...]:
         layout = await self._prepared()
         steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
-        return await carried_out(steps, self._lines.reads)
+        return await carried_out(steps, self._lines.audits)
 
     async def _updates(
         self, venue: str, symbol: str, interval: str, newest: int | None
@@ -262,7 +263,7 @@ async def open_clickhouse(
 ) -> AsyncIterator[ClickHouseStore]:
     """A store on `server`; nothing is asked of the network before it is used."""
     async with open_asyncio_thread("clickhouse") as thread:
-        lines = _Lines(*(Line(server) for _ in range(5)))
+        lines = _Lines(*(Line(server) for _ in fields(_Lines)))
         store = ClickHouseStore(server=server, thread=thread, lines=lines, may_create=may_create)
         try:
             yield store

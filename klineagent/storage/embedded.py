@@ -225,17 +225,17 @@ class EmbeddedStore:
 
         return next(iter(await self._reading.run(read)), None)
 
-    async def highest_rank(
-        self, venue: str, symbol: str, interval: str, open_time: int
-    ) -> int | None:
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
         """See `Store`."""
 
         def read(session: Session) -> list[Any]:
             layout = self._prepared(session)
-            query = queries.select_rank(layout, venue, symbol, interval, open_time)
+            query = queries.select_ranks(layout, venue, symbol, interval, first_ms, end_ms)
             return _rows(session, query + _AS_JSON)
 
-        return queries.rank_of(await self._reading.run(read))
+        return dict(await self._reading.run(read))
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]

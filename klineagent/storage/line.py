@@ -40,7 +40,7 @@ _BROKEN = (ClickHouseException, OSError, EOFError, IndexError, ValueError, struc
 
 @define
 class Line:
-    """One connection, on the asyncio thread; one query at a time."""
+    """One connection, on the asyncio thread; queries that overlap have one each meanwhile."""
 
     _server: ServerLocation
     _idle: Connection | None = None
@@ -69,10 +69,10 @@ class Line:
                 answer: list[tuple[Any, ...]] = await cursor.fetchall()
             if not _ended(connection):
                 raise StoreUnavailable(f"{self._server.label}: nobody can tell how a query ended")
-            self._idle = connection
+            self._keep(connection)
         except ServerException as error:
             if _ended(connection):
-                self._idle = connection
+                self._keep(connection)
             raise refusal(self._server.label, error.code or 0, error.message) from error
         except _UNPACKABLE as error:
             raise RowsRefused(f"a value does not fit its column: {error}") from error
@@ -88,6 +88,11 @@ class Line:
         if self._idle is not None:
             _cut(self._idle)
             self._idle = None
+
+    def _keep(self, connection: Connection) -> None:
+        """Use it again, unless a query that ran beside its own has left one already."""
+        if self._idle is None:
+            self._idle = connection
 
     def _new(self) -> Connection:
         return Connection(

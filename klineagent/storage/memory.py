@@ -135,14 +135,18 @@ class MemoryStore(Faults):
         self.answer()
         return kline if kline is not None and kline.is_closed else None
 
-    async def highest_rank(
-        self, venue: str, symbol: str, interval: str, open_time: int
-    ) -> int | None:
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
         """See `Store`."""
         await self.meet()
-        kline = self.klines.get((venue, symbol, interval, open_time))
+        ranks = {
+            kline.open_time: kline.version
+            for kline in self.klines.values()
+            if kline[:3] == (venue, symbol, interval) and first_ms <= kline.open_time < end_ms
+        }
         self.answer()
-        return None if kline is None else kline.version
+        return ranks
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]

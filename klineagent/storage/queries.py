@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from klineagent.kline import Interval, Kline
-from klineagent.storage.schema import AGENT_COLUMNS, Layout, Rows, literal, quoted
+from klineagent.storage.schema import AGENT_COLUMNS, Layout, literal, quoted
 from klineagent.storage.store import AgentRow, Table
 
 _INTERVALS = {interval.value: interval for interval in Interval}
@@ -77,31 +77,28 @@ def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest:
 def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
     """The row of one candle in `klines_final`, if it has one; columns in the order of `Kline`'s."""
     source = f"{quoted(layout.database)}.klines_final"
-    return f"SELECT {_columns(layout)} FROM {source}" + _of_candle(
-        layout, venue, symbol, interval, open_time
-    )
+    within = _within(layout, (venue, symbol, interval), open_time, open_time + 1)
+    return f"SELECT {_columns(layout)} FROM {source} WHERE {within}"
 
 
-def select_rank(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
-    """How many states of one candle are stored, and the highest version of them."""
-    source = f"{quoted(layout.database)}.{Table.KLINES.value}"
-    return f"SELECT count(), max(`version`) FROM {source}" + _of_candle(
-        layout, venue, symbol, interval, open_time
-    )
-
-
-def rank_of(rows: Rows) -> int | None:
-    """What the answer to a `select_rank` says."""
-    [[states, version]] = rows
-    return version if states else None
-
-
-def _of_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
-    opened = moment("open_time", open_time, layout)
-    # The column itself is compared, not its milliseconds, so that the index finds the row.
+def select_ranks(
+    layout: Layout, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+) -> str:
+    """The open time of each candle in [`first_ms`, `end_ms`), and its highest version stored."""
+    within = _within(layout, (venue, symbol, interval), first_ms, end_ms)
     return (
-        f" WHERE `venue` = {literal(venue)} AND `symbol` = {literal(symbol)}"
-        f" AND `interval` = {literal(interval)} AND `open_time` = {opened}"
+        f"SELECT {milliseconds('open_time', layout)} AS `opened`, max(`version`)"
+        f" FROM {quoted(layout.database)}.{Table.KLINES.value} WHERE {within} GROUP BY `opened`"
+    )
+
+
+def _within(layout: Layout, series: tuple[str, str, str], first_ms: int, end_ms: int) -> str:
+    venue, symbol, interval = map(literal, series)
+    # The column itself is compared, not its milliseconds, so that the index finds the rows.
+    return (
+        f"`venue` = {venue} AND `symbol` = {symbol} AND `interval` = {interval}"
+        f" AND `open_time` >= {moment('open_time', first_ms, layout)}"
+        f" AND `open_time` < {moment('open_time', end_ms, layout)}"
     )
 
 

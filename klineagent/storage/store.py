@@ -107,12 +107,12 @@ class Store(Protocol):
     ) -> Kline | None:
         """The row of `klines_final` of one candle; None if it has none. It takes milliseconds."""
 
-    async def highest_rank(
-        self, venue: str, symbol: str, interval: str, open_time: int
-    ) -> int | None:
-        """The highest version stored of one candle, forming or closed; None if nothing is.
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
+        """The highest version stored of each candle in [`first_ms`, `end_ms`), forming or closed.
 
-        It takes milliseconds, too.
+        By open time; candles of which nothing is stored are left out.
         """
 
     async def coverage(

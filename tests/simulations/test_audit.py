@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import MINUTE_MS, Interval, Kline
+from klineagent.kline import MINUTE_MS, SECOND_MS, Interval, Kline
+from klineagent.series import audit
 from klineagent.series.audit import AGAIN_AFTER_S, PASS_S, SHARE
+from klineagent.series.registry import Registry
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory import MemoryStore
-from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.memory_disk import MemoryDisk, Step
 from klineagent.storage.runs import Run
 from klineagent.storage.store import Batch
 from tests.simulations.asking import Asker
@@ -90,18 +93,89 @@ async def test_a_closed_row_that_a_forming_one_outranks_is_written_above_it(
 
 
 @pytest.mark.logs("audit_finding")
-async def test_a_store_that_lost_everything_gets_everything(autojump_clock: MockClock) -> None:
-    """All that is accounted for, also where it is told that it is ready: then it is not."""
+async def test_a_store_that_lost_everything_gets_everything(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All that is accounted for, found at once, though looking at the store takes seconds."""
     async with open_simulation(
-        symbols=["BTCUSDT"], intervals=[Interval.M1], history=100
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=1200
     ) as simulation:
         await trio.sleep(HOUR_S)
         with simulation.store.forgetting(lambda _: True):
             pass
-        await trio.sleep(FOUND_WITHIN_S)
-        assert lacking(simulation, since_ms=FEBRUARY_2026_MS - 100 * MINUTE_MS) == []
-        assert overlooked(simulation) > 150
+        with simulation.store.slow(1):
+            await trio.sleep(FOUND_WITHIN_S)
+        assert lacking(simulation, since_ms=FEBRUARY_2026_MS - 1200 * MINUTE_MS) == []
+        # What closed just before is not looked at until the next pass.
+        told = [int(str(each["candles"])) for each in logged(caplog, "audit_finding")]
+        assert told[0] > 1250
+        assert told[1:] == [overlooked(simulation) - told[0]]
         assert simulation.agent.registry.missing() == 0
+
+
+@pytest.mark.logs("audit_finding", "spool_unusable")
+async def test_a_spool_that_never_empties_hides_nothing(autojump_clock: MockClock) -> None:
+    """As one does that cannot delete what is stored: few candles are looked for in it."""
+    disk = MemoryDisk()
+    async with open_simulation(intervals=INTERVALS, history=0, disk=disk) as simulation:
+        await trio.sleep(HOUR_S)
+        with disk.failing(Step.UNLINK):
+            with simulation.store.offline():
+                await trio.sleep(5 * MINUTE_S)
+            await trio.sleep(5 * MINUTE_S)
+            gone = minutes(20, 23)
+            with simulation.store.forgetting(lambda kline: kline.open_time in gone):
+                assert any(open_ms in gone for *_, open_ms in lacking(simulation))
+            await trio.sleep(FOUND_WITHIN_S + 6 * AGAIN_AFTER_S)
+            # What the outage left waits behind the batch that cannot be deleted.
+            assert not any(open_ms in gone for *_, open_ms in lacking(simulation))
+            assert lacking(simulation)
+        await trio.sleep(MINUTE_S)
+        assert lacking(simulation) == []
+
+
+@pytest.mark.logs("audit_finding", "spool_unusable")
+async def test_where_nobody_can_tell_what_is_missing_it_is_said_and_others_are_audited(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once somebody can, what was missing is found."""
+    monkeypatch.setattr(audit, "SEGMENTS_AT_ONCE", 0)  # as if the spool were large
+    disk = MemoryDisk()
+    async with open_simulation(intervals=INTERVALS, history=0, disk=disk) as simulation:
+        await trio.sleep(HOUR_S + MINUTE_S / 2)
+        with disk.failing(Step.UNLINK):
+            with simulation.store.offline():
+                await trio.sleep(MINUTE_S)
+            await trio.sleep(5 * MINUTE_S)
+
+            def is_gone(kline: Kline) -> bool:
+                return kline.symbol == "ETHUSDT" and kline.open_time in minutes(21, 23)
+
+            with simulation.store.forgetting(is_gone):
+                pass
+            await trio.sleep(2 * HOUR_S)
+            assert overlooked(simulation) == 0
+            assert logged(caplog, "audit_blind")
+            now_ms = simulation.exchange.clock.now_ms()
+            for each in simulation.agent.registry.subscriptions():
+                assert each.audited_ms is not None
+                is_recent = now_ms - each.audited_ms < FOUND_WITHIN_S * SECOND_MS
+                assert is_recent == (each.stream_name != "ethusdt@kline_1m")
+        await trio.sleep(FOUND_WITHIN_S)
+        assert lacking(simulation) == []
+        assert logged(caplog, "audit_sees")
+
+
+async def test_a_series_that_is_removed_meanwhile_is_left_alone(autojump_clock: MockClock) -> None:
+    """Nothing is told of it, and nothing fetched."""
+    store = RemovingStore()
+    async with open_simulation(intervals=INTERVALS, history=0, store=store) as simulation:
+        await trio.sleep(HOUR_S)
+        store.registry = simulation.agent.registry
+        with store.forgetting(lambda kline: kline.key[1:3] == ("BTCUSDT", "1m")):
+            await trio.sleep(FOUND_WITHIN_S)
+        assert store.removed
+        assert overlooked(simulation) == 0
 
 
 def _slow(store: MemoryStore) -> AbstractContextManager[None]:
@@ -127,6 +201,21 @@ async def test_rows_on_their_way_are_no_finding(
         await trio.sleep(FOUND_WITHIN_S)
         assert overlooked(simulation) == 0
         assert lacking(simulation) == []
+
+
+class RemovingStore(MemoryStore):
+    """Has a series removed while the audit asks for the ranks of its candles."""
+
+    registry: Registry
+    removed = 0
+
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
+        """See `Store`."""
+        await self.registry.remove(symbol, Interval(interval))
+        self.removed += 1
+        return await super().highest_ranks(venue, symbol, interval, first_ms, end_ms)
 
 
 class CountingStore(MemoryStore):

@@ -107,6 +107,23 @@ async def test_a_port_where_nothing_is_said_is_told_of(monkeypatch: pytest.Monke
     await silent.aclose()
 
 
+async def test_queries_that_overlap_leave_one_connection(modern_server: ModernServer) -> None:
+    """However often two questions of a kind are asked at once."""
+    async with open_proxy(modern_server.port) as proxy:
+        url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/overlapping"
+        async with open_store(url) as store:
+            await store.prepare()
+            for _ in range(5):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(3):
+                        nursery.start_soon(store.summary)
+            # The other is that of the preparation.
+            with trio.fail_after(5):
+                while proxy.held > 2:  # noqa: ASYNC110 - the network tells nobody
+                    await trio.sleep(0.01)
+            assert proxy.connections > 10
+
+
 async def test_lost_answer_leaves_the_outcome_open(modern_server: ModernServer) -> None:
     """Stored but unconfirmed, a batch counts as unavailable; sent again it is there once."""
     async with open_proxy(modern_server.port) as proxy:

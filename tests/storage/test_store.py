@@ -220,12 +220,17 @@ async def test_one_candle_can_be_looked_at(store: Store) -> None:
 
 
 async def test_the_rank_of_a_candle_is_that_of_its_highest_state(store: Store) -> None:
-    """Closed or forming, whichever came last; none where nothing is stored."""
-    await store.insert(Batch("a", (update(0, 7), update(0, 5), sample(1))))
+    """Closed or forming, whichever came last; none where nothing is stored, or elsewhere."""
+    others = (sample(1, symbol="ETHUSDT"), sample(1, venue="spot"), sample(3))
+    await store.insert(Batch("a", (update(0, 7), update(0, 5), sample(1), *others)))
     await store.insert(Batch("b", (fetched_candle(1),)))
-    name = ("usdm", "BTCUSDT", "1m")
-    ranks = [await store.highest_rank(*name, sample(minute).open_time) for minute in range(3)]
-    assert ranks == [update(0, 7).version, sample(1).version, None]
+    found = await store.highest_ranks(
+        "usdm", "BTCUSDT", "1m", FIRST_OPEN, FIRST_OPEN + 3 * MINUTE_MS
+    )
+    assert found == {
+        FIRST_OPEN: update(0, 7).version,
+        FIRST_OPEN + MINUTE_MS: sample(1).version,
+    }
 
 
 async def test_summary_counts_by_symbol_and_interval_length(store: Store) -> None:
