@@ -25,8 +25,10 @@ class Plan:
     pause_s: float = 5 * 3600.0
     """Time between two faults of one kind, on average."""
 
-    is_forgetful: bool = False
-    """Whether agents look back so little that they must remember what they lacked."""
+    @property
+    def is_forgetful(self) -> bool:
+        """Whether agents look back so little that they must remember what they lacked."""
+        return self.seed % 4 == 1
 
     @property
     def history(self) -> int:

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from klineagent.kline import Kline
 from klineagent.proof.plan import ProofFailed
-from klineagent.series.ledger import Ledger
+from klineagent.series.ledger import Absent, Ledger
 from klineagent.sim.candle import Candle
 from klineagent.sim.charts import Charts
 from klineagent.sim.interval import SECOND_MS, Interval
@@ -114,7 +114,11 @@ class Witness:
             return ""
         if open_ms in ledger.holes:
             return "is said to be missing, and is stored"
-        return "is said not to exist, and is stored" if open_ms in ledger.absences else ""
+        # Of a row that was refused another state may have been taken a moment later.
+        absence = ledger.absences.at(open_ms)
+        if absence is None or absence.mark.reason is Absent.REFUSED:
+            return ""
+        return "is said not to exist, and is stored"
 
     def _compare(self, kline: Kline) -> None:
         interval = Interval(kline.interval)
@@ -162,7 +166,9 @@ def _time(time_ms: int) -> str:
 def account_of(ledger: Ledger) -> str:
     """What `ledger` knows, for people."""
     holes = [(_time(first), _time(end), mark.urgency.name) for first, end, mark in ledger.holes]
-    absences = [(_time(first), _time(end)) for first, end, _ in ledger.absences]
+    absences = [
+        (_time(first), _time(end), mark.reason.name) for first, end, mark in ledger.absences
+    ]
     return (
         f"goes from {_time(ledger.first_ms)} to {_time(ledger.horizon_ms)}"
         f" with holes {holes} and absences {absences}"

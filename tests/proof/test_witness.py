@@ -9,7 +9,7 @@ from klineagent import kline
 from klineagent.kline import Kline
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
-from klineagent.series.ledger import Ledger
+from klineagent.series.ledger import Absence, Absent, Ledger
 from klineagent.sim.charts import Charts
 from klineagent.sim.interval import MINUTE_MS, Interval
 from klineagent.sim.random_market import RandomMarket
@@ -111,7 +111,7 @@ async def test_an_agent_must_know_what_is_stored(case: Case) -> None:
     case.ledger.reopen(START_MS)
     with pytest.raises(ProofFailed, match="is said to be missing, and is stored"):
         case.check()
-    case.ledger.set_aside(START_MS)
+    case.ledger.forgo(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
     with pytest.raises(ProofFailed, match="is said not to exist, and is stored"):
         case.check()
 
