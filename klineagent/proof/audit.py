@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from klineagent.agent import Agent
 from klineagent.kline import MINUTE_MS
 from klineagent.kline import Interval as AgentInterval
+from klineagent.market.reckoning import BOUND_MS
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
 from klineagent.proof.witness import Witness, account_of, name_of
@@ -25,6 +26,8 @@ from klineagent.storage.writer import Writer
 
 # An agent's clock is late by the way of a message, and its tasks by their turn.
 MOST_LATE_MS = MINUTE_MS
+# No event moves that clock further ahead of what two witnesses have told.
+MOST_EARLY_MS = 2 * BOUND_MS
 # How long a candle may be known to be missing, and a row be on its way, with nothing to explain it.
 HEALED_WITHIN_S = 30.0
 STORED_WITHIN_S = 60.0
@@ -68,8 +71,8 @@ class Audit:
         """Look at what fell due since the last look.
 
         Raises:
-            ProofFailed: a deadline went by unnoticed, or a candle is taken for stored and is not,
-                or for absent and exists, or is on its way for too long.
+            ProofFailed: a deadline went by unnoticed, or a candle is due that has not opened, or
+                is taken for stored and is not, or for absent and exists, or is on its way for long.
         """
         if found := agent.registry.means.tally.overlooked:
             raise ProofFailed(f"the agent's own audit found {found} candles it had overlooked")
@@ -84,6 +87,11 @@ class Audit:
             if ledger.deadline_ms + MOST_LATE_MS < now_ms:
                 raise ProofFailed(
                     f"the deadline of {name_of(*series, ledger.horizon_ms)} went by unnoticed"
+                )
+            if ledger.horizon_ms > now_ms + MOST_EARLY_MS:
+                raise ProofFailed(
+                    f"{name_of(*series, ledger.horizon_ms)} is awaited and has not opened:"
+                    f" the agent's clock is ahead; the ledger {account_of(ledger)}"
                 )
             self._check_absences(series, ledger)
             before = self._suspects.get(series, {})

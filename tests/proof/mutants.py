@@ -13,8 +13,10 @@ from klineagent import kline
 from klineagent.kline import Interval
 from klineagent.market import wire
 from klineagent.market.budget import WeightBudget
+from klineagent.market.reckoning import Reckoning
 from klineagent.market.rest import CandleAnswer, Page
 from klineagent.series.attempts import Attempts
+from klineagent.series.gap_file import GapKeeper
 from klineagent.series.healer import Healer
 from klineagent.series.healing import Evidence, Finding, Known
 from klineagent.series.ledger import Hole, Ledger
@@ -144,6 +146,33 @@ def one_answer_proves_absence() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def clock_believes() -> Iterator[None]:
+    """The clock shows the latest time that any event has told."""
+
+    def hear(self: Reckoning, time_ms: int, at: float) -> None:
+        if time_ms > self.now_ms(at):
+            self.confirm(time_ms, at)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reckoning, "hear", hear)
+        patch.setattr(Reckoning, "allows", lambda self, time_ms, at: True)
+        yield
+
+
+@contextmanager
+def gaps_forgotten() -> Iterator[None]:
+    """What an agent knows to be missing dies with it."""
+
+    async def load(self: GapKeeper) -> None:
+        del self
+        await trio.lowlevel.checkpoint()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GapKeeper, "load", load)
+        yield
+
+
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -155,6 +184,8 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         newest_wins_over_closed,
         one_answer_proves_absence,
         stale_wake_up,
+        clock_believes,
+        gaps_forgotten,
     )
 }
 """All of them by name."""
@@ -163,5 +194,7 @@ STRUCK_BY: dict[str, tuple[str, ...]] = {
     "newest_wins_over_closed": ("late_forming",),
     "one_answer_proves_absence": ("losing_closings", "missing_klines"),
     "stale_wake_up": ("losing_closings", "offline"),
+    "clock_believes": ("wrong_times", "losing_closings"),
+    "gaps_forgotten": ("kill_while_healing",),
 }
 """What brings to light what is wrong with them, where that is not all there is."""

