@@ -15,6 +15,7 @@
     +-- ExchangeError
     |   +-- ExchangeUnreachable   no answer, or no time for us: try again
     |   +-- ExchangeRefused       it answered, and the answer was no
+    |   +-- NotSent               nobody was asked: something more urgent came up
     |   +-- BadFrame              a frame that is not what it should be
     +-- StoreError
     |   +-- StoreUnavailable      outcome unknown or nothing stored: send the same batch again
@@ -131,6 +132,10 @@ class ExchangeUnreachable(ExchangeError):
 
 class ExchangeRefused(ExchangeError):
     """The exchange answered, and the answer was no."""
+
+
+class NotSent(ExchangeError):
+    """A request was called back while it waited for its turn, for something more urgent."""
 
 
 class BadFrame(ExchangeError):

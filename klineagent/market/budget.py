@@ -13,6 +13,7 @@ from typing import NoReturn
 import trio
 from attrs import define, field, frozen
 
+from klineagent.errors import NotSent
 from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.clock import ExchangeTime
 
@@ -21,6 +22,12 @@ from klineagent.market.clock import ExchangeTime
 OUR_SHARE = 0.8
 # At a tenth of a second per answer this spends a minute's weight in twenty seconds.
 MOST_UNDER_WAY = 10
+# From this urgency on a request may wait for minutes: it is about history.
+UNHURRIED = 3
+# Of our weight these leave this much to more urgent requests, until the minute is nearly over and
+# it would be lost: so they are through as soon, and who is in a hurry waits for seconds at most.
+SPARED_SHARE = 0.2
+SPARED_FOR_MS = 55_000
 
 
 class Pace:
@@ -58,6 +65,7 @@ class _Turn:
 
     number: int
     weight: int
+    urgency: int
     granted: trio.Event = field(factory=trio.Event, init=False)
 
 
@@ -80,9 +88,9 @@ class _Queue:
         urgency = min((each for each, turns in self._turns.items() if turns), default=None)
         return None if urgency is None else next(iter(self._turns[urgency].values()))
 
-    def enter(self, turn: _Turn, urgency: int) -> None:
+    def enter(self, turn: _Turn) -> None:
         """Wait behind all that are as urgent."""
-        self._turns.setdefault(urgency, OrderedDict())[turn.number] = turn
+        self._turns.setdefault(turn.urgency, OrderedDict())[turn.number] = turn
 
     def leave(self, turn: _Turn) -> None:
         """Wait no more, if it does."""
@@ -153,13 +161,22 @@ class WeightBudget:
         )
 
     @asynccontextmanager
-    async def spend(self, weight: int, urgency: int) -> AsyncIterator[None]:
-        """Wait until `weight` may be spent; the request is made, and answered, in the block."""
-        turn = _Turn(next(self._numbers), weight)
-        self._waiting.enter(turn, urgency)
+    async def spend(
+        self, weight: int, urgency: int, waiting: trio.CancelScope | None = None
+    ) -> AsyncIterator[None]:
+        """Wait until `weight` may be spent; the request is made, and answered, in the block.
+
+        Raises:
+            NotSent: `waiting` was cancelled before; later that changes nothing any more.
+        """
+        turn = _Turn(next(self._numbers), weight, urgency)
+        self._waiting.enter(turn)
         self._grant()
         try:
-            await turn.granted.wait()
+            with waiting or trio.CancelScope():
+                await turn.granted.wait()
+            if not turn.granted.is_set():
+                raise NotSent
             yield
         finally:
             self._waiting.leave(turn)
@@ -208,7 +225,8 @@ class WeightBudget:
         elif self._is_standing_down:
             await trio.sleep_until(self._standing_down_until)
         else:
-            await self.time.until(self._minute_ms + MINUTE_MS)
+            ends_after_ms = SPARED_FOR_MS if self._is_sparing else MINUTE_MS
+            await self.time.until(self._minute_ms + ends_after_ms)
 
     def _turn_minute(self) -> None:
         minute_ms = Interval.M1.open_at(self.time.now_ms())
@@ -228,8 +246,13 @@ class WeightBudget:
         self._waiting_for_time.cancel()
 
     def _may_go(self, turn: _Turn) -> bool:
-        fits = self.used + turn.weight <= self.limit
+        spared = self.limit * SPARED_SHARE if turn.urgency >= UNHURRIED and self._is_sparing else 0
+        fits = self.used + turn.weight <= self.limit - spared
         return self._has_room and fits and not self._is_standing_down
+
+    @property
+    def _is_sparing(self) -> bool:
+        return self.time.now_ms() < self._minute_ms + SPARED_FOR_MS
 
     @property
     def _standing_down_until(self) -> float:

@@ -135,11 +135,17 @@ class RestClient:
         return told
 
     async def candles(
-        self, symbol: str, interval: Interval, page: Page, urgency: int
+        self,
+        symbol: str,
+        interval: Interval,
+        page: Page,
+        urgency: int,
+        waiting: trio.CancelScope | None = None,
     ) -> CandleAnswer:
         """The candles of `page`, the one that is still open among them.
 
         Raises:
+            NotSent: `waiting` was cancelled while the request waited for its turn.
             ExchangeUnreachable: no answer, or one that cannot be read.
             ExchangeRefused: the answer was no.
         """
@@ -151,7 +157,7 @@ class RestClient:
             "limit": page.limit,
         }
         weight = self.venue.klines_weight(page.limit)
-        body, asked = await self._get(self.venue.klines_path, query, weight, urgency)
+        body, asked = await self._get(self.venue.klines_path, query, weight, urgency, waiting)
         try:
             rows = read_candles(body)
         except BadFrame as error:
@@ -176,10 +182,15 @@ class RestClient:
             raise
 
     async def _get(
-        self, path: str, query: Mapping[str, str | int], weight: int, urgency: int
+        self,
+        path: str,
+        query: Mapping[str, str | int],
+        weight: int,
+        urgency: int,
+        waiting: trio.CancelScope | None = None,
     ) -> tuple[bytes, _Asked]:
         """The body of an answer, and when it was asked for."""
-        async with self.budget.spend(weight, urgency):
+        async with self.budget.spend(weight, urgency, waiting):
             asked = _Asked(trio.current_time(), self.time.now_ms())
             self.counts.requests += 1
             try:

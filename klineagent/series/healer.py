@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
@@ -10,8 +11,8 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable
-from klineagent.kline import SECOND_MS, Kline
+from klineagent.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
+from klineagent.kline import HOUR_MS, SECOND_MS, Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.pool import Pool
 from klineagent.market.rest import CandleAnswer, Page, RestClient
@@ -51,6 +52,7 @@ class HealingCounts:
     missed: int = 0
     """Of these, such whose closing event did not come in time."""
     requests: int = 0
+    """Also such as were called back before they were sent."""
 
 
 @define
@@ -99,6 +101,15 @@ class _Request:
     is_search: bool = False
 
 
+@frozen
+class _Question:
+    """A request that was not answered yet."""
+
+    urgency: Urgency
+    waiting: trio.CancelScope
+    """Cancelled where it waits for its turn and something more urgent comes up."""
+
+
 @define(eq=False, kw_only=True)
 class Healer:
     """Fills the holes of one ledger."""
@@ -114,10 +125,13 @@ class Healer:
     _attempts: dict[int, Attempts] = field(factory=dict, init=False)
     # Only where something is missing: a market has 9,000 healers.
     _remembered: Evidence | None = field(default=None, init=False)
+    _question: _Question | None = field(default=None, init=False)
 
     def look(self) -> None:
         """There may be something to do."""
         self._news.set()
+        if self._question is not None and self._is_outranked(self._question.urgency):
+            self._question.waiting.cancel()
 
     @property
     def _evidence(self) -> Evidence:
@@ -135,12 +149,7 @@ class Healer:
             # A hole may have been filled since, or become part of one that begins earlier.
             firsts = {hole.first_ms for hole in self.ledger.holes} if self._attempts else set()
             self._attempts = {at: each for at, each in self._attempts.items() if at in firsts}
-            now = trio.current_time()
-            resting = {
-                at: each.resting_until
-                for at, each in self._attempts.items()
-                if each.resting_until > now
-            }
+            now, resting = trio.current_time(), self._resting()
             if (hole := self.ledger.next_hole(but=resting)) is not None:
                 await self._fill(hole)
                 continue
@@ -161,16 +170,44 @@ class Healer:
             with trio.move_on_at(wake_at):
                 await self._news.wait()
 
+    def _resting(self) -> dict[int, float]:
+        """The holes that are left alone for a while, by where they begin, and until when."""
+        now = trio.current_time()
+        return {
+            at: each.resting_until
+            for at, each in self._attempts.items()
+            if each.resting_until > now
+        }
+
+    def _is_outranked(self, urgency: Urgency) -> bool:
+        """Whether there is a hole that is more urgent."""
+        hole = self.ledger.next_hole(but=self._resting())
+        return hole is not None and hole.mark.urgency < urgency
+
+    def _outranked_at(self, urgency: Urgency) -> float:
+        """When the first hole is tried again that is more urgent."""
+        holes = self.ledger.holes
+        return min(
+            (
+                until
+                for at, until in self._resting().items()
+                if (hole := holes.at(at)) and hole.mark.urgency < urgency
+            ),
+            default=math.inf,
+        )
+
     async def _fill(self, hole: Hole) -> None:
         await self.means.room()
-        if hole.first_ms not in self.ledger.holes:  # it came meanwhile
-            return
+        if hole.first_ms not in self.ledger.holes or self._is_outranked(hole.mark.urgency):
+            return  # things have changed meanwhile
         request = self._request_for(hole)
         self.means.counts.requests += 1
         now = trio.current_time()
         before = self._attempts.get(hole.first_ms, Attempts(now))
         try:
             answer = await self._ask(request.page, hole.mark.urgency)
+        except NotSent:
+            return
         except ExchangeUnreachable as error:
             self.ledger.fail(hole.first_ms, hole.end_ms, str(error))
             self._attempts[hole.first_ms] = before.failed()
@@ -183,7 +220,14 @@ class Healer:
             await self._use(hole, request, answer)
 
     async def _ask(self, page: Page, urgency: Urgency) -> CandleAnswer:
-        return await self.means.rest.candles(self.symbol, self.ledger.interval, page, urgency)
+        waiting = trio.CancelScope(deadline=self._outranked_at(urgency))
+        self._question = _Question(urgency, waiting)
+        try:
+            return await self.means.rest.candles(
+                self.symbol, self.ledger.interval, page, urgency, waiting
+            )
+        finally:
+            self._question = None
 
     def _request_for(self, hole: Hole) -> _Request:
         """One request for `hole` and for all others that it reaches."""
@@ -230,7 +274,10 @@ class Healer:
         candles = self.ledger.count(self.ledger.holes.within(first_ms, end_ms))
         if candles and why is Absent.OFF_GRID:
             self.means.off_grid.happens(self.stream_name, candles)
-        self.ledger.forgo(first_ms, end_ms, Absence.proven(why, answer.asked_at_ms))
+        # Any moment will do, as long as each series has its own, and has it again after a restart.
+        into_hour_ms = zlib.crc32(self.stream_name.encode()) % HOUR_MS
+        absence = Absence.proven(why, answer.asked_at_ms, into_hour_ms)
+        self.ledger.forgo(first_ms, end_ms, absence)
 
     def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
         """What is stored of a candle that is missing; a correction outranks the row it corrects."""
@@ -269,7 +316,7 @@ class Healer:
             first_ms, end_ms = hole.first_ms, hole.end_ms
         unsettled = ledger.holes.within(first_ms, end_ms)
         for each in unsettled:
-            ledger.fail(each.first_ms, each.end_ms, self._question(each, finding, known))
+            ledger.fail(each.first_ms, each.end_ms, self._open_question(each, finding, known))
         # Neighbours are one gap by now.
         for gap in {gap for each in unsettled if (gap := ledger.holes.at(each.first_ms))}:
             attempts = self._attempts.get(gap.first_ms) or before or Attempts(now)
@@ -284,7 +331,7 @@ class Healer:
                 is_doubtful=is_doubtful,
             )
 
-    def _question(self, gap: Hole, finding: Finding, known: Known) -> str:
+    def _open_question(self, gap: Hole, finding: Finding, known: Known) -> str:
         """What is open about `gap`, for who asks."""
         if self._evidence.has_rows(gap.first_ms, gap.end_ms):
             return UNCONFIRMED
@@ -303,6 +350,8 @@ class Healer:
             page = search_of(first_ms, end_ms, now_ms, interval, venue)
         try:
             answer = await self._ask(page, Urgency.HISTORY)
+        except NotSent:
+            return
         except ExchangeError:
             ledger.remark_absent(first_ms, end_ms, lambda mark: mark.postponed(now_ms))
             return

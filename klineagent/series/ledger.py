@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from klineagent.kline import DAY_MS, HOUR_MS, Interval
+from klineagent.market.budget import UNHURRIED
 from klineagent.series.spans import Span, Spans
 
 
@@ -28,7 +29,7 @@ class Urgency(enum.IntEnum):
     """A deadline passed without a closing event."""
     RESTART = 2
     """The store lacks it, as was seen at the start."""
-    HISTORY = 3
+    HISTORY = UNHURRIED
     """It is older than the subscription."""
 
 
@@ -53,30 +54,36 @@ class Absence:
     look_again_ms: int | None = None
     """When the exchange is asked for them again, by its clock; None for never.
 
-    Whole hours, so that neighbours which were given up one by one have equal marks.
+    One moment of each hour, so that neighbours which were given up one by one have equal marks;
+    each series has another one, so that a market does not ask all at once.
     """
     looks: int = 0
     """How often it was asked again so far, and still had none."""
 
     @classmethod
-    def proven(cls, reason: Absent, now_ms: int) -> Absence:
-        """An absence of which the exchange gave proof at `now_ms`."""
-        return cls(reason, _whole_hour(now_ms + LOOKS_AFTER_MS[0]))
+    def proven(cls, reason: Absent, now_ms: int, into_hour_ms: int = 0) -> Absence:
+        """An absence of which the exchange gave proof at `now_ms`.
+
+        `into_hour_ms` is the moment of an hour at which the series looks again.
+        """
+        return cls(reason, _next_turn(now_ms + LOOKS_AFTER_MS[0], into_hour_ms))
 
     def confirmed(self, now_ms: int) -> Absence:
         """The same, after the exchange was asked again at `now_ms` and still had none."""
         looks = self.looks + 1
         if looks >= len(LOOKS_AFTER_MS):
             return Absence(self.reason, None, looks)
-        return Absence(self.reason, _whole_hour(now_ms + LOOKS_AFTER_MS[looks]), looks)
+        return evolve(self.postponed(now_ms, by_ms=LOOKS_AFTER_MS[looks]), looks=looks)
 
-    def postponed(self, now_ms: int) -> Absence:
+    def postponed(self, now_ms: int, *, by_ms: int = HOUR_MS) -> Absence:
         """The same, after the exchange was asked again at `now_ms` and its answer told nothing."""
-        return evolve(self, look_again_ms=_whole_hour(now_ms + HOUR_MS))
+        into_hour_ms = (self.look_again_ms or 0) % HOUR_MS
+        return evolve(self, look_again_ms=_next_turn(now_ms + by_ms, into_hour_ms))
 
 
-def _whole_hour(time_ms: int) -> int:
-    return Interval.H1.first_open(time_ms)
+def _next_turn(time_ms: int, into_hour_ms: int) -> int:
+    """The first moment from `time_ms` on that is so far into an hour."""
+    return Interval.H1.first_open(time_ms - into_hour_ms) + into_hour_ms
 
 
 @frozen

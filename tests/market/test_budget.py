@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.backoff import HEALTHY_AFTER_S, Backoff
+from klineagent.errors import NotSent
 from klineagent.kline import MINUTE_MS
-from klineagent.market.budget import MOST_UNDER_WAY, Pace, WeightBudget
+from klineagent.market.budget import MOST_UNDER_WAY, UNHURRIED, Pace, WeightBudget
 from klineagent.market.clock import ExchangeTime
 
 
@@ -142,6 +143,49 @@ async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock
             nursery.start_soon(ask, budget, name, urgency)
             await trio.testing.wait_all_tasks_blocked()
     assert order == ["fresh", "missed", "missed later", "history"]
+
+
+async def test_history_leaves_weight_to_what_is_more_urgent_and_takes_no_longer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What nobody wanted by the end of a minute is spent on history after all."""
+    minutes: list[int] = []
+    waits: list[float] = []
+
+    async def ask_for_history(budget: WeightBudget) -> None:
+        async with budget.spend(1, UNHURRIED):
+            await trio.sleep(0.1)
+            minutes.append(int(budget.time.now_ms() - MIDNIGHT_MS) // MINUTE_MS)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        for _ in range(240):
+            nursery.start_soon(ask_for_history, budget)
+        for _ in range(20):
+            await trio.sleep(7)
+            asked_at = trio.current_time()
+            async with budget.spend(1, UNHURRIED - 1):
+                waits.append(trio.current_time() - asked_at)
+    assert max(minutes) == 3  # 260 requests of 80 a minute
+    assert max(waits) <= 5
+    assert sum(waits) / len(waits) <= 1
+
+
+async def test_a_request_can_be_called_back_until_it_is_sent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Then it has cost nothing; later it is answered, whoever wants that no more."""
+    async with _open_budget() as budget:
+        waiting = trio.CancelScope()
+        async with budget.spend(1, 0, waiting):
+            waiting.cancel()
+            await trio.sleep(1)
+        budget.stand_down(10)
+        waiting = trio.CancelScope(deadline=trio.current_time() + 3)
+        with pytest.raises(NotSent):
+            async with budget.spend(80, 0, waiting):
+                raise AssertionError("it was not to go ahead")
+        assert trio.current_time() == pytest.approx(4)
+        assert (budget.used, budget.spending().waiting) == (1, 0)
 
 
 async def test_what_others_have_used_counts(autojump_clock: trio.testing.MockClock) -> None:

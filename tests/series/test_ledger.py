@@ -148,7 +148,7 @@ def test_a_row_that_is_wrong_is_missing_above_its_version() -> None:
 
 
 def test_what_is_absent_is_looked_for_again_after_an_hour_and_a_day() -> None:
-    """By whole hours, so that candles given up one after the other are one range."""
+    """In a whole hour, so that candles given up one after the other are one range."""
     first = Absence.proven(Absent.NO_CANDLE, START_MS)
     assert first.look_again_ms == START_MS + HOUR_MS
     assert first == Absence.proven(Absent.NO_CANDLE, START_MS - 59 * MINUTE_MS)
@@ -157,6 +157,17 @@ def test_what_is_absent_is_looked_for_again_after_an_hour_and_a_day() -> None:
     assert second.look_again_ms == looks_ms
     assert second.confirmed(looks_ms).look_again_ms is None
     assert second.postponed(looks_ms).look_again_ms == looks_ms + HOUR_MS
+
+
+def test_each_series_has_its_own_moment_to_look_again() -> None:
+    """The same in each hour, so that what is given up one after the other is still one range."""
+    into_hour_ms = 17 * MINUTE_MS + 1
+    first = Absence.proven(Absent.NO_CANDLE, START_MS, into_hour_ms)
+    looks_ms = START_MS + HOUR_MS + into_hour_ms
+    assert first.look_again_ms == looks_ms
+    assert first == Absence.proven(Absent.NO_CANDLE, START_MS + 17 * MINUTE_MS, into_hour_ms)
+    assert first.postponed(looks_ms + 1).look_again_ms == looks_ms + 2 * HOUR_MS
+    assert first.confirmed(looks_ms).look_again_ms == looks_ms + DAY_MS
 
 
 def test_a_row_the_store_refuses_is_absent_with_that_reason() -> None:
