@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -123,8 +123,7 @@ class Inbox:
         if not read:
             return
         self._count(len(read))
-        _, last = read[-1]
-        self.time.hear(last.data.E)
+        self._hear([candle.data.E for _, candle in read])
         now: list[StreamedCandle] = []
         for frame, candle in read:
             # What is neither true nor false is no state to keep; it is dropped at once.
@@ -163,6 +162,14 @@ class Inbox:
                     self.line.give_way("the exchange is about to close it")
         return None
 
+    def _hear(self, times_ms: Sequence[int]) -> None:
+        """Tell the clock the last of the times of events, and the newest if that is ahead of it."""
+        newest_ms = max(times_ms)
+        self.time.hear(times_ms[-1])
+        # It may be behind: then somebody asks.
+        if newest_ms != times_ms[-1] and not self.time.allows(newest_ms):
+            self.time.hear(newest_ms)
+
     def _count(self, klines: int) -> None:
         self.counts.klines += klines
         self.received += klines
@@ -190,7 +197,6 @@ class Inbox:
             event = candle.data
             flaw = flaw_of(candle)
             if flaw is None and not are_past and not self.time.allows(event.E):
-                self.time.hear(event.E)  # the clock may be behind: somebody will ask
                 flaw = Flaw.FUTURE
             if flaw is None:
                 rows.append((candle.stream, event.as_kline(self.venue)))

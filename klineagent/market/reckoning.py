@@ -27,6 +27,8 @@ BEHIND_AFTER_S = 10.0
 FORGOTTEN_AFTER_S = 60.0
 # Long enough to measure how fast the exchange's time passes, at first and later.
 _PACE_OVER_S, _MOST_PACE_OVER_S = 0.1, 10.0
+# Time that passes faster comes in many steps; a machine that was suspended sees one that is large.
+_LARGEST_STEP = 0.1
 
 
 class Verdict(enum.Enum):
@@ -102,6 +104,9 @@ class Reckoning:
     _last_pace: float = field(default=1.0, init=False)
     _paced_from: _Told | None = field(default=None, init=False)
     _pace_over_s: float = field(default=_PACE_OVER_S, init=False)
+    _told_ms: int = field(default=0, init=False)
+    """What was told last, and the largest step between two such since the measurement began."""
+    _step_ms: int = field(default=0, init=False)
 
     def now_ms(self, at: float) -> int:
         """What the clock shows."""
@@ -130,6 +135,7 @@ class Reckoning:
 
     def hear(self, time_ms: int, at: float) -> None:
         """An event has told the time."""
+        self._note(time_ms)
         if not self.is_known:
             self._event = _Told(time_ms, at, at)
             if (answer := self._answer) is not None and self._event.agrees(answer, 1.0):
@@ -180,21 +186,31 @@ class Reckoning:
         self._event = self._behind_since = None
         self._is_disputed = False
 
+    def _note(self, time_ms: int) -> None:
+        self._step_ms = max(self._step_ms, time_ms - self._told_ms)
+        self._told_ms = time_ms
+
     def _measure_pace(self, answer: _Told) -> None:
         """See how fast the exchange's time passes, by two answers that were believed.
 
-        Only what cannot be the way of the messages counts, and only twice in a row: the machine
-        may have been suspended in between. The longer the time between them, the better.
+        Only what cannot be the way of the messages counts, only twice in a row, and only if what
+        was told in between went on evenly: else the machine may have been suspended. The longer the
+        time between them, the better.
         """
+        self._note(answer.ms)
         since = self._paced_from
         if since is not None and answer.at - since.sent_at < self._pace_over_s:
             return
+        step_ms, self._step_ms = self._step_ms, 0
         self._paced_from = answer
-        if since is not None:
-            passed_s = (answer.ms - since.ms) / SECOND_MS
-            is_fast = passed_s > 1.5 * (answer.at - since.sent_at)
-            pace = passed_s / (answer.at - since.at) if is_fast else 1.0
-            self._pace = pace if self._last_pace > 1 else 1.0
-            self._last_pace = pace
-            longer_s = min(2 * self._pace_over_s, _MOST_PACE_OVER_S)
-            self._pace_over_s = longer_s if is_fast else _PACE_OVER_S
+        if since is None:
+            return
+        passed_s = (answer.ms - since.ms) / SECOND_MS
+        is_fast = passed_s > 1.5 * (answer.at - since.sent_at)
+        longer_s = min(2 * self._pace_over_s, _MOST_PACE_OVER_S)
+        self._pace_over_s = longer_s if is_fast else _PACE_OVER_S
+        if is_fast and step_ms > _LARGEST_STEP * passed_s * SECOND_MS:
+            return
+        pace = passed_s / (answer.at - since.at) if is_fast else 1.0
+        self._pace = pace if self._last_pace > 1 else 1.0
+        self._last_pace = pace

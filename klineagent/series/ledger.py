@@ -80,6 +80,14 @@ class Absence:
         into_hour_ms = (self.look_again_ms or 0) % HOUR_MS
         return evolve(self, look_again_ms=_next_turn(now_ms + by_ms, into_hour_ms))
 
+    def rewound(self, now_ms: int) -> Absence:
+        """The same, after the clock was set back to `now_ms`: it may have been proven ahead."""
+        after_ms = LOOKS_AFTER_MS[min(self.looks, len(LOOKS_AFTER_MS) - 1)]
+        latest_ms = self.postponed(now_ms, by_ms=after_ms).look_again_ms or 0
+        if self.look_again_ms is None or self.look_again_ms <= latest_ms:
+            return self
+        return self.postponed(now_ms, by_ms=0)
+
 
 def _next_turn(time_ms: int, into_hour_ms: int) -> int:
     """The first moment from `time_ms` on that is so far into an hour."""
@@ -234,7 +242,12 @@ class Ledger:
         return found
 
     def rewind(self, now_ms: int) -> None:
-        """The clock was ahead, and it is `now_ms`: what has not closed by now is not due yet."""
+        """The clock was ahead, and it is `now_ms`: what has not closed by now is not due yet.
+
+        Nor is an absence looked at later than if it had been proven by now.
+        """
+        for each in [*self.absences]:
+            self.absences.mark(each.first_ms, each.end_ms, each.mark.rewound(now_ms))
         open_ms = self.interval.open_at(now_ms)
         if open_ms >= self.horizon_ms:
             return

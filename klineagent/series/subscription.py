@@ -114,10 +114,17 @@ class Subscription:
         self._begin()
         while True:
             if not await time.until(self.ledger.deadline_ms):
-                self.ledger.rewind(time.now_ms())
+                self._rewind(time.now_ms())
             elif self.ledger.fall_due(time.now_ms()):
                 self.means.misses.note(self.stream_name)
                 self._healer.look()
+
+    def _rewind(self, now_ms: int) -> None:
+        """The clock was ahead, and it is `now_ms`."""
+        self.ledger.rewind(now_ms)
+        if self.audited_ms is not None:
+            self.audited_ms = min(self.audited_ms, now_ms)
+        self._healer.look()  # an absence may be due sooner
 
     async def _recall(self) -> None:
         """Find out what is missing from before, in the store and as history."""

@@ -350,6 +350,25 @@ async def test_an_event_from_the_future_is_a_bad_frame(
     assert post.counts.bad == Counter({Flaw.FUTURE: 1})
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_time_that_is_ahead_is_told_to_the_clock_once(
+    autojump_clock: MockClock, nursery: trio.Nursery, is_closed: bool
+) -> None:
+    """Alone, and before one that is not; then somebody asks the exchange."""
+    post = Post()
+    nursery.start_soon(post.inbox.hand_on_forming)
+    post.time.confirm(OPEN_MS + 60_000)
+    ahead = _frame(BTC, is_closed=is_closed, after_ms=5 * MINUTE_MS)
+    await post.inbox.take(_chunk(ahead))
+    await trio.sleep(2 * CONFLATE_S)
+    assert post.time.reckoning.rejected == 1
+    post.time.confirm(OPEN_MS + 62_000)
+    await post.inbox.take(_chunk(ahead, _closed(ETH)))
+    await trio.sleep(2 * CONFLATE_S)
+    assert post.time.reckoning.rejected == 2
+    assert post.time.reckoning.trusted_s(trio.current_time()) == 0
+
+
 async def test_bad_frames_are_logged_by_their_reason(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

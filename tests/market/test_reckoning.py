@@ -105,6 +105,18 @@ def test_a_machine_that_was_suspended_is_told_by_an_event_and_an_answer() -> Non
     assert not clock.allows(_truth(20) + gone_ms + BOUND_MS + 1000, 20.0)
 
 
+def test_until_an_answer_comes_no_number_of_events_does() -> None:
+    """Somebody asks all the time; the first answer settles it."""
+    gone_ms = 3_600_000
+    clock = _known()
+    for second in range(10, 610):
+        clock.hear(_truth(second) + gone_ms, second)
+        assert not clock.allows(_truth(second) + gone_ms, second)
+        assert clock.trusted_s(second) == 0
+    assert _asked(clock, 610, ahead_ms=gone_ms) is Verdict.SET
+    assert clock.allows(_truth(611) + gone_ms, 611)
+
+
 def test_without_events_two_answers_tell_it() -> None:
     """They have to show that their clock goes."""
     gone_ms = 8 * 3_600_000
@@ -222,13 +234,33 @@ def test_a_fast_exchange_needs_few_answers_once_its_pace_is_known(speed: int) ->
     assert asked < 100
 
 
+@pytest.mark.parametrize("awake_s", [0.5, 4.0, 40.0])
+def test_a_machine_that_sleeps_again_and_again_sees_no_time_that_passes_faster(
+    awake_s: float,
+) -> None:
+    """Trio's clock stands still for a quarter of an hour each time; then an event lies."""
+    clock, gone_ms, at = _known(), 0, 0.0
+    for _ in range(20):
+        gone_ms += 900_000
+        woken_at = at
+        while at < woken_at + awake_s:
+            at += 0.25
+            clock.hear(_truth(at) + gone_ms, at)
+            if clock.trusted_s(at) == 0:
+                _asked(clock, at + 0.05, ahead_ms=gone_ms)
+        assert not clock.allows(_truth(at) + gone_ms + 2 * BOUND_MS, at)
+    at += 16
+    clock.hear(_truth(at) + gone_ms + 3_600_000, at)
+    assert abs(_error_ms(clock, at) - gone_ms) <= 100
+
+
 def test_a_pace_is_forgotten_when_time_passes_as_it_should() -> None:
     """Within a few measurements, which are ten seconds apart at most."""
     clock = Reckoning(0.0)
-    for tick in range(20):
-        clock.hear(NOON_MS + tick * 6_000, tick / 10)
-        clock.answer(NOON_MS + tick * 6_000, tick / 10, tick / 10)
-    stops_ms, at = NOON_MS + 19 * 6_000, 1.9
+    for tick in range(200):
+        clock.hear(NOON_MS + tick * 600, tick / 100)
+        clock.answer(NOON_MS + tick * 600, tick / 100, tick / 100)
+    stops_ms, at = NOON_MS + 199 * 600, 1.99
     assert clock.allows(stops_ms + 60_000, at + 1)
     for second in range(1, 31):
         clock.answer(stops_ms + second * 1000, at + second, at + second)

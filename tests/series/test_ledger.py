@@ -295,6 +295,28 @@ def test_a_clock_that_was_ahead_leaves_no_trace_once_it_is_set_back(
     }
 
 
+@pytest.mark.parametrize("looks", [0, 1])
+def test_absences_that_were_proven_while_the_clock_was_ahead_are_looked_at_within_the_hour(
+    looks: int,
+) -> None:
+    """Others when it was time for them anyway, or never."""
+    ledger, opens = a_ledger(), opens_of(Interval.M1)
+    now_ms = opens[9]
+    ahead = Absence.proven(Absent.NO_CANDLE, now_ms + 30 * DAY_MS)
+    right = Absence.proven(Absent.NO_CANDLE, now_ms)
+    if looks:
+        ahead, right = ahead.confirmed(now_ms + 30 * DAY_MS), right.confirmed(now_ms)
+    never = Absence(Absent.REFUSED)
+    ledger.fall_due(opens[9] + DAY_MS)
+    for number, absence in enumerate((ahead, right, never)):
+        ledger.forgo(opens[number], opens[number + 1], absence)
+    ledger.rewind(now_ms)
+    first, *others = [each.mark for each in ledger.absences]
+    assert first.look_again_ms == Interval.H1.first_open(now_ms)
+    assert first.looks == looks
+    assert others == [right, never]
+
+
 def test_a_ledger_that_began_too_late_begins_anew_when_the_clock_is_set_back() -> None:
     """And one whose clock is set to a time it has not reached goes on."""
     ledger = Ledger(Interval.M1, GRACE_MS)

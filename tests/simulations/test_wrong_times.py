@@ -121,8 +121,14 @@ async def test_a_clock_that_two_witnesses_have_set_wrong_is_set_right(
             with simulation.exchange.faults.stalling():
                 await trio.sleep(5 * MINUTE_S)
             assert _clock_error_ms(simulation) == pytest.approx(ahead_ms, abs=BOUND_MS)
+            for each in registry.subscriptions():
+                each.audited_ms = registry.means.time.now_ms()  # as the audit does
         with simulation.exchange.faults.losing_closings():
-            await trio.sleep(15 * MINUTE_S)
+            await trio.sleep(2 * MINUTE_S)
+            for each in registry.subscriptions():
+                assert each.audited_ms is not None
+                assert each.audited_ms <= registry.means.time.now_ms()
+            await trio.sleep(13 * MINUTE_S)
             assert abs(_clock_error_ms(simulation)) <= SECOND_MS
             assert registry.missing() == 0
             await trio.sleep(HOUR_S)
