@@ -190,7 +190,7 @@ async def open_agent(
         # Before anything begins: what it begins with is what the last run knew.
         if saved is not None:
             gaps.file = GapFile.beside(saved, store=opened.label)
-            await gaps.load()
+            await _remember(gaps)
         background.start_soon(gaps.keep, registry, writer)
         background.start_soon(Audit(registry=registry, writer=writer).run)
         # Before commands can be given: what is configured has the first claim to a place.
@@ -281,6 +281,13 @@ async def _prepare(store: Store) -> None:
         raise StartError(str(error)) from error
     else:
         log.info("store_ready", store=store.label)
+
+
+async def _remember(gaps: GapKeeper) -> None:
+    try:
+        await gaps.load()
+    except StateUnreadable as error:
+        raise ConfigError(f"{error}; move it away, or name another file with --state") from error
 
 
 async def _want(registry: Registry, config: Config, saved: StateFile | None) -> Desired:

@@ -149,6 +149,11 @@ class Kline(NamedTuple):
         """What makes two klines states of the same candle."""
         return self[:4]
 
+    @property
+    def rank_to_exceed(self) -> int:
+        """What has to be outranked where this row is fetched again: itself, if it corrects one."""
+        return self.version if self.source == "repair" else 0
+
     def as_repair(self, told_at_ms: int, *, above_version: int) -> Kline:
         """This closed candle, as the exchange told it then, above a stored row that is wrong."""
         event_time = max(told_at_ms, (above_version >> 1) + 1)

@@ -33,15 +33,24 @@ LAST_SAVE_WITHIN_S = 0.5
 log = structlog.get_logger()
 
 
-class _Head(Struct, frozen=True, kw_only=True):
+class Head(Struct, frozen=True, kw_only=True):
     """What a file of any format, also of those to come, says of itself."""
 
     format: int
     klineagent: str = "of an unknown version"
     """The version that wrote it."""
 
+    def newer_than(self, known: int) -> str:
+        """Why this version cannot read the file, if it is of a later format than `known`."""
+        if self.format <= known:
+            return ""
+        return (
+            f"klineagent {self.klineagent} wrote it (format {self.format}), and this is"
+            f" {__version__}, which reads up to format {known}: run that version or a newer one"
+        )
 
-class _Saved(_Head, frozen=True, kw_only=True):
+
+class _Saved(Head, frozen=True, kw_only=True):
     """The whole file. What else is in it, a later version of the same format has added."""
 
     venue: str
@@ -69,13 +78,9 @@ def decode(content: bytes, venue: Venue) -> Selection:
         ValueError: it is not what `encode` makes, or was made for another venue.
     """
     try:
-        head = msgspec.json.decode(content, type=_Head)
-        if head.format > FORMAT:
-            raise ValueError(
-                f"klineagent {head.klineagent} wrote it (format {head.format}), and this is"
-                f" {__version__}, which reads up to format {FORMAT}:"
-                " run that version or a newer one"
-            )
+        head = msgspec.json.decode(content, type=Head)
+        if newer := head.newer_than(FORMAT):
+            raise ValueError(newer)
         written = msgspec.json.decode(content)
         if unknown := _take_unknown(written):
             log.warning("state_keys_ignored", keys=unknown, klineagent=head.klineagent)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import PurePath
 from typing import NoReturn
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
-from klineagent.errors import SpoolError, StateError
+from klineagent.errors import SpoolError, StateError, StateUnreadable
 from klineagent.series.desired_file import StateFile
-from klineagent.series.gaps import KnownGaps, Series, decode, encode, known_gaps
+from klineagent.series.gaps import Knowledge, KnownGaps, Series, decode, encode, known_gaps
 from klineagent.series.registry import Registry
 from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
+from klineagent.storage.location import place
 from klineagent.storage.writer import Writer
 from klineagent.trouble import Trouble
 
@@ -42,37 +43,42 @@ class GapFile:
     name: str
     venue: str
     store: str
-    """The label of the store it is about."""
+    """The place of the store it is about."""
 
     @classmethod
     def beside(cls, state: StateFile, *, store: str) -> GapFile:
-        """The one that goes with `state`, under its lock."""
-        return cls(disk=state.disk, name=state.name + SUFFIX, venue=state.venue.name, store=store)
+        """The one that goes with `state`, under its lock, and with the store of that label."""
+        return cls(
+            disk=state.disk, name=state.name + SUFFIX, venue=state.venue.name, store=place(store)
+        )
 
-    async def load(self) -> dict[Series, KnownGaps]:
-        """What was saved last; nothing if it cannot be read, which is told of."""
+    async def load(self) -> Knowledge:
+        """What was saved last; where that cannot be read it is told, and nothing is known.
 
-        def read(files: Files) -> dict[Series, KnownGaps]:
+        Raises:
+            StateUnreadable: a newer klineagent wrote it; it stays as it is.
+        """
+
+        def read(files: Files) -> Knowledge:
             try:
-                content = files.read(self.name)
+                return decode(files.read(self.name), venue=self.venue, store=self.store)
             except FileNotFoundError:
-                return {}
-            try:
-                return decode(content, venue=self.venue, store=self.store)
-            except ValueError as error:
-                aside = self.name + UNREADABLE
-                with suppress(OSError):  # the next save takes its name
-                    files.rename(self.name, aside)
-                log.warning("gaps_unreadable", error=str(error), kept=aside)
-                return {}
+                return Knowledge()
+            except (OSError, ValueError) as error:
+                damage = str(error)
+            aside = self.name + UNREADABLE
+            with suppress(OSError):  # the next save takes its name
+                files.rename(self.name, aside)
+            log.error("gaps_unreadable", error=damage, kept=aside)
+            return Knowledge(is_whole=False)
 
         try:
             return await self.disk.run(read)
-        except SpoolError as error:
-            log.warning("gaps_unreadable", error=str(error), kept=self.name)
-            return {}
+        except StateUnreadable as error:
+            label = PurePath(self.disk.label) / self.name
+            raise StateUnreadable(f"known gaps {label}: {error}") from error
 
-    async def save(self, known: Mapping[Series, KnownGaps]) -> None:
+    async def save(self, known: Knowledge) -> None:
         """Keep `known`; on return it survives power loss.
 
         Raises:
@@ -95,17 +101,17 @@ class GapKeeper:
     """Writes down what is known to be missing; without a file that dies with the process."""
 
     file: GapFile | None = None
-    known: Mapping[Series, KnownGaps] = field(factory=dict)
+    known: Knowledge = field(factory=Knowledge)
     """What was saved last, of series that do not run any more, too."""
 
     async def load(self) -> None:
-        """Read what the last run wrote down."""
+        """Read what the last run wrote down; raises `StateUnreadable`."""
         if self.file is not None:
             self.known = await self.file.load()
 
     def known_of(self, series: Series) -> KnownGaps | None:
-        """What was written down last of a series; None if nothing ever was."""
-        return self.known.get(series)
+        """What was written down last of a series; None if it never ran."""
+        return self.known.of(series)
 
     async def keep(self, registry: Registry, writer: Writer) -> None:
         """Save again and again what is known of all series; what was saved last does at the end."""
@@ -130,14 +136,15 @@ class GapKeeper:
                 saved_at, saved_found = trio.current_time(), found
 
     async def _save(self, file: GapFile, registry: Registry, writer: Writer) -> None:
-        known = dict(self.known)
+        gaps = dict(self.known.gaps)
         series = registry.subscriptions()
         for at in range(0, len(series), AT_ONCE):
             # What nobody can tell of now stays as it was written down, which is right for ever.
             while (at_risk := writer.at_risk()) is None:  # noqa: ASYNC110 - nobody tells of it
                 await trio.sleep(LATER_S)
             # These rows and ledgers are of one moment, without a checkpoint between them.
-            known |= known_gaps(series[at : at + AT_ONCE], at_risk)
+            gaps |= known_gaps(series[at : at + AT_ONCE], at_risk)
             await trio.lowlevel.checkpoint()
+        known = evolve(self.known, gaps=gaps)
         await file.save(known)
         self.known = known

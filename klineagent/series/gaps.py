@@ -1,13 +1,16 @@
 """What an agent knows to be missing or absent, as its next run has to know it. Pure.
 
-    {"format": 1, "written_by": "0.2.0", "venue": "usdm", "store": "clickhouse://db/market",
-     "accounted": [{"symbols": ["BTCUSDT", ...], "until": {"1m": 1769947200000, ...}}, ...],
+    {"format": 1, "klineagent": "0.2.0", "venue": "usdm", "store": "clickhouse://db/market",
+     "since": [{"symbols": ["BTCUSDT", ...], "times": {"1m": 1769860800000, ...}}, ...],
+     "until": [{"symbols": ["BTCUSDT", ...], "times": {"1m": 1769947200000, ...}}, ...],
      "incomplete": [{"symbol": "BTCUSDT", "interval": "1m",
                      "missing": [[1769900000000, 1769900060000, {"urgency": 1, ...}], ...],
-                     "absent": [...]}, ...]}
+                     "absent": [...]}, ...],
+     "is_whole": true}
 
-Once written it is right for ever: what it calls neither missing nor absent was stored, and what
-closed later the store is asked for, from `until` on. A newer one says more, so none is urgent.
+Once written it is right for ever: what it calls neither missing nor absent, from `since` on, was
+stored, and what closed later the store is asked for, from `until` on. A newer one says more, so
+none is urgent.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from msgspec import Struct
 
 from klineagent import __version__
-from klineagent.errors import UNREADABLE
+from klineagent.errors import UNREADABLE, StateUnreadable
 from klineagent.kline import Interval, Kline
+from klineagent.series.desired_file import Head
 from klineagent.series.ledger import Absence, Hole, Ledger, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 from klineagent.storage.runs import Run
@@ -38,8 +42,10 @@ Series = tuple[str, Interval]
 class KnownGaps:
     """What was known of a series when it was written down."""
 
+    since_ms: int
+    """From this open time on it was accounted for."""
     until_ms: int
-    """What opened before, as far back as it was accounted for, was stored durably, or is here."""
+    """What opened since, and before this, was stored durably, or is here."""
     gaps: tuple[Hole, ...] = ()
     absences: tuple[Span[Absence], ...] = ()
 
@@ -50,6 +56,23 @@ class KnownGaps:
             gaps.clear(first_ms, interval.next_open(last_ms))
             absences.clear(first_ms, interval.next_open(last_ms))
         return evolve(self, gaps=tuple(gaps), absences=tuple(absences))
+
+
+FORGOTTEN = KnownGaps(since_ms=2**62, until_ms=0)
+"""Of a series that may have run, and nothing is known of it: the store is asked for all of it."""
+
+
+@frozen
+class Knowledge:
+    """All that was written down."""
+
+    gaps: Mapping[Series, KnownGaps] = field(factory=dict)
+    is_whole: bool = True
+    """Whether no other series ever ran; not so where an earlier file could not be read."""
+
+    def of(self, series: Series) -> KnownGaps | None:
+        """What is known of a series; None if it never ran."""
+        return self.gaps.get(series, None if self.is_whole else FORGOTTEN)
 
 
 class Accounted(Protocol):
@@ -67,29 +90,33 @@ def known_gaps(series: Iterable[Accounted], at_risk: Iterable[Kline]) -> dict[Se
     Rows `at_risk` have closed and are not durable yet: to the next run they are missing. They and
     the ledgers must be of one moment.
     """
-    undurable: dict[Series, list[int]] = {}
+    undurable: dict[Series, dict[int, int]] = {}
     for kline in at_risk:
-        undurable.setdefault((kline.symbol, Interval(kline.interval)), []).append(kline.open_time)
-    found = {}
-    for each in series:
-        if each.audited_ms is None:
-            continue
-        name, ledger = (each.symbol, each.interval), each.ledger
-        gaps = tuple(ledger.holes)
-        if name in undurable:
-            gaps = _with(gaps, undurable[name], ledger)
-        found[name] = KnownGaps(ledger.horizon_ms, gaps, tuple(ledger.absences))
-    return found
+        interval = Interval(kline.interval)
+        ranks = undurable.setdefault((kline.symbol, interval), {})
+        slot_ms = interval.open_at(kline.open_time)
+        ranks[slot_ms] = max(kline.rank_to_exceed, ranks.get(slot_ms, 0))
+    return {
+        (each.symbol, each.interval): _known(
+            each.ledger, undurable.get((each.symbol, each.interval), {})
+        )
+        for each in series
+        if each.audited_ms is not None
+    }
 
 
-def _with(gaps: tuple[Hole, ...], opens: Iterable[int], ledger: Ledger) -> tuple[Hole, ...]:
-    """`gaps`, and the candles at `opens` that count as closed."""
-    spans = spans_of(gaps)
-    for open_ms in opens:
-        if open_ms < ledger.horizon_ms and ledger.has_closed(open_ms):
+def _known(ledger: Ledger, undurable: Mapping[int, int]) -> KnownGaps:
+    """What `ledger` tells, where the rows that open at `undurable` have not got anywhere yet.
+
+    With each goes what it has to outrank when it is fetched again.
+    """
+    gaps, absences = spans_of(ledger.holes), spans_of(ledger.absences)
+    for open_ms, rank in undurable.items():
+        if open_ms < ledger.horizon_ms and ledger.was_handed_on(open_ms):
             end_ms = ledger.interval.next_open(open_ms)
-            spans.mark(open_ms, end_ms, Missing(Urgency.RESTART))
-    return tuple(spans)
+            gaps.mark(open_ms, end_ms, Missing(Urgency.RESTART, above_version=rank))
+            absences.clear(open_ms, end_ms)
+    return KnownGaps(ledger.first_ms, ledger.horizon_ms, tuple(gaps), tuple(absences))
 
 
 def spans_of(marked: Iterable[Span[T]]) -> Spans[T]:
@@ -101,10 +128,10 @@ def spans_of(marked: Iterable[Span[T]]) -> Spans[T]:
 
 
 class _Group(Struct, frozen=True):
-    """Series that are accounted for up to the same times."""
+    """Series of equal times."""
 
     symbols: list[str]
-    until: dict[Interval, int]
+    times: dict[Interval, int]
 
 
 class _Incomplete(Struct, frozen=True):
@@ -114,65 +141,76 @@ class _Incomplete(Struct, frozen=True):
     absent: list[Span[Absence]]
 
 
-class _Format(Struct, frozen=True):
-    """What the content of every version has."""
-
-    format: int
-    written_by: str
-
-
-class _Saved(Struct, frozen=True, kw_only=True):
-    format: int = FORMAT
-    written_by: str = __version__
+class _Saved(Head, frozen=True, kw_only=True):
     venue: str
     store: str
-    accounted: list[_Group]
+    since: list[_Group]
+    until: list[_Group]
     incomplete: list[_Incomplete]
+    is_whole: bool
 
 
-def encode(known: Mapping[Series, KnownGaps], *, venue: str, store: str) -> bytes:
+def encode(known: Knowledge, *, venue: str, store: str) -> bytes:
     """The content of the file."""
-    until: dict[str, dict[Interval, int]] = {}
-    incomplete = []
-    for (symbol, interval), each in known.items():
-        until.setdefault(symbol, {})[interval] = each.until_ms
-        if each.gaps or each.absences:
-            incomplete.append(_Incomplete(symbol, interval, [*each.gaps], [*each.absences]))
-    groups: dict[tuple[tuple[Interval, int], ...], list[str]] = {}
-    for symbol, times in until.items():
-        groups.setdefault(tuple(times.items()), []).append(symbol)
-    accounted = [_Group(symbols, dict(times)) for times, symbols in groups.items()]
-    saved = _Saved(venue=venue, store=store, accounted=accounted, incomplete=incomplete)
+    saved = _Saved(
+        format=FORMAT,
+        klineagent=__version__,
+        venue=venue,
+        store=store,
+        since=_grouped({series: each.since_ms for series, each in known.gaps.items()}),
+        until=_grouped({series: each.until_ms for series, each in known.gaps.items()}),
+        incomplete=[
+            _Incomplete(*series, [*each.gaps], [*each.absences])
+            for series, each in known.gaps.items()
+            if each.gaps or each.absences
+        ],
+        is_whole=known.is_whole,
+    )
     return msgspec.json.encode(saved)
 
 
-def decode(content: bytes, *, venue: str, store: str) -> dict[Series, KnownGaps]:
+def decode(content: bytes, *, venue: str, store: str) -> Knowledge:
     """What the content of a file says.
 
     Raises:
+        StateUnreadable: a newer klineagent wrote it.
         ValueError: it is not what `encode` makes, or not of that venue and store.
     """
     try:
-        written = msgspec.json.decode(content, type=_Format)
-        if written.format != FORMAT:
-            raise ValueError(
-                f"klineagent {written.written_by} wrote it in format {written.format},"
-                f" this version reads {FORMAT}"
-            )
+        if newer := msgspec.json.decode(content, type=Head).newer_than(FORMAT):
+            raise StateUnreadable(newer)
         saved = msgspec.json.decode(content, type=_Saved)
-    except UNREADABLE as error:
+        if (saved.venue, saved.store) != (venue, store):
+            raise ValueError(f"it is about {saved.venue} in {saved.store}, not {venue} in {store}")
+        since = _by_series(saved.since)
+        known = {
+            series: KnownGaps(since[series], until_ms)
+            for series, until_ms in _by_series(saved.until).items()
+        }
+        for each in saved.incomplete:
+            series = (each.symbol, each.interval)
+            gaps, absences = tuple(each.missing), tuple(each.absent)
+            known[series] = evolve(known[series], gaps=gaps, absences=absences)
+    except (*UNREADABLE, KeyError) as error:
         raise ValueError(f"it cannot be read: {error}") from error
-    if (saved.venue, saved.store) != (venue, store):
-        raise ValueError(f"it is about {saved.venue} in {saved.store}, not {venue} in {store}")
-    known = {
-        (symbol, interval): KnownGaps(until_ms)
-        for group in saved.accounted
+    return Knowledge(known, saved.is_whole)
+
+
+def _grouped(times: Mapping[Series, int]) -> list[_Group]:
+    """Nearly all series of a market share their times, those of a symbol come one by one."""
+    by_symbol: dict[str, dict[Interval, int]] = {}
+    for (symbol, interval), time_ms in times.items():
+        by_symbol.setdefault(symbol, {})[interval] = time_ms
+    groups: dict[tuple[tuple[Interval, int], ...], list[str]] = {}
+    for symbol, mine in by_symbol.items():
+        groups.setdefault(tuple(mine.items()), []).append(symbol)
+    return [_Group(symbols, dict(mine)) for mine, symbols in groups.items()]
+
+
+def _by_series(groups: Iterable[_Group]) -> dict[Series, int]:
+    return {
+        (symbol, interval): time_ms
+        for group in groups
         for symbol in group.symbols
-        for interval, until_ms in group.until.items()
+        for interval, time_ms in group.times.items()
     }
-    for each in saved.incomplete:
-        if (before := known.get((each.symbol, each.interval))) is not None:
-            known[each.symbol, each.interval] = KnownGaps(
-                before.until_ms, tuple(each.missing), tuple(each.absent)
-            )
-    return known

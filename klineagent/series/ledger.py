@@ -200,6 +200,12 @@ class Ledger:
             open_ms >= self.first_ms and open_ms not in self.holes and open_ms not in self.absences
         )
 
+    def was_handed_on(self, open_ms: int) -> bool:
+        """Whether the store has, or will get, what the exchange has at that open time."""
+        absence = self.absences.at(open_ms)
+        is_off_grid = absence is not None and absence.mark.reason is Absent.OFF_GRID
+        return is_off_grid or self.has_closed(open_ms)
+
     def begin(self, now_ms: int) -> None:
         """Expect every candle from the one that is open at `now_ms`."""
         self.began_ms = self.first_ms = self.horizon_ms = self.interval.open_at(now_ms)
@@ -275,16 +281,18 @@ class Ledger:
     def reopen(self, open_ms: int, *, above_version: int = 0) -> None:
         """The row of a closed candle did not reach the store, or is wrong there: it is missing.
 
-        See `Missing.above_version`.
+        One that opened off the grid is fetched with its slot. See `Missing.above_version`.
         """
+        open_ms = self.interval.open_at(open_ms)
         if open_ms >= self.horizon_ms:
             self._early.discard(open_ms)
-        elif open_ms >= self.first_ms and self._is_on_grid(open_ms):
+        elif open_ms >= self.first_ms:
             end_ms = self.interval.next_open(open_ms)
             self._miss(open_ms, end_ms, Missing(Urgency.FRESH, above_version=above_version))
 
     def set_aside(self, open_ms: int) -> None:
         """The store will never take the row of a closed candle."""
+        open_ms = self.interval.open_at(open_ms)
         self.reopen(open_ms)
         self.forgo(open_ms, self.interval.next_open(open_ms), Absence(Absent.REFUSED))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import groupby
 from typing import NoReturn
 
 import structlog
@@ -16,13 +17,17 @@ from klineagent.kline import DAY_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.venues import Venue
 from klineagent.series.gaps import KnownGaps, Series
-from klineagent.series.ledger import Absence, Hole, Missing, Urgency
+from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.spans import Span, Spans
+from klineagent.storage.runs import runs_begin_at
 from klineagent.storage.store import Coverage, Store
 from klineagent.trouble import Trouble
 
 # Series that begin within this time, thousands of them at a start, are looked up in one query.
 GATHER_S = 0.2
+# As many are a month of a whole market. Where it is more, symbols are looked up one after another:
+# a database needs about a byte for each candle that it looks through.
+CANDLES_AT_ONCE = 50_000_000
 
 Lacking = tuple[int, int, Urgency]
 """Open times, the end not included, and how urgent they are."""
@@ -48,6 +53,7 @@ def recollected(
     *,
     since_ms: int,
     begin_ms: int,
+    listed_ms: int,
     history: int,
     lookback_ms: int,
 ) -> Recollection:
@@ -59,51 +65,80 @@ def recollected(
         interval: of the series.
         since_ms: `since_of`, or earlier where the last run ended before that.
         begin_ms: the open time it begins with.
+        listed_ms: no history is wished for from before; 0 if that is not known.
         history: as many candles before that should be there, whatever is stored.
         lookback_ms: what is missing and older than that is less urgent.
     """
     gaps: Spans[Missing] = Spans()
     for first_ms, end_ms, urgency in lacking(
-        stored, interval, begin_ms=begin_ms, history=history, lookback_ms=lookback_ms
+        stored,
+        interval,
+        since_ms=since_ms,
+        known_ms=begin_ms if known is None else min(known.since_ms, begin_ms),
+        begin_ms=begin_ms,
+        listed_ms=listed_ms,
+        history=history,
+        lookback_ms=lookback_ms,
     ):
         gaps.mark(first_ms, end_ms, Missing(urgency))
     accounted_ms = accounted_since(stored, begin_ms=begin_ms, since_ms=since_ms)
     if known is None:
         return Recollection(accounted_ms, tuple(gaps))
-    if stored is None:
-        # All of it is missing from the first candle on that ever was.
-        if known.gaps and known.gaps[0].first_ms < begin_ms:
-            gaps.mark(known.gaps[0].first_ms, begin_ms, Missing(Urgency.HISTORY))
-    else:
-        known = known.without(stored.runs, interval)
-        for gap in known.gaps:
-            gaps.mark(*gap)
-    for absence in known.absences:
+    known = known.without(() if stored is None else stored.runs, interval)
+    for gap in known.gaps:
+        gaps.mark(*gap)
+    absences = [each for each in known.absences if not _is_gone(each, gaps)]
+    for absence in absences:
         gaps.clear(absence.first_ms, absence.end_ms)
-    return Recollection(accounted_ms, tuple(gaps), known.absences)
+    return Recollection(min(accounted_ms, known.since_ms), tuple(gaps), tuple(absences))
+
+
+def _is_gone(absence: Span[Absence], gaps: Spans[Missing]) -> bool:
+    """Whether a candle that is stored off the grid must be asked for: its neighbours are gone.
+
+    What is off the grid shows in no coverage.
+    """
+    if absence.mark.reason is not Absent.OFF_GRID:
+        return False
+    gap = gaps.at(absence.first_ms)
+    return gap is not None and gap[:2] != absence[:2]
 
 
 def lacking(
-    stored: Coverage | None, interval: Interval, *, begin_ms: int, history: int, lookback_ms: int
+    stored: Coverage | None,
+    interval: Interval,
+    *,
+    since_ms: int,
+    known_ms: int,
+    begin_ms: int,
+    listed_ms: int,
+    history: int,
+    lookback_ms: int,
 ) -> list[Lacking]:
     """What should be there of a series before `begin_ms`, where it begins, and is not.
 
-    Pure. That is what closed since the newest candle stored, the gaps of the last `lookback_ms`,
-    and `history` candles, stored or not.
+    Pure. That is what closed since the newest candle stored, what is not `stored` since `since_ms`,
+    where nothing older is stored all since `known_ms`, when the series first ran, and `history`
+    candles since the listing. A listing that is to come is an error.
     """
-    history_ms = history_since(interval, begin_ms, history)
-    if stored is None:
-        return [(history_ms, begin_ms, Urgency.HISTORY)]
     recent_ms = interval.open_at(max(0, begin_ms - lookback_ms))
+    history_ms = history_since(interval, begin_ms, history)
+    if (first_listed_ms := interval.open_at(listed_ms)) <= begin_ms:
+        history_ms = max(history_ms, first_listed_ms)
     gaps: list[Lacking] = []
+    if stored is None:
+        gaps.append((history_ms, known_ms, Urgency.HISTORY))
+        gaps += _divided(known_ms, begin_ms, recent_ms)
+        return [gap for gap in gaps if gap[0] < gap[1]]
     if stored.before is not None:
         # A gap that begins before what was looked through is one of its gaps, all of it: the
         # agent was away for long, and what came since may be stored already.
         expected_ms = interval.next_open(stored.before)
     else:
-        expected_ms = first_ms = stored.runs[0][0]
-        if history_ms < first_ms:
-            gaps.append((history_ms, min(first_ms, begin_ms), Urgency.HISTORY))
+        expected_ms = stored.runs[0][0]
+        if not runs_begin_at(stored.runs, since_ms, interval.value):
+            expected_ms = min(expected_ms, known_ms)
+        gaps.append((history_ms, expected_ms, Urgency.HISTORY))
     for first_ms, last_ms in stored.runs:
         gaps += _divided(expected_ms, first_ms, recent_ms)
         expected_ms = interval.next_open(last_ms)
@@ -141,6 +176,28 @@ def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[Lacking]:
     return [(first_ms, divide_ms, Urgency.HISTORY), (divide_ms, end_ms, Urgency.RESTART)]
 
 
+def _parts(since: Mapping[Series, int], now_ms: int) -> Iterator[Mapping[Series, int]]:
+    """`since` by some symbols at a time, so that not too many candles are looked up at once."""
+    part: dict[Series, int] = {}
+    left = CANDLES_AT_ONCE
+    for _, same_symbol in groupby(sorted(since, key=_symbol), key=_symbol):
+        mine = {each: since[each] for each in same_symbol}
+        candles = sum(
+            interval.count(first_ms, interval.open_at(now_ms))
+            for (_, interval), first_ms in mine.items()
+        )
+        if part and candles > left:
+            yield part
+            part, left = {}, CANDLES_AT_ONCE
+        part |= mine
+        left -= candles
+    yield part
+
+
+def _symbol(series: Series) -> str:
+    return series[0]
+
+
 @define(eq=False)
 class _Round:
     """Series that are looked up together."""
@@ -166,7 +223,9 @@ class Recall:
     _next: _Round = field(factory=_Round, init=False)
     _work: trio.Event = field(factory=trio.Event, init=False)
 
-    async def recollect(self, symbol: str, interval: Interval, begin_ms: int) -> Recollection:
+    async def recollect(
+        self, symbol: str, interval: Interval, begin_ms: int, *, listed_ms: int
+    ) -> Recollection:
         """What the store holds, and lacks, of a series before `begin_ms`; waits for the store."""
         mine, series = self._next, (symbol, interval)
         mine.series.add(series)
@@ -178,6 +237,7 @@ class Recall:
             interval,
             since_ms=mine.since_ms[series],
             begin_ms=begin_ms,
+            listed_ms=listed_ms,
             history=self.history,
             lookback_ms=self.lookback_ms,
         )
@@ -200,10 +260,11 @@ class Recall:
             for found in await self._covered(since, {symbol for symbol, _ in since_ms}):
                 round_.coverage[found.symbol, Interval(found.interval)] = found
 
-    def _queries(self, series: Iterable[Series]) -> Iterable[Mapping[Series, int]]:
+    def _queries(self, series: Iterable[Series]) -> Iterator[Mapping[Series, int]]:
         """From which open time on `series` are looked up, those together that ask for as much.
 
-        One that was removed a year ago must not have all others looked up for a year.
+        One that was removed a year ago must not have all others looked up for a year, and a whole
+        market not be looked up for a year at once.
         """
         now_ms = self.time.now_ms()
         by_age: dict[int, dict[Series, int]] = {}
@@ -213,10 +274,11 @@ class Recall:
                 interval, now_ms, history=self.history, lookback_ms=self.lookback_ms
             )
             if known is not None and known.until_ms < since_ms:
-                since_ms = interval.open_at(known.until_ms)
+                since_ms = interval.first_open(known.until_ms)
                 age = 1 + ((now_ms - since_ms) // DAY_MS).bit_length()
             by_age.setdefault(age, {})[each] = since_ms
-        return by_age.values()
+        for since in by_age.values():
+            yield from _parts(since, now_ms)
 
     async def _covered(self, since: Mapping[Interval, int], symbols: set[str]) -> list[Coverage]:
         trouble = Trouble("store_not_readable", "store_readable")

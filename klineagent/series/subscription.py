@@ -88,7 +88,7 @@ class Subscription:
 
     def lose(self, kline: Kline) -> None:
         """A closed candle did not make it into the store."""
-        self.ledger.reopen(kline.open_time)
+        self.ledger.reopen(kline.open_time, above_version=kline.rank_to_exceed)
         self._healer.look()
 
     def reopen(self, open_ms: int, *, above_version: int) -> bool:
@@ -131,13 +131,14 @@ class Subscription:
         await self.means.time.known()
         self._begin()
         begin_ms = self.ledger.first_ms
-        stored = await self.means.recall.recollect(self.symbol, self.interval, begin_ms)
-        listed_ms = self.interval.open_at(self.means.book.listed_ms(self.symbol))
-        self.ledger.reach_back(max(stored.since_ms, listed_ms))
-        for first_ms, end_ms, mark in stored.gaps:
-            self.ledger.expect(max(first_ms, listed_ms), end_ms, mark)
-        for first_ms, end_ms, absence in stored.absences:
-            self.ledger.expect_none(max(first_ms, listed_ms), end_ms, absence)
+        past = await self.means.recall.recollect(
+            self.symbol, self.interval, begin_ms, listed_ms=self.means.book.listed_ms(self.symbol)
+        )
+        self.ledger.reach_back(past.since_ms)
+        for gap in past.gaps:
+            self.ledger.expect(*gap)
+        for absence in past.absences:
+            self.ledger.expect_none(*absence)
         self.audited_ms = self.means.time.now_ms()
         self._healer.look()
 

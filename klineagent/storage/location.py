@@ -66,6 +66,15 @@ class MemoryLocation:
 Location = ServerLocation | FolderLocation | MemoryLocation
 
 
+def place(label: str) -> str:
+    """Where the data are that a store's label names, whoever reads them, and over what."""
+    match locate(label):
+        case ServerLocation(host=host, database=database):
+            return f"clickhouse://{host}/{database}"
+        case other:
+            return other.label
+
+
 def masked(url: str) -> str:
     """`url` fit to be printed, its password replaced; takes broken URLs too."""
     # Up to the last @: in a broken URL the password may hold characters it should have escaped.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from random import Random
 
@@ -9,9 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from klineagent.errors import ConfigError
 from klineagent.kline import MINUTE_MS, Interval
+from klineagent.market.venues import USDM
+from klineagent.series.desired_file import StateFile
 from klineagent.series.gap_file import EVERY_S, SOON_S, GapFile
-from klineagent.series.gaps import KnownGaps, Series
+from klineagent.series.gaps import Knowledge, KnownGaps, Series
 from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
@@ -27,9 +31,9 @@ def a_file(disk: MemoryDisk) -> GapFile:
     return GapFile(disk=disk, name=NAME, venue="usdm", store="memory:")
 
 
-async def saved(disk: MemoryDisk) -> dict[Series, KnownGaps]:
+async def saved(disk: MemoryDisk) -> Mapping[Series, KnownGaps]:
     """What is on `disk` now."""
-    return await a_file(disk.copy()).load()
+    return (await a_file(disk.copy()).load()).gaps
 
 
 def simulated(state: MemoryDisk) -> AbstractAsyncContextManager[Simulation]:
@@ -39,8 +43,8 @@ def simulated(state: MemoryDisk) -> AbstractAsyncContextManager[Simulation]:
 
 async def test_what_is_saved_survives_any_death() -> None:
     """The old content or the new one, at whatever step the process dies."""
-    old = {BTC: KnownGaps(1)}
-    new = {BTC: KnownGaps(2, (Span(1, 2, Missing(Urgency.FRESH)),))}
+    old = Knowledge({BTC: KnownGaps(0, 1)})
+    new = Knowledge({BTC: KnownGaps(0, 2, (Span(1, 2, Missing(Urgency.FRESH)),))})
     for steps in range(8):
         disk = MemoryDisk()
         await a_file(disk).save(old)
@@ -51,19 +55,47 @@ async def test_what_is_saved_survives_any_death() -> None:
             assert await a_file(left).load() in (old, new)
 
 
+@pytest.mark.logs("gaps_unreadable")
 async def test_a_file_that_cannot_be_read_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is known then; the next save takes its place, and it is kept under another name."""
+    """All is forgotten then; the next save takes its place, and it is kept under another name."""
     disk = MemoryDisk()
-    assert await a_file(disk).load() == {}
+    assert await a_file(disk).load() == Knowledge()
     assert logged(caplog, "gaps_unreadable") == []
-    await a_file(disk).save({})
-    disk.damage(NAME, b'{"format": 7, "written_by": "9.0"}')
-    assert await a_file(disk).load() == {}
+    await a_file(disk).save(Knowledge())
+    disk.damage(NAME, b'{"format": 1, "klineagent":')
+    assert await a_file(disk).load() == Knowledge(is_whole=False)
     [told] = logged(caplog, "gaps_unreadable")
-    assert "klineagent 9.0 wrote it in format 7" in str(told["error"])
+    assert "cannot be read" in str(told["error"])
     assert disk.paths == [f"{NAME}.unreadable"]
+    await a_file(disk).save(Knowledge())
     with disk.failing(Step.READ):
-        assert await a_file(disk).load() == {}
+        assert await a_file(disk).load() == Knowledge(is_whole=False)
+
+
+async def test_a_file_of_a_newer_version_is_left_alone() -> None:
+    """The start ends with a sentence that says who can read it."""
+    disk = MemoryDisk()
+    await a_file(disk).save(Knowledge())
+    disk.damage(NAME, b'{"format": 7, "klineagent": "9.0"}')
+    told = r"known gaps .*9\.0 wrote it \(format 7\).*move it away"
+    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=told), flatten_subgroups=True):
+        async with simulated(disk):
+            pass
+    assert NAME in disk.paths
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "clickhouse://db/market",
+        "clickhouse://klines:***@db:9000",
+        "clickhouse://db:9440/market?secure=1",
+    ],
+)
+def test_who_reads_a_database_and_how_makes_no_other_one(label: str) -> None:
+    """A new user, or TLS, has nothing forgotten."""
+    state = StateFile(MemoryDisk(), "subscriptions.json", USDM)
+    assert GapFile.beside(state, store=label).store == "clickhouse://db/market"
 
 
 async def test_the_times_move_on_every_minute(autojump_clock: MockClock) -> None:

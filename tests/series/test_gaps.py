@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import msgspec
 import pytest
 from attrs import define
 
 from klineagent import __version__
-from klineagent.kline import MINUTE_MS, Interval
-from klineagent.series.gaps import KnownGaps, Series, decode, encode, known_gaps
+from klineagent.errors import StateUnreadable
+from klineagent.kline import MINUTE_MS, Interval, Kline
+from klineagent.market.venues import USDM
+from klineagent.series.gaps import (
+    FORGOTTEN,
+    Knowledge,
+    KnownGaps,
+    Series,
+    decode,
+    encode,
+    known_gaps,
+)
 from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
 from klineagent.series.spans import Span
 from tests.klines import OPEN_MS, a_kline
@@ -23,16 +35,18 @@ def at(minute: int) -> int:
 
 MISSED = Missing(Urgency.MISSED, "no answer", above_version=7)
 ABSENT = Absence.proven(Absent.NO_CANDLE, OPEN_MS)
-KNOWN: dict[Series, KnownGaps] = {
+GAPS: dict[Series, KnownGaps] = {
     ("BTCUSDT", Interval.M1): KnownGaps(
+        at(0),
         at(9),
         (Span(at(2), at(4), MISSED), Span(at(7), at(8), Missing(Urgency.HISTORY))),
         (Span(at(4), at(5), ABSENT),),
     ),
-    ("BTCUSDT", Interval.MO1): KnownGaps(0),
-    ("ETHUSDT", Interval.M1): KnownGaps(at(9)),
-    ("币安人生USDT", Interval.M1): KnownGaps(at(8)),
+    ("BTCUSDT", Interval.MO1): KnownGaps(0, 0),
+    ("ETHUSDT", Interval.M1): KnownGaps(at(1), at(9)),
+    ("币安人生USDT", Interval.M1): KnownGaps(at(1), at(8)),
 }
+KNOWN = Knowledge(GAPS)
 
 
 @define
@@ -59,14 +73,40 @@ def test_what_is_written_is_read() -> None:
     """All of it, and series that are as far as each other take the room of a name each."""
     content = encode(KNOWN, venue="usdm", store=STORE)
     assert decode(content, venue="usdm", store=STORE) == KNOWN
-    many: dict[Series, KnownGaps] = {
-        (f"S{number}USDT", interval): KnownGaps(interval.open_at(OPEN_MS))
-        for number in range(600)
-        for interval in Interval
-    }
+    many = Knowledge(
+        {
+            (f"S{number}USDT", interval): KnownGaps(0, interval.open_at(OPEN_MS))
+            for number in range(600)
+            for interval in Interval
+        }
+    )
     content = encode(many, venue="usdm", store=STORE)
     assert decode(content, venue="usdm", store=STORE) == many
-    assert len(content) < 10_000
+    assert len(content) < 20_000
+
+
+def test_a_file_is_small_whatever_times_there_are() -> None:
+    """No two of the 9,000 series of a market began together, nor are as far as each other."""
+    moments = count(OPEN_MS)
+    many = Knowledge(
+        {
+            (f"S{number}USDT", interval): KnownGaps(next(moments), next(moments))
+            for number in range(600)
+            for interval in USDM.intervals
+        }
+    )
+    content = encode(many, venue="usdm", store=STORE)
+    assert decode(content, venue="usdm", store=STORE) == many
+    assert len(content) < 500_000
+
+
+def test_what_a_lost_file_knew_is_forgotten_and_not_unknown() -> None:
+    """In every later one, for series that it does not tell of."""
+    lost = Knowledge(GAPS, is_whole=False)
+    assert decode(encode(lost, venue="usdm", store=STORE), venue="usdm", store=STORE) == lost
+    new, old = ("NEWUSDT", Interval.M1), ("BTCUSDT", Interval.M1)
+    assert (lost.of(new), lost.of(old)) == (FORGOTTEN, GAPS[old])
+    assert (KNOWN.of(new), KNOWN.of(old)) == (None, GAPS[old])
 
 
 def test_a_mark_that_learned_more_is_read_by_who_knows_less() -> None:
@@ -76,7 +116,8 @@ def test_a_mark_that_learned_more_is_read_by_who_knows_less() -> None:
     del mark["error"]
     mark["weather"] = "fair"
     read = decode(msgspec.json.encode(saved), venue="usdm", store=STORE)
-    assert read["BTCUSDT", Interval.M1].gaps[0].mark == Missing(Urgency.MISSED, above_version=7)
+    [gap, _] = read.gaps["BTCUSDT", Interval.M1].gaps
+    assert gap.mark == Missing(Urgency.MISSED, above_version=7)
 
 
 @pytest.mark.parametrize(
@@ -85,20 +126,25 @@ def test_a_mark_that_learned_more_is_read_by_who_knows_less() -> None:
         (b"", "cannot be read"),
         (b"\xff\x00", "cannot be read"),
         (b"[" * 5000, "cannot be read"),
-        (b'{"format": 1, "written_by": "0.1"}', "cannot be read"),
-        (
-            b'{"format": 2, "written_by": "9.9.9", "all": "different"}',
-            "klineagent 9.9.9 wrote it in format 2, this version reads 1",
-        ),
-        (encode({}, venue="spot", store=STORE), "it is about spot"),
-        (encode({}, venue="usdm", store="memory:"), "it is about usdm in memory:"),
+        (b'{"format": 1, "klineagent": "0.1"}', "cannot be read"),
+        (encode(KNOWN, venue="usdm", store=STORE).replace(b'"until"', b'"til"'), "cannot be read"),
+        (encode(KNOWN, venue="usdm", store=STORE).replace(b'["BTCUSDT"]', b"[]"), "cannot be read"),
+        (encode(Knowledge(), venue="spot", store=STORE), "it is about spot"),
+        (encode(Knowledge(), venue="usdm", store="memory:"), "it is about usdm in memory:"),
     ],
 )
 def test_what_is_nothing_of_ours_is_told(content: bytes, reason: str) -> None:
-    """With the version that wrote it, where that is why."""
+    """Be it damaged, or about something else."""
     with pytest.raises(ValueError, match=reason):
         decode(content, venue="usdm", store=STORE)
-    assert __version__.encode() in encode({}, venue="usdm", store=STORE)
+
+
+def test_who_wrote_a_newer_file_is_told() -> None:
+    """As each file tells who wrote it."""
+    content = b'{"format": 2, "klineagent": "9.9.9", "all": "different"}'
+    with pytest.raises(StateUnreadable, match=r"klineagent 9\.9\.9 wrote it \(format 2\)"):
+        decode(content, venue="usdm", store=STORE)
+    assert __version__.encode() in encode(Knowledge(), venue="usdm", store=STORE)
 
 
 def test_a_series_is_known_from_its_ledger() -> None:
@@ -107,6 +153,7 @@ def test_a_series_is_known_from_its_ledger() -> None:
     ledger.forgo(at(7), at(8), ABSENT)
     assert known_gaps([Running(ledger)], []) == {
         ("BTCUSDT", Interval.M1): KnownGaps(
+            at(0),
             at(9),
             (Span(at(3), at(4), Missing(Urgency.MISSED)),),
             (Span(at(7), at(8), ABSENT),),
@@ -128,9 +175,36 @@ def test_rows_that_would_die_with_the_process_are_missing_to_the_next() -> None:
     )
 
 
+def an_odd_row(minute: int) -> Kline:
+    """One that opened 15 seconds late."""
+    return a_kline(minute)._replace(open_time=at(minute) + 15_000, source="rest")
+
+
+def test_a_row_off_the_grid_that_would_die_is_missing_with_its_slot() -> None:
+    """Whether the slot has no other candle, or one that was cut short."""
+    ledger = a_ledger()
+    off_grid = Absence.proven(Absent.OFF_GRID, OPEN_MS)
+    for minute in (3, 7):
+        ledger.forgo(at(minute), at(minute + 1), off_grid)
+    [known] = known_gaps([Running(ledger)], [an_odd_row(3), an_odd_row(5)]).values()
+    assert known.gaps == (
+        Span(at(3), at(4), Missing(Urgency.RESTART)),
+        Span(at(5), at(6), Missing(Urgency.RESTART)),
+    )
+    assert known.absences == (Span(at(7), at(8), off_grid),)
+
+
+def test_a_correction_that_would_die_is_missing_as_one() -> None:
+    """Or the row that it corrects would outrank what is fetched."""
+    correction = a_kline(5).as_repair(at(20), above_version=at(30) << 1)
+    [known] = known_gaps([Running(a_ledger())], [correction, an_odd_row(5)]).values()
+    wrong = Missing(Urgency.RESTART, above_version=correction.version)
+    assert Span(at(5), at(6), wrong) in known.gaps
+
+
 def test_what_was_stored_since_is_not_missing() -> None:
     """A gap may be filled in the middle; an absence may have been wrong."""
-    known = KNOWN["BTCUSDT", Interval.M1].without(((at(3), at(3)), (at(4), at(6))), Interval.M1)
+    known = GAPS["BTCUSDT", Interval.M1].without(((at(3), at(3)), (at(4), at(6))), Interval.M1)
     assert known == KnownGaps(
-        at(9), (Span(at(2), at(3), MISSED), Span(at(7), at(8), Missing(Urgency.HISTORY)))
+        at(0), at(9), (Span(at(2), at(3), MISSED), Span(at(7), at(8), Missing(Urgency.HISTORY)))
     )

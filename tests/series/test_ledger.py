@@ -185,8 +185,32 @@ def test_what_opened_off_the_grid_is_not_of_this_series() -> None:
     assert not ledger.close(START_MS + 15_000)
     ledger.close(START_MS)
     assert ledger.horizon_ms == START_MS + MINUTE_MS
+
+
+@pytest.mark.parametrize("is_cut_short", [True, False])
+def test_a_row_off_the_grid_that_is_lost_is_missing_with_its_slot(is_cut_short: bool) -> None:
+    """Whether the candle before it was cut short, or there was none that opened in time."""
+    ledger = a_ledger()
+    ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
+    if is_cut_short:
+        ledger.close(START_MS)
+    else:
+        off_grid = Absence.proven(Absent.OFF_GRID, START_MS)
+        ledger.forgo(START_MS, START_MS + MINUTE_MS, off_grid)
+    assert ledger.was_handed_on(START_MS)
     ledger.reopen(START_MS + 15_000)
+    assert missing_in(ledger) == {START_MS}
+    assert not ledger.absences
+    assert not ledger.was_handed_on(START_MS)
+
+
+def test_a_row_off_the_grid_that_the_store_refuses_is_absent_with_its_slot() -> None:
+    """Nothing of the slot is left missing."""
+    ledger = a_ledger()
+    ledger.close(START_MS)
+    ledger.set_aside(START_MS + 15_000)
     assert not ledger.holes
+    assert [each[:2] for each in ledger.absences] == [(START_MS, START_MS + MINUTE_MS)]
 
 
 def test_why_a_hole_could_not_be_fetched_is_remembered() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import pytest
 import trio
+from attrs import define, field
 from trio.testing import MockClock
 
 from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.venues import USDM
-from klineagent.series.gaps import KnownGaps
+from klineagent.series.gaps import FORGOTTEN, Knowledge, KnownGaps
 from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.recall import (
     Lacking,
@@ -36,22 +38,82 @@ def _minutes(first: int, second: int) -> tuple[int, int]:
 
 
 def _lacking(
-    runs: list[tuple[int, int]], *, history: int = 0, before: int | None = None
+    runs: list[tuple[int, int]],
+    *,
+    history: int = 0,
+    before: int | None = None,
+    known: int = 0,
+    listed: int | None = None,
 ) -> list[Lacking]:
-    """What a store lacks that holds these runs, told in minutes before the beginning."""
+    """What a store lacks that holds these runs; all is told in minutes before the beginning."""
     coverage = Coverage(
         "BTCUSDT",
         "1m",
         None if before is None else BEGIN_MS - before * MINUTE_MS,
         tuple(_minutes(start, end) for start, end in runs),
     )
-    return lacking(coverage, Interval.M1, begin_ms=BEGIN_MS, history=history, lookback_ms=DAY_MS)
+    return lacking(
+        coverage if coverage.runs or before is not None else None,
+        Interval.M1,
+        since_ms=since_of(Interval.M1, BEGIN_MS, history=history, lookback_ms=DAY_MS),
+        known_ms=BEGIN_MS - known * MINUTE_MS,
+        begin_ms=BEGIN_MS,
+        listed_ms=0 if listed is None else BEGIN_MS - listed * MINUTE_MS,
+        history=history,
+        lookback_ms=DAY_MS,
+    )
+
+
+def _history(interval: Interval, begin_ms: int, candles: int) -> list[Lacking]:
+    """What is lacking of a series that is new."""
+    return lacking(
+        None,
+        interval,
+        since_ms=begin_ms,
+        known_ms=begin_ms,
+        begin_ms=begin_ms,
+        listed_ms=0,
+        history=candles,
+        lookback_ms=0,
+    )
 
 
 def test_a_new_series_lacks_its_history() -> None:
     """As many candles as were asked for, before the one that is open."""
-    assert lacking(None, Interval.H1, begin_ms=BEGIN_MS, history=24, lookback_ms=0) == [
-        (BEGIN_MS - DAY_MS, BEGIN_MS, Urgency.HISTORY)
+    assert _history(Interval.H1, BEGIN_MS, 24) == [(BEGIN_MS - DAY_MS, BEGIN_MS, Urgency.HISTORY)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "history_since"),
+    [(None, 500), (700, 500), (100, 100), (0, None), (-1, 500), (-DAY_MS, 500)],
+)
+def test_history_begins_with_the_listing(listed: int | None, history_since: int | None) -> None:
+    """Unless that is still to come: then its date is wrong."""
+    wished = [] if history_since is None else [(*_minutes(history_since, 0), Urgency.HISTORY)]
+    assert _lacking([], history=500, listed=listed) == wished
+
+
+@pytest.mark.parametrize("listed", [5000, 1000, 20, 0, -1000])
+def test_nothing_but_history_depends_on_the_listing(listed: int) -> None:
+    """That date may be wrong: what was stored, or accounted for once, is missing if it is gone."""
+    assert _lacking([(40, 30)], before=60, listed=listed) == [
+        (*_minutes(59, 40), Urgency.RESTART),
+        (*_minutes(29, 0), Urgency.RESTART),
+    ]
+    assert _lacking([(40, 1)], known=90, listed=listed) == [(*_minutes(90, 40), Urgency.RESTART)]
+    assert _lacking([], known=90, listed=listed) == [(*_minutes(90, 0), Urgency.RESTART)]
+
+
+def test_where_nothing_is_stored_that_is_old_enough_all_is_missing_since_it_first_ran() -> None:
+    """The table was emptied, or restored from a part of it; what is recent comes first."""
+    assert _lacking([], known=2000) == [
+        (*_minutes(2000, 1440), Urgency.HISTORY),
+        (*_minutes(1440, 0), Urgency.RESTART),
+    ]
+    assert _lacking([(100, 1)], known=2000, history=3000) == [
+        (*_minutes(3000, 2000), Urgency.HISTORY),
+        (*_minutes(2000, 1440), Urgency.HISTORY),
+        (*_minutes(1440, 100), Urgency.RESTART),
     ]
 
 
@@ -115,31 +177,46 @@ def test_where_nothing_recent_is_stored_the_gap_goes_back_to_the_newest() -> Non
 
 
 def _recollected(
-    runs: list[tuple[int, int]], known: KnownGaps, *, history: int = 0, since: int = 1440
+    runs: list[tuple[int, int]],
+    known: KnownGaps,
+    *,
+    before: int | None = None,
+    history: int = 0,
+    since: int = 1440,
 ) -> Recollection:
     """What to know of a series whose store holds these runs, and of which that was `known`."""
-    stored = Coverage("BTCUSDT", "1m", None, tuple(_minutes(*run) for run in runs))
+    before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
+    stored = Coverage("BTCUSDT", "1m", before_ms, tuple(_minutes(*run) for run in runs))
     return recollected(
         stored if runs else None,
         known,
         Interval.M1,
         since_ms=BEGIN_MS - since * MINUTE_MS,
         begin_ms=BEGIN_MS,
+        listed_ms=0,
         history=history,
         lookback_ms=DAY_MS,
     )
 
 
+def _known(
+    since: int, until: int, *gaps: Hole, absences: Sequence[Span[Absence]] = ()
+) -> KnownGaps:
+    """What was written down, in minutes before the beginning."""
+    return KnownGaps(*_minutes(since, until), gaps, tuple(absences))
+
+
 OLD = Missing(Urgency.HISTORY, "no answer")
 ABSENT = Absence.proven(Absent.NO_CANDLE, BEGIN_MS)
+OFF_GRID = Absence.proven(Absent.OFF_GRID, BEGIN_MS)
 
 
 def test_known_gaps_are_missing_still() -> None:
     """Those that are older than what was looked through as they were, the others as far as."""
     gaps = (Span(*_minutes(5000, 4000), OLD), Span(*_minutes(1500, 1000), OLD))
-    found = _recollected([(1440, 1200), (1100, 1)], KnownGaps(BEGIN_MS, gaps))
+    found = _recollected([(1440, 1200), (1100, 1)], _known(5000, 0, *gaps), before=1441)
     assert found == Recollection(
-        _minutes(1440, 0)[0],
+        _minutes(5000, 0)[0],
         (
             Span(*_minutes(5000, 4000), OLD),
             Span(*_minutes(1500, 1440), OLD),
@@ -150,17 +227,68 @@ def test_known_gaps_are_missing_still() -> None:
 
 def test_known_absences_are_no_gaps() -> None:
     """But for candles that are stored by now."""
-    known = KnownGaps(BEGIN_MS, absences=(Span(*_minutes(90, 30), ABSENT),))
+    known = _known(100, 0, absences=[Span(*_minutes(90, 30), ABSENT)])
     found = _recollected([(100, 81), (40, 1)], known)
     assert found.gaps == ()
     assert found.absences == (Span(*_minutes(80, 40), ABSENT),)
 
 
-def test_where_nothing_is_stored_all_is_missing_from_the_first_known_gap_on() -> None:
+def test_a_candle_off_the_grid_is_asked_for_where_its_neighbours_are_gone() -> None:
+    """No coverage shows it; where they are there, so is it."""
+    known = _known(100, 0, absences=[Span(*_minutes(50, 49), OFF_GRID)])
+    found = _recollected([(100, 51), (49, 1)], known)
+    assert (found.gaps, found.absences) == ((), known.absences)
+    found = _recollected([(100, 60), (40, 1)], known)
+    assert found.gaps == (Span(*_minutes(59, 40), Missing(Urgency.RESTART)),)
+    assert found.absences == ()
+
+
+def test_where_nothing_is_stored_all_is_missing_that_was_accounted_for() -> None:
     """Nothing of the history of a new series had come when its agent died."""
-    known = KnownGaps(BEGIN_MS - 5 * MINUTE_MS, (Span(*_minutes(600, 5), OLD),))
-    found = _recollected([], known, history=500)
-    assert found.gaps == (Span(*_minutes(600, 0), Missing(Urgency.HISTORY)),)
+    found = _recollected([], _known(600, 5, Span(*_minutes(600, 5), OLD)), history=500)
+    assert found.gaps == (
+        Span(*_minutes(600, 5), OLD),
+        Span(*_minutes(5, 0), Missing(Urgency.RESTART)),
+    )
+
+
+def test_a_series_that_is_forgotten_lacks_what_is_not_stored_since_the_oldest_candle() -> None:
+    """And nothing from before that, though nobody knows what ran then."""
+    found = _recollected([(9000, 5000), (4000, 1)], FORGOTTEN, since=10**7)
+    assert found == Recollection(
+        _minutes(9000, 0)[0], (Span(*_minutes(4999, 4000), Missing(Urgency.HISTORY)),)
+    )
+    assert _recollected([], FORGOTTEN) == Recollection(BEGIN_MS, ())
+
+
+def _until(minutes: int) -> KnownGaps:
+    """What is known of a series that ran for a moment, so many minutes before the samples."""
+    until_ms = OPEN_MS - minutes * MINUTE_MS
+    return KnownGaps(until_ms, until_ms)
+
+
+@define
+class Watched:
+    """Notes what a store is asked for."""
+
+    store: MemoryStore
+    asked: list[dict[str, int]] = field(factory=list)
+
+    async def coverage(
+        self, venue: str, since: dict[str, int], symbols: list[str]
+    ) -> list[Coverage]:
+        """See `Store`."""
+        self.asked.append(dict.fromkeys(symbols, since["1m"]))
+        return await self.store.coverage(venue, since, symbols)
+
+
+def test_where_all_that_was_looked_at_is_stored_nobody_knows_of_what_is_older() -> None:
+    """It was accounted for, so it counts as stored; the audit will see."""
+    assert _lacking([(1440, 1)], known=2000) == []
+    assert _lacking([(1439, 1)], known=1441) == [
+        (*_minutes(1441, 1440), Urgency.HISTORY),
+        (*_minutes(1440, 1439), Urgency.RESTART),
+    ]
 
 
 async def test_a_series_is_looked_up_from_where_the_last_run_ended(
@@ -168,31 +296,21 @@ async def test_a_series_is_looked_up_from_where_the_last_run_ended(
 ) -> None:
     """What was filled since is there; one that was removed a year ago bothers no other."""
     store = MemoryStore()
-    opens = {"BTCUSDT": range(-9000, -8000), "ETHUSDT": range(-300, -1), "XRPUSDT": [-500_000]}
+    opens = {"BTCUSDT": range(-10_000, -8000), "ETHUSDT": range(-300, -1), "XRPUSDT": [-500_000]}
     for symbol, minutes in opens.items():
         rows = [a_kline(minute)._replace(symbol=symbol) for minute in minutes]
         await store.insert(Batch(symbol, tuple(rows)))
-    asked: list[dict[str, int]] = []
-
-    class Watched:
-        """Notes what the store is asked for."""
-
-        async def coverage(
-            self, venue: str, since: dict[str, int], symbols: list[str]
-        ) -> list[Coverage]:
-            asked.append(dict.fromkeys(symbols, since["1m"]))
-            return await store.coverage(venue, since, symbols)
-
+    watched = Watched(store)
     known = {
-        ("BTCUSDT", Interval.M1): KnownGaps(OPEN_MS - 10_000 * MINUTE_MS),
-        ("ETHUSDT", Interval.M1): KnownGaps(OPEN_MS - 2 * MINUTE_MS),
-        ("XRPUSDT", Interval.M1): KnownGaps(OPEN_MS - 499_999 * MINUTE_MS),
+        ("BTCUSDT", Interval.M1): _until(10_000),
+        ("ETHUSDT", Interval.M1): _until(2),
+        ("XRPUSDT", Interval.M1): _until(499_999),
     }
     time = ExchangeTime()
     time.confirm(OPEN_MS)
     found: dict[str, tuple[Hole, ...]] = {}
     async with open_recall(
-        cast("Store", Watched()),
+        cast("Store", watched),
         USDM,
         time=time,
         history=0,
@@ -201,12 +319,12 @@ async def test_a_series_is_looked_up_from_where_the_last_run_ended(
     ) as recall:
 
         async def look(symbol: str) -> None:
-            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS)).gaps
+            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS, listed_ms=0)).gaps
 
         async with trio.open_nursery() as nursery:
             for symbol in opens:
                 nursery.start_soon(look, symbol)
-    assert sorted(asked, key=str) == [
+    assert sorted(watched.asked, key=str) == [
         {"BTCUSDT": OPEN_MS - 10_000 * MINUTE_MS},
         {"ETHUSDT": OPEN_MS - HOUR_MS},
         {"XRPUSDT": OPEN_MS - 499_999 * MINUTE_MS},
@@ -218,6 +336,41 @@ async def test_a_series_is_looked_up_from_where_the_last_run_ended(
         "ETHUSDT": (Span(OPEN_MS - minute, OPEN_MS, gap),),
         "XRPUSDT": (Span(OPEN_MS - 499_999 * minute, OPEN_MS, gap),),
     }
+
+
+async def test_what_is_forgotten_is_looked_up_one_symbol_after_another(
+    autojump_clock: MockClock,
+) -> None:
+    """Back to the oldest candle there is, however old; a whole market at once is too much."""
+    store = MemoryStore()
+    minutes = [*range(-500_000, -499_990), *range(-400_000, -399_990)]
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        rows = [a_kline(minute)._replace(symbol=symbol) for minute in minutes]
+        await store.insert(Batch(symbol, tuple(rows)))
+    time = ExchangeTime()
+    time.confirm(OPEN_MS)
+    watched = Watched(store)
+    async with open_recall(
+        cast("Store", watched),
+        USDM,
+        time=time,
+        history=0,
+        lookback_ms=HOUR_MS,
+        known=Knowledge(is_whole=False).of,
+    ) as recall:
+
+        async def look(symbol: str) -> None:
+            past = await recall.recollect(symbol, Interval.M1, OPEN_MS, listed_ms=0)
+            assert past.since_ms == OPEN_MS - 500_000 * MINUTE_MS
+            assert [Interval.M1.count(gap.first_ms, gap.end_ms) for gap in past.gaps] == [
+                99_990,
+                399_990,
+            ]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look, "BTCUSDT")
+            nursery.start_soon(look, "ETHUSDT")
+    assert watched.asked == [{"BTCUSDT": 0}, {"ETHUSDT": 0}]
 
 
 async def test_series_that_begin_together_are_looked_up_together(
@@ -233,7 +386,8 @@ async def test_series_that_begin_together_are_looked_up_together(
     async with open_recall(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as recall:
 
         async def look(symbol: str) -> None:
-            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS + HOUR_MS)).gaps
+            past = await recall.recollect(symbol, Interval.M1, OPEN_MS + HOUR_MS, listed_ms=0)
+            found[symbol] = past.gaps
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look, "BTCUSDT")
@@ -252,9 +406,7 @@ async def test_series_that_begin_together_are_looked_up_together(
 def test_history_counts_candles_of_the_interval(interval: Interval) -> None:
     """A month has the length it has."""
     begin_ms = interval.open_at(BEGIN_MS)
-    [(first_ms, end_ms, _)] = lacking(
-        None, interval, begin_ms=begin_ms, history=5, lookback_ms=DAY_MS
-    )
+    [(first_ms, end_ms, _)] = _history(interval, begin_ms, 5)
     assert interval.count(first_ms, end_ms) == 5
 
 
@@ -262,8 +414,6 @@ def test_history_counts_candles_of_the_interval(interval: Interval) -> None:
 def test_no_history_is_older_than_the_epoch(interval: Interval) -> None:
     """Who wants a month of minutes may not get as many months: there are no such years."""
     begin_ms = interval.open_at(BEGIN_MS)
-    [(first_ms, end_ms, _)] = lacking(
-        None, interval, begin_ms=begin_ms, history=10**12, lookback_ms=DAY_MS
-    )
+    [(first_ms, end_ms, _)] = _history(interval, begin_ms, 10**12)
     assert (first_ms, end_ms) == (interval.first_open(0), begin_ms)
     assert since_of(interval, BEGIN_MS, history=10**12, lookback_ms=DAY_MS) == first_ms

@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import Interval
-from klineagent.simulation import open_simulation
+from klineagent.kline import MINUTE_MS, Interval
+from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
 
 
 async def test_late_states_do_not_replace_the_newest_one(autojump_clock: MockClock) -> None:
@@ -26,3 +26,19 @@ async def test_late_states_do_not_replace_the_newest_one(autojump_clock: MockClo
         assert simulation.exchange.faults.injected["late_forming"] == 5
         assert seen == sorted(seen)
         assert {is_closed for _, is_closed in seen} == {False, True}
+
+
+async def test_a_correction_that_is_lost_is_fetched_as_one(autojump_clock: MockClock) -> None:
+    """The wrong row is stored still, and must not outrank what comes."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=0
+    ) as simulation:
+        await trio.sleep(300)
+        right = simulation.store.klines["usdm", "BTCUSDT", "1m", FEBRUARY_2026_MS + MINUTE_MS]
+        correction = right.as_repair(right.event_time, above_version=right.version + 10**9)
+        for lost in (right, correction):
+            simulation.agent.registry.lose([lost])
+            await trio.sleep(60)
+            stored = simulation.store.klines[right.key]
+            assert stored[4:13] == right[4:13]
+            assert (stored.version > correction.version) == (lost is correction)

@@ -203,6 +203,27 @@ async def test_rows_on_their_way_are_no_finding(
         assert lacking(simulation) == []
 
 
+@pytest.mark.logs("audit_finding", "segment_damaged")
+async def test_what_a_damaged_file_of_the_spool_held_is_written_again(
+    autojump_clock: MockClock,
+) -> None:
+    """The rows counted as kept; nobody knows which they were, but what is missing can be seen."""
+    disk = MemoryDisk()
+    async with open_simulation(intervals=INTERVALS, history=0, disk=disk) as simulation:
+        await trio.sleep(20 * MINUTE_S)
+        with simulation.store.offline():
+            await trio.sleep(20 * MINUTE_S)
+            for path in disk.paths:
+                if path.startswith("candles/"):
+                    disk.damage(path, b"JUNK")
+        await trio.sleep(MINUTE_S)
+        assert len(lacking(simulation)) > 50
+        assert simulation.agent.registry.missing() == 0
+        await trio.sleep(FOUND_WITHIN_S)
+        assert lacking(simulation) == []
+        assert overlooked(simulation) > 50
+
+
 class RemovingStore(MemoryStore):
     """Has a series removed while the audit asks for the ranks of its candles."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import ExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -13,9 +14,11 @@ from trio.testing import MockClock
 
 from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.kline import HOUR_MS, MINUTE_MS, Interval
 from klineagent.proof.life import Life
 from klineagent.proof.witness import Witness
+from klineagent.series.audit import PASS_S
+from klineagent.series.gap_file import SUFFIX
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
@@ -27,6 +30,7 @@ from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 INTERVALS = (Interval.M1, Interval.M15)
+STATE = "subscriptions.json"
 LOOKBACK_S = HOUR_S
 OUTAGE_S = 2 * DAY_S
 """Many times what the start looks back, and many pages of REST answers."""
@@ -43,13 +47,18 @@ class _World:
         while self.life.agent is None:  # noqa: ASYNC110 - nobody tells of it
             await trio.sleep(0.1)
 
-    def lacking(self) -> int:
+    def missing(self) -> int:
+        """How many candles the agent knows to be missing."""
+        assert self.life.agent is not None
+        return self.life.agent.registry.missing()
+
+    def lacking(self, intervals: Collection[Interval] = INTERVALS) -> int:
         """How many candles are not stored that closed since the first agent began."""
         now_ms = self.exchange.clock.now_ms() - 30_000
         expected = (
             ("usdm", symbol, interval.value, open_ms)
             for symbol in SYMBOLS
-            for interval in INTERVALS
+            for interval in intervals
             for open_ms in opens_in(FEBRUARY_2026_MS, interval.open_at(now_ms), interval.value)
         )
         klines = self.store.klines
@@ -57,13 +66,15 @@ class _World:
 
 
 @asynccontextmanager
-async def _open_world(seed: int) -> AsyncIterator[_World]:
+async def _open_world(
+    seed: int, intervals: Collection[Interval] = INTERVALS
+) -> AsyncIterator[_World]:
     """An agent that is started again whenever it ends; it has recorded for a while."""
     market = RandomMarket(symbols=3, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
     loopback = Bind("127.0.0.1", 0)
     config = Config(
         symbols=SYMBOLS,
-        intervals=INTERVALS,
+        intervals=tuple(intervals),
         store="memory:",
         lookback_s=LOOKBACK_S,
         history=0,
@@ -134,3 +145,125 @@ async def test_a_backfill_that_is_killed_again_and_again_ends_with_all_there_is(
         assert world.lacking() == 0
         assert life.agent is not None
         assert life.agent.registry.missing() == 0
+
+
+async def test_a_restart_fetches_nothing_that_is_stored(autojump_clock: MockClock) -> None:
+    """Though all that was ever accounted for is accounted for again."""
+    async with _open_world(1) as world:
+        await trio.sleep(4 * HOUR_S)
+        for life_s in (5 * MINUTE_S, 1.5 * HOUR_S):
+            world.life.kill(5)
+            await trio.sleep(6)
+            await world.begun()
+            await trio.sleep(life_s)
+            assert world.life.agent is not None
+            registry = world.life.agent.registry
+            # Of each series the candle that closed in between, if one did.
+            assert registry.means.tally.found.total() <= registry.count()
+            for each in registry.subscriptions():
+                assert each.ledger.first_ms <= FEBRUARY_2026_MS
+
+
+LISTINGS_MS = {"in 2100": 4_102_444_800_000, "an hour ago": FEBRUARY_2026_MS + 6 * HOUR_MS}
+
+
+@pytest.mark.parametrize("listed", LISTINGS_MS)
+async def test_a_wrong_listing_date_takes_nothing_away(
+    autojump_clock: MockClock, listed: str
+) -> None:
+    """Neither what closed while no agent ran, nor from the memory of the next agent."""
+    async with _open_world(1) as world:
+        world.life.kill(6 * HOUR_S)
+        await trio.sleep(6 * HOUR_S)
+
+        def lie(content: Any, _: object) -> Any:
+            told = [each | {"onboardDate": LISTINGS_MS[listed]} for each in content["symbols"]]
+            return content | {"symbols": told}
+
+        with world.exchange.faults.lying("/exchangeInfo", lie):
+            await world.begun()
+            await trio.sleep(10 * MINUTE_S)
+            assert (world.lacking(), world.missing()) == (0, 0)
+            world.life.kill(5)
+            await trio.sleep(6)
+            await world.begun()
+            await trio.sleep(MINUTE_S)
+        assert world.life.agent is not None
+        for each in world.life.agent.registry.subscriptions():
+            assert each.ledger.first_ms <= FEBRUARY_2026_MS
+
+
+@pytest.mark.parametrize("lost_hours", [(0, 6), (4, 6), (4.5, 5)])
+async def test_rows_that_went_while_no_agent_ran_are_missing_at_once(
+    autojump_clock: MockClock, lost_hours: tuple[float, float]
+) -> None:
+    """Where none is left from before, and where a start looks back as far."""
+    async with _open_world(1) as world:
+        await _lose(world, *lost_hours)
+        await trio.sleep(10 * MINUTE_S)
+        assert (world.lacking(), world.missing()) == (0, 0)
+
+
+@pytest.mark.logs("audit_finding")
+@pytest.mark.parametrize("lost_hours", [(0, 2), (1, 3)])
+async def test_rows_that_went_while_no_agent_ran_are_found(
+    autojump_clock: MockClock, lost_hours: tuple[float, float]
+) -> None:
+    """Where they are older than a start looks back: by the audit, in a pass or two."""
+    async with _open_world(1) as world:
+        await _lose(world, *lost_hours)
+        await trio.sleep(2 * PASS_S + 10 * MINUTE_S)
+        assert (world.lacking(), world.missing()) == (0, 0)
+
+
+async def _lose(world: _World, first: float, end: float) -> None:
+    """Between two lives, five hours after the first began, rows of these hours are lost."""
+    first_ms, end_ms = (FEBRUARY_2026_MS + int(hours * HOUR_MS) for hours in (first, end))
+    await trio.sleep(4 * HOUR_S)
+    world.life.kill(5)
+    await trio.sleep(1)
+    with world.store.forgetting(lambda row: first_ms <= row.open_time < end_ms):
+        assert world.lacking() > 50
+    await world.begun()
+
+
+async def test_a_first_candle_that_closed_while_no_agent_ran_is_fetched(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing of the series was stored yet, but it had begun."""
+    long = (Interval.H4, Interval.D1)
+    async with _open_world(1, long) as world:
+        await trio.sleep(2.6 * HOUR_S)
+        with world.store.forgetting(lambda row: row.is_closed):
+            pass  # as if they had begun a moment later
+        world.life.kill(HOUR_S)
+        await trio.sleep(HOUR_S)
+        await world.begun()
+        await trio.sleep(10 * MINUTE_S)
+        assert (world.lacking(long), world.missing()) == (0, 0)
+        assert any(row.is_closed for row in world.store.klines.values())
+
+
+@pytest.mark.logs("gaps_unreadable")
+async def test_a_damaged_file_of_known_gaps_costs_none(autojump_clock: MockClock) -> None:
+    """All that is stored is looked through, by the next agent, too, if this one dies of it."""
+    async with _open_world(1) as world:
+        life, faults = world.life, world.exchange.faults
+        life.kill(6 * HOUR_S)
+        await trio.sleep(6 * HOUR_S)
+        await world.begun()
+        with faults.hanging_rest("/fapi/v1/klines"):
+            await trio.sleep(3 * HOUR_S)
+            lacking = world.lacking()
+            assert lacking > 500
+            life.kill(5)
+            await trio.sleep(1)
+        life.state.damage(f"{STATE}{SUFFIX}", b"{")
+        with world.store.offline():
+            await world.begun()
+            await trio.sleep(5 * MINUTE_S)
+            life.kill(5)
+            await trio.sleep(6)
+        await world.begun()
+        await trio.sleep(10 * MINUTE_S)
+        assert (world.lacking(), world.missing()) == (0, 0)
