@@ -185,7 +185,8 @@ async def open_agent(
         _warn_of_two_exchanges(config)
         # Where the working directory is another one, so are these, unless they are named.
         log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
-        await _prepare(opened)
+        if (absence := await _prepare(opened)) is not None:
+            background.start_soon(writer.delivery.find, absence)
         background.start_soon(registry.means.book.keep_fresh)
         # Before anything begins: what it begins with is what the last run knew.
         if saved is not None:
@@ -270,17 +271,19 @@ async def _open_state(config: Config, disk: Disk | None) -> AsyncIterator[StateF
         yield state
 
 
-async def _prepare(store: Store) -> None:
-    """See that the tables are there; a database that is away will be asked again later."""
+async def _prepare(store: Store) -> StoreUnavailable | None:
+    """See that the tables are there; give the reason if the database is away."""
     try:
         with trio.fail_after(START_PATIENCE_S):
             await store.prepare()
-    except (StoreUnavailable, trio.TooSlowError) as error:
-        log.warning("store_unavailable", store=store.label, error=str(error) or "no answer yet")
+    except StoreUnavailable as error:
+        return error
+    except trio.TooSlowError:
+        return StoreUnavailable(f"{store.label}: no answer within {START_PATIENCE_S} s")
     except StoreError as error:
         raise StartError(str(error)) from error
-    else:
-        log.info("store_ready", store=store.label)
+    log.info("store_ready", store=store.label)
+    return None
 
 
 async def _remember(gaps: GapKeeper) -> None:

@@ -81,7 +81,8 @@ def _of_exchange(registry: Registry) -> Iterator[_Texts]:
     means = registry.means
     if not (means.time.is_known and means.book.is_loaded):
         plain = "the exchange has not answered yet"
-        yield plain, f"{plain}: {registry.obstacle() or 'nothing was tried'}"
+        reason = registry.obstacle() or means.rest.last_error or "nothing was tried"
+        yield plain, f"{plain}: {reason}"
 
 
 def _of_feeds(registry: Registry) -> Iterator[_Texts]:

@@ -97,7 +97,9 @@ async def _reader(desired: Desired) -> Reader:
             listings = await desired.listings()
     except trio.TooSlowError:
         raise not_confirmed(desired, KNOWN_WITHIN_S) from None
-    return Reader(venue=desired.venue, listings=listings, present=desired.demand.selection)
+    demand = desired.demand
+    present = demand.selection.naming(demand.configured)
+    return Reader(venue=desired.venue, listings=listings, present=present)
 
 
 async def _carry_out(

@@ -114,7 +114,10 @@ class RestClient:
     _backoff: Backoff = field(factory=_backoff, init=False)
     _failed_at: float = field(default=-math.inf, init=False)
     """When the last failure was noted that everybody stood down for."""
+    last_error: str = field(default="", init=False)
+    """What went wrong with the last request that went wrong."""
     _oddities: Burst = field(factory=lambda: Burst("odd_elements"), init=False)
+    _refusals: Burst = field(factory=lambda: Burst("limit_named"), init=False)
 
     def is_back(self) -> None:
         """The exchange has just answered elsewhere: what failed here may be tried again."""
@@ -200,9 +203,8 @@ class RestClient:
                 self._stand_down(asked)
                 is_late = isinstance(error, trio.TooSlowError)
                 reason = f"nothing within {REQUEST_TIMEOUT_S:g} s" if is_late else reason_of(error)
-                raise ExchangeUnreachable(
-                    f"no answer from {self._http.base_url.host}: {reason}"
-                ) from error
+                self.last_error = f"no answer from {self._http.base_url.host}: {reason}"
+                raise ExchangeUnreachable(self.last_error) from error
             self._heed(response, asked)
         return response.content, asked
 
@@ -215,8 +217,11 @@ class RestClient:
         """
         status, text = response.status_code, response.text[:200]
         reason = f"GET {response.request.url.path}: HTTP {status} {text}"
+        if not response.is_success:
+            self.last_error = reason
         if status in {_TOO_MANY, _BANNED}:
             self.counts.refused += 1
+            self._refusals.happens(reason)
             self.budget.stay_away(self._stay_away_s(response))
             raise ExchangeUnreachable(reason)
         if not response.is_success and status not in _OUR_FAULT:

@@ -100,6 +100,9 @@ class Delivery:
     """Moves on with every search for a witness, so that in time each row is tried."""
     _unknown: int = field(default=0, init=False)
     """How often in a row the store gave an answer that nobody here knows."""
+    _trouble: Trouble = field(
+        factory=lambda: Trouble("store_unavailable", "store_back"), init=False
+    )
 
     def __attrs_post_init__(self) -> None:
         self.reached.set()
@@ -133,6 +136,11 @@ class Delivery:
         """Every batch that is neither stored nor set aside."""
         refusing = (part for part, _ in self._refusing)
         return [*filter(None, [self.under_way]), *self.suspects, *refusing]
+
+    async def find(self, error: StoreError) -> None:
+        """Look for a store that was away when the agent started, whether there are rows or not."""
+        self._fails(error)
+        await self._until_answered(self.store.prepare)
 
     async def deliver(self, batch: Batch) -> None:
         """Send `batch`, the same one each time, until the store has it or refuses some of it.
@@ -168,26 +176,30 @@ class Delivery:
         return [*filter(None, sent), *others]
 
     async def _until_answered(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        trouble = Trouble("store_unavailable", "store_back")
         backoffs: dict[type[StoreError], Backoff] = {}
         while True:
             try:
                 await attempt()
             except StoreError as error:
-                if self.reached.is_set():
-                    self.reached = trio.Event()
-                self.error = str(error)
-                is_alarm = self._is_operators(error)
-                trouble.lasts(error, alarm=is_alarm, rows_waiting=self.rows_waiting())
+                is_alarm = self._fails(error)
                 kind = type(error)
                 backoff = backoffs.setdefault(kind, Backoff(first_s=_first_wait_s(kind)))
                 await self._pause(OPERATOR_WAIT_S if is_alarm else backoff.after())
             else:
-                trouble.over()
+                self._trouble.over()
                 self._unknown = 0
                 self.error = ""
                 self.reached.set()
                 return
+
+    def _fails(self, error: StoreError) -> bool:
+        """The store does not take what it is sent; tell whether an operator must act."""
+        if self.reached.is_set():
+            self.reached = trio.Event()
+        self.error = str(error)
+        is_alarm = self._is_operators(error)
+        self._trouble.lasts(error, alarm=is_alarm, rows_waiting=self.rows_waiting())
+        return is_alarm
 
     def _is_operators(self, error: StoreError) -> bool:
         """Whether nothing but an operator can end this trouble."""
