@@ -9,7 +9,7 @@ come twice, or after another agent's: what there is tells how far it has come. P
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -31,6 +31,9 @@ from klineagent.storage.schema import (
 _OLD_KEY = "close_time - open_time"
 _TRIES = 3
 """How often a partition is copied that does not hold what it should."""
+
+Inserts = Mapping[str, int]
+"""The number of the newest insert into each partition. Merges keep it."""
 
 log = structlog.get_logger()
 
@@ -64,16 +67,17 @@ def rekeying(database: str, table: str, found: Found) -> Generator[str, Rows, No
     """Give `table` the key of today, if it has that of the past."""
     if table not in found or _is_ticking(found[table]):
         return
+    copied: Inserts = {}
     try:
         if (yield from _has_old_key(database, table)):
-            yield from _copy_and_swap(database, table)
+            copied = yield from _copy_and_swap(database, table)
     except StoreError:
         if (yield from _has_old_key(database, table)):
             raise
         # Another agent was faster.
     found = yield from ending_a_swap(database, (yield from looking(database)))
     if {table, kept_name(table)} <= found.keys():
-        yield from _copy_late_rows(database, table)
+        yield from _copy_late_rows(database, table, copied)
 
 
 def _is_ticking(types: Iterable[str]) -> bool:
@@ -89,49 +93,60 @@ def _has_old_key(database: str, table: str) -> Generator[str, Rows, bool]:
     return any(_OLD_KEY in key for [key] in rows)
 
 
-def _copy_and_swap(database: str, table: str) -> Generator[str, Rows, None]:
+def _copy_and_swap(database: str, table: str) -> Generator[str, Rows, Inserts]:
+    """Let a copy take the place of `table`; returns what `table` had taken before it was copied."""
     within, copy, kept = quoted(database), _copy_name(table), kept_name(table)
     create = create_klines if table == "klines" else create_updates
     yield create(database, LEGACY, copy)
-    partitions = yield from _partitions(database, table)
-    log.warning("table_copied", table=f"{database}.{table}", partitions=len(partitions), done=0)
-    for number, opens in enumerate(partitions, start=1):
-        for _ in range(_TRIES):
-            if (yield from _is_copied(database, table, copy, opens)):
-                break
-            yield _copying(database, table, copy, opens)
-        else:
-            if not (yield from _is_copied(database, table, copy, opens)):
-                raise StoreUnavailable(f"table {database}.{copy} does not take all of {table}")
-        log.info(
-            "table_copied", table=f"{database}.{table}", partitions=len(partitions), done=number
-        )
+    inserts = yield from _inserts(database, table)
+    log.warning("table_copied", table=f"{database}.{table}", partitions=len(inserts), done=0)
+    for number, opens in enumerate(sorted(map(_opens_of, inserts)), start=1):
+        yield from _copy_partition(database, table, copy, opens)
+        log.info("table_copied", table=f"{database}.{table}", partitions=len(inserts), done=number)
     # One by one: a server of 2018 that renames both at once while another agent copies waits for
     # itself, for ever.
     yield f"RENAME TABLE {within}.{table} TO {within}.{kept}"
     yield f"RENAME TABLE {within}.{copy} TO {within}.{table}"
+    return inserts
 
 
-def _copy_late_rows(database: str, table: str) -> Generator[str, Rows, None]:
-    """Copy what another agent has written while the tables changed places."""
-    within, copy, kept = quoted(database), _copy_name(table), kept_name(table)
-    yield f"DROP TABLE IF EXISTS {within}.{copy}"
-    partitions = yield from _partitions(database, kept)
-    for opens in partitions[-2:]:
-        yield _copying(database, kept, table, opens)
+def _copy_partition(
+    database: str, table: str, copy: str, opens: tuple[int, int]
+) -> Generator[str, Rows, None]:
+    # An agent that died may have left a part of the copy: what was corrected since has a new rank.
+    if (yield _totals(database, table, opens)) == (yield _totals(database, copy, opens)):
+        return
+    for _ in range(_TRIES):
+        yield _copying(database, table, copy, opens)
+        if (yield from _is_copied(database, table, copy, opens)):
+            return
+    raise StoreUnavailable(f"table {database}.{copy} does not take all of {table}")
 
 
-def _partitions(database: str, table: str) -> Generator[str, Rows, list[tuple[int, int]]]:
-    """The ranges of open times that have rows, one per partition, the ends not included."""
+def _copy_late_rows(database: str, table: str, copied: Inserts) -> Generator[str, Rows, None]:
+    """Copy what an earlier agent has written since each partition was copied.
+
+    Where another agent has copied them nobody knows, so it is all of them once more.
+    """
+    kept = kept_name(table)
+    yield f"DROP TABLE IF EXISTS {quoted(database)}.{_copy_name(table)}"
+    for partition, newest in (yield from _inserts(database, kept)).items():
+        if newest > copied.get(partition, -1):
+            yield _copying(database, kept, table, _opens_of(partition))
+
+
+def _inserts(database: str, table: str) -> Generator[str, Rows, Inserts]:
+    """What each partition of `table` has taken."""
     rows = yield (
-        "SELECT DISTINCT partition FROM system.parts"
+        "SELECT partition, max(max_block_number) FROM system.parts"
         f" WHERE active AND database = {literal(database)} AND table = {literal(table)}"
+        " GROUP BY partition"
     )
-    return sorted(map(_opens_of, (str(name) for [name] in rows)))
+    return {str(partition): int(newest) for partition, newest in rows}
 
 
 def _opens_of(partition: str) -> tuple[int, int]:
-    """The open times of a partition named `202602` or `20260201`."""
+    """The open times of a partition named `202602` or `20260201`, the end not included."""
     year, month, day = int(partition[:4]), int(partition[4:6]), partition[6:]
     first_ms = int(datetime(year, month, int(day or 1), tzinfo=UTC).timestamp()) * SECOND_MS
     return first_ms, first_ms + DAY_MS if day else Interval.MO1.next_open(first_ms)
@@ -146,6 +161,13 @@ def _copying(database: str, table: str, copy: str, opens: tuple[int, int]) -> st
     return (
         f"INSERT INTO {within}.{copy} ({columns}, `length_ms`)"
         f" SELECT {columns}, {_LENGTH} FROM {within}.{table} WHERE {_within(opens)}"
+    )
+
+
+def _totals(database: str, table: str, opens: tuple[int, int]) -> str:
+    return (
+        f"SELECT count(), sum(`version`) FROM {quoted(database)}.{table} FINAL"
+        f" WHERE {_within(opens)}"
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 import trio
 from attrs import evolve
 
-from klineagent.errors import StoreMisconfigured
+from klineagent.errors import StoreError, StoreMisconfigured
 from klineagent.kline import MINUTE_MS, Kline
 from klineagent.storage import migration
 from klineagent.storage.clickhouse import ClickHouseStore, open_clickhouse
@@ -167,13 +168,17 @@ class _Died(Exception):
     """The process is gone."""
 
 
-async def _prepare_but(store: Store, steps: int) -> None:
+async def _prepare_but(
+    store: Store, steps: int, before_each: Callable[[str], Awaitable[None]] | None = None
+) -> None:
     """Let an agent prepare the tables that dies after so many changes."""
     changes = 0
     dialect = EMBEDDED if isinstance(store, EmbeddedStore) else None
     agent = preparing(database_of(store), dialect)
     query = next(agent)
     while True:
+        if before_each is not None:
+            await before_each(query)
         if not query.startswith("SELECT"):
             changes += 1
             if changes > steps:
@@ -183,6 +188,68 @@ async def _prepare_but(store: Store, steps: int) -> None:
             query = agent.send(rows)
         except StopIteration:
             return
+
+
+async def test_what_an_earlier_agent_writes_meanwhile_is_in_the_new_table(
+    installed_server: InstalledServer,
+) -> None:
+    """Whatever month it is of, and whenever it was acknowledged; states as well as candles."""
+    url = installed_server.url_of(f"earlier_{free_port()}")
+    async with earlier(url, "installed_server") as store:
+        taken: list[Kline] = []
+        numbers = count(1)
+
+        async def write(query: str) -> None:
+            del query
+            number = next(numbers)
+            kline = sample(-number - number % OLD_MONTHS * 31 * 24 * 60, source="unknown")
+            try:
+                for table in ("klines", "kline_updates"):
+                    await run(store, _as_earlier(database_of(store), table, kline))
+            except StoreError:  # it is between two names, and the agent keeps its rows
+                return
+            taken.append(kline)
+
+        for _ in range(OLD_MONTHS):
+            await write("")
+        await _prepare_but(store, steps=1000, before_each=write)
+        assert len(taken) > 3 * OLD_MONTHS
+        found = set(await store.final_klines(*BTC))
+        assert set(taken) <= found
+        assert set(taken) <= set(await store.updates(*BTC))
+
+
+async def test_what_is_corrected_after_a_copy_was_begun_is_in_the_new_table(
+    installed_server: InstalledServer,
+) -> None:
+    """An agent has died when it had copied, and an earlier one has gone on for a while."""
+    url = installed_server.url_of(f"earlier_{free_port()}")
+    async with earlier(url, "installed_server") as store:
+        old = sample(-200 * 24 * 60, source="unknown")
+        await run(store, _as_earlier(database_of(store), "klines", old))
+
+        async def die(query: str) -> None:
+            if query.startswith("RENAME"):
+                raise _Died
+
+        with pytest.raises(_Died):
+            await _prepare_but(store, steps=1000, before_each=die)
+        corrected = old._replace(close=old.close + 1, version=old.version + 2)
+        await run(store, _as_earlier(database_of(store), "klines", corrected))
+        await store.prepare()
+        assert (await store.final_klines(*BTC))[0] == corrected
+
+
+OLD_MONTHS = 6
+
+
+def _as_earlier(database: str, table: str, kline: Kline) -> str:
+    """What an earlier agent says to have a row stored."""
+    names = Kline._fields[:19]
+    values = {**kline._asdict(), "is_closed": int(kline.is_closed)}
+    columns = ", ".join(f"`{name}`" for name in names)
+    row = tuple(values[name] for name in names)
+    return f"INSERT INTO `{database}`.{table} ({columns}) VALUES {row!r}"
 
 
 async def _all_rows(store: Store) -> list[tuple[object, ...]]:
@@ -282,7 +349,7 @@ async def test_an_old_server_starts_again_after_the_migration(tmp_path: Path) ->
 async def test_an_earlier_agent_may_go_on_beside_a_newer_one(
     installed_server: InstalledServer,
 ) -> None:
-    """What it writes without the new columns is the same candle."""
+    """What it writes without the new columns is the same candle, if that is a whole one."""
     url = installed_server.url_of(f"earlier_{free_port()}")
     async with earlier(url, "installed_server") as store:
         await store.prepare()
