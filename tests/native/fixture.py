@@ -29,9 +29,9 @@ class ModernServer:
         """Where its database `market` is, which exists."""
         return self.url_of(_DATABASE)
 
-    def url_of(self, database: str, password: str = _PASSWORD) -> str:
-        """Where another database would be, or how to knock with another password."""
-        return f"clickhouse://{_USER}:{password}@127.0.0.1:{self.port}/{database}"
+    def url_of(self, database: str, password: str = _PASSWORD, user: str = _USER) -> str:
+        """Where another database would be, or how to knock with another name or password."""
+        return f"clickhouse://{user}:{password}@127.0.0.1:{self.port}/{database}"
 
 
 @contextmanager

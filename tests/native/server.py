@@ -33,6 +33,8 @@ from tests.native.statements import DataInsert, data_insert
 from tests.native.wire import WireError, WireReader
 
 _AUTHENTICATION_FAILED = 516
+_ACCESS_DENIED = 497
+_DDL = ("ALTER ", "CREATE ", "DROP ", "RENAME ")
 _SUPPORT_IS_DISABLED = 344
 # How long a stop may go unnoticed: every test with a server of its own waits for it.
 _STOP_POLL_S = 0.02
@@ -44,6 +46,8 @@ class Options:
 
     user: str
     password: str
+    user_without_ddl: str
+    """Another one, with the same password, who may read and insert. The engine has no users."""
     progress_before_exception: bool
     """Send a Progress before an INSERT's exception; asynch 0.4.0 takes it for success."""
 
@@ -57,6 +61,7 @@ class _Conversation:
     _socket: socket.socket
     _reader: WireReader
     _revision: int = packets.CLIENT_REVISION_MIN
+    _user: str = ""
 
     def run(self) -> None:
         """Serve the client; a stream that cannot be read ends with an exception and the line."""
@@ -84,12 +89,14 @@ class _Conversation:
             session.close()
 
     def _login(self, hello: Hello) -> Session:
-        if (hello.user, hello.password) != (self._options.user, self._options.password):
+        users = {self._options.user, self._options.user_without_ddl}
+        if hello.user not in users or hello.password != self._options.password:
             raise EngineError(
                 _AUTHENTICATION_FAILED,
                 f"DB::Exception: {hello.user}: Authentication failed: password is incorrect, "
                 "or there is no user with such name.",
             )
+        self._user = hello.user
         return self._engine.session(hello.database)
 
     def _answer(self, session: Session, packet: Packet) -> None:
@@ -122,6 +129,10 @@ class _Conversation:
 
     def _send_result(self, session: Session, text: str) -> None:
         """Send the header, the blocks, what they were, and a block without columns."""
+        if self._user == self._options.user_without_ddl and text.startswith(_DDL):
+            raise EngineError(
+                _ACCESS_DENIED, f"DB::Exception: {self._user}: Not enough privileges."
+            )
         with closing(session.execute(text)) as blocks:
             header = next(blocks, None)
             if header is None:  # as after DDL: no result, not even an empty one
@@ -223,6 +234,7 @@ def main() -> None:
     parser.add_argument("--path", type=Path, required=True, help="directory of the database")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--user", default="default")
+    parser.add_argument("--user-without-ddl", default="no_ddl")
     parser.add_argument("--password", default="")
     parser.add_argument("--create-database", metavar="NAME", action="append", default=[])
     parser.add_argument("--progress-before-exception", action="store_true")
@@ -234,6 +246,7 @@ def main() -> None:
     options = Options(
         user=arguments.user,
         password=arguments.password,
+        user_without_ddl=arguments.user_without_ddl,
         progress_before_exception=arguments.progress_before_exception,
     )
     server = NativeServer(arguments.port, engine, options)

@@ -23,6 +23,7 @@ from klineagent.storage.opening import open_store
 from klineagent.storage.preparation import preparing
 from klineagent.storage.schema import EMBEDDED
 from klineagent.storage.store import Batch, Store, Table
+from tests.native.fixture import ModernServer
 from tests.servers import PASSWORD, InstalledServer, free_port, installed_clickhouse
 from tests.storage.samples import FIRST_OPEN, fetched_candle, sample
 from tests.storage.test_store import rows_of
@@ -373,3 +374,21 @@ async def test_who_may_not_alter_is_told_what_to_run(tmp_path: Path) -> None:
                 await store.insert(Batch("a", (sample(5),)))
                 assert await store.final_kline(*sample(5).key) == sample(5)
                 assert (await store.final_klines(*BTC))[1].open_time == MINUTE_MS + FIRST_OPEN
+
+
+async def test_who_may_not_alter_on_a_modern_server_is_told_what_to_run(
+    modern_server: ModernServer,
+) -> None:
+    """The refusal has a code of its own there; after the statements the same user can start."""
+    name = f"earlier_{free_port()}"
+    async with earlier(modern_server.url_of(name), "modern_server") as operator:
+        before = await _all_rows(operator)
+        async with open_store(modern_server.url_of(name, user="no_ddl")) as store:
+            with pytest.raises(StoreMisconfigured, match=r"cannot alter them .*code 497") as told:
+                await store.prepare()
+        for statement in str(told.value).split("have this run: ")[1].split("; "):
+            await run(operator, statement)
+        async with open_store(modern_server.url_of(name, user="no_ddl")) as store:
+            await store.prepare()
+            await store.insert(Batch("a", (sample(5),)))
+            assert set(await _all_rows(store)) > set(before)
