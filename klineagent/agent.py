@@ -123,7 +123,7 @@ async def open_agent(
     """
     guard, tls = command_guard(config), command_tls(config)
     network = network or Internet(config.ca_file)
-    time = ExchangeTime()
+    time = ExchangeTime(is_simulated=is_loopback(httpx2.URL(config.effective_rest_url).host))
     losses = Losses()
     gaps = GapKeeper()
     async with (

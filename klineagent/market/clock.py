@@ -31,7 +31,9 @@ class ExchangeTime:
     runs faster than time (a simulated one) confuses it. What is believed is `Reckoning`'s matter.
     """
 
-    reckoning: Reckoning = field(factory=lambda: Reckoning(trio.current_time()), init=False)
+    is_simulated: bool = False
+    """See `Reckoning`."""
+    reckoning: Reckoning = field(init=False)
     _known: trio.Event = field(factory=trio.Event, init=False)
     _doubt: trio.Event = field(factory=trio.Event, init=False)
     """Set when the clock may need confirmation sooner than it seemed."""
@@ -43,6 +45,9 @@ class ExchangeTime:
     _order: count[int] = field(factory=count, init=False)
     _left: int = field(default=0, init=False)
     """How many of them gave up."""
+
+    def __attrs_post_init__(self) -> None:
+        self.reckoning = Reckoning(trio.current_time(), is_simulated=self.is_simulated)
 
     def hear(self, time_ms: int) -> None:
         """An event says that it is `time_ms`."""
