@@ -141,7 +141,7 @@ def _of_another_interval(frame: Frame) -> None:
 
 _ANY, _CLOSED = _frames(), _frames(closed=True)
 _TRADED, _EMPTY = _frames(empty=False), _frames(empty=True)
-_HUGE = _decimal(10**16 + 2)
+_HUGE = "1000000000000"  # above any price, also as a float
 _ENDLESS = ("nan", "inf", "-inf")
 _NO_BOOLS: tuple[object, ...] = ("true", "false", "1", 1, 0, 1.0, None, "", [])
 
