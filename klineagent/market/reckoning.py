@@ -18,7 +18,8 @@ from klineagent.kline import SECOND_MS
 
 # How far witnesses may differ that agree: the way of a message, a clock set by hand.
 BOUND_MS = 5 * SECOND_MS
-# How long an event may wait here: where time passes fast, that is long over there.
+# How long an event may wait in this process; of a simulated exchange's time, which may pass faster,
+# that is as many times more.
 JITTER_MS = 250
 # A clock that nobody tells the time any more, and one that only events have told it.
 SILENT_AFTER_S = 90.0
@@ -81,6 +82,9 @@ class _Told:
 class Reckoning:
     """The exchange's time by what was told; `at` is always Trio's time, and never decreases."""
 
+    _newest_at: float
+    is_simulated: bool = False
+    """Whether the exchange runs on this machine: its time may pass fast, and in large steps."""
     is_known: bool = field(default=False, init=False)
     rejected: int = field(default=0, init=False)
     """Times of events that were too far ahead."""
@@ -92,9 +96,6 @@ class Reckoning:
     """How often it went back so far that what was done by it should be undone."""
     _newest_ms: float = field(default=0, init=False)
     """The newest time that was believed; the clock shows it and what has passed since."""
-    _newest_at: float
-    is_simulated: bool = False
-    """Whether the exchange runs on this machine: its time may pass fast, and in large steps."""
     _confirmed_ms: float = field(default=0, init=False)
     _confirmed_at: float = field(default=-math.inf, init=False)
     # What was told and not believed: by the last event of that kind, by the last answer.
