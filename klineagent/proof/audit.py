@@ -64,8 +64,8 @@ class Audit:
     _suspects: dict[SeriesKey, dict[int, float]] = field(factory=dict, init=False)
     """Open times that count as closed and are not stored, and since when: they are on their way."""
     _gaps: dict[SeriesKey, list[_Gap]] = field(factory=dict, init=False)
-    _absent: dict[SeriesKey, set[int]] = field(factory=dict, init=False)
-    """Open times that were said to have no candle, and have none."""
+    _absent: dict[SeriesKey, set[tuple[int, int]]] = field(factory=dict, init=False)
+    """Spans that were said to have no candles at the last look, and have none."""
 
     def look(self, agent: Agent, started_at: float, now_ms: int) -> None:
         """Look at what fell due since the last look.
@@ -142,17 +142,21 @@ class Audit:
     def _check_absences(self, series: SeriesKey, ledger: Ledger) -> None:
         """A candle that is said not to exist must not; nobody would ask for it before an hour."""
         symbol, interval = series[0], Interval(series[1].value)
-        checked = self._absent.setdefault(series, set())
-        for absence in ledger.absences:
-            open_ms = absence.first_ms
-            while open_ms < absence.end_ms:
-                if absence.mark.reason is not Absent.REFUSED and open_ms not in checked:
-                    if self.witness.exists(symbol, interval, open_ms):
-                        raise ProofFailed(
-                            f"{name_of(*series, open_ms)} exists, and is said not to;"
-                            f" the ledger {account_of(ledger)}; {self.weather}"
-                        )
-                    checked.add(open_ms)
+        before = self._absent.get(series, set())
+        absences = {
+            (each.first_ms, each.end_ms)
+            for each in ledger.absences
+            if each.mark.reason is not Absent.REFUSED
+        }
+        self._absent[series] = absences
+        for first_ms, end_ms in absences - before:
+            open_ms = first_ms
+            while open_ms < end_ms:
+                if self.witness.exists(symbol, interval, open_ms):
+                    raise ProofFailed(
+                        f"{name_of(*series, open_ms)} exists, and is said not to;"
+                        f" the ledger {account_of(ledger)}; {self.weather}"
+                    )
                 open_ms = interval.next_open(open_ms)
 
     def _told(self, subscription: Subscription, gap: _Gap) -> str:

@@ -29,8 +29,8 @@ _PART = {
     Interval.W1: Interval.D1,
     Interval.MO1: Interval.D1,
 }
-# Some 400 bytes each; a month of hours of twenty symbols.
-_CLOSED_KEPT = 16_384
+# Some 400 bytes each; two days of 40 symbols at all intervals above 1m.
+_CLOSED_KEPT = 131_072
 
 
 @define

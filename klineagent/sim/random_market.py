@@ -31,8 +31,9 @@ _TURNOVER = 60_000  # dollars a minute, about
 _DRAW_SPAN = 2**32
 # What is drawn for a minute; the waves' knots are numbered on from here.
 _QUIET, _COUNT, _SHAPE, _FIRST_WAVE = range(4)
-# Two minutes each of a thousand symbols are live at a time; the rest is for scans of history.
-_MINUTES_KEPT = 8_192
+# Two minutes each of a thousand symbols are live at a time. The rest is for scans of history: two
+# days of 40 symbols, or 60 MB.
+_MINUTES_KEPT = 131_072
 _KNOTS_KEPT = 65_536
 _EDGES_KEPT = 4_096
 

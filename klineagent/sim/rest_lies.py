@@ -40,7 +40,12 @@ class Once:
     _told: set[tuple[str, str, int]] = field(init=False, factory=set)
 
     def allows(self, query: Query, row: Row) -> bool:
-        """Whether an untruth about the candle in `row` can be told; then it counts as told."""
+        """Whether an untruth about the candle in `row` can be told; then it counts as told.
+
+        Not about one that another lie has made odd.
+        """
+        if not _is_whole(row):
+            return False
         candle = query["symbol"], query["interval"], row[_OPEN]
         if self.is_needed and candle in self._told:
             return False
@@ -78,6 +83,14 @@ def off_grid_klines(chance: Chance, once: Once, rows: list[Row], query: Query) -
     shift_ms = chance.dice.randrange(60) * _SECOND_MS + chance.dice.randrange(1, _SECOND_MS)
     moved = (_CLOSE_TIME,) if chance.dice.random() < 1 / 4 else (_OPEN, _CLOSE_TIME)
     return [_shifted(row, moved, shift_ms) if once.allows(query, row) else row for row in rows]
+
+
+def _is_whole(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) > _CLOSE_TIME
+        and type(row[_OPEN]) is type(row[_CLOSE_TIME]) is int
+    )
 
 
 def _shifted(row: Row, moved: tuple[int, ...], shift_ms: int) -> Row:

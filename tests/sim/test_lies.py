@@ -114,6 +114,21 @@ async def test_one_row_is_odd(
             assert sum(row != old for row, old in zip(rows, true, strict=True)) == 1
 
 
+async def test_what_is_odd_already_is_left_alone(
+    twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
+) -> None:
+    """Lies about one answer meet in whatever order they began."""
+    true = await ask(client)
+    with (
+        twin.lies.odd_rows(),
+        twin.lies.off_grid_klines(),
+        twin.lies.missing_klines(),
+        twin.lies.odd_rows(),
+    ):
+        for _ in range(200):
+            assert await ask(client) != true
+
+
 async def test_klines_are_stale_or_frozen(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
