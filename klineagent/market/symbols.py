@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from klineagent.backoff import Backoff
 from klineagent.errors import ExchangeError, InvalidRequest, NotTrading
@@ -30,6 +30,16 @@ GONE_AFTER_LISTS = 3
 log = structlog.get_logger()
 
 
+@frozen
+class Pause:
+    """Between which lists, by the exchange's time, a symbol did not trade."""
+
+    since_ms: int
+    """Of the last that said it did; 0 if none has."""
+    until_ms: int
+    """Of the first that said so again, or else of the newest."""
+
+
 @define(eq=False)
 class SymbolBook:
     """The symbols of a venue as of the last minute.
@@ -41,6 +51,10 @@ class SymbolBook:
     _symbols: dict[str, SymbolInfo] = field(factory=dict, init=False)
     _lacking: dict[str, int] = field(factory=dict, init=False)
     """Symbols that the last lists did not name, and how many lists that were."""
+    _pauses: dict[str, Pause] = field(factory=dict, init=False)
+    """The last of each symbol that does not trade, or did not while we looked."""
+    _asked_ms: int = field(default=0, init=False)
+    """When the last list was asked for."""
     _cuts: Burst = field(factory=lambda: Burst("symbols_lacking"), init=False)
     _loaded: trio.Event = field(factory=trio.Event, init=False)
     _refreshed: trio.Event = field(factory=trio.Event, init=False)
@@ -101,13 +115,18 @@ class SymbolBook:
         info = self._symbols.get(symbol)
         return info is None or info.is_trading
 
+    def pause(self, symbol: str) -> Pause | None:
+        """When `symbol` last did not trade, if that is known; it may last."""
+        return self._pauses.get(symbol)
+
     def listed_ms(self, symbol: str) -> int:
         """Since when there are candles of `symbol`; 0 where nobody says."""
         info = self._symbols.get(symbol)
         return 0 if info is None else info.onboard_ms
 
-    def _take(self, told: SymbolList) -> None:
+    def _take(self, told: SymbolList, asked_ms: int) -> None:
         """Believe what a list says, and not at once what it does not."""
+        before = self._symbols
         lacking = self._symbols.keys() - told.symbols.keys() - told.odd_names
         counts_not = 2 * len(told.symbols) < len(self._symbols)
         lists = {name: self._lacking.get(name, 0) + (not counts_not) for name in lacking}
@@ -116,14 +135,27 @@ class SymbolBook:
             self._cuts.happens(min(self._lacking), len(self._lacking))
         kept = self._lacking.keys() | (told.odd_names & self._symbols.keys())
         self._symbols = {name: self._symbols[name] for name in kept} | told.symbols
+        self._note_pauses(before)
+        self._asked_ms = asked_ms
+
+    def _note_pauses(self, before: Mapping[str, SymbolInfo]) -> None:
+        """See which symbols did not trade by the list `before`, or do not by now."""
+        now_ms = self._rest.time.now_ms()
+        for name, info in self._symbols.items():
+            did_trade = before.get(name, info).is_trading
+            if not (did_trade and info.is_trading):
+                earlier = Pause(self._asked_ms, now_ms) if did_trade else self._pauses.get(name)
+                since_ms = 0 if earlier is None else earlier.since_ms
+                self._pauses[name] = Pause(since_ms, now_ms)
 
     async def keep_fresh(self) -> NoReturn:
         """Ask the exchange for its symbols, now and every minute."""
         trouble = Trouble("symbols_unavailable", "symbols_available")
         backoff = Backoff(first_s=1, most_s=RETRY_WITHIN_S)
         while True:
+            asked_ms = self._rest.time.now_ms()
             try:
-                self._take(await self._rest.exchange_info())
+                self._take(await self._rest.exchange_info(), asked_ms)
             except ExchangeError as error:
                 trouble.lasts(error)
                 self.obstacle = str(error)

@@ -255,7 +255,8 @@ class Healer:
             ledger.close(candle.open_time)
         for open_ms in finding.off_grid:
             self._forgo(open_ms, ledger.interval.next_open(open_ms), Absent.OFF_GRID, answer)
-        why = Absent.NO_CANDLE if known.trades else Absent.NOT_TRADING
+        may_trade_without = known.trades and not known.has_every_candle
+        why = Absent.NO_CANDLE if may_trade_without else Absent.NOT_TRADING
         for first_ms, end_ms in finding.absent:
             self._forgo(first_ms, end_ms, why, answer)
         self._evidence.forget_but(ledger.holes)
@@ -268,6 +269,7 @@ class Healer:
             has_every_candle=means.rest.venue.has_every_candle,
             trades=means.book.trades(self.symbol),
             newest_ms=max(newest_closed(self.ledger) or 0, self.newest_ms()),
+            pause=means.book.pause(self.symbol),
         )
 
     def _forgo(self, first_ms: int, end_ms: int, why: Absent, answer: CandleAnswer) -> None:
@@ -337,7 +339,10 @@ class Healer:
             return UNCONFIRMED
         if not finding.is_whole:
             return UNREADABLE
-        return WITHHELD if known.has_every_candle and known.trades else NOT_SHOWN
+        must_exist = known.has_every_candle and known.trades
+        if must_exist and not self._evidence.is_skipped(gap.first_ms, gap.end_ms):
+            return WITHHELD
+        return NOT_SHOWN
 
     async def _look_again(self, absence: Span[Absence]) -> None:
         """Ask for candles that seemed not to exist when they were asked for before."""

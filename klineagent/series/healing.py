@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.rest import CandleAnswer, Page
+from klineagent.market.symbols import Pause
 from klineagent.market.venues import Venue
 from klineagent.market.wire import RestCandle
 from klineagent.series.ledger import Missing
@@ -22,6 +23,7 @@ from klineagent.series.spans import Spans
 # The service of klines may hang, or lag, for a quarter of an hour while all else is well. What an
 # answer does not show is not proven to be missing at the exchange within that time.
 OUTAGE_MS = 20 * MINUTE_MS
+_LONG_S = OUTAGE_MS / SECOND_MS
 # Where a candle opened off the grid, the one before it was cut short and shares its slot: a page of
 # one slot and one for proof has room for these.
 LEAST_ROWS = 4
@@ -57,6 +59,8 @@ class Known:
     trades: bool
     newest_ms: int
     """The newest open time that anything has told of; an answer without it may be an old one."""
+    pause: Pause | None = None
+    """When the symbol did not trade: no candle need have opened meanwhile."""
 
 
 def page_of(first_ms: int, end_ms: int, interval: Interval, venue: Venue) -> Page:
@@ -123,6 +127,11 @@ class Evidence:
     def has_rows(self, first_ms: int, end_ms: int) -> bool:
         """Whether that is for a row that was answered."""
         return any(first_ms <= open_ms < end_ms for open_ms in self._rows)
+
+    def is_skipped(self, first_ms: int, end_ms: int) -> bool:
+        """Whether further answers can prove that all of [`first_ms`, `end_ms`) are absent."""
+        skipped = self._skipped.within(first_ms, end_ms)
+        return sum(each.end_ms - each.first_ms for each in skipped) == end_ms - first_ms
 
     def forget_but(self, gaps: Spans[Missing]) -> None:
         """Drop what is not in `gaps` any more."""
@@ -216,15 +225,25 @@ class Evidence:
             if expected_ms < slot_ms and not known.has_every_candle:
                 absent += self._skip(expected_ms, slot_ms, SKIPPED_AFTER_S, at)
             elif expected_ms < slot_ms:
-                # Unless it began while the symbol did not trade, as is known by now.
+                # Unless the symbol did not trade then, or when that was first skipped.
+                if known.pause is not None:
+                    absent += self._skip_pause(known.pause, expected_ms, slot_ms, at)
                 for each in self._skipped.within(expected_ms, slot_ms):
                     absent += self._skip(each.first_ms, each.end_ms, each.mark.after_s, at)
             expected_ms = next_open(slot_ms)
         # Where nothing stands behind, an answer proves nothing unless the symbol trades no more.
         expected_ms = max(expected_ms, next_open(self._interval.open_at(known.newest_ms)))
         if expected_ms < shown_until_ms and not known.trades:
-            absent += self._skip(expected_ms, shown_until_ms, OUTAGE_MS / SECOND_MS, at)
+            absent += self._skip(expected_ms, shown_until_ms, _LONG_S, at)
         return absent
+
+    def _skip_pause(
+        self, pause: Pause, first_ms: int, end_ms: int, at: float
+    ) -> list[tuple[int, int]]:
+        """Like `_skip`, of what opened in [`first_ms`, `end_ms`) during a pause."""
+        first_ms = max(first_ms, self._interval.first_open(pause.since_ms))
+        end_ms = min(end_ms, self._interval.first_open(pause.until_ms))
+        return self._skip(first_ms, end_ms, _LONG_S, at) if first_ms < end_ms else []
 
     def _skip(self, first_ms: int, end_ms: int, after_s: float, at: float) -> list[tuple[int, int]]:
         """Note that [`first_ms`, `end_ms`) was skipped; give what was so `after_s` ago, too."""

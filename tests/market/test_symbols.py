@@ -17,7 +17,7 @@ from klineagent.market.budget import WeightBudget
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.rest import RestClient
 from klineagent.market.rest_answers import SymbolInfo, read_exchange_info
-from klineagent.market.symbols import REFRESH_EVERY_S, SymbolBook
+from klineagent.market.symbols import REFRESH_EVERY_S, Pause, SymbolBook
 from klineagent.market.venues import COINM, SPOT, USDM, Venue
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
@@ -155,6 +155,23 @@ async def test_a_list_that_lacks_half_says_nothing_of_what_it_lacks(
         assert not book.trades("BTCUSDT")
         assert book.trades("XRPUSDT")
     assert "symbols_lacking" in {record.msg for record in caplog.records}
+
+
+async def test_when_a_symbol_did_not_trade_is_known_from_list_to_list(
+    autojump_clock: MockClock,
+) -> None:
+    """From the last that said it traded to the first that says so again."""
+    idle = _listed(BTCUSDT="SETTLING", ETHUSDT="BREAK", SOLUSDT="TRADING")
+    back = _listed(BTCUSDT="TRADING", ETHUSDT="BREAK", SOLUSDT="TRADING", XRPUSDT="TRADING")
+    first = _listed(BTCUSDT="TRADING", ETHUSDT="BREAK", SOLUSDT="TRADING")
+    book = _book([first, first, idle, idle, back])
+    start_ms, minute_ms = book._rest.time.now_ms(), int(REFRESH_EVERY_S * 1000)
+    async with _refreshed(book, 4):
+        assert book.pause("BTCUSDT") == Pause(start_ms + minute_ms, start_ms + 3 * minute_ms)
+        await trio.sleep(10 * REFRESH_EVERY_S)
+        assert book.pause("BTCUSDT") == Pause(start_ms + minute_ms, start_ms + 4 * minute_ms)
+        assert book.pause("ETHUSDT") == Pause(0, start_ms + 13 * minute_ms)
+        assert book.pause("SOLUSDT") is book.pause("XRPUSDT") is None
 
 
 async def test_what_was_known_of_a_symbol_stays_where_it_cannot_be_read(

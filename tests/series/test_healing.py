@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from klineagent.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.rest import CandleAnswer, Page
+from klineagent.market.symbols import Pause
 from klineagent.market.venues import COINM, SPOT, USDM, Venue
 from klineagent.market.wire import RestCandle
 from klineagent.series.healing import (
@@ -180,6 +181,18 @@ def test_a_futures_symbol_that_trades_again_had_no_candles_meanwhile() -> None:
     asking.known = ON_FUTURES
     assert absent(asking.answered([0, 4], at_s=400 + OUTAGE_S / 2)) == []
     assert absent(asking.answered([0, 4], at_s=400 + OUTAGE_S)) == [(2, 4)]
+
+
+def test_what_opened_during_a_pause_may_be_absent_though_nobody_asked_meanwhile() -> None:
+    """Like the minute in which a symbol is listed; what opened before or after it is a gap."""
+    pause = Pause(FIRST_MS + 90 * SECOND_MS, FIRST_MS + 230 * SECOND_MS)
+    known = Known(has_every_candle=True, trades=True, newest_ms=0, pause=pause)
+    asking = Asking(7, known)
+    assert absent(asking.answered([0, 6], at_s=400)) == []
+    assert asking.evidence.is_skipped(FIRST_MS + 2 * MINUTE_MS, FIRST_MS + 4 * MINUTE_MS)
+    assert not asking.evidence.is_skipped(FIRST_MS + MINUTE_MS, FIRST_MS + 4 * MINUTE_MS)
+    assert absent(asking.answered([0, 6], at_s=400 + OUTAGE_S - 1)) == []
+    assert absent(asking.answered([0, 6], at_s=400 + OUTAGE_S)) == [(2, 4)]
 
 
 def test_a_candle_off_the_grid_is_final_when_two_answers_agree() -> None:
