@@ -28,7 +28,6 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
-from klineagent.bind import Bind
 from klineagent.config import Config, check_symbols
 from klineagent.control.access import command_guard, command_tls, status_guard
 from klineagent.control.answers import add_answer_routes
@@ -42,7 +41,8 @@ from klineagent.control.status import status_app
 from klineagent.control.subscriptions_v1 import add_subscription_routes
 from klineagent.control.timings import open_timings
 from klineagent.control.turnstile import Turnstile
-from klineagent.errors import (
+from klineagent.core.address import Bind
+from klineagent.core.errors import (
     ConfigError,
     SpoolError,
     StartError,
@@ -51,10 +51,10 @@ from klineagent.errors import (
     StoreError,
     StoreUnavailable,
 )
+from klineagent.core.kline import SECOND_MS
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
-from klineagent.kline import SECOND_MS
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.network import Internet, Network
 from klineagent.market.pool import Pool, open_pool

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from klineagent.converters import to_intervals, to_symbol
-from klineagent.errors import ConfigError
-from klineagent.kline import Interval
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import Interval
 from klineagent.market.venues import Venue
 
 

@@ -8,7 +8,7 @@ import click
 from attrs import fields_dict
 
 from klineagent import __version__
-from klineagent.errors import KlineagentError, OutputClosed
+from klineagent.core.errors import KlineagentError, OutputClosed
 from klineagent.interrupts import deadly_interrupts
 from klineagent.lazy_group import LaterCommand, LazyGroup
 from klineagent.output import told_output

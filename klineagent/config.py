@@ -21,7 +21,6 @@ from attrs.converters import optional
 from typed_settings import load_settings
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionList
 
-from klineagent.bind import Bind
 from klineagent.converters import (
     ANY_HOST,
     DAY_S,
@@ -48,8 +47,9 @@ from klineagent.converters import (
     to_ws_url,
     to_yes_or_no,
 )
-from klineagent.errors import ConfigError
-from klineagent.kline import Interval
+from klineagent.core.address import Bind
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import USDM, Venue
 from klineagent.sources import OLD_VARIABLES, Entry, read_environment, read_file, read_options

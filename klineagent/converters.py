@@ -14,8 +14,8 @@ from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from klineagent.bind import Bind
-from klineagent.kline import Interval
+from klineagent.core.address import Bind
+from klineagent.core.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import VENUES, Venue
 from klineagent.storage.location import locate, masked

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.live import Live
 
 from klineagent.agent import Agent, open_agent
-from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.errors import ConfigError, KlineagentError
+from klineagent.core.address import Bind
+from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.signals import StopSignal, open_stop_signal
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.market import Market

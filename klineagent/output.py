@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from klineagent.errors import OutputClosed, OutputError
+from klineagent.core.errors import OutputClosed, OutputError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from klineagent.errors import KlineagentError
+from klineagent.core.errors import KlineagentError
 
 _Error = TypeVar("_Error", bound=BaseException)
 

@@ -15,7 +15,7 @@ from attrs import define, evolve, fields
 
 from klineagent.agent import open_agent
 from klineagent.config import Config
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.logs import set_level
 from klineagent.notify import Manager, open_manager
 from klineagent.signals import open_stop_signal, reloaded_by_signal

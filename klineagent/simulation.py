@@ -14,9 +14,9 @@ import trio
 from attrs import frozen
 
 from klineagent.agent import Agent, open_agent
-from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.address import Bind
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import USDM, Venue
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.market import Market

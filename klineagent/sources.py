@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from typed_settings.types import OptionList
 
-from klineagent.errors import ConfigError
-from klineagent.suggestions import meant
+from klineagent.core.errors import ConfigError
+from klineagent.core.suggestions import meant
 
 FILE_TABLE = "klineagent"
 PREFIX = "KLINEAGENT_"

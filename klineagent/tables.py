@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from klineagent.kline import SECOND_MS, Kline
+from klineagent.core.kline import SECOND_MS, Kline
 from klineagent.storage.store import SeriesSummary
 
 PIPE_COLUMNS = 200

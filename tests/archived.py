@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from decimal import Decimal
 
-from klineagent.kline import Interval, Kline
+from klineagent.core.kline import Interval, Kline
 from tests.processes import ARCHIVE
 
 Row = dict[str, str]

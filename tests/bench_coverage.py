@@ -12,7 +12,7 @@ import time
 import trio
 from attrs import evolve
 
-from klineagent.kline import DAY_MS, MINUTE_MS, Interval
+from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
 from klineagent.series.recall import since_of
 from klineagent.storage.clickhouse import ClickHouseStore
 from klineagent.storage.embedded import EmbeddedStore

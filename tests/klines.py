@@ -1,6 +1,6 @@
 """Klines for tests."""
 
-from klineagent.kline import MINUTE_MS, Kline, version_of
+from klineagent.core.kline import MINUTE_MS, Kline, version_of
 
 OPEN_MS = 1_769_904_000_000  # 2026-02-01 00:00 UTC
 

@@ -13,11 +13,11 @@ import trustme
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
-from klineagent.bind import Bind
 from klineagent.config import Config
 from klineagent.control.serving import open_listener
-from klineagent.errors import ConfigError, StartError
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.address import Bind
+from klineagent.core.errors import ConfigError, StartError
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.server import converse

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from klineagent.arguments import read_interval, read_symbol
-from klineagent.errors import ConfigError
-from klineagent.kline import Interval
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import Interval
 from klineagent.market.venues import USDM
 
 

@@ -7,10 +7,10 @@ from attrs import Attribute, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.bind import Bind
 from klineagent.config import Config, as_written, load_config
-from klineagent.errors import ConfigError
-from klineagent.kline import Interval
+from klineagent.core.address import Bind
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import COINM, SPOT, USDM
 from klineagent.sources import OLD_VARIABLES

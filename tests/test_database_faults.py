@@ -15,7 +15,7 @@ import trio
 from attrs import define, field
 from clickhouse_driver import Client
 
-from klineagent.kline import MINUTE_MS, Interval, Kline
+from klineagent.core.kline import MINUTE_MS, Interval, Kline
 from klineagent.storage import clickhouse
 from klineagent.storage.opening import open_store
 from klineagent.storage.segment import SUFFIX, decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from klineagent.errors import ConfigError, StartError
+from klineagent.core.errors import ConfigError, StartError
 from klineagent.running import run
 
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import trio
 
-from klineagent.kline import MINUTE_MS
+from klineagent.core.kline import MINUTE_MS
 from klineagent.signals import ONE_SIGNAL_S
 from klineagent.storage.opening import open_store
 from tests.manager import Manager

@@ -28,8 +28,8 @@ from msgspec import Struct
 from klineagent.bench.child import tell
 from klineagent.bench.figures import Answers, Spread
 from klineagent.bench.questions import Question, Topics, questions
-from klineagent.errors import reason_of
-from klineagent.kline import SECOND_MS
+from klineagent.core.errors import reason_of
+from klineagent.core.kline import SECOND_MS
 
 CONNECTIONS = 20
 """To each server; who finds none free waits for one, and that counts."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 
 @frozen

@@ -16,7 +16,7 @@ import msgspec
 import trio
 from attrs import define, field
 
-from klineagent.errors import UNREADABLE, KlineagentError
+from klineagent.core.errors import UNREADABLE, KlineagentError
 
 FAILED = "failed"
 """The event of a process that gives up; its `error` is the reason."""

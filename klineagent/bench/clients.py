@@ -17,7 +17,7 @@ import trio
 from attrs import define, frozen
 from msgspec import Struct
 
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.market.venues import NAMES_PER_REQUEST
 from klineagent.market.wire import stream_name, subscribe_request
 

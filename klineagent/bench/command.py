@@ -22,7 +22,7 @@ from klineagent.bench.ranking import bars_of
 from klineagent.bench.report import answers_table, bars_table, entries_table, figures_table
 from klineagent.config import as_written
 from klineagent.converters import to_intervals, to_store_url
-from klineagent.errors import Interrupted, KlineagentError
+from klineagent.core.errors import Interrupted, KlineagentError
 from klineagent.logs import LogFormat, LogLevel, configure_logging
 from klineagent.ranges import FiniteRange
 from klineagent.running import run as run_under_trio

@@ -9,8 +9,8 @@ import trio
 from attrs import define, field
 
 from klineagent.bench.child import BenchFailed
-from klineagent.errors import reason_of
-from klineagent.kline import SECOND_MS
+from klineagent.core.errors import reason_of
+from klineagent.core.kline import SECOND_MS
 
 EVERY_S = 0.05
 _PATIENCE_S = 10

@@ -16,7 +16,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.kline import SECOND_MS, Key
+from klineagent.core.kline import SECOND_MS, Key
 from klineagent.market.venues import USDM
 from klineagent.storage.store import Batch, Store
 

@@ -15,7 +15,7 @@ from klineagent.bench.measurement import figures_of, measure, open_scene
 from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
 from klineagent.bench.pings import Pings
 from klineagent.bench.probes import memory_of
-from klineagent.errors import reason_of
+from klineagent.core.errors import reason_of
 
 SATURATED = Load(symbols=600, rate=MAX, seconds=10, tls=None)
 PACED = Load(symbols=600, rate="36000", seconds=20, tls=True, store=FRESH)

@@ -23,10 +23,10 @@ from klineagent.agent import Agent, open_agent
 from klineagent.bench.child import FAILED, tell
 from klineagent.bench.figures import Figures, Spread
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
-from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.errors import KlineagentError
-from klineagent.kline import Interval
+from klineagent.core.address import Bind
+from klineagent.core.errors import KlineagentError
+from klineagent.core.kline import Interval
 from klineagent.running import first_of
 from klineagent.signals import open_stop_signal
 from klineagent.storage.opening import open_store

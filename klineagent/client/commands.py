@@ -26,7 +26,7 @@ from klineagent.control.subscriptions_v1_models import (
     SubscriptionsNow,
 )
 from klineagent.converters import WILDCARDS, to_intervals
-from klineagent.errors import AgentRefused, ConfigError, InvalidRequest
+from klineagent.core.errors import AgentRefused, ConfigError, InvalidRequest
 from klineagent.ranges import FiniteRange
 from klineagent.running import run
 from klineagent.series.notation import Pattern, Wanted

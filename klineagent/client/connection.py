@@ -21,7 +21,7 @@ from klineagent.client.diagnosis import (
     why_no_answer,
 )
 from klineagent.control.models import Error
-from klineagent.errors import (
+from klineagent.core.errors import (
     UNREADABLE,
     AgentDenied,
     AgentRefused,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from klineagent.control.health_models import Live
-from klineagent.errors import UNREADABLE, reason_of
+from klineagent.core.errors import UNREADABLE, reason_of
 
 # Of each look at a stranger; whoever made a typing error waits for it.
 LOOK_WITHIN_S = 2.0

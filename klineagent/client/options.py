@@ -16,8 +16,8 @@ from click.shell_completion import CompletionItem
 from klineagent.client.connection import Address, open_connection
 from klineagent.config import load_config
 from klineagent.control.models import Symbols
-from klineagent.errors import ConfigError, KlineagentError
-from klineagent.kline import Interval
+from klineagent.core.errors import ConfigError, KlineagentError
+from klineagent.core.kline import Interval
 
 DEFAULT_URL = "http://127.0.0.1:9999"
 _HIGHEST_PORT = 65_535

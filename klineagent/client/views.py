@@ -25,7 +25,7 @@ from klineagent.control.subscriptions_v1_models import (
     SubscriptionsNow,
     SymbolReason,
 )
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.series.notation import Pattern, Wanted
 from klineagent.tables import plain_table
 

@@ -24,7 +24,7 @@ from rich.text import Text
 from klineagent.client.connection import Address, Connection, open_connection
 from klineagent.client.snapshot import Snapshot, events_between, take_snapshot, with_series
 from klineagent.client.views import coverage_view, feeds_table, messages_rate, status_view
-from klineagent.errors import AgentError
+from klineagent.core.errors import AgentError
 
 SERIES_EVERY_S = 5
 """How often all series are asked for, which may be thousands."""

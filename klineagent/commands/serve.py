@@ -18,7 +18,7 @@ from klineagent.commands.options import (
     setting,
 )
 from klineagent.config import load_config
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.interrupts import deadly_interrupts
 from klineagent.logs import LogLevel, configure_logging
 from klineagent.running import run

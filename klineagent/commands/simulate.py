@@ -15,11 +15,11 @@ import httpx2
 import structlog
 import trio
 
-from klineagent.bind import Bind
 from klineagent.commands.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
 from klineagent.converters import LOOPBACK, parse_bind
-from klineagent.errors import ConfigError, StartError
-from klineagent.kline import DAY_MS, HOUR_MS, SECOND_MS
+from klineagent.core.address import Bind
+from klineagent.core.errors import ConfigError, StartError
+from klineagent.core.kline import DAY_MS, HOUR_MS, SECOND_MS
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.market.venues import VENUES
 from klineagent.running import run

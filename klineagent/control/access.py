@@ -8,7 +8,7 @@ import structlog
 
 from klineagent.config import Config
 from klineagent.control.guard import OPEN_PATHS, Guard, is_loopback
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 log = structlog.get_logger()
 

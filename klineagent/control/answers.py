@@ -21,11 +21,11 @@ from klineagent.control.inquiry import Inquiry
 from klineagent.control.models import StreamBody
 from klineagent.control.moments import read_moment, utc
 from klineagent.control.openapi import operation
-from klineagent.control.portions import in_portions
 from klineagent.control.requests import interval_named, read_query, stream_request
 from klineagent.control.storage import storage_of
 from klineagent.control.traffic import feeds_of, limits_of
-from klineagent.errors import InvalidRequest
+from klineagent.core.cooperate import in_portions
+from klineagent.core.errors import InvalidRequest
 from klineagent.series.registry import Registry
 from klineagent.storage.writer import Writer
 

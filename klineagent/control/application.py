@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from klineagent.control.guard import ANYONE, Guard, Request
 from klineagent.control.models import Error
 from klineagent.control.openapi import json_response
-from klineagent.errors import Forbidden, RequestError, Unauthorized
+from klineagent.core.errors import Forbidden, RequestError, Unauthorized
 
 # All symbols of a venue take 15 kB. The bound also limits how many subscriptions one request can
 # ask for at a time: about 10,000 symbols, most of which fail the symbol limit at once.

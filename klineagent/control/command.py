@@ -27,19 +27,19 @@ from klineagent.control.models import (
     SymbolsBody,
 )
 from klineagent.control.openapi import operation
-from klineagent.control.portions import in_portions
 from klineagent.control.requests import read_body, stream_request, symbols_request
 from klineagent.control.status import add_ping_route
 from klineagent.control.subscriptions import Subscriptions, not_confirmed
 from klineagent.control.symbols import SymbolResult, add_symbols, remove_symbols, summary
-from klineagent.errors import (
+from klineagent.core.cooperate import in_portions
+from klineagent.core.errors import (
     InvalidRequest,
     NotConfirmed,
     NotRunning,
     ShuttingDown,
     SymbolLimitReached,
 )
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.market.venues import Venue
 from klineagent.series.registry import SubscriptionInfo
 

@@ -17,8 +17,8 @@ from klineagent.control.answers_models import (
     SeriesCoverage,
 )
 from klineagent.control.moments import utc
-from klineagent.errors import InvalidRequest
-from klineagent.kline import SECOND_MS, Interval
+from klineagent.core.errors import InvalidRequest
+from klineagent.core.kline import SECOND_MS, Interval
 from klineagent.series.account import Account
 from klineagent.series.ledger import Ledger, Urgency
 from klineagent.series.registry import Registry

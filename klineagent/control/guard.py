@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from klineagent.errors import Forbidden, RequestError, Unauthorized
+from klineagent.core.errors import Forbidden, RequestError, Unauthorized
 
 OPEN_PATHS = frozenset({"/ping", "/live", "/ready"})
 """What the status server answers to everybody."""

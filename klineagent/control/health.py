@@ -11,7 +11,7 @@ from klineagent.control.application import asked
 from klineagent.control.guard import Guard
 from klineagent.control.health_models import Live, Ready, Reason
 from klineagent.control.openapi import operation
-from klineagent.kline import SECOND_MS
+from klineagent.core.kline import SECOND_MS
 from klineagent.series.census import Bureau, Census
 from klineagent.series.registry import Registry
 from klineagent.storage.spool import FILLING_AT

@@ -11,8 +11,8 @@ from attrs import define, field
 from klineagent.control.answers_models import Search, State, StoredRow, StoreSays, Why
 from klineagent.control.coverage import HOW
 from klineagent.control.moments import utc
-from klineagent.errors import InvalidRequest, SpoolError, StoreError
-from klineagent.kline import SECOND_MS, Interval, Key, Kline
+from klineagent.core.errors import InvalidRequest, SpoolError, StoreError
+from klineagent.core.kline import SECOND_MS, Interval, Key, Kline
 from klineagent.series.account import Standing, standing_of
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry

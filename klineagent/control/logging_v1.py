@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 
 from klineagent.control.openapi import operation
 from klineagent.control.requests import read_body
-from klineagent.errors import InvalidRequest
+from klineagent.core.errors import InvalidRequest
 from klineagent.logs import OURS, LogLevel, levels, set_level
 
 LevelName = Annotated[

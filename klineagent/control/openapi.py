@@ -53,7 +53,7 @@ from werkzeug.routing import Rule
 from klineagent import __version__
 from klineagent.control.guard import Guard
 from klineagent.control.models import Error, OpenApi
-from klineagent.errors import RequestError, Unauthorized
+from klineagent.core.errors import RequestError, Unauthorized
 
 TAGS = {
     "queries": "What runs.",

@@ -10,8 +10,8 @@ from msgspec import Struct
 from quart import request
 
 from klineagent.control.models import StreamBody, SymbolsBody
-from klineagent.errors import UNREADABLE, InvalidRequest
-from klineagent.kline import Interval
+from klineagent.core.errors import UNREADABLE, InvalidRequest
+from klineagent.core.kline import Interval
 from klineagent.market.venues import Venue
 
 

@@ -15,9 +15,9 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
-from klineagent.bind import Bind
 from klineagent.control.connection import HEAD_BYTES, Connection, Places
-from klineagent.errors import StartError
+from klineagent.core.address import Bind
+from klineagent.core.errors import StartError
 
 # More than the requests that may arrive in one burst; the kernel refuses what exceeds it.
 BACKLOG = 1024

@@ -16,11 +16,11 @@ def storage_of(writer: Writer) -> Storage:
         rows_waiting=writer.rows_waiting,
         rows_refused=writer.refused,
         error=writer.delivery.error or None,
-        spool=_state_of(writer.spool, writer.spool_error) if writer.spool is not None else None,
+        spool=_spool_state(writer.spool, writer.spool_error) if writer.spool is not None else None,
     )
 
 
-def _state_of(spool: Spool, error: str) -> SpoolState:
+def _spool_state(spool: Spool, error: str) -> SpoolState:
     return SpoolState(
         where=spool.disk.label,
         rows=spool.rows,

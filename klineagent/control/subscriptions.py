@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from klineagent.errors import NotConfirmed
-from klineagent.kline import Interval
+from klineagent.core.errors import NotConfirmed
+from klineagent.core.kline import Interval
 from klineagent.series.registry import SubscriptionInfo
 
 

@@ -21,7 +21,7 @@ from klineagent.control.subscriptions_v1_models import (
     SubscriptionsNow,
     SymbolReason,
 )
-from klineagent.errors import InvalidRequest, NotConfirmed, ShuttingDown, SymbolLimitReached
+from klineagent.core.errors import InvalidRequest, NotConfirmed, ShuttingDown, SymbolLimitReached
 from klineagent.series.demand import Change
 from klineagent.series.desired import Desired
 from klineagent.series.forecast import Forecast, foresee

@@ -11,8 +11,8 @@ from msgspec import UNSET
 
 from klineagent.control.models import Summary, SymbolCounts
 from klineagent.control.subscriptions import Subscriptions, not_confirmed
-from klineagent.errors import NotRunning, RequestError
-from klineagent.kline import Interval
+from klineagent.core.errors import NotRunning, RequestError
+from klineagent.core.kline import Interval
 
 # Managers give a whole call 30 s; what has failed by then is undone, and the answer is out.
 SYMBOLS_WITHIN_S = 24

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 
 from klineagent.control.histogram import Histogram
-from klineagent.kline import SECOND_MS, Kline
+from klineagent.core.kline import SECOND_MS, Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.storage.store import Batch, Table
 

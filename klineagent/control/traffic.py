@@ -18,7 +18,7 @@ from klineagent.control.answers_models import (
     StreamLimits,
 )
 from klineagent.control.moments import utc
-from klineagent.kline import SECOND_MS
+from klineagent.core.kline import SECOND_MS
 from klineagent.market.budget import OUR_SHARE
 from klineagent.market.pool import Pool
 from klineagent.market.rest import RestClient

@@ -7,10 +7,10 @@ from typing import NoReturn, Protocol
 
 import trio
 
-from klineagent.bind import Bind
-from klineagent.errors import StoreError
+from klineagent.core.address import Bind
+from klineagent.core.errors import StoreError
+from klineagent.core.retry import Trouble
 from klineagent.storage.store import AgentRow
-from klineagent.trouble import Trouble
 
 
 class Load(Protocol):

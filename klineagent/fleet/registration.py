@@ -8,9 +8,9 @@ import structlog
 import trio
 from msgspec import Struct
 
-from klineagent.backoff import Backoff
-from klineagent.bind import Bind
-from klineagent.errors import UNREADABLE
+from klineagent.core.address import Bind
+from klineagent.core.errors import UNREADABLE
+from klineagent.core.retry import Backoff
 
 TRY_WITHIN_S = 10
 BACKOFF_FIRST_S = 2.0

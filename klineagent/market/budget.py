@@ -13,8 +13,8 @@ from typing import NoReturn
 import trio
 from attrs import define, field, frozen
 
-from klineagent.errors import NotSent
-from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.errors import NotSent
+from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.clock import ExchangeTime
 
 # Of the venue's weight per minute. The rest is for whoever shares our address, and for requests

@@ -16,8 +16,8 @@ from trio_websocket import (
 )
 from wsproto.utilities import ProtocolError
 
-from klineagent.errors import ExchangeUnreachable
-from klineagent.kline import Kline
+from klineagent.core.errors import ExchangeUnreachable
+from klineagent.core.kline import Kline
 from klineagent.market.budget import Pace
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.inbox import FrameCounts, Inbox

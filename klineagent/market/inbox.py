@@ -13,8 +13,8 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.errors import BadFrame
-from klineagent.kline import Kline
+from klineagent.core.errors import BadFrame
+from klineagent.core.kline import Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.regularity import Flaw, flaw_of
 from klineagent.market.roster import Line

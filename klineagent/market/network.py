@@ -9,7 +9,7 @@ from typing import Protocol
 import httpx2
 import trio
 
-from klineagent.errors import ConfigError, ExchangeUnreachable, reason_of
+from klineagent.core.errors import ConfigError, ExchangeUnreachable, reason_of
 from klineagent.market.tls import TlsStream
 
 

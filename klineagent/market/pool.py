@@ -14,8 +14,8 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.backoff import Backoff
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
+from klineagent.core.retry import Backoff
 from klineagent.market.budget import Pace
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.feed import Feed

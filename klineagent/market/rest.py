@@ -12,14 +12,14 @@ import httpx2
 import trio
 from attrs import define, field, frozen
 
-from klineagent.backoff import Backoff
-from klineagent.errors import (
+from klineagent.core.errors import (
     BadFrame,
     ExchangeRefused,
     ExchangeUnreachable,
     reason_of,
 )
-from klineagent.kline import SECOND_MS, Interval
+from klineagent.core.kline import SECOND_MS, Interval
+from klineagent.core.retry import Backoff, Burst
 from klineagent.market.budget import WeightBudget
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.network import Network
@@ -32,7 +32,6 @@ from klineagent.market.rest_answers import (
 from klineagent.market.timekeeper import Timekeeper
 from klineagent.market.venues import Venue
 from klineagent.market.wire import RestCandle
-from klineagent.trouble import Burst
 
 REQUEST_TIMEOUT_S = 10.0
 # More urgent than any candle: what is traded, and what time it is.

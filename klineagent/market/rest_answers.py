@@ -10,7 +10,7 @@ import msgspec
 from attrs import frozen
 from msgspec import Meta
 
-from klineagent.errors import UNREADABLE, BadFrame, ExchangeRefused
+from klineagent.core.errors import UNREADABLE, BadFrame, ExchangeRefused
 from klineagent.market.venues import Venue
 from klineagent.market.wire import RestCandle
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import trio
 from attrs import define, field, frozen
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 
 Accept = Callable[[Kline], None]
 """Called, synchronously, with klines that are on their way to the store: every closed one."""

@@ -13,11 +13,10 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.backoff import Backoff
-from klineagent.errors import ExchangeError, InvalidRequest, NotTrading
+from klineagent.core.errors import ExchangeError, InvalidRequest, NotTrading
+from klineagent.core.retry import Backoff, Burst, Trouble
 from klineagent.market.rest import RestClient
 from klineagent.market.rest_answers import SymbolInfo, SymbolList
-from klineagent.trouble import Burst, Trouble
 
 # One request of weight 1 (spot: 20 of 6000) a minute; a new listing is known a minute later.
 # An exchange that is back is to be noticed soon; limits are heeded elsewhere.

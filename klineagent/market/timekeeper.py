@@ -8,11 +8,11 @@ from typing import NoReturn
 import trio
 from attrs import define, field
 
-from klineagent.errors import BadFrame, ExchangeError
-from klineagent.kline import SECOND_MS
+from klineagent.core.errors import BadFrame, ExchangeError
+from klineagent.core.kline import SECOND_MS
+from klineagent.core.retry import Burst, Trouble
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.reckoning import Verdict
-from klineagent.trouble import Burst, Trouble
 
 # Before the next questions, where two answers did not settle it.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0

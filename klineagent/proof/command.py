@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from klineagent.errors import ConfigError, Interrupted
+from klineagent.core.errors import ConfigError, Interrupted
+from klineagent.core.suggestions import meant
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.storm import KINDS
 from klineagent.ranges import FiniteRange
-from klineagent.suggestions import meant
 from klineagent.tables import wide_console
 
 ALL, NONE = "all", "none"

@@ -13,14 +13,14 @@ from attrs import define, field
 
 from klineagent.agent import Agent, open_agent
 from klineagent.config import Config
-from klineagent.errors import StartError, StoreUnavailable
-from klineagent.kline import Kline
+from klineagent.core.errors import StartError, StoreUnavailable
+from klineagent.core.grid import Run
+from klineagent.core.kline import Kline
 from klineagent.market.network import Network
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.memory_disk import MemoryDisk, ProcessDied
-from klineagent.storage.runs import Run
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary
 
 # What starts it again does not do so at once.

@@ -6,7 +6,7 @@ from collections import Counter
 
 from attrs import field, frozen
 
-from klineagent.errors import KlineagentError
+from klineagent.core.errors import KlineagentError
 
 
 class ProofFailed(KlineagentError):

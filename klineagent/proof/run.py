@@ -11,9 +11,9 @@ from itertools import product
 import trio
 from trio.testing import MockClock
 
-from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.address import Bind
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import COINM, SPOT, USDM
 from klineagent.proof.audit import Audit
 from klineagent.proof.life import Life

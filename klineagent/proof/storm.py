@@ -12,7 +12,7 @@ from zlib import crc32
 import trio
 from attrs import frozen
 
-from klineagent.kline import HOUR_MS, MINUTE_MS, Kline
+from klineagent.core.kline import HOUR_MS, MINUTE_MS, Kline
 from klineagent.proof.life import RESTART_AFTER_S, Life
 from klineagent.proof.weather import Weather
 from klineagent.sim.eventful_market import EventfulMarket

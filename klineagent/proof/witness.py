@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from attrs import define, field
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absent, Ledger
 from klineagent.sim.candle import Candle

@@ -17,15 +17,15 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.errors import SpoolError, StoreError
-from klineagent.kline import MINUTE_MS, SECOND_MS, Interval, Kline
+from klineagent.core.errors import SpoolError, StoreError
+from klineagent.core.grid import Run, opens_in
+from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval, Kline
+from klineagent.core.retry import Trouble
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
 from klineagent.series.spans import Span, Spans
 from klineagent.series.subscription import Subscription
-from klineagent.storage.runs import Run, opens_in
 from klineagent.storage.writer import Writer
-from klineagent.trouble import Trouble
 
 # Between two questions: at least some seconds, and so long that they take a fiftieth of the time.
 PAUSE_S = 5.0

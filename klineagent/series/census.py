@@ -10,7 +10,7 @@ from typing import Protocol
 import trio
 from attrs import define, field
 
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.series.account import lag_of, overdue_since
 from klineagent.series.ledger import Ledger, Urgency

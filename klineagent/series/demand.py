@@ -6,7 +6,7 @@ from functools import cached_property
 
 from attrs import frozen
 
-from klineagent.errors import InvalidRequest, SymbolLimitReached
+from klineagent.core.errors import InvalidRequest, SymbolLimitReached
 from klineagent.series.selection import (
     NONE,
     Intervals,

@@ -9,8 +9,9 @@ import structlog
 import trio
 from attrs import evolve, frozen
 
-from klineagent.errors import NotRunning
-from klineagent.kline import Interval
+from klineagent.core.errors import NotRunning
+from klineagent.core.kline import Interval
+from klineagent.core.suggestions import meant
 from klineagent.market.venues import Venue
 from klineagent.series.demand import Change, Demand
 from klineagent.series.desired_file import Keeper, StateFile
@@ -25,7 +26,6 @@ from klineagent.series.selection import (
     SeriesSet,
     count,
 )
-from klineagent.suggestions import meant
 
 # A millisecond of work, then others get their turn.
 SYMBOLS_AT_ONCE = 100

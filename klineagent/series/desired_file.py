@@ -14,13 +14,18 @@ from attrs import define, field, frozen
 from msgspec import Struct
 
 from klineagent import __version__
-from klineagent.backoff import Backoff
-from klineagent.errors import UNREADABLE, InvalidRequest, SpoolError, StateError, StateUnreadable
+from klineagent.core.errors import (
+    UNREADABLE,
+    InvalidRequest,
+    SpoolError,
+    StateError,
+    StateUnreadable,
+)
+from klineagent.core.retry import Backoff, Trouble
 from klineagent.market.venues import Venue
 from klineagent.series.notation import Excluded, Pattern, Reader, SubscriptionSet, Wanted, write
 from klineagent.series.selection import Selection
 from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
-from klineagent.trouble import Trouble
 
 FORMAT = 1
 LOCK = ".lock"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import trio
 from attrs import frozen
 
-from klineagent.kline import DAY_MS, Interval
+from klineagent.core.kline import DAY_MS, Interval
 from klineagent.market.venues import (
     DIAL_WINDOW_S,
     DIALS_PER_WINDOW,

@@ -11,14 +11,14 @@ import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
-from klineagent.errors import SpoolError, StateError, StateUnreadable
+from klineagent.core.errors import SpoolError, StateError, StateUnreadable
+from klineagent.core.retry import Trouble
 from klineagent.series.desired_file import StateFile
 from klineagent.series.gaps import Knowledge, KnownGaps, Series, decode, encode, known_gaps
 from klineagent.series.registry import Registry
 from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
 from klineagent.storage.location import place
 from klineagent.storage.writer import Writer
-from klineagent.trouble import Trouble
 
 SUFFIX = ".gaps"
 """What the file is called, after the name of the state's."""

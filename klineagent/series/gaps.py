@@ -23,12 +23,12 @@ from attrs import evolve, field, frozen
 from msgspec import Struct
 
 from klineagent import __version__
-from klineagent.errors import UNREADABLE, StateUnreadable
-from klineagent.kline import Interval, Kline
+from klineagent.core.errors import UNREADABLE, StateUnreadable
+from klineagent.core.grid import Run
+from klineagent.core.kline import Interval, Kline
 from klineagent.series.desired_file import Head
 from klineagent.series.ledger import Absence, Hole, Ledger, Missing, Urgency
 from klineagent.series.spans import Span, Spans
-from klineagent.storage.runs import Run
 
 T = TypeVar("T")
 

@@ -11,8 +11,9 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
-from klineagent.kline import HOUR_MS, SECOND_MS, Kline
+from klineagent.core.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
+from klineagent.core.kline import HOUR_MS, SECOND_MS, Kline
+from klineagent.core.retry import TELL_AGAIN_AFTER_S, Burst
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.pool import Pool
 from klineagent.market.rest import CandleAnswer, Page, RestClient
@@ -35,7 +36,6 @@ from klineagent.series.ledger import (
 )
 from klineagent.series.recall import Recall
 from klineagent.series.spans import Span
-from klineagent.trouble import TELL_AGAIN_AFTER_S, Burst
 
 # A request that was refused is wrong, and will be for a while.
 REFUSED_DELAY_S = 60.0

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from attrs import define, field, frozen
 
-from klineagent.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.rest import CandleAnswer, Page
 from klineagent.market.symbols import Pause
 from klineagent.market.venues import Venue

@@ -10,8 +10,8 @@ from attrs import evolve, field, frozen
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import field as struct_field
 
-from klineagent.errors import InvalidRequest
-from klineagent.kline import Interval
+from klineagent.core.errors import InvalidRequest
+from klineagent.core.kline import Interval
 from klineagent.market.venues import Venue
 from klineagent.series.selection import NONE, Intervals, Listings, Match, Selection, SeriesSet
 

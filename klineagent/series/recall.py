@@ -11,17 +11,16 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.backoff import Backoff
-from klineagent.errors import StoreError
-from klineagent.kline import DAY_MS, Interval
+from klineagent.core.errors import StoreError
+from klineagent.core.grid import runs_begin_at
+from klineagent.core.kline import DAY_MS, Interval
+from klineagent.core.retry import Backoff, Trouble
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.venues import Venue
 from klineagent.series.gaps import KnownGaps, Series
 from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.spans import Span, Spans
-from klineagent.storage.runs import runs_begin_at
 from klineagent.storage.store import Coverage, Store
-from klineagent.trouble import Trouble
 
 # Series that begin within this time, thousands of them at a start, are looked up in one query.
 GATHER_S = 0.2

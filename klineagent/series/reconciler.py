@@ -7,8 +7,8 @@ from collections.abc import Callable
 import trio
 from attrs import define, field
 
-from klineagent.errors import ShuttingDown, SymbolLimitReached
-from klineagent.kline import DAY_MS, Interval
+from klineagent.core.errors import ShuttingDown, SymbolLimitReached
+from klineagent.core.kline import DAY_MS, Interval
 from klineagent.market.rest_answers import SymbolInfo
 from klineagent.series.registry import Registry
 from klineagent.series.selection import (

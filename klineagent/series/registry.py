@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define, field, frozen
 
-from klineagent.errors import (
+from klineagent.core.errors import (
     InvalidRequest,
     NotRunning,
     ShuttingDown,
     SymbolLimitReached,
 )
-from klineagent.kline import Interval, Kline
+from klineagent.core.kline import Interval, Kline
 from klineagent.series.healer import Means
 from klineagent.series.subscription import Subscription
 

@@ -14,7 +14,7 @@ from itertools import repeat
 
 from attrs import evolve, field, frozen
 
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.market.rest_answers import SymbolInfo
 
 Intervals = frozenset[Interval]

@@ -10,7 +10,7 @@ from typing import NoReturn
 import trio
 from attrs import define, field
 
-from klineagent.kline import Interval, Kline
+from klineagent.core.kline import Interval, Kline
 from klineagent.market.roster import Stream
 from klineagent.market.wire import stream_name
 from klineagent.series.attempts import Attempts

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from attrs import define, frozen
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.sim.candle import Candle, flat, from_text
 from klineagent.sim.interval import DAY_MS, MINUTE_MS
 from klineagent.sim.listings import COINM_QUOTE_PLACES, SPOT_PLACES

@@ -11,13 +11,13 @@ from typing import NoReturn
 import trio
 from attrs import frozen
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
+from klineagent.core.suggestions import meant
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.faults import Faults
 from klineagent.sim.interval import SECOND_MS
 from klineagent.sim.lies import Lies
-from klineagent.suggestions import meant
 
 _Block = AbstractContextManager[None]
 # A fault that comes again and again lasts this part of the mean time between two of its kind.

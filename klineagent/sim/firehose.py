@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import trio
 from attrs import define, field
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.sim.candle import Candle
 from klineagent.sim.clock import ExchangeClock
 from klineagent.sim.connections import Connections

@@ -1,6 +1,6 @@
 """The grid on which candles open, as the exchange documents it.
 
-Deliberately not taken from `klineagent.kline`: a wrong grid there must not find its equal here. So
+Deliberately not taken from `klineagent.core.kline`: a wrong grid there must not find its equal here. So
 it is worked out by other means: lengths are read from names, days are counted by `datetime`.
 """
 

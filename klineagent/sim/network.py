@@ -6,7 +6,7 @@ import httpx2
 import trio
 from attrs import frozen
 
-from klineagent.errors import ExchangeUnreachable
+from klineagent.core.errors import ExchangeUnreachable
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.memory_pair import open_memory_pair
 from klineagent.sim.server import converse

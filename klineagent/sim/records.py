@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 _RECEIVED_AT_ONCE = 16 * 1024
 # First byte of a frame: bits that are never set in ours, and always in letters, as in "HTTP".

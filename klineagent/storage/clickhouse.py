@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 import trio
 from attrs import astuple, define, field, fields, frozen
 
-from klineagent.errors import StoreUnavailable
-from klineagent.kline import Kline
+from klineagent.core.errors import StoreUnavailable
+from klineagent.core.grid import Run
+from klineagent.core.kline import Kline
 from klineagent.storage import queries
 from klineagent.storage.asyncio_thread import CLEANUP_WITHIN_S, AsyncioThread, open_asyncio_thread
 from klineagent.storage.coverage import covering, finding_runs
@@ -31,7 +32,6 @@ from klineagent.storage.preparation import (
     preparing,
     preparing_updates,
 )
-from klineagent.storage.runs import Run
 from klineagent.storage.schema import Layout
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 

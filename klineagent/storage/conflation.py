@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import trio
 from attrs import define, field
 
-from klineagent.kline import Key, Kline
+from klineagent.core.kline import Key, Kline
 
 
 @define(eq=False, kw_only=True)

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from klineagent.kline import DAY_MS, Interval
+from klineagent.core.grid import BY_LENGTH, GRIDS, Run, runs_begin_at
+from klineagent.core.kline import DAY_MS, Interval
 from klineagent.storage.queries import milliseconds, moment
-from klineagent.storage.runs import BY_LENGTH, GRIDS, Run, runs_begin_at
 from klineagent.storage.schema import Layout, Rows, literal, quoted
 from klineagent.storage.store import Coverage, Table
 

@@ -18,19 +18,18 @@ import msgspec
 import trio
 from attrs import define, field
 
-from klineagent.backoff import Backoff
-from klineagent.errors import (
+from klineagent.core.errors import (
     RowsRefused,
     StoreAnswerUnknown,
     StoreError,
     StoreMisconfigured,
     StoreOverloaded,
 )
-from klineagent.kline import Key, Kline
+from klineagent.core.kline import Key, Kline
+from klineagent.core.retry import Backoff, Trouble
 from klineagent.storage.refused import Place, RefusedSeries, place_of
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.suspects import Suspects
-from klineagent.trouble import Trouble
 
 # So many series are remembered of which the store took a row; they tell a bad row from a bad table.
 WITNESSES = 16

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import trio
 from attrs import define, field
 
-from klineagent.errors import SpoolBroken, SpoolError, SpoolFull
+from klineagent.core.errors import SpoolBroken, SpoolError, SpoolFull
 from klineagent.storage.obstacles import obstacle
 
 T = TypeVar("T")

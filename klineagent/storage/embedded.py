@@ -16,8 +16,9 @@ import msgspec
 import trio
 from attrs import define, field
 
-from klineagent.errors import ConfigError
-from klineagent.kline import Kline
+from klineagent.core.errors import ConfigError
+from klineagent.core.grid import Run
+from klineagent.core.kline import Kline
 from klineagent.storage import queries, rowbinary
 from klineagent.storage.coverage import covering, finding_runs
 from klineagent.storage.engine_errors import engine_error, unwritable
@@ -28,7 +29,6 @@ from klineagent.storage.preparation import (
     preparing,
     preparing_updates,
 )
-from klineagent.storage.runs import Run
 from klineagent.storage.schema import EMBEDDED, Layout, Rows, literal
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 

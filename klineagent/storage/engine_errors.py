@@ -7,7 +7,7 @@ import fcntl
 import re
 from pathlib import Path
 
-from klineagent.errors import StoreError, StoreMisconfigured, StoreOverloaded, StoreUnavailable
+from klineagent.core.errors import StoreError, StoreMisconfigured, StoreOverloaded, StoreUnavailable
 from klineagent.storage.location import FolderLocation
 from klineagent.storage.obstacles import closed_to_us, obstacle
 from klineagent.storage.refusals import refusal

@@ -10,14 +10,14 @@ from typing import TypeVar
 import trio
 from attrs import define, field
 
-from klineagent.errors import (
+from klineagent.core.errors import (
     RowsRefused,
     StoreError,
     StoreMisconfigured,
     StoreOverloaded,
     StoreUnavailable,
 )
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.storage.store import Batch
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from attrs import frozen
 
-from klineagent.errors import SegmentDamaged
+from klineagent.core.errors import SegmentDamaged
 from klineagent.storage.disk import Files
 from klineagent.storage.segment import Contents
 from klineagent.storage.shelves import Shelf, Shelves

@@ -21,7 +21,7 @@ from asynch.errors import (
 )
 from attrs import define
 
-from klineagent.errors import RowsRefused, StoreError, StoreMisconfigured, StoreUnavailable
+from klineagent.core.errors import RowsRefused, StoreError, StoreMisconfigured, StoreUnavailable
 from klineagent.storage.location import HTTP_PORTS, NATIVE_PORTS, ServerLocation
 from klineagent.storage.refusals import refusal
 from klineagent.storage.schema import Rows

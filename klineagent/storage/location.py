@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import field, frozen
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 DEFAULT_DATABASE = "market"
 _PLAIN_PORT = 9000

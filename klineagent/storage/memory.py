@@ -10,9 +10,7 @@ from itertools import groupby
 
 from attrs import define, field
 
-from klineagent.kline import Key, Kline
-from klineagent.storage.faults import Faults, while_in
-from klineagent.storage.runs import (
+from klineagent.core.grid import (
     BY_LENGTH,
     Run,
     on_grid,
@@ -20,6 +18,8 @@ from klineagent.storage.runs import (
     runs_begin_at,
     runs_of,
 )
+from klineagent.core.kline import Key, Kline
+from klineagent.storage.faults import Faults, while_in
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
 
 TOKENS_KNOWN = 10_000

@@ -16,7 +16,7 @@ from typing import TypeVar
 import trio
 from attrs import define, field, frozen
 
-from klineagent.errors import SpoolError
+from klineagent.core.errors import SpoolError
 from klineagent.storage.disk import Files, translated_errors
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 import structlog
 
 from klineagent import __version__
-from klineagent.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from klineagent.core.errors import StoreError, StoreMisconfigured, StoreUnavailable
 from klineagent.storage.inspection import Found, looking
 from klineagent.storage.rekeying import rekeying
 from klineagent.storage.schema import (

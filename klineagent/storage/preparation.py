@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 from attrs import evolve
 
-from klineagent.errors import StoreMisconfigured
+from klineagent.core.errors import StoreMisconfigured
 from klineagent.storage.inspection import Found, asking_dialect, looking
 from klineagent.storage.migration import bringing_forward, refusing_newer
 from klineagent.storage.rekeying import ending_a_swap

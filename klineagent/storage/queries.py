@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from klineagent.kline import Interval, Kline
+from klineagent.core.kline import Interval, Kline
 from klineagent.storage.schema import AGENT_COLUMNS, Layout, literal, quoted
 from klineagent.storage.store import AgentRow, Table
 

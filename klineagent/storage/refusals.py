@@ -5,7 +5,7 @@ Codes are those of ClickHouse's `ErrorCodes.cpp`; the engine is the same over th
 
 from __future__ import annotations
 
-from klineagent.errors import (
+from klineagent.core.errors import (
     RowsRefused,
     StoreAnswerUnknown,
     StoreError,

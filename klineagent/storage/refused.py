@@ -11,7 +11,7 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.storage.store import Batch, Table
 
 # A forming row of such a series is tried again this long after the last refusal; a closed one at

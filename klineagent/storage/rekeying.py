@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from klineagent.errors import StoreError, StoreUnavailable
-from klineagent.kline import DAY_MS, SECOND_MS, Interval
+from klineagent.core.errors import StoreError, StoreUnavailable
+from klineagent.core.kline import DAY_MS, SECOND_MS, Interval
 from klineagent.storage.inspection import Found, looking
 from klineagent.storage.schema import (
     KLINE_COLUMNS,

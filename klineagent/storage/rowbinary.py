@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 
-from klineagent.errors import RowsRefused
-from klineagent.kline import Kline
+from klineagent.core.errors import RowsRefused
+from klineagent.core.kline import Kline
 from klineagent.storage.schema import KLINE_COLUMNS, Kind, quoted
 
 _FORMATS = {  # on our side, on the engine's side

@@ -19,8 +19,8 @@ import msgspec
 from attrs import frozen
 
 from klineagent import __version__
-from klineagent.errors import UNREADABLE, SegmentDamaged, SegmentTooNew
-from klineagent.kline import Kline
+from klineagent.core.errors import UNREADABLE, SegmentDamaged, SegmentTooNew
+from klineagent.core.kline import Kline
 from klineagent.storage.store import Batch, Table
 
 SUFFIX = ".seg"

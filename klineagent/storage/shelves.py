@@ -10,8 +10,8 @@ from contextlib import suppress
 import structlog
 from attrs import Factory, define, evolve, field, frozen
 
-from klineagent.errors import SegmentDamaged, SegmentTooNew
-from klineagent.kline import Key
+from klineagent.core.errors import SegmentDamaged, SegmentTooNew
+from klineagent.core.kline import Key
 from klineagent.storage.disk import Files, write_durably
 from klineagent.storage.segment import (
     BEGINNING_SIZE,

@@ -20,8 +20,8 @@ from functools import partial
 import structlog
 from attrs import define, field, frozen
 
-from klineagent.errors import SegmentDamaged, SpoolFull
-from klineagent.kline import SECOND_MS, Key
+from klineagent.core.errors import SegmentDamaged, SpoolFull
+from klineagent.core.kline import SECOND_MS, Key
 from klineagent.storage.disk import TEMPORARY, Disk, Files, is_full, write_durably
 from klineagent.storage.segment import Contents, boot_of, encode, new_name, rows_of
 from klineagent.storage.shelves import Shelf, Shelves

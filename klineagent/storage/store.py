@@ -9,8 +9,8 @@ from typing import Protocol
 
 from attrs import frozen
 
-from klineagent.kline import Kline
-from klineagent.storage.runs import Run
+from klineagent.core.grid import Run
+from klineagent.core.kline import Kline
 
 
 class Table(enum.Enum):

@@ -8,7 +8,7 @@ from itertools import islice
 
 from attrs import define, field
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 
 
 @define(eq=False)

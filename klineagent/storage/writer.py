@@ -11,14 +11,14 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.errors import SpoolError
-from klineagent.kline import Key, Kline
+from klineagent.core.errors import SpoolError
+from klineagent.core.kline import Key, Kline
+from klineagent.core.retry import Trouble
 from klineagent.storage.conflation import Conflation
 from klineagent.storage.delivery import Acknowledged, Delivery, Freezer
 from klineagent.storage.spool import Spool
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.updates import Updates
-from klineagent.trouble import Trouble
 
 # The collector waits for nothing but this channel and empties it whenever it runs, so what waits
 # here is what the readers sent within one pass of the scheduler: a few rows, a few kB.

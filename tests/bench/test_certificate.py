@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from klineagent.bench.certificate import make_certificate
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 
 def test_who_trusts_the_authority_trusts_the_twin(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from klineagent.bench.load import Load
 from klineagent.bench.ranking import OURS, OURS_UPDATES
 from klineagent.bench.report import entries_table
 from klineagent.bench.twin import open_twin
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 PLACE = Place(host="127.0.0.1:9", symbols=tuple(f"C{number}USDT" for number in range(250)))
 

@@ -21,7 +21,7 @@ from attrs import frozen
 from click.testing import CliRunner
 
 from klineagent.cli import commands
-from klineagent.errors import KlineagentError
+from klineagent.core.errors import KlineagentError
 from tests.client.scripted import answering
 from tests.processes import running_agent, running_twin
 

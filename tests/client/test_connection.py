@@ -13,11 +13,11 @@ import trustme
 from quart import request
 from quart_trio import QuartTrio
 
-from klineagent.bind import Bind
 from klineagent.client.connection import Address, open_connection
 from klineagent.control.models import Status
 from klineagent.control.serving import open_listener, serve_http
-from klineagent.errors import (
+from klineagent.core.address import Bind
+from klineagent.core.errors import (
     AgentDenied,
     AgentError,
     AgentRefused,

@@ -13,7 +13,6 @@ import pytest
 import trio
 import trustme
 
-from klineagent.bind import Bind
 from klineagent.client import diagnosis
 from klineagent.client.connection import Address, open_connection
 from klineagent.control.application import json_app
@@ -23,7 +22,8 @@ from klineagent.control.models import Status
 from klineagent.control.openapi import operation
 from klineagent.control.serving import open_listener, serve_http
 from klineagent.control.status import status_app
-from klineagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
+from klineagent.core.address import Bind
+from klineagent.core.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.server import serve_exchange

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from klineagent.client.options import address_of
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from tests.client.scripted import answering, saying
 
 TOKEN = "0123456789abcdef"

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from klineagent.client.watch import Watched, line, screen
-from klineagent.errors import AgentUnreachable
+from klineagent.core.errors import AgentUnreachable
 from tests.client.answers import BEHIND, FEED, LOST, a_snapshot
 
 MANY_FEEDS = tuple(replace(FEED, number=number) for number in range(2, 40))

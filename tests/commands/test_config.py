@@ -13,7 +13,7 @@ from klineagent.cli import commands
 from klineagent.commands.config import show
 from klineagent.commands.serve import serve
 from klineagent.config import Config
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 TOKEN = "0123456789abcdef-the-token"
 

@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from klineagent.cli import commands
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 
 
 def test_an_interval_that_the_twin_does_not_make_is_refused() -> None:

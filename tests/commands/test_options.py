@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from klineagent.cli import commands
 from klineagent.config import Config, load_config
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.sources import SHORT_OPTIONS, option_names, spelling
 
 

@@ -4,8 +4,8 @@ import pytest
 import trio
 from attrs import define, field
 
-from klineagent.errors import InvalidRequest, NotRunning, RequestError, SymbolLimitReached
-from klineagent.kline import Interval
+from klineagent.core.errors import InvalidRequest, NotRunning, RequestError, SymbolLimitReached
+from klineagent.core.kline import Interval
 from klineagent.series.registry import SubscriptionInfo
 from klineagent.testing import simulation
 

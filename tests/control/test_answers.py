@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.series.registry import Registry
 from klineagent.simulation import Simulation, open_simulation
 from klineagent.storage.memory_disk import MemoryDisk

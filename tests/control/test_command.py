@@ -12,8 +12,8 @@ from klineagent.control import command as command_module
 from klineagent.control.application import MAX_BODY_BYTES
 from klineagent.control.command import command_app
 from klineagent.control.subscriptions import Subscriptions
-from klineagent.errors import NotConfirmed, RequestError
-from klineagent.kline import Interval
+from klineagent.core.errors import NotConfirmed, RequestError
+from klineagent.core.kline import Interval
 from klineagent.market.venues import USDM
 from klineagent.series.registry import SubscriptionInfo
 

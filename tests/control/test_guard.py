@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from klineagent.control.application import json_app
 from klineagent.control.guard import OPEN_PATHS, Guard, Request, is_loopback
 from klineagent.control.status import status_app
-from klineagent.errors import Forbidden, Unauthorized
+from klineagent.core.errors import Forbidden, Unauthorized
 from klineagent.simulation import open_simulation
 
 TOKEN = "0123456789abcdef-the-right-one"

@@ -13,11 +13,11 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.agent import Agent, open_agent
-from klineagent.bind import Bind
 from klineagent.config import Config
 from klineagent.control.guard import OPEN_PATHS
-from klineagent.errors import StoreMisconfigured
-from klineagent.kline import MINUTE_MS
+from klineagent.core.address import Bind
+from klineagent.core.errors import StoreMisconfigured
+from klineagent.core.kline import MINUTE_MS
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket

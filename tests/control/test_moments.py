@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.control.moments import read_moment, utc
-from klineagent.errors import InvalidRequest
+from klineagent.core.errors import InvalidRequest
 
 FEBRUARY_MS = 1_769_904_000_000
 

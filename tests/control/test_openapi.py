@@ -16,7 +16,7 @@ from klineagent.control.documents import add_documents
 from klineagent.control.guard import ANYONE, OPEN_PATHS, Guard
 from klineagent.control.openapi import TAGS, operation
 from klineagent.control.requests import read_query
-from klineagent.errors import NotConfirmed, NotRunning
+from klineagent.core.errors import NotConfirmed, NotRunning
 from klineagent.simulation import open_simulation
 
 TOKEN = "0123456789abcdef"

@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.bind import Bind
 from klineagent.control.application import BODY_WITHIN_S
 from klineagent.control.connection import HEAD_BYTES, HEAD_WITHIN_S, LINGER_S
 from klineagent.control.serving import MAX_CONNECTIONS
-from klineagent.kline import MINUTE_MS, SECOND_MS
+from klineagent.core.address import Bind
+from klineagent.core.kline import MINUTE_MS, SECOND_MS
 from klineagent.simulation import Simulation, open_simulation
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

@@ -11,15 +11,15 @@ import trio
 from attrs import define
 from quart_trio import QuartTrio
 
-from klineagent.bind import Bind
 from klineagent.control.application import MAX_BODY_BYTES
 from klineagent.control.command import command_app
 from klineagent.control.connection import Connection
 from klineagent.control.serving import open_listener, serve_http
 from klineagent.control.status import status_app
 from klineagent.control.subscriptions import Subscriptions
-from klineagent.errors import StartError
-from klineagent.kline import Interval
+from klineagent.core.address import Bind
+from klineagent.core.errors import StartError
+from klineagent.core.kline import Interval
 from klineagent.market.venues import USDM
 
 ANY_PORT = Bind("127.0.0.1", 0)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.simulation import Simulation, open_simulation
 from klineagent.storage.memory_disk import MemoryDisk
 

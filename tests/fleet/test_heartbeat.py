@@ -10,8 +10,8 @@ from attrs import define, field
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from klineagent.bind import Bind
-from klineagent.errors import StoreUnavailable
+from klineagent.core.address import Bind
+from klineagent.core.errors import StoreUnavailable
 from klineagent.fleet.heartbeat import Agents, beat
 from klineagent.storage.store import AgentRow
 

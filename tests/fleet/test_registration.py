@@ -13,8 +13,8 @@ from quart_trio import QuartTrio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from klineagent.bind import Bind
 from klineagent.control.serving import open_listener, serve_http
+from klineagent.core.address import Bind
 from klineagent.fleet.registration import register
 
 MANAGER = Bind("203.0.113.1", 8000)

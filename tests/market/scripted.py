@@ -13,7 +13,7 @@ from attrs import define, field
 from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.pool import Pool, open_pool
 from klineagent.market.venues import USDM

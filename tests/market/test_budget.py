@@ -9,9 +9,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.backoff import HEALTHY_AFTER_S, Backoff
-from klineagent.errors import NotSent
-from klineagent.kline import MINUTE_MS
+from klineagent.core.errors import NotSent
+from klineagent.core.kline import MINUTE_MS
+from klineagent.core.retry import HEALTHY_AFTER_S, Backoff
 from klineagent.market.budget import MOST_UNDER_WAY, UNHURRIED, Pace, WeightBudget
 from klineagent.market.clock import ExchangeTime
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from klineagent.kline import MINUTE_MS, Kline
+from klineagent.core.kline import MINUTE_MS, Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.inbox import ROWS_AT_ONCE, FrameCounts, Inbox
 from klineagent.market.regularity import Flaw

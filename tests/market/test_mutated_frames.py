@@ -14,7 +14,7 @@ import trio
 from attrs import define, field, frozen
 from trio.testing import MockClock
 
-from klineagent.kline import Interval, Kline
+from klineagent.core.kline import Interval, Kline
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.inbox import FrameCounts, Inbox
 from klineagent.market.roster import Roster, Stream

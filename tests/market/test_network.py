@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import trio
 
-from klineagent.errors import ExchangeUnreachable
+from klineagent.core.errors import ExchangeUnreachable
 from klineagent.market.network import Internet
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]

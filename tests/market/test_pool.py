@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.market.feed import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, IDLE_S
 from klineagent.market.transport import DEAD_AFTER_S
 from klineagent.market.venues import NAMES_PER_REQUEST, STREAMS_PER_FEED

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klineagent.kline import DAY_MS, MINUTE_MS, Interval
+from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
 from klineagent.market.regularity import Flaw, flaw_of
 from klineagent.market.wire import StreamedCandle, decode_frame
 from tests.klines import OPEN_MS

@@ -12,8 +12,8 @@ import trio
 from attrs import frozen
 from trio.testing import MockClock
 
-from klineagent.errors import ExchangeError, ExchangeUnreachable
-from klineagent.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.errors import ExchangeError, ExchangeUnreachable
+from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.network import Internet
 from klineagent.market.rest import REQUEST_TIMEOUT_S, Page, open_rest

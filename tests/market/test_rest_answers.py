@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from klineagent.errors import BadFrame, ExchangeRefused
-from klineagent.kline import MINUTE_MS
+from klineagent.core.errors import BadFrame, ExchangeRefused
+from klineagent.core.kline import MINUTE_MS
 from klineagent.market.rest_answers import read_candles, read_exchange_info, read_server_time
 from klineagent.market.venues import COINM, USDM, Venue
 

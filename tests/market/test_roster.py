@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.market.roster import MISSES_OF_A_BAD_FEED, Line, Request, Roster, Stream
 from tests.klines import a_kline
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.errors import InvalidRequest
+from klineagent.core.errors import InvalidRequest
 from klineagent.market.budget import WeightBudget
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.rest import RestClient

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from klineagent.errors import BadFrame, ExchangeUnreachable
+from klineagent.core.errors import BadFrame, ExchangeUnreachable
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.timekeeper import Timekeeper
 

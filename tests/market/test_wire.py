@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.errors import BadFrame
-from klineagent.kline import Interval, Kline
+from klineagent.core.errors import BadFrame
+from klineagent.core.kline import Interval, Kline
 from klineagent.market.rest_answers import read_candles
 from klineagent.market.wire import (
     Answer,

@@ -9,8 +9,8 @@ import pytest
 import trio
 from attrs import evolve
 
-from klineagent import kline
-from klineagent.kline import Interval
+from klineagent.core import kline
+from klineagent.core.kline import Interval
 from klineagent.market import wire
 from klineagent.market.budget import WeightBudget
 from klineagent.market.reckoning import Reckoning

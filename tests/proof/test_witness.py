@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from attrs import define
 
-from klineagent import kline
-from klineagent.kline import Kline
+from klineagent.core import kline
+from klineagent.core.kline import Kline
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
 from klineagent.series.ledger import Absence, Absent, Ledger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.kline import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.kline import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.series.account import (
     Account,
     Standing,

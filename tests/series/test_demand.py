@@ -6,8 +6,8 @@ import pytest
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 
-from klineagent.errors import InvalidRequest, SymbolLimitReached
-from klineagent.kline import Interval
+from klineagent.core.errors import InvalidRequest, SymbolLimitReached
+from klineagent.core.kline import Interval
 from klineagent.market.rest_answers import SymbolInfo
 from klineagent.series.demand import MOST_PATTERNS, Demand
 from klineagent.series.selection import Match, Selection, SeriesSet

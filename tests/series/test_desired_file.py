@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.errors import StateError, StateUnreadable
-from klineagent.kline import Interval
+from klineagent.core.errors import StateError, StateUnreadable
+from klineagent.core.kline import Interval
 from klineagent.market.venues import SPOT, USDM
 from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.series.selection import Selection

@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.errors import ConfigError
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import USDM
 from klineagent.series.desired_file import StateFile
 from klineagent.series.gap_file import EVERY_S, SOON_S, GapFile

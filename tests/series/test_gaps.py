@@ -9,8 +9,8 @@ import pytest
 from attrs import define
 
 from klineagent import __version__
-from klineagent.errors import StateUnreadable
-from klineagent.kline import MINUTE_MS, Interval, Kline
+from klineagent.core.errors import StateUnreadable
+from klineagent.core.kline import MINUTE_MS, Interval, Kline
 from klineagent.market.venues import USDM
 from klineagent.series.gaps import (
     FORGOTTEN,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.rest import CandleAnswer, Page
 from klineagent.market.symbols import Pause
 from klineagent.market.venues import COINM, SPOT, USDM, Venue

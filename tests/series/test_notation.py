@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.errors import InvalidRequest
-from klineagent.kline import Interval
+from klineagent.core.errors import InvalidRequest
+from klineagent.core.kline import Interval
 from klineagent.market.rest_answers import SymbolInfo
 from klineagent.market.venues import SPOT, USDM
 from klineagent.series.desired_file import decode, encode

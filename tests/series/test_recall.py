@@ -10,7 +10,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.market.clock import ExchangeTime
 from klineagent.market.venues import USDM
 from klineagent.series.gaps import FORGOTTEN, Knowledge, KnownGaps

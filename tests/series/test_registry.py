@@ -9,14 +9,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from klineagent.errors import (
+from klineagent.core.errors import (
     InvalidRequest,
     NotRunning,
     RequestError,
     ShuttingDown,
     SymbolLimitReached,
 )
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.simulation import Simulation, open_simulation
 
 SOL = ("SOLUSDT", Interval.M15)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import Interval
+from klineagent.core.kline import Interval
 from klineagent.market.rest_answers import SymbolInfo
 from klineagent.series.selection import (
     NONE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
 
 

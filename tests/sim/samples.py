@@ -9,7 +9,7 @@ import trio
 import trio_websocket
 from attrs import define
 
-from klineagent.kline import MINUTE_MS
+from klineagent.core.kline import MINUTE_MS
 from klineagent.sim.candle import Candle
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket

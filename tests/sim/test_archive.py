@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from klineagent.errors import ConfigError
-from klineagent.kline import DAY_MS, MINUTE_MS
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import DAY_MS, MINUTE_MS
 from klineagent.sim.archive import open_archive
 
 DAY = 1_769_904_000_000  # 2026-02-01T00:00Z

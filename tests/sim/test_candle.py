@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import MINUTE_MS
+from klineagent.core.kline import MINUTE_MS
 from klineagent.sim.candle import Candle, flat, from_text, grown, merge, to_text
 
 amounts = st.integers(0, 10**12)

@@ -16,7 +16,7 @@ from binance_sdk_derivatives_trading_usds_futures.rest_api.models import (
     KlineCandlestickDataIntervalEnum,
 )
 
-from klineagent.kline import MINUTE_MS
+from klineagent.core.kline import MINUTE_MS
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.server import serve_exchange

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from klineagent.kline import MINUTE_MS
+from klineagent.core.kline import MINUTE_MS
 from klineagent.sim import event_faults
 from klineagent.sim.chance import Chance
 from klineagent.sim.event_faults import Fragmenting

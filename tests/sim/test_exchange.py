@@ -12,8 +12,8 @@ import structlog
 import trio
 from trio.testing import MockClock
 
-from klineagent.errors import ConfigError
-from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.sim.exchange import Exchange, open_exchange, open_market
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket

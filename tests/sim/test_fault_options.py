@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from trio.testing import MockClock
 
 from klineagent.cli import commands
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.fault_options import FaultOption, open_faults, parse_fault

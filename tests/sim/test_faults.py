@@ -17,8 +17,8 @@ import trio
 import trio_websocket
 from trio.testing import MockClock
 
-from klineagent.errors import ExchangeUnreachable
-from klineagent.kline import MINUTE_MS
+from klineagent.core.errors import ExchangeUnreachable
+from klineagent.core.kline import MINUTE_MS
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket

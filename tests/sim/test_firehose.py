@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from trio.testing import MockClock
 
 from klineagent.cli import commands
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.market.wire import StreamedCandle, decode_frame
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange

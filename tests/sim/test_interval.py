@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent import kline, sim
+from klineagent import sim
+from klineagent.core import kline
 from klineagent.sim.interval import Interval
 
 # From 1970 to 2149.
@@ -52,7 +53,7 @@ def test_a_grid_is_what_is_documented(name: str, opens: str) -> None:
 
 def test_the_twin_takes_nothing_from_those_it_is_to_test() -> None:
     """Neither their grid nor their tables: of the package it imports itself and plain helpers."""
-    helpers = {"klineagent.errors", "klineagent.suggestions"}
+    helpers = {"klineagent.core.errors", "klineagent.core.suggestions"}
     for path in Path(sim.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("klineagent"):

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import HOUR_MS, MINUTE_MS
+from klineagent.core.kline import HOUR_MS, MINUTE_MS
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket

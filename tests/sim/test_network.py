@@ -8,7 +8,7 @@ import trio
 import trio_websocket
 from trio.testing import MockClock
 
-from klineagent.errors import ExchangeUnreachable
+from klineagent.core.errors import ExchangeUnreachable
 from klineagent.market.network import Network
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.network import TwinNetwork

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import DAY_MS, MINUTE_MS
+from klineagent.core.kline import DAY_MS, MINUTE_MS
 from klineagent.sim.candle import Candle
 from klineagent.sim.random_market import RandomMarket
 

@@ -8,7 +8,7 @@ import trio
 import trustme
 from trio.testing import memory_stream_pair
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.sim.frames import frame_of
 from klineagent.sim.records import RecordStream, open_tls
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import MINUTE_MS
+from klineagent.core.kline import MINUTE_MS
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.network import TwinNetwork
 from tests.sim.samples import START_MS

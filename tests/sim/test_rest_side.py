@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.sim.charts import Charts
 from klineagent.sim.listings import idle_specimens
 from klineagent.sim.random_market import RandomMarket

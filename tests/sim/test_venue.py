@@ -1,6 +1,6 @@
 import pytest
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.sim.venue import COINM, SPOT, USDM, venue_named
 
 

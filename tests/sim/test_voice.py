@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from klineagent.kline import HOUR_MS, MINUTE_MS
+from klineagent.core.kline import HOUR_MS, MINUTE_MS
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.frames import StreamEvent
 from klineagent.sim.voice import Voice

@@ -1,4 +1,4 @@
-from klineagent.kline import DAY_MS, MINUTE_MS
+from klineagent.core.kline import DAY_MS, MINUTE_MS
 from klineagent.sim.weight import WeightMeter
 
 MINUTE = 1_769_904_000_000

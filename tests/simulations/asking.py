@@ -10,7 +10,7 @@ from attrs import frozen
 from prometheus_client.parser import text_string_to_metric_families
 
 from klineagent.agent import Agent
-from klineagent.kline import Interval, Key
+from klineagent.core.kline import Interval, Key
 from klineagent.storage.memory import MemoryStore
 
 Labels = dict[str, str]

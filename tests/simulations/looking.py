@@ -8,7 +8,7 @@ import pytest
 import trio
 from attrs import define, field
 
-from klineagent.kline import MINUTE_MS, Interval, Key, Kline
+from klineagent.core.kline import MINUTE_MS, Interval, Key, Kline
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation
 from klineagent.storage.memory import MemoryStore
 

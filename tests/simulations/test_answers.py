@@ -10,9 +10,9 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
-from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.address import Bind
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import SPOT, USDM, Venue
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange

@@ -11,7 +11,7 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock
 
-from klineagent.kline import DAY_MS, SECOND_MS, Interval, Key
+from klineagent.core.kline import DAY_MS, SECOND_MS, Interval, Key
 from klineagent.market.regularity import Flaw
 from klineagent.sim.event_faults import Events
 from klineagent.sim.frames import StreamEvent

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from examples.simulated_day import simulate_day
-from klineagent.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval, Kline
+from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval, Kline
 from klineagent.market.venues import COINM, SPOT, Venue
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket

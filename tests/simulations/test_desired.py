@@ -13,10 +13,10 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
-from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.errors import ConfigError
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.address import Bind
+from klineagent.core.errors import ConfigError
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.rest import CandleAnswer, RestClient
 from klineagent.market.venues import COINM, SPOT, USDM, Venue
 from klineagent.series import desired as desired_module

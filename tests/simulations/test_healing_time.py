@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.looking import HOUR_S, MINUTE_S, lacking

@@ -16,7 +16,7 @@ import trio
 from attrs import define
 from trio.testing import MockClock
 
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.sim import random_market
 from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, open_simulation

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import MINUTE_MS, Interval
+from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absent
 from klineagent.sim.eventful_market import EventfulMarket

@@ -12,9 +12,10 @@ import trio
 from attrs import frozen
 from trio.testing import MockClock
 
-from klineagent.bind import Bind
 from klineagent.config import Config
-from klineagent.kline import HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.address import Bind
+from klineagent.core.grid import opens_in
+from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval
 from klineagent.proof.life import Life
 from klineagent.proof.witness import Witness
 from klineagent.series.audit import PASS_S
@@ -25,7 +26,6 @@ from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS
 from klineagent.storage.memory import MemoryStore
-from klineagent.storage.runs import opens_in
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

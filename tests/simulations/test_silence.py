@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import SECOND_MS, Interval
+from klineagent.core.kline import SECOND_MS, Interval
 from klineagent.sim.faults import Faults
 from klineagent.simulation import open_simulation
 from tests.simulations.looking import MINUTE_S, Watch, lacking, logged

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.market.reckoning import BOUND_MS
 from klineagent.sim.frames import StreamEvent
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from klineagent.errors import SpoolFull
+from klineagent.core.errors import SpoolFull
 from klineagent.storage.disk import Files
 from klineagent.storage.segment import Contents
 from klineagent.storage.shelves import Shelves

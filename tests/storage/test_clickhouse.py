@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from klineagent.errors import StoreMisconfigured, StoreUnavailable
+from klineagent.core.errors import StoreMisconfigured, StoreUnavailable
 from klineagent.storage import clickhouse, line
 from klineagent.storage.location import ServerLocation, locate
 from klineagent.storage.opening import open_store

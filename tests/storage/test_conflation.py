@@ -8,7 +8,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.storage.conflation import Conflation
 from tests.klines import a_kline
 

@@ -13,7 +13,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.storage import delivery as delivery_module
 from klineagent.storage.clickhouse import ClickHouseStore
 from klineagent.storage.delivery import SIFT_INSERTS

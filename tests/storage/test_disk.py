@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from klineagent.errors import SpoolBroken, SpoolError, SpoolFull
+from klineagent.core.errors import SpoolBroken, SpoolError, SpoolFull
 from klineagent.storage.disk import Disk, Files, Folder, translated_errors, write_durably
 from klineagent.storage.memory_disk import MemoryDisk
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from klineagent.errors import ConfigError, RowsRefused, StoreMisconfigured
+from klineagent.core.errors import ConfigError, RowsRefused, StoreMisconfigured
 from klineagent.storage.embedded import EmbeddedStore
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from klineagent.errors import StoreError, StoreMisconfigured, StoreOverloaded, StoreUnavailable
+from klineagent.core.errors import StoreError, StoreMisconfigured, StoreOverloaded, StoreUnavailable
 from klineagent.storage.engine_errors import engine_error, unwritable
 from klineagent.storage.location import FolderLocation
 

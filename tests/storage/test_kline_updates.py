@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from klineagent.errors import RowsRefused, StoreMisconfigured
-from klineagent.kline import DAY_MS, Interval, Kline, version_of
+from klineagent.core.errors import RowsRefused, StoreMisconfigured
+from klineagent.core.kline import DAY_MS, Interval, Kline, version_of
 from klineagent.storage.clickhouse import ClickHouseStore
 from klineagent.storage.embedded import EmbeddedStore
 from klineagent.storage.memory import MemoryStore

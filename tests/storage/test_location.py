@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.errors import ConfigError
+from klineagent.core.errors import ConfigError
 from klineagent.storage.location import (
     FolderLocation,
     MemoryLocation,

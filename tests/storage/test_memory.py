@@ -7,13 +7,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.errors import (
+from klineagent.core.errors import (
     RowsRefused,
     StoreMisconfigured,
     StoreOverloaded,
     StoreUnavailable,
 )
-from klineagent.kline import Kline
+from klineagent.core.kline import Kline
 from klineagent.storage.memory import TOKENS_KNOWN, MemoryStore
 from klineagent.storage.store import Batch, Table
 from tests.storage.samples import FIRST_OPEN, sample, update

@@ -13,8 +13,8 @@ import pytest
 import trio
 from attrs import evolve
 
-from klineagent.errors import StoreError, StoreMisconfigured
-from klineagent.kline import MINUTE_MS, Kline
+from klineagent.core.errors import StoreError, StoreMisconfigured
+from klineagent.core.kline import MINUTE_MS, Kline
 from klineagent.storage import migration
 from klineagent.storage.clickhouse import ClickHouseStore, open_clickhouse
 from klineagent.storage.embedded import EmbeddedStore

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.errors import (
+from klineagent.core.errors import (
     RowsRefused,
     StoreAnswerUnknown,
     StoreError,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.errors import RowsRefused
-from klineagent.kline import Kline
+from klineagent.core.errors import RowsRefused
+from klineagent.core.kline import Kline
 from klineagent.storage.rowbinary import STRUCTURE, encode
 from tests.storage.samples import sample
 

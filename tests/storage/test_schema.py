@@ -5,8 +5,8 @@ from typing import TypeVar
 
 import pytest
 
-from klineagent.errors import StoreMisconfigured
-from klineagent.kline import Kline
+from klineagent.core.errors import StoreMisconfigured
+from klineagent.core.kline import Kline
 from klineagent.storage.coverage import finding_runs
 from klineagent.storage.migration import SCHEMA_VERSION
 from klineagent.storage.preparation import (

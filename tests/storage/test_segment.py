@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.errors import SegmentDamaged, SegmentTooNew
-from klineagent.kline import Kline
+from klineagent.core.errors import SegmentDamaged, SegmentTooNew
+from klineagent.core.kline import Kline
 from klineagent.storage import segment
 from klineagent.storage.segment import Contents, boot_of, new_name, renewed_name, rows_of
 from klineagent.storage.store import Batch, Table

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from klineagent.errors import SpoolBroken, SpoolError, SpoolFull
+from klineagent.core.errors import SpoolBroken, SpoolError, SpoolFull
 from klineagent.storage import segment
 from klineagent.storage.disk import Disk, Files, Folder
 from klineagent.storage.memory_disk import MemoryDisk, Step

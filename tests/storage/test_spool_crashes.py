@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from klineagent.errors import SpoolBroken, SpoolFull
+from klineagent.core.errors import SpoolBroken, SpoolFull
 from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
 from klineagent.storage.segment import Contents
 from klineagent.storage.spool import Spool, open_spool

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from klineagent.errors import SpoolBroken
+from klineagent.core.errors import SpoolBroken
 from klineagent.storage.disk import Folder
 from klineagent.storage.memory_disk import MemoryDisk, Step
 from klineagent.storage.spool import Spool, open_spool

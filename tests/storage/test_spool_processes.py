@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from klineagent.errors import SpoolFull
+from klineagent.core.errors import SpoolFull
 from klineagent.storage.disk import Folder
 from klineagent.storage.spool import open_spool
 from tests.storage.appending import ROWS

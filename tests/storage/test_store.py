@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from klineagent.errors import RowsRefused, StoreMisconfigured, StoreUnavailable
-from klineagent.kline import DAY_MS, MINUTE_MS, Interval, Kline
+from klineagent.core.errors import RowsRefused, StoreMisconfigured, StoreUnavailable
+from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval, Kline
 from klineagent.storage.clickhouse import ClickHouseStore
 from klineagent.storage.embedded import EmbeddedStore, _rows
 from klineagent.storage.memory import MemoryStore

@@ -11,8 +11,8 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from klineagent.errors import RowsRefused, StoreAnswerUnknown
-from klineagent.kline import Kline
+from klineagent.core.errors import RowsRefused, StoreAnswerUnknown
+from klineagent.core.kline import Kline
 from klineagent.storage import writer as writer_module
 from klineagent.storage.memory import MemoryStore
 from klineagent.storage.memory_disk import MemoryDisk, Step

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.kline import DAY_MS, Interval, least_version, version_of
+from klineagent.core.kline import DAY_MS, Interval, least_version, version_of
 from tests.klines import a_kline
 
 times = st.integers(min_value=0, max_value=4_000_000_000_000)

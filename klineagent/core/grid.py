@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 
-from klineagent.kline import DAY_MS, Interval
+from klineagent.core.kline import DAY_MS, Interval
 
 BY_LENGTH: Mapping[str, int] = {interval.value: rank for rank, interval in enumerate(Interval)}
 """The rank of an interval's name among the lengths."""

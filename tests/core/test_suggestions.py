@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from klineagent.suggestions import meant
+from klineagent.core.suggestions import meant
 
 
 def test_the_nearest_name_is_asked_for() -> None:

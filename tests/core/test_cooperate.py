@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from klineagent.control.portions import in_portions
+from klineagent.core.cooperate import in_portions
 
 
 @pytest.mark.parametrize(("items", "turns"), [(0, 0), (9, 0), (95, 9)])
