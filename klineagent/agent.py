@@ -28,7 +28,7 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
-from klineagent.config import Config, check_symbols
+from klineagent.config.model import Config, check_symbols
 from klineagent.control.access import command_guard, command_tls, status_guard
 from klineagent.control.answers import add_answer_routes
 from klineagent.control.command import command_app

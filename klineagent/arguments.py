@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from klineagent.converters import to_intervals, to_symbol
+from klineagent.config.converters import to_intervals, to_symbol
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
 from klineagent.market.venues import Venue

@@ -102,8 +102,8 @@ def _warn_of_unknown_variables() -> None:
     They end no command: Kubernetes makes some for a service whose name begins with ours.
     """
     with deadly_interrupts():
-        from klineagent.config import Config
-        from klineagent.sources import unknown_variables
+        from klineagent.config.model import Config
+        from klineagent.config.sources import unknown_variables
     for line in unknown_variables(os.environ, fields_dict(Config)):
         click.echo(f"klineagent: {line}", err=True)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from klineagent.agent import Agent, open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.signals import StopSignal, open_stop_signal

@@ -14,7 +14,7 @@ import structlog
 from attrs import define, evolve, fields
 
 from klineagent.agent import open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
 from klineagent.logs import set_level
 from klineagent.notify import Manager, open_manager

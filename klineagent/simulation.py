@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 
 from klineagent.agent import Agent, open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import USDM, Venue

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from klineagent.config import Config
-from klineagent.sources import PREFIX
+from klineagent.config.model import Config
+from klineagent.config.sources import PREFIX
 from tests.native.fixture import ModernServer, modern_clickhouse
 from tests.servers import InstalledServer, installed_clickhouse
 

@@ -13,7 +13,7 @@ import trustme
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.control.serving import open_listener
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError

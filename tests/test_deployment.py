@@ -16,7 +16,7 @@ import yaml
 from attrs import fields_dict
 
 from klineagent.commands.serve import serve
-from klineagent.config import Config, load_config
+from klineagent.config.model import Config, load_config
 
 DEPLOYMENT = Path(__file__).parents[1] / "examples" / "deployment"
 UNIT = DEPLOYMENT / "klineagent.service"

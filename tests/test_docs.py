@@ -7,8 +7,8 @@ from pathlib import Path
 
 from attrs import NOTHING, fields_dict
 
-from klineagent.config import Config, as_written
-from klineagent.sources import OLD_VARIABLES
+from klineagent.config.model import Config, as_written
+from klineagent.config.sources import OLD_VARIABLES
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"

@@ -10,7 +10,7 @@ import sys
 import pytest
 import trio
 
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.notify import Manager
 from klineagent.service import Reload
 from klineagent.signals import reloaded_by_signal

@@ -20,8 +20,8 @@ from klineagent.bench.operate import OPERATE, operate
 from klineagent.bench.outcome import Outcome
 from klineagent.bench.ranking import bars_of
 from klineagent.bench.report import answers_table, bars_table, entries_table, figures_table
-from klineagent.config import as_written
-from klineagent.converters import to_intervals, to_store_url
+from klineagent.config.converters import to_intervals, to_store_url
+from klineagent.config.model import as_written
 from klineagent.core.errors import Interrupted, KlineagentError
 from klineagent.logs import LogFormat, LogLevel, configure_logging
 from klineagent.ranges import FiniteRange

@@ -23,7 +23,7 @@ from klineagent.agent import Agent, open_agent
 from klineagent.bench.child import FAILED, tell
 from klineagent.bench.figures import Figures, Spread
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import KlineagentError
 from klineagent.core.kline import Interval

@@ -17,6 +17,7 @@ from klineagent.client.connection import Address, Answer, Connection, open_conne
 from klineagent.client.options import JSON, complete_intervals, complete_symbols, to_an_agent
 from klineagent.client.snapshot import coverage_pages
 from klineagent.client.watch import watch_agent
+from klineagent.config.converters import WILDCARDS, to_intervals
 from klineagent.control.answers_models import Feeds, Limits, Storage, Why
 from klineagent.control.models import Connections, Status, SymbolsAdded, SymbolsBody
 from klineagent.control.moments import read_moment
@@ -25,7 +26,6 @@ from klineagent.control.subscriptions_v1_models import (
     SubscriptionOutcome,
     SubscriptionsNow,
 )
-from klineagent.converters import WILDCARDS, to_intervals
 from klineagent.core.errors import AgentRefused, ConfigError, InvalidRequest
 from klineagent.ranges import FiniteRange
 from klineagent.running import run

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from klineagent.commands.serve import serve
-from klineagent.config import Config, as_written, trace_config
+from klineagent.config.model import Config, as_written, trace_config
 from klineagent.storage.location import masked
 from klineagent.tables import wide_console
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import click
 from attrs import fields_dict
 
-from klineagent.config import Config, as_written
+from klineagent.config.model import Config, as_written
+from klineagent.config.sources import PREFIX, option_names, spelling
 from klineagent.market.venues import VENUES
-from klineagent.sources import PREFIX, option_names, spelling
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -17,7 +17,7 @@ from klineagent.commands.options import (
     VENUE,
     setting,
 )
-from klineagent.config import load_config
+from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError
 from klineagent.interrupts import deadly_interrupts
 from klineagent.logs import LogLevel, configure_logging

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from klineagent.arguments import read_interval, read_symbol
 from klineagent.commands.options import CA_FILE, CONFIG_FILE, STORE, VENUE
-from klineagent.config import Config, trace_config
+from klineagent.config.model import Config, trace_config
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.running import run

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from klineagent.commands.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
-from klineagent.converters import LOOPBACK, parse_bind
+from klineagent.config.converters import LOOPBACK, parse_bind
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import DAY_MS, HOUR_MS, SECOND_MS

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from klineagent.commands.options import CONFIG_FILE, SPOOL, STORE, VENUE
-from klineagent.config import load_config
+from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError, SpoolError
 from klineagent.logs import LogFormat, configure_logging
 from klineagent.storage.disk import Files, Folder, translated_errors

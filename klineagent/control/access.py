@@ -6,7 +6,7 @@ import ssl
 
 import structlog
 
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.control.guard import OPEN_PATHS, Guard, is_loopback
 from klineagent.core.errors import ConfigError
 

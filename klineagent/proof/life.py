@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 
 from klineagent.agent import Agent, open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.errors import StartError, StoreUnavailable
 from klineagent.core.grid import Run
 from klineagent.core.kline import Kline

@@ -11,7 +11,7 @@ from itertools import product
 import trio
 from trio.testing import MockClock
 
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import COINM, SPOT, USDM

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from klineagent.cli import commands
 from klineagent.commands.config import show
 from klineagent.commands.serve import serve
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
 
 TOKEN = "0123456789abcdef-the-token"

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from klineagent.cli import commands
-from klineagent.config import Config, load_config
+from klineagent.config.model import Config, load_config
+from klineagent.config.sources import SHORT_OPTIONS, option_names, spelling
 from klineagent.core.errors import ConfigError
-from klineagent.sources import SHORT_OPTIONS, option_names, spelling
 
 
 @pytest.mark.parametrize("field", SHORT_OPTIONS)

@@ -11,7 +11,7 @@ import trio
 import trustme
 
 from klineagent.agent import open_agent
-from klineagent.config import Config, load_config
+from klineagent.config.model import Config, load_config
 from klineagent.control.access import command_guard, command_tls, status_guard
 from klineagent.control.guard import OPEN_PATHS
 from klineagent.core.address import Bind

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.agent import Agent, open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.control.guard import OPEN_PATHS
 from klineagent.core.address import Bind
 from klineagent.core.errors import StoreMisconfigured

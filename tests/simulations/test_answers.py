@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.market.venues import SPOT, USDM, Venue

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import MINUTE_MS, Interval

@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 from trio.testing import MockClock
 
-from klineagent.config import Config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.grid import opens_in
 from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.sources import unknown_variables
+from klineagent.config.sources import unknown_variables
 
 FIELDS = ("store", "lookback_s", "intervals")
 

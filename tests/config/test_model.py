@@ -7,13 +7,13 @@ from attrs import Attribute, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.config import Config, as_written, load_config
+from klineagent.config.model import Config, as_written, load_config
+from klineagent.config.sources import OLD_VARIABLES
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import COINM, SPOT, USDM
-from klineagent.sources import OLD_VARIABLES
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from attrs.converters import optional
 from typed_settings import load_settings
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionList
 
-from klineagent.converters import (
+from klineagent.config.converters import (
     ANY_HOST,
     DAY_S,
     LOOPBACK,
@@ -47,12 +47,18 @@ from klineagent.converters import (
     to_ws_url,
     to_yes_or_no,
 )
+from klineagent.config.sources import (
+    OLD_VARIABLES,
+    Entry,
+    read_environment,
+    read_file,
+    read_options,
+)
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
 from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import USDM, Venue
-from klineagent.sources import OLD_VARIABLES, Entry, read_environment, read_file, read_options
 from klineagent.storage.location import FolderLocation, ServerLocation, locate, masked
 
 _GIGA = 1024**3

@@ -1,0 +1,1 @@
+"""Configuration: the settings, what may be written for each, and where they are read from."""
