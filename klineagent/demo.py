@@ -17,7 +17,7 @@ from klineagent.agent import Agent, open_agent
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, KlineagentError
-from klineagent.signals import StopSignal, open_stop_signal
+from klineagent.process.signals import StopSignal, open_stop_signal
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.market import Market
 from klineagent.sim.server import serve_exchange

@@ -16,9 +16,9 @@ from attrs import define, evolve, fields
 from klineagent.agent import open_agent
 from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
-from klineagent.logs import set_level
-from klineagent.notify import Manager, open_manager
-from klineagent.signals import open_stop_signal, reloaded_by_signal
+from klineagent.process.logs import set_level
+from klineagent.process.signals import open_stop_signal, reloaded_by_signal
+from klineagent.process.systemd import Manager, open_manager
 
 RELOADABLE = frozenset({"log_level"})
 """The settings that can be changed while the agent runs."""

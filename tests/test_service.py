@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from klineagent.core.kline import MINUTE_MS
-from klineagent.signals import ONE_SIGNAL_S
+from klineagent.process.signals import ONE_SIGNAL_S
 from klineagent.storage.opening import open_store
 from tests.manager import Manager
 from tests.processes import running, running_agent, running_twin, time_passed

@@ -23,10 +23,10 @@ from klineagent.bench.report import answers_table, bars_table, entries_table, fi
 from klineagent.config.converters import to_intervals, to_store_url
 from klineagent.config.model import as_written
 from klineagent.core.errors import Interrupted, KlineagentError
-from klineagent.logs import LogFormat, LogLevel, configure_logging
+from klineagent.process.logs import LogFormat, LogLevel, configure_logging
+from klineagent.process.signals import open_stop_signal
 from klineagent.ranges import FiniteRange
 from klineagent.running import run as run_under_trio
-from klineagent.signals import open_stop_signal
 from klineagent.tables import wide_console
 
 Scenario = Callable[[Load], Awaitable[Outcome]]

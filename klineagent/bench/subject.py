@@ -27,8 +27,8 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import KlineagentError
 from klineagent.core.kline import Interval
+from klineagent.process.signals import open_stop_signal
 from klineagent.running import first_of
-from klineagent.signals import open_stop_signal
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Store
 

@@ -12,7 +12,7 @@ from klineagent.commands.options import INTERVALS, VENUE
 from klineagent.commands.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
 from klineagent.config.model import load_config
 from klineagent.demo import Demo, check_intervals, run_demo
-from klineagent.logs import LogFormat, LogLevel, configure_logging
+from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.running import run
 from klineagent.sim.exchange import open_market
 

@@ -20,7 +20,7 @@ from klineagent.commands.options import (
 from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError
 from klineagent.interrupts import deadly_interrupts
-from klineagent.logs import LogLevel, configure_logging
+from klineagent.process.logs import LogLevel, configure_logging
 from klineagent.running import run
 
 

@@ -14,7 +14,7 @@ from klineagent.arguments import read_interval, read_symbol
 from klineagent.commands.options import CA_FILE, CONFIG_FILE, STORE, VENUE
 from klineagent.config.model import Config, trace_config
 from klineagent.core.errors import ConfigError, StartError
-from klineagent.logs import LogFormat, configure_logging
+from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.running import run
 from klineagent.storage.location import FolderLocation, locate
 from klineagent.storage.opening import open_store

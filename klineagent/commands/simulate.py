@@ -20,10 +20,10 @@ from klineagent.config.converters import LOOPBACK, parse_bind
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import DAY_MS, HOUR_MS, SECOND_MS
-from klineagent.logs import LogFormat, configure_logging
 from klineagent.market.venues import VENUES
+from klineagent.process.logs import LogFormat, configure_logging
+from klineagent.process.signals import open_stop_signal
 from klineagent.running import run
-from klineagent.signals import open_stop_signal
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange, open_market
 from klineagent.sim.fault_options import FAULT_HELP, FaultOption, open_faults, parse_fault

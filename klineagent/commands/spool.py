@@ -21,7 +21,7 @@ from rich.text import Text
 from klineagent.commands.options import CONFIG_FILE, SPOOL, STORE, VENUE
 from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError, SpoolError
-from klineagent.logs import LogFormat, configure_logging
+from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.disk import Files, Folder, translated_errors
 from klineagent.storage.inventory import DeadLetter, Queue, take_inventory
 from klineagent.storage.segment import SUFFIX, rows_of

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from klineagent.core.address import Bind
 from klineagent.core.kline import Interval
-from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import VENUES, Venue
+from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.location import locate, masked
 
 # Managers ping their agents from other machines; commands are for who may give them.

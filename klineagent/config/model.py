@@ -57,8 +57,8 @@ from klineagent.config.sources import (
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
-from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import USDM, Venue
+from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.location import FolderLocation, ServerLocation, locate, masked
 
 _GIGA = 1024**3

@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from klineagent.control.openapi import operation
 from klineagent.control.requests import read_body
 from klineagent.core.errors import InvalidRequest
-from klineagent.logs import OURS, LogLevel, levels, set_level
+from klineagent.process.logs import OURS, LogLevel, levels, set_level
 
 LevelName = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],

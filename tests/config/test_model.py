@@ -12,8 +12,8 @@ from klineagent.config.sources import OLD_VARIABLES
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
-from klineagent.logs import LogFormat, LogLevel
 from klineagent.market.venues import COINM, SPOT, USDM
+from klineagent.process.logs import LogFormat, LogLevel
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from klineagent.control.application import json_app
 from klineagent.control.documents import add_documents
 from klineagent.control.guard import ANYONE
 from klineagent.control.logging_v1 import add_logging_routes
-from klineagent.logs import LogLevel, levels, set_level
+from klineagent.process.logs import LogLevel, levels, set_level
 
 PATH = "/v1/log-level"
 
@@ -40,8 +40,8 @@ async def test_levels_are_told_and_changed(client: Client) -> None:
     answer = await client.put(PATH, json={"level": "debug"})
     assert (await answer.get_json())["loggers"]["klineagent"] == "debug"
     assert levels()["klineagent"] is LogLevel.DEBUG
-    answer = await client.put(PATH, json={"level": "error", "logger": "klineagent.logs"})
-    assert (await answer.get_json())["loggers"]["klineagent.logs"] == "error"
+    answer = await client.put(PATH, json={"level": "error", "logger": "klineagent.process.logs"})
+    assert (await answer.get_json())["loggers"]["klineagent.process.logs"] == "error"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,14 @@ from datetime import datetime
 import pytest
 import structlog
 
-from klineagent.logs import LIBRARIES, LogFormat, LogLevel, configure_logging, levels, set_level
+from klineagent.process.logs import (
+    LIBRARIES,
+    LogFormat,
+    LogLevel,
+    configure_logging,
+    levels,
+    set_level,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -95,10 +102,10 @@ def test_libraries_are_silenced_one_by_one(capsys: pytest.CaptureFixture[str]) -
 def test_a_level_holds_for_all_below(capsys: pytest.CaptureFixture[str]) -> None:
     """From the moment it is set; what was set below before does not count any more."""
     configure_logging(LogFormat.JSON)
-    log = structlog.get_logger("klineagent.logs")
-    set_level(LogLevel.DEBUG, "klineagent.logs")
+    log = structlog.get_logger("klineagent.process.logs")
+    set_level(LogLevel.DEBUG, "klineagent.process.logs")
     log.debug("shown")
-    assert levels()["klineagent.logs"] is LogLevel.DEBUG
+    assert levels()["klineagent.process.logs"] is LogLevel.DEBUG
     set_level(LogLevel.ERROR)
     log.warning("hidden")
     assert levels() == {"klineagent": LogLevel.ERROR, **LIBRARIES}

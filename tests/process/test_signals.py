@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from klineagent.config.model import Config
-from klineagent.notify import Manager
+from klineagent.process.signals import reloaded_by_signal
+from klineagent.process.systemd import Manager
 from klineagent.service import Reload
-from klineagent.signals import reloaded_by_signal
 from tests.processes import running_twin
 
 DONE_WITHIN_S = 60

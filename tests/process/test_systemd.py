@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from klineagent.notify import Manager, manager_of, open_manager
+from klineagent.process.systemd import Manager, manager_of, open_manager
 from tests.processes import READY_WITHIN_S, running_agent, running_twin
 
 HEARD_WITHIN_S = 10

@@ -1,0 +1,1 @@
+"""This process among others: its logs, its signals, its service manager."""
