@@ -52,14 +52,14 @@ from klineagent.core.errors import (
     StoreUnavailable,
 )
 from klineagent.core.kline import SECOND_MS
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.network import Internet, Network
+from klineagent.exchange.rest import open_rest
+from klineagent.exchange.stream.pool import Pool, open_pool
+from klineagent.exchange.symbols import SymbolBook
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
-from klineagent.market.clock import ExchangeTime
-from klineagent.market.network import Internet, Network
-from klineagent.market.pool import Pool, open_pool
-from klineagent.market.rest import open_rest
-from klineagent.market.symbols import SymbolBook
 from klineagent.series.audit import Audit
 from klineagent.series.census import Bureau
 from klineagent.series.desired import Desired

@@ -5,7 +5,7 @@ from __future__ import annotations
 from klineagent.config.converters import to_intervals, to_symbol
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
-from klineagent.market.venues import Venue
+from klineagent.exchange.venues import Venue
 
 
 def read_symbol(text: str) -> str:

@@ -17,7 +17,7 @@ from klineagent.agent import Agent, open_agent
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.market.venues import USDM, Venue
+from klineagent.exchange.venues import USDM, Venue
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.market import Market
 from klineagent.sim.network import TwinNetwork

@@ -15,7 +15,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.kline import SECOND_MS
-from klineagent.market.venues import VENUES
+from klineagent.exchange.venues import VENUES
 
 READY_WITHIN_S = 20
 KILL_AFTER_S = 15

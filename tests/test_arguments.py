@@ -7,7 +7,7 @@ import pytest
 from klineagent.arguments import read_interval, read_symbol
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 
 
 def test_symbols_are_read_in_capitals() -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 from klineagent.storage.opening import open_store
 from tests.archived import fields_of
 from tests.processes import (

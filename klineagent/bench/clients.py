@@ -18,8 +18,8 @@ from attrs import define, frozen
 from msgspec import Struct
 
 from klineagent.core.kline import Interval
-from klineagent.market.venues import NAMES_PER_REQUEST
-from klineagent.market.wire import stream_name, subscribe_request
+from klineagent.exchange.venues import NAMES_PER_REQUEST
+from klineagent.exchange.wire import stream_name, subscribe_request
 
 # All of them have it; with one interval each of them gets along with one connection.
 INTERVAL = Interval.M1

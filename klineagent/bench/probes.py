@@ -17,7 +17,7 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.core.kline import SECOND_MS, Key
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 from klineagent.storage.store import Batch, Store
 
 LAG_GRID_S = 0.01

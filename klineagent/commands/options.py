@@ -11,7 +11,7 @@ from attrs import fields_dict
 
 from klineagent.config.model import Config, as_written
 from klineagent.config.sources import PREFIX, option_names, spelling
-from klineagent.market.venues import VENUES
+from klineagent.exchange.venues import VENUES
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

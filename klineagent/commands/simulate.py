@@ -20,7 +20,7 @@ from klineagent.config.converters import LOOPBACK, parse_bind
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import DAY_MS, HOUR_MS, SECOND_MS
-from klineagent.market.venues import VENUES
+from klineagent.exchange.venues import VENUES
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.process.signals import open_stop_signal
 from klineagent.running import run

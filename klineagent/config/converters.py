@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from klineagent.core.address import Bind
 from klineagent.core.kline import Interval
-from klineagent.market.venues import VENUES, Venue
+from klineagent.exchange.venues import VENUES, Venue
 from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.location import locate, masked
 

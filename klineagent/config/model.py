@@ -57,7 +57,7 @@ from klineagent.config.sources import (
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
-from klineagent.market.venues import USDM, Venue
+from klineagent.exchange.venues import USDM, Venue
 from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.location import FolderLocation, ServerLocation, locate, masked
 

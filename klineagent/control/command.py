@@ -40,7 +40,7 @@ from klineagent.core.errors import (
     SymbolLimitReached,
 )
 from klineagent.core.kline import Interval
-from klineagent.market.venues import Venue
+from klineagent.exchange.venues import Venue
 from klineagent.series.registry import SubscriptionInfo
 
 # A second less than callers wait, so that they read the reason instead of hanging up.

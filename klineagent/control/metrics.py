@@ -27,7 +27,7 @@ from klineagent.control.histogram import Histogram
 from klineagent.control.openapi import operation
 from klineagent.control.timings import Timings
 from klineagent.core.kline import SECOND_MS
-from klineagent.market.regularity import Flaw
+from klineagent.exchange.regularity import Flaw
 from klineagent.series.census import Bureau, Census
 from klineagent.series.desired import Desired
 from klineagent.series.ledger import Absent, Urgency

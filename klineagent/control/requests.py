@@ -12,7 +12,7 @@ from quart import request
 from klineagent.control.models import StreamBody, SymbolsBody
 from klineagent.core.errors import UNREADABLE, InvalidRequest
 from klineagent.core.kline import Interval
-from klineagent.market.venues import Venue
+from klineagent.exchange.venues import Venue
 
 
 @frozen

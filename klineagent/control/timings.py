@@ -13,7 +13,7 @@ from attrs import define, field
 
 from klineagent.control.histogram import Histogram
 from klineagent.core.kline import SECOND_MS, Kline
-from klineagent.market.clock import ExchangeTime
+from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.storage.store import Batch, Table
 
 FLUSH_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -19,11 +19,11 @@ from klineagent.control.answers_models import (
 )
 from klineagent.control.moments import utc
 from klineagent.core.kline import SECOND_MS
-from klineagent.market.budget import OUR_SHARE
-from klineagent.market.pool import Pool
-from klineagent.market.rest import RestClient
-from klineagent.market.succession import Succession
-from klineagent.market.venues import DIAL_WINDOW_S, NAMES_PER_REQUEST, STREAMS_PER_FEED
+from klineagent.exchange.budget import OUR_SHARE
+from klineagent.exchange.rest import RestClient
+from klineagent.exchange.stream.pool import Pool
+from klineagent.exchange.stream.slot import Succession
+from klineagent.exchange.venues import DIAL_WINDOW_S, NAMES_PER_REQUEST, STREAMS_PER_FEED
 
 
 def limits_of(rest: RestClient, pool: Pool) -> Limits:

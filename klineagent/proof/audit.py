@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from klineagent.agent import Agent
 from klineagent.core.kline import MINUTE_MS
 from klineagent.core.kline import Interval as AgentInterval
-from klineagent.market.reckoning import BOUND_MS
+from klineagent.exchange.clock.reckoning import BOUND_MS
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
 from klineagent.proof.witness import Witness, account_of, name_of

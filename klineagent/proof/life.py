@@ -16,7 +16,7 @@ from klineagent.config.model import Config
 from klineagent.core.errors import StartError, StoreUnavailable
 from klineagent.core.grid import Run
 from klineagent.core.kline import Kline
-from klineagent.market.network import Network
+from klineagent.exchange.network import Network
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
 from klineagent.storage.memory import MemoryStore

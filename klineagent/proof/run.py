@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.market.venues import COINM, SPOT, USDM
+from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.proof.audit import Audit
 from klineagent.proof.life import Life
 from klineagent.proof.plan import Plan, ProofFailed, Report

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.kline import Interval
-from klineagent.market.clock import ExchangeTime
+from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.series.account import lag_of, overdue_since
 from klineagent.series.ledger import Ledger, Urgency
 

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from klineagent.core.errors import NotRunning
 from klineagent.core.kline import Interval
 from klineagent.core.suggestions import meant
-from klineagent.market.venues import Venue
+from klineagent.exchange.venues import Venue
 from klineagent.series.demand import Change, Demand
 from klineagent.series.desired_file import Keeper, StateFile
 from klineagent.series.notation import pattern_of

@@ -22,7 +22,7 @@ from klineagent.core.errors import (
     StateUnreadable,
 )
 from klineagent.core.retry import Backoff, Trouble
-from klineagent.market.venues import Venue
+from klineagent.exchange.venues import Venue
 from klineagent.series.notation import Excluded, Pattern, Reader, SubscriptionSet, Wanted, write
 from klineagent.series.selection import Selection
 from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably

@@ -10,14 +10,14 @@ import trio
 from attrs import frozen
 
 from klineagent.core.kline import DAY_MS, Interval
-from klineagent.market.venues import (
+from klineagent.exchange.venues import (
     DIAL_WINDOW_S,
     DIALS_PER_WINDOW,
     NAMES_PER_REQUEST,
     STREAMS_PER_FEED,
     Venue,
 )
-from klineagent.market.wire import stream_name
+from klineagent.exchange.wire import stream_name
 from klineagent.series.healer import Means
 from klineagent.series.healing import page_of
 from klineagent.series.recall import history_since

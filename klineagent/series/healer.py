@@ -14,11 +14,11 @@ from attrs import define, field, frozen
 from klineagent.core.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
 from klineagent.core.kline import HOUR_MS, SECOND_MS, Kline
 from klineagent.core.retry import TELL_AGAIN_AFTER_S, Burst
-from klineagent.market.clock import ExchangeTime
-from klineagent.market.pool import Pool
-from klineagent.market.rest import CandleAnswer, Page, RestClient
-from klineagent.market.symbols import SymbolBook
-from klineagent.market.wire import RestCandle
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.rest import CandleAnswer, Page, RestClient
+from klineagent.exchange.stream.pool import Pool
+from klineagent.exchange.symbols import SymbolBook
+from klineagent.exchange.wire import RestCandle
 from klineagent.series.account import newest_closed
 from klineagent.series.attempts import Attempts
 from klineagent.series.healing import AGREE_AFTER_S, Evidence, Finding, Known, page_of, search_of

@@ -13,10 +13,10 @@ from itertools import groupby
 from attrs import define, field, frozen
 
 from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
-from klineagent.market.rest import CandleAnswer, Page
-from klineagent.market.symbols import Pause
-from klineagent.market.venues import Venue
-from klineagent.market.wire import RestCandle
+from klineagent.exchange.rest import CandleAnswer, Page
+from klineagent.exchange.symbols import Pause
+from klineagent.exchange.venues import Venue
+from klineagent.exchange.wire import RestCandle
 from klineagent.series.ledger import Missing
 from klineagent.series.spans import Spans
 

@@ -12,7 +12,7 @@ from msgspec import field as struct_field
 
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.kline import Interval
-from klineagent.market.venues import Venue
+from klineagent.exchange.venues import Venue
 from klineagent.series.selection import NONE, Intervals, Listings, Match, Selection, SeriesSet
 
 LONGEST_NAME = 100

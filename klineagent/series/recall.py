@@ -15,8 +15,8 @@ from klineagent.core.errors import StoreError
 from klineagent.core.grid import runs_begin_at
 from klineagent.core.kline import DAY_MS, Interval
 from klineagent.core.retry import Backoff, Trouble
-from klineagent.market.clock import ExchangeTime
-from klineagent.market.venues import Venue
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.venues import Venue
 from klineagent.series.gaps import KnownGaps, Series
 from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.spans import Span, Spans

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from klineagent.core.errors import ShuttingDown, SymbolLimitReached
 from klineagent.core.kline import DAY_MS, Interval
-from klineagent.market.rest_answers import SymbolInfo
+from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.series.registry import Registry
 from klineagent.series.selection import (
     NONE,

@@ -15,7 +15,7 @@ from itertools import repeat
 from attrs import evolve, field, frozen
 
 from klineagent.core.kline import Interval
-from klineagent.market.rest_answers import SymbolInfo
+from klineagent.exchange.rest_answers import SymbolInfo
 
 Intervals = frozenset[Interval]
 SeriesSet = Mapping[str, Intervals]

@@ -11,8 +11,8 @@ import trio
 from attrs import define, field
 
 from klineagent.core.kline import Interval, Kline
-from klineagent.market.roster import Stream
-from klineagent.market.wire import stream_name
+from klineagent.exchange.stream.subscriptions import Stream
+from klineagent.exchange.wire import stream_name
 from klineagent.series.attempts import Attempts
 from klineagent.series.healer import Healer, Means
 from klineagent.series.ledger import Ledger

@@ -1,4 +1,4 @@
-"""The twin as a network, in this process: a `klineagent.market.network.Network`."""
+"""The twin as a network, in this process: a `klineagent.exchange.network.Network`."""
 
 from __future__ import annotations
 

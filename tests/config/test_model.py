@@ -12,7 +12,7 @@ from klineagent.config.sources import OLD_VARIABLES
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
-from klineagent.market.venues import COINM, SPOT, USDM
+from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.process.logs import LogFormat, LogLevel
 
 

@@ -16,7 +16,7 @@ from klineagent.control.access import command_guard, command_tls, status_guard
 from klineagent.control.guard import OPEN_PATHS
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, reason_of
-from klineagent.market.network import Internet
+from klineagent.exchange.network import Internet
 from klineagent.simulation import open_simulation
 from klineagent.storage.opening import open_store
 

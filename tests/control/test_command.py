@@ -14,7 +14,7 @@ from klineagent.control.command import command_app
 from klineagent.control.subscriptions import Subscriptions
 from klineagent.core.errors import NotConfirmed, RequestError
 from klineagent.core.kline import Interval
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 from klineagent.series.registry import SubscriptionInfo
 
 INTERVALS = (Interval.M1, Interval.H1)

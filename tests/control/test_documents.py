@@ -18,7 +18,7 @@ from quart_trio import QuartTrio
 from klineagent.control.command import command_app
 from klineagent.control.subscriptions import Subscriptions
 from klineagent.core.kline import Interval
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 from tests.control.test_serving import serving
 
 _WITHIN_S = 60

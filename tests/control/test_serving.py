@@ -20,7 +20,7 @@ from klineagent.control.subscriptions import Subscriptions
 from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
 from klineagent.core.kline import Interval
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 
 ANY_PORT = Bind("127.0.0.1", 0)
 DRAIN_S = 1.0

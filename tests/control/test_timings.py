@@ -4,7 +4,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.control.timings import open_timings
-from klineagent.market.clock import ExchangeTime
+from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.storage.store import Batch, Table
 from tests.klines import a_kline
 

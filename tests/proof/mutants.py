@@ -11,10 +11,10 @@ from attrs import evolve
 
 from klineagent.core import kline
 from klineagent.core.kline import Interval
-from klineagent.market import wire
-from klineagent.market.budget import WeightBudget
-from klineagent.market.reckoning import Reckoning
-from klineagent.market.rest import CandleAnswer, Page
+from klineagent.exchange import wire
+from klineagent.exchange.budget import WeightBudget
+from klineagent.exchange.clock.reckoning import Reckoning
+from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.series.attempts import Attempts
 from klineagent.series.gap_file import GapKeeper
 from klineagent.series.healer import Healer

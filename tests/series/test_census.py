@@ -7,7 +7,7 @@ from attrs import define
 from trio.testing import MockClock
 
 from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
-from klineagent.market.clock import ExchangeTime
+from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.series.census import AT_ONCE, Bureau, Surveyed
 from klineagent.series.ledger import Ledger, Missing, Urgency
 

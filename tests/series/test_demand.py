@@ -8,7 +8,7 @@ from attrs.exceptions import FrozenInstanceError
 
 from klineagent.core.errors import InvalidRequest, SymbolLimitReached
 from klineagent.core.kline import Interval
-from klineagent.market.rest_answers import SymbolInfo
+from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.series.demand import MOST_PATTERNS, Demand
 from klineagent.series.selection import Match, Selection, SeriesSet
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from klineagent.core.errors import StateError, StateUnreadable
 from klineagent.core.kline import Interval
-from klineagent.market.venues import SPOT, USDM
+from klineagent.exchange.venues import SPOT, USDM
 from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.series.selection import Selection
 from klineagent.storage.disk import TEMPORARY, Disk, Folder, write_durably

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
-from klineagent.market.venues import (
+from klineagent.exchange.venues import (
     COINM,
     DIALS_PER_WINDOW,
     SPOT,

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 from klineagent.series.desired_file import StateFile
 from klineagent.series.gap_file import EVERY_S, SOON_S, GapFile
 from klineagent.series.gaps import Knowledge, KnownGaps, Series

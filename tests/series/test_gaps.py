@@ -11,7 +11,7 @@ from attrs import define
 from klineagent import __version__
 from klineagent.core.errors import StateUnreadable
 from klineagent.core.kline import MINUTE_MS, Interval, Kline
-from klineagent.market.venues import USDM
+from klineagent.exchange.venues import USDM
 from klineagent.series.gaps import (
     FORGOTTEN,
     Knowledge,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
-from klineagent.market.rest import CandleAnswer, Page
-from klineagent.market.symbols import Pause
-from klineagent.market.venues import COINM, SPOT, USDM, Venue
-from klineagent.market.wire import RestCandle
+from klineagent.exchange.rest import CandleAnswer, Page
+from klineagent.exchange.symbols import Pause
+from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
+from klineagent.exchange.wire import RestCandle
 from klineagent.series.healing import (
     AGREE_AFTER_S,
     OUTAGE_MS,

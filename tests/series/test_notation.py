@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.kline import Interval
-from klineagent.market.rest_answers import SymbolInfo
-from klineagent.market.venues import SPOT, USDM
+from klineagent.exchange.rest_answers import SymbolInfo
+from klineagent.exchange.venues import SPOT, USDM
 from klineagent.series.desired_file import decode, encode
 from klineagent.series.notation import (
     LONGEST_NAME,

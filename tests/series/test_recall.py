@@ -11,8 +11,8 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
-from klineagent.market.clock import ExchangeTime
-from klineagent.market.venues import USDM
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.venues import USDM
 from klineagent.series.gaps import FORGOTTEN, Knowledge, KnownGaps
 from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.recall import (

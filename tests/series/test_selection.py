@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.kline import Interval
-from klineagent.market.rest_answers import SymbolInfo
+from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.series.selection import (
     NONE,
     Listings,

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from klineagent.cli import commands
 from klineagent.core.errors import ConfigError
-from klineagent.market.wire import StreamedCandle, decode_frame
+from klineagent.exchange.wire import StreamedCandle, decode_frame
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.firehose import MAX_RATE, parse_rate

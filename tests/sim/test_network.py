@@ -9,7 +9,7 @@ import trio_websocket
 from trio.testing import MockClock
 
 from klineagent.core.errors import ExchangeUnreachable
-from klineagent.market.network import Network
+from klineagent.exchange.network import Network
 from klineagent.sim.exchange import Exchange
 from klineagent.sim.network import TwinNetwork
 from tests.sim.samples import START_MS, Dial

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
-from klineagent.market.venues import SPOT, USDM, Venue
+from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absence, Absent, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.sim.charts import Charts

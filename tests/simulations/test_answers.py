@@ -13,7 +13,7 @@ from klineagent.agent import open_agent
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.market.venues import SPOT, USDM, Venue
+from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork

@@ -12,7 +12,7 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from klineagent.core.kline import DAY_MS, SECOND_MS, Interval, Key
-from klineagent.market.regularity import Flaw
+from klineagent.exchange.regularity import Flaw
 from klineagent.sim.event_faults import Events
 from klineagent.sim.frames import StreamEvent
 from klineagent.simulation import Simulation, open_simulation

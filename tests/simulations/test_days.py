@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from examples.simulated_day import simulate_day
 from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval, Kline
-from klineagent.market.venues import COINM, SPOT, Venue
+from klineagent.exchange.venues import COINM, SPOT, Venue
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation

@@ -17,8 +17,8 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.market.rest import CandleAnswer, RestClient
-from klineagent.market.venues import COINM, SPOT, USDM, Venue
+from klineagent.exchange.rest import CandleAnswer, RestClient
+from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
 from klineagent.series import desired as desired_module
 from klineagent.series import forecast as forecast_module
 from klineagent.series.demand import MOST_PATTERNS

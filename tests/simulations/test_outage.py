@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.market.venues import SPOT, USDM, Venue
+from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absent
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.random_market import RandomMarket

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval
-from klineagent.market.venues import SPOT
+from klineagent.exchange.venues import SPOT
 from klineagent.series.ledger import Absence, Absent, Missing, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.sim.eventful_market import EventfulMarket

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
-from klineagent.market.reckoning import BOUND_MS
+from klineagent.exchange.clock.reckoning import BOUND_MS
 from klineagent.sim.frames import StreamEvent
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.looking import HOUR_S, MINUTE_S, closed, lacking, logged

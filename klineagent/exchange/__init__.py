@@ -1,0 +1,1 @@
+"""Binance seen from the client side: its venues, its clock, its REST API, its streams."""

@@ -1,0 +1,1 @@
+"""What time it is at the exchange, as far as its witnesses agree."""

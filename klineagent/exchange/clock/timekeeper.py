@@ -1,0 +1,74 @@
+"""Asks the exchange what time it is, whenever the clock is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import trio
+from attrs import define, field
+
+from klineagent.core.errors import BadFrame, ExchangeError
+from klineagent.core.kline import SECOND_MS
+from klineagent.core.retry import Burst, Trouble
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.clock.reckoning import Verdict
+
+# Before the next questions, where two answers did not settle it.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+
+
+@define(eq=False)
+class Timekeeper:
+    """Keeps `time` confirmed: at the start, after a silence, and when an event contradicts it.
+
+    It is one request of weight 1 at a time. Where an answer stands alone, another question follows
+    at once: two that agree are enough. Where they do not, it is two after a pause, and at last two
+    a second; after an event that was wrong nobody asks for a second.
+    """
+
+    time: ExchangeTime
+    _ask_exchange: Callable[[], Awaitable[tuple[int, float]]]
+    """What time it is there, and when that was asked; raises what `RestClient` does."""
+    _doubt: Trouble = field(factory=lambda: Trouble("clock_in_doubt", "clock_settled"), init=False)
+    _steps: Burst = field(factory=lambda: Burst("clock_set"), init=False)
+    _lies: Burst = field(factory=lambda: Burst("event_time_refuted"), init=False)
+
+    async def keep(self) -> NoReturn:
+        """Ask whenever the clock is in doubt."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            await self.time.doubted()
+            verdict = await self._ask()
+            if verdict is Verdict.ALONE and (verdict := await self._ask()) is Verdict.ALONE:
+                self._doubt.lasts(ExchangeError("neither events nor its own answers agree with it"))
+                await trio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            elif verdict in {Verdict.RIGHT, Verdict.SET}:
+                pause_s = FIRST_PAUSE_S
+            else:
+                await trio.sleep(LONGEST_PAUSE_S)
+
+    async def _ask(self) -> Verdict | None:
+        """What the exchange's answer was worth; None if there was none."""
+        try:
+            time_ms, sent_at = await self._ask_exchange()
+        except BadFrame as error:
+            self._doubt.lasts(error)
+            return None
+        except ExchangeError:  # the symbols' keeper tells of it
+            return None
+        reckoning, shown_ms = self.time.reckoning, self.time.now_ms()
+        steps = reckoning.steps
+        verdict = self.time.answered(time_ms, sent_at)
+        if verdict is not Verdict.ALONE:
+            self._doubt.over()
+        if verdict is Verdict.REFUTED:
+            self._lies.happens(f"{_seconds(reckoning.ahead_ms)} ahead")
+        if reckoning.steps > steps:
+            self._steps.happens(f"by {_seconds(self.time.now_ms() - shown_ms)}")
+        return verdict
+
+
+def _seconds(ms: float) -> str:
+    return f"{ms / SECOND_MS:.1f} s"

@@ -1,0 +1,288 @@
+"""The venue's REST side: its symbols, its clock, its candles."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
+
+import httpx2
+import trio
+from attrs import define, field, frozen
+
+from klineagent.core.errors import (
+    BadFrame,
+    ExchangeRefused,
+    ExchangeUnreachable,
+    reason_of,
+)
+from klineagent.core.kline import SECOND_MS, Interval
+from klineagent.core.retry import Backoff, Burst
+from klineagent.exchange.budget import WeightBudget
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.clock.timekeeper import Timekeeper
+from klineagent.exchange.network import Network
+from klineagent.exchange.rest_answers import (
+    SymbolList,
+    read_candles,
+    read_exchange_info,
+    read_server_time,
+)
+from klineagent.exchange.venues import Venue
+from klineagent.exchange.wire import RestCandle
+
+REQUEST_TIMEOUT_S = 10.0
+# More urgent than any candle: what is traded, and what time it is.
+FIRST_OF_ALL = -1
+_TOO_MANY, _BANNED = 429, 418
+# The request is wrong, and will be again: an unknown symbol, an interval there is not.
+_OUR_FAULT = frozenset({400, 404})
+# The shortest ban there is, where nobody says how long this one lasts.
+_BAN_S = 120.0
+_LONGEST_BAN_S = 3 * 86_400.0
+# A limit ends with a minute; a day that is told in its place is a slip.
+_LONGEST_LIMIT_S = 3600.0
+LEAST_STAY_AWAY_S = 5.0
+_BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
+# Of a number that is told in a header.
+_MOST_DIGITS = 9
+
+
+@define(eq=False)
+class RestCounts:
+    """What became of requests so far."""
+
+    requests: int = 0
+    refused: int = 0
+    """The exchange named a limit, or a ban. It should never have to."""
+    failed: int = 0
+    """No answer, or none that could be used."""
+    odd: int = 0
+    """Elements of answers that were left out."""
+
+
+def _backoff() -> Backoff:
+    return Backoff(first_s=0.5, most_s=10)
+
+
+@frozen
+class Page:
+    """Candles of one series to ask for, by the open times of the first and the last."""
+
+    first_ms: int
+    last_ms: int
+    limit: int
+
+
+@frozen
+class CandleAnswer:
+    """What the exchange had of a page, ascending."""
+
+    candles: list[RestCandle]
+    asked_at_ms: int
+    """Exchange time, and so a time at which the exchange had not answered yet."""
+    odd: int = 0
+    """How many rows were left out, for they can be those of no candle, or there are two of one."""
+
+
+@frozen
+class _Asked:
+    """When a request was sent."""
+
+    at: float
+    """By Trio's clock."""
+    at_ms: int
+    """By the exchange's."""
+
+
+@define(kw_only=True, eq=False)
+class RestClient:
+    """Requests to one venue, all of them within one budget.
+
+    A request that is refused or not answered has made everybody stand down; who tries again need
+    not wait by himself. A refusal is an error with the exchange's own words in it.
+    """
+
+    venue: Venue
+    time: ExchangeTime
+    budget: WeightBudget
+    counts: RestCounts = field(factory=RestCounts, init=False)
+    _http: httpx2.AsyncClient
+    _backoff: Backoff = field(factory=_backoff, init=False)
+    _failed_at: float = field(default=-math.inf, init=False)
+    """When the last failure was noted that everybody stood down for."""
+    last_error: str = field(default="", init=False)
+    """What went wrong with the last request that went wrong."""
+    _oddities: Burst = field(factory=lambda: Burst("odd_elements"), init=False)
+    _refusals: Burst = field(factory=lambda: Burst("limit_named"), init=False)
+
+    def is_back(self) -> None:
+        """The exchange has just answered elsewhere: what failed here may be tried again."""
+        self._backoff = _backoff()
+        self.budget.is_back()
+
+    async def exchange_info(self) -> SymbolList:
+        """All symbols of the venue by name, trading or not.
+
+        Raises:
+            ExchangeUnreachable: no answer.
+            ExchangeRefused: an answer that is not the symbols.
+        """
+        weight = self.venue.exchange_info_weight
+        body, _ = await self._get(self.venue.exchange_info_path, {}, weight, FIRST_OF_ALL)
+        told = read_exchange_info(body, self.venue)
+        self._leave_out(told.odd, "symbols")
+        return told
+
+    async def candles(
+        self,
+        symbol: str,
+        interval: Interval,
+        page: Page,
+        urgency: int,
+        waiting: trio.CancelScope | None = None,
+    ) -> CandleAnswer:
+        """The candles of `page`, the one that is still open among them.
+
+        Raises:
+            NotSent: `waiting` was cancelled while the request waited for its turn.
+            ExchangeUnreachable: no answer, or one that cannot be read.
+            ExchangeRefused: the answer was no.
+        """
+        query = {
+            "symbol": symbol,
+            "interval": interval.value,
+            "startTime": page.first_ms,
+            "endTime": page.last_ms,
+            "limit": page.limit,
+        }
+        weight = self.venue.klines_weight(page.limit)
+        body, asked = await self._get(self.venue.klines_path, query, weight, urgency, waiting)
+        try:
+            rows = read_candles(body)
+        except BadFrame as error:
+            self._stand_down(asked)
+            raise ExchangeUnreachable(f"candles of {symbol}: {error}") from error
+        self._leave_out(rows.odd, f"candles of {symbol}")
+        return CandleAnswer(rows.candles, asked.at_ms, rows.odd)
+
+    async def server_time(self) -> tuple[int, float]:
+        """The exchange's time, and when it was asked for by Trio's clock.
+
+        Raises:
+            ExchangeUnreachable: no answer.
+            ExchangeRefused: the answer was no.
+            BadFrame: an answer that cannot be read.
+        """
+        body, asked = await self._get(self.venue.time_path, {}, 1, FIRST_OF_ALL)
+        try:
+            return read_server_time(body), asked.at
+        except BadFrame:
+            self.counts.failed += 1  # nobody stands down: candles may be told as well as ever
+            raise
+
+    async def _get(
+        self,
+        path: str,
+        query: Mapping[str, str | int],
+        weight: int,
+        urgency: int,
+        waiting: trio.CancelScope | None = None,
+    ) -> tuple[bytes, _Asked]:
+        """The body of an answer, and when it was asked for."""
+        async with self.budget.spend(weight, urgency, waiting):
+            asked = _Asked(trio.current_time(), self.time.now_ms())
+            self.counts.requests += 1
+            try:
+                with trio.fail_after(REQUEST_TIMEOUT_S):
+                    response = await self._http.get(path, params=dict(query))
+            except (httpx2.HTTPError, trio.TooSlowError) as error:
+                self._stand_down(asked)
+                is_late = isinstance(error, trio.TooSlowError)
+                reason = f"nothing within {REQUEST_TIMEOUT_S:g} s" if is_late else reason_of(error)
+                self.last_error = f"no answer from {self._http.base_url.host}: {reason}"
+                raise ExchangeUnreachable(self.last_error) from error
+            self._heed(response, asked)
+        return response.content, asked
+
+    def _heed(self, response: httpx2.Response, asked: _Asked) -> None:
+        """Obey what the answer says about limits.
+
+        Raises:
+            ExchangeUnreachable: the exchange is in trouble.
+            ExchangeRefused: it will not do what was asked.
+        """
+        status, text = response.status_code, response.text[:200]
+        reason = f"GET {response.request.url.path}: HTTP {status} {text}"
+        if not response.is_success:
+            self.last_error = reason
+        if status in {_TOO_MANY, _BANNED}:
+            self.counts.refused += 1
+            self._refusals.happens(reason)
+            self.budget.stay_away(self._stay_away_s(response))
+            raise ExchangeUnreachable(reason)
+        if not response.is_success and status not in _OUR_FAULT:
+            self._stand_down(asked)
+            raise ExchangeUnreachable(reason)
+        self._backoff = _backoff()
+        self.budget.told(_number(response.headers.get("X-MBX-USED-WEIGHT-1M", "")))
+        if status in _OUR_FAULT:
+            raise ExchangeRefused(reason)
+
+    def _leave_out(self, odd: int, of: str) -> None:
+        """Elements of an answer cannot be read, or cannot be true; the others were taken."""
+        self.counts.odd += odd
+        if odd:
+            self._oddities.happens(of, odd)
+
+    def _stand_down(self, asked: _Asked) -> None:
+        """A request has failed; others that were under way with it are the same failure."""
+        self.counts.failed += 1
+        if asked.at >= self._failed_at:
+            self._failed_at = trio.current_time()
+            self.budget.stand_down(self._backoff.after())
+
+    def _stay_away_s(self, response: httpx2.Response) -> float:
+        """How long a limit or a ban asks us to stay away; futures do not promise to say."""
+        told_s = float(_number(response.headers.get("Retry-After", "")))
+        if response.status_code == _TOO_MANY:
+            return min(max(told_s, self.budget.minute_left_s()), _LONGEST_LIMIT_S)
+        until = _BANNED_UNTIL.search(response.text)
+        now_ms = self.time.now_ms() if self.time.is_known else _sent_at_ms(response)
+        if until is None or now_ms is None:
+            return min(told_s, _LONGEST_BAN_S) or _BAN_S
+        # A ban may be told that is over by our clock, and again by the next answer.
+        left_s = (int(until[1]) - now_ms) / SECOND_MS
+        return min(max(told_s, left_s, LEAST_STAY_AWAY_S), _LONGEST_BAN_S)
+
+
+def _number(text: str) -> int:
+    """A number that is told in a header; 0 if that is none."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0
+
+
+def _sent_at_ms(response: httpx2.Response) -> int | None:
+    """When `response` was sent, to the second; None if it does not say."""
+    try:
+        sent_at = parsedate_to_datetime(response.headers.get("Date", ""))
+        return int(sent_at.timestamp()) * SECOND_MS
+    except (ValueError, OverflowError):
+        return None
+
+
+@asynccontextmanager
+async def open_rest(
+    *, network: Network, venue: Venue, rest_url: str, time: ExchangeTime
+) -> AsyncIterator[RestClient]:
+    """A REST client for `venue` at `rest_url` that keeps `time` right."""
+    budget = WeightBudget(time=time, weight_per_minute=venue.weight_per_minute)
+    # The library's own timeout is shorter than ours, and counts each phase of a request by itself.
+    http = httpx2.AsyncClient(base_url=rest_url, transport=network.http_transport(), timeout=None)
+    async with http, trio.open_nursery() as nursery:
+        client = RestClient(venue=venue, time=time, budget=budget, http=http)
+        nursery.start_soon(budget.keep_time)
+        nursery.start_soon(Timekeeper(time, client.server_time).keep)
+        yield client
+        nursery.cancel_scope.cancel(reason="nothing more is asked for")

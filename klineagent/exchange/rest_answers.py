@@ -1,0 +1,220 @@
+"""What REST answers say, element by element: an odd one is left out, its neighbours stay. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from sys import intern
+from typing import Annotated, Any
+
+import msgspec
+from attrs import frozen
+from msgspec import Meta
+
+from klineagent.core.errors import UNREADABLE, BadFrame, ExchangeRefused
+from klineagent.exchange.venues import Venue
+from klineagent.exchange.wire import RestCandle
+
+# Milliseconds have 13 digits from 2001 to 2286; seconds and microseconds have others.
+LEAST_MS, MOST_MS = 10**12, 10**13
+# Decimals of the wire are rounded once each, and sums of them are floats here.
+_ROUNDING = 1e-9
+
+
+@frozen(kw_only=True)
+class SymbolInfo:
+    """One symbol of the venue, as exchangeInfo tells it."""
+
+    symbol: str
+    status: str
+    is_trading: bool
+    is_listed: bool
+    """Whether it trades or pauses; not yet, or no more, if not."""
+    base: str = ""
+    quote: str = ""
+    contract: str = ""
+    """PERPETUAL, CURRENT_QUARTER, ...; empty on spot."""
+    onboard_ms: int = 0
+    """When it was listed; 0 where the venue does not say."""
+
+
+@frozen
+class SymbolList:
+    """What exchangeInfo told."""
+
+    symbols: dict[str, SymbolInfo]
+    odd: int = 0
+    """How many elements were left out."""
+    odd_names: frozenset[str] = frozenset()
+    """The symbols of these, as far as they could be read."""
+
+
+@frozen
+class Rows:
+    """What a klines answer told."""
+
+    candles: list[RestCandle]
+    odd: int = 0
+    """How many rows were left out."""
+
+
+class _Named(msgspec.Struct):
+    symbol: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class _Symbol(_Named):
+    status: str = ""
+    contractStatus: str = ""  # noqa: N815 - the wire's name, on COIN-M
+    baseAsset: str = ""  # noqa: N815 - the wire's name
+    quoteAsset: str = ""  # noqa: N815 - the wire's name
+    contractType: str = ""  # noqa: N815 - the wire's name, on futures
+    onboardDate: Any = 0  # noqa: N815 - the wire's name, on futures
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+class _RawExchangeInfo(msgspec.Struct):
+    symbols: list[msgspec.Raw]
+
+
+class _ServerTime(msgspec.Struct):
+    serverTime: Annotated[int, Meta(ge=LEAST_MS, lt=MOST_MS)]  # noqa: N815 - the wire's name
+
+
+_decode_exchange_info = msgspec.json.Decoder(_ExchangeInfo).decode
+_decode_raw_exchange_info = msgspec.json.Decoder(_RawExchangeInfo).decode
+_decode_symbol = msgspec.json.Decoder(_Symbol).decode
+_decode_name = msgspec.json.Decoder(_Named).decode
+_decode_server_time = msgspec.json.Decoder(_ServerTime).decode
+_decode_rows = msgspec.json.Decoder(list[RestCandle], strict=False).decode
+_decode_raw_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_row = msgspec.json.Decoder(RestCandle, strict=False).decode
+
+
+def read_server_time(body: bytes) -> int:
+    """The time in an answer, in milliseconds.
+
+    Raises:
+        BadFrame: it holds none, or one in another unit.
+    """
+    try:
+        return _decode_server_time(body).serverTime
+    except UNREADABLE as error:
+        raise BadFrame(f"the exchange's time cannot be read: {error}") from error
+
+
+def read_exchange_info(body: bytes, venue: Venue) -> SymbolList:
+    """The symbols in an exchangeInfo answer of `venue`.
+
+    Raises:
+        ExchangeRefused: the answer is no list of symbols, or none of its elements is one.
+    """
+    raw: list[msgspec.Raw] = []
+    try:
+        told = _decode_exchange_info(body).symbols
+    except UNREADABLE:
+        told, raw = _read_symbols_singly(body)
+    infos = {each.symbol: _info_of(each, venue) for each in told}
+    symbols = {name: info for name, info in infos.items() if info is not None}
+    if not symbols:
+        raise ExchangeRefused("exchangeInfo lists no symbol that can be read")
+    names = {name for each in raw if (name := _name_of(each)) is not None} | infos.keys()
+    odd_names = frozenset(names - symbols.keys())
+    return SymbolList(symbols, len(raw) + len(infos) - len(symbols), odd_names)
+
+
+def _read_symbols_singly(body: bytes) -> tuple[list[_Symbol], list[msgspec.Raw]]:
+    """Those that can be read, and the others as they are."""
+    try:
+        elements = _decode_raw_exchange_info(body).symbols
+    except UNREADABLE as error:
+        raise ExchangeRefused(f"exchangeInfo cannot be read: {error}") from error
+    told: list[_Symbol] = []
+    odd: list[msgspec.Raw] = []
+    for element in elements:
+        try:
+            told.append(_decode_symbol(element))
+        except UNREADABLE:
+            odd.append(element)
+    return told, odd
+
+
+def _name_of(element: msgspec.Raw) -> str | None:
+    try:
+        return _decode_name(element).symbol
+    except UNREADABLE:
+        return None
+
+
+def _info_of(symbol: _Symbol, venue: Venue) -> SymbolInfo | None:
+    """What is told of a symbol; None where the most important is not."""
+    status = getattr(symbol, venue.status_field)
+    if not status:
+        return None
+    onboard = symbol.onboardDate
+    return SymbolInfo(
+        symbol=symbol.symbol,
+        # The same few words a thousand times, and anew each minute.
+        status=intern(status),
+        is_trading=status in venue.trading_statuses,
+        is_listed=status not in venue.unlisted_statuses,
+        base=symbol.baseAsset,
+        quote=intern(symbol.quoteAsset),
+        # "CURRENT_QUARTER DELIVERING" is in its last hour, and what it was.
+        contract=intern(symbol.contractType.partition(" ")[0]),
+        onboard_ms=onboard if type(onboard) is int and LEAST_MS <= onboard < MOST_MS else 0,
+    )
+
+
+def read_candles(body: bytes) -> Rows:
+    """The rows of a klines answer, as they come.
+
+    Raises:
+        BadFrame: it is no list.
+    """
+    odd = 0
+    try:
+        told = _decode_rows(body)
+    except UNREADABLE:
+        told, odd = _read_rows_singly(body)
+    at: defaultdict[int, list[RestCandle]] = defaultdict(list)
+    for candle in told:
+        if not _is_candle(candle):
+            odd += 1
+        elif candle not in at[candle.open_time]:
+            at[candle.open_time].append(candle)
+    # Of two that differ nobody knows which is right.
+    candles = [same[0] for same in at.values() if len(same) == 1]
+    return Rows(candles, odd + sum(len(same) for same in at.values() if len(same) > 1))
+
+
+def _read_rows_singly(body: bytes) -> tuple[list[RestCandle], int]:
+    """Those that can be read, and how many cannot."""
+    try:
+        elements = _decode_raw_rows(body)
+    except UNREADABLE as error:
+        raise BadFrame(f"no klines: {error}") from error
+    told: list[RestCandle] = []
+    for element in elements:
+        try:
+            told.append(_decode_row(element))
+        except UNREADABLE:
+            continue
+    return told, len(elements) - len(told)
+
+
+def _is_candle(row: RestCandle) -> bool:
+    """Whether its numbers can be those of one."""
+    return (
+        row.is_finite
+        and 0 <= row.low <= min(row.open, row.close)
+        and max(row.open, row.close) <= row.high
+        and 0 <= row.taker_buy_volume <= _rounded_up(row.volume)
+        and 0 <= row.taker_buy_quote_volume <= _rounded_up(row.quote_volume)
+        and row.open_time < row.close_time
+    )
+
+
+def _rounded_up(volume: float) -> float:
+    return volume * (1 + _ROUNDING) + _ROUNDING

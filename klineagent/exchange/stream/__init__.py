@@ -1,0 +1,1 @@
+"""Websocket connections: what they carry, and how their frames become klines."""

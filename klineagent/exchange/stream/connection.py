@@ -1,0 +1,274 @@
+"""One websocket: makes its line's requests, reads frames, hands klines on."""
+
+from __future__ import annotations
+
+import h11
+import httpx2
+import structlog
+import trio
+from attrs import define, field
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    HandshakeError,
+    WebSocketConnection,
+    wrap_client_stream,
+)
+from wsproto.utilities import ProtocolError
+
+from klineagent.core.errors import ExchangeUnreachable
+from klineagent.core.kline import Kline
+from klineagent.exchange.budget import Pace
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.network import Network
+from klineagent.exchange.stream.dispatcher import FrameCounts, Inbox
+from klineagent.exchange.stream.subscriptions import Line, Request
+from klineagent.exchange.stream.transport import Transport
+from klineagent.exchange.venues import NAMES_PER_REQUEST, Venue
+from klineagent.exchange.wire import Answer, subscribe_request, unsubscribe_request
+
+CONNECT_TIMEOUT_S = 15
+ANSWER_TIMEOUT_S = 15
+# The close frame leaves at once. Where the feed was cancelled nobody is left to read the answer.
+CLOSE_TIMEOUT_S = 0.2
+# A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
+IDLE_S = 30
+# Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
+# it whenever we run; what they stand for came with a read or two.
+MESSAGE_QUEUE = 4
+# What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
+# frame that crosses our close, bytes that are something else.
+_PROTOCOL_ERRORS = (
+    HandshakeError,
+    ConnectionClosed,
+    ProtocolError,
+    h11.ProtocolError,
+    UnicodeDecodeError,
+)
+
+# What trio-websocket tells where the stream ended without a frame that says why (RFC 6455, 7.1.5).
+_NO_CLOSE_FRAME = 1006
+
+log = structlog.get_logger()
+
+
+@define(eq=False)
+class Meter:
+    """How fast something grows that is counted."""
+
+    per_second: float | None = field(default=None, init=False)
+    """Between the last two readings, the first of which is the start; None before the next."""
+    _count: int = field(default=0, init=False)
+    _read_at: float = field(factory=trio.current_time, init=False)
+
+    def read(self, count: int) -> None:
+        """It is `count` by now."""
+        now = trio.current_time()
+        if now > self._read_at:
+            self.per_second = (count - self._count) / (now - self._read_at)
+            self._count, self._read_at = count, now
+
+
+@define(eq=False, kw_only=True)
+class Feed:
+    """One connection to `url` (a `/stream` endpoint), from dial to its end."""
+
+    network: Network
+    venue: Venue
+    url: httpx2.URL
+    line: Line
+    time: ExchangeTime
+    klines: trio.MemorySendChannel[list[Kline]]
+    counts: FrameCounts
+    conflate_s: float
+    handing_on: trio.Lock
+    """See `Inbox`; one for all feeds."""
+    lifetime_s: float
+    """The age at which another should take over."""
+    inbox: Inbox = field(init=False)
+    scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """Cancelled, it is retired: another one has taken over."""
+    opened_at: float = field(factory=trio.current_time, init=False)
+    connected_at: float | None = field(default=None, init=False)
+    """When it became a websocket, if it did."""
+    meter: Meter = field(factory=Meter, init=False)
+    """Of the klines that come."""
+    reason: str | None = field(default=None, init=False)
+    """Why it has ended; None that it was not needed any more."""
+    ended: trio.Event = field(factory=trio.Event, init=False)
+    _answers: dict[int, trio.MemorySendChannel[Answer]] = field(factory=dict, init=False)
+    _last_request_id: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.inbox = Inbox(
+            venue=self.venue.name,
+            line=self.line,
+            time=self.time,
+            klines=self.klines,
+            counts=self.counts,
+            settle=self._settle,
+            conflate_s=self.conflate_s,
+            handing_on=self.handing_on,
+        )
+
+    @property
+    def rate(self) -> float:
+        """Klines a second: of late, or since it was dialled where that is not long ago."""
+        if self.meter.per_second is not None:
+            return self.meter.per_second
+        return self.inbox.received / max(1.0, trio.current_time() - self.opened_at)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a connected websocket."""
+        return self.connected_at is not None and not self.ended.is_set()
+
+    async def run(self) -> None:
+        """Carry the line's streams until the connection ends or is retired; `reason` tells why.
+
+        All errors of the exchange end up there; the caller decides whether and when to dial again.
+        """
+        try:
+            with self.scope:
+                self.reason = await self._run()
+        finally:
+            self.ended.set()
+            self.inbox.delivered.set()
+            self.line.close()
+
+    async def _run(self) -> str | None:
+        try:
+            with trio.fail_after(CONNECT_TIMEOUT_S):
+                stream = await self.network.open_stream(self.url)
+        except trio.TooSlowError:
+            return f"no connection to {self.url.host} within {CONNECT_TIMEOUT_S} s"
+        except ExchangeUnreachable as error:
+            return str(error)
+        try:
+            return await self._carry(Transport(stream))
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _carry(self, stream: Transport) -> str | None:
+        reason: str | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                if (socket := await self._shake_hands(stream, nursery)) is None:
+                    reason = f"no websocket at {self.url.host} within {CONNECT_TIMEOUT_S} s"
+                    if stream.ended.is_set():
+                        reason = f"{self.url.host} hung up during the handshake"
+                else:
+                    self.connected_at = trio.current_time()
+                    log.info("feed_opened", host=self.url.host, streams=self.line.wanted)
+                    reason = await self._converse(socket, stream)
+                nursery.cancel_scope.cancel()
+        except* _PROTOCOL_ERRORS as errors:
+            # They arise in trio-websocket's own task, hence the group.
+            reason = reason or self._offence(errors)
+        return reason
+
+    def _offence(self, errors: BaseExceptionGroup[Exception]) -> str:
+        error = errors.exceptions[0]
+        if isinstance(error, ConnectionRejected):
+            return f"{self.url.host} refuses a websocket: HTTP {error.status_code}"
+        return f"{self.url.host} broke the protocol: {error!r}"
+
+    async def _shake_hands(
+        self, stream: Transport, nursery: trio.Nursery
+    ) -> WebSocketConnection | None:
+        """Make `stream` a websocket served in `nursery`; None if the exchange does not."""
+        with trio.move_on_after(CONNECT_TIMEOUT_S) as patience:
+
+            async def watch() -> None:
+                # trio-websocket waits for an answer even after the end of the stream.
+                await stream.ended.wait()
+                patience.cancel(reason="the stream ended")
+
+            nursery.start_soon(watch)
+            return await wrap_client_stream(
+                nursery,
+                stream,  # type: ignore[arg-type]  # any stream will do, says its own text
+                self.url.netloc.decode(),
+                self.url.raw_path.decode(),
+                message_queue_size=MESSAGE_QUEUE,
+            )
+        return None
+
+    async def _converse(self, socket: WebSocketConnection, stream: Transport) -> str | None:
+        """Read and request at once; whichever ends first ends both and gives the reason."""
+        reason: str | None = None
+
+        async def read() -> None:
+            nonlocal reason
+            reason = await self._read(socket, stream)
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                if self.conflate_s:
+                    nursery.start_soon(self.inbox.hand_on_forming)
+                reason = await self._make_requests(socket)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+                await socket.aclose()
+        return reason
+
+    async def _read(self, socket: WebSocketConnection, stream: Transport) -> str:
+        """Take in messages until the exchange closes the connection."""
+        while True:
+            try:
+                message = await socket.get_message()
+            except ConnectionClosed as closed:
+                return _told_by(closed)
+            await self.inbox.take(stream.redeem(message))
+
+    def _settle(self, answer: Answer) -> None:
+        # Request ids start at 1; an answer without one is a complaint about none of ours.
+        waiting = self._answers.pop(answer.request_id or 0, None)
+        if waiting is None:
+            log.warning("unexpected_answer", request_id=answer.request_id, error=answer.error)
+        else:
+            waiting.send_nowait(answer)
+
+    async def _make_requests(self, socket: WebSocketConnection) -> str | None:
+        """Make the line's requests one by one; return when it is idle or the feed unfit."""
+        pace = Pace(1, 1 / self.venue.requests_per_second)
+        while True:
+            if (request := self.line.next_request(NAMES_PER_REQUEST)) is None:
+                with trio.move_on_after(IDLE_S) as waiting:
+                    await self.line.work.wait()
+                if waiting.cancelled_caught and not self.line.wanted:
+                    return None
+                continue
+            await pace.turn()
+            try:
+                with trio.fail_after(ANSWER_TIMEOUT_S):
+                    answer = await self._ask(socket, request)
+            except trio.TooSlowError:
+                return f"no answer within {ANSWER_TIMEOUT_S} s"
+            except ConnectionClosed as closed:
+                return _told_by(closed)
+            if answer.error is not None:
+                return f"request refused: {answer.error}"
+            self.line.confirm(request)
+
+    async def _ask(self, socket: WebSocketConnection, request: Request) -> Answer:
+        self._last_request_id += 1
+        request_id = self._last_request_id
+        to_text = subscribe_request if request.subscribe else unsubscribe_request
+        # Room for the one answer there can be: the reader never waits for us.
+        give, take = trio.open_memory_channel[Answer](1)
+        # Whoever gives up waiting ends the feed; what is answered just then is no surprise.
+        self._answers[request_id] = give
+        await socket.send_message(to_text(list(request.names), request_id))
+        return await take.receive()
+
+
+def _told_by(closed: ConnectionClosed) -> str:
+    close = closed.reason
+    if close is None or close.code == _NO_CLOSE_FRAME:
+        return "the connection broke"
+    text = f"closed by the exchange: {close.code} {close.name}"
+    return f"{text}, {close.reason}" if close.reason else text

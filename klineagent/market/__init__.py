@@ -1,1 +1,0 @@
-"""The exchange, seen from the client side."""

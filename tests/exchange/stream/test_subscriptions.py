@@ -1,0 +1,240 @@
+"""Wanted and carried streams always meet again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import trio
+from attrs import define, field
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from klineagent.core.kline import Kline
+from klineagent.exchange.stream.subscriptions import (
+    MISSES_OF_A_BAD_FEED,
+    Line,
+    Request,
+    Roster,
+    Stream,
+)
+from tests.klines import a_kline
+
+NAMES = ["a", "b", "c", "d"]
+
+
+def _ignore(_: Kline) -> None:
+    pass
+
+
+def _nothing() -> None:
+    pass
+
+
+@define(eq=False)
+class Connection:
+    """The exchange's end of one line: what it sends, and the request it has not answered."""
+
+    line: Line
+    sends: set[str] = field(factory=set)
+    request: Request | None = None
+
+    def ask(self, most: int) -> None:
+        if self.request is None:
+            self.request = self.line.next_request(most)
+            assert self.request is None or len(self.request.names) <= most
+
+    def acknowledge(self) -> None:
+        if (request := self.request) is None:
+            return
+        if request.subscribe:
+            self.sends.update(request.names)
+        else:
+            self.sends.difference_update(request.names)
+        self.request = None
+        self.line.confirm(request)
+
+    def is_asked(self, name: str, *, subscribe: bool) -> bool:
+        request = self.request
+        return request is not None and request.subscribe == subscribe and name in request.names
+
+
+class Feeding(RuleBasedStateMachine):
+    """A roster against an exchange that does what it acknowledges, and loses connections.
+
+    There is one connection, or a second one that takes over from it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.roster = Roster()
+        self.streams: dict[str, Stream] = {}
+        self.connections: list[Connection] = []
+
+    @rule(name=st.sampled_from(NAMES))
+    def want(self, name: str) -> None:
+        if name not in self.streams:
+            self.streams[name] = Stream(name, _ignore, _nothing)
+            self.roster.want(self.streams[name])
+
+    @rule(name=st.sampled_from(NAMES))
+    def release(self, name: str) -> None:
+        if self.streams.pop(name, None):
+            self.roster.release(name)
+
+    @precondition(lambda self: len(self.connections) < 2)
+    @rule()
+    def connect(self) -> None:
+        self.connections.append(Connection(self.roster.open_line()))
+
+    @precondition(lambda self: self.connections)
+    @rule(data=st.data(), most=st.integers(1, 3))
+    def request(self, data: st.DataObject, most: int) -> None:
+        data.draw(st.sampled_from(self.connections)).ask(most)
+
+    @precondition(lambda self: self.connections)
+    @rule(data=st.data())
+    def acknowledge(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.connections)).acknowledge()
+
+    @precondition(lambda self: self.connections)
+    @rule(data=st.data())
+    def disconnect(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(self.connections))
+        self.connections.remove(connection)
+        connection.line.close()
+        assert connection.line.due.is_set()
+        assert connection.line.fulfilled.is_set()
+
+    @invariant()
+    def confirmed_means_sent_unless_it_is_being_ended(self) -> None:
+        for name, stream in self.streams.items():
+            if stream.is_carried:
+                assert any(name in connection.sends for connection in self.connections)
+
+    @invariant()
+    def what_the_exchange_may_send_is_counted(self) -> None:
+        coming = {
+            name
+            for connection in self.connections
+            for name in NAMES
+            if name in connection.sends or connection.is_asked(name, subscribe=True)
+        }
+        assert len(self.roster) == len(coming | set(self.streams))
+        assert all(name in self.roster for name in coming)
+
+    @invariant()
+    def there_is_work_while_the_sets_differ(self) -> None:
+        for connection in self.connections:
+            if connection.sends != set(self.streams) and connection.request is None:
+                assert connection.line.work.is_set()
+
+    def teardown(self) -> None:
+        """However it went, asking until there is nothing to ask makes the sets equal."""
+        for connection in self.connections:
+            while connection.request is not None or connection.line.work.is_set():
+                connection.ask(2)
+                connection.acknowledge()
+            assert connection.sends == set(self.streams)
+            assert connection.line.fulfilled.is_set()
+        if self.connections:
+            assert all(stream.is_carried for stream in self.streams.values())
+
+
+TestFeeding = Feeding.TestCase
+TestFeeding.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+
+
+def test_requests_are_filled_to_the_limit_and_go_one_way() -> None:
+    """Names that change together leave in one message, up to as many as it may hold."""
+    roster = Roster()
+    for name in NAMES:
+        roster.want(Stream(name, _ignore, _nothing))
+    assert roster.open_line().next_request(3) == Request(True, ("a", "b", "c"))
+
+
+def test_a_stream_cannot_be_wanted_twice() -> None:
+    """Two owners of one stream would end each other's."""
+    roster = Roster()
+    roster.want(Stream("a", _ignore, _nothing))
+    with pytest.raises(ValueError, match="a is wanted already"):
+        roster.want(Stream("a", _ignore, _nothing))
+
+
+def test_klines_of_streams_nobody_wants_go_nowhere() -> None:
+    """What arrives after a release is nobody's."""
+    seen: list[Kline] = []
+    roster = Roster()
+    roster.want(Stream("a", seen.append, _nothing))
+    roster.accept("a", a_kline())
+    roster.release("a")
+    roster.accept("a", a_kline())
+    assert seen == [a_kline()]
+
+
+async def test_gone_waits_for_the_exchange() -> None:
+    """A released stream is gone once its UNSUBSCRIBE is acknowledged, not before."""
+    roster = Roster()
+    roster.want(Stream("a", _ignore, _nothing))
+    line = roster.open_line()
+    subscribe = line.next_request(1)
+    assert subscribe is not None
+    line.confirm(subscribe)
+    roster.release("a")
+    with trio.move_on_after(0) as too_early:
+        await roster.gone("a")
+    assert too_early.cancelled_caught
+    unsubscribe = line.next_request(1)
+    assert unsubscribe == Request(False, ("a",))
+    line.confirm(unsubscribe)
+    await roster.gone("a")
+
+
+def _carrying(*names: str) -> tuple[Roster, Line]:
+    roster = Roster()
+    for name in names:
+        roster.want(Stream(name, _ignore, _nothing))
+    line = roster.open_line()
+    request = line.next_request(len(names))
+    assert request is not None
+    line.confirm(request)
+    return roster, line
+
+
+def test_a_feed_that_keeps_silent_about_many_candles_has_to_give_way() -> None:
+    """Some misses, of one stream or of several, are no accident."""
+    roster, line = _carrying("a", "b")
+    for _ in range(MISSES_OF_A_BAD_FEED - 1):
+        roster.miss("a")
+    assert not line.due.is_set()
+    roster.miss("b")
+    assert line.due.is_set()
+    assert line.is_failing
+
+
+def test_a_stream_that_speaks_again_is_forgiven() -> None:
+    """A closing event that was lost now and then is not the feed's end."""
+    roster, line = _carrying("a")
+    for _ in range(10 * MISSES_OF_A_BAD_FEED):
+        roster.miss("a")
+        roster.accept("a", a_kline())
+    assert not line.due.is_set()
+
+
+def test_a_stream_is_carried_while_one_feed_takes_over_from_another() -> None:
+    """Nobody is told of a loss where there is none."""
+    told: list[str] = []
+    roster = Roster()
+    stream = Stream("a", _ignore, partial(told.append, "carried"))
+    roster.want(stream)
+    lines = [roster.open_line(), roster.open_line()]
+    for line in lines:
+        request = line.next_request(1)
+        assert request is not None
+        line.confirm(request)
+    lines[0].close()
+    assert (stream.is_carried, stream.losses) == (True, 0)
+    assert told == ["carried"]
+    lines[1].close()
+    assert (stream.is_carried, stream.losses) == (False, 1)

@@ -1,0 +1,361 @@
+"""Turns and waits."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.core.errors import NotSent
+from klineagent.core.kline import MINUTE_MS
+from klineagent.core.retry import HEALTHY_AFTER_S, Backoff
+from klineagent.exchange.budget import MOST_UNDER_WAY, UNHURRIED, Pace, WeightBudget
+from klineagent.exchange.clock.clock import ExchangeTime
+
+
+@given(
+    st.integers(1, 5),
+    st.floats(0.1, 10),
+    st.lists(st.floats(0, 3), min_size=1, max_size=40),
+)
+def test_no_window_holds_more_turns_than_allowed(
+    count: int, window_s: float, pauses: list[float]
+) -> None:
+    """However requests come, any `count + 1` turns in a row span at least the window."""
+    pace = Pace(count, window_s)
+    now = 0.0
+    turns = []
+    for pause in pauses:
+        now += pause
+        turns.append(pace._reserve(now))
+    assert turns == sorted(turns)
+    for early, late in zip(turns, turns[count:], strict=False):
+        assert late - early >= window_s - 1e-9
+
+
+async def test_turns_are_given_in_order(autojump_clock: trio.testing.MockClock) -> None:
+    """Callers wait for as long as those before them make it necessary."""
+    pace = Pace(2, 10)
+    started = trio.current_time()
+    waits = []
+    for _ in range(5):
+        await pace.turn()
+        waits.append(trio.current_time() - started)
+    assert waits == pytest.approx([0, 0, 10, 10, 20])
+
+
+async def test_turns_of_the_present_window_are_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Those that are reserved ahead count, those of an hour ago do not."""
+    pace = Pace(3, 10)
+    assert (pace.count, pace.taken) == (3, 0)
+    await pace.turn()
+    await trio.sleep(6)
+    await pace.turn()
+    assert pace.taken == 2
+    await trio.sleep(6)
+    assert pace.taken == 1
+
+
+def test_waits_grow_to_their_ceiling_and_no_further() -> None:
+    """Each wait lies under a ceiling that doubles; a thousand failures break nothing."""
+    random.seed(1)
+    backoff = Backoff(first_s=1, most_s=8)
+    waits = [backoff.after() for _ in range(2000)]
+    assert all(wait <= ceiling for wait, ceiling in zip(waits, [1, 2, 4, 8], strict=False))
+    assert 4 < max(waits) <= 8
+
+
+def test_only_health_starts_the_waits_anew() -> None:
+    """A server that accepts and drops at once keeps us waiting longer and longer."""
+    random.seed(1)
+    flapping = Backoff(first_s=1, most_s=64)
+    for _ in range(20):
+        flapping.after(HEALTHY_AFTER_S - 1)
+    assert max(flapping.after(HEALTHY_AFTER_S - 1) for _ in range(50)) > 32
+    assert flapping.after(HEALTHY_AFTER_S) <= 1
+
+
+MIDNIGHT_MS = 1_769_904_000_000
+
+
+@asynccontextmanager
+async def _open_budget(weight_per_minute: int = 100) -> AsyncIterator[WeightBudget]:
+    """A budget at the beginning of a minute of the exchange."""
+    time = ExchangeTime()
+    time.confirm(MIDNIGHT_MS)
+    budget = WeightBudget(time=time, weight_per_minute=weight_per_minute)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.keep_time)
+        yield budget
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_minute_holds_our_share_of_the_weight_and_no_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What exceeds it waits for the exchange's next minute, not for a minute of ours."""
+    async with _open_budget() as budget:
+        times = []
+        for _ in range(25):
+            async with budget.spend(10, 0):
+                await trio.sleep(0.1)
+                times.append(int(budget.time.now_ms() - MIDNIGHT_MS) // MINUTE_MS)
+    assert times == [0] * 8 + [1] * 8 + [2] * 8 + [3]
+
+
+async def test_how_far_it_is_spent_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    """Of this minute, whoever asks when; with what waits, and for how long."""
+
+    async def ask(budget: WeightBudget) -> None:
+        async with budget.spend(50, 0):
+            await trio.sleep(1)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(ask, budget)
+            await trio.testing.wait_all_tasks_blocked()
+        budget.stand_down(5)
+        spending = budget.spending()
+        assert (spending.used, spending.limit, spending.per_minute) == (50, 80, 100)
+        assert (spending.under_way, spending.waiting) == (1, 1)
+        assert spending.standing_down_s == 5
+        await trio.sleep(150)
+        assert budget.spending().used == 0
+        assert budget.spending().standing_down_s == 0
+
+
+async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever came before it; among equals the first."""
+    order: list[str] = []
+
+    async def ask(budget: WeightBudget, name: str, urgency: int) -> None:
+        async with budget.spend(1, urgency):
+            order.append(name)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        budget.stand_down(5)
+        for name, urgency in [("history", 3), ("missed", 1), ("fresh", 0), ("missed later", 1)]:
+            nursery.start_soon(ask, budget, name, urgency)
+            await trio.testing.wait_all_tasks_blocked()
+    assert order == ["fresh", "missed", "missed later", "history"]
+
+
+async def test_history_leaves_weight_to_what_is_more_urgent_and_takes_no_longer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What nobody wanted by the end of a minute is spent on history after all."""
+    minutes: list[int] = []
+    waits: list[float] = []
+
+    async def ask_for_history(budget: WeightBudget) -> None:
+        async with budget.spend(1, UNHURRIED):
+            await trio.sleep(0.1)
+            minutes.append(int(budget.time.now_ms() - MIDNIGHT_MS) // MINUTE_MS)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        for _ in range(240):
+            nursery.start_soon(ask_for_history, budget)
+        for _ in range(20):
+            await trio.sleep(7)
+            asked_at = trio.current_time()
+            async with budget.spend(1, UNHURRIED - 1):
+                waits.append(trio.current_time() - asked_at)
+    assert max(minutes) == 3  # 260 requests of 80 a minute
+    assert max(waits) <= 5
+    assert sum(waits) / len(waits) <= 1
+
+
+async def test_a_request_can_be_called_back_until_it_is_sent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Then it has cost nothing; later it is answered, whoever wants that no more."""
+    async with _open_budget() as budget:
+        waiting = trio.CancelScope()
+        async with budget.spend(1, 0, waiting):
+            waiting.cancel()
+            await trio.sleep(1)
+        budget.stand_down(10)
+        waiting = trio.CancelScope(deadline=trio.current_time() + 3)
+        with pytest.raises(NotSent):
+            async with budget.spend(80, 0, waiting):
+                raise AssertionError("it was not to go ahead")
+        assert trio.current_time() == pytest.approx(4)
+        assert (budget.used, budget.spending().waiting) == (1, 0)
+
+
+async def test_what_others_have_used_counts(autojump_clock: trio.testing.MockClock) -> None:
+    """Who shares our address is heard of by the exchange's own count, and makes us wait."""
+    async with _open_budget() as budget:
+        async with budget.spend(1, 0):
+            budget.told(85)
+        started = trio.current_time()
+        async with budget.spend(1, 0):
+            assert trio.current_time() - started == pytest.approx(60)
+
+
+async def test_a_count_that_is_too_low_is_not_believed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Our own counts as well."""
+    async with _open_budget() as budget:
+        for _ in range(8):
+            async with budget.spend(10, 0):
+                budget.told(0)
+        assert budget.used == 80
+
+
+async def test_after_a_failure_one_request_goes_ahead(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The others follow when it was answered."""
+    under_way = most = 0
+
+    async def ask(budget: WeightBudget, *, answered: bool) -> None:
+        nonlocal under_way, most
+        async with budget.spend(1, 0):
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep(1)
+            under_way -= 1
+            if answered:
+                budget.told(0)
+
+    async with _open_budget() as budget:
+        budget.stand_down(10)
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(lambda: ask(budget, answered=False))
+        assert most == 1
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 * MOST_UNDER_WAY):
+                nursery.start_soon(lambda: ask(budget, answered=True))
+        assert most == MOST_UNDER_WAY
+
+
+async def test_a_request_goes_ahead_as_soon_as_it_may_whatever_happened_meanwhile(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A failure while others wait is waited for, and not the end of the minute."""
+    went_at: dict[str, float] = {}
+
+    async def ask(budget: WeightBudget, name: str, *, fails: bool) -> None:
+        async with budget.spend(1, 0):
+            went_at[name] = trio.current_time()
+            await trio.sleep(0.1)
+            if fails:
+                budget.stand_down(0.3)
+            else:
+                budget.told(1)
+
+    async with _open_budget() as budget, trio.open_nursery() as nursery:
+        budget.stand_down(0.3)
+        nursery.start_soon(lambda: ask(budget, "fails", fails=True))
+        await trio.sleep(0.1)
+        nursery.start_soon(lambda: ask(budget, "follows", fails=False))
+    assert went_at == pytest.approx({"fails": 0.3, "follows": 0.3 + 0.1 + 0.3})
+
+
+async def test_the_end_of_a_minute_is_not_slept_through(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A minute that was full when somebody stood down ends when it ends."""
+    async with _open_budget() as budget:
+        async with budget.spend(80, 0):
+            budget.told(80)
+        budget.stand_down(30)
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(60)
+        budget.stand_down(90)
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(150)
+
+
+async def test_an_exchange_that_is_back_is_asked_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """By one request; but for a limit or a ban, which end when they end."""
+    async with _open_budget() as budget:
+        budget.stand_down(10)
+        await trio.sleep(1)
+        budget.is_back()
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(1)
+            assert budget.spending().under_way == 1
+        budget.stay_away(10)
+        budget.stand_down(5)
+        budget.is_back()
+        async with budget.spend(1, 0):
+            assert trio.current_time() == pytest.approx(11)
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_the_minutes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What was used stays used until the minute that it is now ends."""
+    async with _open_budget() as budget:
+        budget.time.confirm(MIDNIGHT_MS + 1_000 * MINUTE_MS)
+        async with budget.spend(80, 0):
+            budget.told(80)
+
+        async def set_back() -> None:
+            await trio.sleep(10)
+            budget.time.confirm(MIDNIGHT_MS + MINUTE_MS // 2)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(set_back)
+            async with budget.spend(1, 0):
+                assert trio.current_time() == pytest.approx(10 + 30)
+
+
+async def test_who_gives_up_waiting_leaves_no_trace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Neither his place nor his weight is taken."""
+    async with _open_budget() as budget:
+        budget.stand_down(5)
+        with trio.move_on_after(1):
+            async with budget.spend(50, 0):
+                raise AssertionError("nobody was to go ahead")
+        async with budget.spend(80, 0):
+            assert budget.used == 80
+
+
+async def test_minutes_pass_before_the_exchange_has_told_the_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A count that fills the first minute does not keep us from ever asking what time it is."""
+    budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.keep_time)
+        async with budget.spend(1, 0):
+            budget.told(1000)
+        with trio.fail_after(61):
+            async with budget.spend(1, 0):
+                pass
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_whole_market_may_give_up_at_once() -> None:
+    """A stop, or a set that is taken away, must not hold up everything else for a minute."""
+    budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
+    budget.stand_down(3600)
+
+    async def ask(urgency: int) -> None:
+        async with budget.spend(1, urgency):
+            raise AssertionError("nobody was to go ahead")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3000):
+            nursery.start_soon(ask, number % 4)
+        await trio.testing.wait_all_tasks_blocked()
+        assert budget.spending().waiting == 3000
+        began_at = trio.current_time()
+        nursery.cancel_scope.cancel()
+    assert budget.spending().waiting == 0
+    # It takes a tenth of a second; a search for each of them took eight.
+    assert trio.current_time() - began_at < 2

@@ -1,0 +1,185 @@
+"""What is odd in an answer is left out, and its neighbours stay."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from klineagent.core.errors import BadFrame, ExchangeRefused
+from klineagent.core.kline import MINUTE_MS
+from klineagent.exchange.rest_answers import read_candles, read_exchange_info, read_server_time
+from klineagent.exchange.venues import COINM, USDM, Venue
+
+OPEN_MS = 1_769_904_000_000
+
+
+def _row(minute: int, **changed: Any) -> list[Any]:
+    open_ms = OPEN_MS + minute * MINUTE_MS
+    row = {
+        "open_time": open_ms,
+        "open": "2",
+        "high": "4",
+        "low": "1",
+        "close": "3",
+        "volume": "10",
+        "close_time": open_ms + MINUTE_MS - 1,
+        "quote_volume": "25",
+        "trades": 7,
+        "taker_buy_volume": "6",
+        "taker_buy_quote_volume": "15",
+    }
+    assert changed.keys() <= row.keys()
+    return [*(row | changed).values(), "0"]
+
+
+def _minutes(*rows: object) -> tuple[list[int], int]:
+    """Which minutes are read of an answer with `rows`, and how many rows are left out."""
+    told = read_candles(json.dumps(rows).encode())
+    return [(each.open_time - OPEN_MS) // MINUTE_MS for each in told.candles], told.odd
+
+
+# Candles
+
+
+def test_a_page_is_read() -> None:
+    """As it comes; an empty one is a page."""
+    assert _minutes(_row(0), _row(1), _row(2)) == ([0, 1, 2], 0)
+    assert _minutes() == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        {},
+        "row",
+        17,
+        [],
+        _row(1)[:10],
+        _row(1, close=None),
+        _row(1, close="NaN"),
+        _row(1, open="nan"),
+        _row(1, high="inf"),
+        _row(1, volume="-0.1"),
+        _row(1, taker_buy_volume="-1"),
+        _row(1, taker_buy_volume="10.1"),
+        _row(1, taker_buy_quote_volume="26"),
+        _row(1, low="2.5"),
+        _row(1, high="2.5"),
+        _row(1, low="-1"),
+        _row(1, trades=2**32),
+        _row(1, trades=-1),
+        _row(1, trades=1.5),
+        _row(1, open_time=-1),
+        _row(1, open_time=2**63),
+        _row(1, open_time=OPEN_MS * 1000),
+        _row(1, close_time=OPEN_MS),
+        _row(1, close_time=None),
+    ],
+    ids=str,
+)
+def test_an_odd_row_is_left_out(odd: object) -> None:
+    """Whatever is wrong with it, the candles beside it are those that were traded."""
+    assert _minutes(_row(0), odd, _row(2)) == ([0, 2], 1)
+
+
+def test_of_two_rows_that_differ_neither_is_believed() -> None:
+    """Nobody knows which is right; one that is told twice is told."""
+    assert _minutes(_row(0), _row(1), _row(1, close="2"), _row(2)) == ([0, 2], 2)
+    assert _minutes(_row(0), _row(1), _row(1), _row(2)) == ([0, 1, 2], 0)
+
+
+def test_rounding_is_no_oddity() -> None:
+    """Volumes are sums of decimals, and floats here."""
+    assert _minutes(_row(0, volume="0.3", taker_buy_volume="0.30000000000000004")) == ([0], 0)
+    assert _minutes(_row(0, volume="0", taker_buy_volume="0", trades=0)) == ([0], 0)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"null", b'{"code":1}', b"[[1,", b"\xff", b"[" * 9999]
+)
+def test_what_is_no_list_is_no_answer(body: bytes) -> None:
+    """The exchange is in trouble."""
+    with pytest.raises(BadFrame, match="no klines"):
+        read_candles(body)
+
+
+# Symbols
+
+
+def _symbol(name: str, **changed: Any) -> dict[str, Any]:
+    told = {"symbol": name, "status": "TRADING", "contractStatus": "TRADING", "quoteAsset": "USDT"}
+    return told | changed
+
+
+@pytest.mark.parametrize("venue", [USDM, COINM], ids=["usdm", "coinm"])
+@pytest.mark.parametrize(
+    ("odd", "names"),
+    [
+        (None, set()),
+        (5, set()),
+        ({}, set()),
+        ({"symbol": None}, set()),
+        ({"symbol": ""}, set()),
+        (_symbol("ETHUSDT", status=None, contractStatus=None), {"ETHUSDT"}),
+        (_symbol("ETHUSDT", status="", contractStatus=""), {"ETHUSDT"}),
+        (_symbol("ETHUSDT", quoteAsset=[]), {"ETHUSDT"}),
+        ({"symbol": "ETHUSDT"}, {"ETHUSDT"}),
+    ],
+    ids=str,
+)
+def test_an_odd_symbol_is_left_out(odd: object, names: set[str], venue: Venue) -> None:
+    """Its name is told where it can be read."""
+    body = json.dumps({"symbols": [_symbol("BTCUSDT"), odd, _symbol("SOLUSDT")]}).encode()
+    told = read_exchange_info(body, venue)
+    assert list(told.symbols) == ["BTCUSDT", "SOLUSDT"]
+    assert (told.odd, set(told.odd_names)) == (1, names)
+
+
+@pytest.mark.parametrize("date", [None, -1, "soon", 1.5, 10**40, OPEN_MS * 1000, True, []])
+def test_a_date_that_cannot_be_is_not_told(date: object) -> None:
+    """The symbol trades all the same."""
+    body = json.dumps({"symbols": [_symbol("BTCUSDT", onboardDate=date)]}).encode()
+    told = read_exchange_info(body, USDM)
+    assert told.symbols["BTCUSDT"].is_trading
+    assert (told.symbols["BTCUSDT"].onboard_ms, told.odd) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"symbols":null}',
+        b'{"symbols":[{}]}',
+        b'{"symbols":[null]}',
+        b'{"symbols":[]}',
+        b"\xff",
+        b'{"x":' + b"[" * 100_000,
+    ],
+)
+def test_an_answer_without_any_symbol_is_a_refusal(body: bytes) -> None:
+    """A list that names nothing says nothing."""
+    with pytest.raises(ExchangeRefused, match=r"exchangeInfo (cannot be read|lists no symbol)"):
+        read_exchange_info(body, USDM)
+
+
+# The time
+
+
+def test_the_time_is_read_in_milliseconds() -> None:
+    """As all venues tell it."""
+    assert read_server_time(b'{"serverTime":1769904000000}') == OPEN_MS
+
+
+@pytest.mark.parametrize(
+    "told",
+    [OPEN_MS * 1000, OPEN_MS // 1000, -OPEN_MS, 0, 2**63, 10**40, 1.5, None, "soon", True, []],
+)
+def test_a_time_in_another_unit_is_none(told: object) -> None:
+    """Microseconds and seconds have other numbers of digits."""
+    with pytest.raises(BadFrame, match="time cannot be read"):
+        read_server_time(json.dumps({"serverTime": told}).encode())

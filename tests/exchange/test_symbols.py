@@ -1,0 +1,273 @@
+"""Which symbols may be subscribed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.core.errors import InvalidRequest
+from klineagent.exchange.budget import WeightBudget
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.rest import RestClient
+from klineagent.exchange.rest_answers import SymbolInfo, read_exchange_info
+from klineagent.exchange.symbols import REFRESH_EVERY_S, Pause, SymbolBook
+from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+
+
+def _book(answers: list[httpx2.Response]) -> SymbolBook:
+    """A book whose exchange gives these answers, the last one for ever."""
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.path == "/fapi/v1/exchangeInfo"
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    http = httpx2.AsyncClient(
+        transport=httpx2.MockTransport(respond), base_url="https://exchange.test"
+    )
+    time = ExchangeTime()
+    time.confirm(1_769_904_000_000)
+    budget = WeightBudget(time=time, weight_per_minute=USDM.weight_per_minute)
+    return SymbolBook(RestClient(venue=USDM, time=time, budget=budget, http=http))
+
+
+def _listed(**statuses: str) -> httpx2.Response:
+    symbols = [{"symbol": symbol, "status": status} for symbol, status in statuses.items()]
+    return httpx2.Response(200, json={"symbols": symbols, "rateLimits": []})
+
+
+async def test_only_trading_symbols_pass(autojump_clock: MockClock) -> None:
+    """Unknown and delisted ones are refused with the reason."""
+    book = _book([_listed(BTCUSDT="TRADING", OMGUSDT="SETTLING")])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book.keep_fresh)
+        await book.check("BTCUSDT")
+        with pytest.raises(InvalidRequest, match=r"OMGUSDT does not trade on usdm \(SETTLING\)"):
+            await book.check("OMGUSDT")
+        with pytest.raises(InvalidRequest, match="XUSDT does not exist on usdm"):
+            await book.check("XUSDT")
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_configured_waits_through_a_halt(autojump_clock: MockClock) -> None:
+    """A symbol that exists and does not trade is waited for; one that does not exist is not."""
+    book = _book([_listed(BTCUSDT="BREAK"), _listed(BTCUSDT="BREAK"), _listed(BTCUSDT="TRADING")])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book.keep_fresh)
+        started = trio.current_time()
+        await book.until_trading("BTCUSDT")
+        assert trio.current_time() - started == 2 * REFRESH_EVERY_S
+        with pytest.raises(InvalidRequest, match="does not exist"):
+            await book.until_trading("XUSDT")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) -> None:
+    """The list is asked for again and again."""
+    book = _book([_listed(BTCUSDT="TRADING"), _listed(BTCUSDT="TRADING", NEWUSDT="TRADING")])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book.keep_fresh)
+        with pytest.raises(InvalidRequest):
+            await book.check("NEWUSDT")
+        await trio.sleep(REFRESH_EVERY_S + 1)
+        await book.check("NEWUSDT")
+        nursery.cancel_scope.cancel()
+
+
+async def test_failures_are_retried_and_what_is_known_stays(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exchange that fails is told of once a minute, and nothing that was known is forgotten."""
+    broken = [httpx2.Response(503, text="maintenance"), httpx2.Response(200, text="<html>")]
+    book = _book([*broken, _listed(BTCUSDT="TRADING"), *broken])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book.keep_fresh)
+        await book.check("BTCUSDT")
+        told = len(caplog.records)
+        await trio.sleep(3600)
+        await book.check("BTCUSDT")
+        nursery.cancel_scope.cancel()
+    assert [record.msg for record in caplog.records[:told]] == [
+        "symbols_unavailable",  # it is told of when it begins,
+        "symbols_unavailable",  # and of another kind of trouble
+        "symbols_available",
+        "symbols_loaded",
+    ]
+    assert {record.msg for record in caplog.records[told:]} == {"symbols_unavailable"}
+    assert 30 <= len(caplog.records) - told <= 60
+
+
+@asynccontextmanager
+async def _refreshed(book: SymbolBook, lists: int) -> AsyncIterator[None]:
+    """The block runs after that many lists."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book.keep_fresh)
+        await trio.sleep((lists - 1) * REFRESH_EVERY_S + 1)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+ALL = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING", "SOLUSDT": "TRADING", "XRPUSDT": "TRADING"}
+CUT = dict.fromkeys(("BTCUSDT", "ETHUSDT", "SOLUSDT"), "TRADING")
+
+
+@pytest.mark.parametrize(("lists", "is_known"), [(1, True), (2, True), (3, False), (9, False)])
+async def test_a_symbol_is_no_more_when_three_lists_did_not_name_it(
+    autojump_clock: MockClock, *, lists: int, is_known: bool
+) -> None:
+    """One list may be cut short; nobody delists a symbol without a word."""
+    book = _book([_listed(**ALL), *[_listed(**CUT)] * 10])
+    async with _refreshed(book, 1 + lists):
+        assert ("XRPUSDT" in (book.listings or {})) is is_known
+        assert book.listings is not None
+        assert CUT.keys() <= book.listings.keys()
+
+
+async def test_absences_are_counted_in_a_row(autojump_clock: MockClock) -> None:
+    """A list that names it again makes up for those that did not."""
+    cuts = [_listed(**CUT)] * 2
+    book = _book([_listed(**ALL), *cuts, _listed(**ALL), *cuts, _listed(**ALL)])
+    async with _refreshed(book, 6):
+        assert book.trades("XRPUSDT")
+        assert ALL.keys() <= (book.listings or {}).keys()
+
+
+async def test_a_list_that_lacks_half_says_nothing_of_what_it_lacks(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long that goes on; what it says of the others is believed."""
+    book = _book([_listed(**ALL), _listed(BTCUSDT="SETTLING")])
+    async with _refreshed(book, 100):
+        assert ALL.keys() <= (book.listings or {}).keys()
+        assert not book.trades("BTCUSDT")
+        assert book.trades("XRPUSDT")
+    assert "symbols_lacking" in {record.msg for record in caplog.records}
+
+
+async def test_when_a_symbol_did_not_trade_is_known_from_list_to_list(
+    autojump_clock: MockClock,
+) -> None:
+    """From the last that said it traded to the first that says so again."""
+    idle = _listed(BTCUSDT="SETTLING", ETHUSDT="BREAK", SOLUSDT="TRADING")
+    back = _listed(BTCUSDT="TRADING", ETHUSDT="BREAK", SOLUSDT="TRADING", XRPUSDT="TRADING")
+    first = _listed(BTCUSDT="TRADING", ETHUSDT="BREAK", SOLUSDT="TRADING")
+    book = _book([first, first, idle, idle, back])
+    start_ms, minute_ms = book._rest.time.now_ms(), int(REFRESH_EVERY_S * 1000)
+    async with _refreshed(book, 4):
+        assert book.pause("BTCUSDT") == Pause(start_ms + minute_ms, start_ms + 3 * minute_ms)
+        await trio.sleep(10 * REFRESH_EVERY_S)
+        assert book.pause("BTCUSDT") == Pause(start_ms + minute_ms, start_ms + 4 * minute_ms)
+        assert book.pause("ETHUSDT") == Pause(0, start_ms + 13 * minute_ms)
+        assert book.pause("SOLUSDT") is book.pause("XRPUSDT") is None
+
+
+async def test_what_was_known_of_a_symbol_stays_where_it_cannot_be_read(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For as long as it is in the list; the others go on."""
+    odd = [{"symbol": "BTCUSDT", "status": None}, {"symbol": "ETHUSDT", "status": "SETTLING"}]
+    book = _book([_listed(**ALL), httpx2.Response(200, json={"symbols": [*odd, None, None]})])
+    async with _refreshed(book, 10):
+        assert book.trades("BTCUSDT")
+        assert not book.trades("ETHUSDT")
+    assert book._rest.counts.odd == 9 * 3
+    told = [vars(each)["count"] for each in caplog.records if each.msg == "odd_elements"]
+    assert told == [3] * 9
+
+
+async def test_a_first_list_with_a_null_is_a_list(autojump_clock: MockClock) -> None:
+    """One odd element does not keep everything from being recorded."""
+    symbols = [None, {"symbol": "BTCUSDT", "status": "TRADING"}, {"symbol": 7}]
+    book = _book([httpx2.Response(200, json={"symbols": symbols})])
+    async with _refreshed(book, 1):
+        await book.check("BTCUSDT")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "least_s"),
+    [
+        (418, {"Retry-After": "600"}, 600),
+        (418, {}, 120),
+        (429, {}, 60),
+        (429, {"Retry-After": "x"}, 60),
+    ],
+)
+async def test_a_ban_is_sat_out(
+    autojump_clock: MockClock, status: int, headers: dict[str, str], least_s: float
+) -> None:
+    """Asking during a ban makes it longer, so nobody asks."""
+    book = _book([httpx2.Response(status, headers=headers), _listed(BTCUSDT="TRADING")])
+    async with trio.open_nursery() as nursery:
+        started = trio.current_time()
+        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book.keep_fresh)
+        await book.check("BTCUSDT")
+        assert trio.current_time() - started >= least_s
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("name", "venue", "symbol"),
+    [("usdm", USDM, "BTCUSDT"), ("coinm", COINM, "BTCUSD_PERP")],
+)
+def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
+    """Answers of the real exchange; COIN-M calls the status by another name."""
+    path = RECORDED / f"exchangeInfo-{name}-2021.json"
+    if not path.exists():
+        pytest.skip("the recorded answers are not beside the project")
+    symbols = read_exchange_info(path.read_bytes(), venue).symbols  # type: ignore[arg-type]
+    assert symbols[symbol].is_trading
+    listed = json.loads(path.read_bytes())["symbols"]
+    assert len(symbols) == len(listed)
+
+
+@pytest.mark.parametrize(
+    ("venue", "status", "is_trading", "is_listed"),
+    [
+        (USDM, "TRADING", True, True),
+        (USDM, "TRADING_HALT", False, True),
+        (USDM, "PENDING_TRADING", False, False),
+        (USDM, "SETTLING", False, False),
+        (COINM, "DELIVERED", False, False),
+        (COINM, "PRE_DELIVERING", False, True),
+        (SPOT, "HALT", False, True),
+        (SPOT, "BREAK", False, False),
+    ],
+)
+def test_what_is_known_of_a_symbol(
+    venue: Venue, status: str, *, is_trading: bool, is_listed: bool
+) -> None:
+    """Each venue in its own terms; a contract in its last hour is still what it was."""
+    told: dict[str, object] = {
+        "symbol": "BTCUSD_261225",
+        venue.status_field: status,
+        "baseAsset": "BTC",
+        "quoteAsset": "USD",
+        "onboardDate": 1_500_000_000_000,
+    }
+    if venue is not SPOT:
+        told["contractType"] = "CURRENT_QUARTER DELIVERING"
+    symbols = read_exchange_info(json.dumps({"symbols": [told]}).encode(), venue).symbols
+    assert symbols["BTCUSD_261225"] == SymbolInfo(
+        symbol="BTCUSD_261225",
+        status=status,
+        is_trading=is_trading,
+        is_listed=is_listed,
+        base="BTC",
+        quote="USD",
+        contract="" if venue is SPOT else "CURRENT_QUARTER",
+        onboard_ms=1_500_000_000_000,
+    )
