@@ -69,12 +69,12 @@ from klineagent.series.healer import Means
 from klineagent.series.recall import open_recall
 from klineagent.series.registry import Registry, open_registry
 from klineagent.series.selection import Selection
-from klineagent.storage.disk import Disk, Folder
-from klineagent.storage.location import masked
 from klineagent.storage.opening import open_store
-from klineagent.storage.spool import Spool, open_spool
+from klineagent.storage.spool.disk import Disk, Folder
+from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Store
-from klineagent.storage.writer import Losses, Writer, open_writer
+from klineagent.storage.url import masked
+from klineagent.storage.writing.writer import Losses, Writer, open_writer
 
 # How long the start waits for what it can do without: the database.
 START_PATIENCE_S = 5

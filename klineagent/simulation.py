@@ -23,8 +23,8 @@ from klineagent.sim.market import Market
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import venue_named
-from klineagent.storage.disk import Disk
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
+from klineagent.storage.spool.disk import Disk
 
 FEBRUARY_2026_MS = 1_769_904_000_000
 # The address is real and nobody calls there, unless a simulation wants to.

@@ -14,10 +14,10 @@ from attrs import evolve
 
 from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
 from klineagent.series.recall import since_of
-from klineagent.storage.clickhouse import ClickHouseStore
-from klineagent.storage.embedded import EmbeddedStore
+from klineagent.storage.clickhouse.embedded import EmbeddedStore
+from klineagent.storage.clickhouse.queries import insert_klines
+from klineagent.storage.clickhouse.server import ClickHouseStore
 from klineagent.storage.opening import open_store
-from klineagent.storage.queries import insert_klines
 from klineagent.storage.store import Store, Table
 from tests.storage.samples import sample
 from tests.storage.test_store import rows_of

@@ -23,7 +23,7 @@ from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.server import converse
 from klineagent.sim.venue import USDM
 from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 
 WITHIN_S = 30
 SPEED = 600

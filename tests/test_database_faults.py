@@ -16,11 +16,11 @@ from attrs import define, field
 from clickhouse_driver import Client
 
 from klineagent.core.kline import MINUTE_MS, Interval, Kline
-from klineagent.storage import clickhouse
+from klineagent.storage.clickhouse import server as clickhouse
 from klineagent.storage.opening import open_store
-from klineagent.storage.segment import SUFFIX, decode
+from klineagent.storage.spool.segment import SUFFIX, decode
 from klineagent.storage.store import Batch
-from klineagent.storage.writer import Writer, open_writer
+from klineagent.storage.writing.writer import Writer, open_writer
 from tests.native.fixture import ModernServer, modern_clickhouse
 from tests.processes import (
     ARCHIVE,

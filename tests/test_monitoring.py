@@ -15,7 +15,7 @@ import yaml
 from trio.testing import MockClock
 
 from klineagent.simulation import open_simulation
-from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.memory.disk import MemoryDisk
 from tests.simulations.asking import Asker, Labels
 
 ROOT = Path(__file__).parents[1]

@@ -28,7 +28,7 @@ from klineagent.core.errors import (
     AgentUnreachable,
     ConfigError,
 )
-from klineagent.storage.location import masked
+from klineagent.storage.url import masked
 
 QUERY_WITHIN_S = 10
 COMMAND_WITHIN_S = 35

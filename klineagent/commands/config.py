@@ -16,7 +16,7 @@ from rich.text import Text
 
 from klineagent.commands.serve import serve
 from klineagent.config.model import Config, as_written, trace_config
-from klineagent.storage.location import masked
+from klineagent.storage.url import masked
 from klineagent.tables import wide_console
 
 _DEFAULT = "default"

@@ -16,9 +16,9 @@ from klineagent.config.model import Config, trace_config
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.running import run
-from klineagent.storage.location import FolderLocation, locate
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Store
+from klineagent.storage.url import FolderLocation, locate
 from klineagent.tables import candles_table, summary_table, updates_table, wide_console
 
 _COUNT = click.IntRange(min=1)

@@ -22,10 +22,10 @@ from klineagent.commands.options import CONFIG_FILE, SPOOL, STORE, VENUE
 from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError, SpoolError
 from klineagent.process.logs import LogFormat, configure_logging
-from klineagent.storage.disk import Files, Folder, translated_errors
-from klineagent.storage.inventory import DeadLetter, Queue, take_inventory
-from klineagent.storage.segment import SUFFIX, rows_of
-from klineagent.storage.shelves import Shelves
+from klineagent.storage.spool.disk import Files, Folder, translated_errors
+from klineagent.storage.spool.folders import Shelves
+from klineagent.storage.spool.inventory import DeadLetter, Queue, take_inventory
+from klineagent.storage.spool.segment import SUFFIX, rows_of
 from klineagent.tables import clock_text, wide_console
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

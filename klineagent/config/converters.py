@@ -18,7 +18,7 @@ from klineagent.core.address import Bind
 from klineagent.core.kline import Interval
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.process.logs import LogFormat, LogLevel
-from klineagent.storage.location import locate, masked
+from klineagent.storage.url import locate, masked
 
 # Managers ping their agents from other machines; commands are for who may give them.
 ANY_HOST = "0.0.0.0"  # noqa: S104 - meant: see above

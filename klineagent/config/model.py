@@ -59,7 +59,7 @@ from klineagent.core.errors import ConfigError
 from klineagent.core.kline import Interval
 from klineagent.exchange.venues import USDM, Venue
 from klineagent.process.logs import LogFormat, LogLevel
-from klineagent.storage.location import FolderLocation, ServerLocation, locate, masked
+from klineagent.storage.url import FolderLocation, ServerLocation, locate, masked
 
 _GIGA = 1024**3
 

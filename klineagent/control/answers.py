@@ -27,7 +27,7 @@ from klineagent.control.traffic import feeds_of, limits_of
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest
 from klineagent.series.registry import Registry
-from klineagent.storage.writer import Writer
+from klineagent.storage.writing.writer import Writer
 
 # A millisecond or two of work, then others get their turn.
 SERIES_AT_ONCE = 50

@@ -14,8 +14,8 @@ from klineagent.control.openapi import operation
 from klineagent.core.kline import SECOND_MS
 from klineagent.series.census import Bureau, Census
 from klineagent.series.registry import Registry
-from klineagent.storage.spool import FILLING_AT
-from klineagent.storage.writer import Writer
+from klineagent.storage.spool.spool import FILLING_AT
+from klineagent.storage.writing.writer import Writer
 
 # A lost connection is dialled again within the longest backoff, which is half a minute.
 FEED_DOWN_AFTER_S = 45

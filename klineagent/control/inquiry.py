@@ -17,7 +17,7 @@ from klineagent.series.account import Standing, standing_of
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
 from klineagent.series.subscription import Subscription
-from klineagent.storage.writer import Holder, Writer
+from klineagent.storage.writing.writer import Holder, Writer
 
 # Callers of queries wait ten seconds.
 STORE_WITHIN_S = 5

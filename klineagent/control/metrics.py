@@ -32,8 +32,8 @@ from klineagent.series.census import Bureau, Census
 from klineagent.series.desired import Desired
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.registry import Registry
-from klineagent.storage.refused import Kind
-from klineagent.storage.writer import Writer
+from klineagent.storage.writing.refused import Kind
+from klineagent.storage.writing.writer import Writer
 
 
 def add_metrics_route(

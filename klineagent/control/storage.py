@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from klineagent.control.answers_models import SpoolState, Storage
-from klineagent.storage.spool import Spool
-from klineagent.storage.writer import Writer
+from klineagent.storage.spool.spool import Spool
+from klineagent.storage.writing.writer import Writer
 
 
 def storage_of(writer: Writer) -> Storage:

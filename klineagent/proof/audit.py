@@ -21,8 +21,8 @@ from klineagent.proof.witness import Witness, account_of, name_of
 from klineagent.series.ledger import Absent, Ledger, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.sim.interval import Interval
-from klineagent.storage.memory import MemoryStore
-from klineagent.storage.writer import Writer
+from klineagent.storage.memory.store import MemoryStore
+from klineagent.storage.writing.writer import Writer
 
 # An agent's clock is late by the way of a message, and its tasks by their turn.
 MOST_LATE_MS = MINUTE_MS

@@ -19,8 +19,8 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.network import Network
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
-from klineagent.storage.memory import MemoryStore
-from klineagent.storage.memory_disk import MemoryDisk, ProcessDied
+from klineagent.storage.memory.disk import MemoryDisk, ProcessDied
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary
 
 # What starts it again does not do so at once.

@@ -26,8 +26,8 @@ from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import venue_named
-from klineagent.storage.memory import MemoryStore
-from klineagent.storage.segment import decode
+from klineagent.storage.memory.store import MemoryStore
+from klineagent.storage.spool.segment import decode
 
 DAY_S = 86_400.0
 # After the last fault everything must be healed within this time: a ban and the longest wait

@@ -17,7 +17,7 @@ from klineagent.proof.life import RESTART_AFTER_S, Life
 from klineagent.proof.weather import Weather
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0

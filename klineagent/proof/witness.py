@@ -15,7 +15,7 @@ from klineagent.sim.candle import Candle
 from klineagent.sim.charts import Charts
 from klineagent.sim.interval import SECOND_MS, Interval
 from klineagent.sim.market import Listing, Market
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 
 
 @define(eq=False, kw_only=True)

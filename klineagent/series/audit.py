@@ -25,7 +25,7 @@ from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
 from klineagent.series.spans import Span, Spans
 from klineagent.series.subscription import Subscription
-from klineagent.storage.writer import Writer
+from klineagent.storage.writing.writer import Writer
 
 # Between two questions: at least some seconds, and so long that they take a fiftieth of the time.
 PAUSE_S = 5.0

@@ -25,7 +25,7 @@ from klineagent.core.retry import Backoff, Trouble
 from klineagent.exchange.venues import Venue
 from klineagent.series.notation import Excluded, Pattern, Reader, SubscriptionSet, Wanted, write
 from klineagent.series.selection import Selection
-from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
+from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
 
 FORMAT = 1
 LOCK = ".lock"

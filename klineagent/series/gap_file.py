@@ -16,9 +16,9 @@ from klineagent.core.retry import Trouble
 from klineagent.series.desired_file import StateFile
 from klineagent.series.gaps import Knowledge, KnownGaps, Series, decode, encode, known_gaps
 from klineagent.series.registry import Registry
-from klineagent.storage.disk import TEMPORARY, Disk, Files, write_durably
-from klineagent.storage.location import place
-from klineagent.storage.writer import Writer
+from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
+from klineagent.storage.url import place
+from klineagent.storage.writing.writer import Writer
 
 SUFFIX = ".gaps"
 """What the file is called, after the name of the state's."""

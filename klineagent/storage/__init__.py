@@ -1,1 +1,1 @@
-"""Where klines are kept: stores, their schema, and the writer in front of them."""
+"""Where klines are kept: what every store promises, and where a URL leads."""

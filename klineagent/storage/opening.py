@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 from attrs import evolve
 
-from klineagent.storage.clickhouse import open_clickhouse
-from klineagent.storage.embedded import open_embedded
-from klineagent.storage.location import FolderLocation, MemoryLocation, ServerLocation, locate
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.clickhouse.embedded import open_embedded
+from klineagent.storage.clickhouse.server import open_clickhouse
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Store
+from klineagent.storage.url import FolderLocation, MemoryLocation, ServerLocation, locate
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
 from klineagent.core.kline import MINUTE_MS
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
 from tests.klines import a_kline
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from klineagent.storage import segment
-from klineagent.storage.disk import Folder
-from klineagent.storage.spool import Spool, open_spool
+from klineagent.storage.spool import segment
+from klineagent.storage.spool.disk import Folder
+from klineagent.storage.spool.spool import Spool, open_spool
 from tests.storage.samples import FIRST_OPEN, sample
 from tests.storage.spools import NO_LIMIT, candles, drained, updates
 

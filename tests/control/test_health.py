@@ -23,7 +23,7 @@ from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
 
 TOKEN = "0123456789abcdef-the-right-one"

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from klineagent.core.kline import Interval
 from klineagent.simulation import Simulation, open_simulation
-from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.memory.disk import MemoryDisk
 
 PATH = "/v1/subscriptions"
 EVERYTHING = {

@@ -13,7 +13,7 @@ from klineagent.series.ledger import Absence, Absent, Ledger
 from klineagent.sim.charts import Charts
 from klineagent.sim.interval import MINUTE_MS, Interval
 from klineagent.sim.random_market import RandomMarket
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Table
 
 START_MS = 1_769_904_000_000

@@ -14,8 +14,8 @@ from klineagent.core.kline import Interval
 from klineagent.exchange.venues import SPOT, USDM
 from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.series.selection import Selection
-from klineagent.storage.disk import TEMPORARY, Disk, Folder, write_durably
-from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
+from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
+from klineagent.storage.spool.disk import TEMPORARY, Disk, Folder, write_durably
 from tests.storage.slow_disk import SlowDisk
 
 EARLIER = Path(__file__).parents[1] / "storage" / "earlier" / "subscriptions.json"

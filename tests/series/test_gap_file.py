@@ -19,7 +19,7 @@ from klineagent.series.gaps import Knowledge, KnownGaps, Series
 from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
-from klineagent.storage.memory_disk import MemoryDisk, ProcessDied, Step
+from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
 from tests.simulations.looking import HOUR_S, MINUTE_S, lacking, logged
 
 NAME = "subscriptions.json.gaps"

@@ -25,7 +25,7 @@ from klineagent.series.recall import (
     since_of,
 )
 from klineagent.series.spans import Span
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Coverage, Store
 from tests.klines import OPEN_MS, a_kline
 

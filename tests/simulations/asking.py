@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from klineagent.agent import Agent
 from klineagent.core.kline import Interval, Key
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 
 Labels = dict[str, str]
 

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from klineagent.core.kline import MINUTE_MS, Interval, Key, Kline
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0

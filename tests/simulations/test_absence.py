@@ -19,7 +19,7 @@ from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.interval import Interval as TwinInterval
 from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 from tests.simulations.asking import Asker
 from tests.simulations.looking import HOUR_S, MINUTE_S, closed, lacking, logged, requests
 

@@ -20,8 +20,8 @@ from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
-from klineagent.storage.memory import MemoryStore
-from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.memory.disk import MemoryDisk
+from klineagent.storage.memory.store import MemoryStore
 from tests.simulations.asking import Asker, milliseconds
 from tests.simulations.looking import HOUR_S, MINUTE_S
 

@@ -15,8 +15,8 @@ from klineagent.series import audit
 from klineagent.series.audit import AGAIN_AFTER_S, PASS_S, SHARE
 from klineagent.series.registry import Registry
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
-from klineagent.storage.memory import MemoryStore
-from klineagent.storage.memory_disk import MemoryDisk, Step
+from klineagent.storage.memory.disk import MemoryDisk, Step
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
 from tests.simulations.asking import Asker
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, closed, lacking, logged

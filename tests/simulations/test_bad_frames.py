@@ -16,7 +16,7 @@ from klineagent.exchange.regularity import Flaw
 from klineagent.sim.event_faults import Events
 from klineagent.sim.frames import StreamEvent
 from klineagent.simulation import Simulation, open_simulation
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 from tests.simulations.looking import MINUTE_S, Watch, lacking
 
 INTERVALS = (Interval.M1, Interval.M3, Interval.M5)

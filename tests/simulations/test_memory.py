@@ -20,7 +20,7 @@ from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.sim import random_market
 from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
-from klineagent.storage.disk import Files, Folder, translated_errors
+from klineagent.storage.spool.disk import Files, Folder, translated_errors
 from tests.simulations.looking import HOUR_S
 
 T = TypeVar("T")

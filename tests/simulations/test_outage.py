@@ -12,7 +12,7 @@ from klineagent.series.ledger import Absent
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
-from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.memory.disk import MemoryDisk
 from tests.simulations.looking import (
     DAY_S,
     HOUR_S,

@@ -25,7 +25,7 @@ from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket
 from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.memory.store import MemoryStore
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

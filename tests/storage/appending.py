@@ -11,8 +11,8 @@ from pathlib import Path
 
 import trio
 
-from klineagent.storage.disk import Folder
-from klineagent.storage.spool import open_spool
+from klineagent.storage.spool.disk import Folder
+from klineagent.storage.spool.spool import open_spool
 from tests.storage.spools import NO_LIMIT, candles
 
 ROWS = 100

@@ -8,8 +8,8 @@ from typing import TypeVar
 import trio
 from attrs import define
 
-from klineagent.storage.disk import Files, translated_errors
-from klineagent.storage.memory_disk import MemoryDisk
+from klineagent.storage.memory.disk import MemoryDisk
+from klineagent.storage.spool.disk import Files, translated_errors
 
 T = TypeVar("T")
 

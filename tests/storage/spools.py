@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from klineagent.core.errors import SpoolFull
-from klineagent.storage.disk import Files
-from klineagent.storage.segment import Contents
-from klineagent.storage.shelves import Shelves
-from klineagent.storage.spool import Spool
+from klineagent.storage.spool.disk import Files
+from klineagent.storage.spool.folders import Shelves
+from klineagent.storage.spool.segment import Contents
+from klineagent.storage.spool.spool import Spool
 from klineagent.storage.store import Batch, Table
 from tests.storage.samples import sample, update
 

@@ -12,9 +12,9 @@ import trio
 
 from klineagent.core.errors import RowsRefused, StoreMisconfigured, StoreUnavailable
 from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval, Kline
-from klineagent.storage.clickhouse import ClickHouseStore
-from klineagent.storage.embedded import EmbeddedStore, _rows
-from klineagent.storage.memory import MemoryStore
+from klineagent.storage.clickhouse.embedded import EmbeddedStore, _rows
+from klineagent.storage.clickhouse.server import ClickHouseStore
+from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import AgentRow, Batch, SeriesSummary, Store
 from tests.storage.samples import FIRST_OPEN, fetched_candle, sample, update

@@ -1,0 +1,204 @@
+"""Which candles of series are stored, and so where their gaps are: as SQL, and its answers. Pure.
+
+The database numbers the candles of a series along the grid of its interval, from the epoch on, and
+makes 64 neighbours the bits of a word. Full words, which nearly all are, it tells as stretches, the
+others one by one. So it sorts a 64th of the candles, and its answer is as long as there are gaps.
+
+Every condition is one on venue, symbol, interval and open time, so that primary key and partitions
+bound what is read, and FINAL what it merges: a candle counts as stored if `klines_final` has it.
+"""
+# ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from klineagent.core.grid import BY_LENGTH, GRIDS, Run, runs_begin_at
+from klineagent.core.kline import DAY_MS, Interval
+from klineagent.storage.clickhouse.queries import milliseconds, moment
+from klineagent.storage.clickhouse.tables.schema import Layout, Rows, literal, quoted
+from klineagent.storage.store import Coverage, Table
+
+_Series = tuple[str, str]
+"""Symbol and the name of an interval."""
+_Stretch = tuple[int, int]
+"""First and last of numbers with none missing between."""
+
+_WORD_BITS = 64
+_FULL = f"toUInt64({2**_WORD_BITS - 1})"
+# A neighbour of no word there is.
+_NONE = "toInt64(-4)"
+# How far back the newest candle before a range is looked for, step by step: nearly always it is
+# near, and who looks through all history at once reads all of it.
+_LOOKING_BACK_MS = (31 * DAY_MS, 366 * DAY_MS, 2**42)
+
+
+def covering(
+    layout: Layout, venue: str, since: Mapping[str, int], symbols: Collection[str]
+) -> Generator[str, Rows, list[Coverage]]:
+    """The steps of `Store.coverage`: yields SQL, takes its rows, returns the answer."""
+    if not since or not symbols:
+        return []
+    bounds = {name: (first_ms, None) for name, first_ms in since.items()}
+    runs: dict[_Series, tuple[Run, ...]] = {}
+    for symbol, name, *row in (yield _select_runs(layout, venue, bounds, symbols)):
+        runs[symbol, name] = _runs(name, *row)
+    before: dict[_Series, int] = {}
+    for name, first_ms in since.items():
+        wanted = {
+            symbol
+            for symbol in symbols
+            if not runs_begin_at(runs.get((symbol, name), ()), first_ms, name)
+        }
+        end_ms = first_ms
+        for far_ms in _LOOKING_BACK_MS:
+            if not wanted or end_ms <= 0:
+                break
+            start_ms = max(0, first_ms - far_ms)
+            for symbol, newest_ms in (
+                yield _select_newest(layout, venue, name, (start_ms, end_ms), wanted)
+            ):
+                before[symbol, name] = newest_ms
+                wanted.remove(symbol)
+            end_ms = start_ms
+    found = (
+        Coverage(*series, before.get(series), runs.get(series, ()))
+        for series in runs.keys() | before.keys()
+    )
+    return sorted(found, key=lambda each: (each.symbol, BY_LENGTH[each.interval]))
+
+
+def finding_runs(
+    layout: Layout, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+) -> Generator[str, Rows, tuple[Run, ...]]:
+    """The step of `Store.stored_runs`, as `covering`."""
+    rows = yield _select_runs(layout, venue, {interval: (first_ms, end_ms)}, [symbol])
+    return _runs(interval, *rows[0][2:]) if rows else ()
+
+
+_Bounds = Mapping[str, tuple[int, int | None]]
+"""First open time and end, which is not included, by the names of intervals."""
+
+
+def _select_runs(layout: Layout, venue: str, bounds: _Bounds, symbols: Collection[str]) -> str:
+    """A row per series: symbol, interval, and what `_runs` takes."""
+    return _series(_words(_candles(layout, venue, bounds, symbols)))
+
+
+def _select_newest(
+    layout: Layout, venue: str, name: str, bounds: tuple[int, int], symbols: Collection[str]
+) -> str:
+    """Symbol and open time of the newest candle of each series that has one within `bounds`."""
+    candles = _candles(layout, venue, {name: bounds}, symbols)
+    return f"SELECT `symbol`, max(`opened`) FROM ({candles}) GROUP BY `symbol`"
+
+
+def _candles(layout: Layout, venue: str, bounds: _Bounds, symbols: Collection[str]) -> str:
+    """A row per closed candle on the grid: its series, its open time, and which number it has."""
+    names = ", ".join(map(literal, bounds))
+
+    def by_interval(value_of: Callable[[str], int]) -> str:
+        values = ", ".join(f"toInt64({value_of(name):d})" for name in bounds)
+        return f"transform(`interval`, [{names}], [{values}], toInt64(1))"
+
+    opened = milliseconds("open_time", layout)
+    ticking = "open_time" in layout.ticking
+    date = "`open_time`" if ticking else "toDateTime(intDiv(`open_time`, 1000), 'UTC')"
+    months = f"toInt64(toRelativeMonthNum({date})) - toRelativeMonthNum(toDateTime(0, 'UTC'))"
+    age = f"({opened} - {by_interval(lambda name: GRIDS[name].origin_ms)})"
+    step = by_interval(lambda name: GRIDS[name].step_ms)
+    among = ", ".join(map(literal, sorted(symbols)))
+    within = " OR ".join(_within(layout, name, *bound) for name, bound in bounds.items())
+    return (
+        f"SELECT `symbol`, `interval`, {opened} AS `opened`,"
+        f" if(`interval` = '1M', {months}, intDiv({age}, {step})) AS `number`"
+        f" FROM {quoted(layout.database)}.{Table.KLINES.value} FINAL"
+        f" WHERE `venue` = {literal(venue)} AND `symbol` IN ({among}) AND ({within})"
+        f" AND `is_closed` AND {age} % {step} = 0"
+        f" AND (`interval` != '1M' OR toDayOfMonth({date}) = 1)"
+    )
+
+
+def _within(layout: Layout, name: str, first_ms: int, end_ms: int | None) -> str:
+    """The condition that a candle of interval `name` opens in [`first_ms`, `end_ms`)."""
+    condition = f"`interval` = {literal(name)}"
+    # The column itself is compared, not its milliseconds, so that the index finds the rows.
+    condition += f" AND `open_time` >= {moment('open_time', first_ms, layout)}"
+    if end_ms is not None:
+        condition += f" AND `open_time` < {moment('open_time', end_ms, layout)}"
+    return f"({condition})"
+
+
+def _words(candles: str) -> str:
+    """A row per series and word."""
+    bit = f"bitShiftLeft(toUInt64(1), toUInt8(`number` % {_WORD_BITS}))"
+    return (
+        f"SELECT `symbol`, `interval`, intDiv(`number`, {_WORD_BITS}) AS `word`,"
+        f" groupBitOr({bit}) AS `bits` FROM ({candles}) GROUP BY `symbol`, `interval`, `word`"
+    )
+
+
+def _series(words: str) -> str:
+    """A row per series: symbol, interval, and what `_runs` takes."""
+    series = (
+        "SELECT `symbol`, `interval`,"
+        f" arraySort(groupArrayIf(`word`, `bits` = {_FULL})) AS `full`,"
+        f" groupArrayIf((`word`, `bits`), `bits` != {_FULL}) AS `broken`"
+        f" FROM ({words}) GROUP BY `symbol`, `interval`"
+    )
+    before = f"arrayPopBack(arrayPushFront(`full`, {_NONE}))"
+    after = f"arrayPopFront(arrayPushBack(`full`, {_NONE}))"
+    return (
+        "SELECT `symbol`, `interval`,"
+        f" arrayFilter((word, other) -> word - other != 1, `full`, {before}),"
+        f" arrayFilter((word, other) -> other - word != 1, `full`, {after}), `broken`"
+        f" FROM ({series})"
+    )
+
+
+def _runs(
+    name: str, begins: Sequence[int], ends: Sequence[int], broken: Iterable[Sequence[Any]]
+) -> tuple[Run, ...]:
+    """What one row says of a series.
+
+    Args:
+        name: its interval's.
+        begins: the words where stretches of full ones begin.
+        ends: where these stretches end.
+        broken: every other word with its bits.
+    """
+    interval = Interval(name)
+    stretches = [
+        (begin * _WORD_BITS, (end + 1) * _WORD_BITS - 1)
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+    stretches += [stretch for word, bits in broken for stretch in _stretches(word, bits)]
+    origin_ms = GRIDS[name].origin_ms
+    return tuple(
+        (interval.shifted(origin_ms, first), interval.shifted(origin_ms, last))
+        for first, last in _joined(sorted(stretches))
+    )
+
+
+def _stretches(word: int, bits: int) -> Iterator[_Stretch]:
+    """The numbers that have their bit set in `word`."""
+    number = word * _WORD_BITS
+    while bits:
+        absent = (bits & -bits).bit_length() - 1
+        bits >>= absent
+        present = (~bits & (bits + 1)).bit_length() - 1
+        bits >>= present
+        yield number + absent, number + absent + present - 1
+        number += absent + present
+
+
+def _joined(stretches: Iterable[_Stretch]) -> list[_Stretch]:
+    """Ascending stretches, those that meet made one."""
+    joined: list[_Stretch] = []
+    for first, last in stretches:
+        if joined and joined[-1][1] + 1 == first:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined

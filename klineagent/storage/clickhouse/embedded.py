@@ -1,0 +1,315 @@
+"""The engine of ClickHouse in this process, with its data in a folder: chdb as a store.
+
+One folder belongs to one process, and a process has one folder open at a time. A session answers
+no query while it takes an insert, so there are two: one writes, one reads. Each runs in a worker
+thread, one call at a time; a call is not interrupted but waited for, it takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import trio
+from attrs import define, field
+
+from klineagent.core.errors import ConfigError
+from klineagent.core.grid import Run
+from klineagent.core.kline import Kline
+from klineagent.storage.clickhouse import queries, rowbinary
+from klineagent.storage.clickhouse.coverage import covering, finding_runs
+from klineagent.storage.clickhouse.embedded_errors import engine_error, unwritable
+from klineagent.storage.clickhouse.tables.preparation import (
+    finding,
+    finding_updates,
+    preparing,
+    preparing_updates,
+)
+from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, Rows, literal
+from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
+from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
+
+T = TypeVar("T")
+
+
+class _Answer(Protocol):
+    def bytes(self) -> bytes: ...
+
+
+class Session(Protocol):
+    """The part of `chdb.session.Session` used here; chdb is not typed."""
+
+    def query(self, sql: str, fmt: str = ...) -> _Answer:
+        """Run `sql`; the answer is in format `fmt`."""
+
+    def close(self) -> None:
+        """Release the folder, if no other session has it open."""
+
+
+_INBOX = "incoming.rowbinary"
+"""Where a batch lies in the engine's folder while it is read."""
+
+_AS_JSON = " SETTINGS output_format_json_quote_64bit_integers = 0"
+_decode_rows = msgspec.json.Decoder(list[Any]).decode_lines
+_decode_klines = msgspec.json.Decoder(Kline).decode_lines
+
+
+@define
+class _Engine:
+    """A session on the folder, opened when it is first used."""
+
+    _location: FolderLocation
+    _open_session: Callable[[str], Session]
+    _session: Session | None = None
+    # A session takes one call at a time.
+    _turns: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
+
+    async def run(self, function: Callable[[Session], T]) -> T:
+        """Call `function` with the session, in a worker thread.
+
+        Raises:
+            StoreError: as it fits.
+        """
+
+        def call() -> T:
+            try:
+                return function(self._opened())
+            except RuntimeError as error:
+                raise engine_error(self._location, error) from error
+            except OSError as error:
+                raise unwritable(self._location, error) from error
+
+        return await trio.to_thread.run_sync(call, limiter=self._turns)
+
+    async def close(self) -> None:
+        await trio.to_thread.run_sync(self._close, limiter=self._turns)
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            self._location.folder.mkdir(parents=True, exist_ok=True)
+            self._session = self._open_session(str(self._location.folder))
+        return self._session
+
+
+def _rows(session: Session, query: str) -> list[Any]:
+    return _decode_rows(_fetched(session, query))
+
+
+def _fetched(session: Session, query: str) -> bytes:
+    return session.query(query, "JSONCompactEachRow").bytes()
+
+
+def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
+    # By way of a file, because chdb's streaming insert reports success where the table refused
+    # the rows (seen in 4.4 with codes 252 and 469), and inline data ends at the first empty line.
+    rows = rowbinary.encode(batch.klines)
+    settings = {**layout.dialect.insert_settings, "insert_deduplication_token": batch.token}
+    pairs = ", ".join(f"{name} = {literal(str(value))}" for name, value in settings.items())
+    source = f"file({literal(str(file))}, RowBinary, {literal(rowbinary.STRUCTURE)})"
+    select = f"SELECT * FROM {source} SETTINGS {pairs}"  # noqa: S608 - texts are literals
+    try:
+        file.write_bytes(rows)
+        session.query(f"{queries.insert_klines(layout, batch.table)} {select}")
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _carried_out(
+    steps: Generator[str, Rows, T],
+    session: Session,
+    location: FolderLocation,
+    settings: str = "",
+) -> T:
+    try:
+        query = next(steps)
+        while True:
+            try:
+                rows = _rows(session, query + settings)
+            except RuntimeError as error:
+                query = steps.throw(engine_error(location, error))
+            else:
+                query = steps.send(rows)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+@define(kw_only=True)
+class EmbeddedStore:
+    """See `Store`. Folder, database and tables are made on the first call."""
+
+    _location: FolderLocation
+    _writing: _Engine
+    _reading: _Engine
+    _may_create: bool
+    _layout: Layout | None = None
+    _takes_updates: bool = False
+
+    @property
+    def label(self) -> str:
+        """See `Store`."""
+        return self._location.label
+
+    async def prepare(self) -> None:
+        """See to it that the tables are there; counts as a read.
+
+        Raises:
+            StoreMisconfigured: the folder cannot be used, or another process uses it.
+            StoreError: as it fits.
+        """
+        await self._reading.run(self._prepared)
+
+    async def insert(self, batch: Batch) -> None:
+        """See `Store`."""
+        if not batch.klines:
+            return
+
+        def insert(session: Session) -> None:
+            # The folder is ours alone once the session is open, so the name needs no luck.
+            layout = self._prepared(session)
+            if batch.table is Table.UPDATES and not self._takes_updates:
+                _carried_out(preparing_updates(layout), session, self._location)
+                self._takes_updates = True
+            _insert(session, layout, batch, self._location.folder / _INBOX)
+
+        await self._writing.run(insert)
+
+    async def record_agent(self, row: AgentRow) -> None:
+        """See `Store`."""
+
+        def record(session: Session) -> None:
+            database = self._prepared(session).database
+            # Quoted, an integer is milliseconds to DateTime64(3); bare, it would be seconds.
+            values = ", ".join(literal(str(value)) for value in queries.agent_values(row))
+            session.query(f"{queries.insert_agent(database)} VALUES ({values})")
+            session.query(queries.collapse_agents(database))
+
+        await self._writing.run(record)
+
+    async def summary(self) -> list[SeriesSummary]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Any]:
+            return _rows(session, queries.select_summary(self._prepared(session)) + _AS_JSON)
+
+        return [SeriesSummary(*row) for row in await self._reading.run(read)]
+
+    async def final_klines(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Kline]:
+            query = queries.select_final(self._prepared(session), venue, symbol, interval, newest)
+            return _decode_klines(_fetched(session, query + _AS_JSON))[::-1]
+
+        return await self._reading.run(read)
+
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Kline]:
+            layout = self._prepared(session)
+            query = queries.select_candle(layout, venue, symbol, interval, open_time)
+            return _decode_klines(_fetched(session, query + _AS_JSON))
+
+        return next(iter(await self._reading.run(read)), None)
+
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Any]:
+            layout = self._prepared(session)
+            query = queries.select_ranks(layout, venue, symbol, interval, first_ms, end_ms)
+            return _rows(session, query + _AS_JSON)
+
+        return dict(await self._reading.run(read))
+
+    async def coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
+    ) -> list[Coverage]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Coverage]:
+            steps = covering(self._prepared(session), venue, since, symbols)
+            return _carried_out(steps, session, self._location, _AS_JSON)
+
+        return await self._reading.run(read)
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+
+        def read(session: Session) -> tuple[Run, ...]:
+            layout = self._prepared(session)
+            steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
+            return _carried_out(steps, session, self._location, _AS_JSON)
+
+        return await self._reading.run(read)
+
+    async def updates(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+
+        def read(session: Session) -> list[Kline]:
+            steps = finding_updates(self._prepared(session))
+            layout = _carried_out(steps, session, self._location)
+            if layout is None:
+                return []
+            query = queries.select_updates(layout, venue, symbol, interval, newest)
+            return _decode_klines(_fetched(session, query + _AS_JSON))[::-1]
+
+        return await self._reading.run(read)
+
+    def _prepared(self, session: Session) -> Layout:
+        # Both sessions may come here at once; every step is harmless when done twice.
+        if self._layout is None:
+            seeing_to_it = preparing if self._may_create else finding
+            steps = seeing_to_it(DEFAULT_DATABASE, EMBEDDED)
+            self._layout = _carried_out(steps, session, self._location)
+        return self._layout
+
+
+@asynccontextmanager
+async def open_embedded(
+    location: FolderLocation, *, may_create: bool = True
+) -> AsyncIterator[EmbeddedStore]:
+    """A store in a folder; it is opened when first used, and free for others afterwards.
+
+    Raises:
+        ConfigError: chdb is not installed.
+    """
+    try:
+        # Here, not in a worker thread: while it is imported it changes the working directory.
+        import chdb.session
+    except ImportError as error:
+        raise ConfigError(
+            f"{location.label} needs the embedded engine: pip install 'klineagent[embedded]',"
+            " or name a server: --store clickhouse://..."
+        ) from error
+    open_session: Callable[[str], Session] = chdb.session.Session
+    writing, reading = _Engine(location, open_session), _Engine(location, open_session)
+    try:
+        yield EmbeddedStore(
+            location=location, writing=writing, reading=reading, may_create=may_create
+        )
+    finally:
+        # A call in its thread cannot be interrupted, so no deadline could be kept: a read of
+        # everything, which no agent makes, is waited for.
+        with trio.CancelScope(shield=True):
+            await writing.close()
+            await reading.close()

@@ -1,0 +1,83 @@
+"""What the embedded engine's errors mean for whoever wants to store rows."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import re
+from pathlib import Path
+
+from klineagent.core.errors import StoreError, StoreMisconfigured, StoreOverloaded, StoreUnavailable
+from klineagent.storage.clickhouse.errors import refusal
+from klineagent.storage.path_checks import closed_to_us, obstacle
+from klineagent.storage.url import FolderLocation
+
+_LOCK = "status"
+"""The file of a folder that the engine opens and locks before all others."""
+_ERROR = re.compile(r"Code: (\d+)\. DB::Exception: (.*)", re.DOTALL)
+# In whatever sentence of the engine they stand, also in that it could not begin.
+_OF_FILES = (
+    re.compile(r'filesystem error: in \w+: (?P<reason>[^\["]+) \["(?P<path>[^"]+)"\]'),
+    re.compile(r"Cannot open file (?P<path>.+?): , errno: \d+, strerror: (?P<reason>[\w -]+)"),
+)
+_BLOCKED = "a file is in the way of"
+# What does not pass by itself. A full disk does.
+_LASTING = {
+    "File exists": _BLOCKED,
+    "Not a directory": _BLOCKED,
+    "Operation not permitted": "there is no permission for",
+    "Permission denied": "there is no permission for",
+    "Read-only file system": "nothing can be written to",
+}
+# Both come as BAD_ARGUMENTS.
+_NOT_BEGUN = "Error initializing EmbeddedServer"
+_OTHER_FOLDER = "EmbeddedServer already initialized"
+
+
+def engine_error(location: FolderLocation, error: RuntimeError) -> StoreError:
+    """The error that `error` of the engine on this folder stands for; it may look at the folder."""
+    label, text = location.label, str(error)
+    for pattern in _OF_FILES:
+        if (file := pattern.search(text)) and (trouble := _LASTING.get(file["reason"])):
+            # The engine may name a path far below the file that is in the way.
+            in_the_way = obstacle(Path(file["path"])) if trouble == _BLOCKED else None
+            return _unusable(location, in_the_way or f"{trouble} {file['path']}")
+    if (found := _ERROR.search(text)) is None:
+        return StoreUnavailable(f"{label}: {text}")
+    code, message = int(found[1]), found[2]
+    if message.startswith(_NOT_BEGUN):
+        return _not_begun(location)
+    if message.startswith(_OTHER_FOLDER):
+        return StoreMisconfigured(f"{label}: this process has another folder open")
+    return refusal(label, code, message)
+
+
+def unwritable(location: FolderLocation, error: OSError) -> StoreError:
+    """The error for a file or folder that could not be made or written."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and (
+        found := obstacle(location.folder)
+    ):
+        return _unusable(location, found)
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    kind = StoreOverloaded if full else StoreMisconfigured
+    return kind(f"{location.label} cannot be written: {error}")
+
+
+def _not_begun(location: FolderLocation) -> StoreError:
+    # The engine says why on standard error, if at all; so its first steps are tried again.
+    try:
+        with (location.folder / _LOCK).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return StoreMisconfigured(f"{location.label} is in use by another process")
+    except OSError as error:
+        return unwritable(location, error)
+    if closed := closed_to_us(location.folder):
+        return _unusable(location, f"there is no permission for {closed}")
+    return StoreMisconfigured(
+        f"{location.label} cannot be opened; if its engine told why, it did so on standard error"
+    )
+
+
+def _unusable(location: FolderLocation, reason: str) -> StoreMisconfigured:
+    return StoreMisconfigured(f"{location.label} cannot be used: {reason}")

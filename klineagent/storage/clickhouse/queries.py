@@ -1,0 +1,150 @@
+"""What the stores of ClickHouse's kind say to their database once it is prepared. Pure.
+
+Times are integer milliseconds on both sides of every query here.
+"""
+# ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from klineagent.core.kline import Interval, Kline
+from klineagent.storage.clickhouse.tables.schema import AGENT_COLUMNS, Layout, literal, quoted
+from klineagent.storage.store import AgentRow, Table
+
+_INTERVALS = {interval.value: interval for interval in Interval}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def insert_klines(layout: Layout, table: Table) -> str:
+    """An INSERT that the `kline_rows` of the same layout complete."""
+    # `inserted_at` is not among them: the server fills it.
+    columns = [*Kline._fields, "length_ms"] if layout.with_lengths else Kline._fields
+    return f"INSERT INTO {quoted(layout.database)}.{table.value} ({_names(columns)})"
+
+
+def kline_rows(layout: Layout, klines: Sequence[Kline]) -> Sequence[Sequence[object]]:
+    """Klines as they cross into the database."""
+    return [(*kline, _length_of(kline)) for kline in klines] if layout.with_lengths else klines
+
+
+def _length_of(kline: Kline) -> int:
+    interval = _INTERVALS.get(kline.interval)
+    if interval is None:
+        return kline.close_time - kline.open_time + 1
+    return interval.length_at(kline.open_time)
+
+
+def insert_agent(database: str) -> str:
+    """An INSERT that an `agent_values` completes."""
+    return f"INSERT INTO {quoted(database)}.agents ({_names(AGENT_COLUMNS)})"
+
+
+def agent_values(row: AgentRow) -> tuple[str, int, int, int, int]:
+    """`row` as it crosses into the database."""
+    heartbeat_ms = (row.last_heartbeat - _EPOCH) // timedelta(milliseconds=1)
+    return (row.ip, row.port, row.connection_count, row.assigned_symbol_count, heartbeat_ms)
+
+
+def collapse_agents(database: str) -> str:
+    """Merge table `agents` down to one row per agent.
+
+    Merging by hand is bad practice for data; this table has a row per agent and a new one per
+    minute, so the merge is a few kilobytes, and readers need not know about FINAL.
+    """
+    return f"OPTIMIZE TABLE {quoted(database)}.agents FINAL"
+
+
+def select_summary(layout: Layout) -> str:
+    """One row per series of `klines_final`, in the order of `SeriesSummary`'s fields."""
+    opened = milliseconds("open_time", layout)
+    lengths = ", ".join(literal(interval.value) for interval in Interval)
+    return (
+        f"SELECT `venue`, `symbol`, `interval`, toInt64(count()), min({opened}), max({opened})"
+        f" FROM {quoted(layout.database)}.klines_final"
+        " GROUP BY `venue`, `symbol`, `interval`"
+        f" ORDER BY `venue`, `symbol`, indexOf([{lengths}], `interval`)"
+    )
+
+
+def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest: int | None) -> str:
+    """Rows of one series of `klines_final`, newest first; columns in the order of `Kline`'s."""
+    source = f"{quoted(layout.database)}.klines_final"
+    return _select_series(layout, source, (venue, symbol, interval), ["open_time"], newest)
+
+
+def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
+    """The row of one candle in `klines_final`, if it has one; columns in the order of `Kline`'s."""
+    source = f"{quoted(layout.database)}.klines_final"
+    within = _within(layout, (venue, symbol, interval), open_time, open_time + 1)
+    return f"SELECT {_columns(layout)} FROM {source} WHERE {within}"
+
+
+def select_ranks(
+    layout: Layout, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+) -> str:
+    """The open time of each candle in [`first_ms`, `end_ms`), and its highest version stored."""
+    within = _within(layout, (venue, symbol, interval), first_ms, end_ms)
+    return (
+        f"SELECT {milliseconds('open_time', layout)} AS `opened`, max(`version`)"
+        f" FROM {quoted(layout.database)}.{Table.KLINES.value} WHERE {within} GROUP BY `opened`"
+    )
+
+
+def _within(layout: Layout, series: tuple[str, str, str], first_ms: int, end_ms: int) -> str:
+    venue, symbol, interval = map(literal, series)
+    # The column itself is compared, not its milliseconds, so that the index finds the rows.
+    return (
+        f"`venue` = {venue} AND `symbol` = {symbol} AND `interval` = {interval}"
+        f" AND `open_time` >= {moment('open_time', first_ms, layout)}"
+        f" AND `open_time` < {moment('open_time', end_ms, layout)}"
+    )
+
+
+def select_updates(
+    layout: Layout, venue: str, symbol: str, interval: str, newest: int | None
+) -> str:
+    """The states of one series in `kline_updates`, newest first; columns as `Kline`'s."""
+    source = f"{quoted(layout.database)}.{Table.UPDATES.value} FINAL"
+    order = ["open_time", "event_time", "version"]
+    return _select_series(layout, source, (venue, symbol, interval), order, newest)
+
+
+def _select_series(
+    layout: Layout,
+    source: str,
+    series: tuple[str, str, str],
+    order: Iterable[str],
+    newest: int | None,
+) -> str:
+    venue, symbol, interval = map(literal, series)
+    descending = ", ".join(f"{quoted(name)} DESC" for name in order)
+    return (
+        f"SELECT {_columns(layout)} FROM {source}"
+        f" WHERE `venue` = {venue} AND `symbol` = {symbol} AND `interval` = {interval}"
+        f" ORDER BY {descending}" + (f" LIMIT {newest:d}" if newest is not None else "")
+    )
+
+
+def _columns(layout: Layout) -> str:
+    """Those of `Kline`, in their order, times as numbers."""
+    columns = [milliseconds(name, layout) for name in Kline._fields]
+    if layout.without_source:
+        columns[Kline._fields.index("source")] = "'unknown' AS `source`"
+    return ", ".join(columns)
+
+
+def milliseconds(name: str, layout: Layout) -> str:
+    """The time in column `name` as a number."""
+    return f"toUnixTimestamp64Milli({quoted(name)})" if name in layout.ticking else quoted(name)
+
+
+def moment(name: str, time_ms: int, layout: Layout) -> str:
+    """`time_ms` as a value of column `name`."""
+    ticks = f"toInt64({time_ms:d})"
+    return f"fromUnixTimestamp64Milli({ticks}, 'UTC')" if name in layout.ticking else ticks
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(map(quoted, columns))

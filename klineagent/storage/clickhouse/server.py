@@ -1,0 +1,276 @@
+"""A ClickHouse server as a store, through asynch on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, TypeVar
+
+import trio
+from attrs import astuple, define, field, fields, frozen
+
+from klineagent.core.errors import StoreUnavailable
+from klineagent.core.grid import Run
+from klineagent.core.kline import Kline
+from klineagent.storage.clickhouse import queries
+from klineagent.storage.clickhouse.asyncio_thread import (
+    CLEANUP_WITHIN_S,
+    AsyncioThread,
+    open_asyncio_thread,
+)
+from klineagent.storage.clickhouse.connection import Line, Settings, carried_out
+from klineagent.storage.clickhouse.coverage import covering, finding_runs
+from klineagent.storage.clickhouse.tables.preparation import (
+    finding,
+    finding_updates,
+    preparing,
+    preparing_updates,
+)
+from klineagent.storage.clickhouse.tables.schema import Layout
+from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
+from klineagent.storage.url import ServerLocation
+
+WRITE_WITHIN_S = 30
+LOOK_WITHIN_S = 10  # at one row
+READ_WITHIN_S = 300  # a summary looks at every row there is
+
+T = TypeVar("T")
+
+
+@frozen
+class _Lines:
+    """A line for each kind of call that may overlap with the others."""
+
+    inserts: Line
+    heartbeats: Line
+    looks: Line
+    reads: Line
+    audits: Line
+    preparing: Line
+
+    async def close(self) -> None:
+        for line in astuple(self, recurse=False):
+            line.close()
+
+
+@define(kw_only=True)
+class ClickHouseStore:
+    """See `Store`. The tables are seen to on the first call that reaches the server."""
+
+    _server: ServerLocation
+    _thread: AsyncioThread
+    _lines: _Lines
+    _may_create: bool
+    _layout: Layout | None = None
+    _attempts: count[int] = field(factory=count, init=False)
+    _updates_layout: Layout | None = None
+    _preparing: asyncio.Task[Layout] | None = None
+
+    @property
+    def label(self) -> str:
+        """See `Store`."""
+        return self._server.label
+
+    async def prepare(self) -> None:
+        """See to it that the tables are there; counts as a read.
+
+        Raises:
+            StoreError: they are not, or nobody can tell; later calls will try again.
+        """
+        await self._call(WRITE_WITHIN_S, self._prepared)
+
+    async def insert(self, batch: Batch) -> None:
+        """See `Store`."""
+        if batch.klines:
+            await self._call(WRITE_WITHIN_S, self._insert, batch)
+
+    async def record_agent(self, row: AgentRow) -> None:
+        """See `Store`."""
+        await self._call(WRITE_WITHIN_S, self._record_agent, row)
+
+    async def summary(self) -> list[SeriesSummary]:
+        """See `Store`."""
+        return await self._call(READ_WITHIN_S, self._summary)
+
+    async def final_klines(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+        return await self._call(READ_WITHIN_S, self._final_klines, venue, symbol, interval, newest)
+
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """See `Store`."""
+        return await self._call(
+            LOOK_WITHIN_S, self._final_kline, venue, symbol, interval, open_time
+        )
+
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
+        """See `Store`."""
+        return await self._call(
+            READ_WITHIN_S, self._highest_ranks, venue, symbol, interval, first_ms, end_ms
+        )
+
+    async def coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
+    ) -> list[Coverage]:
+        """See `Store`."""
+        return await self._call(READ_WITHIN_S, self._coverage, venue, since, symbols)
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+        return await self._call(
+            READ_WITHIN_S, self._stored_runs, venue, symbol, interval, first_ms, end_ms
+        )
+
+    async def updates(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+        return await self._call(READ_WITHIN_S, self._updates, venue, symbol, interval, newest)
+
+    async def close(self) -> None:
+        """Cut all connections, whatever they are busy with."""
+        await self._thread.run(self._close)
+
+    async def _call(
+        self, within_s: float, function: Callable[..., Coroutine[Any, Any, T]], *args: object
+    ) -> T:
+        with trio.move_on_after(within_s):
+            return await self._thread.run(function, *args)
+        raise StoreUnavailable(f"{self.label}: no answer within {within_s:g} s")
+
+    # From here on: the asyncio thread.
+
+    async def _close(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+        await self._lines.close()
+
+    async def _prepared(self) -> Layout:
+        if self._layout is None:
+            # To bring old tables forward may take longer than whoever was first will wait.
+            if self._preparing is None or self._preparing.done():
+                self._preparing = asyncio.create_task(self._prepare())
+            self._layout = await asyncio.shield(self._preparing)
+        return self._layout
+
+    async def _prepare(self) -> Layout:
+        seeing_to_it = preparing if self._may_create else finding
+        return await carried_out(seeing_to_it(self._server.database), self._lines.preparing)
+
+    async def _insert(self, batch: Batch) -> None:
+        layout = await self._prepared()
+        if batch.table is Table.UPDATES:
+            if self._updates_layout is None:
+                steps = preparing_updates(layout)
+                self._updates_layout = await carried_out(steps, self._lines.inserts)
+            layout = self._updates_layout
+        settings: Settings = dict(layout.dialect.insert_settings)
+        if layout.dialect.knows_tokens:
+            settings["insert_deduplication_token"] = batch.token
+        await self._lines.inserts.execute(
+            f"{queries.insert_klines(layout, batch.table)} VALUES",
+            queries.kline_rows(layout, batch.klines),
+            settings=settings,
+            # Another one for each attempt: under the same id a server turns the second away for as
+            # long as it waits for the rest of the first, which the network may have swallowed. Who
+            # is first does not matter: the token, or FINAL, makes one of both.
+            query_id=f"{batch.token}-{next(self._attempts)}",
+        )
+
+    async def _record_agent(self, row: AgentRow) -> None:
+        line = self._lines.heartbeats
+        layout = await self._prepared()
+        await line.execute(
+            f"{queries.insert_agent(layout.database)} VALUES",
+            [queries.agent_values(row)],
+            settings=dict(layout.dialect.insert_settings),
+        )
+        await line.execute(queries.collapse_agents(layout.database))
+
+    async def _summary(self) -> list[SeriesSummary]:
+        layout = await self._prepared()
+        rows = await self._lines.reads.execute(queries.select_summary(layout))
+        return [SeriesSummary(*row) for row in rows]
+
+    async def _final_klines(
+        self, venue: str, symbol: str, interval: str, newest: int | None
+    ) -> list[Kline]:
+        layout = await self._prepared()
+        query = queries.select_final(layout, venue, symbol, interval, newest)
+        return _klines(await self._lines.reads.execute(query))
+
+    async def _final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        layout = await self._prepared()
+        query = queries.select_candle(layout, venue, symbol, interval, open_time)
+        return next(iter(_klines(await self._lines.looks.execute(query))), None)
+
+    async def _highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
+        layout = await self._prepared()
+        query = queries.select_ranks(layout, venue, symbol, interval, first_ms, end_ms)
+        return dict(await self._lines.audits.execute(query))
+
+    async def _coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
+    ) -> list[Coverage]:
+        layout = await self._prepared()
+        return await carried_out(covering(layout, venue, since, symbols), self._lines.reads)
+
+    async def _stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        layout = await self._prepared()
+        steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
+        return await carried_out(steps, self._lines.audits)
+
+    async def _updates(
+        self, venue: str, symbol: str, interval: str, newest: int | None
+    ) -> list[Kline]:
+        line = self._lines.reads
+        layout = await carried_out(finding_updates(await self._prepared()), line)
+        if layout is None:
+            return []
+        query = queries.select_updates(layout, venue, symbol, interval, newest)
+        return _klines(await line.execute(query))
+
+
+def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
+    """What rows, newest first, hold."""
+    klines = map(Kline._make, reversed(rows))
+    # Where there is no Bool it is a number.
+    return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]
+
+
+@asynccontextmanager
+async def open_clickhouse(
+    server: ServerLocation, *, may_create: bool = True
+) -> AsyncIterator[ClickHouseStore]:
+    """A store on `server`; nothing is asked of the network before it is used."""
+    async with open_asyncio_thread("clickhouse") as thread:
+        lines = _Lines(*(Line(server) for _ in fields(_Lines)))
+        store = ClickHouseStore(server=server, thread=thread, lines=lines, may_create=may_create)
+        try:
+            yield store
+        finally:
+            with trio.move_on_after(CLEANUP_WITHIN_S, shield=True):
+                await store.close()

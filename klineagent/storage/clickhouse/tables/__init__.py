@@ -1,0 +1,1 @@
+"""The tables: what they are, and how those of earlier agents are brought forward."""

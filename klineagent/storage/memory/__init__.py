@@ -1,0 +1,1 @@
+"""The store and the disk of simulations: no threads, faults on demand."""

@@ -1,0 +1,312 @@
+"""The twin of the databases: rows in dictionaries, no threads, faults on demand."""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import groupby
+from typing import TypeVar
+
+import trio
+from attrs import define, field
+
+from klineagent.core.errors import (
+    RowsRefused,
+    StoreError,
+    StoreMisconfigured,
+    StoreOverloaded,
+    StoreUnavailable,
+)
+from klineagent.core.grid import (
+    BY_LENGTH,
+    Run,
+    on_grid,
+    opens_in,
+    runs_begin_at,
+    runs_of,
+)
+from klineagent.core.kline import Key, Kline
+from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
+
+T = TypeVar("T")
+
+
+class _Fault(enum.Enum):
+    """Why a call fails before it has done anything; of several the first here is told."""
+
+    OFFLINE = StoreUnavailable
+    MISCONFIGURED = StoreMisconfigured
+    OVERLOADED = StoreOverloaded
+
+    def error(self) -> StoreError:
+        kind: type[StoreError] = self.value
+        return kind(f"the memory store is {self.name.lower()}, as it was told to be")
+
+
+@define(kw_only=True)
+class Faults:
+    """The faults a store has at the moment."""
+
+    _active: list[_Fault] = field(factory=list, init=False)
+    _delays_s: list[float] = field(factory=list, init=False)
+    _refused: list[Callable[[Kline], bool]] = field(factory=list, init=False)
+    _lost_answers: list[None] = field(factory=list, init=False)
+
+    def offline(self) -> AbstractContextManager[None]:
+        """Until the end of the block every call raises `StoreUnavailable` and stores nothing."""
+        return while_in(self._active, _Fault.OFFLINE)
+
+    def misconfigured(self) -> AbstractContextManager[None]:
+        """Until the end of the block every call raises `StoreMisconfigured` and stores nothing."""
+        return while_in(self._active, _Fault.MISCONFIGURED)
+
+    def overloaded(self) -> AbstractContextManager[None]:
+        """Until the end of the block every call raises `StoreOverloaded` and stores nothing."""
+        return while_in(self._active, _Fault.OVERLOADED)
+
+    def slow(self, seconds: float) -> AbstractContextManager[None]:
+        """Until the end of the block every call takes that much longer before it does anything."""
+        return while_in(self._delays_s, seconds)
+
+    def refusing(self, predicate: Callable[[Kline], bool]) -> AbstractContextManager[None]:
+        """Until the end of the block an insert with a row `predicate` holds for is refused."""
+        return while_in(self._refused, predicate)
+
+    def losing_answers(self) -> AbstractContextManager[None]:
+        """Until the end of the block every call does its work, then raises `StoreUnavailable`."""
+        return while_in(self._lost_answers, None)
+
+    async def meet(self) -> None:
+        """Where a call begins; the faults count that are there once its delay is over.
+
+        Raises:
+            StoreError: as it fits.
+        """
+        await trio.sleep(sum(self._delays_s))
+        for fault in _Fault:
+            if fault in self._active:
+                raise fault.error()
+
+    def examine(self, batch: Batch) -> None:
+        """Where the rows of an insert are looked at.
+
+        Raises:
+            RowsRefused: one of them is among those to be refused.
+        """
+        for predicate in self._refused:
+            if any(map(predicate, batch.klines)):
+                raise RowsRefused("the memory store refuses a row, as it was told to")
+
+    def answer(self) -> None:
+        """Where a call has done its work.
+
+        Raises:
+            StoreUnavailable: the answer is lost.
+        """
+        if self._lost_answers:
+            raise StoreUnavailable("the memory store's answer was lost, as it was told to be")
+
+
+@contextmanager
+def while_in(active: list[T], fault: T) -> Iterator[None]:
+    """Have `fault` among those that are `active` until the end of the block."""
+    active.append(fault)
+    try:
+        yield
+    finally:
+        active.remove(fault)
+
+
+TOKENS_KNOWN = 10_000
+"""How many tokens a table remembers, as on a server (see `schema.MODERN`)."""
+
+_Series = tuple[str, str, str]
+_State = tuple[Key, int, int]
+"""One state of one candle: with its event time and version."""
+
+
+@define
+class _Tokens:
+    """The newest tokens of a table."""
+
+    _known: set[str] = field(factory=set)
+    _by_age: deque[str] = field(factory=deque)
+
+    def note(self, token: str) -> bool:
+        """Whether `token` was not known; now it is."""
+        if token in self._known:
+            return False
+        if len(self._by_age) == TOKENS_KNOWN:
+            self._known.remove(self._by_age.popleft())
+        self._known.add(token)
+        self._by_age.append(token)
+        return True
+
+
+@define(kw_only=True)
+class MemoryStore(Faults):
+    """See `Store`: of each candle the highest version wins, the last inserted in a tie."""
+
+    label: str = "memory:"
+    klines: dict[Key, Kline] = field(factory=dict)
+    """The winning state of each candle, by its key; open ones included."""
+    states: dict[_State, Kline] = field(factory=dict)
+    """Table `kline_updates`: every state once."""
+    agents: dict[tuple[str, int], AgentRow] = field(factory=dict)
+    """The live row of each agent."""
+    _tokens: dict[Table, _Tokens] = field(factory=lambda: {table: _Tokens() for table in Table})
+    # Where the closed candles are: looking through all rows for each question would take seconds.
+    _closed_opens: dict[_Series, set[int]] = field(factory=dict)
+    _forgotten: list[Callable[[Kline], bool]] = field(factory=list, init=False)
+
+    @contextmanager
+    def forgetting(self, predicate: Callable[[Kline], bool]) -> Iterator[None]:
+        """Until the end of the block rows `predicate` holds for are lost, acknowledged or not."""
+        for key in [key for key, kline in self.klines.items() if predicate(kline)]:
+            del self.klines[key]
+            self._closed_opens[key[:3]].discard(key[3])
+        with while_in(self._forgotten, predicate):
+            yield
+
+    async def prepare(self) -> None:
+        """See `Store`."""
+        await self.meet()
+        self.answer()
+
+    async def insert(self, batch: Batch) -> None:
+        """See `Store`."""
+        await self.meet()
+        self.examine(batch)
+        if self._tokens[batch.table].note(batch.token):
+            if batch.table is Table.KLINES:
+                self._insert_klines(batch.klines)
+            else:
+                self.states.update(((k[:4], k.event_time, k.version), k) for k in batch.klines)
+        self.answer()
+
+    async def record_agent(self, row: AgentRow) -> None:
+        """See `Store`."""
+        await self.meet()
+        stored = self.agents.get((row.ip, row.port))
+        if stored is None or row.last_heartbeat >= stored.last_heartbeat:
+            self.agents[row.ip, row.port] = row
+        self.answer()
+
+    async def summary(self) -> list[SeriesSummary]:
+        """See `Store`."""
+        await self.meet()
+
+        def series(kline: Kline) -> tuple[str, str, int, str]:
+            rank = BY_LENGTH.get(kline.interval, -1)
+            return (kline.venue, kline.symbol, rank, kline.interval)
+
+        summaries = []
+        for (venue, symbol, _, interval), klines in groupby(
+            sorted(self._closed(), key=series), series
+        ):
+            opens = [kline.open_time for kline in klines]
+            summaries.append(
+                SeriesSummary(venue, symbol, interval, len(opens), min(opens), max(opens))
+            )
+        self.answer()
+        return summaries
+
+    async def final_klines(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+        await self.meet()
+        series = (k for k in self._closed() if k.key[:3] == (venue, symbol, interval))
+        klines = sorted(series, key=lambda kline: kline.open_time)
+        self.answer()
+        return _last(klines, newest)
+
+    async def final_kline(
+        self, venue: str, symbol: str, interval: str, open_time: int
+    ) -> Kline | None:
+        """See `Store`."""
+        await self.meet()
+        kline = self.klines.get((venue, symbol, interval, open_time))
+        self.answer()
+        return kline if kline is not None and kline.is_closed else None
+
+    async def highest_ranks(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> Mapping[int, int]:
+        """See `Store`."""
+        await self.meet()
+        ranks = {
+            kline.open_time: kline.version
+            for kline in self.klines.values()
+            if kline[:3] == (venue, symbol, interval) and first_ms <= kline.open_time < end_ms
+        }
+        self.answer()
+        return ranks
+
+    async def coverage(
+        self, venue: str, since: Mapping[str, int], symbols: Collection[str]
+    ) -> list[Coverage]:
+        """See `Store`."""
+        await self.meet()
+        found = []
+        for symbol in sorted(symbols):
+            for interval in sorted(since, key=BY_LENGTH.__getitem__):
+                first_ms = since[interval]
+                stored = self._closed_opens.get((venue, symbol, interval), ())
+                opens = sorted(on_grid(stored, interval))
+                begin = bisect_left(opens, first_ms)
+                runs, before = runs_of(opens[begin:], interval), None
+                if begin > 0 and not runs_begin_at(runs, first_ms, interval):
+                    before = opens[begin - 1]
+                if runs or before is not None:
+                    found.append(Coverage(symbol, interval, before, runs))
+        self.answer()
+        return found
+
+    async def stored_runs(
+        self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
+    ) -> tuple[Run, ...]:
+        """See `Store`."""
+        await self.meet()
+        stored = self._closed_opens.get((venue, symbol, interval), set())
+        runs = runs_of(filter(stored.__contains__, opens_in(first_ms, end_ms, interval)), interval)
+        self.answer()
+        return runs
+
+    async def updates(
+        self, venue: str, symbol: str, interval: str, *, newest: int | None = None
+    ) -> list[Kline]:
+        """See `Store`."""
+        await self.meet()
+        series = (k for k in self.states.values() if k[:3] == (venue, symbol, interval))
+        states = sorted(series, key=lambda k: (k.open_time, k.event_time, k.version))
+        self.answer()
+        return _last(states, newest)
+
+    def _insert_klines(self, klines: Iterable[Kline]) -> None:
+        stored_klines = self.klines
+        for kline in klines:
+            if self._forgotten and any(forgets(kline) for forgets in self._forgotten):
+                continue
+            key = kline[:4]
+            stored = stored_klines.get(key)
+            if stored is not None and kline.version < stored.version:
+                continue
+            stored_klines[key] = kline
+            opens = self._closed_opens.get(kline[:3])
+            if opens is None:
+                opens = self._closed_opens[kline[:3]] = set()
+            if kline.is_closed:
+                opens.add(kline.open_time)
+            elif stored is not None and stored.is_closed:
+                opens.remove(kline.open_time)
+
+    def _closed(self) -> Iterator[Kline]:
+        return (kline for kline in self.klines.values() if kline.is_closed)
+
+
+def _last(klines: list[Kline], newest: int | None) -> list[Kline]:
+    return klines if newest is None else klines[max(0, len(klines) - newest) :]

@@ -1,0 +1,1 @@
+"""Files that hold what the database cannot take at the moment."""

@@ -1,0 +1,96 @@
+"""What lies in a spool, as an operator wants to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from attrs import frozen
+
+from klineagent.core.errors import SegmentDamaged
+from klineagent.storage.spool.disk import Files
+from klineagent.storage.spool.folders import Shelf, Shelves
+from klineagent.storage.spool.segment import Contents
+from klineagent.storage.store import Table
+
+
+@frozen(kw_only=True)
+class Queue:
+    """What waits for one table."""
+
+    table: Table
+    segments: int
+    rows: int
+    bytes: int
+    oldest_event: int | None
+    """Of the rows that wait longest, the exchange's time in ms."""
+
+
+@frozen(kw_only=True)
+class DeadLetter:
+    """Rows that the database refused; of a damaged file only the name and in which way."""
+
+    name: str
+    reason: str
+    table: Table | None = None
+    rows: int = 0
+    series: tuple[str, ...] = ()
+    first_open: int | None = None
+    last_open: int | None = None
+
+
+@frozen(kw_only=True)
+class Inventory:
+    """All of it."""
+
+    queues: tuple[Queue, ...]
+    dead_letters: tuple[DeadLetter, ...]
+    quarantined: tuple[str, ...]
+
+
+def take_inventory(files: Files, shelves: Shelves) -> Inventory:
+    """What there is; changes nothing. Of the queues, which may be long, it reads one file each."""
+    return Inventory(
+        queues=tuple(_queue(files, table, shelves.queue_of(table)) for table in Table),
+        dead_letters=tuple(_dead_letters(files, shelves.dead)),
+        quarantined=tuple(shelves.quarantine.names),
+    )
+
+
+def _queue(files: Files, table: Table, shelf: Shelf) -> Queue:
+    oldest_event = None
+    # An agent may be busy emptying it; damaged files are its business.
+    with suppress(FileNotFoundError, SegmentDamaged):
+        if shelf.oldest is not None:
+            rows = shelf.read(files, shelf.oldest).batch.klines
+            oldest_event = min(kline.event_time for kline in rows)
+    return Queue(
+        table=table,
+        segments=len(shelf),
+        rows=shelf.rows,
+        bytes=shelf.size_bytes,
+        oldest_event=oldest_event,
+    )
+
+
+def _dead_letters(files: Files, shelf: Shelf) -> Iterator[DeadLetter]:
+    for name in shelf.names:
+        with suppress(FileNotFoundError):
+            try:
+                yield _dead_letter(name, shelf.read(files, name))
+            except SegmentDamaged as damage:
+                yield DeadLetter(name=name, reason=f"damaged: {damage}")
+
+
+def _dead_letter(name: str, contents: Contents) -> DeadLetter:
+    klines = contents.batch.klines
+    opens = [kline.open_time for kline in klines]
+    return DeadLetter(
+        name=name,
+        reason=contents.reason,
+        table=contents.batch.table,
+        rows=len(klines),
+        series=tuple(sorted({f"{kline.symbol} {kline.interval}" for kline in klines})),
+        first_open=min(opens),
+        last_open=max(opens),
+    )

@@ -1,0 +1,249 @@
+"""The spool: what a database cannot take is kept on disk until it can.
+
+One segment is one frozen batch, one insert, one token; deleting the file is the acknowledgement.
+There is no index and no ledger: what the folders list is all there is to know.
+
+    candles/ updates/   queues, one for each table, so that shedding one never touches the other
+    dead/               rows that the database refused, with its reason
+    quarantine/         files that are not what was once written
+    boot                in which run the newest segment was made
+    lock                held while an agent uses the spool
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+from attrs import define, field, frozen
+
+from klineagent.core.errors import SegmentDamaged, SpoolFull
+from klineagent.core.kline import SECOND_MS, Key
+from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, is_full, write_durably
+from klineagent.storage.spool.folders import Shelf, Shelves
+from klineagent.storage.spool.segment import Contents, boot_of, encode, new_name, rows_of
+from klineagent.storage.store import Batch
+
+FILLING_AT = 0.8
+"""This part of the limit is worth an alarm."""
+CALM_BELOW = 0.6
+"""From here on the next time is worth another."""
+_BOOT = "boot"
+
+log = structlog.get_logger()
+
+
+@frozen
+class Segment:
+    """A batch as it lies in a queue."""
+
+    name: str
+    batch: Batch
+    shelf: Shelf = field(repr=False)
+
+
+@define(eq=False, kw_only=True)
+class Spool:
+    """Batches on disk. Any method may be called at any time; they all take turns.
+
+    They raise `SpoolError`s. After one the rows may be there or not: keep them, and append or send
+    the same batch again.
+    """
+
+    disk: Disk
+    limit_bytes: int
+    """For all files together."""
+    dropped_updates: int = field(default=0, init=False)
+    """Rows of updates given up to make room, in this run."""
+    _shelves: Shelves
+    _boot: int
+    _number: int = field(default=0, init=False)
+    _told_of_filling: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tell_of_filling(adding=0)
+
+    @property
+    def segments(self) -> int:
+        """How many batches wait for the database."""
+        return sum(map(len, self._shelves.queues))
+
+    @property
+    def rows(self) -> int:
+        """How many rows wait for the database."""
+        return sum(queue.rows for queue in self._shelves.queues)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for the database."""
+        return not self.segments
+
+    @property
+    def bytes(self) -> int:
+        """What all files take together: queues, dead letters and quarantine."""
+        return sum(shelf.size_bytes for shelf in self._shelves.all)
+
+    @property
+    def dead_letters(self) -> int:
+        """How many batches the database refused and nobody has retried or dropped yet."""
+        return len(self._shelves.dead)
+
+    @property
+    def damaged(self) -> int:
+        """How many files lie in quarantine."""
+        return len(self._shelves.quarantine)
+
+    async def append(self, batch: Batch) -> None:
+        """Keep `batch`, behind all others for its table; on return it survives power loss.
+
+        Where the limit is reached the oldest updates are given up for it, candles never.
+
+        Raises:
+            SpoolFull: the disk is full, or the limit is reached even without any updates.
+            SpoolBroken: the disk failed.
+        """
+        if batch.klines:
+            queue = self._shelves.queue_of(batch.table)
+            await self.disk.run(partial(self._put, queue, Contents(batch)))
+
+    async def set_aside(self, batch: Batch, reason: str) -> None:
+        """Keep `batch` as a dead letter, with the reason; on return it survives power loss.
+
+        Raises:
+            SpoolFull: as in `append`.
+            SpoolBroken: the disk failed.
+        """
+        if batch.klines:
+            await self.disk.run(partial(self._put, self._shelves.dead, Contents(batch, reason)))
+
+    async def oldest(self) -> Segment | None:
+        """The batch that should be sent next: candles before updates, in the order they came.
+
+        It is the same one until it is acknowledged, or an operator puts an older one before it.
+        Damaged files on the way go into quarantine.
+        """
+        return await self.disk.run(self._oldest)
+
+    async def holds(self, key: Key) -> bool:
+        """Whether a closed state of that candle waits for the database; looks at the newest first.
+
+        It reads every segment if it must: the caller should not wait for ever.
+        """
+        queue = self._shelves.candles
+        for name in reversed(queue.names):
+            if await self.disk.run(partial(queue.holds, name=name, key=key)):
+                return True
+        return False
+
+    async def acknowledge(self, segment: Segment) -> None:
+        """Delete a batch that the database has stored."""
+        # Power loss may bring it back. Then it is sent again under its token, and changes nothing.
+        await self.disk.run(partial(segment.shelf.remove, name=segment.name))
+
+    async def refresh(self) -> None:
+        """Look for what an operator's commands have changed."""
+        await self.disk.run(self._shelves.refresh)
+
+    # From here on: the disk's thread, one call at a time. What the properties read meanwhile are
+    # single numbers, of which each is right before or after the call.
+
+    def _put(self, shelf: Shelf, contents: Contents, files: Files) -> None:
+        data = encode(contents)
+        # Before anything is given up because of it.
+        self._tell_of_filling(adding=len(data))
+        self._make_room(files, len(data))
+        self._number += 1  # before the attempt, so that the next one has a name of its own
+        shelf.put(files, new_name(self._boot, self._number, len(contents.batch.klines)), data)
+
+    def _tell_of_filling(self, *, adding: int) -> None:
+        size = self.bytes + adding
+        if size >= FILLING_AT * self.limit_bytes and not self._told_of_filling:
+            self._told_of_filling = True
+            log.error("spool_filling", bytes=self.bytes, limit_bytes=self.limit_bytes)
+        elif size < CALM_BELOW * self.limit_bytes:
+            self._told_of_filling = False
+
+    def _make_room(self, files: Files, size: int) -> None:
+        updates = self._shelves.updates
+        if self.bytes - updates.size_bytes + size > self.limit_bytes:
+            raise SpoolFull(
+                f"spool {self.disk.label}: its limit of {self.limit_bytes} bytes is reached"
+            )
+        while self.bytes + size > self.limit_bytes and (name := updates.oldest) is not None:
+            self._give_up(files, name)
+
+    def _give_up(self, files: Files, name: str) -> None:
+        updates = self._shelves.updates
+        try:
+            span = _span(updates.read(files, name).batch)
+        except FileNotFoundError:  # an operator deleted it
+            updates.remove(files, name)
+            return
+        except SegmentDamaged:  # how many rows it had its name still tells
+            span = {}
+        updates.remove(files, name)
+        self.dropped_updates += rows_of(name)
+        log.warning("updates_dropped", rows=rows_of(name), **span)
+
+    def _oldest(self, files: Files) -> Segment | None:
+        for queue in self._shelves.queues:
+            while (name := queue.oldest) is not None:
+                contents = self._shelves.open(files, queue, name)
+                if contents is not None:
+                    return Segment(name, contents.batch, queue)
+        return None
+
+
+@asynccontextmanager
+async def open_spool(disk: Disk, *, limit_bytes: int) -> AsyncIterator[Spool]:
+    """The spool on `disk`, ours alone until the block ends.
+
+    Raises:
+        SpoolError: another agent has it, a newer one has written to it, or the disk failed.
+    """
+    async with disk.hold():
+        yield await disk.run(partial(_opened, disk, limit_bytes))
+
+
+def _opened(disk: Disk, limit_bytes: int, files: Files) -> Spool:
+    shelves = Shelves()
+    for shelf in shelves.all:
+        files.make_folder(shelf.folder)
+    for folder in ("", *(shelf.folder for shelf in shelves.all)):
+        # Nobody was ever told that one of these was kept.
+        for name in files.sizes(folder):
+            if name.endswith(TEMPORARY):
+                files.unlink(f"{folder}/{name}" if folder else name)
+    shelves.refresh(files)
+    shelves.refuse_newer(files)
+    boot = _next_boot(files, shelves)
+    return Spool(disk=disk, limit_bytes=limit_bytes, shelves=shelves, boot=boot)
+
+
+def _next_boot(files: Files, shelves: Shelves) -> int:
+    try:
+        counted = int(files.read(_BOOT))
+    except (FileNotFoundError, ValueError):
+        counted = 0
+    named = (boot_of(name) for shelf in shelves.all for name in shelf.names)
+    boot = max(counted, *named, 0) + 1
+    try:
+        write_durably(files, "", _BOOT, str(boot).encode())
+    except OSError as error:
+        # A full disk must not keep a spool closed: only emptying it makes room. Names stay unique
+        # by their random part, and in order by the names that are there.
+        if not is_full(error):
+            raise
+    return boot
+
+
+def _span(batch: Batch) -> dict[str, str]:
+    times = [kline.event_time for kline in batch.klines]
+    return {"first": _utc(min(times)), "last": _utc(max(times))}
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / SECOND_MS, UTC).isoformat(timespec="milliseconds")

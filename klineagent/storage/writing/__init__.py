@@ -1,0 +1,1 @@
+"""The one task that writes klines, and how it gets batches into the store."""

@@ -1,0 +1,164 @@
+"""Klines waiting for the store: of each candle only its newest state."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from itertools import islice
+
+import trio
+from attrs import define, field
+
+from klineagent.core.kline import Key, Kline
+
+
+@define(eq=False, kw_only=True)
+class Conflation:
+    """The writer's buffer: filled without waiting, emptied in batches, bounded.
+
+    Forming candles replace themselves, so memory grows with candles and not with messages. While
+    the store is away closed candles pile up; at `capacity` forming ones are given up first, since
+    they come again, then the oldest closed ones. What was given up is counted, never hidden.
+    """
+
+    capacity: int
+    full_batch: int
+    """Waiting rows that are worth a batch before its time."""
+    dropped_forming: int = field(default=0, init=False)
+    dropped_closed: int = field(default=0, init=False)
+    # A plain dict looks through all it has ever dropped for its first entry.
+    _closed: OrderedDict[Key, Kline] = field(factory=OrderedDict, init=False)
+    _forming: OrderedDict[Key, Kline] = field(factory=OrderedDict, init=False)
+    _has_rows: trio.Event = field(factory=trio.Event, init=False)
+    _has_batch: trio.Event = field(factory=trio.Event, init=False)
+    ended: trio.Event = field(factory=trio.Event, init=False)
+    """Set once nothing more will be put."""
+
+    def __len__(self) -> int:
+        return len(self._closed) + len(self._forming)
+
+    @property
+    def closed(self) -> int:
+        """How many closed candles wait."""
+        return len(self._closed)
+
+    def holds(self, key: Key) -> bool:
+        """Whether a closed state of that candle waits."""
+        return key in self._closed
+
+    def closed_rows(self) -> Iterable[Kline]:
+        """The closed candles that wait."""
+        return self._closed.values()
+
+    def put(self, klines: Iterable[Kline]) -> list[Kline]:
+        """Add `klines`; of one candle the highest version stays, of equal ones the last.
+
+        Returns:
+            The closed candles that were given up for lack of room.
+        """
+        for kline in klines:
+            key = kline.key
+            waiting = self._closed.get(key) or self._forming.get(key)
+            if waiting is not None and waiting.version > kline.version:
+                continue
+            if kline.is_closed:
+                self._forming.pop(key, None)
+                self._closed[key] = kline
+            else:
+                self._closed.pop(key, None)
+                self._forming[key] = kline
+        given_up: list[Kline] = []
+        while len(self) > self.capacity:
+            given_up += self._give_one_up()
+        if len(self):
+            self._has_rows.set()
+        if len(self) >= self.full_batch:
+            self._has_batch.set()
+        return given_up
+
+    def end(self) -> None:
+        """Nothing will be put any more; `take` empties what is left and then ends."""
+        self.ended.set()
+        self._has_rows.set()
+        self._has_batch.set()
+
+    async def take(self, *, most: int, within_s: float) -> tuple[Kline, ...]:
+        """Up to `most` rows, closed candles first, in the order they came.
+
+        Waits for a first row, then at most `within_s` for a batch to fill.
+
+        Raises:
+            trio.EndOfChannel: it has ended and is empty.
+        """
+        await self._has_rows.wait()
+        with trio.move_on_after(within_s):
+            await self._has_batch.wait()
+        if self.ended.is_set() and not len(self):
+            raise trio.EndOfChannel
+        return self.take_nowait(most=most)
+
+    def take_nowait(self, *, most: int) -> tuple[Kline, ...]:
+        """Up to `most` rows, closed candles first, or none."""
+        closed = self.take_closed(most=most)
+        taken = closed + self._pop(self._forming, most - len(closed))
+        self._note_emptiness()
+        return taken
+
+    def take_closed(self, *, most: int) -> tuple[Kline, ...]:
+        """Up to `most` closed candles, or none."""
+        taken = self._pop(self._closed, most)
+        self._note_emptiness()
+        return taken
+
+    def rows(self) -> tuple[Kline, ...]:
+        """All rows; they go on waiting."""
+        return (*self._forming.values(), *self._closed.values())
+
+    def _note_emptiness(self) -> None:
+        if self.ended.is_set():
+            return
+        # Whoever waits for one that is not set goes on waiting for that one.
+        if not len(self) and self._has_rows.is_set():
+            self._has_rows = trio.Event()
+        if len(self) < self.full_batch and self._has_batch.is_set():
+            self._has_batch = trio.Event()
+
+    @staticmethod
+    def _pop(rows: OrderedDict[Key, Kline], most: int) -> tuple[Kline, ...]:
+        return tuple(rows.popitem(last=False)[1] for _ in range(min(most, len(rows))))
+
+    def _give_one_up(self) -> tuple[Kline, ...]:
+        if self._forming:
+            self.dropped_forming += len(self._pop(self._forming, 1))
+            return ()
+        self.dropped_closed += 1
+        return self._pop(self._closed, 1)
+
+
+@define(eq=False)
+class Updates:
+    """States in the order they came, at most `capacity` of them: then the oldest are given up."""
+
+    capacity: int
+    dropped: int = field(default=0, init=False)
+    _rows: deque[Kline] = field(factory=deque, init=False)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, klines: Iterable[Kline]) -> None:
+        """Add states."""
+        self._rows.extend(klines)
+        for _ in range(len(self._rows) - self.capacity):
+            self._rows.popleft()
+            self.dropped += 1
+
+    def put_back(self, klines: tuple[Kline, ...]) -> None:
+        """Add states that were taken and could not be kept, as far as there is room."""
+        room = max(0, self.capacity - len(self._rows))
+        self.dropped += max(0, len(klines) - room)
+        self._rows.extendleft(islice(reversed(klines), room))
+
+    def take(self, *, most: int) -> tuple[Kline, ...]:
+        """The oldest states, or none."""
+        return tuple(self._rows.popleft() for _ in range(min(most, len(self._rows))))

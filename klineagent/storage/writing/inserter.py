@@ -1,0 +1,341 @@
+"""Getting batches into the store: each the same one again, until there is an answer.
+
+Where a batch is refused, some rows may be to blame, or the table. Rows that were taken before tell
+which: if the store takes one of them again, it is the rows. Then the batch is halved, and its
+halves, until the refused rows are alone; few inserts at a time, so that other rows pass.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+
+import msgspec
+import trio
+from attrs import define, field
+
+from klineagent.core.errors import (
+    RowsRefused,
+    StoreAnswerUnknown,
+    StoreError,
+    StoreMisconfigured,
+    StoreOverloaded,
+)
+from klineagent.core.kline import Key, Kline
+from klineagent.core.retry import Backoff, Trouble
+from klineagent.storage.store import Batch, Store, Table
+from klineagent.storage.writing.refused import Place, RefusedSeries, place_of
+from klineagent.storage.writing.suspects import Suspects
+
+# So many series are remembered of which the store took a row; they tell a bad row from a bad table.
+WITNESSES = 16
+# So many rows of a batch are tried singly where there is no witness, and as many that wait.
+PROBES = 32
+# What looking for refused rows may cost before other rows have their turn.
+SIFT_INSERTS = 100
+SIFT_WITHIN_S = 0.5
+# Above this rows that are refused together are set aside together: there is no time for each.
+MOST_SUSPECTS = 20_000
+# So often an answer nobody here knows counts as a passing one; from then on it is an operator's.
+UNKNOWN_BEFORE_ALARM = 10
+OPERATOR_WAIT_S = 30.0
+DRAIN_RETRY_S = 0.2
+
+Acknowledged = Callable[[Batch, float], None]
+"""Is told of rows that the store has, and how many seconds their insert took."""
+SetAside = Callable[[Batch, str], Awaitable[str]]
+"""Takes closed candles the store will never take, and why; tells in words where they are kept."""
+
+
+@define
+class Freezer:
+    """Makes batches: gives rows a token that no other content ever has."""
+
+    # Tokens must differ between runs of the agent, or the server drops the new run's rows.
+    _run: str = field(factory=lambda: f"{random.getrandbits(48):012x}", init=False)
+    _sequence: int = field(default=0, init=False)
+
+    def freeze(self, rows: tuple[Kline, ...], table: Table) -> Batch:
+        """`rows` as a batch that never changes again."""
+        self._sequence += 1
+        checksum = zlib.crc32(msgspec.msgpack.encode(rows))
+        return Batch(f"{self._run}-{self._sequence:08d}-{checksum:08x}", rows, table)
+
+
+@define(eq=False, kw_only=True)
+class Delivery:
+    """The way into the store, one batch at a time."""
+
+    store: Store
+    freezer: Freezer
+    set_aside: SetAside
+    acknowledged: Acknowledged
+    others: Callable[[], Sequence[Kline]]
+    """Rows that wait for their turn."""
+    rows_waiting: Callable[[], int]
+    """How many rows are in memory; for the log."""
+    stored: int = field(default=0, init=False)
+    """Rows the store has acknowledged."""
+    refusals: RefusedSeries = field(factory=RefusedSeries, init=False)
+    under_way: Batch | None = field(default=None, init=False)
+    """What is being sent, and not answered for."""
+    suspects: Suspects = field(factory=Suspects, init=False)
+    """Rows of which some were refused, or will be."""
+    reached: trio.Event = field(factory=trio.Event, init=False)
+    """Set while the store takes what it is sent; replaced by a new event when it does not."""
+    error: str = field(default="", init=False)
+    """Why it does not; empty while it does."""
+    hurry: trio.Event = field(factory=trio.Event, init=False)
+    """Set when there is a deadline: no long waits any more."""
+    _refusing: list[tuple[Batch, str]] = field(factory=list, init=False)
+    """What is about to be set aside, or suspected again, and why."""
+    _witnesses: OrderedDict[Place, Kline] = field(factory=OrderedDict, init=False)
+    """Rows the store took, of different series, the least trusted first."""
+    _turn: int = field(default=0, init=False)
+    """Moves on with every search for a witness, so that in time each row is tried."""
+    _unknown: int = field(default=0, init=False)
+    """How often in a row the store gave an answer that nobody here knows."""
+    _trouble: Trouble = field(
+        factory=lambda: Trouble("store_unavailable", "store_back"), init=False
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self.reached.set()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the store takes what it is sent."""
+        return self.reached.is_set()
+
+    @property
+    def refused(self) -> int:
+        """Rows the store will never take."""
+        return self.refusals.counts.total()
+
+    @property
+    def rows_under_way(self) -> int:
+        """How many rows are neither answered for nor anywhere else."""
+        return sum(len(part.klines) for part in self.unanswered)
+
+    def holds(self, key: Key) -> bool:
+        """Whether a closed state of that candle is neither answered for nor anywhere else."""
+        return any(
+            row.is_closed and row[:4] == key
+            for part in self.unanswered
+            if part.table is Table.KLINES
+            for row in part.klines
+        )
+
+    @property
+    def unanswered(self) -> list[Batch]:
+        """Every batch that is neither stored nor set aside."""
+        refusing = (part for part, _ in self._refusing)
+        return [*filter(None, [self.under_way]), *self.suspects, *refusing]
+
+    async def find(self, error: StoreError) -> None:
+        """Look for a store that was away when the agent started, whether there are rows or not."""
+        self._fails(error)
+        await self._until_answered(self.store.prepare)
+
+    async def deliver(self, batch: Batch) -> None:
+        """Send `batch`, the same one each time, until the store has it or refuses some of it.
+
+        Then it is among the suspects.
+        """
+        self.under_way = batch
+        await self._until_answered(partial(self._insert, batch))
+        self.under_way = None
+
+    def parted(self, rows: tuple[Kline, ...], table: Table) -> tuple[Kline, ...]:
+        """Those of `rows` that nothing speaks against; others become suspects, or are withheld."""
+        together, apart = self.refusals.parted(rows, table, self.suspects.places)
+        if apart:
+            self.suspects.add(self.freezer.freeze(apart, table))
+        return together
+
+    async def sift(self) -> None:
+        """Find out about some of the suspects, as many as there is time for."""
+        await self._until_answered(self._sift)
+
+    def give_up(self) -> list[Batch]:
+        """Everything that is not answered for, in few batches; the caller has it from now on."""
+        # What was sent keeps its token: its outcome is unknown. Of the suspects that is the first.
+        sent = [self.under_way, *islice(self.suspects, 1)]
+        others = [
+            self.freezer.freeze(rows, table)
+            for table in Table
+            if (rows := _rows_of(islice(self.suspects, 1, None), table))
+        ]
+        self.under_way = None
+        self.suspects.clear()
+        return [*filter(None, sent), *others]
+
+    async def _until_answered(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        backoffs: dict[type[StoreError], Backoff] = {}
+        while True:
+            try:
+                await attempt()
+            except StoreError as error:
+                is_alarm = self._fails(error)
+                kind = type(error)
+                backoff = backoffs.setdefault(kind, Backoff(first_s=_first_wait_s(kind)))
+                await self._pause(OPERATOR_WAIT_S if is_alarm else backoff.after())
+            else:
+                self._trouble.over()
+                self._unknown = 0
+                self.error = ""
+                self.reached.set()
+                return
+
+    def _fails(self, error: StoreError) -> bool:
+        """The store does not take what it is sent; tell whether an operator must act."""
+        if self.reached.is_set():
+            self.reached = trio.Event()
+        self.error = str(error)
+        is_alarm = self._is_operators(error)
+        self._trouble.lasts(error, alarm=is_alarm, rows_waiting=self.rows_waiting())
+        return is_alarm
+
+    def _is_operators(self, error: StoreError) -> bool:
+        """Whether nothing but an operator can end this trouble."""
+        self._unknown = self._unknown + 1 if isinstance(error, StoreAnswerUnknown) else 0
+        return isinstance(error, StoreMisconfigured) or self._unknown >= UNKNOWN_BEFORE_ALARM
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next try; not for long in a drain, which has a deadline."""
+        with trio.move_on_after(seconds):
+            await self.hurry.wait()
+            await trio.sleep(DRAIN_RETRY_S)
+
+    async def _insert(self, batch: Batch) -> None:
+        """Insert `batch`; where the store refuses it, halve it.
+
+        Raises:
+            StoreError: nothing is lost and the same batch must be sent again.
+        """
+        began_at = trio.current_time()
+        try:
+            await self.store.insert(batch)
+        except RowsRefused as error:
+            await self._blame_rows(batch, str(error))
+            if len(batch.klines) == 1:
+                await self._refuse([(batch, str(error))])
+            else:
+                self._halve(batch)
+        else:
+            self._note(batch, trio.current_time() - began_at)
+
+    async def _blame_rows(self, batch: Batch, reason: str) -> None:
+        """Return if the store takes other rows than those of `batch` that it has refused.
+
+        Rows are sent twice for that, which changes nothing.
+
+        Raises:
+            StoreMisconfigured: it takes none, not even such as it took before.
+        """
+        for row in self._possible_witnesses(batch):
+            place = place_of(row, batch.table)
+            try:
+                await self.store.insert(self.freezer.freeze((row,), batch.table))
+            except RowsRefused:
+                if place in self._witnesses:
+                    self._witnesses.move_to_end(place, last=False)
+            else:
+                self._remember([row], batch.table)
+                return
+        raise StoreMisconfigured(f"{self.store.label} takes none of the rows: {reason}")
+
+    def _possible_witnesses(self, batch: Batch) -> Iterator[Kline]:
+        known = [row for place, row in self._witnesses.items() if place[0] is batch.table]
+        yield from reversed(known)
+        self._turn += 1
+        yield from _spread(batch.klines, PROBES, self._turn)
+        yield from _spread(self.others(), PROBES, self._turn)
+
+    async def _sift(self) -> None:
+        refused = self._refusing
+        enough_at, inserts = trio.current_time() + SIFT_WITHIN_S, 0
+        try:
+            while self.suspects and inserts < SIFT_INSERTS and trio.current_time() < enough_at:
+                # Where there are too many, those go first that came last: they are whole.
+                if is_flood := self.suspects.rows > MOST_SUSPECTS:
+                    self.suspects.put_last_first()
+                part, began_at = self.suspects.first, trio.current_time()
+                inserts += 1
+                try:
+                    await self.store.insert(part)
+                except RowsRefused as error:
+                    self.suspects.remove_first()
+                    if len(part.klines) == 1 or is_flood:
+                        refused.append((part, str(error)))
+                    else:
+                        self._halve(part)
+                else:
+                    self.suspects.remove_first()
+                    self._note(part, trio.current_time() - began_at)
+            if refused:
+                await self._blame_rows(*refused[0])
+                await self._refuse(refused)
+                refused.clear()
+        finally:
+            # Where it was not found out what is to blame, or where they are kept.
+            for part, _ in refused:
+                self.suspects.add(part)
+            refused.clear()
+
+    def _halve(self, part: Batch) -> None:
+        """Make both halves of `part` suspects; rows of one series stay together."""
+        rows = sorted(part.klines, key=lambda row: place_of(row, part.table)[1:])
+        middle = len(rows) // 2
+        for half in (rows[:middle], rows[middle:]):
+            self.suspects.add(self.freezer.freeze(tuple(half), part.table))
+
+    async def _refuse(self, parts: Sequence[tuple[Batch, str]]) -> None:
+        """Nothing of `parts` will ever be stored: closed candles are kept elsewhere."""
+        for table in Table:
+            rows = [(row, why) for part, why in parts if part.table is table for row in part.klines]
+            closed = [each for each in rows if each[0].is_closed]
+            if closed:
+                letter = self.freezer.freeze(tuple(row for row, _ in closed), table)
+                kept = await self.set_aside(letter, _told({why: None for _, why in closed}))
+                self.refusals.refused(closed, table, kept=kept)
+            forming = [each for each in rows if not each[0].is_closed]
+            self.refusals.refused(forming, table, kept="nowhere: it was forming")
+
+    def _note(self, batch: Batch, took_s: float) -> None:
+        """The store has `batch`."""
+        self.stored += len(batch.klines)
+        self._remember(_spread(batch.klines, WITNESSES, 0), batch.table)
+        self.refusals.accepted(batch)
+        self.acknowledged(batch, took_s)
+
+    def _remember(self, rows: Iterable[Kline], table: Table) -> None:
+        """The store took `rows`, and will say whether it still does if it is asked."""
+        for row in rows:
+            self._witnesses[place := place_of(row, table)] = row
+            self._witnesses.move_to_end(place)
+        while len(self._witnesses) > WITNESSES * len(Table):
+            self._witnesses.popitem(last=False)
+
+
+def _spread(rows: Sequence[Kline], most: int, turn: int) -> Iterator[Kline]:
+    """Up to `most` of `rows`, evenly spaced; others with another `turn`."""
+    step = max(1, -(-len(rows) // most))
+    return islice(rows, turn % step, None, step)
+
+
+def _rows_of(parts: Iterable[Batch], table: Table) -> tuple[Kline, ...]:
+    return tuple(row for part in parts if part.table is table for row in part.klines)
+
+
+def _told(reasons: Iterable[str]) -> str:
+    first, *others = reasons
+    return f"{first}; and {len(others)} other reasons" if others else first
+
+
+def _first_wait_s(kind: type[StoreError]) -> float:
+    return 5 if issubclass(kind, StoreOverloaded) else 0.2

@@ -1,0 +1,396 @@
+"""The one task that writes klines: memory channel -> conflated batches -> store, or spool."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import structlog
+import trio
+from attrs import define, field
+
+from klineagent.core.errors import SpoolError
+from klineagent.core.kline import Key, Kline
+from klineagent.core.retry import Trouble
+from klineagent.storage.spool.spool import Spool
+from klineagent.storage.store import Batch, Store, Table
+from klineagent.storage.writing.buffer import Conflation, Updates
+from klineagent.storage.writing.inserter import Acknowledged, Delivery, Freezer
+
+# The collector waits for nothing but this channel and empties it whenever it runs, so what waits
+# here is what the readers sent within one pass of the scheduler: a few rows, a few kB.
+CHANNEL_BATCHES = 1024
+# A store that is away for a moment is waited for; one that stays away fills the spool, in inserts
+# that are worth their while when it is back.
+SPOOL_EVERY_S = 10.0
+SPOOL_ROWS = 20_000
+# How long stopping may take, after its drain, to put what is left on disk.
+SPOOL_WITHIN_S = 1.0
+# How often the spool is looked at for what an operator put back.
+REFRESH_EVERY_S = 10.0
+# At the end of a minute a whole market closes at once; looking at as many takes a millisecond.
+MOST_AT_RISK = 10_000
+
+KlinesSink = Callable[[Sequence[Kline]], None]
+"""Is told of closed candles that will not be stored as things are."""
+
+log = structlog.get_logger()
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+@define(eq=False, kw_only=True)
+class Losses:
+    """Who is told of rows that were accepted and not stored."""
+
+    dropped: KlinesSink = _ignore
+    """There was no room: they have to be fetched again."""
+    refused: KlinesSink = _ignore
+    """The store will never take them."""
+
+
+class Holder(enum.Enum):
+    """Who has a row on its way to the store."""
+
+    MEMORY = "memory"
+    SPOOL = "the spool"
+    NOBODY = "nobody"
+
+
+@define(eq=False, kw_only=True)
+class Writer:
+    """Takes klines from a channel and sees that the store gets them.
+
+    While the store is away closed candles go to the spool, if there is one, so that memory holds no
+    more than forming candles and the rows of a few seconds. Without a spool, or when that is full,
+    they wait in memory, up to a limit; what is given up then is told, and not forgotten.
+    """
+
+    waiting: Conflation
+    updates: Updates | None
+    delivery: Delivery
+    spool: Spool | None
+    losses: Losses
+    flush_interval_s: float
+    batch_rows: int
+    klines: trio.MemorySendChannel[list[Kline]]
+    """Where klines go in; senders never wait for the store."""
+    spooled: int = field(default=0, init=False)
+    """Rows put on disk so far; the same ones again where they came back from there."""
+    _spooling: int = field(default=0, init=False)
+    """Rows on their way to the disk, in nobody else's hands."""
+    _spooled_last: tuple[Kline, ...] = field(default=(), init=False)
+    _pressed: trio.Event = field(factory=trio.Event, init=False)
+    """Set when memory is half full."""
+    _tell_at_dropped: int = field(default=1, init=False)
+    _spool_trouble: Trouble = field(
+        factory=lambda: Trouble("spool_unusable", "spool_usable"), init=False
+    )
+
+    @property
+    def store(self) -> Store:
+        """Where klines go."""
+        return self.delivery.store
+
+    @property
+    def stored(self) -> int:
+        """Rows the store has acknowledged."""
+        return self.delivery.stored
+
+    @property
+    def refused(self) -> int:
+        """Rows the store will never take; closed candles among them are set aside."""
+        return self.delivery.refused
+
+    @property
+    def spool_error(self) -> str:
+        """Why the spool takes nothing; empty while it does."""
+        return self._spool_trouble.error
+
+    @property
+    def rows_waiting(self) -> int:
+        """Rows in memory, accepted and not yet acknowledged by the store."""
+        waiting = len(self.waiting) + self._updates_waiting
+        return waiting + self._spooling + self.delivery.rows_under_way
+
+    @property
+    def others(self) -> tuple[Kline, ...]:
+        """Rows that are behind the batch under way, as far as they are in memory."""
+        return self.waiting.rows() + self._spooled_last
+
+    @property
+    def _updates_waiting(self) -> int:
+        return len(self.updates) if self.updates is not None else 0
+
+    @property
+    def updates_dropped(self) -> int:
+        """States given up for lack of room, in memory or on disk."""
+        in_memory = self.updates.dropped if self.updates is not None else 0
+        return in_memory + (self.spool.dropped_updates if self.spool is not None else 0)
+
+    async def holder_of(self, key: Key) -> Holder:
+        """Who has a closed state of that candle that the store has not acknowledged.
+
+        Raises:
+            SpoolError: nobody can tell, for the disk failed.
+        """
+        # In the order in which rows move, so that none slips through between two looks.
+        if self.waiting.holds(key) or self.delivery.holds(key):
+            return Holder.MEMORY
+        if self.spool is not None and await self.spool.holds(key):
+            return Holder.SPOOL
+        return Holder.NOBODY
+
+    def at_risk(self) -> list[Kline] | None:
+        """Closed candles that would die with this process: neither stored nor spooled.
+
+        None if some are where nobody can look at them, or too many to look at; then ask again.
+        """
+        rows_in_hand = self.waiting.closed + self.delivery.rows_under_way
+        is_hidden = self.klines.statistics().current_buffer_used or self._spooling
+        if is_hidden or rows_in_hand > MOST_AT_RISK:
+            return None
+        batches = (each for each in self.delivery.unanswered if each.table is Table.KLINES)
+        sent = (row for batch in batches for row in batch.klines if row.is_closed)
+        return [*self.waiting.closed_rows(), *sent]
+
+    async def room(self) -> None:
+        """Wait until the store takes rows, so that it is worth while to fetch some for it."""
+        await self.delivery.reached.wait()
+
+    async def write(self, klines: trio.MemoryReceiveChannel[list[Kline]]) -> None:
+        """Write what comes over `klines` until every sender has closed and all of it is stored."""
+        async with trio.open_nursery() as nursery:
+            if self.spool is not None:
+                nursery.start_soon(self._fill_spool, self.spool)
+
+            async def store_all() -> None:
+                await self._store_all()
+                nursery.cancel_scope.cancel(reason="everything is stored")
+
+            nursery.start_soon(store_all)
+            with klines:
+                async for rows in klines:
+                    self._put(rows)
+            self.waiting.end()
+            self.delivery.hurry.set()
+
+    async def rescue(self) -> None:
+        """Put what was not stored into the spool; what is then left is counted as lost."""
+        left = self.delivery.give_up()
+        if self.spool is not None:
+            with trio.move_on_after(SPOOL_WITHIN_S, shield=True):
+                while left and await self._spool_batch(self.spool, left[0]):
+                    del left[0]
+                if not left:
+                    await self._spool_waiting(self.spool)
+        unanswered = sum(len(batch.klines) for batch in left)
+        if lost := self.waiting.closed + self._updates_waiting + unanswered:
+            log.error("rows_lost", rows=lost)
+
+    def _put(self, rows: Sequence[Kline]) -> None:
+        if self.updates is not None:
+            self.updates.put(rows)
+        self._await_turn(rows)
+
+    def _await_turn(self, rows: Sequence[Kline]) -> None:
+        """Let `rows` wait for the store; what there is no room for is told."""
+        if given_up := self.waiting.put(rows):
+            self.losses.dropped(given_up)
+        if max(self.waiting.closed, self._updates_waiting) > self.waiting.capacity // 2:
+            self._pressed.set()
+        dropped = self.waiting.dropped_closed
+        dropped += self.updates.dropped if self.updates is not None else 0
+        if dropped >= self._tell_at_dropped:
+            # At the 1st, 2nd, 4th, ...: enough to see it, too few to drown the log.
+            self._tell_at_dropped = 2 * dropped
+            log.error("rows_dropped", rows=dropped, rows_waiting=self.rows_waiting)
+
+    async def _store_all(self) -> None:
+        """Store what waits and what the spool holds, in turns, until there will be no more."""
+        refreshed_at = trio.current_time()
+        while True:
+            if self.spool is not None and trio.current_time() - refreshed_at >= REFRESH_EVERY_S:
+                await self._refresh(self.spool)
+                refreshed_at = trio.current_time()
+            if self.delivery.suspects:
+                await self._sift()
+                rows = self.waiting.take_nowait(most=self.batch_rows)
+            elif self.spool is None or self.spool.is_empty:
+                try:
+                    rows = await self.waiting.take(
+                        most=self.batch_rows, within_s=self.flush_interval_s
+                    )
+                except trio.EndOfChannel:
+                    await self._store_updates()
+                    if self.delivery.suspects:
+                        continue
+                    return
+            else:
+                await self._empty_spool(self.spool)
+                rows = self.waiting.take_nowait(most=self.batch_rows)
+            await self._store(rows, Table.KLINES)
+            await self._store_updates()
+
+    async def _store_updates(self) -> None:
+        while self.updates:
+            await self._store(self.updates.take(most=SPOOL_ROWS), Table.UPDATES)
+
+    async def _store(self, rows: tuple[Kline, ...], table: Table) -> None:
+        if rows and (unsuspected := self.delivery.parted(rows, table)):
+            await self.delivery.deliver(self.delivery.freezer.freeze(unsuspected, table))
+
+    async def _sift(self) -> None:
+        """Find out about rows in doubt, in turns with those that are not."""
+        await self.delivery.sift()
+        if self.delivery.suspects:
+            with trio.move_on_after(self.flush_interval_s):
+                await self.delivery.hurry.wait()
+
+    async def _empty_spool(self, spool: Spool) -> None:
+        """Store the oldest batch of the spool; the file goes when the store has it."""
+        try:
+            if (segment := await spool.oldest()) is None:
+                return
+            try:
+                await self.delivery.deliver(segment.batch)
+                while self.delivery.suspects:
+                    await self.delivery.sift()
+            finally:
+                # A drain that ends here leaves it where it is; there is nothing to rescue.
+                self.delivery.give_up()
+            await spool.acknowledge(segment)
+            if spool.is_empty:
+                log.info("spool_empty")
+        except SpoolError as error:
+            self._spool_trouble.lasts(error, alarm=True)
+            await trio.sleep(self.flush_interval_s)
+
+    async def _refresh(self, spool: Spool) -> None:
+        try:
+            await spool.refresh()
+        except SpoolError as error:
+            self._spool_trouble.lasts(error, alarm=True)
+
+    async def _fill_spool(self, spool: Spool) -> NoReturn:
+        """While the store is away, or too slow, take closed candles and updates out of memory."""
+        while True:
+            with trio.move_on_after(SPOOL_EVERY_S):
+                await self._pressed.wait()
+            if self._pressed.is_set() or not self.delivery.reached.is_set():
+                has_room = await self._spool_waiting(spool)
+                self._pressed = trio.Event()
+                if not has_room:
+                    await trio.sleep(SPOOL_EVERY_S)  # each try packs thousands of rows
+
+    async def _spool_waiting(self, spool: Spool) -> bool:
+        """Put closed candles and updates on disk; tell whether there was room for all."""
+        while rows := self.waiting.take_closed(most=SPOOL_ROWS):
+            if not await self._spool_rows(spool, rows, Table.KLINES, self._await_turn):
+                return False
+        while self.updates:
+            rows = self.updates.take(most=SPOOL_ROWS)
+            if not await self._spool_rows(spool, rows, Table.UPDATES, self.updates.put_back):
+                return False
+        return True
+
+    async def _spool_rows(
+        self,
+        spool: Spool,
+        rows: tuple[Kline, ...],
+        table: Table,
+        put_back: Callable[[tuple[Kline, ...]], None],
+    ) -> bool:
+        is_kept = False
+        self._spooling += len(rows)
+        try:
+            is_kept = await self._spool_batch(spool, self.delivery.freezer.freeze(rows, table))
+        finally:
+            self._spooling -= len(rows)
+            if not is_kept:  # be it that the drain has ended: nobody else holds them
+                put_back(rows)
+        return is_kept
+
+    async def _spool_batch(self, spool: Spool, batch: Batch) -> bool:
+        try:
+            await spool.append(batch)
+        except SpoolError as error:
+            self._spool_trouble.lasts(error, alarm=True, rows_waiting=self.rows_waiting)
+            return False
+        self._spool_trouble.over()
+        self.spooled += len(batch.klines)
+        self._spooled_last = batch.klines
+        log.info("rows_spooled", rows=len(batch.klines), segments=spool.segments)
+        return True
+
+
+@asynccontextmanager
+async def open_writer(
+    store: Store,
+    *,
+    flush_interval_s: float,
+    batch_rows: int,
+    capacity_rows: int,
+    drain_timeout_s: float,
+    spool: Spool | None = None,
+    keep_updates: bool = False,
+    losses: Losses | None = None,
+    acknowledged: Acknowledged = _ignore,
+) -> AsyncIterator[Writer]:
+    """A writer in front of `store`.
+
+    On leaving the block, however it is left, what was accepted is written within
+    `drain_timeout_s`, or else goes to the spool; what neither has taken is logged with its number.
+    """
+    losses = losses or Losses()
+    send, receive = trio.open_memory_channel[list[Kline]](CHANNEL_BATCHES)
+
+    async def set_aside(batch: Batch, reason: str) -> str:
+        kept = "in the log only"
+        if spool is not None:
+            try:
+                await spool.set_aside(batch, reason)
+                kept = "as a dead letter"
+            except SpoolError as error:
+                kept = f"in the log only: {error}"
+        if batch.table is Table.KLINES:
+            losses.refused(batch.klines)
+        return kept
+
+    writer = Writer(
+        waiting=Conflation(capacity=capacity_rows, full_batch=batch_rows),
+        updates=Updates(capacity_rows) if keep_updates else None,
+        delivery=Delivery(
+            store=store,
+            freezer=Freezer(),
+            set_aside=set_aside,
+            acknowledged=acknowledged,
+            others=lambda: writer.others,
+            rows_waiting=lambda: writer.rows_waiting,
+        ),
+        spool=spool,
+        losses=losses,
+        flush_interval_s=flush_interval_s,
+        batch_rows=batch_rows,
+        klines=send,
+    )
+    # Shielded, so that a cancelled agent still drains; its deadline is set when the drain begins.
+    drain = trio.CancelScope(shield=True)
+
+    async def write() -> None:
+        with drain:
+            await writer.write(receive)
+        # Also where everything was stored: what was on its way to a disk that fails came back.
+        await writer.rescue()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        try:
+            with send:
+                yield writer
+        finally:
+            drain.deadline = trio.current_time() + drain_timeout_s
