@@ -60,15 +60,15 @@ from klineagent.exchange.symbols import SymbolBook
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
-from klineagent.series.audit import Audit
-from klineagent.series.census import Bureau
-from klineagent.series.desired import Desired
-from klineagent.series.desired_file import LOCK, StateFile, open_state
-from klineagent.series.gap_file import GapFile, GapKeeper
-from klineagent.series.healer import Means
-from klineagent.series.recall import open_recall
+from klineagent.series.backfill.audit import Audit
+from klineagent.series.backfill.gap_file import GapFile, GapKeeper
+from klineagent.series.backfill.startup import open_recall
+from klineagent.series.backfill.worker import Means
+from klineagent.series.desired.desired import Desired
+from klineagent.series.desired.selection import Selection
+from klineagent.series.desired.state_file import LOCK, StateFile, open_state
 from klineagent.series.registry import Registry, open_registry
-from klineagent.series.selection import Selection
+from klineagent.series.statistics import Bureau
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool.disk import Disk, Folder
 from klineagent.storage.spool.spool import Spool, open_spool

@@ -13,7 +13,7 @@ import trio
 from attrs import evolve
 
 from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
-from klineagent.series.recall import since_of
+from klineagent.series.backfill.startup import since_of
 from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.queries import insert_klines
 from klineagent.storage.clickhouse.server import ClickHouseStore

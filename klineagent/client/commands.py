@@ -29,7 +29,7 @@ from klineagent.control.subscriptions_v1_models import (
 from klineagent.core.errors import AgentRefused, ConfigError, InvalidRequest
 from klineagent.ranges import FiniteRange
 from klineagent.running import run
-from klineagent.series.notation import Pattern, Wanted
+from klineagent.series.desired.wire_format import Pattern, Wanted
 from klineagent.tables import wide_console
 
 _Model = TypeVar("_Model", bound=Struct)

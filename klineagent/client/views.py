@@ -26,7 +26,7 @@ from klineagent.control.subscriptions_v1_models import (
     SymbolReason,
 )
 from klineagent.core.kline import Interval
-from klineagent.series.notation import Pattern, Wanted
+from klineagent.series.desired.wire_format import Pattern, Wanted
 from klineagent.tables import plain_table
 
 _TOLD_STREAMS = 8

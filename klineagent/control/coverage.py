@@ -19,10 +19,10 @@ from klineagent.control.answers_models import (
 from klineagent.control.moments import utc
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.kline import SECOND_MS, Interval
-from klineagent.series.account import Account
 from klineagent.series.ledger import Ledger, Urgency
 from klineagent.series.registry import Registry
 from klineagent.series.spans import Span, Spans
+from klineagent.series.statistics import Account
 from klineagent.series.subscription import Subscription
 
 SPANS_TOLD = 50

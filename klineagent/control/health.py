@@ -12,8 +12,8 @@ from klineagent.control.guard import Guard
 from klineagent.control.health_models import Live, Ready, Reason
 from klineagent.control.openapi import operation
 from klineagent.core.kline import SECOND_MS
-from klineagent.series.census import Bureau, Census
 from klineagent.series.registry import Registry
+from klineagent.series.statistics import Bureau, Census
 from klineagent.storage.spool.spool import FILLING_AT
 from klineagent.storage.writing.writer import Writer
 

@@ -13,9 +13,9 @@ from klineagent.control.coverage import HOW
 from klineagent.control.moments import utc
 from klineagent.core.errors import InvalidRequest, SpoolError, StoreError
 from klineagent.core.kline import SECOND_MS, Interval, Key, Kline
-from klineagent.series.account import Standing, standing_of
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
+from klineagent.series.statistics import Standing, standing_of
 from klineagent.series.subscription import Subscription
 from klineagent.storage.writing.writer import Holder, Writer
 

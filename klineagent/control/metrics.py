@@ -28,10 +28,10 @@ from klineagent.control.openapi import operation
 from klineagent.control.timings import Timings
 from klineagent.core.kline import SECOND_MS
 from klineagent.exchange.regularity import Flaw
-from klineagent.series.census import Bureau, Census
-from klineagent.series.desired import Desired
+from klineagent.series.desired.desired import Desired
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.registry import Registry
+from klineagent.series.statistics import Bureau, Census
 from klineagent.storage.writing.refused import Kind
 from klineagent.storage.writing.writer import Writer
 

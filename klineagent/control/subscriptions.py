@@ -10,7 +10,7 @@ from klineagent.series.registry import SubscriptionInfo
 
 
 class Subscriptions(Protocol):
-    """The subscriptions; `klineagent.series.desired.Desired` is the real thing."""
+    """The subscriptions; `klineagent.series.desired.desired.Desired` is the real thing."""
 
     def count(self) -> int:
         """How many there are."""

@@ -22,11 +22,11 @@ from klineagent.control.subscriptions_v1_models import (
     SymbolReason,
 )
 from klineagent.core.errors import InvalidRequest, NotConfirmed, ShuttingDown, SymbolLimitReached
-from klineagent.series.demand import Change
-from klineagent.series.desired import Desired
-from klineagent.series.forecast import Forecast, foresee
-from klineagent.series.notation import Reader, SubscriptionSet, pattern_of, write
-from klineagent.series.selection import Selection, SeriesSet, count, in_order
+from klineagent.series.desired.demand import Change
+from klineagent.series.desired.desired import Desired
+from klineagent.series.desired.forecast import Forecast, foresee
+from klineagent.series.desired.selection import Selection, SeriesSet, count, in_order
+from klineagent.series.desired.wire_format import Reader, SubscriptionSet, pattern_of, write
 
 PATH = "/v1/subscriptions"
 # Symbols can be judged once the exchange has told what there is: a second after a start.

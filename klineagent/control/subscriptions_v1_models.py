@@ -1,4 +1,4 @@
-"""What is said of the set that should run, besides how it is written (`series/notation.py`)."""
+"""What is said of the set that should run, besides how it is written (`series/desired/wire_format.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from klineagent.control.models import Count, SymbolName
-from klineagent.series.notation import Excluded, Pattern, Wanted
+from klineagent.series.desired.wire_format import Excluded, Pattern, Wanted
 
 _Streams = Annotated[
     list[str], Meta(description="The first twenty of them.", examples=[["BTCUSDT 1m"]])

@@ -1,1 +1,1 @@
-"""One (symbol, interval) subscription and the set of those that run."""
+"""One (symbol, interval): what is known of it, its subscription, and the set of those that run."""

@@ -16,7 +16,7 @@ from klineagent.core.errors import (
     SymbolLimitReached,
 )
 from klineagent.core.kline import Interval, Kline
-from klineagent.series.healer import Means
+from klineagent.series.backfill.worker import Means
 from klineagent.series.subscription import Subscription
 
 UNSUBSCRIBE_TIMEOUT_S = 5

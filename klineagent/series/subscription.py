@@ -13,8 +13,8 @@ from attrs import define, field
 from klineagent.core.kline import Interval, Kline
 from klineagent.exchange.stream.subscriptions import Stream
 from klineagent.exchange.wire import stream_name
-from klineagent.series.attempts import Attempts
-from klineagent.series.healer import Healer, Means
+from klineagent.series.backfill.attempts import Attempts
+from klineagent.series.backfill.worker import Healer, Means
 from klineagent.series.ledger import Ledger
 
 

@@ -39,7 +39,7 @@ from klineagent.control.subscriptions_v1_models import (
     SubscriptionsNow,
     SymbolReason,
 )
-from klineagent.series.notation import Excluded, Pattern, Wanted
+from klineagent.series.desired.wire_format import Excluded, Pattern, Wanted
 from tests.client.answers import (
     AWAY,
     BEHIND,

@@ -15,10 +15,10 @@ from klineagent.exchange import wire
 from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.clock.reckoning import Reckoning
 from klineagent.exchange.rest import CandleAnswer, Page
-from klineagent.series.attempts import Attempts
-from klineagent.series.gap_file import GapKeeper
-from klineagent.series.healer import Healer
-from klineagent.series.healing import Evidence, Finding, Known
+from klineagent.series.backfill.attempts import Attempts
+from klineagent.series.backfill.gap_file import GapKeeper
+from klineagent.series.backfill.pages import Evidence, Finding, Known
+from klineagent.series.backfill.worker import Healer
 from klineagent.series.ledger import Hole, Ledger
 from klineagent.series.subscription import Subscription
 

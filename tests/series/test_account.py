@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from klineagent.core.kline import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
-from klineagent.series.account import (
+from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
+from klineagent.series.statistics import (
     Account,
     Standing,
     lag_of,
     overdue_since,
     standing_of,
 )
-from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
 
 START_MS = 1_769_904_000_000
 GRACE_MS = 5 * SECOND_MS

@@ -11,8 +11,8 @@ from trio.testing import MockClock
 
 from klineagent.core.grid import Run
 from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval, Kline
-from klineagent.series import audit
-from klineagent.series.audit import AGAIN_AFTER_S, PASS_S, SHARE
+from klineagent.series.backfill import audit
+from klineagent.series.backfill.audit import AGAIN_AFTER_S, PASS_S, SHARE
 from klineagent.series.registry import Registry
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk, Step

@@ -19,11 +19,11 @@ from klineagent.core.errors import ConfigError
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, RestClient
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
-from klineagent.series import desired as desired_module
-from klineagent.series import forecast as forecast_module
-from klineagent.series.demand import MOST_PATTERNS
-from klineagent.series.desired_file import encode
-from klineagent.series.selection import Selection
+from klineagent.series.desired import desired as desired_module
+from klineagent.series.desired import forecast as forecast_module
+from klineagent.series.desired.demand import MOST_PATTERNS
+from klineagent.series.desired.selection import Selection
+from klineagent.series.desired.state_file import encode
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import open_exchange
 from klineagent.sim.network import TwinNetwork

@@ -18,8 +18,8 @@ from klineagent.core.grid import opens_in
 from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval
 from klineagent.proof.life import Life
 from klineagent.proof.witness import Witness
-from klineagent.series.audit import PASS_S
-from klineagent.series.gap_file import SUFFIX
+from klineagent.series.backfill.audit import PASS_S
+from klineagent.series.backfill.gap_file import SUFFIX
 from klineagent.sim.exchange import Exchange, open_exchange
 from klineagent.sim.network import TwinNetwork
 from klineagent.sim.random_market import RandomMarket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from klineagent.series.attempts import (
+from klineagent.series.backfill.attempts import (
     FIRST_DELAY_S,
     IDLE_DELAY_S,
     LONGEST_DELAY_S,

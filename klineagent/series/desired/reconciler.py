@@ -10,8 +10,7 @@ from attrs import define, field
 from klineagent.core.errors import ShuttingDown, SymbolLimitReached
 from klineagent.core.kline import DAY_MS, Interval
 from klineagent.exchange.rest_answers import SymbolInfo
-from klineagent.series.registry import Registry
-from klineagent.series.selection import (
+from klineagent.series.desired.selection import (
     NONE,
     Intervals,
     Listings,
@@ -20,6 +19,7 @@ from klineagent.series.selection import (
     in_order,
     less,
 )
+from klineagent.series.registry import Registry
 
 # Of a symbol that is no more, what cannot be fetched within a day will not be.
 GIVEN_UP_AFTER_MS = DAY_MS

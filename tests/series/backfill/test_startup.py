@@ -13,9 +13,8 @@ from trio.testing import MockClock
 from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.venues import USDM
-from klineagent.series.gaps import FORGOTTEN, Knowledge, KnownGaps
-from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
-from klineagent.series.recall import (
+from klineagent.series.backfill.known_gaps import FORGOTTEN, Knowledge, KnownGaps
+from klineagent.series.backfill.startup import (
     Lacking,
     Recollection,
     accounted_since,
@@ -24,6 +23,7 @@ from klineagent.series.recall import (
     recollected,
     since_of,
 )
+from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Coverage, Store

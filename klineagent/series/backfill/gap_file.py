@@ -13,8 +13,15 @@ from attrs import define, evolve, field, frozen
 
 from klineagent.core.errors import SpoolError, StateError, StateUnreadable
 from klineagent.core.retry import Trouble
-from klineagent.series.desired_file import StateFile
-from klineagent.series.gaps import Knowledge, KnownGaps, Series, decode, encode, known_gaps
+from klineagent.series.backfill.known_gaps import (
+    Knowledge,
+    KnownGaps,
+    Series,
+    decode,
+    encode,
+    known_gaps,
+)
+from klineagent.series.desired.state_file import StateFile
 from klineagent.series.registry import Registry
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
 from klineagent.storage.url import place

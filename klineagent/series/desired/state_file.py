@@ -23,8 +23,15 @@ from klineagent.core.errors import (
 )
 from klineagent.core.retry import Backoff, Trouble
 from klineagent.exchange.venues import Venue
-from klineagent.series.notation import Excluded, Pattern, Reader, SubscriptionSet, Wanted, write
-from klineagent.series.selection import Selection
+from klineagent.series.desired.selection import Selection
+from klineagent.series.desired.wire_format import (
+    Excluded,
+    Pattern,
+    Reader,
+    SubscriptionSet,
+    Wanted,
+    write,
+)
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
 
 FORMAT = 1

@@ -11,8 +11,9 @@ from klineagent.core.errors import InvalidRequest
 from klineagent.core.kline import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.exchange.venues import SPOT, USDM
-from klineagent.series.desired_file import decode, encode
-from klineagent.series.notation import (
+from klineagent.series.desired.selection import Match, Selection
+from klineagent.series.desired.state_file import decode, encode
+from klineagent.series.desired.wire_format import (
     LONGEST_NAME,
     Pattern,
     Reader,
@@ -20,7 +21,6 @@ from klineagent.series.notation import (
     pattern_of,
     write,
 )
-from klineagent.series.selection import Match, Selection
 
 _names = st.text("ABU1*?[]-人", min_size=1, max_size=5)
 _intervals = st.frozensets(st.sampled_from(sorted(USDM.intervals, key=str)), min_size=1)

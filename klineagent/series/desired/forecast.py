@@ -18,10 +18,10 @@ from klineagent.exchange.venues import (
     Venue,
 )
 from klineagent.exchange.wire import stream_name
-from klineagent.series.healer import Means
-from klineagent.series.healing import page_of
-from klineagent.series.recall import history_since
-from klineagent.series.selection import SeriesSet, count, in_order
+from klineagent.series.backfill.pages import page_of
+from klineagent.series.backfill.startup import history_since
+from klineagent.series.backfill.worker import Means
+from klineagent.series.desired.selection import SeriesSet, count, in_order
 
 # Measured: 110,614 closed candles of seven symbols at fifteen intervals, a month of 1m and what it
 # makes, took 38 to 39 bytes each in today's engine, merged. Old servers, without codecs, need more.

@@ -9,8 +9,8 @@ from attrs.exceptions import FrozenInstanceError
 from klineagent.core.errors import InvalidRequest, SymbolLimitReached
 from klineagent.core.kline import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
-from klineagent.series.demand import MOST_PATTERNS, Demand
-from klineagent.series.selection import Match, Selection, SeriesSet
+from klineagent.series.desired.demand import MOST_PATTERNS, Demand
+from klineagent.series.desired.selection import Match, Selection, SeriesSet
 
 M1 = frozenset({Interval.M1})
 NAMES = ("AUSDT", "BUSDT", "CUSDT")

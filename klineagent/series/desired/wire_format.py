@@ -13,7 +13,14 @@ from msgspec import field as struct_field
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.kline import Interval
 from klineagent.exchange.venues import Venue
-from klineagent.series.selection import NONE, Intervals, Listings, Match, Selection, SeriesSet
+from klineagent.series.desired.selection import (
+    NONE,
+    Intervals,
+    Listings,
+    Match,
+    Selection,
+    SeriesSet,
+)
 
 LONGEST_NAME = 100
 """Of a pattern, in characters; symbols have 17."""

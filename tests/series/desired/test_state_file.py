@@ -12,8 +12,8 @@ from trio.testing import MockClock
 from klineagent.core.errors import StateError, StateUnreadable
 from klineagent.core.kline import Interval
 from klineagent.exchange.venues import SPOT, USDM
-from klineagent.series.desired_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
-from klineagent.series.selection import Selection
+from klineagent.series.desired.selection import Selection
+from klineagent.series.desired.state_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Folder, write_durably
 from tests.storage.slow_disk import SlowDisk

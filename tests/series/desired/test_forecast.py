@@ -15,7 +15,7 @@ from klineagent.exchange.venues import (
     USDM,
     Venue,
 )
-from klineagent.series.forecast import (
+from klineagent.series.desired.forecast import (
     Occupancy,
     Placement,
     history,
@@ -23,7 +23,7 @@ from klineagent.series.forecast import (
     rows_per_day,
     subscribe_s,
 )
-from klineagent.series.selection import SeriesSet, in_order
+from klineagent.series.desired.selection import SeriesSet, in_order
 
 NOW_MS = 1_769_904_000_000
 _feeds = st.builds(

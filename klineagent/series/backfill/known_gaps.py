@@ -26,7 +26,7 @@ from klineagent import __version__
 from klineagent.core.errors import UNREADABLE, StateUnreadable
 from klineagent.core.grid import Run
 from klineagent.core.kline import Interval, Kline
-from klineagent.series.desired_file import Head
+from klineagent.series.desired.state_file import Head
 from klineagent.series.ledger import Absence, Hole, Ledger, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 

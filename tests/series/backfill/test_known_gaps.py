@@ -12,7 +12,7 @@ from klineagent import __version__
 from klineagent.core.errors import StateUnreadable
 from klineagent.core.kline import MINUTE_MS, Interval, Kline
 from klineagent.exchange.venues import USDM
-from klineagent.series.gaps import (
+from klineagent.series.backfill.known_gaps import (
     FORGOTTEN,
     Knowledge,
     KnownGaps,

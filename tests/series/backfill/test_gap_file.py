@@ -13,9 +13,9 @@ from trio.testing import MockClock
 from klineagent.core.errors import ConfigError
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM
-from klineagent.series.desired_file import StateFile
-from klineagent.series.gap_file import EVERY_S, SOON_S, GapFile
-from klineagent.series.gaps import Knowledge, KnownGaps, Series
+from klineagent.series.backfill.gap_file import EVERY_S, SOON_S, GapFile
+from klineagent.series.backfill.known_gaps import Knowledge, KnownGaps, Series
+from klineagent.series.desired.state_file import StateFile
 from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation

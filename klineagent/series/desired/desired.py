@@ -13,12 +13,9 @@ from klineagent.core.errors import NotRunning
 from klineagent.core.kline import Interval
 from klineagent.core.suggestions import meant
 from klineagent.exchange.venues import Venue
-from klineagent.series.demand import Change, Demand
-from klineagent.series.desired_file import Keeper, StateFile
-from klineagent.series.notation import pattern_of
-from klineagent.series.reconciler import Reconciler
-from klineagent.series.registry import Registry, SubscriptionInfo
-from klineagent.series.selection import (
+from klineagent.series.desired.demand import Change, Demand
+from klineagent.series.desired.reconciler import Reconciler
+from klineagent.series.desired.selection import (
     Intervals,
     Listings,
     Match,
@@ -26,6 +23,9 @@ from klineagent.series.selection import (
     SeriesSet,
     count,
 )
+from klineagent.series.desired.state_file import Keeper, StateFile
+from klineagent.series.desired.wire_format import pattern_of
+from klineagent.series.registry import Registry, SubscriptionInfo
 
 # A millisecond of work, then others get their turn.
 SYMBOLS_AT_ONCE = 100

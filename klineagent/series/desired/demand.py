@@ -7,7 +7,7 @@ from functools import cached_property
 from attrs import frozen
 
 from klineagent.core.errors import InvalidRequest, SymbolLimitReached
-from klineagent.series.selection import (
+from klineagent.series.desired.selection import (
     NONE,
     Intervals,
     Listings,

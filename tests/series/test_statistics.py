@@ -8,8 +8,8 @@ from trio.testing import MockClock
 
 from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.series.census import AT_ONCE, Bureau, Surveyed
 from klineagent.series.ledger import Ledger, Missing, Urgency
+from klineagent.series.statistics import AT_ONCE, Bureau, Surveyed
 
 START_MS = 1_769_904_000_000
 GRACE_MS = 5 * SECOND_MS

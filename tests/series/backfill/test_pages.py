@@ -13,7 +13,7 @@ from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.exchange.symbols import Pause
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
 from klineagent.exchange.wire import RestCandle
-from klineagent.series.healing import (
+from klineagent.series.backfill.pages import (
     AGREE_AFTER_S,
     OUTAGE_MS,
     SKIPPED_AFTER_S,

@@ -19,9 +19,16 @@ from klineagent.exchange.rest import CandleAnswer, Page, RestClient
 from klineagent.exchange.stream.pool import Pool
 from klineagent.exchange.symbols import SymbolBook
 from klineagent.exchange.wire import RestCandle
-from klineagent.series.account import newest_closed
-from klineagent.series.attempts import Attempts
-from klineagent.series.healing import AGREE_AFTER_S, Evidence, Finding, Known, page_of, search_of
+from klineagent.series.backfill.attempts import Attempts
+from klineagent.series.backfill.pages import (
+    AGREE_AFTER_S,
+    Evidence,
+    Finding,
+    Known,
+    page_of,
+    search_of,
+)
+from klineagent.series.backfill.startup import Recall
 from klineagent.series.ledger import (
     NOT_SHOWN,
     UNCONFIRMED,
@@ -34,8 +41,8 @@ from klineagent.series.ledger import (
     MissingCounts,
     Urgency,
 )
-from klineagent.series.recall import Recall
 from klineagent.series.spans import Span
+from klineagent.series.statistics import newest_closed
 
 # A request that was refused is wrong, and will be for a while.
 REFUSED_DELAY_S = 60.0

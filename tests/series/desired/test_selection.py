@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from klineagent.core.kline import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
-from klineagent.series.selection import (
+from klineagent.series.desired.selection import (
     NONE,
     Listings,
     Match,
