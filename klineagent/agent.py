@@ -28,19 +28,17 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
+from klineagent.api.access import command_guard, command_tls, status_guard
+from klineagent.api.guard import is_loopback
+from klineagent.api.routes.commands import command_app
+from klineagent.api.routes.data import add_answer_routes
+from klineagent.api.routes.health import add_health_routes, status_app
+from klineagent.api.routes.metrics import add_metrics_route
+from klineagent.api.routes.subscriptions import add_subscription_routes
+from klineagent.api.server.listen import open_listener, serve_http
+from klineagent.api.server.middleware import Deadline, Turnstile
+from klineagent.api.timings import open_timings
 from klineagent.config.model import Config, check_symbols
-from klineagent.control.access import command_guard, command_tls, status_guard
-from klineagent.control.answers import add_answer_routes
-from klineagent.control.command import command_app
-from klineagent.control.deadline import Deadline
-from klineagent.control.guard import is_loopback
-from klineagent.control.health import add_health_routes
-from klineagent.control.metrics import add_metrics_route
-from klineagent.control.serving import open_listener, serve_http
-from klineagent.control.status import status_app
-from klineagent.control.subscriptions_v1 import add_subscription_routes
-from klineagent.control.timings import open_timings
-from klineagent.control.turnstile import Turnstile
 from klineagent.core.address import Bind
 from klineagent.core.errors import (
     ConfigError,

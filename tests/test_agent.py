@@ -13,8 +13,8 @@ import trustme
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
+from klineagent.api.server.listen import open_listener
 from klineagent.config.model import Config
-from klineagent.control.serving import open_listener
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import MINUTE_MS, Interval

@@ -11,6 +11,14 @@ import msgspec
 from msgspec import Raw, Struct
 from rich.console import RenderableType
 
+from klineagent.api.models.contract import Connections, Status, SymbolsAdded, SymbolsBody
+from klineagent.api.models.data import Feeds, Limits, Storage, Why
+from klineagent.api.models.subscriptions import (
+    SubscriptionChange,
+    SubscriptionOutcome,
+    SubscriptionsNow,
+)
+from klineagent.api.models.timestamps import read_moment
 from klineagent.arguments import read_interval, read_symbol
 from klineagent.client import views
 from klineagent.client.connection import Address, Answer, Connection, open_connection
@@ -18,14 +26,6 @@ from klineagent.client.options import JSON, complete_intervals, complete_symbols
 from klineagent.client.snapshot import coverage_pages
 from klineagent.client.watch import watch_agent
 from klineagent.config.converters import WILDCARDS, to_intervals
-from klineagent.control.answers_models import Feeds, Limits, Storage, Why
-from klineagent.control.models import Connections, Status, SymbolsAdded, SymbolsBody
-from klineagent.control.moments import read_moment
-from klineagent.control.subscriptions_v1_models import (
-    SubscriptionChange,
-    SubscriptionOutcome,
-    SubscriptionsNow,
-)
 from klineagent.core.errors import AgentRefused, ConfigError, InvalidRequest
 from klineagent.ranges import FiniteRange
 from klineagent.running import run

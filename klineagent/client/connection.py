@@ -14,13 +14,13 @@ import trio
 from attrs import field, frozen
 from msgspec import Struct
 
+from klineagent.api.models.contract import Error
 from klineagent.client.diagnosis import (
     is_status_server,
     the_command_server,
     what_it_is,
     why_no_answer,
 )
-from klineagent.control.models import Error
 from klineagent.core.errors import (
     UNREADABLE,
     AgentDenied,

@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from klineagent.control.health_models import Live
+from klineagent.api.models.data import Live
 from klineagent.core.errors import UNREADABLE, reason_of
 
 # Of each look at a stranger; whoever made a typing error waits for it.

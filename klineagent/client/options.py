@@ -13,9 +13,9 @@ import httpx2
 import trio
 from click.shell_completion import CompletionItem
 
+from klineagent.api.models.contract import Symbols
 from klineagent.client.connection import Address, open_connection
 from klineagent.config.model import load_config
-from klineagent.control.models import Symbols
 from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.core.kline import Interval
 

@@ -7,9 +7,8 @@ from itertools import islice
 
 from attrs import evolve, frozen
 
-from klineagent.client.connection import Answer, Connection
-from klineagent.client.views import duration
-from klineagent.control.answers_models import (
+from klineagent.api.models.contract import Status
+from klineagent.api.models.data import (
     MOST_SERIES,
     Coverage,
     Feeds,
@@ -18,7 +17,8 @@ from klineagent.control.answers_models import (
     SeriesCoverage,
     Storage,
 )
-from klineagent.control.models import Status
+from klineagent.client.connection import Answer, Connection
+from klineagent.client.views import duration
 
 TOLD_NAMES = 5
 TOLD_PAUSE_S = 1

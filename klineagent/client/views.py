@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from klineagent.control.answers_models import (
+from klineagent.api.models.contract import Connections, Status, SymbolsAdded
+from klineagent.api.models.data import (
     Feeds,
     FeedState,
     Limits,
@@ -19,8 +20,7 @@ from klineagent.control.answers_models import (
     Storage,
     Why,
 )
-from klineagent.control.models import Connections, Status, SymbolsAdded
-from klineagent.control.subscriptions_v1_models import (
+from klineagent.api.models.subscriptions import (
     SubscriptionOutcome,
     SubscriptionsNow,
     SymbolReason,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from klineagent.client.snapshot import Snapshot
-from klineagent.control.answers_models import (
+from klineagent.api.models.contract import Status
+from klineagent.api.models.data import (
     AbsentCandles,
     AbsentSpan,
     ConnectionLimits,
@@ -22,7 +22,7 @@ from klineagent.control.answers_models import (
     Storage,
     StreamLimits,
 )
-from klineagent.control.models import Status
+from klineagent.client.snapshot import Snapshot
 
 LIMITS = Limits(
     rest=RestLimits(

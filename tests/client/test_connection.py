@@ -13,9 +13,9 @@ import trustme
 from quart import request
 from quart_trio import QuartTrio
 
+from klineagent.api.models.contract import Status
+from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.client.connection import Address, open_connection
-from klineagent.control.models import Status
-from klineagent.control.serving import open_listener, serve_http
 from klineagent.core.address import Bind
 from klineagent.core.errors import (
     AgentDenied,

@@ -13,15 +13,15 @@ import pytest
 import trio
 import trustme
 
+from klineagent.api.app import json_app
+from klineagent.api.guard import ANYONE, Guard
+from klineagent.api.models.contract import Status
+from klineagent.api.models.data import Live
+from klineagent.api.openapi import operation
+from klineagent.api.routes.health import status_app
+from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.client import diagnosis
 from klineagent.client.connection import Address, open_connection
-from klineagent.control.application import json_app
-from klineagent.control.guard import ANYONE, Guard
-from klineagent.control.health_models import Live
-from klineagent.control.models import Status
-from klineagent.control.openapi import operation
-from klineagent.control.serving import open_listener, serve_http
-from klineagent.control.status import status_app
 from klineagent.core.address import Bind
 from klineagent.core.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
 from klineagent.sim.exchange import open_exchange

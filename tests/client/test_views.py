@@ -7,6 +7,23 @@ from msgspec import UNSET
 from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
+from klineagent.api.models.contract import (
+    Connection,
+    Connections,
+    Current,
+    Status,
+    Summary,
+    SymbolCounts,
+    SymbolsAdded,
+)
+from klineagent.api.models.data import Feeds, Search, StoredRow, StoreSays, Why
+from klineagent.api.models.subscriptions import (
+    ForecastTold,
+    StreamsNow,
+    SubscriptionOutcome,
+    SubscriptionsNow,
+    SymbolReason,
+)
 from klineagent.client.views import (
     added_view,
     counted,
@@ -21,23 +38,6 @@ from klineagent.client.views import (
     short,
     status_view,
     why_view,
-)
-from klineagent.control.answers_models import Feeds, Search, StoredRow, StoreSays, Why
-from klineagent.control.models import (
-    Connection,
-    Connections,
-    Current,
-    Status,
-    Summary,
-    SymbolCounts,
-    SymbolsAdded,
-)
-from klineagent.control.subscriptions_v1_models import (
-    ForecastTold,
-    StreamsNow,
-    SubscriptionOutcome,
-    SubscriptionsNow,
-    SymbolReason,
 )
 from klineagent.series.desired.wire_format import Excluded, Pattern, Wanted
 from tests.client.answers import (

@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from klineagent.control.serving import open_listener, serve_http
+from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.core.address import Bind
 from klineagent.fleet.registration import register
 

@@ -94,7 +94,7 @@ class Desired:
         """What is wanted at this moment; others change it by `add`, `remove` and `adopt`."""
         return self._demand
 
-    # What runs; see `klineagent.control.subscriptions.Subscriptions`.
+    # What runs; see `klineagent.api.subscriptions.Subscriptions`.
 
     def count(self) -> int:
         """How many subscriptions there are."""

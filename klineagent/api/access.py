@@ -1,0 +1,72 @@
+"""What the configuration says about who may ask, as the servers need it."""
+
+from __future__ import annotations
+
+import ssl
+
+import structlog
+
+from klineagent.api.guard import OPEN_PATHS, Guard, is_loopback
+from klineagent.config.model import Config
+from klineagent.core.errors import ConfigError
+
+log = structlog.get_logger()
+
+
+def command_guard(config: Config) -> Guard:
+    """The guard of the command server.
+
+    Raises:
+        ConfigError: anyone could command, and nobody said that this is meant.
+    """
+    guard = Guard(token=_token(config), is_local=is_loopback(config.command_bind.host))
+    if guard.token is None and not guard.is_local:
+        if not config.allow_anonymous:
+            raise ConfigError(
+                f"command_bind: others can reach {config.command_bind}: set a token (--token-file"
+                " or KLINEAGENT_TOKEN), listen on 127.0.0.1, or say --allow-anonymous"
+            )
+        log.warning("anonymous_allowed", command=str(config.command_bind))
+    if config.manager is not None and guard.is_local and not is_loopback(config.manager.host):
+        hint = "it is told an address where nobody listens; set --command-bind"
+        log.warning("manager_cannot_command", manager=str(config.manager), hint=hint)
+    return guard
+
+
+def status_guard(config: Config) -> Guard:
+    """The guard of the status server; without a token, others learn that the agent lives."""
+    is_local = is_loopback(config.status_bind.host)
+    return Guard(
+        token=_token(config),
+        open_paths=OPEN_PATHS,
+        is_local=is_local,
+        is_closed=not is_local and not config.allow_anonymous,
+    )
+
+
+def command_tls(config: Config) -> ssl.SSLContext | None:
+    """What the command server needs for TLS, if it is to speak it.
+
+    Raises:
+        ConfigError: the files are no certificate and its key.
+    """
+    if config.command_tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(config.command_tls_cert, config.command_tls_key)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            "command_tls_cert: it needs a certificate as PEM, and its key in the same file or in"
+            " command_tls_key"
+        ) from error
+    except OSError as error:
+        files = " and ".join(filter(None, (config.command_tls_cert, config.command_tls_key)))
+        raise ConfigError(f"command_tls_cert: {files}: {error.strerror}") from error
+    return context
+
+
+def _token(config: Config) -> bytes | None:
+    token = config.read_token()
+    return None if token is None else token.encode()

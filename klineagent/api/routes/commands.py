@@ -1,0 +1,224 @@
+"""The command server's app: what runs, and adding and removing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+import trio
+from msgspec import UNSET
+from quart_trio import QuartTrio
+
+from klineagent.api.app import json_app
+from klineagent.api.guard import ANYONE, Guard
+from klineagent.api.models.contract import (
+    Connection,
+    ConnectionCount,
+    Connections,
+    Current,
+    Done,
+    Status,
+    StreamBody,
+    Symbols,
+    SymbolsAdded,
+    SymbolsBody,
+)
+from klineagent.api.openapi import add_documents, operation
+from klineagent.api.requests import read_body, stream_request, symbols_request
+from klineagent.api.routes.health import add_ping_route
+from klineagent.api.routes.logging import add_logging_routes
+from klineagent.api.routes.symbols import SymbolResult, add_symbols, remove_symbols, summary
+from klineagent.api.subscriptions import Subscriptions, not_confirmed
+from klineagent.core.cooperate import in_portions
+from klineagent.core.errors import (
+    InvalidRequest,
+    NotConfirmed,
+    NotRunning,
+    ShuttingDown,
+    SymbolLimitReached,
+)
+from klineagent.core.kline import Interval
+from klineagent.exchange.venues import Venue
+from klineagent.series.registry import SubscriptionInfo
+
+# A second less than callers wait, so that they read the reason instead of hanging up.
+ADD_STREAM_WITHIN_S = 29
+REMOVE_STREAM_WITHIN_S = 9
+# A millisecond of work, then others get their turn.
+STREAMS_AT_ONCE = 1000
+
+_TITLE = "klineagent: commands"
+_DESCRIPTION = "What runs, and adding and removing it."
+
+log = structlog.get_logger()
+
+
+def command_app(
+    subscriptions: Subscriptions,
+    intervals: Sequence[Interval],
+    venue: Venue,
+    guard: Guard = ANYONE,
+) -> QuartTrio:
+    """An app that commands `subscriptions`; adding a symbol adds all `intervals`.
+
+    The queries never wait for anything, so only commands have deadlines.
+    """
+    app = json_app(__name__, guard)
+    add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)
+    add_ping_route(app, is_open=False)
+    add_query_routes(app, subscriptions)
+    add_stream_routes(app, subscriptions, venue)
+    add_symbol_routes(app, subscriptions, intervals)
+    add_logging_routes(app)
+    return app
+
+
+def add_query_routes(app: QuartTrio, subscriptions: Subscriptions) -> None:
+    """What runs."""
+
+    @app.get("/connections/count")
+    @operation(ConnectionCount, tag="queries")
+    async def count_connections() -> ConnectionCount:
+        """Count the streams that run."""
+        return ConnectionCount(subscriptions.count())
+
+    @app.get("/connections/list")
+    @operation(Connections, tag="queries")
+    async def list_connections() -> Connections:
+        """List the streams that run."""
+        listing = subscriptions.listing()
+        connections = await in_portions(_connection, listing, at_once=STREAMS_AT_ONCE)
+        return Connections(connections, len(connections))
+
+    @app.get("/symbols")
+    @operation(Symbols, tag="queries")
+    async def list_symbols() -> Symbols:
+        """List the symbols of which streams run."""
+        symbols = subscriptions.symbols()
+        return Symbols(symbols, len(symbols))
+
+    @app.get("/status")
+    @operation(Status, tag="queries")
+    async def status() -> Status:
+        """Tell what runs in one answer."""
+        return Status(connection_count=subscriptions.count(), symbols=subscriptions.symbols())
+
+
+def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue) -> None:
+    """Adding and removing one stream."""
+
+    @app.post("/streams/add")
+    @operation(
+        Done,
+        tag="commands",
+        body=StreamBody,
+        refusals=[InvalidRequest, SymbolLimitReached, ShuttingDown, NotConfirmed],
+    )
+    async def add_stream() -> Done:
+        """Add a stream.
+
+        Adding one that runs is fine and changes nothing.
+        """
+        asked = stream_request(await read_body(StreamBody), venue)
+        with _confirmed_within(ADD_STREAM_WITHIN_S, subscriptions):
+            is_new = await subscriptions.add(asked.symbol, asked.interval)
+        if is_new:
+            log.info("stream_added", symbol=asked.symbol, interval=str(asked.interval))
+        return Done(message=f"Added stream for {asked.symbol} {asked.interval}")
+
+    @app.post("/streams/remove")
+    @operation(Done, tag="commands", body=StreamBody, refusals=[NotRunning, NotConfirmed])
+    async def remove_stream() -> Done:
+        """Remove a stream."""
+        asked = stream_request(await read_body(StreamBody), venue)
+        with _confirmed_within(REMOVE_STREAM_WITHIN_S, subscriptions):
+            await subscriptions.remove(asked.symbol, asked.interval)
+        log.info("stream_removed", symbol=asked.symbol, interval=str(asked.interval))
+        return Done(message=f"Removed stream for {asked.symbol} {asked.interval}")
+
+
+def add_symbol_routes(
+    app: QuartTrio, subscriptions: Subscriptions, intervals: Sequence[Interval]
+) -> None:
+    """Adding symbols at all intervals, and removing them."""
+
+    @app.post("/symbols/add")
+    @operation(
+        {200: SymbolsAdded, 409: SymbolsAdded, 503: SymbolsAdded, 504: SymbolsAdded},
+        tag="commands",
+        body=SymbolsBody,
+    )
+    async def add_all() -> tuple[SymbolsAdded, int]:
+        """Add symbols, each at all configured intervals or not at all.
+
+        It is a success as long as one symbol was added; if none was, the first failure decides.
+        """
+        symbols = symbols_request(await read_body(SymbolsBody))
+        started_at = trio.current_time()
+        results = await add_symbols(subscriptions, symbols, intervals)
+        log.info(
+            "symbols_added",
+            streams=sum(result.succeeded for result in results),
+            failed=[result.symbol for result in results if result.failure],
+        )
+        return _symbols_answer(results, _current(subscriptions), trio.current_time() - started_at)
+
+    @app.post("/symbols/remove")
+    @operation(
+        {200: SymbolsAdded, 404: SymbolsAdded, 504: SymbolsAdded},
+        tag="commands",
+        body=SymbolsBody,
+    )
+    async def remove_all() -> tuple[SymbolsAdded, int]:
+        """Remove symbols, each at all intervals at which it runs.
+
+        It is a success as long as one symbol was removed; 404 if none of them runs.
+        """
+        symbols = symbols_request(await read_body(SymbolsBody))
+        started_at = trio.current_time()
+        results = await remove_symbols(subscriptions, symbols)
+        log.info(
+            "symbols_removed",
+            streams=sum(result.succeeded for result in results),
+            failed=[result.symbol for result in results if result.failure],
+        )
+        return _symbols_answer(results, _current(subscriptions), trio.current_time() - started_at)
+
+
+@contextmanager
+def _confirmed_within(seconds: float, subscriptions: Subscriptions) -> Iterator[None]:
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise not_confirmed(subscriptions, seconds) from None
+
+
+def _current(subscriptions: Subscriptions) -> Current:
+    return Current(subscriptions.count(), subscriptions.symbols())
+
+
+def _connection(info: SubscriptionInfo) -> Connection:
+    return Connection(
+        symbol=info.symbol,
+        interval=str(info.interval),
+        created_at=info.created_at,
+        is_active=info.is_active,
+    )
+
+
+def _symbols_answer(
+    results: Sequence[SymbolResult], current: Current, duration_s: float
+) -> tuple[SymbolsAdded, int]:
+    """Success as long as one symbol succeeded; else the status of the first failure."""
+    failures = [result.failure for result in results if result.failure]
+    nothing = failures[0] if len(failures) == len(results) else None
+    answer = SymbolsAdded(
+        status="partial" if failures else "ok",
+        results=[result.counts() for result in results],
+        current_status=current,
+        summary=summary(results, duration_s),
+        error=UNSET if nothing is None else str(nothing),
+    )
+    return answer, 200 if nothing is None else nothing.http_status

@@ -1,0 +1,146 @@
+"""How complete series are, as it is told. Pure, and as quick as there are few gaps."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import islice
+from typing import TypeVar
+
+from attrs import frozen
+
+from klineagent.api.models.data import (
+    AbsentCandles,
+    AbsentSpan,
+    MissingCandles,
+    MissingSpan,
+    SeriesCoverage,
+)
+from klineagent.api.models.timestamps import utc
+from klineagent.core.errors import InvalidRequest
+from klineagent.core.kline import SECOND_MS, Interval
+from klineagent.series.ledger import Ledger, Urgency
+from klineagent.series.registry import Registry
+from klineagent.series.spans import Span, Spans
+from klineagent.series.statistics import Account
+from klineagent.series.subscription import Subscription
+
+SPANS_TOLD = 50
+HOW = {
+    Urgency.FRESH: "its stream was away, or its row was lost on the way to the database",
+    Urgency.MISSED: "its closing event did not come in time",
+    Urgency.RESTART: "the database lacked it when the series began",
+    Urgency.HISTORY: "it is older than the series",
+}
+
+T = TypeVar("T")
+_NOTHING = Account(
+    first_ms=0,
+    end_ms=0,
+    expected=0,
+    missing=0,
+    absent=0,
+    healed=0,
+    newest_closed_ms=None,
+    lag_ms=0,
+)
+
+
+@frozen(order=True)
+class Place:
+    """Where a series stands in the order of all."""
+
+    symbol: str
+    rank: int
+
+    @classmethod
+    def read(cls, text: str) -> Place:
+        """The place that `cursor_of` gave.
+
+        Raises:
+            InvalidRequest: it never gave that.
+        """
+        symbol, _, name = text.rpartition(":")
+        try:
+            return cls(symbol, _RANKS[Interval(name)])
+        except ValueError as error:
+            raise InvalidRequest(f"after: {text[:40]!r} is no `next` of any page") from error
+
+
+_RANKS = {interval: rank for rank, interval in enumerate(Interval)}
+
+
+def cursor_of(series: Subscription) -> str:
+    """What tells where a page ends that ends with `series`."""
+    return f"{series.symbol}:{series.interval}"
+
+
+def series_after(
+    registry: Registry, place: Place | None, *, symbol: str, interval: Interval | None
+) -> Iterator[Subscription]:
+    """Subscriptions in order, from behind `place` on; an empty `symbol` stands for all."""
+    # By symbol and not by series, of which there are fifteen times as many.
+    symbols = [symbol] if symbol else registry.symbols()
+    intervals = [interval] if interval is not None else list(Interval)
+    begin = 0 if place is None else bisect_left(symbols, place.symbol)
+    for name in symbols[begin:]:
+        told_to = place.rank if place is not None and name == place.symbol else -1
+        for each in intervals:
+            if _RANKS[each] <= told_to:
+                continue
+            if (series := registry.subscription(name, each)) is not None:
+                yield series
+
+
+def coverage_of(series: Subscription, now_ms: int) -> SeriesCoverage:
+    """Tell of one series."""
+    ledger, interval = series.ledger, series.interval
+    account = Account.of(ledger, now_ms) if ledger.has_begun else _NOTHING
+    newest_ms = account.newest_closed_ms
+    return SeriesCoverage(
+        symbol=series.symbol,
+        interval=str(interval),
+        is_active=series.is_active,
+        from_=utc(account.first_ms) if ledger.has_begun else None,
+        to=utc(interval.shifted(account.end_ms, -1)) if account.expected else None,
+        expected=account.expected,
+        stored=account.closed,
+        missing=_missing(ledger),
+        absent=_absent(ledger),
+        healed=account.healed,
+        last_close=None if newest_ms is None else utc(interval.close_of(newest_ms)),
+        lag_seconds=account.lag_ms / SECOND_MS,
+        audited=None if series.audited_ms is None else utc(series.audited_ms),
+    )
+
+
+def _missing(ledger: Ledger) -> MissingCandles:
+    spans = [
+        MissingSpan(
+            from_=utc(hole.first_ms),
+            to=utc(ledger.interval.shifted(hole.end_ms, -1)),
+            candles=ledger.count([hole]),
+            urgency=hole.mark.urgency.name.lower(),
+            how=HOW[hole.mark.urgency],
+            error=hole.mark.error,
+        )
+        for hole in _newest(ledger.holes)
+    ]
+    return MissingCandles(ledger.missing, spans, len(ledger.holes) - len(spans))
+
+
+def _absent(ledger: Ledger) -> AbsentCandles:
+    spans = [
+        AbsentSpan(
+            from_=utc(absence.first_ms),
+            to=utc(ledger.interval.shifted(absence.end_ms, -1)),
+            candles=ledger.count([absence]),
+            reason=absence.mark.reason.value,
+        )
+        for absence in _newest(ledger.absences)
+    ]
+    return AbsentCandles(ledger.absent, spans, len(ledger.absences) - len(spans))
+
+
+def _newest(spans: Spans[T]) -> list[Span[T]]:
+    return list(islice(reversed(spans), SPANS_TOLD))[::-1]

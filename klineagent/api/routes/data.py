@@ -1,0 +1,92 @@
+"""The routes that answer about data, limits, feeds and database; the rest is in what they call."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+
+from quart_trio import QuartTrio
+
+from klineagent.api.models.contract import StreamBody
+from klineagent.api.models.data import (
+    Coverage,
+    CoverageQuery,
+    Feeds,
+    Limits,
+    Storage,
+    Why,
+    WhyQuery,
+)
+from klineagent.api.models.timestamps import read_moment, utc
+from klineagent.api.openapi import operation
+from klineagent.api.requests import interval_named, read_query, stream_request
+from klineagent.api.routes.coverage import Place, coverage_of, cursor_of, series_after
+from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
+from klineagent.api.routes.why import Inquiry
+from klineagent.core.cooperate import in_portions
+from klineagent.core.errors import InvalidRequest
+from klineagent.series.registry import Registry
+from klineagent.storage.writing.writer import Writer
+
+# A millisecond or two of work, then others get their turn.
+SERIES_AT_ONCE = 50
+
+
+def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> None:
+    """`GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
+    means = registry.means
+    venue = means.pool.venue
+    inquiry = Inquiry(registry=registry, writer=writer)
+
+    @app.get("/v1/coverage")
+    @operation(Coverage, tag="data", query=CoverageQuery, refusals=[InvalidRequest])
+    async def coverage() -> Coverage:
+        """Tell how complete the series are: what is stored, what is missing, and why.
+
+        Every candle from `from` to `to` is stored, missing or absent. It is told from memory, not
+        by asking the database.
+        """
+        asked = read_query(CoverageQuery)
+        found = series_after(
+            registry,
+            Place.read(asked.after) if asked.after else None,
+            symbol=asked.symbol.strip().upper(),
+            interval=interval_named(asked.interval, venue) if asked.interval else None,
+        )
+        page = list(islice(found, asked.limit + 1))
+        tell = partial(coverage_of, now_ms=(now_ms := means.time.now_ms()))
+        told = await in_portions(tell, page[: asked.limit], at_once=SERIES_AT_ONCE)
+        more = len(page) > asked.limit
+        return Coverage(
+            series=told,
+            total=registry.count(),
+            at=utc(now_ms),
+            next=cursor_of(page[asked.limit - 1]) if more else None,
+        )
+
+    @app.get("/v1/why")
+    @operation(Why, tag="data", query=WhyQuery, refusals=[InvalidRequest])
+    async def why() -> Why:
+        """Tell all that is known of one candle, and what the database says of it."""
+        asked = read_query(WhyQuery)
+        stream = stream_request(StreamBody(asked.symbol, asked.interval), venue)
+        open_ms = read_moment(asked.open_time, field="open_time")
+        return await inquiry.why(stream.symbol, stream.interval, open_ms)
+
+    @app.get("/v1/limits")
+    @operation(Limits, tag="data")
+    async def limits() -> Limits:
+        """Tell what the exchange allows, what we allow ourselves, and what is used of it."""
+        return limits_of(means.rest, means.pool)
+
+    @app.get("/v1/feeds")
+    @operation(Feeds, tag="data")
+    async def feeds() -> Feeds:
+        """Tell of the connections: their streams, what comes over them, how they were lost."""
+        return feeds_of(means.pool)
+
+    @app.get("/v1/storage")
+    @operation(Storage, tag="data")
+    async def storage() -> Storage:
+        """Tell whether the database takes rows, and where those are that it has not taken."""
+        return storage_of(writer)

@@ -1,0 +1,329 @@
+"""The agent's figures in Prometheus' format, read where they are counted when somebody asks."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+
+import trio
+from attrs import frozen
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from klineagent import __version__
+from klineagent.api.openapi import operation
+from klineagent.api.routes.health import shortcomings
+from klineagent.api.timings import Histogram, Timings
+from klineagent.core.kline import SECOND_MS
+from klineagent.exchange.regularity import Flaw
+from klineagent.series.desired.desired import Desired
+from klineagent.series.ledger import Absent, Urgency
+from klineagent.series.registry import Registry
+from klineagent.series.statistics import Bureau, Census
+from klineagent.storage.writing.refused import Kind
+from klineagent.storage.writing.writer import Writer
+
+
+def add_metrics_route(
+    app: QuartTrio, *, desired: Desired, writer: Writer, bureau: Bureau, timings: Timings
+) -> None:
+    """`GET /metrics`."""
+    process = ProcessCollector(registry=None)
+
+    @app.get("/metrics")
+    @operation("text/plain", tag="health")
+    async def metrics() -> Response:
+        """Tell all figures in Prometheus' text format, or in OpenMetrics where that is accepted."""
+        census = await bureau.census()
+        figures = Figures(desired=desired, writer=writer, timings=timings, census=census)
+        collectors = CollectorRegistry(auto_describe=False)
+        for collector in (figures, process):
+            collectors.register(collector)
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(collectors), content_type=content_type)
+
+
+@frozen(kw_only=True)
+class Figures(Collector):
+    """All figures as of one moment; the names of those that only grow end in `_total`."""
+
+    desired: Desired
+    writer: Writer
+    timings: Timings
+    census: Census
+
+    @property
+    def registry(self) -> Registry:
+        """What runs."""
+        return self.desired.registry
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        yield InfoMetricFamily(
+            "klineagent_build",
+            "The running program.",
+            {
+                "version": __version__,
+                "python": platform.python_version(),
+                "venue": self.registry.means.pool.venue.name,
+            },
+        )
+        ready = not shortcomings(self.registry, self.writer, self.census)
+        yield _gauge("ready", "Whether /ready says yes.", ready)
+        yield _histogram(
+            "event_loop_lag_seconds",
+            "How long a pass of the event loop kept everything else waiting.",
+            {"": self.timings.loop.passes},
+        )
+        yield from self._feeds()
+        yield from self._rest()
+        yield from self._series()
+        yield from self._rows()
+        yield from self._spool()
+
+    def _feeds(self) -> Iterator[Metric]:
+        pool = self.registry.means.pool
+        counts, feeds = pool.counts, pool.feed_counts
+        up = sum(each.is_up for each in pool.successions)
+        yield _counter("klines_received", "Klines that came over feeds.", counts.klines)
+        yield _counter("klines_unwanted", "Klines that nobody wanted any more.", counts.unwanted)
+        yield _counters(
+            "bad_frames",
+            "Frames that were dropped, for they cannot be read or do not fit themselves.",
+            "reason",
+            {_label(each): counts.bad[each] for each in Flaw},
+        )
+        yield _counter("other_events", "Events that are no klines.", counts.other_events)
+        yield _gauge(
+            "event_age_seconds",
+            "How long ago the newest kline came over a feed; NaN if none ever did.",
+            _age(pool.heard_at),
+        )
+        yield _gauge(
+            "exchange_clock_age_seconds",
+            "How long ago the exchange last told the time, in whatever way; NaN if it never did.",
+            _finite(self.registry.means.time.silent_s()),
+        )
+        reckoning = self.registry.means.time.reckoning
+        yield _counter(
+            "event_times_rejected",
+            "Times of events that were too far ahead to be believed.",
+            reckoning.rejected,
+        )
+        yield _counter(
+            "exchange_clock_steps",
+            "How often the exchange's clock was set, forward or back, by more than 5 s.",
+            reckoning.steps,
+        )
+        yield _gauges(
+            "feeds",
+            "Connections there should be.",
+            "state",
+            {"up": up, "down": len(pool.successions) - up},
+        )
+        yield _counter("feed_dials", "Connections that were tried.", feeds.dials)
+        yield _counter("feeds_lost", "Connections that ended on their own.", feeds.lost)
+        yield _counter("feeds_replaced", "Connections another took over from.", feeds.replaced)
+        yield _gauge("dials_used", "Connections tried in the present window.", pool.dials.taken)
+        yield _gauge("dials_limit", "Connections that may be tried in a window.", pool.dials.count)
+
+    def _rest(self) -> Iterator[Metric]:
+        rest = self.registry.means.rest
+        spending = rest.budget.spending()
+        yield _gauge("rest_weight_used", "Request weight used this minute.", spending.used)
+        yield _gauge("rest_weight_limit", "Request weight we use in a minute.", spending.limit)
+        yield _gauge("rest_waiting_requests", "Requests that wait for weight.", spending.waiting)
+        yield _gauge(
+            "rest_standing_down_seconds",
+            "How long no request will be made, after a refusal or a failure.",
+            spending.standing_down_s,
+        )
+        yield _counter("rest_requests", "Requests that were made.", rest.counts.requests)
+        yield _counter("rest_refusals", "Requests refused for a limit.", rest.counts.refused)
+        yield _counter("rest_failures", "Requests without a usable answer.", rest.counts.failed)
+        yield _counter(
+            "rest_odd_elements",
+            "Symbols and candles in answers that cannot be read, or cannot be true.",
+            rest.counts.odd,
+        )
+
+    def _series(self) -> Iterator[Metric]:
+        census, tally = self.census, self.registry.means.tally
+        yield _gauge("symbols", "Symbols with subscriptions.", len(self.registry.symbols()))
+        yield _gauge(
+            "symbols_refused",
+            "Symbols that are wanted by name and cannot be had: not in the exchange's list, or one"
+            " too many.",
+            len(self.desired.refused),
+        )
+        yield _gauges(
+            "subscriptions",
+            "Series that are recorded.",
+            "state",
+            {"active": census.active, "inactive": census.series - census.active},
+        )
+        yield _gauge("series_incomplete", "Series with missing candles.", census.incomplete)
+        yield _gauges(
+            "series_lag_seconds",
+            "How long ago the newest candle closed that is not missing, at worst; 0 if up to date.",
+            "interval",
+            {each.value: lag_ms / SECOND_MS for each, lag_ms in census.lag_ms.items()},
+        )
+        yield _gauge(
+            "overdue_seconds",
+            "How long ago the oldest candle fell due that is missing although its series ran.",
+            self._overdue_s(),
+        )
+        yield _gauge(
+            "audit_age_seconds",
+            "How long ago the series was compared with the database whose turn is longest ago.",
+            self._audit_age_s(),
+        )
+        yield _counter(
+            "audit_findings",
+            "Candles that counted as closed and that the database did not have.",
+            tally.overlooked,
+        )
+        yield _gauges(
+            "candles_missing",
+            "Candles known to be missing.",
+            "urgency",
+            {_label(each): census.missing[each] for each in Urgency},
+        )
+        yield _counters(
+            "candles_found_missing",
+            "Candles found to be missing so far.",
+            "urgency",
+            {_label(each): tally.found[each] for each in Urgency},
+        )
+        yield _counters(
+            "candles_healed",
+            "Candles that were missing and came.",
+            "urgency",
+            {_label(each): tally.healed[each] for each in Urgency},
+        )
+        yield _counters(
+            "candles_forgone",
+            "Candles that were missing and will not come.",
+            "reason",
+            {_label(each): tally.forgone[each] for each in Absent},
+        )
+        yield _counter(
+            "absences_disproved", "Absent candles that the exchange had after all.", tally.disproved
+        )
+
+    def _rows(self) -> Iterator[Metric]:
+        writer = self.writer
+        dropped = {
+            "closed": writer.waiting.dropped_closed,
+            "forming": writer.waiting.dropped_forming,
+            "update": writer.updates_dropped,
+        }
+        yield _gauge("store_up", "Whether the database takes rows.", writer.delivery.is_up)
+        yield _counter("rows_stored", "Rows the database acknowledged.", writer.stored)
+        yield _counter("rows_refused", "Rows the database will never take.", writer.refused)
+        refusals = writer.delivery.refusals
+        yield _counters(
+            "rows_refused_by_kind",
+            "The same, by what they were; of forming ones nothing is kept.",
+            "kind",
+            {each.value: refusals.counts[each] for each in Kind},
+        )
+        yield _counter(
+            "rows_withheld",
+            "Forming rows not sent, because the database refused rows of their series.",
+            refusals.withheld,
+        )
+        yield _counters("rows_dropped", "Rows given up for lack of room.", "kind", dropped)
+        yield _counter("rows_spooled", "Rows put on disk meanwhile.", writer.spooled)
+        yield _gauge("queue_rows", "Rows in memory on their way.", writer.rows_waiting)
+        yield _gauge("queue_limit_rows", "Rows memory takes.", writer.waiting.capacity)
+        yield _histogram(
+            "flush_seconds",
+            "How long inserts took that were acknowledged.",
+            {"": self.timings.flushes},
+        )
+        yield _histogram(
+            "close_to_stored_seconds",
+            "From a candle's close to the database's acknowledgement, while its series ran.",
+            self.timings.stored_after,
+            label="interval",
+        )
+
+    def _spool(self) -> Iterator[Metric]:
+        if (spool := self.writer.spool) is None:
+            return
+        yield _gauge("spool_bytes", "What all files of the spool take.", spool.bytes)
+        yield _gauge("spool_limit_bytes", "What they may take.", spool.limit_bytes)
+        yield _gauge("spool_segments", "Batches that wait on disk.", spool.segments)
+        yield _gauge("spool_rows", "Rows that wait on disk.", spool.rows)
+        yield _gauge("spool_dead_letters", "Batches the database refused.", spool.dead_letters)
+        yield _gauge("spool_damaged_files", "Files set aside as damaged.", spool.damaged)
+
+    def _audit_age_s(self) -> float:
+        if (audited_ms := self.census.audited_ms) is None:
+            return math.nan
+        return max(0, self.registry.means.time.now_ms() - audited_ms) / SECOND_MS
+
+    def _overdue_s(self) -> float:
+        if not self.census.overdue:
+            return 0
+        oldest_ms = min(since_ms for since_ms, _ in self.census.overdue)
+        return max(0, self.registry.means.time.now_ms() - oldest_ms) / SECOND_MS
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"klineagent_{name}", text, value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"klineagent_{name}", text, value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"klineagent_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(f"klineagent_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(
+    name: str, text: str, histograms: Mapping[str, Histogram], *, label: str | None = None
+) -> Metric:
+    """One of each key; without a label there is one key, which is empty."""
+    family = HistogramMetricFamily(
+        f"klineagent_{name}", text, labels=[] if label is None else [label]
+    )
+    for key, each in histograms.items():
+        family.add_metric([] if label is None else [key], each.buckets(), each.total)
+    return family
+
+
+def _label(kind: Urgency | Absent | Flaw) -> str:
+    return kind.name.lower()
+
+
+def _age(at: float) -> float:
+    return _finite(trio.current_time() - at)
+
+
+def _finite(seconds: float) -> float:
+    return seconds if math.isfinite(seconds) else math.nan

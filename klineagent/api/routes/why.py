@@ -1,0 +1,183 @@
+"""What is known of one candle, and what the store says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import trio
+from attrs import define, field
+
+from klineagent.api.models.data import Search, State, StoredRow, StoreSays, Why
+from klineagent.api.models.timestamps import utc
+from klineagent.api.routes.coverage import HOW
+from klineagent.core.errors import InvalidRequest, SpoolError, StoreError
+from klineagent.core.kline import SECOND_MS, Interval, Key, Kline
+from klineagent.series.ledger import Ledger
+from klineagent.series.registry import Registry
+from klineagent.series.statistics import Standing, standing_of
+from klineagent.series.subscription import Subscription
+from klineagent.storage.writing.writer import Holder, Writer
+
+# Callers of queries wait ten seconds.
+STORE_WITHIN_S = 5
+SPOOL_WITHIN_S = 2
+
+_WAITING = {Holder.MEMORY, Holder.SPOOL}
+_VERDICTS: Mapping[Standing, tuple[State, str]] = {
+    Standing.MISSING: ("missing", "It should be there; it is being looked for."),
+    Standing.ABSENT: ("absent", "It will not come."),
+    Standing.FORMING: ("forming", "It is open."),
+    Standing.AWAITED: ("expected", "It has closed; its closing event may take a little."),
+    Standing.FUTURE: ("expected", "It has not opened yet."),
+}
+
+
+@define(eq=False, kw_only=True)
+class Inquiry:
+    """Answers why a candle is there, or is not."""
+
+    registry: Registry
+    writer: Writer
+    # A store takes one such question at a time.
+    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+
+    async def why(self, symbol: str, interval: Interval, open_ms: int) -> Why:
+        """All that is known of the candle that opens at `open_ms`.
+
+        Raises:
+            InvalidRequest: no candle of `interval` opens then.
+        """
+        if (opened_ms := interval.open_at(open_ms)) != open_ms:
+            raise InvalidRequest(
+                f"open_time: no {interval} candle opens at {utc(open_ms)};"
+                f" the one that holds this moment opens at {utc(opened_ms)}"
+            )
+        says, holder = await self._look_up(symbol, interval, open_ms)
+        series = self.registry.subscription(symbol, interval)
+        state, explanation = self._verdict(series, open_ms, says, holder)
+        due_ms = interval.next_open(open_ms) + self.registry.means.grace_ms
+        newest = series.newest if series is not None and state == "forming" else None
+        return Why(
+            symbol=symbol,
+            interval=str(interval),
+            open_time=utc(open_ms),
+            close_time=utc(interval.close_of(open_ms)),
+            state=state,
+            explanation=explanation,
+            due=utc(due_ms),
+            store=says,
+            search=self._search(series, open_ms, due_ms),
+            newest_event=(
+                utc(newest.event_time)
+                if newest is not None and newest.open_time == open_ms
+                else None
+            ),
+        )
+
+    async def _look_up(
+        self, symbol: str, interval: Interval, open_ms: int
+    ) -> tuple[StoreSays, Holder | None]:
+        """What the store says of a candle, and who else holds it; None if nobody can tell."""
+        key = (self.registry.means.pool.venue.name, symbol, interval.value, open_ms)
+        # Before and after: what moved on meanwhile the store has, what came meanwhile waits.
+        holder = await self._holder_of(key)
+        says = await self._ask(symbol, interval, open_ms)
+        if holder is Holder.NOBODY and says.row is None:
+            holder = await self._holder_of(key)
+        return says, holder
+
+    async def _holder_of(self, key: Key) -> Holder | None:
+        with trio.move_on_after(SPOOL_WITHIN_S), suppress(SpoolError):
+            return await self.writer.holder_of(key)
+        return None
+
+    async def _ask(self, symbol: str, interval: Interval, open_ms: int) -> StoreSays:
+        venue = self.registry.means.pool.venue.name
+        try:
+            with trio.fail_after(STORE_WITHIN_S):
+                async with self._turn:
+                    row = await self.writer.store.final_kline(
+                        venue, symbol, interval.value, open_ms
+                    )
+        except trio.TooSlowError:
+            return StoreSays(answered=False, error=f"no answer within {STORE_WITHIN_S} s")
+        except StoreError as error:
+            return StoreSays(answered=False, error=str(error))
+        return StoreSays(answered=True, row=None if row is None else _row(row))
+
+    def _verdict(
+        self, series: Subscription | None, open_ms: int, says: StoreSays, holder: Holder | None
+    ) -> tuple[State, str]:
+        """The state, and a sentence that explains it."""
+        if series is None:
+            return "not_covered", "The series does not run."
+        ledger = series.ledger
+        standing = standing_of(ledger, open_ms, self.registry.means.time.now_ms())
+        if standing is Standing.NOT_COVERED:
+            return "not_covered", self._beginning_of(ledger)
+        if standing is Standing.CLOSED:
+            return _of_closed(says, holder)
+        state, explanation = _VERDICTS[standing]
+        if (absence := ledger.absences.at(open_ms)) is not None:
+            explanation = f"It will not come: {absence.mark.reason.value}."
+        return state, explanation
+
+    def _beginning_of(self, ledger: Ledger) -> str:
+        if ledger.has_begun:
+            return f"The series is accounted for from {utc(ledger.first_ms)} on."
+        obstacle = self.registry.obstacle() or "the exchange has not confirmed it yet"
+        return f"The series has not begun: {obstacle}."
+
+    def _search(self, series: Subscription | None, open_ms: int, due_ms: int) -> Search | None:
+        if series is None or (hole := series.ledger.holes.at(open_ms)) is None:
+            return None
+        means = self.registry.means
+        now_ms = means.time.now_ms()
+        attempts = series.attempts_at(hole.first_ms)
+        rest_s = attempts.resting_until - trio.current_time() if attempts is not None else 0
+        stand_s = means.rest.budget.spending().standing_down_s
+        if not self.writer.delivery.is_up:
+            waits_for, wait_s = "the database, which is away", None
+        elif stand_s > max(rest_s, 0):
+            waits_for, wait_s = "the exchange, which refused or did not answer", stand_s
+        elif rest_s > 0:
+            waits_for, wait_s = "its next try, each a little later", rest_s
+        else:
+            waits_for, wait_s = "its turn", 0
+        return Search(
+            since=utc(due_ms),
+            urgency=hole.mark.urgency.name.lower(),
+            how=HOW[hole.mark.urgency],
+            tries=0 if attempts is None else attempts.tries,
+            error=hole.mark.error,
+            waits_for=waits_for,
+            next_try=None if wait_s is None else utc(now_ms + int(wait_s * SECOND_MS)),
+        )
+
+
+def _of_closed(says: StoreSays, holder: Holder | None) -> tuple[State, str]:
+    if says.row is not None:
+        return "stored", "The database has it."
+    if not says.answered:
+        at = f", and waits in {holder.value}" if holder in _WAITING else ""
+        return "closed", f"It came{at}; whether the database has it cannot be asked."
+    if holder in _WAITING:
+        return "on_its_way", f"It came, and waits in {holder.value} for the database."
+    if holder is None:
+        return "closed", "It came; the database has not got it, and the spool cannot be read."
+    return "lost", "It came, yet nobody holds it; the audit will fetch it again."
+
+
+def _row(kline: Kline) -> StoredRow:
+    return StoredRow(
+        version=kline.version,
+        event_time=utc(kline.event_time),
+        open=kline.open,
+        high=kline.high,
+        low=kline.low,
+        close=kline.close,
+        volume=kline.volume,
+        trades=kline.trades,
+        source=kline.source,
+    )

@@ -1,0 +1,1 @@
+"""Listening at an address, and bounds on what a client may take."""

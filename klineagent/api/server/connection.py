@@ -1,0 +1,233 @@
+"""One client's connection: hypercorn's, bounded in everything a client could stretch.
+
+    head of a request      16 KiB, complete 10 s after the connection (TLS included) or the answer
+                           before it
+    body                   64 KiB, complete 10 s after its head (application.py)
+    answer                 64 KiB of it taken every 3 s
+    connections            so many at once; beyond, who waits longest without a request makes room
+    protocol               HTTP/1.1; no HTTP/2, whose streams would evade all this, no websocket
+
+Who hangs up cancels what was asked for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import h11
+import hypercorn.config
+import msgspec
+import structlog
+import trio
+from attrs import define, field
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from klineagent.api.models.contract import Error
+
+HEAD_BYTES = 16 * 1024
+HEAD_WITHIN_S = 10
+# How long a client may leave a piece of an answer unread. Long enough for a few lost packets, short
+# enough for who stops us while such a client hangs on.
+READ_WITHIN_S = 3
+PIECE_BYTES = 64 * 1024
+# Closing a socket with unread bytes takes back what was sent to the client: the reason of it all.
+LINGER_S = 1
+
+_REASONS = {
+    400: "Bad Request: this is not HTTP/1.1",
+    431: f"Request Header Fields Too Large: more than {HEAD_BYTES} bytes",
+    501: "Not Implemented: no such transfer encoding",
+}
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 53\r\n"
+    b"Content-Type: application/json\r\n\r\n"
+    b'{"error":"Service Unavailable: too many connections"}'
+)
+
+log = structlog.get_logger()
+
+
+class _Http11(H11Protocol):
+    """Refuses in JSON, and stays what it is whatever a client would upgrade to."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        plain = [(name, value) for name, value in request.headers if name != b"upgrade"]
+        await super()._create_stream(
+            h11.Request(
+                method=request.method,
+                target=request.target,
+                headers=plain,
+                http_version=request.http_version,
+            )
+        )
+
+    async def _send_error_response(self, status_code: int) -> None:
+        body = msgspec.json.encode(Error(_REASONS.get(status_code, _REASONS[400])))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+@define
+class Places:
+    """How many connections there may be, and which of them can go."""
+
+    limit: int
+    taken: int = 0
+    _idle: dict[Connection, None] = field(factory=dict, repr=False)
+    """Those without a request under way; who has waited longest comes first."""
+
+    def take(self) -> bool:
+        """Take a place, if need be that of the connection that waits longest; False if none can."""
+        if self.taken >= self.limit:
+            if not self._idle:
+                return False
+            longest = next(iter(self._idle))
+            self.set_idle(longest, is_idle=False)
+            longest.end("makes room")
+        self.taken += 1
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """Give a place back."""
+        self.set_idle(connection, is_idle=False)
+        self.taken -= 1
+
+    def end_idle(self) -> None:
+        """No more requests are waited for."""
+        for connection in self._idle:
+            connection.end("asked to stop")
+
+    def set_idle(self, connection: Connection, *, is_idle: bool) -> None:
+        """Whether `connection` waits for a request."""
+        self._idle.pop(connection, None)
+        if is_idle:
+            self._idle[connection] = None
+
+
+class Connection(TCPServer):
+    """Serves one client until either side has enough."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: hypercorn.config.Config,
+        context: WorkerContext,
+        places: Places,
+        stream: trio.SocketStream | trio.SSLStream[trio.SocketStream],
+    ) -> None:
+        super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]  # or plain TCP
+        self._places = places
+        self._is_secure = isinstance(stream, trio.SSLStream)
+        self._tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._ending = trio.CancelScope()
+        self._lingers = False
+
+    def end(self, reason: str) -> None:
+        """Cut it short."""
+        self._ending.cancel(reason=reason)
+
+    async def run(self) -> None:
+        """Serve; whatever goes wrong in here concerns nobody else."""
+        if not self._places.take():
+            await self._refuse()
+            return
+        self._wait(is_idle=True)
+        try:
+            with self._ending:
+                await self._serve()
+            if self._lingers:
+                await self._linger()
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client is gone, or as good as that
+        except* Exception:
+            # A bug that one client met must not end all the others.
+            log.exception("connection_failed")
+        finally:
+            self._places.leave(self)
+            await trio.aclose_forcefully(self.stream)
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol says; see `TCPServer`."""
+        match event:
+            case RawData(data=data):
+                await self._send(data)
+            case Closed():
+                self._lingers = True
+                self.end("all is said")
+            case Updated(idle=is_idle):
+                self._wait(is_idle=is_idle)
+
+    def _wait(self, *, is_idle: bool) -> None:
+        """Wait for a request, or no longer.
+
+        Not as hypercorn does it, with a task: quart-trio cancels the handler that starts it.
+        """
+        self._places.set_idle(self, is_idle=is_idle)
+        self._ending.deadline = trio.current_time() + HEAD_WITHIN_S if is_idle else math.inf
+
+    async def _serve(self) -> None:
+        if self._is_secure:
+            await self.stream.do_handshake()
+        socket = self._tcp.socket
+        async with TaskGroup() as tasks:
+            self._task_group = tasks
+            self.protocol = _Http11(  # type: ignore[assignment]  # it is what that would wrap
+                self.app,
+                self.config,
+                self.context,
+                tasks,
+                ConnectionState(self.state),
+                self._is_secure,
+                parse_socket_addr(socket.family, socket.getpeername()),
+                parse_socket_addr(socket.family, socket.getsockname()),
+                self.protocol_send,
+            )
+            await self._read_data()
+            self.end("the client hung up")
+
+    async def _send(self, data: bytes) -> None:
+        """Send piece by piece; what has begun is not torn by a cancellation, only by a deadline."""
+        async with self.send_lock:
+            for start in range(0, len(data), PIECE_BYTES):
+                with trio.move_on_after(READ_WITHIN_S, shield=True) as patience:
+                    try:
+                        await self.stream.send_all(data[start : start + PIECE_BYTES])
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        self.end("the client is gone")
+                        return
+                if patience.cancelled_caught:
+                    self.end("the client does not read")
+                    return
+
+    async def _linger(self) -> None:
+        with trio.move_on_after(LINGER_S):
+            await self._tcp.send_eof()
+            while await self._tcp.receive_some(PIECE_BYTES):
+                pass
+
+    async def _refuse(self) -> None:
+        """Say why, to those who can read it without a handshake."""
+        try:
+            if not self._is_secure:
+                with trio.move_on_after(LINGER_S):
+                    await self._tcp.send_all(_NO_ROOM)
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            await trio.aclose_forcefully(self._tcp)

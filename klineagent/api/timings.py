@@ -1,0 +1,110 @@
+"""How long things take, noted as they happen: once per flush, per closed candle, per loop pass."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import accumulate
+from time import perf_counter
+
+import trio
+from attrs import define, field
+from prometheus_client.utils import floatToGoString
+
+from klineagent.core.kline import SECOND_MS, Kline
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.storage.store import Batch, Table
+
+
+@define(eq=False)
+class Histogram:
+    """How often something took how long."""
+
+    bounds: Sequence[float]
+    """Ascending, in seconds, each included; above the last there is one bucket more."""
+    total: float = field(default=0, init=False)
+    _counts: list[int] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, seconds: float) -> None:
+        """It took that long once more."""
+        self._counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    @property
+    def count(self) -> int:
+        """How often it was observed."""
+        return sum(self._counts)
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Each bound and how often it was kept, as `HistogramMetricFamily` takes them."""
+        bounds = [*map(floatToGoString, self.bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True))
+
+
+FLUSH_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# A flush waits a second, a deadline passes after five, a candle is fetched within ten more.
+STORED_BOUNDS_S = (0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 15, 30, 60, 300, 1800)
+LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class LoopLag(trio.abc.Instrument):
+    """How long each pass of the event loop keeps everything else waiting, in real time."""
+
+    def __init__(self) -> None:
+        self.passes = Histogram(LAG_BOUNDS_S)
+        self._began_at = perf_counter()
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Tasks that can run are run now."""
+        self._began_at = perf_counter()
+
+    def before_io_wait(self, timeout: float) -> None:
+        """All of them have run."""
+        self.passes.observe(perf_counter() - self._began_at)
+
+
+def _always(_: Kline) -> bool:
+    return True
+
+
+@define(eq=False)
+class Timings:
+    """The histograms of one agent."""
+
+    time: ExchangeTime
+    watched: Callable[[Kline], bool] = field(default=_always, init=False)
+    """Whether a series ran already when the candle closed; what is older was fetched late."""
+    flushes: Histogram = field(factory=partial(Histogram, FLUSH_BOUNDS_S), init=False)
+    """Inserts that were acknowledged."""
+    stored_after: defaultdict[str, Histogram] = field(
+        factory=partial(defaultdict, partial(Histogram, STORED_BOUNDS_S)), init=False
+    )
+    """From a candle's close to the store's acknowledgement, by interval."""
+    loop: LoopLag = field(factory=LoopLag, init=False)
+
+    def acknowledged(self, batch: Batch, took_s: float) -> None:
+        """The store has `batch`."""
+        self.flushes.observe(took_s)
+        if batch.table is Table.KLINES:
+            now_ms = self.time.now_ms()
+            for kline in batch.klines:
+                if kline.is_closed and self.watched(kline):
+                    late_s = max(0, now_ms - kline.close_time - 1) / SECOND_MS
+                    self.stored_after[kline.interval].observe(late_s)
+
+
+@asynccontextmanager
+async def open_timings(time: ExchangeTime) -> AsyncIterator[Timings]:
+    """Empty histograms; the loop's passes are timed in the block."""
+    timings = Timings(time)
+    trio.lowlevel.add_instrument(timings.loop)
+    try:
+        yield timings
+    finally:
+        trio.lowlevel.remove_instrument(timings.loop)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quart_trio import QuartTrio
+from trio.testing import MockClock
+
+from klineagent.api.app import json_app
+from klineagent.api.guard import OPEN_PATHS, Guard, Request, is_loopback
+from klineagent.api.routes.health import status_app
+from klineagent.core.errors import Forbidden, Unauthorized
+from klineagent.simulation import open_simulation
+
+TOKEN = "0123456789abcdef-the-right-one"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+WRONG = [
+    None,
+    "",
+    "Bearer",
+    "Bearer ",
+    TOKEN,
+    f"Basic {TOKEN}",
+    f"Bearer {TOKEN[:-1]}",
+    f"Bearer {TOKEN}x",
+    f"Bearer {TOKEN.upper()}",
+    f"Bearer x {TOKEN}",
+    "Bearer ümläut",
+]
+
+
+def _paths(app: QuartTrio) -> list[str]:
+    """Everything that is routed, and something that is not."""
+    routed = {re.sub("<.*?>", "x", rule.rule) for rule in app.url_map.iter_rules()}
+    assert len(routed) >= 3
+    return [*sorted(routed), "/nowhere"]
+
+
+async def test_without_the_token_only_signs_of_life_answer(autojump_clock: MockClock) -> None:
+    """Every route of both servers, by every method, with everything but the token."""
+    async with open_simulation(token=TOKEN) as simulation:
+        agent = simulation.agent
+        for app, open_paths in ((agent.command, frozenset()), (agent.status, OPEN_PATHS)):
+            client = app.test_client()
+            for path, method, wrong in product(_paths(app), METHODS, WRONG):
+                headers = {} if wrong is None else {"Authorization": wrong}
+                answer = await client.open(path, method=method, headers=headers)  # type: ignore[call-arg]  # it has defaults
+                assert (answer.status_code == 401) == (path not in open_paths), (path, method)
+                assert ("WWW-Authenticate" in answer.headers) == (path not in open_paths)
+
+
+async def test_with_the_token_everything_answers(autojump_clock: MockClock) -> None:
+    """The scheme's case does not matter; the token's does."""
+    async with open_simulation(token=TOKEN) as simulation:
+        for app in (simulation.agent.command, simulation.agent.status):
+            for path in _paths(app):
+                for scheme in ("Bearer", "bearer"):
+                    headers = {"Authorization": f"{scheme} {TOKEN}"}
+                    answer = await app.test_client().get(path, headers=headers)
+                    assert answer.status_code not in {401, 403}
+
+
+async def test_where_strangers_can_ask_they_learn_of_life_only() -> None:
+    """A status server on an open address, without a token, keeps its figures to itself."""
+    app = status_app(Guard(open_paths=OPEN_PATHS, is_closed=True))
+    for path in _paths(app):
+        answer = await app.test_client().get(path)
+        assert answer.status_code == (200 if path in OPEN_PATHS else 403)
+        if path not in OPEN_PATHS:
+            assert "--allow-anonymous" in (await answer.get_json())["error"]
+
+
+async def test_strangers_are_turned_away_before_their_body_is_read() -> None:
+    """A body that never comes is not waited for."""
+    app = json_app(__name__, Guard(token=TOKEN.encode()))
+    async with app.test_client().request("/nowhere", method="POST") as connection:
+        await connection.send(b"the beginning of")
+        answer = await connection.as_response()
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),
+        ({"host": "127.0.0.1:9999"}, True),
+        ({"host": "localhost:9999"}, True),
+        ({"host": "[::1]:9999"}, True),
+        ({"host": "agent.localhost"}, True),
+        ({"host": "evil.example"}, False),
+        ({"host": "["}, False),
+        ({"host": "localhost"}, True),
+        ({"host": "localhost.evil.example"}, False),
+        ({"host": "localhost:9999", "origin": "http://localhost:9999"}, True),
+        ({"host": "localhost:9999", "origin": "http://evil.example"}, False),
+        ({"host": "localhost:9999", "origin": "http://localhost:8000"}, False),
+        ({"host": "localhost:9999", "origin": "null"}, False),
+        ({"host": "localhost:9999", "fetch_site": "none"}, True),
+        ({"host": "localhost:9999", "fetch_site": "same-origin"}, True),
+        ({"host": "localhost:9999", "fetch_site": "cross-site"}, False),
+        ({"host": "localhost:9999", "fetch_site": "same-site"}, False),
+    ],
+)
+def test_web_pages_of_others_do_not_command(headers: dict[str, str], passes: bool) -> None:
+    """A browser on this machine must not be the tool of the pages it shows."""
+    request = Request(path="/streams/add", **headers)
+    if passes:
+        Guard(is_local=True).check(request)
+    else:
+        with pytest.raises(Forbidden):
+            Guard(is_local=True).check(request)
+
+
+@given(path=st.text(), authorization=st.text(), host=st.text(), origin=st.text())
+def test_garbage_is_refused_like_anything_else(
+    path: str, authorization: str, host: str, origin: str
+) -> None:
+    """No header makes a guard fail, and none is right by chance."""
+    request = Request(path=path, authorization=authorization, host=host, origin=origin)
+    with pytest.raises(Unauthorized):
+        Guard(token=TOKEN.encode()).check(request)
+    try:
+        Guard(is_local=True).check(request)
+    except Forbidden as error:
+        assert str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_the_token_stays_out_of_sight() -> None:
+    """Neither the guard nor its refusal shows it."""
+    guard = Guard(token=TOKEN.encode())
+    assert TOKEN not in repr(guard)
+    with pytest.raises(Unauthorized) as refused:
+        guard.check(Request(path="/", authorization=f"Bearer {TOKEN}x"))
+    assert TOKEN not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("agent.example", False),
+    ],
+)
+def test_loopback(host: str, answer: bool) -> None:
+    """An address that others cannot reach, and all that could be another."""
+    assert is_loopback(host) is answer
