@@ -7,10 +7,10 @@ import sys
 def main() -> None:
     """Run the command that was typed, and end the process with its exit code."""
     try:
-        from klineagent.interrupts import deadly_interrupts
+        from klineagent.core.interrupts import deadly_interrupts
 
         with deadly_interrupts():
-            from klineagent.cli import run_command
+            from klineagent.cli.group import run_command
         exit_code = run_command()
     except KeyboardInterrupt:
         exit_code = 130  # INTERRUPTED, which may be what was not imported yet

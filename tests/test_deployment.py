@@ -15,7 +15,7 @@ import pytest
 import yaml
 from attrs import fields_dict
 
-from klineagent.commands.serve import serve
+from klineagent.cli.serve import serve
 from klineagent.config.model import Config, load_config
 
 DEPLOYMENT = Path(__file__).parents[1] / "examples" / "deployment"

@@ -20,14 +20,14 @@ from klineagent.bench.operate import OPERATE, operate
 from klineagent.bench.outcome import Outcome
 from klineagent.bench.ranking import bars_of
 from klineagent.bench.report import answers_table, bars_table, entries_table, figures_table
+from klineagent.cli.options import FiniteRange
+from klineagent.cli.running import run as run_under_trio
+from klineagent.cli.tables import wide_console
 from klineagent.config.converters import to_intervals, to_store_url
 from klineagent.config.model import as_written
 from klineagent.core.errors import Interrupted, KlineagentError
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.process.signals import open_stop_signal
-from klineagent.ranges import FiniteRange
-from klineagent.running import run as run_under_trio
-from klineagent.tables import wide_console
 
 Scenario = Callable[[Load], Awaitable[Outcome]]
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -27,7 +27,7 @@ from klineagent.bench.ranking import (
     medians_of,
 )
 from klineagent.bench.twin import open_twin
-from klineagent.running import first_of
+from klineagent.cli.running import first_of
 
 # By default most states of a forming candle are told apart and never read, which no other client
 # here does; where every state is kept all are read, as they do, and stored, as they do not.

@@ -23,12 +23,12 @@ from klineagent.agent import Agent, open_agent
 from klineagent.bench.child import FAILED, tell
 from klineagent.bench.figures import Figures, Spread
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
+from klineagent.cli.running import first_of
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import KlineagentError
 from klineagent.core.kline import Interval
 from klineagent.process.signals import open_stop_signal
-from klineagent.running import first_of
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Store
 

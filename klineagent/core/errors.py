@@ -43,7 +43,7 @@ sentence for a user and says what to do where something can be done.
 
 import msgspec
 
-from klineagent.interrupts import INTERRUPTED
+from klineagent.core.interrupts import INTERRUPTED
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding bytes from outside raises: not JSON, not UTF-8, nested too deeply."""

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from klineagent.cli.options import FiniteRange
+from klineagent.cli.tables import wide_console
 from klineagent.core.errors import ConfigError, Interrupted
 from klineagent.core.suggestions import meant
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.storm import KINDS
-from klineagent.ranges import FiniteRange
-from klineagent.tables import wide_console
 
 ALL, NONE = "all", "none"
 

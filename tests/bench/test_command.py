@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from klineagent.bench.questions import SHARES
-from klineagent.interrupts import INTERRUPTED
+from klineagent.core.interrupts import INTERRUPTED
 
 FEW = ("--symbols", "3", "--warm-up", "0")
 SHORT = (*FEW, "--seconds", "0.5")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from klineagent.interrupts import INTERRUPTED, deadly_interrupts
+from klineagent.core.interrupts import INTERRUPTED, deadly_interrupts
 
 TIMEOUT_S = 60
 # Runs a command and interrupts it as it begins to import a module.
@@ -33,9 +33,9 @@ main()
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
-        ("klineagent.interrupts", ["--version"]),
+        ("klineagent.core.interrupts", ["--version"]),
         ("click", ["--version"]),
-        ("klineagent.client.commands", ["status"]),
+        ("klineagent.cli.remote.commands", ["status"]),
         ("klineagent.config.model", ["config", "show"]),
         ("klineagent.config.model", ["simulate"]),
         ("klineagent.agent", ["serve", "--store", "memory:"]),

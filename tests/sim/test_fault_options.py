@@ -5,7 +5,7 @@ import trio
 from click.testing import CliRunner
 from trio.testing import MockClock
 
-from klineagent.cli import commands
+from klineagent.cli.group import commands
 from klineagent.core.errors import ConfigError
 from klineagent.sim.eventful_market import EventfulMarket
 from klineagent.sim.exchange import Exchange, open_exchange

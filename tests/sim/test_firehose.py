@@ -13,7 +13,7 @@ import trio_websocket
 from click.testing import CliRunner
 from trio.testing import MockClock
 
-from klineagent.cli import commands
+from klineagent.cli.group import commands
 from klineagent.core.errors import ConfigError
 from klineagent.exchange.wire import StreamedCandle, decode_frame
 from klineagent.sim.eventful_market import EventfulMarket

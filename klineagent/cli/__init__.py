@@ -1,0 +1,1 @@
+"""The command line: options and what they become, a module per command."""

@@ -1,0 +1,95 @@
+"""`klineagent config show`: what an agent would run with, and where each value comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import attrs
+import click
+import msgspec
+from msgspec import Struct
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from klineagent.cli.serve import serve
+from klineagent.cli.tables import wide_console
+from klineagent.config.model import Config, as_written, trace_config
+from klineagent.storage.url import masked
+
+_DEFAULT = "default"
+_SECRET = "***"  # noqa: S105 - what is shown in its place
+
+
+class Setting(Struct, frozen=True):
+    """One setting, fit to be shown."""
+
+    name: str
+    value: str | None
+    """As a user would write it, without secrets; None where nothing is set."""
+    source: str
+    """The option, the variable, or the file and its key that set it; or "default"."""
+
+
+@click.group("config")
+def config_group() -> None:
+    """Look at the configuration."""
+
+
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="For programs.")
+
+
+@config_group.command(params=[*serve.params, _JSON])
+def show(file: Path | None, symbols: tuple[str, ...], as_json: bool, **options: object) -> None:
+    """Show what `klineagent serve` would run with, given the same arguments.
+
+    Each value with its source: an option, a variable, a key of the file, or the default.
+    """
+    given = {"symbols": ",".join(symbols) or None, **options}
+    settings = settings_of(*trace_config(given, os.environ, file))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(settings)))
+    else:
+        wide_console().print(settings_table(settings))
+
+
+def settings_of(config: Config, sources: Mapping[str, str]) -> list[Setting]:
+    """All settings, in the order they are declared; `sources` names those of other than default."""
+    return [
+        Setting(each.name, _shown(config, each), sources.get(each.name, _DEFAULT))
+        for each in attrs.fields(Config)
+    ]
+
+
+def settings_table(settings: Iterable[Setting]) -> Table:
+    """A line each."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("setting", "value", "source"):
+        table.add_column(name, overflow="fold")
+    for each in settings:
+        # Not as markup: an address may stand in brackets.
+        value = Text("none", style="dim") if each.value is None else Text(each.value)
+        source = Text(each.source, style="dim" if each.source == _DEFAULT else "")
+        table.add_row(each.name, value, source)
+    return table
+
+
+def _shown(config: Config, setting: attrs.Attribute[object]) -> str | None:
+    value = getattr(config, setting.name)
+    if value is None:
+        value = _found_out(config).get(setting.name)
+    if value is None or value == ():
+        return None
+    return masked(as_written(value)) if setting.repr else _SECRET
+
+
+def _found_out(config: Config) -> dict[str, object]:
+    """What stands for a setting that is not set."""
+    return {
+        "ws_url": config.effective_ws_url,
+        "rest_url": config.effective_rest_url,
+        "spool": config.spool_folder,
+        "state": config.state_file,
+    }

@@ -1,0 +1,202 @@
+"""The way to a running agent: a call, and what became of it in words for a user."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import httpx2
+import msgspec
+import trio
+from attrs import field, frozen
+from msgspec import Struct
+
+from klineagent.api.models.contract import Error
+from klineagent.cli.remote.diagnosis import (
+    is_status_server,
+    the_command_server,
+    what_it_is,
+    why_no_answer,
+)
+from klineagent.core.errors import (
+    UNREADABLE,
+    AgentDenied,
+    AgentRefused,
+    AgentUnreachable,
+    ConfigError,
+)
+from klineagent.storage.url import masked
+
+QUERY_WITHIN_S = 10
+COMMAND_WITHIN_S = 35
+"""Agents answer commands within 30 s, be it that the exchange did not confirm in time."""
+_UNAUTHORIZED = 401
+_DENIED = frozenset({_UNAUTHORIZED, 403})
+_NOT_FOUND = 404
+
+_Model = TypeVar("_Model", bound=Struct)
+
+
+@frozen(kw_only=True)
+class Address:
+    """Where an agent is, and what it wants to be shown."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    """Who vouches for its certificate, if not the authorities everybody knows."""
+
+    @property
+    def label(self) -> str:
+        """Where it is, fit to be printed."""
+        return masked(self.url)
+
+
+@frozen
+class Answer(Generic[_Model]):
+    """What an agent has answered."""
+
+    value: _Model
+    body: bytes
+    """As it came."""
+
+
+@frozen
+class Connection:
+    """Calls to one agent. Each raises `AgentError` where there is no answer, or not a good one."""
+
+    address: Address
+    _http: httpx2.AsyncClient
+
+    async def get(
+        self,
+        model: type[_Model],
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        within_s: float = QUERY_WITHIN_S,
+    ) -> Answer[_Model]:
+        """Ask."""
+        return await self._call(model, "GET", path, None, query, within_s)
+
+    async def command(
+        self,
+        model: type[_Model],
+        method: str,
+        path: str,
+        body: object,
+        *,
+        query: Mapping[str, str | int] | None = None,
+    ) -> Answer[_Model]:
+        """Have something done."""
+        content = msgspec.json.encode(body)
+        return await self._call(model, method, path, content, query, COMMAND_WITHIN_S)
+
+    async def _call(
+        self,
+        model: type[_Model],
+        method: str,
+        path: str,
+        content: bytes | None,
+        query: Mapping[str, str | int] | None,
+        within_s: float,
+    ) -> Answer[_Model]:
+        response = await self._request(method, path, content, query, within_s)
+        if isinstance(response, httpx2.HTTPError):
+            why = await why_no_answer(self._http, self.address.label, response)
+            raise AgentUnreachable(why) from response
+        if not response.is_success:
+            raise await self._refusal(path, response)
+        try:
+            return Answer(msgspec.json.decode(response.content, type=model), response.content)
+        except msgspec.ValidationError as error:
+            raise AgentRefused(
+                f"what answers at {self.address.label} is no agent, or one of another version:"
+                f" {path}: {error}"
+            ) from error
+        except UNREADABLE:
+            raise await self._no_agent(response) from None
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        query: Mapping[str, str | int] | None,
+        within_s: float,
+    ) -> httpx2.Response | httpx2.HTTPError:
+        """The response, or why there is none, which further calls may explain."""
+        try:
+            with trio.fail_after(within_s):
+                return await self._http.request(
+                    method, path, content=content, params=query, timeout=within_s
+                )
+        except (httpx2.TimeoutException, trio.TooSlowError) as error:
+            raise AgentUnreachable(
+                f"the agent at {self.address.label} did not answer within {within_s:g} s;"
+                " is it overloaded, or --agent the address of something else?"
+            ) from error
+        except httpx2.HTTPError as error:
+            return error
+
+    async def _refusal(self, path: str, response: httpx2.Response) -> AgentDenied | AgentRefused:
+        """What became of a call that was not answered well."""
+        label = self.address.label
+        try:
+            reason = msgspec.json.decode(response.content, type=Error).error
+        except UNREADABLE:
+            return await self._no_agent(response)
+        has_no_such_path = response.status_code == _NOT_FOUND and reason.startswith("Not Found")
+        is_denied = response.status_code in _DENIED
+        if (has_no_such_path or is_denied) and await is_status_server(self._http):
+            hint = the_command_server(self._http)
+            return AgentRefused(f"what answers at {label} is an agent's status server; {hint}")
+        if response.status_code == _UNAUTHORIZED and self.address.token is None:
+            return AgentDenied(
+                f"the agent at {label} wants a token, and there is none to show it: put it into"
+                " KLINEAGENT_TOKEN, or into a file for --token-file"
+            )
+        if is_denied:
+            return AgentDenied(
+                f"the agent at {label} does not let us in: {reason}; its token goes into"
+                " KLINEAGENT_TOKEN, or into a file for --token-file"
+            )
+        if has_no_such_path:
+            has_path = bool(self._http.base_url.path.strip("/"))
+            reason = "leave the path out" if has_path else "it is older than this command"
+            return AgentRefused(f"the agent at {label} has no {path}: {reason}")
+        return AgentRefused(reason)
+
+    async def _no_agent(self, response: httpx2.Response) -> AgentRefused:
+        found = await what_it_is(self._http, response)
+        return AgentRefused(f"what answers at {self.address.label} is no agent but {found}")
+
+
+@asynccontextmanager
+async def open_connection(address: Address) -> AsyncIterator[Connection]:
+    """A connection that is made when it is used.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+    headers = {"Content-Type": "application/json"}
+    if address.token is not None:
+        headers["Authorization"] = f"Bearer {address.token}"
+    async with httpx2.AsyncClient(
+        base_url=address.url,
+        headers=headers,
+        verify=_trusted(address.ca_file),
+        trust_env=False,  # the environment's proxy is for the web
+    ) as http:
+        yield Connection(address, http)
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one, too
+        reason = error.strerror or error
+        raise ConfigError(f"--ca-file: {ca_file}: holds no certificates: {reason}") from error

@@ -1,0 +1,167 @@
+"""An agent as it was at one moment, and what happened between two. Pure but for the asking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from attrs import evolve, frozen
+
+from klineagent.api.models.contract import Status
+from klineagent.api.models.data import (
+    MOST_SERIES,
+    Coverage,
+    Feeds,
+    FeedState,
+    Limits,
+    SeriesCoverage,
+    Storage,
+)
+from klineagent.cli.remote.connection import Answer, Connection
+from klineagent.cli.remote.views import duration
+
+TOLD_NAMES = 5
+TOLD_PAUSE_S = 1
+"""Between tries that fail there are many shorter ones."""
+
+
+@frozen(kw_only=True)
+class Snapshot:
+    """What was there."""
+
+    status: Status
+    feeds: Feeds
+    limits: Limits
+    storage: Storage
+    behind: tuple[SeriesCoverage, ...] = ()
+    """Series that miss candles or lag, the worst first."""
+
+    def with_series_of(self, before: Snapshot) -> Snapshot:
+        """The same with the series that were behind `before`."""
+        return evolve(self, behind=before.behind)
+
+    @property
+    def missing(self) -> int:
+        """Candles that are being looked for."""
+        return sum(each.missing.candles for each in self.behind)
+
+
+async def take_snapshot(connection: Connection) -> Snapshot:
+    """All but the series, which are many.
+
+    Raises:
+        AgentError: the agent does not tell.
+    """
+    status = await connection.get(Status, "/status")
+    feeds = await connection.get(Feeds, "/v1/feeds")
+    limits = await connection.get(Limits, "/v1/limits")
+    storage = await connection.get(Storage, "/v1/storage")
+    return Snapshot(
+        status=status.value, feeds=feeds.value, limits=limits.value, storage=storage.value
+    )
+
+
+async def with_series(snapshot: Snapshot, connection: Connection) -> Snapshot:
+    """The same with its series.
+
+    Raises:
+        AgentError: the agent does not tell.
+    """
+    behind = [
+        series
+        for page in await coverage_pages(connection)
+        for series in page.value.series
+        if series.missing.candles or series.lag_seconds
+    ]
+    behind.sort(key=lambda each: (-each.missing.candles, -each.lag_seconds))
+    return evolve(snapshot, behind=tuple(behind))
+
+
+async def coverage_pages(
+    connection: Connection, symbol: str = "", interval: str = ""
+) -> list[Answer[Coverage]]:
+    """All there is to tell of the series, in as few answers as can be.
+
+    Raises:
+        AgentError: the agent does not tell.
+    """
+    query: dict[str, str | int] = {"limit": MOST_SERIES, "symbol": symbol, "interval": interval}
+    pages = [await connection.get(Coverage, "/v1/coverage", query=query)]
+    while (after := pages[-1].value.next) is not None:
+        query["after"] = after
+        pages.append(await connection.get(Coverage, "/v1/coverage", query=query))
+    return pages
+
+
+def events_between(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    """What has happened, as far as it can be seen."""
+    yield from _of_symbols(before.status.symbols, after.status.symbols)
+    yield from _of_feeds(_numbered(before.feeds), _numbered(after.feeds))
+    yield from _of_series(_named(before.behind), _named(after.behind))
+    yield from _of_storage(before.storage, after.storage)
+    stood, stands = (each.limits.rest.standing_down_seconds for each in (before, after))
+    if stands >= TOLD_PAUSE_S > stood:
+        # Agents do not tell a limit that has been hit from a pause they make by themselves.
+        yield (
+            f"no request will be made for {duration(stands)}: the exchange wants it so, or gives no"
+            " good answer"
+        )
+
+
+def _of_symbols(before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+    if added := sorted(set(after) - set(before)):
+        yield f"added {_some(added)}"
+    if removed := sorted(set(before) - set(after)):
+        yield f"removed {_some(removed)}"
+
+
+def _of_feeds(before: Mapping[int, FeedState], after: Mapping[int, FeedState]) -> Iterator[str]:
+    for number, feed in after.items():
+        was = before.get(number)
+        if was is None:
+            yield f"feed {number} is {_state(feed)}"
+            continue
+        if feed.lost > was.lost and feed.last_loss is not None:
+            yield f"feed {number} was lost: {feed.last_loss.reason}"
+        if feed.replaced > was.replaced:
+            yield f"feed {number} was replaced"
+        if feed.state != was.state:
+            yield f"feed {number} is {_state(feed)}"
+    for number in before.keys() - after.keys():
+        yield f"feed {number} is gone"
+
+
+def _of_series(
+    before: Mapping[str, SeriesCoverage], after: Mapping[str, SeriesCoverage]
+) -> Iterator[str]:
+    missing_before = {name for name, each in before.items() if each.missing.candles}
+    missing_after = {name for name, each in after.items() if each.missing.candles}
+    if begun := sorted(missing_after - missing_before):
+        yield f"candles are missing of {_some(begun)}"
+    if over := sorted(missing_before - missing_after):
+        yield f"no candle is missing any more of {_some(over)}"
+
+
+def _of_storage(before: Storage, after: Storage) -> Iterator[str]:
+    if before.takes_rows and not after.takes_rows:
+        yield f"the database takes no rows: {after.error}"
+    if after.takes_rows and not before.takes_rows:
+        yield "the database takes rows again"
+
+
+def _numbered(feeds: Feeds) -> dict[int, FeedState]:
+    return {each.number: each for each in feeds.feeds}
+
+
+def _named(series: Iterable[SeriesCoverage]) -> dict[str, SeriesCoverage]:
+    return {f"{each.symbol} {each.interval}": each for each in series}
+
+
+def _state(feed: FeedState) -> str:
+    return feed.state.replace("_", " ")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - TOLD_NAMES
+    told = ", ".join(islice(names, TOLD_NAMES))
+    return f"{told} and {more} more" if more > 0 else told

@@ -1,0 +1,359 @@
+"""What a terminal shows of an agent's answers. Pure; all of it fits into 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from math import ceil
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from klineagent.api.models.contract import Connections, Status, SymbolsAdded
+from klineagent.api.models.data import (
+    Feeds,
+    FeedState,
+    Limits,
+    SeriesCoverage,
+    SpoolState,
+    Storage,
+    Why,
+)
+from klineagent.api.models.subscriptions import (
+    SubscriptionOutcome,
+    SubscriptionsNow,
+    SymbolReason,
+)
+from klineagent.cli.tables import plain_table
+from klineagent.core.kline import Interval
+from klineagent.series.desired.wire_format import Pattern, Wanted
+
+_TOLD_STREAMS = 8
+_TOLD_REFUSED = 5
+_NO_MATCH = "matches nothing at the moment"
+_DAY_S = 86_400
+_KILO = 1000
+_UNITS = ("", "k", "M", "G", "T")
+_CLOCKS = {"1s": " %H:%M:%S", "1d": "", "3d": "", "1w": "", "1M": ""}
+"""How times of day are told of an interval, if not to the minute."""
+_BEHIND_THE_YEAR, _TO_THE_MINUTE = len("2026-"), len("2026-02-01 00:00")
+_BY_LENGTH = {interval.value: rank for rank, interval in enumerate(Interval)}
+
+
+def status_view(
+    status: Status,
+    feeds: Feeds,
+    limits: Limits,
+    storage: Storage,
+    refused: Sequence[SymbolReason] = (),
+) -> RenderableType:
+    """The agent on a few lines; one more if symbols are wanted that cannot be had."""
+    reasons = "; ".join(each.reason for each in refused[:_TOLD_REFUSED])
+    more = f"; and {len(refused) - _TOLD_REFUSED} more" if len(refused) > _TOLD_REFUSED else ""
+    return _facts(
+        {
+            "streams": f"{status.connection_count} of {counted(len(status.symbols), 'symbol')}",
+            **({"refused": reasons + more} if refused else {}),
+            "feeds": _feeds_text(feeds.feeds),
+            "messages": f"{messages_rate(feeds):.0f} a second",
+            "weight": _weight_text(limits),
+            "database": _database_text(storage),
+            "spool": _spool_text(storage.spool),
+        }
+    )
+
+
+def list_view(connections: Connections) -> RenderableType:
+    """A line per symbol, its intervals by length; those that no feed carries yet stand apart."""
+    series: dict[str, tuple[list[str], list[str]]] = {}
+    for each in sorted(connections.connections, key=lambda each: _length_of(each.interval)):
+        active, waiting = series.setdefault(each.symbol, ([], []))
+        (active if each.is_active else waiting).append(each.interval)
+    table = plain_table(counted(connections.count, "stream"), ["symbol"], ["streams"])
+    table.add_column("active")
+    table.add_column("not yet")
+    for symbol, (active, waiting) in sorted(series.items()):
+        count = str(len(active) + len(waiting))
+        table.add_row(symbol, count, " ".join(active), " ".join(waiting))
+    return table
+
+
+def set_view(now: SubscriptionsNow) -> RenderableType:
+    """What should run, as it was asked for, and what does not run of it."""
+    table = plain_table("Wanted", ["from"], [])
+    table.add_column("symbols", overflow="fold")
+    table.add_column("intervals")
+    for each in now.subscriptions:
+        table.add_row(each.origin or "", Text(_names(each)), _spaced(each.intervals))
+    for without in now.exclude:
+        names = Text(f"without {' '.join(without.symbols)}")
+        table.add_row("http", names, _spaced(without.intervals))
+    streams = now.streams
+    counts = (
+        f"{counted(streams.wanted, 'stream')} of {counted(now.symbols, 'symbol')}"
+        f" ({now.max_symbols} allowed):"
+        f" {streams.active} active, {streams.pending} pending, {streams.ending} ending"
+    )
+    reasons = [Text(f"{each.symbol}: {each.reason}") for each in (*now.refused, *now.pending)]
+    saved = [] if now.saved else [Text("not saved: it will not survive a restart")]
+    unmatched = [Text(f"{each}: {_NO_MATCH}") for each in now.unmatched]
+    return Group(table, Text(counts), *reasons, *unmatched, *saved)
+
+
+def added_view(added: SymbolsAdded) -> RenderableType:
+    """What became of each symbol."""
+    table = plain_table("Added", ["symbol"], ["new", "ran", "failed"])
+    table.add_column("", overflow="fold")
+    for each in added.results:
+        counts = (each.success_count, each.skipped_count, each.failed_count)
+        table.add_row(each.symbol, *map(str, counts), Text(each.error or ""))
+    return table
+
+
+def removal_view(
+    unmatched_before: Iterable[Pattern], outcome: SubscriptionOutcome
+) -> RenderableType:
+    """What a change that takes something out changes, or why no stream ends."""
+    if outcome.removed_streams or not (outcome.saved or outcome.dry_run):
+        return outcome_view(outcome)
+    would, is_out = ("would end", "would be") if outcome.dry_run else ("ends", "is")
+    if gone := [str(each) for each in unmatched_before if each not in outcome.unmatched]:
+        return Text(
+            f"no stream {would}: {', '.join(gone)} {is_out} out of the set, and matched none"
+        )
+    return (
+        f"no stream {would}: what was named is not in the set, matches nothing, or is wanted by"
+        " something else there; see `klineagent list --set`"
+    )
+
+
+def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
+    """What a change changes, and what it takes."""
+    forecast = outcome.forecast
+    would = "would be " if outcome.dry_run else ""
+    facts = {
+        f"{would}added": _streams(outcome.added, outcome.added_streams),
+        f"{would}removed": _streams(outcome.removed, outcome.removed_streams),
+        "then wanted": (
+            f"{counted(outcome.wanted, 'stream')} of {counted(outcome.symbols, 'symbol')}"
+        ),
+        "feeds": f"{forecast.feeds}, {forecast.new_feeds} of them new",
+        "subscribing": f"{forecast.subscribe_seconds:g} s",
+        "history": (
+            f"up to {counted(forecast.history_candles, 'candle')},"
+            f" {forecast.history_weight} of weight,"
+            f" {forecast.history_minutes:.1f} min"
+        ),
+        "a day": f"{short(forecast.rows_per_day)} rows, {short(forecast.bytes_per_day)}B",
+    }
+    if outcome.unmatched:
+        patterns = ", ".join(map(str, outcome.unmatched))
+        facts["unmatched"] = f"{patterns}: {_NO_MATCH}"
+    if not outcome.saved and not outcome.dry_run:
+        facts["saved"] = "no: the set as it is will not survive a restart"
+    return _facts(facts)
+
+
+def coverage_view(series: Sequence[SeriesCoverage], *, with_spans: bool) -> RenderableType:
+    """A line per series; with each span that is missing or absent, if asked for."""
+    table = plain_table(
+        "Coverage, times in UTC",
+        ["symbol", "", "from"],
+        ["stored", "missing", "absent", "healed"],
+        ["last close", "lag"],
+    )
+    table.padding = (0, 0)  # wider, it would not fit
+    for each in series:
+        numbers = (each.stored, each.missing.candles, each.absent.candles, each.healed)
+        table.add_row(
+            each.symbol,
+            each.interval,
+            _moment(each.from_, each.interval)[:_TO_THE_MINUTE],
+            *map(str, numbers),
+            _moment(each.last_close, each.interval)[_BEHIND_THE_YEAR:_TO_THE_MINUTE],
+            duration(each.lag_seconds) if each.lag_seconds else "",
+        )
+    spans = [text for each in series for text in _spans(each)] if with_spans else []
+    return Group(table, *map(Text, spans))
+
+
+def why_view(why: Why) -> RenderableType:
+    """One candle."""
+    facts = {
+        "candle": f"{why.symbol} {why.interval} {_moment(why.open_time, why.interval)} UTC",
+        "state": why.state.replace("_", " "),
+        "": why.explanation,
+        "due": _second(why.due),
+    }
+    if (search := why.search) is not None:
+        facts["how"] = search.how
+        facts["tries"] = f"{search.tries}, next: {search.waits_for or 'soon'}"
+        facts["error"] = search.error
+    if (row := why.store.row) is not None:
+        facts["row"] = (
+            f"open {row.open:.8g} high {row.high:.8g} low {row.low:.8g} close {row.close:.8g}"
+            f" volume {row.volume:.5g}, {row.trades} trades, told {_second(row.event_time)}"
+        )
+        facts["source"] = row.source
+    if not why.store.answered:
+        facts["database"] = why.store.error
+    return _facts({name: text for name, text in facts.items() if text})
+
+
+def limits_view(limits: Limits) -> RenderableType:
+    """What is used of each limit."""
+    rest, connections, streams = limits.rest, limits.connections, limits.streams
+    table = plain_table("Limits", ["limit"], ["used", "we allow", "it allows"], ["per"])
+    minute = f"minute, {rest.minute_ends_in_seconds:.0f} s left"
+    table.add_row("weight", str(rest.used), str(rest.limit), str(rest.allowed), minute)
+    window = duration(connections.window_seconds)
+    table.add_row("dials", str(connections.used), str(connections.limit), "", window)
+    wanted = counted(streams.connections, "connection")
+    table.add_row("streams", str(streams.wanted), str(streams.limit_per_connection), "", wanted)
+    under_way = counted(rest.requests_under_way, "request")
+    waiting = f"{under_way} under way, {rest.requests_waiting} waiting"
+    away = rest.standing_down_seconds
+    standing = [Text(f"No request will be made for {duration(ceil(away))}", style="yellow")]
+    return Group(table, Text(waiting), *(standing if away else []))
+
+
+def feeds_view(feeds: Feeds) -> RenderableType:
+    """A line per connection."""
+    return feeds_table(feeds.feeds, is_cut=False)
+
+
+def feeds_table(feeds: Iterable[FeedState], *, is_cut: bool) -> Table:
+    """The same, of some of them; cut to one line where that is needed."""
+    table = plain_table(
+        "Feeds", ["", "state"], ["streams", "msg/s", "age", "data", "dials", "lost"], ["last loss"]
+    )
+    table.columns[-1].no_wrap = is_cut
+    for each in feeds:
+        streams = f"{each.streams_carried}/{each.streams_wanted}"
+        loss = each.last_loss
+        told = "" if loss is None else f"{duration(loss.seconds_ago)} ago: {loss.reason}"
+        table.add_row(
+            str(each.number),
+            Text(each.state.replace("_", " "), style="" if each.state == "up" else "yellow"),
+            streams,
+            f"{each.messages_per_second:.0f}",
+            _duration_or_none(each.age_seconds),
+            _duration_or_none(each.last_data_seconds_ago),
+            str(each.dials),
+            str(each.lost),
+            Text(told, overflow="ellipsis" if is_cut else "fold"),
+        )
+    return table
+
+
+def messages_rate(feeds: Feeds) -> float:
+    """Of all feeds together, a second."""
+    return sum(each.messages_per_second for each in feeds.feeds)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say it, in one unit."""
+    for unit, letter in ((_DAY_S, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f}{letter}"
+    return f"{seconds:.0f}s"
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing, whose plural is a regular one."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def short(number: float) -> str:
+    """A large number in few characters."""
+    at = 0
+    while number >= _KILO and at < len(_UNITS) - 1:
+        number, at = number / _KILO, at + 1
+    return f"{number:.3g}{_UNITS[at]}"
+
+
+def _facts(facts: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in facts.items():
+        table.add_row(name, Text(text))
+    return table
+
+
+def _feeds_text(feeds: Sequence[FeedState]) -> str:
+    up = sum(each.state != "down" for each in feeds)
+    carried = sum(each.streams_carried for each in feeds)
+    return f"{up} of {len(feeds)} up, carrying {counted(carried, 'stream')}"
+
+
+def _weight_text(limits: Limits) -> str:
+    rest = limits.rest
+    away = rest.standing_down_seconds
+    pause = f"; no request for {duration(ceil(away))}" if away else ""
+    return f"{rest.used} of {rest.limit} this minute ({rest.allowed} allowed){pause}"
+
+
+def _database_text(storage: Storage) -> str:
+    counts = f"{short(storage.rows_stored)} rows stored, {storage.rows_waiting} on their way"
+    if storage.rows_refused:
+        counts += f", {storage.rows_refused} refused"
+    return counts if storage.takes_rows else f"takes no rows: {storage.error}; {counts}"
+
+
+def _spool_text(spool: SpoolState | None) -> str:
+    if spool is None:
+        return "none: what the database does not take waits in memory"
+    used = f"{counted(spool.rows, 'row')} in {short(spool.bytes)}B of {short(spool.limit_bytes)}B"
+    return f"{used}; it takes no more: {spool.error}" if spool.error else used
+
+
+def _spans(series: SeriesCoverage) -> Iterator[str]:
+    name = f"{series.symbol} {series.interval}"
+    for missing in series.missing.spans:
+        error = f" ({missing.error})" if missing.error else ""
+        when = _range(missing.from_, missing.to, series.interval)
+        yield f"{name} missing {when}: {missing.how}{error}"
+    for absent in series.absent.spans:
+        when = _range(absent.from_, absent.to, series.interval)
+        yield f"{name} absent {when}: {absent.reason}"
+
+
+def _range(first: str, last: str, interval: str) -> str:
+    begin, end = _moment(first, interval), _moment(last, interval)
+    return begin if first == last else f"{begin} to {end}"
+
+
+def _names(wanted: Wanted) -> str:
+    if isinstance(wanted.symbols, list):
+        return " ".join(wanted.symbols)
+    return str(wanted.match) if wanted.match else ""
+
+
+def _length_of(interval: str) -> int:
+    """Where it stands among the others; one that a newer agent has comes last."""
+    return _BY_LENGTH.get(interval, len(_BY_LENGTH))
+
+
+def _spaced(intervals: Iterable[str]) -> str:
+    return intervals if isinstance(intervals, str) else " ".join(intervals)
+
+
+def _streams(count: int, some: Sequence[str]) -> str:
+    more = f" and {count - _TOLD_STREAMS} more" if count > _TOLD_STREAMS else ""
+    return f"{count}: {', '.join(some[:_TOLD_STREAMS])}{more}" if some else str(count)
+
+
+def _duration_or_none(seconds: float | None) -> str:
+    return "" if seconds is None else duration(seconds)
+
+
+def _moment(moment: str | None, interval: str) -> str:
+    """An edge of a candle, as exactly as it has to be told from that of the next."""
+    clock = _CLOCKS.get(interval, " %H:%M")
+    return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d{clock}}"
+
+
+def _second(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,230 @@
+"""`klineagent watch`: a running agent as it changes, full-screen, or in lines for a pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import termios
+import tty
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import NoReturn
+
+import trio
+from attrs import define, field, frozen
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from klineagent.cli.remote.connection import Address, Connection, open_connection
+from klineagent.cli.remote.snapshot import Snapshot, events_between, take_snapshot, with_series
+from klineagent.cli.remote.views import coverage_view, feeds_table, messages_rate, status_view
+from klineagent.core.errors import AgentError
+
+SERIES_EVERY_S = 5
+"""How often all series are asked for, which may be thousands."""
+KEPT_EVENTS = 200
+_HEAD_LINES = 7
+_TABLE_LINES = 5
+"""Around the rows of a table."""
+_KEYS_AT_ONCE = 64
+
+
+@frozen
+class Event:
+    """Something that happened, and when it was seen."""
+
+    at: datetime
+    text: str
+
+    def __str__(self) -> str:
+        """As it is told."""
+        return f"{self.at:%H:%M:%S} {self.text}"
+
+
+@define(eq=False)
+class Watched:
+    """What is known of the agent by now."""
+
+    snapshot: Snapshot
+    trouble: str = field(default="", init=False)
+    """Why that is not what is there now."""
+    events: deque[Event] = field(factory=lambda: deque(maxlen=KEPT_EVENTS), init=False)
+    """The newest first."""
+
+    def see(self, snapshot: Snapshot) -> list[Event]:
+        """Take in what is there now; returns what has happened since."""
+        texts = list(events_between(self.snapshot, snapshot))
+        if self.trouble:
+            texts.insert(0, "the agent answers again")
+        self.snapshot, self.trouble = snapshot, ""
+        return self._tell(texts)
+
+    def miss(self, error: AgentError) -> list[Event]:
+        """It did not answer; returns what is to be told of that."""
+        is_new, self.trouble = not self.trouble, str(error)
+        return self._tell([self.trouble] if is_new else [])
+
+    def _tell(self, texts: list[str]) -> list[Event]:
+        events = [Event(datetime.now(UTC), text) for text in texts]
+        self.events.extendleft(events)
+        return events
+
+
+Show = Callable[[Watched, list[Event]], None]
+
+
+async def watch_agent(address: Address, *, every_s: float, console: Console) -> None:
+    """Show the agent until q, Ctrl-C or SIGTERM.
+
+    Raises:
+        AgentError: it does not answer at the start; later that is shown, and it is asked again.
+    """
+    async with open_connection(address) as connection:
+        watched = Watched(await with_series(await take_snapshot(connection), connection))
+        with (
+            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+            _shown(console, address) as show,
+        ):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_end_by_signal, signals, nursery.cancel_scope)
+                if console.is_terminal and sys.stdin.isatty():
+                    nursery.start_soon(_end_by_key, nursery.cancel_scope)
+                await _follow(watched, connection, every_s, show)
+
+
+async def _follow(watched: Watched, connection: Connection, every_s: float, show: Show) -> NoReturn:
+    show(watched, [])
+    series_at = trio.current_time() + SERIES_EVERY_S
+    while True:
+        await trio.sleep(every_s)
+        try:
+            snapshot = await take_snapshot(connection)
+            if trio.current_time() >= series_at:
+                snapshot = await with_series(snapshot, connection)
+                series_at = trio.current_time() + SERIES_EVERY_S
+            else:
+                snapshot = snapshot.with_series_of(watched.snapshot)
+        except AgentError as error:
+            show(watched, watched.miss(error))
+        else:
+            show(watched, watched.see(snapshot))
+
+
+async def _end_by_signal(signals: AsyncIterable[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel(reason="seen enough")
+
+
+async def _end_by_key(scope: trio.CancelScope) -> None:
+    descriptor = sys.stdin.fileno()
+    keys = b" "
+    while keys and b"q" not in keys.lower():  # no keys: the terminal is gone
+        await trio.lowlevel.wait_readable(descriptor)
+        keys = os.read(descriptor, _KEYS_AT_ONCE)
+    scope.cancel(reason="seen enough")
+
+
+@contextmanager
+def _shown(console: Console, address: Address) -> Iterator[Show]:
+    """The way to show it: on a screen of its own where there is a terminal."""
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    with _key_by_key(), Live(console=console, screen=True, auto_refresh=False) as live:
+        yield _Screen(address, live)
+
+
+@contextmanager
+def _key_by_key() -> Iterator[None]:
+    """Have the terminal hand over keys as they are pressed, and not show them."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+@frozen
+class _Screen:
+    address: Address
+    live: Live
+
+    def __call__(self, watched: Watched, _events: list[Event]) -> None:
+        height = self.live.console.height
+        self.live.update(screen(watched, title=self.address.label, height=height), refresh=True)
+
+
+@frozen
+class _Lines:
+    console: Console
+
+    def __call__(self, watched: Watched, events: list[Event]) -> None:
+        for event in events:
+            self.console.print(Text(str(event)))
+        if not watched.trouble:
+            self.console.print(Text(str(Event(datetime.now(UTC), line(watched.snapshot)))))
+
+
+def line(snapshot: Snapshot) -> str:
+    """The agent in one line."""
+    status, rest = snapshot.status, snapshot.limits.rest
+    up = sum(each.state != "down" for each in snapshot.feeds.feeds)
+    return (
+        f"streams={status.connection_count} symbols={len(status.symbols)}"
+        f" feeds={up}/{len(snapshot.feeds.feeds)} messages_per_second="
+        f"{messages_rate(snapshot.feeds):.0f} behind={len(snapshot.behind)}"
+        f" missing={snapshot.missing} weight={rest.used}/{rest.limit}"
+    )
+
+
+def screen(watched: Watched, *, title: str, height: int) -> RenderableType:
+    """All of it, in `height` lines: totals, then what is behind, the feeds and the newest events.
+
+    What the totals leave is divided by three, and what a part does not need the others get.
+    """
+    snapshot = watched.snapshot
+    head = Table.grid(expand=True)
+    head.add_column()
+    head.add_column(justify="right")
+    head.add_row(Text(f"klineagent at {title}", style="bold"), f"{datetime.now(UTC):%H:%M:%S} UTC")
+    trouble = [Text(watched.trouble, style="red", overflow="ellipsis", no_wrap=True)]
+    parts: list[RenderableType] = [
+        head,
+        status_view(snapshot.status, snapshot.feeds, snapshot.limits, snapshot.storage),
+        *(trouble if watched.trouble else []),
+    ]
+    room = height - _HEAD_LINES - len(trouble)
+    sizes = (len(snapshot.behind), len(snapshot.feeds.feeds), len(watched.events))
+    tables = sum(_TABLE_LINES for size in sizes[:2] if size)
+    behind, feeds, events = _shares(room - tables, sizes)
+    if behind:
+        parts.append(coverage_view(snapshot.behind[:behind], with_spans=False))
+    if feeds:
+        by_trouble = sorted(snapshot.feeds.feeds, key=lambda each: each.state == "up")
+        parts.append(feeds_table(by_trouble[:feeds], is_cut=True))
+    parts += [
+        Text(str(each), overflow="ellipsis", no_wrap=True)
+        for each in islice(watched.events, events)
+    ]
+    return Group(*parts)
+
+
+def _shares(room: int, sizes: tuple[int, ...]) -> list[int]:
+    """How many rows each part gets; the small ones what they need, the others the same."""
+    shares = [0] * len(sizes)
+    left = max(room, 0)
+    for done, at in enumerate(sorted(range(len(sizes)), key=lambda each: sizes[each])):
+        shares[at] = min(sizes[at], left // (len(sizes) - done))
+        left -= shares[at]
+    return shares

@@ -1,0 +1,116 @@
+"""`klineagent show`: what is stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from klineagent.cli.options import CA_FILE, CONFIG_FILE, STORE, VENUE, read_interval, read_symbol
+from klineagent.cli.running import run
+from klineagent.cli.tables import candles_table, summary_table, updates_table, wide_console
+from klineagent.config.model import Config, trace_config
+from klineagent.core.errors import ConfigError, StartError
+from klineagent.process.logs import LogFormat, configure_logging
+from klineagent.storage.opening import open_store
+from klineagent.storage.store import Store
+from klineagent.storage.url import FolderLocation, locate
+
+_COUNT = click.IntRange(min=1)
+
+
+@click.command()
+@click.argument("symbol", required=False)
+@click.argument("interval", required=False, default="1m")
+@click.option("--last", default=10, show_default=True, type=_COUNT, metavar="N")
+@click.option("--source", is_flag=True, help="Where each candle is from.")
+@click.option("--updates", is_flag=True, help="The states they went through, where those are kept.")
+@VENUE
+@STORE
+@CA_FILE
+@CONFIG_FILE
+def show(
+    file: Path | None,
+    symbol: str | None,
+    interval: str,
+    last: int,
+    source: bool,
+    updates: bool,
+    **options: object,
+) -> None:
+    """Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.
+
+    All series are those of all venues, unless one is named. A chdb folder has one user at a time:
+    stop the agent that writes to it first.
+    """
+    configure_logging(LogFormat.CONSOLE)
+    config, sources = trace_config(options, os.environ, file)
+    wanted = read_interval(interval, config.venue)
+    if updates and symbol is None:
+        raise ConfigError("--updates needs a SYMBOL")
+    if symbol is None:
+        # The default says where one series is looked for, not what all of them have to be of.
+        table = partial(_series, venue=config.venue.name if "venue" in sources else None)
+    else:
+        series = (config.venue.name, read_symbol(symbol), wanted.value)
+        table = partial(_candles, series=series, last=last, updates=updates, source=source)
+    run(partial(_show, config, table))
+
+
+async def _show(config: Config, table: Callable[[Store], Awaitable[Table]]) -> None:
+    location = locate(config.store)
+    if isinstance(location, FolderLocation):
+        _demand_an_engine(location.folder)
+    async with open_store(config.store, config.ca_file, may_create=False) as store:
+        wide_console().print(await table(store))
+
+
+async def _series(store: Store, *, venue: str | None) -> Table:
+    summary = [each for each in await store.summary() if venue in {None, each.venue}]
+    if venue is not None and not summary:
+        raise StartError(f"no closed candle on {venue} is stored")
+    return summary_table(summary, title=f"Stored in {store.label}")
+
+
+async def _candles(
+    store: Store, *, series: tuple[str, str, str], last: int, updates: bool, source: bool
+) -> Table:
+    read, what, show_klines = (
+        (store.updates, "update", updates_table)
+        if updates
+        else (store.final_klines, "closed candle", partial(candles_table, with_source=source))
+    )
+    klines = await read(*series, newest=last)
+    venue, symbol, interval = series
+    name = f"{symbol} {interval} on {venue}"
+    if not klines:
+        raise StartError(f"no {what} of {name} is stored{await _elsewhere(store, series)}")
+    return show_klines(klines, title=f"{name}, times in UTC")
+
+
+async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
+    """On which other venues candles of the same name are stored, in words; nothing if on none."""
+    venue, *name = series
+    venues = [
+        each.venue
+        for each in await store.summary()
+        if each.venue != venue and [each.symbol, each.interval] == name
+    ]
+    if not venues:
+        return ""
+    return f"; there are candles of it on {' and '.join(venues)}: --venue {venues[0]}"
+
+
+def _demand_an_engine(folder: Path) -> None:
+    """See that the engine was here before: it makes itself at home in any folder that it opens."""
+    try:
+        was_here, is_there = (folder / "metadata").is_dir(), folder.is_dir()
+    except OSError as error:
+        raise StartError(f"{folder} cannot be looked into: {error.strerror}") from error
+    if not was_here:
+        lacking = "no database is in it" if is_there else "no such folder"
+        raise StartError(f"nothing has been recorded in {folder}: {lacking}")

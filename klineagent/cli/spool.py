@@ -1,0 +1,187 @@
+"""Commands for what waits on disk: `klineagent spool list`, `retry` and `drop`.
+
+They may be used while an agent runs, and take no lock: each of their steps gives a whole file a
+name or takes one away, and the agent takes files that come and go for what they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from klineagent.cli.options import CONFIG_FILE, SPOOL, STORE, VENUE
+from klineagent.cli.tables import clock_text, wide_console
+from klineagent.config.model import load_config
+from klineagent.core.errors import ConfigError, SpoolError
+from klineagent.process.logs import LogFormat, configure_logging
+from klineagent.storage.spool.disk import Files, Folder, translated_errors
+from klineagent.storage.spool.folders import Shelves
+from klineagent.storage.spool.inventory import DeadLetter, Queue, take_inventory
+from klineagent.storage.spool.segment import SUFFIX, rows_of
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_NAMES: Callable[[_Command], _Command] = click.argument("names", nargs=-1, metavar="[NAME]...")
+
+
+def _of_an_agent(command: _Command) -> _Command:
+    """The options of `serve` that tell where its spool is."""
+    for option in (CONFIG_FILE, SPOOL, VENUE, STORE):
+        command = option(command)
+    return command
+
+
+@click.group()
+def spool() -> None:
+    """Look after rows that wait on disk or that the database refused.
+
+    The spool is found by the options, environment and file that its agent was started with.
+    """
+    configure_logging(LogFormat.CONSOLE)
+
+
+@spool.command("list")
+@_of_an_agent
+@click.option("--json", "as_json", is_flag=True, help="For programs; times are in ms.")
+def list_(file: Path | None, as_json: bool, **options: object) -> None:
+    """Show what waits, what was refused and what is damaged."""
+    folder = _folder(file, options)
+    with translated_errors(str(folder)):
+        files, shelves = _opened(folder)
+        inventory = take_inventory(files, shelves)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(inventory)))
+        return
+    click.echo(f"Spool {folder}")
+    console = wide_console()
+    console.print(queues_table(inventory.queues))
+    if inventory.dead_letters:
+        console.print(dead_letters_table(inventory.dead_letters))
+    if inventory.quarantined:
+        console.print(quarantine_table(inventory.quarantined))
+
+
+@spool.command()
+@_NAMES
+@_of_an_agent
+def retry(file: Path | None, names: tuple[str, ...], **options: object) -> None:
+    """Send refused rows again: those of the dead letters NAMEd, or all."""
+    folder = _folder(file, options)
+    with translated_errors(str(folder)):
+        files, shelves = _opened(folder)
+        chosen = _chosen(shelves, names)
+        for name in chosen:
+            batch = shelves.retry(files, name)
+            if batch is not None:
+                click.echo(f"{shown(name)}: {len(batch.klines)} rows wait for {batch.table.value}")
+    if not chosen:
+        click.echo("there are no dead letters")
+
+
+@spool.command()
+@_NAMES
+@_of_an_agent
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(file: Path | None, names: tuple[str, ...], yes: bool, **options: object) -> None:
+    """Delete the dead letters NAMEd, or all."""
+    folder = _folder(file, options)
+    with translated_errors(str(folder)):
+        files, shelves = _opened(folder)
+        chosen = _chosen(shelves, names)
+        rows = sum(map(rows_of, chosen))
+        if chosen and not yes:
+            click.confirm(f"Delete {len(chosen)} dead letters, {rows} rows, for good?", abort=True)
+        for name in chosen:
+            shelves.dead.remove(files, name)
+        click.echo(f"{len(chosen)} dead letters deleted, {rows} rows")
+
+
+def queues_table(queues: Iterable[Queue]) -> Table:
+    """What waits, a line per table."""
+    table = _table("Waiting")
+    table.add_column("table", no_wrap=True)
+    for name in ("segments", "rows", "bytes"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("oldest event", no_wrap=True)
+    for queue in queues:
+        numbers = (queue.segments, queue.rows, queue.bytes)
+        oldest = "" if queue.oldest_event is None else clock_text(queue.oldest_event)
+        table.add_row(queue.table.value, *map(str, numbers), oldest)
+    return table
+
+
+def dead_letters_table(dead_letters: Iterable[DeadLetter]) -> Table:
+    """What was refused, a block per file: what it is, and why."""
+    table = _table("Dead letters")
+    table.add_column("name", no_wrap=True)
+    table.add_column("rows", no_wrap=True, justify="right")
+    table.add_column("of, and why")
+    for letter in dead_letters:
+        # Not as markup: a database's words may hold brackets.
+        told = Text("\n".join(_told(letter)), overflow="fold")
+        table.add_row(shown(letter.name), str(letter.rows), told)
+    return table
+
+
+def quarantine_table(names: Iterable[str]) -> Table:
+    """Damaged files."""
+    table = _table("Quarantine")
+    table.add_column("file", no_wrap=True)
+    for name in names:
+        table.add_row(Text(name))
+    return table
+
+
+def shown(name: str) -> str:
+    """How a dead letter is called."""
+    return name.removesuffix(SUFFIX)
+
+
+def _told(letter: DeadLetter) -> Iterator[str]:
+    if letter.table and letter.first_open is not None and letter.last_open is not None:
+        first, *others = letter.series
+        more = f" and {len(others)} more series" if others else ""
+        yield f"{letter.table.value}: {first}{more}"
+        yield f"{clock_text(letter.first_open)} to {clock_text(letter.last_open)}"
+    yield letter.reason
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def _folder(file: Path | None, options: Mapping[str, object]) -> Path:
+    folder = load_config(options, os.environ, file).spool_folder
+    if folder is None:
+        raise ConfigError("with these options an agent has no spool; name its folder with --spool")
+    return folder
+
+
+def _opened(folder: Path) -> tuple[Files, Shelves]:
+    if not folder.is_dir():
+        raise SpoolError(f"there is no spool in {folder}: no such folder")
+    files, shelves = Folder(folder).files, Shelves()
+    for shelf in shelves.all:
+        # A folder that is not there yet holds nothing.
+        with suppress(FileNotFoundError):
+            shelf.refresh(files)
+    shelves.refuse_newer(files)
+    return files, shelves
+
+
+def _chosen(shelves: Shelves, names: Sequence[str]) -> list[str]:
+    there = shelves.dead.names
+    wanted = list(dict.fromkeys(f"{shown(name)}{SUFFIX}" for name in names))
+    for name in wanted:
+        if name not in there:
+            raise SpoolError(f"there is no dead letter {shown(name)}")
+    return wanted or there

@@ -1,1 +1,0 @@
-"""A running agent, seen from the command line."""

@@ -1,1 +1,0 @@
-"""The commands beside those to a running agent: options to `Config`, then run. Nothing else."""

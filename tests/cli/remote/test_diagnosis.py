@@ -1,0 +1,205 @@
+"""What answers where an agent should: it is named, and what to try instead."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from klineagent.api.app import json_app
+from klineagent.api.guard import ANYONE, Guard
+from klineagent.api.models.contract import Status
+from klineagent.api.models.data import Live
+from klineagent.api.openapi import operation
+from klineagent.api.routes.health import status_app
+from klineagent.api.server.listen import open_listener, serve_http
+from klineagent.cli.remote import diagnosis
+from klineagent.cli.remote.connection import Address, open_connection
+from klineagent.core.address import Bind
+from klineagent.core.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
+from klineagent.sim.exchange import open_exchange
+from klineagent.sim.random_market import RandomMarket
+from klineagent.sim.server import serve_exchange
+from klineagent.sim.venue import venue_named
+from klineagent.simulation import FEBRUARY_2026_MS
+from tests.cli.remote.scripted import LOOPBACK, answering, saying
+
+TOKEN = "0123456789abcdef"
+
+
+async def _fail(url: str, *, ca_file: Path | None = None, token: str | None = None) -> AgentError:
+    with pytest.raises(AgentError) as raised:
+        async with open_connection(Address(url=url, ca_file=ca_file, token=token)) as connection:
+            await connection.get(Status, "/status")
+    assert "\n" not in str(raised.value)
+    return raised.value
+
+
+@asynccontextmanager
+async def _status_server(
+    guard: Guard = ANYONE, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Bind]:
+    app = status_app(guard)
+
+    @app.get("/live")
+    @operation(Live, tag="health", is_open=True)
+    async def live() -> Live:
+        return Live()
+
+    async with open_listener(Bind(LOOPBACK, 0)) as listener, trio.open_nursery() as nursery:
+        await nursery.start(partial(serve_http, app, listener, drain_s=0.1, tls=tls))
+        yield listener.bind
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+@pytest.mark.parametrize("token", [None, TOKEN, TOKEN[::-1]])
+async def test_the_status_server(token: str | None) -> None:
+    """Whoever takes it for the other one hears of both, with the right token, a wrong one, none."""
+    guard = Guard(token=TOKEN.encode(), open_paths=frozenset({"/ping", "/live", "/ready"}))
+    async with _status_server(guard) as bind:
+        error = await _fail(f"http://{bind}", token=token)
+    assert type(error) is AgentRefused
+    assert str(error) == (
+        f"what answers at http://{bind} is an agent's status server; commands are taken at another"
+        " port: try http://127.0.0.1:9999"
+    )
+
+
+async def test_the_status_server_where_the_other_one_should_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same address once more would be no help."""
+    async with _status_server() as bind:
+        monkeypatch.setattr(diagnosis, "COMMAND_PORT", bind.port)
+        error = await _fail(f"http://{bind}")
+    assert str(error).endswith("at another port, which its log tells (`listening`)")
+
+
+async def test_an_agent_that_denies_is_no_status_server() -> None:
+    """Its command server tells nothing to strangers, and that it is alive to nobody."""
+    app = json_app(__name__, Guard(token=TOKEN.encode()))
+    async with open_listener(Bind(LOOPBACK, 0)) as listener, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(serve_http, app, listener, drain_s=0.1))
+        error = await _fail(f"http://{listener.bind}")
+        nursery.cancel_scope.cancel(reason="the test is over")
+    assert type(error) is AgentDenied
+
+
+@pytest.mark.parametrize("venue", ["usdm", "coinm", "spot"])
+async def test_the_exchange(venue: str) -> None:
+    """Twins have an address in the same terminal, and are easily taken for the agent."""
+    market = RandomMarket(symbols=1, seed=1, start_ms=FEBRUARY_2026_MS, venue_name=venue)
+    async with (
+        open_exchange(market, venue_named(venue)) as exchange,
+        trio.open_nursery() as nursery,
+    ):
+        host, port = await nursery.start(serve_exchange, exchange, LOOPBACK, 0)
+        error = await _fail(f"http://{host}:{port}")
+        nursery.cancel_scope.cancel(reason="the test is over")
+    assert type(error) is AgentRefused
+    assert "is no agent but an exchange, or its twin; --agent wants" in str(error)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "301 Moved Permanently", "404 Not Found"])
+async def test_a_web_server(status: str) -> None:
+    """With its own name for itself, and what it said."""
+    head = f"HTTP/1.1 {status}\r\nServer: nginx\r\nContent-Length: 6\r\nConnection: close\r\n\r\n"
+    async with saying(head.encode() + b"<html>") as url:
+        error = await _fail(url)
+    assert type(error) is AgentRefused
+    assert f"is no agent but a web server (nginx), which says {status}; --agent wants" in str(error)
+    async with answering(status, b"<html>") as url:
+        assert f"is no agent but a web server, which says {status};" in str(await _fail(url))
+
+
+async def test_no_web_server_at_all() -> None:
+    """Mail, a database: what it said would tell nobody anything."""
+    async with saying(b"220 mail.example ESMTP\r\n") as url:
+        error = await _fail(url)
+    assert isinstance(error, AgentUnreachable)
+    assert f"what answers at {url} is no agent, nor a web server: " in str(error)
+    assert "http://HOST:9999" in str(error)
+    async with saying(b"220 mail.example ESMTP\r\n") as url:
+        error = await _fail(url.replace("http", "https"))
+    assert "is no agent, or speaks another TLS: " in str(error)
+
+
+async def test_https_to_what_does_not_speak_tls() -> None:
+    """The address that works is told."""
+    async with _status_server() as bind:
+        error = await _fail(f"https://{bind}")
+    assert isinstance(error, AgentUnreachable)
+    told = f"what answers at https://{bind} does not speak TLS: use http://{bind}"
+    assert str(error) == told
+
+
+async def test_strangers_are_not_told_the_token() -> None:
+    """Whoever spoils the handshake would get it in clear text, were it part of a look."""
+    heard: list[bytes] = []
+    words = b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with saying(words, heard) as url:
+        await _fail(url.replace("http", "https"), token=TOKEN)
+        assert b"GET / HTTP/1.1" in heard[1]
+        assert TOKEN.encode() not in b"".join(heard)
+        heard.clear()
+        await _fail(url, token=TOKEN)
+    told = [TOKEN.encode() in request for request in heard]
+    assert told == [True] + [False] * (len(heard) - 1)
+    assert len(heard) > 2
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_http_to_what_speaks_tls(
+    tmp_path: Path, certified: Callable[[Path], ssl.SSLContext], *, is_trusted: bool
+) -> None:
+    """Whether its certificate is trusted is the next question."""
+    ca_file = tmp_path / "ca.pem"
+    async with _status_server(tls=certified(ca_file)) as bind:
+        error = await _fail(f"http://{bind}", ca_file=ca_file if is_trusted else None)
+    assert isinstance(error, AgentUnreachable)
+    assert str(error) == f"what answers at http://{bind} speaks TLS: use https://{bind}"
+
+
+async def test_a_web_server_with_tls_may_say_so_itself(
+    tmp_path: Path, certified: Callable[[Path], ssl.SSLContext]
+) -> None:
+    """As nginx does to plain HTTP; its certificate need not be trusted for that."""
+    context = certified(tmp_path / "ca.pem")
+
+    async def answer(stream: trio.SocketStream) -> None:
+        first = await stream.socket.recv(1, socket.MSG_PEEK)
+        if first == b"G":
+            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 1\r\n\r\n<")
+        else:
+            with suppress(trio.BrokenResourceError):
+                await trio.SSLStream(stream, context, server_side=True).do_handshake()
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, answer, 0, host=LOOPBACK)
+        (listener,) = await nursery.start(serve)
+        netloc = f"{LOOPBACK}:{listener.socket.getsockname()[1]}"
+        error = await _fail(f"http://{netloc}")
+        nursery.cancel_scope.cancel(reason="the test is over")
+    assert f"is no agent but a server that speaks TLS: use https://{netloc}" in str(error)
+
+
+@pytest.fixture
+def certified() -> Callable[[Path], ssl.SSLContext]:
+    """What a server needs for TLS; who vouches for it goes into the file."""
+
+    def certify(ca_file: Path) -> ssl.SSLContext:
+        authority = trustme.CA()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert(LOOPBACK).configure_cert(context)
+        authority.cert_pem.write_to_path(str(ca_file))
+        return context
+
+    return certify

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from klineagent.cli.remote.snapshot import Snapshot, events_between
+from tests.cli.remote.answers import (
+    AWAY,
+    BEHIND,
+    FEED,
+    LIMITS,
+    LOST,
+    SERIES,
+    STANDING_DOWN,
+    a_snapshot,
+)
+
+USUAL = a_snapshot()
+PAUSING = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.3))
+MANY = tuple(f"A{number}USDT" for number in range(8))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "events"),
+    [
+        (USUAL, USUAL, []),
+        (USUAL, a_snapshot(symbols=("BTCUSDT", "XRPUSDT")), ["added XRPUSDT", "removed ETHUSDT"]),
+        (
+            a_snapshot(symbols=()),
+            a_snapshot(symbols=MANY),
+            ["added A0USDT, A1USDT, A2USDT, A3USDT, A4USDT and 3 more"],
+        ),
+        (
+            USUAL,
+            a_snapshot(feeds=(LOST,)),
+            ["feed 1 was lost: closed by the exchange: [1001]", "feed 1 is down"],
+        ),
+        (
+            a_snapshot(feeds=(LOST,)),
+            a_snapshot(feeds=(replace(LOST, state="up"),)),
+            ["feed 1 is up"],
+        ),
+        (USUAL, a_snapshot(feeds=(replace(FEED, replaced=1),)), ["feed 1 was replaced"]),
+        (
+            USUAL,
+            a_snapshot(feeds=(FEED, replace(FEED, number=2, state="taking_over"))),
+            ["feed 2 is taking over"],
+        ),
+        (USUAL, a_snapshot(feeds=()), ["feed 1 is gone"]),
+        (USUAL, a_snapshot(behind=(BEHIND,)), ["candles are missing of BTCUSDT 1m"]),
+        (
+            a_snapshot(behind=(BEHIND,)),
+            a_snapshot(behind=(replace(SERIES, lag_seconds=60.0),)),
+            ["no candle is missing any more of BTCUSDT 1m"],
+        ),
+        (
+            USUAL,
+            a_snapshot(limits=STANDING_DOWN),
+            ["no request will be made for 90s: the exchange wants it so, or gives no good answer"],
+        ),
+        (USUAL, a_snapshot(limits=PAUSING), []),
+        (a_snapshot(limits=STANDING_DOWN), a_snapshot(limits=PAUSING), []),
+        (
+            a_snapshot(limits=PAUSING),
+            a_snapshot(limits=STANDING_DOWN),
+            ["no request will be made for 90s: the exchange wants it so, or gives no good answer"],
+        ),
+        (a_snapshot(limits=STANDING_DOWN), a_snapshot(limits=STANDING_DOWN), []),
+        (USUAL, a_snapshot(storage=AWAY), ["the database takes no rows: no answer"]),
+        (a_snapshot(storage=AWAY), a_snapshot(storage=AWAY), []),
+        (a_snapshot(storage=AWAY), USUAL, ["the database takes rows again"]),
+    ],
+)
+def test_what_happened_between_two_moments(
+    before: Snapshot, after: Snapshot, events: list[str]
+) -> None:
+    """Changes of the set, of feeds, of what is missing, of what exchange and database allow."""
+    assert list(events_between(before, after)) == events

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
+from rich.console import Console, RenderableType
+
+from klineagent.api.models.contract import (
+    Connection,
+    Connections,
+    Current,
+    Status,
+    Summary,
+    SymbolCounts,
+    SymbolsAdded,
+)
+from klineagent.api.models.data import Feeds, Search, StoredRow, StoreSays, Why
+from klineagent.api.models.subscriptions import (
+    ForecastTold,
+    StreamsNow,
+    SubscriptionOutcome,
+    SubscriptionsNow,
+    SymbolReason,
+)
+from klineagent.cli.remote.views import (
+    added_view,
+    counted,
+    coverage_view,
+    duration,
+    feeds_view,
+    limits_view,
+    list_view,
+    outcome_view,
+    removal_view,
+    set_view,
+    short,
+    status_view,
+    why_view,
+)
+from klineagent.series.desired.wire_format import Excluded, Pattern, Wanted
+from tests.cli.remote.answers import (
+    AWAY,
+    BEHIND,
+    FEED,
+    LIMITS,
+    LOST,
+    SERIES,
+    STANDING_DOWN,
+    STORAGE,
+)
+
+_UTC_NOON = "2026-02-01T12:00:00+00:00"
+
+
+def _shown(view: RenderableType) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(view)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def _row(lines: list[str], first: str) -> list[str]:
+    return next(line.split() for line in lines if line.split()[:1] == [first])
+
+
+def test_the_status_is_six_lines() -> None:
+    """With nothing to scroll through."""
+    status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
+    assert _shown(status_view(status, Feeds([FEED, LOST]), STANDING_DOWN, STORAGE)) == [
+        "streams   14 of 2 symbols",
+        "feeds     1 of 2 up, carrying 14 streams",
+        "messages  140 a second",
+        "weight    120 of 1920 this minute (2400 allowed); no request for 90s",
+        "database  12.4k rows stored, 48 on their way",
+        "spool     0 rows in 0B of 2GB",
+    ]
+
+
+def test_the_status_tells_of_symbols_that_cannot_be_had() -> None:
+    """The first few, with why."""
+    status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
+    refused = [SymbolReason(f"S{at}", f"S{at} does not exist on usdm") for at in range(7)]
+    lines = _shown(status_view(status, Feeds([FEED]), STANDING_DOWN, STORAGE, refused))
+    told = " ".join(line.strip() for line in lines[1:4])
+    assert told.startswith("refused   S0 does not exist on usdm; S1 does not")
+    assert "S4 does not exist on usdm; and 2 more" in told
+
+
+def test_the_status_tells_of_a_database_that_takes_no_rows() -> None:
+    """Why, and whether they are safe meanwhile."""
+    assert STORAGE.spool is not None
+    full = replace(STORAGE.spool, rows=1, bytes=1_999_000_000, error="its limit is reached")
+    away = replace(AWAY, rows_refused=3, spool=full)
+    status = Status(connection_count=1, symbols=["BTCUSDT"])
+    assert _shown(status_view(status, Feeds([FEED]), LIMITS, away))[-3:] == [
+        "database  takes no rows: no answer; 12.4k rows stored, 48 on their way, 3",
+        "          refused",
+        "spool     1 row in 2GB of 2GB; it takes no more: its limit is reached",
+    ]
+    alone = status_view(status, Feeds([FEED]), LIMITS, replace(STORAGE, spool=None))
+    assert _shown(alone)[-1].startswith("spool     none")
+
+
+def test_what_runs_is_a_line_per_symbol() -> None:
+    """What no feed carries yet stands apart."""
+    connections = [
+        Connection("ETHUSDT", "1m", _UTC_NOON, True),
+        Connection("BTCUSDT", "1m", _UTC_NOON, True),
+        Connection("ETHUSDT", "1h", _UTC_NOON, False),
+    ]
+    lines = _shown(list_view(Connections(connections, 3)))
+    assert lines[0].split() == ["3", "streams"]
+    assert _row(lines, "ETHUSDT") == ["ETHUSDT", "2", "1m", "1h"]
+    assert _row(lines, "BTCUSDT") == ["BTCUSDT", "1", "1m"]
+
+
+def test_intervals_are_listed_by_length() -> None:
+    """Not as they were added, nor as their names are spelled; one that is new comes last."""
+    names = ("1d", "1M", "10y", "15m", "1h", "1m", "3d", "5m")
+    connections = [Connection("BTCUSDT", name, _UTC_NOON, True) for name in names]
+    lines = _shown(list_view(Connections(connections, len(connections))))
+    assert _row(lines, "BTCUSDT")[2:] == ["1m", "5m", "15m", "1h", "1d", "3d", "1M", "10y"]
+
+
+def test_one_of_a_thing_is_told_as_one() -> None:
+    """Streams, symbols, connections, requests."""
+    assert [counted(each, "stream") for each in (0, 1, 2)] == ["0 streams", "1 stream", "2 streams"]
+    one = Status(connection_count=1, symbols=["BTCUSDT"])
+    feed = replace(FEED, streams_carried=1)
+    lines = _shown(status_view(one, Feeds([feed]), LIMITS, STORAGE))
+    assert lines[:2] == ["streams   1 of 1 symbol", "feeds     1 of 1 up, carrying 1 stream"]
+    connections = [Connection("BTCUSDT", "1m", _UTC_NOON, True)]
+    assert _shown(list_view(Connections(connections, 1)))[0].split() == ["1", "stream"]
+    told = "\n".join(_shown(limits_view(LIMITS)))
+    assert "1 connection\n" in told
+    assert "1 request under way" in told
+
+
+def test_the_set_is_told_as_it_was_asked_for() -> None:
+    """Patterns with their filters, exceptions, and why something does not run."""
+    now = SubscriptionsNow(
+        subscriptions=[
+            Wanted(symbols=["BTCUSDT"], intervals=["1m", "1h"], origin="configuration"),
+            Wanted(
+                match=Pattern("*USDT", contract="PERPETUAL", exclude=["B*"]),
+                intervals="all",
+                origin="http",
+            ),
+        ],
+        exclude=[Excluded(["XRPUSDT"], ["1m"])],
+        symbols=3,
+        max_symbols=100,
+        streams=StreamsNow(wanted=32, active=30, pending=2, ending=1),
+        pending=[SymbolReason("OMGUSDT", "does not trade [SETTLING]")],
+        refused=[],
+        saved=False,
+        unmatched=[Pattern("NOPE*", quote="USDT")],
+    )
+    text = "\n".join(_shown(set_view(now)))
+    for told in (
+        "*USDT PERPETUAL but B*",
+        "without XRPUSDT",
+        "32 streams of 3 symbols (100 allowed): 30 active, 2 pending, 1 ending",
+        "NOPE* USDT: matches nothing at the moment",
+        "OMGUSDT: does not trade [SETTLING]",
+        "not saved",
+    ):
+        assert told in text
+
+
+def test_what_became_of_each_symbol() -> None:
+    """With the reason of a failure."""
+    results = [
+        SymbolCounts("BTCUSDT", 5, 0, 2, 7, UNSET),
+        SymbolCounts("NOPE", 0, 7, 0, 7, "symbol: NOPE does not exist"),
+    ]
+    summary = Summary(2, 1, 1, ["NOPE"], 0.1)
+    lines = _shown(added_view(SymbolsAdded("partial", results, Current(7, ["BTCUSDT"]), summary)))
+    assert _row(lines, "BTCUSDT") == ["BTCUSDT", "5", "2", "0"]
+    assert _row(lines, "NOPE")[:4] == ["NOPE", "0", "0", "7"]
+
+
+_OUTCOME = SubscriptionOutcome(
+    dry_run=False,
+    added=10,
+    removed=0,
+    added_streams=[f"S{number} 1m" for number in range(10)],
+    removed_streams=[],
+    wanted=24,
+    symbols=12,
+    forecast=ForecastTold(1, 0, 0.2, 5000, 50, 0.03, 34_560, 1_400_000),
+    saved=False,
+    unmatched=[Pattern("NOPE*")],
+)
+
+
+def test_a_removal_that_ends_nothing() -> None:
+    """It would look like a success otherwise; that the set is not saved is told first."""
+    outcome = replace(_OUTCOME, added=0, added_streams=[], saved=True)
+    unmatched = outcome.unmatched
+    assert "klineagent list --set" in "".join(_shown(removal_view(unmatched, outcome)))
+    not_saved = replace(outcome, saved=False)
+    assert "not survive" in "\n".join(_shown(removal_view(unmatched, not_saved)))
+    ended = replace(outcome, removed=1, removed_streams=["BTCUSDT 1m"])
+    assert "BTCUSDT 1m" in "\n".join(_shown(removal_view(unmatched, ended)))
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "told"),
+    [
+        (False, "no stream ends: ZZZ* USDT is out of the set, and matched none"),
+        (True, "no stream would end: ZZZ* USDT would be out of the set, and matched none"),
+    ],
+)
+def test_a_removal_of_a_pattern_that_matched_nothing(dry_run: bool, told: str) -> None:
+    """It was in the set, and is not any more."""
+    outcome = replace(_OUTCOME, added=0, added_streams=[], saved=not dry_run, dry_run=dry_run)
+    before = [Pattern("ZZZ*", quote="USDT"), *outcome.unmatched]
+    assert _shown(removal_view(before, outcome)) == [told]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_a_change_takes(dry_run: bool) -> None:
+    """Told as what would be where it is only asked for."""
+    outcome = replace(_OUTCOME, dry_run=dry_run)
+    text = "\n".join(_shown(outcome_view(outcome)))
+    assert ("would be added" in text) is dry_run
+    assert ("not survive" in text) is not dry_run
+    assert "NOPE*: matches nothing at the moment" in text
+    assert "S7 1m and 2 more" in " ".join(text.split())
+    assert "34.6k rows, 1.4MB" in text
+
+
+def test_coverage_fits_and_tells_why() -> None:
+    """Spans where they are asked for; an exchange's words are no markup."""
+    lines = _shown(coverage_view([SERIES, BEHIND], with_spans=True))
+    assert _row(lines, "BTCUSDT") == [
+        *("BTCUSDT", "1m", "2026-02-01", "00:00", "500", "0", "0", "490", "02-01", "08:19")
+    ]
+    assert lines[-3:] == [
+        "BTCUSDT 1m missing 2026-02-01 08:17 to 2026-02-01 08:18: its closing event did",
+        "not come in time (no [answer])",
+        "BTCUSDT 1m absent 2026-02-01 05:00: no trades",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("interval", "row", "absent"),
+    [
+        ("1s", "2026-02-01 00:00 497 2 1 490 02-01 08:19 3m", "2026-02-01 05:00:00"),
+        ("12h", "2026-02-01 00:00 497 2 1 490 02-01 08:19 3m", "2026-02-01 05:00"),
+        ("1d", "2026-02-01 497 2 1 490 02-01 3m", "2026-02-01"),
+        ("1M", "2026-02-01 497 2 1 490 02-01 3m", "2026-02-01"),
+        ("10y", "2026-02-01 00:00 497 2 1 490 02-01 08:19 3m", "2026-02-01 05:00"),
+    ],
+)
+def test_times_are_as_exact_as_candles_are_short(interval: str, row: str, absent: str) -> None:
+    """To the second, the minute or the day; of an interval nobody here knows, to the minute."""
+    behind = replace(BEHIND, interval=interval)
+    lines = _shown(coverage_view([behind], with_spans=True))
+    assert _row(lines, "BTCUSDT") == ["BTCUSDT", interval, *row.split()]
+    assert lines[-1] == f"BTCUSDT {interval} absent {absent}: no trades"
+
+
+def test_one_candle() -> None:
+    """Where it is, or what is done about it."""
+    why = Why(
+        symbol="BTCUSDT",
+        interval="1m",
+        open_time=_UTC_NOON,
+        close_time=_UTC_NOON,
+        state="on_its_way",
+        explanation="It came.",
+        due=_UTC_NOON,
+        store=StoreSays(True, StoredRow(7, _UTC_NOON, 1.5, 2.25, 1.25, 2.0, 10.0, 12)),
+        search=Search(_UTC_NOON, "missed", "silence", 3, "no [answer]", "its turn"),
+    )
+    text = "\n".join(_shown(why_view(why)))
+    assert "BTCUSDT 1m 2026-02-01 12:00 UTC" in text
+    for told in ("on its way", "3, next: its turn", "no [answer]", "close 2 volume 10, 12 trades"):
+        assert told in text
+
+
+def test_limits_and_feeds() -> None:
+    """A line each, and what is the matter."""
+    lines = _shown(limits_view(STANDING_DOWN))
+    assert _row(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
+    assert lines[-1] == "No request will be made for 90s"
+    assert "No request" not in "\n".join(_shown(limits_view(LIMITS)))
+    moment = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.2))
+    assert _shown(limits_view(moment))[-1] == "No request will be made for 1s"
+    lines = _shown(feeds_view(Feeds([FEED, LOST])))
+    assert "exchange: [1001]" in "".join(lines[-3:]).replace("  ", "")
+    assert _row(lines, "1")[:6] == ["1", "up", "14/14", "70", "2h", "0s"]
+
+
+def test_numbers_for_people() -> None:
+    """One unit each."""
+    assert [duration(each) for each in (0, 119, 120, 7199, 7200, 172_800)] == [
+        *("0s", "119s", "2m", "120m", "2h", "2d")
+    ]
+    assert [short(each) for each in (0, 999, 1000, 1_870_000, 2e15)] == [
+        *("0", "999", "1k", "1.87M", "2e+03T")
+    ]
