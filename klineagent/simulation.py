@@ -18,13 +18,13 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM, Venue
-from klineagent.sim.exchange import Exchange, open_exchange
-from klineagent.sim.market import Market
-from klineagent.sim.network import TwinNetwork
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.venue import venue_named
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.spool.disk import Disk
+from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.market.market import Market
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import venue_named
 
 FEBRUARY_2026_MS = 1_769_904_000_000
 # The address is real and nobody calls there, unless a simulation wants to.

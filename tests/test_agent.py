@@ -18,12 +18,12 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.sim.exchange import open_exchange
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.server import converse
-from klineagent.sim.venue import USDM
 from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.exchange import open_exchange
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.server import converse
+from klineagent.twin.venues import USDM
 
 WITHIN_S = 30
 SPEED = 600

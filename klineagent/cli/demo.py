@@ -14,7 +14,7 @@ from klineagent.cli.running import run
 from klineagent.cli.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
 from klineagent.config.model import load_config
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
-from klineagent.sim.exchange import open_market
+from klineagent.twin.exchange import open_market
 
 
 @click.command()

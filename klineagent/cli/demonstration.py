@@ -19,11 +19,11 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.process.signals import StopSignal, open_stop_signal
-from klineagent.sim.exchange import open_exchange
-from klineagent.sim.market import Market
-from klineagent.sim.server import serve_exchange
-from klineagent.sim.venue import venue_named
 from klineagent.storage.opening import open_store
+from klineagent.twin.exchange import open_exchange
+from klineagent.twin.market.market import Market
+from klineagent.twin.server import serve_exchange
+from klineagent.twin.venues import venue_named
 
 LOOPBACK = "127.0.0.1"
 LOOK_EVERY_S = 0.25

@@ -25,13 +25,13 @@ from klineagent.core.kline import DAY_MS, HOUR_MS, SECOND_MS
 from klineagent.exchange.venues import VENUES
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.process.signals import open_stop_signal
-from klineagent.sim.eventful_market import EventfulMarket
-from klineagent.sim.exchange import Exchange, open_exchange, open_market
-from klineagent.sim.fault_options import FAULT_HELP, FaultOption, open_faults, parse_fault
-from klineagent.sim.firehose import parse_rate
-from klineagent.sim.records import open_tls
-from klineagent.sim.server import serve_exchange
-from klineagent.sim.venue import venue_named
+from klineagent.twin.exchange import Exchange, open_exchange, open_market
+from klineagent.twin.faults.options import FAULT_HELP, FaultOption, open_faults, parse_fault
+from klineagent.twin.feed.firehose import parse_rate
+from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.server import serve_exchange
+from klineagent.twin.socket.tls import open_tls
+from klineagent.twin.venues import venue_named
 
 log = structlog.get_logger()
 

@@ -20,9 +20,9 @@ from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, We
 from klineagent.proof.witness import Witness, account_of, name_of
 from klineagent.series.ledger import Absent, Ledger, Urgency
 from klineagent.series.subscription import Subscription
-from klineagent.sim.interval import Interval
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.writing.writer import Writer
+from klineagent.twin.interval import Interval
 
 # An agent's clock is late by the way of a message, and its tasks by their turn.
 MOST_LATE_MS = MINUTE_MS

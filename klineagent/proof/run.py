@@ -21,13 +21,13 @@ from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.storm import World, rage
 from klineagent.proof.weather import Weather
 from klineagent.proof.witness import Witness, name_of
-from klineagent.sim.eventful_market import EventfulMarket
-from klineagent.sim.exchange import Exchange, open_exchange
-from klineagent.sim.network import TwinNetwork
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.venue import venue_named
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.spool.segment import decode
+from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import venue_named
 
 DAY_S = 86_400.0
 # After the last fault everything must be healed within this time: a ban and the longest wait

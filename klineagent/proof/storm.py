@@ -15,9 +15,9 @@ from attrs import frozen
 from klineagent.core.kline import HOUR_MS, MINUTE_MS, Kline
 from klineagent.proof.life import RESTART_AFTER_S, Life
 from klineagent.proof.weather import Weather
-from klineagent.sim.eventful_market import EventfulMarket
-from klineagent.sim.exchange import Exchange
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.exchange import Exchange
+from klineagent.twin.market.eventful import EventfulMarket
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0

@@ -11,11 +11,11 @@ from attrs import define, field
 from klineagent.core.kline import Kline
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absent, Ledger
-from klineagent.sim.candle import Candle
-from klineagent.sim.charts import Charts
-from klineagent.sim.interval import SECOND_MS, Interval
-from klineagent.sim.market import Listing, Market
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.interval import SECOND_MS, Interval
+from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.market.candle import Candle
+from klineagent.twin.market.market import Listing, Market
 
 
 @define(eq=False, kw_only=True)

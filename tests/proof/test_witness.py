@@ -10,11 +10,11 @@ from klineagent.core.kline import Kline
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.witness import Witness
 from klineagent.series.ledger import Absence, Absent, Ledger
-from klineagent.sim.charts import Charts
-from klineagent.sim.interval import MINUTE_MS, Interval
-from klineagent.sim.random_market import RandomMarket
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Table
+from klineagent.twin.interval import MINUTE_MS, Interval
+from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.market.random import RandomMarket
 
 START_MS = 1_769_904_000_000
 END_MS = START_MS + 5 * MINUTE_MS

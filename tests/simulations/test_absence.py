@@ -14,12 +14,12 @@ from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absence, Absent, Urgency
 from klineagent.series.subscription import Subscription
-from klineagent.sim.charts import Charts
-from klineagent.sim.eventful_market import EventfulMarket
-from klineagent.sim.interval import Interval as TwinInterval
-from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.interval import Interval as TwinInterval
+from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.market.random import RandomMarket
 from tests.simulations.asking import Asker
 from tests.simulations.looking import HOUR_S, MINUTE_S, closed, lacking, logged, requests
 

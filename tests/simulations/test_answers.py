@@ -14,14 +14,14 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
-from klineagent.sim.eventful_market import EventfulMarket
-from klineagent.sim.exchange import Exchange, open_exchange
-from klineagent.sim.network import TwinNetwork
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import venue_named
 from tests.simulations.asking import Asker, milliseconds
 from tests.simulations.looking import HOUR_S, MINUTE_S
 

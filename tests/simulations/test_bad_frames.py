@@ -13,10 +13,10 @@ from trio.testing import MockClock
 
 from klineagent.core.kline import DAY_MS, SECOND_MS, Interval, Key
 from klineagent.exchange.regularity import Flaw
-from klineagent.sim.event_faults import Events
-from klineagent.sim.frames import StreamEvent
 from klineagent.simulation import Simulation, open_simulation
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.faults.events import Events
+from klineagent.twin.wire import StreamEvent
 from tests.simulations.looking import MINUTE_S, Watch, lacking
 
 INTERVALS = (Interval.M1, Interval.M3, Interval.M5)

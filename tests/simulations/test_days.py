@@ -12,9 +12,9 @@ from trio.testing import MockClock
 from examples.simulated_day import simulate_day
 from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval, Kline
 from klineagent.exchange.venues import COINM, SPOT, Venue
-from klineagent.sim.network import TwinNetwork
-from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
 
 HOUR_S = 3600.0
 MINUTE_S = 60.0

@@ -24,14 +24,14 @@ from klineagent.series.desired import forecast as forecast_module
 from klineagent.series.desired.demand import MOST_PATTERNS
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import encode
-from klineagent.sim.eventful_market import EventfulMarket
-from klineagent.sim.exchange import open_exchange
-from klineagent.sim.network import TwinNetwork
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk, Step
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.exchange import open_exchange
+from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import venue_named
 from tests.simulations.asking import Asker, Figures
 from tests.simulations.looking import HOUR_S, MINUTE_S, closed, logged
 

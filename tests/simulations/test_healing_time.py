@@ -16,8 +16,8 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.twin.market.random import RandomMarket
 from tests.simulations.looking import HOUR_S, MINUTE_S, lacking
 
 OUTAGE_S = 30 * MINUTE_S

@@ -17,10 +17,10 @@ from attrs import define
 from trio.testing import MockClock
 
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.sim import random_market
-from klineagent.sim.random_market import RandomMarket
 from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.storage.spool.disk import Files, Folder, translated_errors
+from klineagent.twin.market import random as random_market
+from klineagent.twin.market.random import RandomMarket
 from tests.simulations.looking import HOUR_S
 
 T = TypeVar("T")

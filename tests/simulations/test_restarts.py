@@ -20,12 +20,12 @@ from klineagent.proof.life import Life
 from klineagent.proof.witness import Witness
 from klineagent.series.backfill.audit import PASS_S
 from klineagent.series.backfill.gap_file import SUFFIX
-from klineagent.sim.exchange import Exchange, open_exchange
-from klineagent.sim.network import TwinNetwork
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import venue_named
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

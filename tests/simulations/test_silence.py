@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import SECOND_MS, Interval
-from klineagent.sim.faults import Faults
 from klineagent.simulation import open_simulation
+from klineagent.twin.faults.faults import Faults
 from tests.simulations.looking import MINUTE_S, Watch, lacking, logged
 
 GRACE_MS = 5 * SECOND_MS

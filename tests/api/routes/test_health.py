@@ -18,13 +18,13 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import StoreMisconfigured
 from klineagent.core.kline import MINUTE_MS
-from klineagent.sim.exchange import Exchange, open_exchange
-from klineagent.sim.network import TwinNetwork
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
+from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import venue_named
 
 TOKEN = "0123456789abcdef-the-right-one"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

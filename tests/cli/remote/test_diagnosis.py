@@ -24,11 +24,11 @@ from klineagent.cli.remote import diagnosis
 from klineagent.cli.remote.connection import Address, open_connection
 from klineagent.core.address import Bind
 from klineagent.core.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
-from klineagent.sim.exchange import open_exchange
-from klineagent.sim.random_market import RandomMarket
-from klineagent.sim.server import serve_exchange
-from klineagent.sim.venue import venue_named
 from klineagent.simulation import FEBRUARY_2026_MS
+from klineagent.twin.exchange import open_exchange
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.server import serve_exchange
+from klineagent.twin.venues import venue_named
 from tests.cli.remote.scripted import LOOPBACK, answering, saying
 
 TOKEN = "0123456789abcdef"

@@ -1,0 +1,274 @@
+"""The exchange: a market, its clock, and everyone who listens."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+import trio
+from attrs import define, field
+
+from klineagent.twin.clock import ExchangeClock
+from klineagent.twin.faults.faults import Faults
+from klineagent.twin.faults.lies import Lies
+from klineagent.twin.feed.events import Audience, Voice
+from klineagent.twin.feed.firehose import Firehose
+from klineagent.twin.feed.schedule import next_moment
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, Interval
+from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.market.archive import open_archive
+from klineagent.twin.market.candle import Candle
+from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.market.listings import idle_specimens
+from klineagent.twin.market.market import Market
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.rest.api import RestAnswer, RestSide, WeightMeter
+from klineagent.twin.socket.connection import Line
+from klineagent.twin.socket.connections import Connections
+from klineagent.twin.socket.protocol import SocketSide, open_side
+from klineagent.twin.venues import VenueRules, venue_named
+from klineagent.twin.wire import Series, StreamEvent, shutdown_event
+
+_log = structlog.get_logger()
+
+_SLOWEST_TICK_MS = 15_000
+_EVENTS_AT_ONCE = 256
+
+
+@define(kw_only=True, eq=False)
+class Exchange:
+    """A venue that trades `market`.
+
+    `run` makes it speak; `serve_exchange` and `TwinNetwork` bring the listeners. Made inside a
+    Trio run, one at a time: it has one address to its REST callers, and one pool of weight.
+    """
+
+    market: Market
+    venue: VenueRules
+    clock: ExchangeClock
+    tick_ms: int
+    """Exchange time between growing updates of a stream."""
+    empty_candles_close: bool = True
+    """Whether a candle without trades has a closing event; of futures nobody knows."""
+    seed: int = 0
+    """Of the moments of first pings, and of where faults strike."""
+    rate: float | None = None
+    """Growing updates a second, of Trio's clock; None for as many as there is growth to tell of."""
+    breaches: Counter[str] = field(init=False, factory=Counter)
+    """Limits that clients broke, by kind."""
+    connections: Connections = field(init=False)
+    faults: Faults = field(init=False)
+    lies: Lies = field(init=False)
+    rest: RestSide = field(init=False)
+    firehose: Firehose | None = field(init=False, default=None)
+    """Speaks for the market where there is a rate."""
+    _voice: Voice = field(init=False)
+    _audience: Audience = field(init=False)
+    _series: Mapping[str, Series] = field(init=False)
+    _dice: random.Random = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._dice = random.Random(self.seed)  # noqa: S311 - a seeded twin, no secret
+        charts, listings = Charts(self.market), self.market.listings
+        self.rest = RestSide(
+            venue=self.venue,
+            charts=charts,
+            listings=listings + idle_specimens(self.venue.name, self.market.start_ms),
+            meter=WeightMeter(self.venue.weight_per_minute),
+            breaches=self.breaches,
+        )
+        every_series = (
+            Series(listing, interval)
+            for listing in listings
+            for interval in Interval
+            if interval in self.venue.intervals
+        )
+        self._series = series = {each.stream: each for each in every_series}
+        self.connections = Connections(breaches=self.breaches)
+        self._audience = Audience(connections=self.connections, series=series)
+        self._voice = Voice(charts=charts, audience=self._audience, series=series)
+        self.faults = Faults(
+            seed=self.seed,
+            venue=self.venue,
+            connections=self.connections,
+            now_ms=self.clock.now_ms,
+            peek=self._voice.peek,
+        )
+        self.lies = Lies(
+            faults=self.faults,
+            now_ms=self.clock.now_ms,
+            may_lack_candles=self.venue.may_lack_candles,
+        )
+        if self.rate is not None:
+            self.firehose = Firehose(
+                rate=self.rate,
+                clock=self.clock,
+                voice=self._voice,
+                series=series,
+                connections=self.connections,
+                speaks_of=self._speaks_at_close_of,
+            )
+        if isinstance(self.market, EventfulMarket):
+            self.market.follow(self.clock.now_ms, self.faults.injected)
+            self.rest.told = partial(self.market.as_told, self.venue)
+
+    def __repr__(self) -> str:
+        state = "online" if self.connections.is_online else "offline"
+        return f"<Exchange {self.venue.name} {state}, {len(self.connections.lines)} sockets>"
+
+    def offline(self) -> AbstractContextManager[None]:
+        """An outage: connections break without a word, and none can be made."""
+        return self.faults.offline()
+
+    def announce_shutdown(self) -> None:
+        """Tell all sockets that the server is about to stop, if the venue is one that does."""
+        if self.venue.announces_shutdown:
+            self.connections.tell(shutdown_event(self.clock.now_ms()))
+
+    # What connections need.
+
+    def first_ping_s(self) -> float:
+        """Time until the first ping of a new connection: any phase of the venue's rhythm."""
+        return self._dice.uniform(0, self.venue.ping_every_s)
+
+    def open_side(self, target: str) -> SocketSide | None:
+        """The socket a client asks for by its request target; None if there is no such path."""
+        return open_side(
+            self.venue,
+            target,
+            trio.current_time(),
+            mutes=self.faults.mutes,
+            breaches=self.breaches,
+        )
+
+    async def answer(self, method: str, path: str, query: Mapping[str, str]) -> RestAnswer | None:
+        """Answer a REST request; with None the connection must break instead."""
+        if await self.faults.hang_rest(path):
+            return None
+        now_ms = self.clock.now_ms()
+        lag_ms = self.faults.rest_lag_ms(now_ms) if path.endswith("/klines") else 0
+        answer = self.rest.answer(method, path, query, now_ms, lag_ms=lag_ms)
+        return self.faults.spoil(path, query, answer, now_ms)
+
+    def refill(self, line: Line) -> None:
+        """All that was sent to `line` is on its way."""
+        if self.firehose is not None:
+            self.firehose.refill(line)
+
+    # The market's voice.
+
+    def draw(self) -> None:
+        """Draw every open candle, so that the first event of a month is no year's work."""
+        now_ms = self.clock.now_ms()
+        for stream in self._series:
+            self._voice.peek(stream, now_ms)
+
+    async def run(self) -> NoReturn:
+        """Push events for ever; after a market's end there are none."""
+        if self.firehose is not None:
+            await self.firehose.run()
+        moment = next_moment(self.market.start_ms - 1, self.tick_ms)
+        while self.market.end_ms is None or moment.time_ms < self.market.end_ms + MINUTE_MS:
+            await self._push_late(moment.time_ms)
+            await self.clock.sleep_until(moment.time_ms)
+            # An overloaded twin leaves growing updates out, and never a closing one.
+            is_late = self.clock.now_ms() - moment.time_ms >= self.tick_ms
+            if moment.closes:
+                await self._push(
+                    self._voice.closings(moment.time_ms, self._speaks_at_close_of), moment.time_ms
+                )
+            elif not is_late:
+                await self._push(self._voice.growth(moment.time_ms), moment.time_ms)
+            moment = next_moment(moment.time_ms, self.tick_ms)
+        _log.info("market ended", venue=self.venue.name, end_ms=self.market.end_ms)
+        while (late_at := self.faults.late_at()) is not None:
+            await self._push_late(late_at + 1)
+        await trio.sleep_forever()
+        raise AssertionError("sleep_forever returned")
+
+    def _speaks_at_close_of(self, candle: Candle) -> bool:
+        if candle.trades:
+            return True
+        return self.empty_candles_close and not self.faults.silences_close_of(candle)
+
+    async def _push(self, events: Iterator[StreamEvent], now_ms: int) -> None:
+        """Send `events`, which are made as they are sent, some at a time: others must run too."""
+        if self.faults.disturb_events:
+            events = self.faults.tamper(events, now_ms)
+        while some := list(islice(events, _EVENTS_AT_ONCE)):
+            self._audience.send(some)
+            await trio.lowlevel.checkpoint()
+
+    async def _push_late(self, before_ms: int) -> None:
+        """Send events that faults held back, each at its time, as far as it is before this one."""
+        while (late_at := self.faults.late_at()) is not None and late_at < before_ms:
+            await self.clock.sleep_until(late_at)
+            self._audience.send(self.faults.take_late(late_at))
+
+
+def open_market(
+    *,
+    archive: Path | None,
+    symbols: int,
+    seed: int,
+    venue_name: str,
+    start_ms: int,
+    history_ms: int = DAY_MS,
+) -> Market:
+    """The market to trade: the archive in a folder, with all it holds, or a made-up one.
+
+    All but `venue_name` describe the made-up one only.
+
+    Raises:
+        ConfigError: no such venue, or the archive cannot be used.
+    """
+    venue = venue_named(venue_name)
+    if archive is not None:
+        return open_archive(archive, venue.name)
+    return RandomMarket(
+        symbols=symbols,
+        seed=seed,
+        start_ms=start_ms,
+        venue_name=venue.name,
+        history_ms=history_ms,
+    )
+
+
+@asynccontextmanager
+async def open_exchange(
+    market: Market,
+    venue: VenueRules,
+    *,
+    speed: float = 1.0,
+    tick_ms: int | None = None,
+    seed: int = 0,
+    rate: float | None = None,
+) -> AsyncIterator[Exchange]:
+    """An exchange that runs until the block ends, its clock starting where the market does.
+
+    `tick_ms` is the exchange time between growing updates; by default the market's own, or else
+    as often as the venue sends them in the time of its clients. `seed` decides where faults strike.
+    With a `rate` there are so many a second instead; see `Firehose`.
+    """
+    if tick_ms is None:
+        paced = int(venue.update_every_ms * speed)
+        tick_ms = market.tick_ms or min(max(venue.update_every_ms, paced), _SLOWEST_TICK_MS)
+    exchange = Exchange(
+        market=market,
+        venue=venue,
+        clock=ExchangeClock(start_ms=market.start_ms, speed=speed),
+        tick_ms=tick_ms,
+        seed=seed,
+        rate=rate,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.run)
+        yield exchange
+        nursery.cancel_scope.cancel(reason="the exchange is no longer needed")

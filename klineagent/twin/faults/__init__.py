@@ -1,0 +1,1 @@
+"""What goes wrong with the exchange on demand: failures and lies."""

@@ -1,0 +1,343 @@
+"""Everything that is wrong with the exchange at the moment.
+
+A fault lasts as long as its `with` block. Blocks nest and overlap freely, also those of one kind.
+With the same seed faults strike the same way in every process. What outlasts its block - events
+that are held back, stalled connections - says so.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import count
+from typing import Literal, TypeVar
+
+import msgspec
+import trio
+from attrs import define, evolve, field
+
+from klineagent.twin.faults import events as event_faults
+from klineagent.twin.faults import rest as rest_faults
+from klineagent.twin.faults.events import Chance, Peek, Tampering
+from klineagent.twin.faults.rest import Refusal, Spoiling
+from klineagent.twin.faults.rest_lies import Lie, Query
+from klineagent.twin.market.candle import Candle
+from klineagent.twin.rest.api import RestAnswer
+from klineagent.twin.socket.connection import Line
+from klineagent.twin.socket.connections import Connections
+from klineagent.twin.socket.protocol import Hangup
+from klineagent.twin.venues import VenueRules
+from klineagent.twin.wire import StreamEvent, sdk_shutdown_event, shutdown_event
+
+Lag = Callable[[int], int]
+"""How old klines are told to be at a time."""
+Hang = tuple[str, trio.Event]
+"""The end of paths that are not answered, and the end of that."""
+
+_OK = 200
+_Active = TypeVar("_Active")
+_Block = AbstractContextManager[None]
+
+
+@define(kw_only=True, eq=False)
+class Faults:
+    """What is wrong now, and what was done about it so far."""
+
+    seed: int
+    injected: Counter[str] = field(init=False, factory=Counter)
+    """How often each kind has struck, by the name of its method."""
+    _venue: VenueRules
+    _connections: Connections
+    _now_ms: Callable[[], int]
+    _peek: Peek
+    # What is active, in the order in which it began.
+    _tamperings: dict[int, Tampering] = field(init=False, factory=dict)
+    _spoilings: dict[int, Spoiling] = field(init=False, factory=dict)
+    _lies: dict[int, tuple[str, Lie]] = field(init=False, factory=dict)
+    _lags: dict[int, tuple[str, Lag]] = field(init=False, factory=dict)
+    _hangs: dict[int, Hang] = field(init=False, factory=dict)
+    _stalls: dict[int, Chance] = field(init=False, factory=dict)
+    _silences: dict[int, Chance] = field(init=False, factory=dict)
+    _quiets: dict[int, str] = field(init=False, factory=dict)
+    # Events held back until their time, or until the next one of their stream has gone out.
+    _late: list[tuple[int, int, StreamEvent]] = field(init=False, factory=list)
+    _stragglers: dict[str, StreamEvent] = field(init=False, factory=dict)
+    _serial: Iterator[int] = field(init=False, factory=count)
+    _begun: Counter[str] = field(init=False, factory=Counter)
+
+    # Events.
+
+    def losing_closings(self, share: float = 1.0) -> _Block:
+        """That share of closing events is never sent."""
+        chance = self.chance("losing_closings", share)
+        return self.tampering(partial(event_faults.losing, chance))
+
+    def delaying_closings(self, share: float = 1.0, *, by_ms: int = 30_000) -> _Block:
+        """Closing events are sent so much later, after the block too; `E` stays the true time."""
+        chance = self.chance("delaying_closings", share)
+        hold = partial(self.hold, by_ms)
+        return self.tampering(partial(event_faults.delaying, chance, hold))
+
+    def doubling_closings(self, share: float = 1.0) -> _Block:
+        """Closing events are sent twice, one right after the other."""
+        chance = self.chance("doubling_closings", share)
+        return self.tampering(partial(event_faults.doubling, chance))
+
+    def reordering(self, share: float = 1.0) -> _Block:
+        """Closing events come after another stream's, or after the next event of their own."""
+        chance = self.chance("reordering", share)
+        stragglers = self._stragglers
+        return self.tampering(partial(event_faults.reordering, chance, stragglers))
+
+    def early_opens(self, share: float = 1.0) -> _Block:
+        """Before a closing event there is one of the next candle, with the same `E`."""
+        chance = self.chance("early_opens", share)
+        return self.tampering(partial(event_faults.opening_early, chance, self._peek))
+
+    def quiet_empties(self) -> _Block:
+        """Candles without trades have no closing event."""
+        return self._during(self._quiets, "quiet_empties")
+
+    def garbling(self, share: float = 1.0, *, in_place: bool = False) -> _Block:
+        """Before, or in place of, that share of events there is a frame that means nothing."""
+        chance = self.chance("garbling", share)
+        return self.tampering(partial(event_faults.garbling, chance, in_place))
+
+    def truncating(self, share: float = 1.0) -> _Block:
+        """Of that share of events only the beginning is sent, so that they are lost."""
+        chance = self.chance("truncating", share)
+        return self.tampering(partial(event_faults.truncating, chance))
+
+    def fragmenting(self, share: float = 1.0) -> _Block:
+        """That share of events comes in fragments, now and then with a ping amid them."""
+        chance = self.chance("fragmenting", share)
+        return self.tampering(event_faults.Fragmenting(chance))
+
+    # Connections.
+
+    def offline(self) -> _Block:
+        """An outage: connections break without a word, and none can be made."""
+        self.injected["offline"] += 1
+        return self._connections.offline()
+
+    def silent_acks(self, share: float = 1.0) -> _Block:
+        """Of streams subscribed to by request that share is acknowledged and never delivers.
+
+        It stays so for as long as the connection lasts.
+        """
+        return self._during(self._silences, self.chance("silent_acks", share))
+
+    @contextmanager
+    def stalling(self, share: float = 1.0) -> Iterator[None]:
+        """That share of sockets stays open, and nothing is ever sent on it again.
+
+        It strikes the sockets there are, and those that are made during the block: these are not
+        even answered their handshake. What would have been sent is lost.
+        """
+        chance = self.chance("stalling", share)
+        for line in self._connections.lines:
+            if chance.strikes():
+                line.stall()
+        with self._during(self._stalls, chance):
+            yield
+
+    def reset_connections(self, share: float = 1.0) -> None:
+        """Reset that share of sockets: no close frame, no orderly end."""
+        for line in self._struck("reset_connections", share):
+            line.reset()
+
+    def close_connections(
+        self, code: int = 1001, reason: str = "going away", *, share: float = 1.0
+    ) -> None:
+        """Close that share of sockets with a close frame."""
+        for line in self._struck("close_connections", share):
+            line.hang_up(Hangup(reason, code))
+
+    def announce_shutdown(self, shape: Literal["wire", "sdk"] = "wire") -> None:
+        """Tell all sockets that the server is about to stop, on whatever venue.
+
+        The wire's shape depends on the kind of connection; the SDK looks for one of its own.
+        """
+        make = sdk_shutdown_event if shape == "sdk" else shutdown_event
+        self._connections.tell(make(self._now_ms()))
+        self.injected["announce_shutdown"] += 1
+
+    # REST.
+
+    def lagging_rest(self, by_ms: int) -> _Block:
+        """Klines are answered as they were so long ago; the time is told right."""
+        return self.lagging("lagging_rest", lambda _now_ms: by_ms)
+
+    def refusing_rest(
+        self,
+        status: Literal[418, 429] = 429,
+        *,
+        headers: bool = True,
+        tells_until: bool = True,
+    ) -> _Block:
+        """Every request is refused, with or without `Retry-After` and the end of a ban in words.
+
+        A made-up ban lasts two minutes at a time.
+        """
+        refusal = Refusal(
+            venue=self._venue,
+            status=status,
+            headers=headers,
+            tells_until=tells_until,
+            since_ms=self._now_ms(),
+        )
+        return self._spoiling(self._counted("refusing_rest", refusal))
+
+    def lying_weights(self, factor: float = 0.0) -> _Block:
+        """The used weight is told so many times as high as it is."""
+        lie = partial(rest_faults.weighing_wrong, factor)
+        return self._spoiling(self._counted("lying_weights", lie))
+
+    def hiding_weights(self) -> _Block:
+        """The used weight is not told."""
+        return self._spoiling(self._counted("hiding_weights", rest_faults.hiding_weight))
+
+    def failing_rest(self, share: float = 1.0) -> _Block:
+        """That share of requests is answered with 500, 503, or half of a body."""
+        chance = self.chance("failing_rest", share)
+        return self._spoiling(partial(rest_faults.failing, chance))
+
+    @contextmanager
+    def hanging_rest(self, path: str = "") -> Iterator[None]:
+        """Requests are not answered while the block lasts, and then their connections break.
+
+        With a `path` only those to paths that end with it.
+        """
+        over = trio.Event()
+        with self._during(self._hangs, (path, over)):
+            try:
+                yield
+            finally:
+                over.set()
+
+    # What the exchange asks.
+
+    @property
+    def disturb_events(self) -> bool:
+        """Whether events must pass `tamper` before they are sent."""
+        return bool(self._tamperings or self._stragglers)
+
+    def tamper(self, events: Iterable[StreamEvent], now_ms: int) -> Iterator[StreamEvent]:
+        """What is sent in place of `events`."""
+        for tampering in self._tamperings.values():
+            events = tampering(events, now_ms)
+        return event_faults.following(self._stragglers, events, now_ms)
+
+    def late_at(self) -> int | None:
+        """When the next event that was held back is to be sent."""
+        return self._late[0][0] if self._late else None
+
+    def take_late(self, now_ms: int) -> list[StreamEvent]:
+        """The events that were held back until now."""
+        events = []
+        while self._late and self._late[0][0] <= now_ms:
+            events.append(heapq.heappop(self._late)[2])
+        return events
+
+    def silences_close_of(self, candle: Candle) -> bool:
+        """Whether the closing event of `candle` must not be sent."""
+        if candle.trades or not self._quiets:
+            return False
+        self.injected["quiet_empties"] += 1
+        return True
+
+    def mutes(self, name: str) -> bool:
+        """Whether stream `name`, which is being subscribed to, is to be silent."""
+        return any(chance.strikes() for chance in self._silences.values())
+
+    def stalls_newcomer(self) -> bool:
+        """Whether the socket that a client asks for stalls."""
+        return any(chance.strikes() for chance in self._stalls.values())
+
+    def rest_lag_ms(self, now_ms: int) -> int:
+        """How old klines are told to be."""
+        lags = ((lag(now_ms), kind) for kind, lag in self._lags.values())
+        longest_ms, kind = max(lags, default=(0, ""))
+        if longest_ms:
+            self.injected[kind] += 1
+        return longest_ms
+
+    def spoil(self, path: str, query: Query, answer: RestAnswer, now_ms: int) -> RestAnswer:
+        """What is answered in place of `answer`."""
+        lies = [lie for concerned, lie in self._lies.values() if path.endswith(concerned)]
+        if lies and answer.status == _OK:
+            content = msgspec.json.decode(answer.body)
+            for lie in lies:
+                content = lie(content, query)
+            answer = evolve(answer, body=json.dumps(content, separators=(",", ":")).encode())
+        for spoiling in self._spoilings.values():
+            answer = spoiling(answer, now_ms)
+        return answer
+
+    async def hang_rest(self, path: str) -> bool:
+        """Wait while REST hangs; tell whether it did, for then the connection must break."""
+        if not (hangs := self._hangs_of(path)):
+            return False
+        self.injected["hanging_rest"] += 1
+        while hangs:
+            await hangs[0].wait()
+            hangs = self._hangs_of(path)
+        return True
+
+    def _hangs_of(self, path: str) -> list[trio.Event]:
+        return [over for concerned, over in self._hangs.values() if path.endswith(concerned)]
+
+    # What `Lies` are told by.
+
+    def lying(self, path: str, lie: Lie) -> _Block:
+        """Answers to requests for paths that end with `path` hold what `lie` makes of it."""
+        return self._during(self._lies, (path, lie))
+
+    def lagging(self, kind: str, lag: Lag) -> _Block:
+        """Klines are told as they were so long ago; the longest counts, as `kind`."""
+        return self._during(self._lags, (kind, lag))
+
+    def tampering(self, tampering: Tampering) -> _Block:
+        """Events pass `tampering` before they are sent."""
+        return self._during(self._tamperings, tampering)
+
+    def _spoiling(self, spoiling: Spoiling) -> _Block:
+        return self._during(self._spoilings, spoiling)
+
+    def hold(self, by_ms: int, event: StreamEvent) -> None:
+        """Send `event` so much later."""
+        heapq.heappush(self._late, (self._now_ms() + by_ms, next(self._serial), event))
+
+    def _struck(self, kind: str, share: float) -> list[Line]:
+        chance = self.chance(kind, share)
+        return [line for line in self._connections.lines if chance.strikes()]
+
+    def _counted(self, kind: str, spoiling: Spoiling) -> Spoiling:
+        def count_and_spoil(answer: RestAnswer, now_ms: int) -> RestAnswer:
+            self.injected[kind] += 1
+            return spoiling(answer, now_ms)
+
+        return count_and_spoil
+
+    def chance(self, kind: str, share: float) -> Chance:
+        """Dice for one block, from the seed, the kind and how many of it there were."""
+        if not 0 <= share <= 1:
+            raise ValueError(f"a share is a number from 0 to 1, not {share}")
+        self._begun[kind] += 1
+        dice = random.Random(f"{self.seed}/{kind}/{self._begun[kind]}")  # noqa: S311 - no secret
+        return Chance(kind=kind, share=share, dice=dice, injected=self.injected)
+
+    @contextmanager
+    def _during(self, active: dict[int, _Active], item: _Active) -> Iterator[None]:
+        """`item` is among the `active` in here."""
+        number = next(self._serial)
+        active[number] = item
+        try:
+            yield
+        finally:
+            del active[number]

@@ -1,0 +1,174 @@
+"""Faults as options of the command line: their words, and what happens then."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from typing import NoReturn
+
+import trio
+from attrs import frozen
+
+from klineagent.core.errors import ConfigError
+from klineagent.core.suggestions import meant
+from klineagent.twin.exchange import Exchange
+from klineagent.twin.faults.faults import Faults
+from klineagent.twin.faults.lies import Lies
+from klineagent.twin.interval import SECOND_MS
+from klineagent.twin.market.eventful import EventfulMarket
+
+_Block = AbstractContextManager[None]
+# A fault that comes again and again lasts this part of the mean time between two of its kind.
+_LASTS = 1 / 10
+
+
+def _halting(exchange: Exchange, dice: random.Random) -> _Block:
+    """A halt of one symbol, the way it shows on the venue."""
+    market = exchange.market
+    if not isinstance(market, EventfulMarket):
+        raise TypeError("only an EventfulMarket can be halted")
+    symbol = dice.choice(market.listings).symbol
+    return market.halting([symbol], flat=exchange.venue.name != "spot")
+
+
+_SHARES: Mapping[str, Callable[[Faults, float], _Block]] = {
+    "losing-closings": Faults.losing_closings,
+    "delaying-closings": Faults.delaying_closings,
+    "doubling-closings": Faults.doubling_closings,
+    "reordering": Faults.reordering,
+    "early-opens": Faults.early_opens,
+    "garbling": Faults.garbling,
+    "truncating": Faults.truncating,
+    "fragmenting": Faults.fragmenting,
+    "silent-acks": Faults.silent_acks,
+    "failing-rest": Faults.failing_rest,
+}
+_LIES: Mapping[str, Callable[[Lies, float], _Block]] = {
+    "late-forming": Lies.late_forming,
+    "repeated-closings": Lies.repeated_closings,
+    "wrong-times": Lies.wrong_times,
+    "crossed-streams": Lies.crossed_streams,
+    "contradictions": Lies.contradictions,
+    "wrong-server-time": Lies.wrong_server_time,
+    "stale-klines": Lies.stale_klines,
+    "empty-klines": Lies.empty_klines,
+    "missing-klines": Lies.missing_klines,
+    "off-grid-klines": Lies.off_grid_klines,
+    "odd-rows": Lies.odd_rows,
+    "odd-symbols": Lies.odd_symbols,
+    "short-lists": Lies.short_lists,
+}
+_LASTING: Mapping[str, Callable[[Faults, float], _Block]] = {
+    "quiet-empties": lambda faults, _: faults.quiet_empties(),
+    "hiding-weights": lambda faults, _: faults.hiding_weights(),
+    "lagging-rest": lambda faults, seconds: faults.lagging_rest(round(seconds * SECOND_MS)),
+    "lying-weights": Faults.lying_weights,
+}
+_RECURRING: Mapping[str, Callable[[Exchange, random.Random], _Block]] = {
+    "offline": lambda exchange, _: exchange.faults.offline(),
+    "stalling": lambda exchange, _: exchange.faults.stalling(),
+    "hanging-rest": lambda exchange, _: exchange.faults.hanging_rest(),
+    "hanging-klines": lambda exchange, _: exchange.faults.hanging_rest("/klines"),
+    "frozen-klines": lambda exchange, _: exchange.lies.frozen_klines(),
+    "refusing-rest": lambda exchange, _: exchange.faults.refusing_rest(),
+    "banning-rest": lambda exchange, _: exchange.faults.refusing_rest(418),
+    "halting": _halting,
+}
+_SUDDEN: Mapping[str, Callable[[Faults], None]] = {
+    "reset": Faults.reset_connections,
+    "close": Faults.close_connections,
+    "shutdown": Faults.announce_shutdown,
+}
+_PLAIN = ("quiet-empties", "hiding-weights")
+_NEEDED = ("lagging-rest", *_RECURRING, *_SUDDEN)
+
+FAULT_HELP = (
+    "What goes wrong; may be given more than once. "
+    f"With a share from 0 to 1, all if not given: {', '.join((*_SHARES, *_LIES))}. "
+    "Every S seconds of exchange time on average, at once: "
+    f"{', '.join(_SUDDEN)}; for a tenth of that time: {', '.join(_RECURRING)}. "
+    "Besides: quiet-empties, hiding-weights, lagging-rest=SECONDS, lying-weights=FACTOR."
+)
+
+
+@frozen
+class FaultOption:
+    """One fault and its number, whatever that means for its kind."""
+
+    kind: str
+    value: float
+
+
+def parse_fault(text: str) -> FaultOption:
+    """Read `KIND` or `KIND=VALUE`.
+
+    Raises:
+        ConfigError: there is no such kind, or it cannot have this value.
+    """
+    kind, _, number = text.partition("=")
+    kinds = (*_SHARES, *_LIES, *_LASTING, *_RECURRING, *_SUDDEN)
+    if kind not in kinds:
+        question = meant(kind, kinds)
+        there_are = f"{question} There are" if question else "there are"
+        raise ConfigError(f"--fault: no kind {kind!r}; {there_are} {', '.join(kinds)}")
+    has_share = kind in _SHARES or kind in _LIES
+    if not number:
+        if kind in _NEEDED:
+            raise ConfigError(f"--fault: {kind} needs a number of seconds, as in {kind}=300")
+        return FaultOption(kind, 1.0 if has_share else 0.0)
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if has_share and not 0 <= value <= 1:
+        raise ConfigError(f"--fault: {kind} takes a share from 0 to 1, not {number!r}")
+    if kind in _NEEDED and not 0 < value < math.inf:
+        raise ConfigError(f"--fault: {kind} takes a positive number of seconds, not {number!r}")
+    if kind in _PLAIN:
+        raise ConfigError(f"--fault: {kind} takes no number")
+    if not 0 <= value < math.inf:
+        raise ConfigError(f"--fault: {kind} takes a number from 0 on, not {number!r}")
+    return FaultOption(kind, value)
+
+
+@asynccontextmanager
+async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> AsyncIterator[None]:
+    """Let the faults of `options` happen to `exchange` until the block ends.
+
+    Raises:
+        ConfigError: the exchange has no single events that such a fault could strike.
+    """
+    async with trio.open_nursery() as nursery:
+        with ExitStack() as blocks:
+            for number, option in enumerate(options):
+                lasting = _SHARES.get(option.kind) or _LASTING.get(option.kind)
+                if lasting is not None:
+                    blocks.enter_context(lasting(exchange.faults, option.value))
+                elif option.kind in _LIES:
+                    blocks.enter_context(_LIES[option.kind](exchange.lies, option.value))
+                else:
+                    seed = f"{exchange.seed}/{number}/{option.kind}"
+                    dice = random.Random(seed)  # noqa: S311 - seeded, no secret
+                    nursery.start_soon(_recur, exchange, option, dice)
+            if exchange.firehose is not None and exchange.faults.disturb_events:
+                raise ConfigError("--fault: with --rate nothing can be wrong with single events")
+            yield
+        nursery.cancel_scope.cancel(reason="no more faults")
+
+
+async def _recur(exchange: Exchange, option: FaultOption, dice: random.Random) -> NoReturn:
+    """Let one fault happen again and again, at random times."""
+    mean_ms = option.value * SECOND_MS
+    while True:
+        await _pass(exchange, dice.expovariate(1) * mean_ms)
+        if option.kind in _SUDDEN:
+            _SUDDEN[option.kind](exchange.faults)
+        else:
+            with _RECURRING[option.kind](exchange, dice):
+                await _pass(exchange, mean_ms * _LASTS)
+
+
+async def _pass(exchange: Exchange, time_ms: float) -> None:
+    await exchange.clock.sleep_until(exchange.clock.now_ms() + max(1, round(time_ms)))

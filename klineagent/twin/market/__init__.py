@@ -1,0 +1,1 @@
+"""What is traded: symbols and their candles, made up or replayed."""

@@ -1,0 +1,200 @@
+"""Charts: candles of every interval, drawn from a market's 1m candles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+from attrs import define, field
+
+from klineagent.twin.interval import Interval
+from klineagent.twin.market.candle import Candle, grown, merge
+from klineagent.twin.market.market import Listing, Market
+
+# Each interval is put together from one that divides it, so that a year of days is not read
+# minute by minute twice. 1s has no parts here: the twin knows minutes only.
+_PART = {
+    Interval.M3: Interval.M1,
+    Interval.M5: Interval.M1,
+    Interval.M15: Interval.M5,
+    Interval.M30: Interval.M15,
+    Interval.H1: Interval.M30,
+    Interval.H2: Interval.H1,
+    Interval.H4: Interval.H2,
+    Interval.H6: Interval.H2,
+    Interval.H8: Interval.H4,
+    Interval.H12: Interval.H4,
+    Interval.D1: Interval.H12,
+    Interval.D3: Interval.D1,
+    Interval.W1: Interval.D1,
+    Interval.MO1: Interval.D1,
+}
+# Some 400 bytes each; two days of 40 symbols at all intervals above 1m.
+_CLOSED_KEPT = 131_072
+
+
+@define
+class Charts:
+    """Every candle of `market`, whole or as far as it has grown.
+
+    A candle without a single 1m candle below it does not exist and is None.
+    """
+
+    market: Market
+    _listings: dict[str, Listing] = field(init=False)
+    _charts: dict[str, dict[Interval, _Minutes | _Chart]] = field(init=False, factory=dict)
+    _recall: Callable[[_Chart, int], Candle | None] = field(init=False)
+    _grown: dict[str, tuple[int, Candle | None]] = field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._listings = {listing.symbol: listing for listing in self.market.listings}
+        self._recall = lru_cache(maxsize=_CLOSED_KEPT)(_Chart.draw)
+
+    def whole(self, symbol: str, interval: Interval, open_ms: int) -> Candle | None:
+        """The finished candle that opened at `open_ms`."""
+        return self._chart(symbol, interval).whole(open_ms)
+
+    def forming(self, symbol: str, interval: Interval, now_ms: int) -> Candle | None:
+        """The candle that is open at `now_ms`, as it looks then."""
+        minute_open = Interval.M1.open_at(now_ms)
+        minute = self._growing(symbol, minute_open, now_ms)
+        if interval is Interval.M1:
+            return minute
+        candle = merge(self._chart(symbol, interval).so_far(minute_open), minute)
+        return _opening_at(interval.open_at(now_ms), candle)
+
+    def between(
+        self, symbol: str, interval: Interval, first_ms: int, last_ms: int, now_ms: int
+    ) -> Iterator[Candle]:
+        """Candles with open times from `first_ms` to `last_ms` and not after `now_ms`, ascending.
+
+        The one that is open at `now_ms` comes as it looks then. A symbol that does not trade has
+        none.
+        """
+        listing = self._listings.get(symbol)
+        if listing is None:
+            return
+        forming_open = interval.open_at(now_ms)
+        last_ms = min(last_ms, forming_open)
+        # Nothing opened before the symbol was listed; who asks for years need not wait for them.
+        first_ms = max(first_ms, interval.open_at(listing.onboard_ms))
+        open_ms = interval.open_at(first_ms)
+        if open_ms < first_ms:
+            open_ms = interval.next_open(open_ms)
+        while open_ms <= last_ms:
+            is_forming = open_ms == forming_open
+            candle = (
+                self.forming(symbol, interval, now_ms)
+                if is_forming
+                else self.whole(symbol, interval, open_ms)
+            )
+            if candle is not None:
+                yield candle
+            open_ms = interval.next_open(open_ms)
+
+    def _growing(self, symbol: str, minute_open: int, now_ms: int) -> Candle | None:
+        # Every interval of a symbol asks for the same one.
+        asked, minute = self._grown.get(symbol, (-1, None))
+        if asked == now_ms:
+            return minute
+        minute = self.market.minute(symbol, minute_open)
+        if minute is not None:
+            # The first millisecond has passed by the time anything is sent.
+            minute = grown(minute, max(1, now_ms - minute_open))
+        self._grown[symbol] = now_ms, minute
+        return minute
+
+    def _chart(self, symbol: str, interval: Interval) -> _Minutes | _Chart:
+        charts = self._charts.get(symbol)
+        if charts is None:
+            charts = self._charts[symbol] = self._lay_out(symbol)
+        return charts[interval]
+
+    def _lay_out(self, symbol: str) -> dict[Interval, _Minutes | _Chart]:
+        charts: dict[Interval, _Minutes | _Chart] = {
+            Interval.M1: _Minutes(symbol=symbol, market=self.market)
+        }
+        for interval, part in _PART.items():
+            charts[interval] = _Chart(
+                interval=interval,
+                parts=charts[part],
+                onboard_ms=self._listings[symbol].onboard_ms,
+                recall=self._recall,
+            )
+        return charts
+
+
+@define(kw_only=True, eq=False)
+class _Minutes:
+    """One symbol's 1m candles."""
+
+    interval: Interval = field(init=False, default=Interval.M1)
+    _symbol: str
+    _market: Market
+
+    def whole(self, open_ms: int) -> Candle | None:
+        return self._market.minute(self._symbol, open_ms)
+
+    def so_far(self, _minute_open: int) -> None:
+        """Nothing: no minute is whole before its end."""
+
+
+@define(kw_only=True, eq=False)
+class _Chart:
+    """One symbol at one interval."""
+
+    interval: Interval
+    _parts: _Minutes | _Chart
+    _onboard_ms: int
+    _recall: Callable[[_Chart, int], Candle | None]
+    # The open candle's whole parts up to the one that is open, too: they grow part by part.
+    _open_ms: int = field(init=False, default=-1)
+    _until_ms: int = field(init=False, default=-1)
+    _closed: Candle | None = field(init=False, default=None)
+    # What was asked last: a longer interval asks for the same.
+    _asked: int = field(init=False, default=-1)
+    _answer: Candle | None = field(init=False, default=None)
+
+    def whole(self, open_ms: int) -> Candle | None:
+        """The finished candle that opened at `open_ms`, drawn or remembered."""
+        return self._recall(self, open_ms)
+
+    def draw(self, open_ms: int) -> Candle | None:
+        """The same, drawn."""
+        end_ms = self.interval.next_open(open_ms)
+        if end_ms <= self._onboard_ms:
+            return None
+        return _opening_at(open_ms, self._extended(None, open_ms, end_ms))
+
+    def so_far(self, minute_open: int) -> Candle | None:
+        """The merged minutes from the candle's open up to `minute_open`."""
+        if self._asked != minute_open:
+            closed = self._closed_parts(self._parts.interval.open_at(minute_open))
+            self._answer = merge(closed, self._parts.so_far(minute_open))
+            self._asked = minute_open
+        return self._answer
+
+    def _closed_parts(self, until_ms: int) -> Candle | None:
+        """The merged parts from the candle's open up to `until_ms`, where one of them opens."""
+        open_ms = self.interval.open_at(until_ms)
+        if open_ms != self._open_ms or until_ms < self._until_ms:
+            self._open_ms = self._until_ms = open_ms
+            self._closed = None
+        self._closed = self._extended(self._closed, self._until_ms, until_ms)
+        self._until_ms = until_ms
+        return self._closed
+
+    def _extended(self, candle: Candle | None, start_ms: int, end_ms: int) -> Candle | None:
+        """`candle` and the parts that open in [start, end)."""
+        next_open = self._parts.interval.next_open
+        while start_ms < end_ms:
+            candle = merge(candle, self._parts.whole(start_ms))
+            start_ms = next_open(start_ms)
+        return candle
+
+
+def _opening_at(open_ms: int, candle: Candle | None) -> Candle | None:
+    """`candle` with the open time of its interval, also where its first minutes are missing."""
+    if candle is None or candle.open_time == open_ms:
+        return candle
+    return candle._replace(open_time=open_ms)

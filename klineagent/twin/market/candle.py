@@ -1,0 +1,133 @@
+"""Candles in whole numbers: exact to merge, exact to print.
+
+A price of 10.1130 on a symbol with four decimal places is the integer 101130, and likewise for
+volumes, so a sum over a year of minutes has no rounding and prints like the exchange's own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from klineagent.twin.interval import MINUTE_MS
+
+NO_TRADE = -1
+"""First and last trade id of a candle without trades."""
+
+
+class Candle(NamedTuple):
+    """Trades of one span of time; prices and volumes are scaled integers, times milliseconds."""
+
+    open_time: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    quote_volume: int
+    trades: int
+    taker_volume: int
+    taker_quote_volume: int
+    first_trade: int
+    last_trade: int
+
+
+def flat(open_time: int, price: int) -> Candle:
+    """The candle of a span without trades, at the last price there was."""
+    return Candle(open_time, price, price, price, price, 0, 0, 0, 0, 0, NO_TRADE, NO_TRADE)
+
+
+def merge(earlier: Candle | None, later: Candle | None) -> Candle | None:
+    """One candle for two that follow each other; None is a span without a candle.
+
+    Only trades make prices: a flat candle's price bounds no candle that has trades.
+    """
+    if earlier is None or later is None:
+        return earlier or later
+    if not later.trades:
+        return earlier
+    if not earlier.trades:
+        return later._replace(open_time=earlier.open_time)
+    return Candle(
+        earlier.open_time,
+        earlier.open,
+        max(earlier.high, later.high),
+        min(earlier.low, later.low),
+        later.close,
+        earlier.volume + later.volume,
+        earlier.quote_volume + later.quote_volume,
+        earlier.trades + later.trades,
+        earlier.taker_volume + later.taker_volume,
+        earlier.taker_quote_volume + later.taker_quote_volume,
+        earlier.first_trade,
+        later.last_trade,
+    )
+
+
+def grown(minute: Candle, elapsed_ms: int) -> Candle:
+    """How a 1m candle looked `elapsed_ms` after its open, 0 < `elapsed_ms` <= a minute.
+
+    Nothing the candle says is ever taken back: counts and volumes only rise, the high only rises,
+    the low only falls, and after the full minute it is the candle itself.
+    """
+    if not minute.trades:
+        return minute
+    trades = _share(minute.trades, elapsed_ms)
+    high, low, price = _walk(minute, elapsed_ms)
+    return Candle(
+        minute.open_time,
+        minute.open,
+        high,
+        low,
+        price,
+        _share(minute.volume, elapsed_ms),
+        _share(minute.quote_volume, elapsed_ms),
+        trades,
+        _share(minute.taker_volume, elapsed_ms),
+        _share(minute.taker_quote_volume, elapsed_ms),
+        minute.first_trade,
+        # Ids of futures trades have holes, so the last one is known at the end only.
+        min(minute.last_trade, minute.first_trade + trades - 1)
+        if elapsed_ms < MINUTE_MS
+        else minute.last_trade,
+    )
+
+
+def _share(total: int, elapsed_ms: int) -> int:
+    """The part of `total` reached by now, rounded up so that the first trade is there at once."""
+    return -(-total * elapsed_ms // MINUTE_MS)
+
+
+def _walk(minute: Candle, elapsed_ms: int) -> tuple[int, int, int]:
+    """High, low and price so far, on a walk from the open by both extremes to the close."""
+    rises = minute.close >= minute.open
+    first, second = (minute.low, minute.high) if rises else (minute.high, minute.low)
+    corners = (minute.open, first, second, minute.close)
+    leg, into_leg = divmod(elapsed_ms * 3, MINUTE_MS)
+    if leg == len(corners) - 1:
+        return minute.high, minute.low, minute.close
+    start, end = corners[leg : leg + 2]
+    price = start + (end - start) * into_leg // MINUTE_MS
+    seen = (*corners[: leg + 1], price)
+    return max(seen), min(seen), price
+
+
+def to_text(scaled: int, places: int) -> str:
+    """A scaled integer as the exchange prints it: always all its decimal places."""
+    digits = str(scaled)
+    if not places:
+        return digits
+    if len(digits) <= places:
+        digits = digits.zfill(places + 1)
+    return f"{digits[:-places]}.{digits[-places:]}"
+
+
+def from_text(text: str, places: int) -> int:
+    """The scaled integer of a decimal with at most `places` decimal places.
+
+    Raises:
+        ValueError: `text` is no such decimal.
+    """
+    whole, _, fraction = text.partition(".")
+    if len(fraction) > places:
+        raise ValueError(f"{text} has more than {places} decimal places")
+    return int(whole + fraction.ljust(places, "0"))

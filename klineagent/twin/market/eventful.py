@@ -1,0 +1,195 @@
+"""A market in which things happen: symbols halt, come and go.
+
+What happens takes effect at the next edge of a minute and never changes what was before it. So at
+any time the past is settled, and a database can be compared with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from attrs import define, evolve, field
+
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, Interval
+from klineagent.twin.market.candle import Candle, flat
+from klineagent.twin.market.market import Listing, Market
+from klineagent.twin.venues import VenueRules
+
+# How far back the last price before a halt is looked for; an archive may have holes.
+_PRICE_WITHIN_MS = DAY_MS
+# Nobody knows when a symbol will be listed; it is told to be some time off.
+_LISTED_WITHIN_MS = 30 * DAY_MS
+
+
+@define(eq=False)
+class _Halt:
+    """No trades from one edge of a minute to another; `until_ms` is None while it lasts."""
+
+    since_ms: int
+    is_flat: bool
+    status: str | None
+    until_ms: int | None = None
+
+    def covers(self, open_ms: int) -> bool:
+        return self.since_ms <= open_ms and (self.until_ms is None or open_ms < self.until_ms)
+
+
+def _tupled(symbols: Iterable[str]) -> tuple[str, ...]:
+    return tuple(symbols)
+
+
+@define(eq=False)
+class EventfulMarket:
+    """Another market, and what happens in it; see `Market`.
+
+    An exchange that trades it lends it its clock. `unlisted` symbols have never traded until they
+    are listed.
+    """
+
+    _market: Market
+    unlisted: tuple[str, ...] = field(default=(), kw_only=True, converter=_tupled)
+    injected: Counter[str] = field(init=False, factory=Counter)
+    """How often each kind of event has been caused."""
+    _now_ms: Callable[[], int] = field(init=False)
+    _symbols: dict[str, Listing] = field(init=False)
+    _halts: dict[str, list[_Halt]] = field(init=False, factory=dict)
+    # By symbol: from when on it trades, or does not, in the order of time.
+    _turns: dict[str, list[tuple[int, bool]]] = field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._now_ms = lambda: self._market.start_ms
+        self._symbols = {listing.symbol: listing for listing in self._market.listings}
+        self._check(self.unlisted)
+
+    def follow(self, now_ms: Callable[[], int], injected: Counter[str]) -> None:
+        """Live by the clock of an exchange, and count what happens there."""
+        self._now_ms = now_ms
+        injected.update(self.injected)
+        self.injected = injected
+
+    # What happens.
+
+    @contextmanager
+    def halting(
+        self, symbols: Iterable[str], *, flat: bool = False, status: str | None = None
+    ) -> Iterator[None]:
+        """`symbols` do not trade, up to the end of the minute in which the block ends.
+
+        Args:
+            symbols: which ones.
+            flat: whether they have candles without trades, as on futures, or none, as on spot.
+            status: what exchangeInfo says of them meanwhile; None for that they trade.
+        """
+        halt = _Halt(self._next_edge(), flat, status)
+        symbols = tuple(dict.fromkeys(symbols))
+        self._check(symbols)
+        self.injected["halting"] += len(symbols)
+        for symbol in symbols:
+            self._halts.setdefault(symbol, []).append(halt)
+        try:
+            yield
+        finally:
+            halt.until_ms = self._next_edge()
+
+    def delist(self, symbol: str) -> None:
+        """`symbol` trades no more; its history stays."""
+        self._turn("delist", symbol, trades=False)
+
+    def list(self, symbol: str) -> None:
+        """`symbol` begins to trade, for the first time or again."""
+        self._turn("list", symbol, trades=True)
+
+    # What there is.
+
+    @property
+    def listings(self) -> tuple[Listing, ...]:
+        """See `Market`; here also the symbols that do not trade yet, or no more."""
+        return self._market.listings
+
+    @property
+    def start_ms(self) -> int:
+        """See `Market`."""
+        return self._market.start_ms
+
+    @property
+    def end_ms(self) -> int | None:
+        """See `Market`."""
+        return self._market.end_ms
+
+    @property
+    def tick_ms(self) -> int | None:
+        """See `Market`."""
+        return self._market.tick_ms
+
+    def minute(self, symbol: str, open_ms: int) -> Candle | None:
+        """See `Market`; it is pure as far as the exchange's clock has come."""
+        if symbol in self._turns or symbol in self.unlisted:
+            turn = self._last_turn(symbol, open_ms)
+            if not (symbol not in self.unlisted if turn is None else turn[1]):
+                return None
+        candle = self._market.minute(symbol, open_ms)
+        if candle is None or symbol not in self._halts:
+            return candle
+        halts = [halt for halt in self._halts[symbol] if halt.covers(open_ms)]
+        if not halts:
+            return candle
+        price = None
+        if all(halt.is_flat for halt in halts):
+            price = self._price_before(symbol, min(halt.since_ms for halt in halts))
+        return None if price is None else flat(open_ms, price)
+
+    def as_told(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing:
+        """`listing` as exchangeInfo of `venue` tells it at a time."""
+        symbol = listing.symbol
+        turn = self._last_turn(symbol, now_ms)
+        if turn is None:
+            if symbol not in self.unlisted:
+                return self._as_halted(listing, now_ms)
+            onboard_ms = self._market.start_ms + _LISTED_WITHIN_MS
+            return evolve(listing, status=venue.pending_status, onboard_ms=onboard_ms)
+        first_traded_ms = self._turns[symbol][0][0]
+        if symbol in self.unlisted:
+            listing = evolve(listing, onboard_ms=first_traded_ms)
+        since_ms, trades = turn
+        if trades:
+            return self._as_halted(listing, now_ms)
+        return evolve(listing, status=venue.delisted_status, delivery_ms=since_ms)
+
+    def _as_halted(self, listing: Listing, now_ms: int) -> Listing:
+        for halt in self._halts.get(listing.symbol, ()):
+            if halt.status is not None and halt.covers(now_ms):
+                return evolve(listing, status=halt.status)
+        return listing
+
+    def _next_edge(self) -> int:
+        # The minute that is open may have been asked for, and must stay what it was.
+        return Interval.M1.open_at(self._now_ms()) + MINUTE_MS
+
+    def _check(self, symbols: Iterable[str]) -> None:
+        for symbol in symbols:
+            if symbol not in self._symbols:
+                raise ValueError(f"{symbol} is not in this market")
+
+    def _turn(self, kind: str, symbol: str, *, trades: bool) -> None:
+        self._check([symbol])
+        turns = self._turns.setdefault(symbol, [])
+        if trades is (turns[-1][1] if turns else symbol not in self.unlisted):
+            raise ValueError(f"{symbol} {'trades' if trades else 'does not trade'} already")
+        turns.append((self._next_edge(), trades))
+        self.injected[kind] += 1
+
+    def _last_turn(self, symbol: str, time_ms: int) -> tuple[int, bool] | None:
+        for turn in reversed(self._turns.get(symbol, ())):
+            if turn[0] <= time_ms:
+                return turn
+        return None
+
+    def _price_before(self, symbol: str, edge_ms: int) -> int | None:
+        """The last price before a halt."""
+        for open_ms in range(edge_ms - MINUTE_MS, edge_ms - _PRICE_WITHIN_MS, -MINUTE_MS):
+            candle = self.minute(symbol, open_ms)
+            if candle is not None:
+                return candle.close
+        return None

@@ -1,0 +1,122 @@
+"""The symbols a made-up market lists: well-known ones, generated ones, and odd specimens."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from itertools import count, product
+
+from attrs import evolve, frozen
+
+from klineagent.twin.interval import DAY_MS
+from klineagent.twin.market.market import Listing
+
+SPOT_PLACES = 8
+"""Spot prints every number with eight decimals, whatever the symbol's steps are."""
+COINM_QUOTE_PLACES = 8
+
+_SETTLED_MS = 1_738_314_000_000  # 2025-01-31 09:00Z
+_QUARTER_END_MS = 1_798_185_600_000  # 2026-12-25 08:00Z
+
+
+@frozen
+class Coin:
+    """An asset, its price in dollars to begin with, and the natural steps of both."""
+
+    base: str
+    price: float
+    price_step_places: int
+    quantity_step_places: int
+
+
+_KNOWN = (
+    Coin("BTC", 83_000, 2, 3),
+    Coin("ETH", 2_600, 2, 3),
+    Coin("SOL", 140, 4, 0),
+    Coin("BNB", 850, 3, 2),
+    Coin("XRP", 2.2, 4, 1),
+    Coin("DOGE", 0.16, 6, 0),
+    Coin("ADA", 0.55, 5, 0),
+    Coin("AVAX", 19, 4, 0),
+    Coin("LINK", 15, 3, 2),
+    Coin("DOT", 3.1, 3, 1),
+    Coin("LTC", 95, 2, 3),
+    Coin("NEAR", 2.1, 4, 0),
+    Coin("1000PEPE", 0.0065, 7, 0),
+)
+
+
+def coins() -> Iterator[Coin]:
+    """The well-known coins, then generated ones without end."""
+    yield from _KNOWN
+    letters = (word for n in count(2) for word in product(string.ascii_uppercase, repeat=n))
+    for number, word in enumerate(letters):
+        # Prices from 1 to 200, never two alike in a row.
+        yield Coin("Y" + "".join(word), 1 + number * 37 % 199, 4, 1)
+
+
+def list_coin(coin: Coin, venue_name: str, onboard_ms: int) -> Listing:
+    """The ordinary listing of `coin` on a venue: against USDT, or on COIN-M a perpetual."""
+    if venue_name == "coinm":
+        return Listing(
+            symbol=f"{coin.base}USD_PERP",
+            base=coin.base,
+            quote="USD",
+            price_places=coin.price_step_places,
+            quantity_places=0,
+            quote_places=COINM_QUOTE_PLACES,
+            onboard_ms=onboard_ms,
+            contract_size=100 if coin.base == "BTC" else 10,
+        )
+    spot = venue_name == "spot"
+    price_places = SPOT_PLACES if spot else coin.price_step_places
+    quantity_places = SPOT_PLACES if spot else coin.quantity_step_places
+    return Listing(
+        symbol=f"{coin.base}USDT",
+        base=coin.base,
+        quote="USDT",
+        price_places=price_places,
+        quantity_places=quantity_places,
+        # The product of both, exactly; spot rounds it.
+        quote_places=SPOT_PLACES if spot else price_places + quantity_places,
+        onboard_ms=onboard_ms,
+    )
+
+
+def trading_specimens(venue_name: str, onboard_ms: int) -> tuple[tuple[Coin, Listing], ...]:
+    """Symbols that trade but are no ordinary ones: a quarterly, a stock, one in Chinese."""
+    btc = _KNOWN[0]
+    usual = list_coin(btc, venue_name, onboard_ms)
+    if venue_name == "spot":
+        return ()
+    quarterly = evolve(
+        usual,
+        symbol=f"{usual.pair}_261225",
+        contract_type="CURRENT_QUARTER",
+        delivery_ms=_QUARTER_END_MS,
+    )
+    if venue_name == "coinm":
+        return ((btc, quarterly),)
+    tesla, chinese = Coin("TSLA", 410, 2, 2), Coin("币安人生", 0.12, 5, 0)
+    stock = evolve(
+        list_coin(tesla, venue_name, onboard_ms),
+        contract_type="TRADIFI_PERPETUAL",
+        underlying_type="EQUITY",
+    )
+    return (
+        (btc, quarterly),
+        (tesla, stock),
+        (chinese, list_coin(chinese, venue_name, onboard_ms)),
+    )
+
+
+def idle_specimens(venue_name: str, start_ms: int) -> tuple[Listing, ...]:
+    """Symbols that are listed and do not trade: one of the future, one of the past."""
+    soon = list_coin(Coin("SOON", 1, 4, 0), venue_name, start_ms + 30 * DAY_MS)
+    gone = list_coin(Coin("OMG", 1, 4, 1), venue_name, onboard_ms=0)
+    if venue_name == "spot":
+        return (evolve(gone, status="BREAK"),)
+    return (
+        evolve(soon, status="PENDING_TRADING"),
+        evolve(gone, status="SETTLING", delivery_ms=_SETTLED_MS),
+    )

@@ -1,0 +1,204 @@
+"""A made-up market: every candle follows from (seed, symbol, minute) alone.
+
+Nothing is simulated forward. Price and trade count at the edges of minutes are functions of time,
+and a candle is what lies between two edges, so neighbours fit together - each opens where the one
+before closed, trade ids run on - and any of them costs the same, whether next or a year away.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import islice
+
+from attrs import define, field, frozen
+
+from klineagent.twin.interval import DAY_MS, MINUTE_MS
+from klineagent.twin.market.candle import Candle, flat
+from klineagent.twin.market.listings import Coin, coins, list_coin, trading_specimens
+from klineagent.twin.market.market import Listing
+
+# Price wanders as a sum of smooth noises: (minutes between its knots, largest swing as a log).
+_WAVES = ((2, 0.0008), (30, 0.003), (400, 0.012), (6_000, 0.04))
+_WICK = 0.0006  # how far a high or low may reach beyond open and close
+_TRADES_PER_MINUTE = 200
+_QUIET_EVERY = 3  # each third symbol has quiet minutes
+_QUIET_SHARE = 5  # and then each fifth minute, about
+_TURNOVER = 60_000  # dollars a minute, about
+_DRAW_SPAN = 2**32
+# What is drawn for a minute; the waves' knots are numbered on from here.
+_QUIET, _COUNT, _SHAPE, _FIRST_WAVE = range(4)
+# Two minutes each of a thousand symbols are live at a time. The rest is for scans of history: two
+# days of 40 symbols, or 60 MB.
+_MINUTES_KEPT = 131_072
+_KNOTS_KEPT = 65_536
+_EDGES_KEPT = 4_096
+
+
+@define(kw_only=True)
+class RandomMarket:
+    """A market of `symbols` coins and a few specimens; see `Market`.
+
+    Of the same seed, two markets agree in every candle they both have. Listed since `history_ms`
+    before `start_ms`; it never ends.
+    """
+
+    symbols: int
+    seed: int
+    start_ms: int
+    venue_name: str = "usdm"
+    history_ms: int = DAY_MS
+    listings: tuple[Listing, ...] = field(init=False)
+    end_ms: None = field(init=False, default=None)
+    tick_ms: None = field(init=False, default=None)
+    _walks: dict[str, _Walk] = field(init=False)
+    _drawn: Callable[[str, int], Candle] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        onboard_ms = (self.start_ms - self.history_ms) // MINUTE_MS * MINUTE_MS
+        ordinary = [
+            (coin, list_coin(coin, self.venue_name, onboard_ms), number % _QUIET_EVERY == 0)
+            for number, coin in enumerate(islice(coins(), self.symbols), start=1)
+        ]
+        odd = [
+            (coin, listing, False)
+            for coin, listing in trading_specimens(self.venue_name, onboard_ms)
+        ]
+        self._walks = {
+            listing.symbol: _Walk(
+                key=blake2b(f"{self.seed}/{listing.symbol}".encode(), digest_size=16).digest(),
+                coin=coin,
+                listing=listing,
+                has_quiet_minutes=is_quiet,
+            )
+            for coin, listing, is_quiet in ordinary + odd
+        }
+        self.listings = tuple(walk.listing for walk in self._walks.values())
+        self._drawn = lru_cache(maxsize=_MINUTES_KEPT)(self._draw)
+
+    def minute(self, symbol: str, open_ms: int) -> Candle | None:
+        """See `Market`."""
+        walk = self._walks.get(symbol)
+        if walk is None or open_ms < walk.listing.onboard_ms:
+            return None
+        return self._drawn(symbol, open_ms // MINUTE_MS)
+
+    def _draw(self, symbol: str, minute: int) -> Candle:
+        return self._walks[symbol].candle(minute)
+
+
+@frozen(kw_only=True, eq=False)
+class _Walk:
+    """One symbol's course; minutes and the edges between them are numbered from the epoch."""
+
+    key: bytes
+    coin: Coin
+    listing: Listing
+    has_quiet_minutes: bool
+    _price_step: int = field(init=False)
+    _quantity_step: int = field(init=False)
+
+    @_price_step.default
+    def _scale_price_step(self) -> int:
+        return int(10 ** (self.listing.price_places - self.coin.price_step_places))
+
+    @_quantity_step.default
+    def _scale_quantity_step(self) -> int:
+        if self.listing.contract_size:
+            return 1
+        return int(10 ** (self.listing.quantity_places - self.coin.quantity_step_places))
+
+    def candle(self, minute: int) -> Candle:
+        """The whole candle of `minute`."""
+        opened, first_trade = _edge(self, minute)
+        closed, next_trade = _edge(self, minute + 1)
+        if first_trade == next_trade:
+            return flat(minute * MINUTE_MS, opened)
+        up, down, size, side = _draws(self.key, _SHAPE, minute)
+        step = self._price_step
+        high = max(opened, closed) + _wick(opened, up) // step * step
+        low = max(step, min(opened, closed) - _wick(opened, down) // step * step)
+        average = (opened + high + low + closed) // 4
+        volume = self._volume(opened, size)
+        taker_volume = volume * side // _DRAW_SPAN // self._quantity_step * self._quantity_step
+        return Candle(
+            minute * MINUTE_MS,
+            opened,
+            high,
+            low,
+            closed,
+            volume,
+            self._turnover(volume, average),
+            next_trade - first_trade,
+            taker_volume,
+            self._turnover(taker_volume, average),
+            first_trade,
+            next_trade - 1,
+        )
+
+    def is_quiet(self, minute: int) -> bool:
+        """Whether there are no trades in `minute`."""
+        return self.has_quiet_minutes and not _draws(self.key, _QUIET, minute)[0] % _QUIET_SHARE
+
+    def trades_before(self, edge: int) -> int:
+        """Trades since the epoch: a steady pace and a jitter smaller than it, so it rises."""
+        jitter = _draws(self.key, _COUNT, edge)[0] % _TRADES_PER_MINUTE
+        return edge * _TRADES_PER_MINUTE + jitter
+
+    def price(self, edge: int) -> int:
+        """The price of the last trade before `edge`."""
+        swing = 0.0
+        for wave, (span, size) in enumerate(_WAVES, start=_FIRST_WAVE):
+            place = edge / span
+            knot = math.floor(place)
+            rest = place - knot
+            # Smooth noise in [-1, 1]: drawn at whole places, eased between them.
+            before, after = _knot(self.key, wave, knot), _knot(self.key, wave, knot + 1)
+            swing += size * (before + (after - before) * (rest * rest * (3 - 2 * rest)))
+        steps: float = self.coin.price * math.exp(swing) * 10**self.coin.price_step_places
+        return max(1, round(steps)) * self._price_step
+
+    def _volume(self, price: int, draw: int) -> int:
+        """Volume of one minute: some dollars' worth, in whole steps, at least one."""
+        dollars = _TURNOVER * (1 + 3 * draw / _DRAW_SPAN)
+        unit = self.listing.contract_size or price / 10**self.listing.price_places
+        scaled = int(dollars / unit * 10**self.listing.quantity_places)
+        return max(1, scaled // self._quantity_step) * self._quantity_step
+
+    def _turnover(self, volume: int, price: int) -> int:
+        """What `volume` is worth: in quote currency, or in the base asset on COIN-M."""
+        listing = self.listing
+        if listing.contract_size:
+            dollars = volume * listing.contract_size * 10**listing.price_places
+            return int(dollars * 10**listing.quote_places // price)
+        surplus = listing.price_places + listing.quantity_places - listing.quote_places
+        return int(volume * price // 10**surplus)
+
+
+def _wick(price: int, draw: int) -> int:
+    return int(price * _WICK * draw / _DRAW_SPAN)
+
+
+def _draws(key: bytes, what: int, number: int) -> tuple[int, int, int, int]:
+    """Four integers in [0, 2**32), always the same for the same question."""
+    question = struct.pack("<qq", what, number)
+    first, second, third, fourth = struct.unpack(
+        "<4I", blake2b(question, digest_size=16, key=key).digest()
+    )
+    return first, second, third, fourth
+
+
+@lru_cache(maxsize=_EDGES_KEPT)
+def _edge(walk: _Walk, edge: int) -> tuple[int, int]:
+    """Price and trade count at an edge, which two minutes share; quiet minutes move neither."""
+    if walk.is_quiet(edge - 1):
+        return _edge(walk, edge - 1)
+    return walk.price(edge), walk.trades_before(edge)
+
+
+@lru_cache(maxsize=_KNOTS_KEPT)
+def _knot(key: bytes, wave: int, number: int) -> float:
+    return _draws(key, wave, number)[0] / _DRAW_SPAN * 2 - 1

@@ -1,0 +1,63 @@
+"""The twin as a network, in this process: a `klineagent.exchange.network.Network`."""
+
+from __future__ import annotations
+
+import httpx2
+import trio
+from attrs import frozen
+
+from klineagent.core.errors import ExchangeUnreachable
+from klineagent.twin.exchange import Exchange
+from klineagent.twin.server import converse
+from klineagent.twin.socket.memory_pair import open_memory_pair
+
+
+@frozen
+class TwinNetwork:
+    """Every host is the exchange.
+
+    Sockets are memory streams to the server that real sockets get, so a virtual clock stays exact.
+    They hold any amount of data: a client that does not read is never found slow. Connections run
+    in `nursery` and end with it.
+    """
+
+    _exchange: Exchange
+    _nursery: trio.Nursery
+
+    async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
+        """Connect, whatever `url` names: the exchange has one port, and no TLS in here.
+
+        Raises:
+            ExchangeUnreachable: there is an outage.
+        """
+        await trio.lowlevel.checkpoint()
+        connections = self._exchange.connections
+        if not connections.is_online:
+            connections.attempted()
+            raise ExchangeUnreachable(f"cannot connect to {url.host}: connection refused")
+        ours, theirs = open_memory_pair()
+        self._nursery.start_soon(converse, self._exchange, theirs)
+        return ours
+
+    def http_transport(self) -> httpx2.AsyncBaseTransport:
+        """REST without a socket: requests go to the exchange's REST side directly."""
+        return _RestTransport(self._exchange)
+
+
+@frozen
+class _RestTransport(httpx2.AsyncBaseTransport):
+    _exchange: Exchange
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await trio.lowlevel.checkpoint()
+        connections = self._exchange.connections
+        if not connections.is_online:
+            raise httpx2.ConnectError("connection refused", request=request)
+        answer = None
+        with trio.CancelScope() as link, connections.cutting(link):
+            answer = await self._exchange.answer(
+                request.method, request.url.path, dict(request.url.params)
+            )
+        if answer is None:
+            raise httpx2.ReadError("connection reset by peer", request=request)
+        return httpx2.Response(answer.status, headers=list(answer.headers), content=answer.body)

@@ -1,0 +1,260 @@
+"""The REST side: a request and the time in, status, headers and body out. No I/O.
+
+Its one state is the weight its callers have spent; all of them share one address.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+from attrs import define, field, frozen
+
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.market.market import Listing
+from klineagent.twin.rest.exchange_info import exchange_info
+from klineagent.twin.venues import BANNED, TOO_MANY_REQUESTS, VenueRules
+from klineagent.twin.wire import Series, kline_row
+
+WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
+_DEFAULT_LIMIT = 500
+_PLAIN_WEIGHT = 1
+# Times may be given in microseconds on spot; none of ours reaches this in milliseconds.
+_MICROSECONDS_FROM = 100_000_000_000_000
+_NOT_FOUND = b"<html><body><h2>404 Not found</h2></body></html>"
+
+
+@frozen
+class RestAnswer:
+    """An HTTP answer."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class _BadRequestError(Exception):
+    """The request is refused with the exchange's own code and text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        self.text = text
+
+
+def _missing(name: str) -> _BadRequestError:
+    text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+    return _BadRequestError(-1102, text)
+
+
+def _not_valid(name: str) -> _BadRequestError:
+    return _BadRequestError(-1130, f"Data sent for parameter '{name}' is not valid.")
+
+
+@define(kw_only=True)
+class RestSide:
+    """Answers for one venue; times are exchange time in milliseconds."""
+
+    venue: VenueRules
+    charts: Charts
+    listings: tuple[Listing, ...]
+    meter: WeightMeter
+    told: Callable[[Listing, int], Listing] = lambda listing, _now_ms: listing
+    """How exchangeInfo tells a listing at a time."""
+    breaches: Counter[str] = field(factory=Counter)
+    """Limits that callers broke, by kind."""
+    _by_symbol: dict[str, Listing] = field(init=False)
+    _by_name: dict[str, Interval] = field(init=False)
+    # A megabyte that clients ask for each minute, and what it was made of.
+    _info: tuple[int, tuple[Listing, ...], msgspec.Raw] | None = field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._by_symbol = {listing.symbol: listing for listing in self.listings}
+        self._by_name = {interval.value: interval for interval in self.venue.intervals}
+
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], now_ms: int, *, lag_ms: int = 0
+    ) -> RestAnswer:
+        """Answer a request; a refused one has cost its weight all the same.
+
+        Klines are told as they were `lag_ms` ago.
+        """
+        endpoint = path.removeprefix(self.venue.rest_prefix)
+        if method != "GET" or not path.startswith(self.venue.rest_prefix):
+            return _not_found()
+        match endpoint:
+            case "/klines":
+                weight = self.venue.klines_weight(_limit_for_weight(query))
+            case "/exchangeInfo":
+                weight = self.venue.exchange_info_weight
+            case "/time" | "/ping":
+                weight = _PLAIN_WEIGHT
+            case _:
+                return _not_found()
+        refusal = self.meter.spend(weight, now_ms)
+        if refusal is not None:
+            return self._refuse(refusal, now_ms)
+        try:
+            content = self._content(endpoint, query, now_ms, lag_ms)
+        except _BadRequestError as bad:
+            return self._json(400, {"code": bad.code, "msg": bad.text})
+        return self._json(200, content)
+
+    def _content(self, endpoint: str, query: Mapping[str, str], now_ms: int, lag_ms: int) -> object:
+        match endpoint:
+            case "/klines":
+                return self._klines(query, now_ms - lag_ms)
+            case "/exchangeInfo":
+                return self._exchange_info(now_ms)
+            case "/time":
+                return {"serverTime": now_ms}
+        return {}
+
+    def _exchange_info(self, now_ms: int) -> msgspec.Raw:
+        listings = tuple(self.told(listing, now_ms) for listing in self.listings)
+        # As stale as the real one, which is days old at times and must not serve as clock.
+        time_ms = now_ms - now_ms % DAY_MS
+        if self._info is None or self._info[:2] != (time_ms, listings):
+            body = msgspec.json.encode(exchange_info(self.venue, listings, time_ms))
+            self._info = time_ms, listings, msgspec.Raw(body)
+        return self._info[2]
+
+    def _klines(self, query: Mapping[str, str], now_ms: int) -> list[list[int | str]]:
+        limit = self._limit(query)
+        series = self._series(query)
+        start_ms, end_ms = _time(query, "startTime"), _time(query, "endTime")
+        if start_ms is not None and end_ms is not None and start_ms > end_ms:
+            raise _not_valid("startTime")
+        oldest_first = start_ms is not None
+        window_ms = self.venue.klines_window_ms
+        if window_ms is not None and start_ms is not None:
+            if end_ms is None:
+                end_ms = start_ms + window_ms
+            elif end_ms - start_ms > window_ms:
+                raise _not_valid("startTime")
+            oldest_first = False
+        last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
+        if start_ms is None:
+            start_ms = _opens_before(series.interval, last_ms, limit)
+        symbol, interval = series.listing.symbol, series.interval
+        candles = self.charts.between(symbol, interval, start_ms, last_ms, now_ms)
+        kept = islice(candles, limit) if oldest_first else deque(candles, maxlen=limit)
+        return [kline_row(series, candle) for candle in kept]
+
+    def _limit(self, query: Mapping[str, str]) -> int:
+        if "limit" not in query:
+            return _DEFAULT_LIMIT
+        limit = _limit_for_weight(query)
+        if limit is None:
+            raise _missing("limit")
+        if not 1 <= limit <= self.venue.klines_max_limit:
+            raise _not_valid("limit")
+        return limit
+
+    def _series(self, query: Mapping[str, str]) -> Series:
+        symbol, name = query.get("symbol"), query.get("interval")
+        if not symbol:
+            raise _missing("symbol")
+        if not name:
+            raise _missing("interval")
+        listing = self._by_symbol.get(symbol.upper())
+        if listing is None:
+            raise _BadRequestError(-1121, "Invalid symbol.")
+        interval = self._by_name.get(name)
+        if interval is None:
+            raise _BadRequestError(-1120, "Invalid interval.")
+        return Series(listing, interval)
+
+    def _refuse(self, status: int, now_ms: int) -> RestAnswer:
+        self.breaches[f"rest_{status}"] += 1
+        text = self.venue.too_many_requests
+        if status == BANNED:
+            text = self.venue.banned.format(self.meter.banned_until_ms)
+        retry_after = ("Retry-After", str(self.meter.retry_after_s(now_ms)))
+        return self._json(status, {"code": -1003, "msg": text}, retry_after)
+
+    def _json(self, status: int, content: Any, *headers: tuple[str, str]) -> RestAnswer:
+        return RestAnswer(
+            status,
+            (
+                ("Content-Type", "application/json;charset=UTF-8"),
+                (WEIGHT_HEADER, str(self.meter.used)),
+                *headers,
+            ),
+            msgspec.json.encode(content),
+        )
+
+
+def _not_found() -> RestAnswer:
+    return RestAnswer(404, (("Content-Type", "text/html"),), _NOT_FOUND)
+
+
+def _limit_for_weight(query: Mapping[str, str]) -> int | None:
+    """The limit a request names; None if none that can be read."""
+    text = query.get("limit", "")
+    return int(text) if text.lstrip("-").isdecimal() else None
+
+
+def _time(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise _missing(name)
+    time = int(text)
+    return time // 1_000 if time >= _MICROSECONDS_FROM else time
+
+
+def _opens_before(interval: Interval, last_ms: int, count: int) -> int:
+    """The open time of the candle `count - 1` before the one that holds `last_ms`."""
+    open_ms = interval.open_at(last_ms)
+    for _ in range(count - 1):
+        if open_ms <= 0:
+            break
+        open_ms = interval.open_at(open_ms - 1)
+    return open_ms
+
+
+# Not published: how many answers 429 in a row it takes. The first ban lasts two minutes, the
+# longest three days; that they double in between is assumed.
+_REFUSALS_UNTIL_BAN = 5
+_FIRST_BAN_MS = 2 * MINUTE_MS
+_LONGEST_BAN_MS = 3 * DAY_MS
+
+
+@define
+class WeightMeter:
+    """What one address has spent in the exchange's current minute."""
+
+    limit: int
+    used: int = 0
+    banned_until_ms: int = 0
+    _minute: int = 0
+    _refusals: int = 0
+    _next_ban_ms: int = _FIRST_BAN_MS
+
+    def spend(self, weight: int, now_ms: int) -> int | None:
+        """Spend `weight`; None if it was there, else the status to refuse with: 429 or 418."""
+        if now_ms < self.banned_until_ms:
+            return BANNED
+        minute = Interval.M1.open_at(now_ms)
+        if minute != self._minute:
+            self._minute = minute
+            self.used = self._refusals = 0
+        self.used += weight
+        if self.used <= self.limit:
+            return None
+        self._refusals += 1
+        if self._refusals <= _REFUSALS_UNTIL_BAN:
+            return TOO_MANY_REQUESTS
+        self.banned_until_ms = now_ms + self._next_ban_ms
+        self._next_ban_ms = min(2 * self._next_ban_ms, _LONGEST_BAN_MS)
+        return BANNED
+
+    def retry_after_s(self, now_ms: int) -> int:
+        """Whole seconds until the ban, or else the minute, is over; at least one."""
+        end_ms = max(self.banned_until_ms, self._minute + MINUTE_MS)
+        return max(1, -(-(end_ms - now_ms) // SECOND_MS))

@@ -1,0 +1,191 @@
+"""The exchange on a stream of bytes: HTTP until a client upgrades, both on one port."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import NoReturn
+from urllib.parse import parse_qsl, urlsplit
+
+import h11
+import trio
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import AcceptConnection
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from klineagent.twin.exchange import Exchange
+from klineagent.twin.rest.api import RestAnswer
+from klineagent.twin.socket.connection import Line
+from klineagent.twin.socket.memory_pair import MemoryEnd
+from klineagent.twin.socket.protocol import SocketSide
+from klineagent.twin.socket.tls import RecordStream
+
+_PLAIN_TEXT = (("Content-Type", "text/plain"),)
+_BAD_REQUEST = RestAnswer(400, _PLAIN_TEXT, b"Bad Request")
+_NO_SUCH_SOCKET = RestAnswer(404, _PLAIN_TEXT, b"Not Found")
+# Reset instead of an orderly end, and nothing of what is unsent.
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+async def serve_exchange(
+    exchange: Exchange,
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Serve on a real port, websocket and REST alike, both with TLS or without; port 0 picks one.
+
+    Starts with the bound (host, port). In an outage nothing listens there, so connections are
+    refused; afterwards the same port is bound again.
+
+    Raises:
+        OSError: the port cannot be bound.
+    """
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await converse(exchange, RecordStream(stream, tls) if tls else stream)
+
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    bound_host, bound_port = listeners[0].socket.getsockname()[:2]
+    # Connections outlive their listener: an outage must reset them, not merely cancel them.
+    async with trio.open_nursery() as talks:
+        task_status.started((bound_host, bound_port))
+        while True:
+            with trio.CancelScope() as link, exchange.connections.cutting(link):
+                await trio.serve_listeners(serve, listeners, handler_nursery=talks)
+            await exchange.connections.until_online()
+            listeners = await trio.open_tcp_listeners(bound_port, host=bound_host)
+
+
+async def converse(exchange: Exchange, stream: trio.abc.Stream) -> None:
+    """Serve one connection of either kind to its end, whoever brings it about, and close it."""
+    try:
+        with trio.CancelScope() as link, exchange.connections.cutting(link):
+            await _answer_requests(exchange, stream, link)
+        if link.cancelled_caught:
+            _reset(stream)
+    except trio.BrokenResourceError:
+        pass  # The client went away; there is nobody left to tell.
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def _reset(stream: trio.abc.Stream) -> None:
+    """Let closing be no orderly end."""
+    if isinstance(stream, RecordStream):
+        stream = stream.transport
+    if isinstance(stream, trio.SocketStream):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    elif isinstance(stream, MemoryEnd):
+        stream.reset()
+
+
+async def _answer_requests(
+    exchange: Exchange, stream: trio.abc.Stream, link: trio.CancelScope
+) -> None:
+    """Answer one request after the other, until the client ends it or makes it a socket."""
+    http = h11.Connection(h11.SERVER)
+    while True:
+        try:
+            request = await _next_request(http, stream)
+        except h11.RemoteProtocolError:
+            await _send(http, stream, _BAD_REQUEST)
+            return
+        if request is None:
+            return
+        target = request.target.decode("ascii")
+        if _wants_socket(request):
+            exchange.connections.attempted()
+            side = exchange.open_side(target)
+            if side is not None:
+                await _serve_socket(exchange, stream, link, http, request, side)
+                return
+            answer: RestAnswer | None = _NO_SUCH_SOCKET
+        else:
+            url = urlsplit(target)
+            answer = await exchange.answer(
+                request.method.decode("ascii"),
+                url.path,
+                dict(parse_qsl(url.query, keep_blank_values=True)),
+            )
+        if answer is None:
+            link.cancel(reason="REST hangs")
+            await trio.lowlevel.checkpoint()
+            return
+        await _send(http, stream, answer)
+        if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+            return
+        http.start_next_cycle()
+
+
+async def _next_request(http: h11.Connection, stream: trio.abc.Stream) -> h11.Request | None:
+    """The next request, its body read and dropped; None at the end of the connection.
+
+    Raises:
+        h11.RemoteProtocolError: the client does not speak HTTP.
+    """
+    request = None
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(bytes(await stream.receive_some()))
+        elif isinstance(event, h11.Request):
+            request = event
+        elif isinstance(event, h11.EndOfMessage):
+            return request
+        elif isinstance(event, h11.ConnectionClosed):
+            return None
+
+
+async def _send(http: h11.Connection, stream: trio.abc.Stream, answer: RestAnswer) -> None:
+    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    parts = (
+        http.send(h11.Response(status_code=answer.status, headers=headers)),
+        http.send(h11.Data(data=answer.body)),
+        http.send(h11.EndOfMessage()),
+    )
+    await stream.send_all(b"".join(part for part in parts if part))
+
+
+def _wants_socket(request: h11.Request) -> bool:
+    return any(
+        name == b"upgrade" and value.lower() == b"websocket" for name, value in request.headers
+    )
+
+
+async def _serve_socket(
+    exchange: Exchange,
+    stream: trio.abc.Stream,
+    link: trio.CancelScope,
+    http: h11.Connection,
+    request: h11.Request,
+    side: SocketSide,
+) -> None:
+    """Finish the handshake of `request` and serve the socket."""
+    if exchange.faults.stalls_newcomer():
+        async for _ in stream:
+            pass
+        return
+    handshake = H11Handshake(ConnectionType.SERVER)
+    try:
+        handshake.initiate_upgrade_connection(list(request.headers), request.target)
+    except RemoteProtocolError:
+        await _send(http, stream, _BAD_REQUEST)
+        return
+    await stream.send_all(handshake.send(AcceptConnection()))
+    early, _ = http.trailing_data
+    line = Line(
+        side=side,
+        link=link,
+        stream=stream,
+        protocol=Connection(ConnectionType.SERVER, trailing_data=early),
+        first_ping_s=exchange.first_ping_s(),
+        now_ms=exchange.clock.now_ms,
+        refill=exchange.refill,
+    )
+    with exchange.connections.listening(line):
+        await line.serve()

@@ -1,0 +1,1 @@
+"""Stream sockets: the protocol, and the I/O around it."""

@@ -1,0 +1,230 @@
+"""The I/O half of one stream socket: frames, pings, deadlines; `socket_side` decides."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+from attrs import define, field
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import (
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Pong,
+    TextMessage,
+)
+
+from klineagent.twin.socket.protocol import Hangup, SocketSide
+from klineagent.twin.wire import frame_of
+
+_CLOSE_WITHIN_S = 5
+# A request for 1,024 streams with the longest names there are is far smaller.
+_MOST_REQUEST_BYTES = 256 * 1024
+
+
+@define(kw_only=True, eq=False)
+class Line:
+    """One connected client; `now_ms` is the exchange's clock, pings and limits go by Trio's."""
+
+    side: SocketSide
+    first_ping_s: float
+    now_ms: Callable[[], int]
+    _refill: Callable[[Line], None] = lambda _line: None
+    """Called when all has been written; it may send more."""
+    _link: trio.CancelScope
+    _stream: trio.abc.Stream
+    _protocol: Connection
+    _outbox: Outbox = field(init=False)
+    # Its deadline is that of the oldest unanswered ping, or of the closing handshake.
+    _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _unanswered: deque[bytes] = field(init=False, factory=deque)
+    _request: str = field(init=False, default="")
+    _reader_ended: trio.Event = field(init=False, factory=trio.Event)
+    _is_stalled: bool = field(init=False, default=False)
+
+    @_outbox.default
+    def _open_outbox(self) -> Outbox:
+        return Outbox(lambda: self._refill(self))
+
+    def send(self, frames: bytes) -> None:
+        """Queue whole frames; a client too slow for them is dropped."""
+        if not self._is_stalled and not self._outbox.put(frames):
+            self._scope.cancel(reason="the client does not read")
+
+    def reset(self) -> None:
+        """Break the connection without a word."""
+        self._link.cancel(reason="the connection is reset")
+
+    def stall(self) -> None:
+        """Send nothing from now on and hear nothing, until the client has had enough of it."""
+        self._is_stalled = True
+        self._outbox.drop()
+        self._scope.deadline = float("inf")
+
+    def hang_up(self, hangup: Hangup) -> None:
+        """Say goodbye, and nothing more; the client has some time to read that, and to close."""
+        if self._is_stalled:
+            return
+        self._say(CloseConnection(code=hangup.code, reason=hangup.reason))
+        self._finish()
+
+    async def serve(self) -> None:
+        """Talk until either side has closed, the client is gone, slow, or does not pong."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ping)
+                nursery.start_soon(self._age)
+                nursery.start_soon(self._read)
+                verdict = self.side.opening_verdict()
+                self._act(verdict.answer, verdict.hangup)
+                await self._write()
+                # The close frame is out, and the client may answer it.
+                await self._reader_ended.wait()
+                nursery.cancel_scope.cancel(reason="the connection is closed")
+
+    async def _write(self) -> None:
+        try:
+            while data := await self._outbox.take():
+                await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            self._scope.cancel(reason="the client is gone")
+
+    async def _ping(self) -> None:
+        venue = self.side.venue
+        await trio.sleep(self.first_ping_s)
+        while self._protocol.state is ConnectionState.OPEN and not self._is_stalled:
+            payload = str(self.now_ms()).encode()
+            if not self._unanswered:
+                self._scope.deadline = trio.current_time() + venue.pong_within_s
+            self._unanswered.append(payload)
+            self._say(Ping(payload=payload))
+            await trio.sleep(venue.ping_every_s)
+
+    async def _age(self) -> None:
+        await trio.sleep(self.side.venue.lifetime_s)
+        self.hang_up(Hangup("24 hours have passed", code=1000))
+
+    async def _read(self) -> None:
+        try:
+            # The client may have spoken in the same packet as its handshake.
+            self._handle_events()
+            async for data in self._stream:
+                if self._is_stalled:
+                    continue
+                self._protocol.receive_data(bytes(data))
+                self._handle_events()
+                if self._protocol.state is ConnectionState.CLOSED:
+                    break
+        except trio.BrokenResourceError:
+            self._scope.cancel(reason="the client is gone")
+        finally:
+            self._finish()
+            self._reader_ended.set()
+
+    def _handle_events(self) -> None:
+        for event in self._protocol.events():
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        if self._protocol.state is not ConnectionState.OPEN and not isinstance(
+            event, CloseConnection
+        ):
+            # What a client said before it heard that it was thrown out is no further breach.
+            return
+        match event:
+            case TextMessage():
+                self._hear(event)
+            case BytesMessage():
+                self.hang_up(Hangup("Invalid request"))
+            case Ping():
+                self._say(event.response())
+                self._act(None, self.side.control_arrived(trio.current_time()))
+            case Pong():
+                self._hear_pong(bytes(event.payload))
+                self._act(None, self.side.control_arrived(trio.current_time()))
+            case CloseConnection():
+                # The client's, to be answered; or wsproto's own, where the bytes are no frames.
+                self._say(event.response())
+                self._finish()
+
+    def _hear(self, event: TextMessage) -> None:
+        self._request += event.data
+        if len(self._request) > _MOST_REQUEST_BYTES:
+            self.hang_up(Hangup("Payload too long", code=1009))
+        elif event.message_finished:
+            request, self._request = self._request, ""
+            outcome = self.side.answer(request, trio.current_time())
+            self._act(outcome.answer, outcome.hangup)
+
+    def _hear_pong(self, payload: bytes) -> None:
+        if self._protocol.state is not ConnectionState.OPEN:
+            return
+        if self.side.venue.any_pong_keeps_alive or payload in self._unanswered:
+            self._unanswered.clear()
+            self._scope.deadline = float("inf")
+
+    def _act(self, answer: bytes | None, hangup: Hangup | None) -> None:
+        if answer is not None:
+            self.send(frame_of(answer))
+        if hangup is not None:
+            self.hang_up(hangup)
+
+    def _finish(self) -> None:
+        self._outbox.close()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + _CLOSE_WITHIN_S)
+
+    def _say(self, event: Event) -> None:
+        """Queue a control frame, unless closing has gone too far for it."""
+        closing = isinstance(event, CloseConnection)
+        if self._protocol.state is ConnectionState.OPEN or (
+            closing and self._protocol.state is ConnectionState.REMOTE_CLOSING
+        ):
+            self.send(self._protocol.send(event))
+
+
+# A client may fall this far behind, beyond what the kernel holds for it: some 25,000 events, six
+# seconds of a thousand live streams. Then it is dropped, as the exchange drops slow clients.
+_MOST_UNSENT_BYTES = 8 * 1024 * 1024
+
+
+@define(eq=False)
+class Outbox:
+    """Bytes in order, put by many and taken by one writer."""
+
+    _emptied: Callable[[], None] = lambda: None
+    """Called when all has been taken and more is wanted; it may put some."""
+    _unsent: bytearray = field(init=False, factory=bytearray)
+    _is_closed: bool = field(init=False, default=False)
+    _changed: trio.Event = field(init=False, factory=trio.Event)
+
+    def put(self, data: bytes) -> bool:
+        """Append `data`, or drop it after `close`; False if the client is too far behind for it."""
+        if self._is_closed or not data:
+            return True
+        if len(self._unsent) + len(data) > _MOST_UNSENT_BYTES:
+            return False
+        self._unsent += data
+        self._changed.set()
+        return True
+
+    def close(self) -> None:
+        """Accept no more; what is there will still be taken."""
+        self._is_closed = True
+        self._changed.set()
+
+    def drop(self) -> None:
+        """Forget what is there."""
+        self._unsent.clear()
+
+    async def take(self) -> bytes:
+        """Everything there is, waiting for something; empty once closed and emptied."""
+        while not self._unsent and not self._is_closed:
+            self._changed = trio.Event()
+            self._emptied()
+            await self._changed.wait()
+        data = bytes(self._unsent)
+        self._unsent.clear()
+        return data

@@ -1,0 +1,157 @@
+"""What each venue's server does, as data: routes, intervals, limits, pings.
+
+Deliberately not taken from `klineagent.market`: a wrong table there must not find its equal here.
+The numbers are what was measured or documented of the exchange, not what a client should keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve, frozen
+
+from klineagent.core.errors import ConfigError
+from klineagent.twin.interval import DAY_MS, Interval
+
+STREAMS_PER_CONNECTION = 1_024
+TOO_MANY_REQUESTS = 429
+BANNED = 418
+"""The exchange's own misuse of a status, for an address that ignored 429."""
+
+_FUTURES_INTERVALS = frozenset(Interval)
+
+
+@frozen(kw_only=True)
+class VenueRules:
+    """One venue's behaviour as its clients meet it."""
+
+    name: str
+    kline_routes: Mapping[str, bool]
+    """Prefixes of `/ws` and `/stream`, and whether klines are delivered there."""
+    rest_prefix: str
+    intervals: frozenset[Interval]
+    update_every_ms: int
+    """A stream sends at most one growing update in this time."""
+    request_burst: int
+    """Requests answered back to back; the next one closes the connection."""
+    requests_per_second: float
+    controls_count: bool
+    """Whether pings and pongs count as requests."""
+    ping_every_s: float
+    pong_within_s: float
+    any_pong_keeps_alive: bool
+    """Whether a pong with another payload than the ping's will do."""
+    lifetime_s: float = 86_400
+    """Age at which a connection is closed; with which code is not established, here it is 1000."""
+    announces_shutdown: bool
+    """Whether sockets are told by `serverShutdown` before the server stops."""
+    weight_per_minute: int
+    exchange_info_weight: int
+    klines_weights: tuple[tuple[int, int], ...]
+    """(largest limit, weight) bands, ascending; the last one holds for any limit."""
+    klines_default_weight: int
+    """Weight of a klines request that names no limit."""
+    klines_max_limit: int
+    klines_window_ms: int | None = None
+    """Longest time range of a klines request; where there is one, its newest rows are sent."""
+    too_many_requests: str
+    """Text of the 429 answer."""
+    banned: str
+    """Text of the 418 answer, with a place for the end of the ban in milliseconds."""
+    may_lack_candles: bool = False
+    """Whether a halt of trading leaves intervals without a candle, not flat ones."""
+    pending_status: str = "PENDING_TRADING"
+    """Status of a symbol that will trade."""
+    delisted_status: str = "SETTLING"
+    """Status of a symbol that traded."""
+
+    def klines_weight(self, limit: int | None) -> int:
+        """What a klines request costs, whether it is answered or refused."""
+        if limit is None:
+            return self.klines_default_weight
+        for largest, weight in self.klines_weights:
+            if limit <= largest:
+                return weight
+        return self.klines_weights[-1][1]
+
+
+_FUTURES_WEIGHTS = ((100, 1), (500, 2), (1_000, 5), (1_500, 10))
+_ADVICE = "Please use the websocket for live updates to avoid"
+
+USDM = VenueRules(
+    name="usdm",
+    # Only /market carries klines since 2026-04-23; the others acknowledge and stay silent.
+    kline_routes={"/market": True, "/public": False, "/private": False, "": False},
+    rest_prefix="/fapi/v1",
+    intervals=_FUTURES_INTERVALS,
+    update_every_ms=250,
+    request_burst=15,
+    requests_per_second=10,
+    controls_count=False,
+    ping_every_s=180,
+    pong_within_s=600,
+    any_pong_keeps_alive=True,
+    announces_shutdown=False,
+    weight_per_minute=2_400,
+    exchange_info_weight=1,
+    klines_weights=_FUTURES_WEIGHTS,
+    klines_default_weight=5,
+    klines_max_limit=1_500,
+    too_many_requests=(
+        f"Too many requests; current limit is 2400 requests per minute. {_ADVICE} polling the API."
+    ),
+    banned=f"Way too many requests; IP(127.0.0.1) banned until {{}}. {_ADVICE} bans.",
+)
+
+# One architecture with USD-M since 2026-06, but its own host and a longest time range.
+COINM = evolve(
+    USDM,
+    name="coinm",
+    kline_routes={"": True},
+    rest_prefix="/dapi/v1",
+    klines_window_ms=200 * DAY_MS,
+)
+
+SPOT = VenueRules(
+    name="spot",
+    kline_routes={"": True},
+    rest_prefix="/api/v3",
+    # The venue has 1s candles too, but a twin fed with 1m candles cannot make them.
+    intervals=_FUTURES_INTERVALS,
+    update_every_ms=2_000,
+    request_burst=5,
+    requests_per_second=5,
+    controls_count=True,
+    ping_every_s=20,
+    pong_within_s=60,
+    any_pong_keeps_alive=False,
+    announces_shutdown=True,
+    weight_per_minute=6_000,
+    exchange_info_weight=20,
+    klines_weights=((1_000, 2),),
+    klines_default_weight=2,
+    klines_max_limit=1_000,
+    too_many_requests=(
+        "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. "
+        f"{_ADVICE} polling the API."
+    ),
+    banned=f"Way too much request weight used; IP banned until {{}}. {_ADVICE} bans.",
+    may_lack_candles=True,
+    # Of what is documented of spot this fits best; that it is told before a listing is assumed.
+    pending_status="BREAK",
+    delisted_status="BREAK",
+)
+
+_VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}
+
+
+def venue_named(name: str) -> VenueRules:
+    """The venue called `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return _VENUES[name]
+    except KeyError:
+        raise ConfigError(f"no venue {name!r}; there are {', '.join(_VENUES)}") from None

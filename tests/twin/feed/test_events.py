@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from klineagent.core.kline import HOUR_MS, MINUTE_MS
+from klineagent.twin.exchange import Exchange
+from klineagent.twin.feed.events import Voice
+from klineagent.twin.wire import StreamEvent
+from tests.twin.samples import START_MS, Dial
+
+HOUR_END_MS = START_MS + HOUR_MS
+STREAMS = [
+    f"{symbol}usdt@kline_{name}" for symbol in ("btc", "eth", "sol") for name in ("1m", "1h")
+]
+
+
+@pytest.fixture
+async def voice(twin: Exchange, dial: Dial) -> Voice:
+    """The voice of `twin`, while someone hears three symbols at two intervals."""
+    await dial(f"/market/stream?streams={'/'.join(STREAMS)}")
+    return twin._voice
+
+
+def told(event: StreamEvent) -> dict[str, Any]:
+    """What an event says."""
+    content = json.loads(event.payload)
+    assert isinstance(content, dict)
+    return content
+
+
+async def test_closings_come_in_the_order_of_their_times(voice: Voice) -> None:
+    """On the hour both intervals close, each symbol's at one time."""
+    events = list(voice.closings(HOUR_END_MS + 299, lambda _candle: True))
+    assert sorted(event.stream for event in events) == sorted(STREAMS)
+    times = [event.event_ms for event in events]
+    assert times == sorted(times)
+    assert all(HOUR_END_MS < time < HOUR_END_MS + 300 for time in times)
+    assert all(event.is_closing and told(event)["k"]["x"] for event in events)
+    assert {told(event)["k"]["T"] for event in events} == {HOUR_END_MS - 1}
+
+
+async def test_within_the_hour_only_minutes_close(voice: Voice) -> None:
+    """The hour's candle has no event of this kind."""
+    events = voice.closings(HOUR_END_MS + MINUTE_MS + 299, lambda _candle: True)
+    assert {told(event)["k"]["i"] for event in events} == {"1m"}
+
+
+async def test_of_some_candles_nothing_is_said(voice: Voice) -> None:
+    """Whoever asks decides which."""
+    events = voice.closings(HOUR_END_MS + 299, lambda candle: candle.trades > 1_000)
+    assert {told(event)["k"]["i"] for event in events} == {"1h"}
+
+
+async def test_of_one_stream_it_says_the_same(voice: Voice) -> None:
+    """Whoever heard it or not; the time of the event is that of the close."""
+    events = {e.stream: told(e) for e in voice.closings(HOUR_END_MS + 299, lambda _candle: True)}
+    for stream in STREAMS:
+        event = voice.closing(stream, HOUR_END_MS, lambda _candle: True)
+        assert event is not None
+        assert event.is_closing
+        assert told(event) == {**events[stream], "E": HOUR_END_MS}
+    assert voice.closing(STREAMS[0], HOUR_END_MS, lambda _candle: False) is None
+
+
+async def test_what_has_not_changed_is_not_told_again(voice: Voice) -> None:
+    """Asked twice at a time, the second answer is empty."""
+    assert len(list(voice.growth(START_MS + 30_000))) == len(STREAMS)
+    assert list(voice.growth(START_MS + 30_000)) == []
+    assert not any(event.is_closing for event in voice.growth(START_MS + 40_000))
+
+
+async def test_a_peek_is_a_growing_event(voice: Voice) -> None:
+    """It is of the candle that is open at that time."""
+    event = voice.peek("btcusdt@kline_1h", HOUR_END_MS + 5)
+    assert event is not None
+    assert (told(event)["k"]["t"], told(event)["k"]["x"]) == (HOUR_END_MS, False)

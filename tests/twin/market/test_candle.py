@@ -1,0 +1,76 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.core.kline import MINUTE_MS
+from klineagent.twin.market.candle import Candle, flat, from_text, grown, merge, to_text
+
+amounts = st.integers(0, 10**12)
+
+
+@st.composite
+def minutes(draw: st.DrawFn) -> Candle:
+    """1m candles with trades."""
+    low, opened, closed, high = (
+        draw(st.integers(1, 10**9)),
+        *(draw(st.integers(0, 10**6)) for _ in range(3)),
+    )
+    volume, quote, trades = draw(amounts), draw(amounts), draw(st.integers(1, 10**6))
+    return Candle(
+        0,
+        low + opened,
+        low + max(opened, closed) + high,
+        low,
+        low + closed,
+        volume,
+        quote,
+        trades,
+        draw(st.integers(0, volume)),
+        draw(st.integers(0, quote)),
+        1_000,
+        1_000 + trades - 1,
+    )
+
+
+@given(minutes())
+def test_a_candle_that_grew_for_its_minute_is_the_candle(minute: Candle) -> None:
+    """After the full minute every field has its final value."""
+    assert grown(minute, MINUTE_MS) == minute
+
+
+@given(minutes(), st.integers(1, MINUTE_MS), st.integers(1, MINUTE_MS))
+def test_growing_takes_nothing_back(minute: Candle, one: int, other: int) -> None:
+    """Amounts and highs only rise, lows only fall, and the price stays between them."""
+    earlier, later = grown(minute, min(one, other)), grown(minute, max(one, other))
+    assert earlier.open == later.open == minute.open
+    assert earlier.high <= later.high <= minute.high
+    assert earlier.low >= later.low >= minute.low
+    assert later.low <= later.close <= later.high
+    for name in ("volume", "quote_volume", "trades", "taker_volume", "taker_quote_volume"):
+        assert getattr(earlier, name) <= getattr(later, name) <= getattr(minute, name)
+    assert later.taker_volume <= later.volume
+    assert earlier.last_trade <= later.last_trade <= minute.last_trade
+
+
+def test_a_candle_trades_from_its_first_millisecond() -> None:
+    """Of a minute with trades one is there at once, with its volume."""
+    minute = Candle(0, 5, 9, 3, 7, 100, 500, 60, 40, 200, 11, 70)
+    young = grown(minute, 1)
+    assert (young.trades, young.first_trade, young.last_trade) == (1, 11, 11)
+    assert young.volume >= 1
+
+
+def test_a_flat_candle_bounds_no_price() -> None:
+    """Merging with a quiet minute keeps prices that came from trades alone."""
+    traded = Candle(60_000, 105, 110, 104, 108, 1, 2, 3, 1, 1, 7, 9)
+    assert merge(flat(0, 100), traded) == traded._replace(open_time=0)
+    assert merge(traded, flat(120_000, 108)) == traded
+    assert merge(flat(0, 100), flat(60_000, 100)) == flat(0, 100)
+    assert merge(None, None) is None
+
+
+@given(st.integers(0, 10**18), st.integers(0, 8))
+def test_text_has_every_decimal_place_and_reads_back(scaled: int, places: int) -> None:
+    """Scaled integers survive printing, with a fixed number of decimals."""
+    text = to_text(scaled, places)
+    assert from_text(text, places) == scaled
+    assert len(text.partition(".")[2]) == places

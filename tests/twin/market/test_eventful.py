@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.interval import MINUTE_MS, Interval
+from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import COINM, SPOT, USDM, VenueRules
+from tests.twin.samples import START_MS, Dial, dialling, events_until
+
+BTC = "/market/stream?streams=btcusdt@kline_1m"
+TWO = f"{BTC}/ethusdt@kline_1m"
+
+
+@pytest.fixture
+def eventful(market: RandomMarket) -> EventfulMarket:
+    """Three symbols, the second of which is yet to come."""
+    return EventfulMarket(market, unlisted=["ETHUSDT"])
+
+
+@pytest.fixture
+async def twin(eventful: EventfulMarket) -> AsyncIterator[Exchange]:
+    """An exchange on that market."""
+    async with open_exchange(eventful, USDM, tick_ms=60_000) as exchange:
+        yield exchange
+
+
+async def rows(network: TwinNetwork, symbol: str, limit: int) -> list[list[Any]]:
+    """The newest 1m candles of a symbol, over REST."""
+    async with httpx2.AsyncClient(transport=network.http_transport()) as client:
+        query = {"symbol": symbol, "interval": "1m", "limit": str(limit)}
+        answer = await client.get("https://x/fapi/v1/klines", params=query)
+    found: list[list[Any]] = answer.json()
+    return found
+
+
+async def listing(network: TwinNetwork, symbol: str) -> dict[str, Any]:
+    """What exchangeInfo tells of a symbol."""
+    async with httpx2.AsyncClient(transport=network.http_transport()) as client:
+        answer = await client.get("https://x/fapi/v1/exchangeInfo")
+    found: dict[str, Any] = next(e for e in answer.json()["symbols"] if e["symbol"] == symbol)
+    return found
+
+
+def minutes(found: list[list[Any]]) -> list[int]:
+    """Their minutes, counted from the market's start."""
+    return [(row[0] - START_MS) // MINUTE_MS for row in found]
+
+
+async def test_a_halt_leaves_a_hole(
+    eventful: EventfulMarket, dial: Dial, network: TwinNetwork, autojump_clock: MockClock
+) -> None:
+    """The minute in which it begins is whole, as is the one after it ends; nothing is between."""
+    socket = await dial(BTC)
+    await trio.sleep(90)
+    with eventful.halting(["BTCUSDT"]):
+        await trio.sleep(180)
+        assert minutes(await rows(network, "BTCUSDT", 5)) == [0, 1]
+    await trio.sleep(120)
+    assert minutes(await rows(network, "BTCUSDT", 7)) == [0, 1, 5, 6]
+    events = await events_until(socket, 1)
+    assert [(e["k"]["t"] - START_MS) // MINUTE_MS for e in events if e["k"]["x"]] == [-1, 0, 1, 5]
+    assert eventful.injected == {"halting": 1}
+
+
+async def test_a_flat_halt_has_empty_candles(
+    eventful: EventfulMarket, dial: Dial, network: TwinNetwork, autojump_clock: MockClock
+) -> None:
+    """At the price before, without a trade; they close like others."""
+    socket = await dial(BTC)
+    with eventful.halting(["BTCUSDT"], flat=True):
+        await trio.sleep(180)
+    events = await events_until(socket, 100)
+    found = await rows(network, "BTCUSDT", 5)
+    assert minutes(found) == [0, 1, 2, 3, 4]
+    for row in found[1:4]:
+        assert row[1:5] == [found[0][4]] * 4
+        assert (float(row[5]), row[8]) == (0, 0)
+    assert found[4][8] > 0
+    closed = [e["k"] for e in events if e["k"]["x"]]
+    assert [(k["t"] - START_MS) // MINUTE_MS for k in closed if not k["n"]] == [1, 2, 3]
+
+
+async def test_a_halt_within_a_minute_is_none(
+    eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
+) -> None:
+    """Nothing takes effect before the next edge."""
+    await trio.sleep(10)
+    with eventful.halting(["BTCUSDT", "SOLUSDT"]):
+        await trio.sleep(40)
+    await trio.sleep(200)
+    assert minutes(await rows(network, "BTCUSDT", 5)) == [0, 1, 2, 3, 4]
+
+
+async def test_a_halt_may_be_told(
+    eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
+) -> None:
+    """From the edge at which it begins to the one at which it ends."""
+    told = []
+    with eventful.halting(["BTCUSDT"], status="BREAK"):
+        told.append((await listing(network, "BTCUSDT"))["status"])
+        await trio.sleep(90)
+        told.append((await listing(network, "BTCUSDT"))["status"])
+    await trio.sleep(60)
+    told.append((await listing(network, "BTCUSDT"))["status"])
+    assert told == ["TRADING", "BREAK", "TRADING"]
+
+
+async def test_overlapping_halts(
+    eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
+) -> None:
+    """One without candles rules over a flat one; the price is that before the first."""
+    with eventful.halting(["BTCUSDT"], flat=True):
+        await trio.sleep(60)
+        with eventful.halting(["BTCUSDT"]):
+            await trio.sleep(60)
+        await trio.sleep(120)
+    found = await rows(network, "BTCUSDT", 5)
+    assert minutes(found) == [0, 1, 3, 4]
+    assert {row[4] for row in found} == {found[0][4]}
+
+
+async def test_a_delisted_symbol_keeps_its_history(
+    eventful: EventfulMarket, dial: Dial, network: TwinNetwork, autojump_clock: MockClock
+) -> None:
+    """It is told from the next minute on, and its stream is silent."""
+    socket = await dial(BTC)
+    await trio.sleep(90)
+    eventful.delist("BTCUSDT")
+    assert (await listing(network, "BTCUSDT"))["status"] == "TRADING"
+    await events_until(socket, 60)
+    told = await listing(network, "BTCUSDT")
+    assert (told["status"], told["deliveryDate"]) == ("SETTLING", START_MS + 2 * MINUTE_MS)
+    assert await events_until(socket, 600) == []
+    assert minutes(await rows(network, "BTCUSDT", 14)) == [-1, 0, 1]
+    with pytest.raises(ValueError, match="does not trade already"):
+        eventful.delist("BTCUSDT")
+
+
+async def test_a_symbol_is_listed(
+    twin: Exchange,
+    eventful: EventfulMarket,
+    dial: Dial,
+    network: TwinNetwork,
+    autojump_clock: MockClock,
+) -> None:
+    """Until then it has no candles and is told to come; afterwards it is like any other."""
+    socket = await dial(TWO)
+    assert {e["s"] for e in await events_until(socket, 90)} == {"BTCUSDT"}
+    assert await rows(network, "ETHUSDT", 3) == []
+    told = await listing(network, "ETHUSDT")
+    assert told["status"] == "PENDING_TRADING"
+    assert told["onboardDate"] > START_MS
+    eventful.list("ETHUSDT")
+    events = await events_until(socket, 91)
+    assert [(e["k"]["t"] - START_MS) // MINUTE_MS for e in events if e["s"] == "ETHUSDT"] == [2, 2]
+    told = await listing(network, "ETHUSDT")
+    assert (told["status"], told["onboardDate"]) == ("TRADING", START_MS + 2 * MINUTE_MS)
+    assert minutes(await rows(network, "ETHUSDT", 5)) == [2, 3]
+    assert twin.faults.injected == {"list": 1}
+    with pytest.raises(ValueError, match="trades already"):
+        eventful.list("ETHUSDT")
+
+
+def test_unknown_symbols_are_an_error(market: RandomMarket, eventful: EventfulMarket) -> None:
+    """Wherever one is named."""
+    with pytest.raises(ValueError, match="NOSUCH is not in this market"):
+        EventfulMarket(market, unlisted=["NOSUCH"])
+    with pytest.raises(ValueError, match="NOSUCH"), eventful.halting(["NOSUCH"]):
+        pass
+    with pytest.raises(ValueError, match="NOSUCH"):
+        eventful.delist("NOSUCH")
+
+
+@pytest.mark.parametrize(
+    ("venue", "pending", "gone"),
+    [
+        (USDM, "PENDING_TRADING", "SETTLING"),
+        (COINM, "PENDING_TRADING", "SETTLING"),
+        (SPOT, "BREAK", "BREAK"),
+    ],
+)
+def test_each_venue_has_its_words(venue: VenueRules, pending: str, gone: str) -> None:
+    """For what does not trade yet, and what does no more."""
+    market = RandomMarket(symbols=3, seed=7, start_ms=START_MS, venue_name=venue.name)
+    first, second, third = market.listings[:3]
+    eventful = EventfulMarket(market, unlisted=[first.symbol])
+    eventful.delist(second.symbol)
+    now_ms = START_MS + MINUTE_MS
+    told = [eventful.as_told(venue, each, now_ms).status for each in (first, second, third)]
+    assert told == [pending, gone, "TRADING"]
+
+
+async def test_charts_agree_before_and_after(
+    eventful: EventfulMarket, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """What was drawn while things happened is what a new chart draws of it."""
+    async with open_exchange(eventful, USDM, tick_ms=60_000) as exchange:
+        dial = dialling(TwinNetwork(exchange, nursery), nursery)
+        socket = await dial("/market/stream?streams=btcusdt@kline_5m/solusdt@kline_5m")
+        told = []
+        for _ in range(10):
+            with eventful.halting(["BTCUSDT"]), eventful.halting(["SOLUSDT"], flat=True):
+                told += await events_until(socket, 100)
+            told += await events_until(socket, 200)
+        nursery.cancel_scope.cancel()
+    charts = Charts(eventful)
+    closed = [event["k"] for event in told if event["k"]["x"]]
+    assert len(closed) > 15
+    for candle in closed:
+        drawn = charts.whole(candle["s"], Interval.M5, candle["t"])
+        assert drawn is not None
+        assert (drawn.trades, drawn.first_trade) == (candle["n"], candle["f"])

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from klineagent.twin.market.listings import idle_specimens
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.rest.exchange_info import exchange_info
+from klineagent.twin.venues import COINM, SPOT, USDM, VenueRules
+
+START = 1_769_904_000_000
+
+
+def symbols_of(venue: VenueRules) -> dict[str, dict[str, Any]]:
+    """The symbol objects of a made-up market, by symbol."""
+    market = RandomMarket(symbols=2, seed=3, start_ms=START, venue_name=venue.name)
+    listings = market.listings + idle_specimens(venue.name, START)
+    return {entry["symbol"]: entry for entry in exchange_info(venue, listings, START)["symbols"]}
+
+
+def test_usdm_lists_what_clients_must_tell_apart() -> None:
+    """Ordinary perpetuals, a quarterly, a stock, a Chinese one, a future one, a settled one."""
+    found = symbols_of(USDM)
+    kinds = {symbol: (entry["contractType"], entry["status"]) for symbol, entry in found.items()}
+    assert kinds == {
+        "BTCUSDT": ("PERPETUAL", "TRADING"),
+        "ETHUSDT": ("PERPETUAL", "TRADING"),
+        "BTCUSDT_261225": ("CURRENT_QUARTER", "TRADING"),
+        "TSLAUSDT": ("TRADIFI_PERPETUAL", "TRADING"),
+        "币安人生USDT": ("PERPETUAL", "TRADING"),
+        "SOONUSDT": ("PERPETUAL", "PENDING_TRADING"),
+        "OMGUSDT": ("PERPETUAL", "SETTLING"),
+    }
+    assert found["SOONUSDT"]["onboardDate"] > START > found["OMGUSDT"]["deliveryDate"]
+    assert found["BTCUSDT"]["deliveryDate"] == 4_133_404_800_000
+    assert found["BTCUSDT"]["filters"][0]["tickSize"] == "0.01"
+
+
+def test_coinm_has_its_own_words() -> None:
+    """ContractStatus in place of status, and a contract size."""
+    btc = symbols_of(COINM)["BTCUSD_PERP"]
+    assert "status" not in btc
+    assert (btc["contractStatus"], btc["contractSize"]) == ("TRADING", 100)
+    assert (btc["marginAsset"], btc["quoteAsset"]) == ("BTC", "USD")
+
+
+def test_spot_has_no_contracts() -> None:
+    """Neither type nor delivery."""
+    found = symbols_of(SPOT)
+    assert found["BTCUSDT"]["status"] == "TRADING"
+    assert found["OMGUSDT"]["status"] == "BREAK"
+    assert not {"contractType", "deliveryDate", "pair"} & found["BTCUSDT"].keys()
+
+
+@pytest.mark.parametrize("venue", [USDM, COINM, SPOT])
+def test_limits_are_told(venue: VenueRules) -> None:
+    """The request weight of the venue is the first of its limits."""
+    limit = exchange_info(venue, (), START)["rateLimits"][0]
+    assert (limit["rateLimitType"], limit["limit"]) == ("REQUEST_WEIGHT", venue.weight_per_minute)

@@ -1,0 +1,39 @@
+from klineagent.core.kline import DAY_MS, MINUTE_MS
+from klineagent.twin.rest.api import WeightMeter
+
+MINUTE = 1_769_904_000_000
+
+
+def test_the_window_is_the_clock_minute() -> None:
+    """A minute's last weight does not burden the next, however close they are."""
+    meter = WeightMeter(limit=10)
+    assert meter.spend(10, MINUTE - 1) is None
+    assert meter.spend(10, MINUTE) is None
+    assert meter.spend(1, MINUTE + 59_999) == 429
+    assert meter.used == 11
+
+
+def test_a_refusal_tells_how_long_to_wait() -> None:
+    """Whole seconds to the end of the minute, never none."""
+    meter = WeightMeter(limit=0)
+    meter.spend(1, MINUTE + 1)
+    assert meter.retry_after_s(MINUTE + 1) == 60
+    assert meter.retry_after_s(MINUTE + 59_999) == 1
+
+
+def test_who_ignores_refusals_is_banned_for_longer_each_time() -> None:
+    """Two minutes first, then twice that, three days at most."""
+    meter = WeightMeter(limit=0)
+    now = MINUTE
+    bans = []
+    for _ in range(15):
+        answers = []
+        while 418 not in answers:
+            answers.append(meter.spend(1, now))
+        assert answers == [429] * 5 + [418]
+        bans.append(meter.banned_until_ms - now)
+        assert meter.spend(0, meter.banned_until_ms - 1) == 418
+        assert meter.retry_after_s(now) == bans[-1] // 1_000
+        now = meter.banned_until_ms + MINUTE_MS
+    assert bans[:3] == [2 * MINUTE_MS, 4 * MINUTE_MS, 8 * MINUTE_MS]
+    assert bans[-1] == 3 * DAY_MS

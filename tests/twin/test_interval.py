@@ -1,0 +1,60 @@
+"""Two grids that know nothing of each other agree, or one of them is wrong."""
+
+from __future__ import annotations
+
+import ast
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent import sim
+from klineagent.core import kline
+from klineagent.twin.interval import Interval
+
+# From 1970 to 2149.
+times = st.integers(0, 5_650_000_000_000)
+
+
+@given(st.sampled_from(Interval), times)
+def test_both_grids_agree(interval: Interval, time_ms: int) -> None:
+    """Where the candle of a time opens, where the next one does, and when it ends."""
+    agents = kline.Interval(interval.value)
+    open_ms = interval.open_at(time_ms)
+    assert open_ms == agents.open_at(time_ms)
+    assert interval.next_open(open_ms) == agents.next_open(open_ms)
+    assert interval.close_of(open_ms) == agents.close_of(open_ms)
+
+
+def test_both_know_the_same_intervals() -> None:
+    """But for seconds, which the twin does not make."""
+    assert {each.value for each in kline.Interval} - {each.value for each in Interval} == {"1s"}
+
+
+@pytest.mark.parametrize(
+    ("name", "opens"),
+    [
+        ("1m", "2026-03-04T05:06"),
+        ("8h", "2026-03-04T00:00"),
+        ("12h", "2026-03-04T00:00"),
+        ("3d", "2026-03-02T00:00"),
+        ("1w", "2026-03-02T00:00"),
+        ("1M", "2026-03-01T00:00"),
+    ],
+)
+def test_a_grid_is_what_is_documented(name: str, opens: str) -> None:
+    """The candle of a Wednesday morning."""
+    time = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    open_ms = Interval(name).open_at(int(time.timestamp() * 1_000))
+    assert f"{datetime.fromtimestamp(open_ms / 1_000, UTC):%Y-%m-%dT%H:%M}" == opens
+
+
+def test_the_twin_takes_nothing_from_those_it_is_to_test() -> None:
+    """Neither their grid nor their tables: of the package it imports itself and plain helpers."""
+    helpers = {"klineagent.core.errors", "klineagent.core.suggestions"}
+    for path in Path(sim.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("klineagent"):
+                assert node.module in helpers or str(node.module).startswith("klineagent.sim")
