@@ -9,8 +9,8 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from klineagent.simulation import open_simulation
 from klineagent.storage.store import SeriesSummary
+from klineagent.testing.simulation import open_simulation
 
 HOUR_S = 3600
 

@@ -18,8 +18,8 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.twin.exchange import open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.server import converse

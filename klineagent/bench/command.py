@@ -14,11 +14,11 @@ from rich.status import Status
 from rich.table import Table
 
 from klineagent.bench import scenarios
-from klineagent.bench.contest import CONTEST, contest
 from klineagent.bench.load import FRESH, MAX, Load
-from klineagent.bench.operate import OPERATE, operate
+from klineagent.bench.operation.operation import OPERATE, operate
 from klineagent.bench.outcome import Outcome
-from klineagent.bench.ranking import bars_of
+from klineagent.bench.peers.comparison import CONTEST, contest
+from klineagent.bench.peers.ranking import bars_of
 from klineagent.bench.report import answers_table, bars_table, entries_table, figures_table
 from klineagent.cli.options import FiniteRange
 from klineagent.cli.running import run as run_under_trio

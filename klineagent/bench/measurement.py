@@ -17,7 +17,7 @@ from klineagent.bench.child import Child, open_child
 from klineagent.bench.figures import Figures, Spread
 from klineagent.bench.load import FRESH, Load
 from klineagent.bench.pings import Pings
-from klineagent.bench.subject import Plan
+from klineagent.bench.system import Plan
 from klineagent.bench.twin import Twin, open_twin
 
 READY_WITHIN_S = 60
@@ -107,7 +107,7 @@ async def _open_agent(
         updates=load.updates,
         is_probed=load.is_probed,
     )
-    command = [sys.executable, "-m", "klineagent.bench.subject", msgspec.json.encode(plan).decode()]
+    command = [sys.executable, "-m", "klineagent.bench.system", msgspec.json.encode(plan).decode()]
     environ = certificate.environ if certificate else None
     async with open_child("the agent", command, tells_on="stdout", environ=environ) as agent:
         yield agent

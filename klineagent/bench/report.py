@@ -9,7 +9,7 @@ from rich.table import Table
 
 from klineagent.bench.figures import Answers, Figures, Spread
 from klineagent.bench.outcome import Bar
-from klineagent.bench.ranking import Entry
+from klineagent.bench.peers.ranking import Entry
 
 _PLAIN_FROM = 1000
 _MEGA = 1_000_000

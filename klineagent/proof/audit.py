@@ -15,9 +15,9 @@ from klineagent.agent import Agent
 from klineagent.core.kline import MINUTE_MS
 from klineagent.core.kline import Interval as AgentInterval
 from klineagent.exchange.clock.reckoning import BOUND_MS
+from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
+from klineagent.proof.oracle import Witness, account_of, name_of
 from klineagent.proof.plan import ProofFailed
-from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
-from klineagent.proof.witness import Witness, account_of, name_of
 from klineagent.series.ledger import Absent, Ledger, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.storage.memory.store import MemoryStore

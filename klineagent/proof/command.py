@@ -25,7 +25,7 @@ from klineagent.core.errors import ConfigError, Interrupted
 from klineagent.core.suggestions import meant
 from klineagent.proof.plan import Plan, ProofFailed, Report
 from klineagent.proof.run import prove as run_plan
-from klineagent.proof.storm import KINDS
+from klineagent.proof.schedule import KINDS
 
 ALL, NONE = "all", "none"
 

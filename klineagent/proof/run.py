@@ -15,12 +15,12 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
+from klineagent.proof.active_faults import Weather
 from klineagent.proof.audit import Audit
-from klineagent.proof.life import Life
+from klineagent.proof.lifecycle import Life
+from klineagent.proof.oracle import Witness, name_of
 from klineagent.proof.plan import Plan, ProofFailed, Report
-from klineagent.proof.storm import World, rage
-from klineagent.proof.weather import Weather
-from klineagent.proof.witness import Witness, name_of
+from klineagent.proof.schedule import World, rage
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.spool.segment import decode
 from klineagent.twin.exchange import Exchange, open_exchange

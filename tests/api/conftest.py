@@ -7,7 +7,7 @@ from attrs import define, field
 from klineagent.core.errors import InvalidRequest, NotRunning, RequestError, SymbolLimitReached
 from klineagent.core.kline import Interval
 from klineagent.series.registry import SubscriptionInfo
-from klineagent.testing import simulation
+from klineagent.testing.fixtures import simulation
 
 __all__ = ["simulation"]
 

@@ -17,8 +17,8 @@ from klineagent.config.model import Config, load_config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, reason_of
 from klineagent.exchange.network import Internet
-from klineagent.simulation import open_simulation
 from klineagent.storage.opening import open_store
+from klineagent.testing.simulation import open_simulation
 
 TOKEN = "0123456789abcdef-the-right-one"
 EVERYWHERE = {"command_bind": "0.0.0.0:0", "status_bind": "0.0.0.0:0"}

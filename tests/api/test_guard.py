@@ -13,7 +13,7 @@ from klineagent.api.app import json_app
 from klineagent.api.guard import OPEN_PATHS, Guard, Request, is_loopback
 from klineagent.api.routes.health import status_app
 from klineagent.core.errors import Forbidden, Unauthorized
-from klineagent.simulation import open_simulation
+from klineagent.testing.simulation import open_simulation
 
 TOKEN = "0123456789abcdef-the-right-one"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")

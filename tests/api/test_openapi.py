@@ -16,7 +16,7 @@ from klineagent.api.guard import ANYONE, OPEN_PATHS, Guard
 from klineagent.api.openapi import TAGS, add_documents, operation
 from klineagent.api.requests import read_query
 from klineagent.core.errors import NotConfirmed, NotRunning
-from klineagent.simulation import open_simulation
+from klineagent.testing.simulation import open_simulation
 
 TOKEN = "0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from klineagent.bench.questions import SHARES
+from klineagent.bench.operation.questions import SHARES
 from klineagent.core.interrupts import INTERRUPTED
 
 FEW = ("--symbols", "3", "--warm-up", "0")

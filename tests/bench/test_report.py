@@ -11,7 +11,7 @@ from rich.table import Table
 from klineagent.bench.figures import Spread
 from klineagent.bench.outcome import Bar
 from klineagent.bench.report import answers_table, bars_table
-from tests.bench.test_operate import ANSWERS
+from tests.bench.operation.test_operation import ANSWERS
 
 
 def lines_of(table: Table) -> list[str]:

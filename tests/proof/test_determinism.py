@@ -11,7 +11,7 @@ import logging, sys
 import structlog
 from klineagent.proof.plan import Plan
 from klineagent.proof.run import prove
-from klineagent.proof.storm import KINDS
+from klineagent.proof.schedule import KINDS
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 for seed in map(int, sys.argv[1:]):

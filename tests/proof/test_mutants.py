@@ -6,7 +6,7 @@ import pytest
 
 from klineagent.proof.plan import Plan, ProofFailed
 from klineagent.proof.run import prove
-from klineagent.proof.storm import KINDS
+from klineagent.proof.schedule import KINDS
 from tests.proof.mutants import MUTANTS, STRUCK_BY
 
 SEEDS = (1, 2, 3)

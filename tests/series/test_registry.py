@@ -17,7 +17,7 @@ from klineagent.core.errors import (
     SymbolLimitReached,
 )
 from klineagent.core.kline import Interval
-from klineagent.simulation import Simulation, open_simulation
+from klineagent.testing.simulation import Simulation, open_simulation
 
 SOL = ("SOLUSDT", Interval.M15)
 

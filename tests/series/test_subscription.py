@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
+from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 
 
 async def test_late_states_do_not_replace_the_newest_one(autojump_clock: MockClock) -> None:

@@ -1,5 +1,5 @@
 """The fixture that klineagent ships for simulations of its users."""
 
-from klineagent.testing import simulation
+from klineagent.testing.fixtures import simulation
 
 __all__ = ["simulation"]

@@ -9,8 +9,8 @@ import trio
 from attrs import define, field
 
 from klineagent.core.kline import MINUTE_MS, Interval, Key, Kline
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0

@@ -14,8 +14,8 @@ from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absence, Absent, Urgency
 from klineagent.series.subscription import Subscription
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.interval import Interval as TwinInterval
 from klineagent.twin.market.aggregation import Charts
 from klineagent.twin.market.eventful import EventfulMarket

@@ -14,9 +14,9 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket

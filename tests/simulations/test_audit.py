@@ -14,10 +14,10 @@ from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval, Kline
 from klineagent.series.backfill import audit
 from klineagent.series.backfill.audit import AGAIN_AFTER_S, PASS_S, SHARE
 from klineagent.series.registry import Registry
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk, Step
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.asking import Asker
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, closed, lacking, logged
 

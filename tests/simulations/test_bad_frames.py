@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from klineagent.core.kline import DAY_MS, SECOND_MS, Interval, Key
 from klineagent.exchange.regularity import Flaw
-from klineagent.simulation import Simulation, open_simulation
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import Simulation, open_simulation
 from klineagent.twin.faults.events import Events
 from klineagent.twin.wire import StreamEvent
 from tests.simulations.looking import MINUTE_S, Watch, lacking

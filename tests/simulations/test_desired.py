@@ -24,9 +24,9 @@ from klineagent.series.desired import forecast as forecast_module
 from klineagent.series.desired.demand import MOST_PATTERNS
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import encode
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk, Step
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.exchange import open_exchange
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket

@@ -17,8 +17,8 @@ from attrs import define
 from trio.testing import MockClock
 
 from klineagent.core.kline import MINUTE_MS, Interval
-from klineagent.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.storage.spool.disk import Files, Folder, translated_errors
+from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.twin.market import random as random_market
 from klineagent.twin.market.random import RandomMarket
 from tests.simulations.looking import HOUR_S

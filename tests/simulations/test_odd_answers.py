@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.kline import Interval
-from klineagent.simulation import Simulation, open_simulation
+from klineagent.testing.simulation import Simulation, open_simulation
 from tests.simulations.looking import MINUTE_S, lacking, requests
 
 PERPETUALS = {"match": {"name": "*USDT", "contract": "PERPETUAL"}, "intervals": ["1m"]}

@@ -9,8 +9,8 @@ from trio.testing import MockClock
 from klineagent.core.kline import MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absent
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket
 from tests.simulations.looking import (

@@ -16,12 +16,12 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.grid import opens_in
 from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval
-from klineagent.proof.life import Life
-from klineagent.proof.witness import Witness
+from klineagent.proof.lifecycle import Life
+from klineagent.proof.oracle import Witness
 from klineagent.series.backfill.audit import PASS_S
 from klineagent.series.backfill.gap_file import SUFFIX
-from klineagent.simulation import FEBRUARY_2026_MS
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import FEBRUARY_2026_MS
 from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork

@@ -12,7 +12,7 @@ from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT
 from klineagent.series.ledger import Absence, Absent, Missing, Urgency
 from klineagent.series.subscription import Subscription
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket
 from tests.simulations.looking import MINUTE_S

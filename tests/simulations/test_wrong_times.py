@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.reckoning import BOUND_MS
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.wire import StreamEvent
 from tests.simulations.looking import HOUR_S, MINUTE_S, closed, lacking, logged
 

@@ -11,8 +11,8 @@ from trio.testing import MockClock
 
 from klineagent.core.kline import Interval
 from klineagent.series.registry import Registry
-from klineagent.simulation import Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk
+from klineagent.testing.simulation import Simulation, open_simulation
 
 WHY = {"symbol": "BTCUSDT", "interval": "1m", "open_time": "2026-02-01T00:00:00Z"}
 

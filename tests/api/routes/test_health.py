@@ -18,9 +18,9 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import StoreMisconfigured
 from klineagent.core.kline import MINUTE_MS
-from klineagent.simulation import FEBRUARY_2026_MS
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
+from klineagent.testing.simulation import FEBRUARY_2026_MS
 from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork

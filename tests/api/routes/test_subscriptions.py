@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from klineagent.core.kline import Interval
-from klineagent.simulation import Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk
+from klineagent.testing.simulation import Simulation, open_simulation
 
 PATH = "/v1/subscriptions"
 EVERYTHING = {

@@ -24,7 +24,7 @@ from klineagent.cli.remote import diagnosis
 from klineagent.cli.remote.connection import Address, open_connection
 from klineagent.core.address import Bind
 from klineagent.core.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
-from klineagent.simulation import FEBRUARY_2026_MS
+from klineagent.testing.simulation import FEBRUARY_2026_MS
 from klineagent.twin.exchange import open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.server import serve_exchange

@@ -18,8 +18,8 @@ from klineagent.series.backfill.known_gaps import Knowledge, KnownGaps, Series
 from klineagent.series.desired.state_file import StateFile
 from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
-from klineagent.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.looking import HOUR_S, MINUTE_S, lacking, logged
 
 NAME = "subscriptions.json.gaps"

@@ -14,8 +14,8 @@ import trio
 import yaml
 from trio.testing import MockClock
 
-from klineagent.simulation import open_simulation
 from klineagent.storage.memory.disk import MemoryDisk
+from klineagent.testing.simulation import open_simulation
 from tests.simulations.asking import Asker, Labels
 
 ROOT = Path(__file__).parents[1]

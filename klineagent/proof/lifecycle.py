@@ -17,8 +17,8 @@ from klineagent.core.errors import StartError, StoreUnavailable
 from klineagent.core.grid import Run
 from klineagent.core.kline import Kline
 from klineagent.exchange.network import Network
+from klineagent.proof.oracle import Witness
 from klineagent.proof.plan import ProofFailed
-from klineagent.proof.witness import Witness
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary

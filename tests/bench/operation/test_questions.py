@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from itertools import islice, pairwise
 
-from klineagent.bench.questions import SHARES, Question, Topics, questions
+from klineagent.bench.operation.questions import SHARES, Question, Topics, questions
 from klineagent.core.kline import Interval
 
 TOPICS = Topics(

@@ -1,6 +1,6 @@
 """The process that asks an agent many things, and sees how long the answers take.
 
-    python -m klineagent.bench.caller PLAN
+    python -m klineagent.bench.operation.load_generator PLAN
 
 It tells `ready`, waits for a line on standard input, asks, and tells what was `answered`. Requests
 are due at fixed moments, however long others take.
@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from klineagent.bench.child import tell
 from klineagent.bench.figures import Answers, Spread
-from klineagent.bench.questions import Question, Topics, questions
+from klineagent.bench.operation.questions import Question, Topics, questions
 from klineagent.core.errors import reason_of
 from klineagent.core.kline import SECOND_MS
 

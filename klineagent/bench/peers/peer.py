@@ -1,6 +1,6 @@
 """The process of one other client, which counts for itself.
 
-    python -m klineagent.bench.peer NAME PLACE WARM-UP SECONDS
+    python -m klineagent.bench.peers.peer NAME PLACE WARM-UP SECONDS
 
 It tells `measured`, or `failed`, on standard output and ends.
 """
@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 
 from klineagent.bench.child import FAILED, tell
-from klineagent.bench.clients import PEERS, Count, Place
 from klineagent.bench.figures import MILLION
+from klineagent.bench.peers.clients import PEERS, Count, Place
 
 LOOK_EVERY_S = 0.05
 

@@ -1,7 +1,7 @@
 """pytest fixtures for simulations of your own; see `examples/`.
 
 # conftest.py
-from klineagent.testing import simulation
+from klineagent.testing.fixtures import simulation
 __all__ = ["simulation"]
 
 # test_mine.py
@@ -18,7 +18,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.simulation import Simulation, open_simulation
+from klineagent.testing.simulation import Simulation, open_simulation
 
 
 @pytest.fixture

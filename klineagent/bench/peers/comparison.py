@@ -14,12 +14,12 @@ from attrs import evolve
 
 from klineagent.bench.certificate import Certificate, make_certificate
 from klineagent.bench.child import BenchFailed, open_child
-from klineagent.bench.clients import INTERVAL, PEERS, Peer, Place
 from klineagent.bench.figures import Figures
 from klineagent.bench.load import MAX, Load
 from klineagent.bench.measurement import measure
-from klineagent.bench.peer import Effort
-from klineagent.bench.ranking import (
+from klineagent.bench.peers.clients import INTERVAL, PEERS, Peer, Place
+from klineagent.bench.peers.peer import Effort
+from klineagent.bench.peers.ranking import (
     OURS,
     OURS_UPDATES,
     Entry,
@@ -124,7 +124,7 @@ async def effort_of(
         BenchFailed: in a group; it did not.
     """
     command = [
-        *(sys.executable, "-m", "klineagent.bench.peer", peer.name),
+        *(sys.executable, "-m", "klineagent.bench.peers.peer", peer.name),
         *(msgspec.json.encode(place).decode(), str(load.warm_up_s), str(load.seconds)),
     ]
     within_s = _BEGINS_WITHIN_S + load.warm_up_s + load.seconds

@@ -6,13 +6,13 @@ import sys
 
 import msgspec
 
-from klineagent.bench.caller import PATIENCE_S, Calling
 from klineagent.bench.child import open_child
 from klineagent.bench.figures import Answers, Figures, Spread
 from klineagent.bench.load import FRESH, Load
 from klineagent.bench.measurement import READY_WITHIN_S, Scene, figures_of, open_scene
+from klineagent.bench.operation.load_generator import PATIENCE_S, Calling
+from klineagent.bench.operation.questions import Topics
 from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
-from klineagent.bench.questions import Topics
 
 OPERATE = Load(symbols=600, rate="36000", seconds=60, tls=True, store=FRESH, requests=200)
 
@@ -30,7 +30,7 @@ async def operate(load: Load) -> Outcome:
     async with open_scene(load, "--start", _START, windows=2, spare_symbols=1) as scene:
         calling = _calling(scene)
         command = [
-            *(sys.executable, "-m", "klineagent.bench.caller"),
+            *(sys.executable, "-m", "klineagent.bench.operation.load_generator"),
             msgspec.json.encode(calling).decode(),
         ]
         async with open_child("the caller", command, tells_on="stdout") as caller:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from klineagent.bench.figures import Answers, Figures, Spread
 from klineagent.bench.load import Load
-from klineagent.bench.operate import bars_of
+from klineagent.bench.operation.operation import bars_of
 from tests.bench.test_figures import some_figures
 
 LOAD = Load(symbols=600, rate="200000", seconds=10, requests=200)

@@ -12,10 +12,10 @@ import pytest
 import trio
 
 from klineagent.bench.certificate import make_certificate
-from klineagent.bench.clients import INTERVAL, PEERS, Count, Peer, Place
-from klineagent.bench.contest import CONTEST, contest, effort_of
 from klineagent.bench.load import Load
-from klineagent.bench.ranking import OURS, OURS_UPDATES
+from klineagent.bench.peers.clients import INTERVAL, PEERS, Count, Peer, Place
+from klineagent.bench.peers.comparison import CONTEST, contest, effort_of
+from klineagent.bench.peers.ranking import OURS, OURS_UPDATES
 from klineagent.bench.report import entries_table
 from klineagent.bench.twin import open_twin
 from klineagent.core.errors import ConfigError
@@ -105,7 +105,7 @@ async def test_without_certificates_nothing_is_measured(monkeypatch: pytest.Monk
 
 def test_a_client_that_fails_tells_why() -> None:
     """Whatever its library raises: here nobody listens."""
-    command = [sys.executable, "-m", "klineagent.bench.peer", "trio-websocket, json"]
+    command = [sys.executable, "-m", "klineagent.bench.peers.peer", "trio-websocket, json"]
     ended = subprocess.run(
         [*command, json.dumps({"host": "127.0.0.1:9", "symbols": ["BTCUSDT"]}), "0", "1"],
         capture_output=True,

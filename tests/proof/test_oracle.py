@@ -7,8 +7,8 @@ from attrs import define
 
 from klineagent.core import kline
 from klineagent.core.kline import Kline
+from klineagent.proof.oracle import Witness
 from klineagent.proof.plan import ProofFailed
-from klineagent.proof.witness import Witness
 from klineagent.series.ledger import Absence, Absent, Ledger
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Table

@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.bench.caller import PATIENCE_S, Caller, Calling
 from klineagent.bench.figures import Answers
-from tests.bench.test_questions import TOPICS
+from klineagent.bench.operation.load_generator import PATIENCE_S, Caller, Calling
+from tests.bench.operation.test_questions import TOPICS
 
 
 class Agent:

@@ -7,8 +7,8 @@ import math
 import trio
 from trio.testing import MockClock
 
-from klineagent.proof.storm import KINDS
-from klineagent.proof.weather import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
+from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
+from klineagent.proof.schedule import KINDS
 
 
 async def test_a_fault_explains_while_it_lasts_and_for_its_own_while_after(

@@ -6,7 +6,7 @@ from attrs import evolve
 
 from klineagent.bench.load import MAX
 from klineagent.bench.outcome import Bar
-from klineagent.bench.ranking import (
+from klineagent.bench.peers.ranking import (
     OURS,
     OURS_UPDATES,
     Entry,

@@ -13,8 +13,8 @@ import trio
 from attrs import frozen
 
 from klineagent.core.kline import HOUR_MS, MINUTE_MS, Kline
-from klineagent.proof.life import RESTART_AFTER_S, Life
-from klineagent.proof.weather import Weather
+from klineagent.proof.active_faults import Weather
+from klineagent.proof.lifecycle import RESTART_AFTER_S, Life
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.market.eventful import EventfulMarket

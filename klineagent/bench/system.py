@@ -1,6 +1,6 @@
 """The process that is measured: an agent as `klineagent serve` runs it, and probes around it.
 
-    python -m klineagent.bench.subject PLAN
+    python -m klineagent.bench.system PLAN
 
 It tells of itself on standard output, a line of JSON each: `ready` with its addresses; for each
 window `measuring`, and `measured` with the figures; or `failed`. Then it waits to be stopped.

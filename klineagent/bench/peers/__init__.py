@@ -1,0 +1,1 @@
+"""The same frames through the agent and through other clients."""
