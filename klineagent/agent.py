@@ -49,7 +49,7 @@ from klineagent.core.errors import (
     StoreError,
     StoreUnavailable,
 )
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Internet, Network
 from klineagent.exchange.rest import open_rest

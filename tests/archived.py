@@ -8,7 +8,8 @@ import zipfile
 from collections.abc import Sequence
 from decimal import Decimal
 
-from klineagent.core.kline import Interval, Kline
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline
 from tests.processes import ARCHIVE
 
 Row = dict[str, str]

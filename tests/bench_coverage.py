@@ -12,7 +12,7 @@ import time
 import trio
 from attrs import evolve
 
-from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, MINUTE_MS, Interval
 from klineagent.series.backfill.startup import since_of
 from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.queries import insert_klines

@@ -1,6 +1,7 @@
 """Klines for tests."""
 
-from klineagent.core.kline import MINUTE_MS, Kline, version_of
+from klineagent.core.interval import MINUTE_MS
+from klineagent.core.kline import Kline, version_of
 
 OPEN_MS = 1_769_904_000_000  # 2026-02-01 00:00 UTC
 

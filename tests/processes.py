@@ -14,7 +14,7 @@ import httpx2
 import trio
 from attrs import define, field
 
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.venues import VENUES
 
 READY_WITHIN_S = 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 
-from klineagent.core.kline import MINUTE_MS, Interval, Kline
+from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.kline import Kline
 from klineagent.storage.opening import open_store
 from tests.archived import Row, archived, expected, fields_of
 

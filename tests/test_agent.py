@@ -17,7 +17,7 @@ from klineagent.api.server.listen import open_listener
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.twin.exchange import open_exchange

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import trio
 
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.process.signals import ONE_SIGNAL_S
 from klineagent.storage.opening import open_store
 from tests.manager import Manager

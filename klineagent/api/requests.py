@@ -11,7 +11,7 @@ from quart import request
 
 from klineagent.api.models.contract import StreamBody, SymbolsBody
 from klineagent.core.errors import UNREADABLE, InvalidRequest
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import Venue
 
 

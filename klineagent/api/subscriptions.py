@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from klineagent.core.errors import NotConfirmed
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.series.registry import SubscriptionInfo
 
 

@@ -14,7 +14,8 @@ import trio
 from attrs import define, field
 from prometheus_client.utils import floatToGoString
 
-from klineagent.core.kline import SECOND_MS, Kline
+from klineagent.core.interval import SECOND_MS
+from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.storage.store import Batch, Table
 

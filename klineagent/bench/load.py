@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 
 ALL_INTERVALS = tuple(each for each in Interval if each in USDM.intervals)

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from klineagent.bench.child import BenchFailed
 from klineagent.core.errors import reason_of
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 
 EVERY_S = 0.05
 _PATIENCE_S = 10

@@ -16,7 +16,8 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.core.kline import SECOND_MS, Key
+from klineagent.core.interval import SECOND_MS
+from klineagent.core.kline import Key
 from klineagent.exchange.venues import USDM
 from klineagent.storage.store import Batch, Store
 

@@ -27,7 +27,7 @@ from klineagent.cli.running import first_of
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import KlineagentError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.process.signals import open_stop_signal
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Store

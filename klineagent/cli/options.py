@@ -14,7 +14,7 @@ from klineagent.config.converters import to_intervals, to_symbol
 from klineagent.config.model import Config, as_written
 from klineagent.config.sources import PREFIX, option_names, spelling
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import VENUES, Venue
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -21,7 +21,7 @@ from klineagent.cli.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYM
 from klineagent.config.converters import LOOPBACK, parse_bind
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
-from klineagent.core.kline import DAY_MS, HOUR_MS, SECOND_MS
+from klineagent.core.interval import DAY_MS, HOUR_MS, SECOND_MS
 from klineagent.exchange.venues import VENUES
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.process.signals import open_stop_signal

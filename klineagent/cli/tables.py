@@ -9,7 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from klineagent.core.kline import SECOND_MS, Kline
+from klineagent.core.interval import SECOND_MS
+from klineagent.core.kline import Kline
 from klineagent.storage.store import SeriesSummary
 
 PIPE_COLUMNS = 200

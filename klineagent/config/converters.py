@@ -15,7 +15,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from klineagent.core.address import Bind
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.url import locate, masked

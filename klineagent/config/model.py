@@ -56,7 +56,7 @@ from klineagent.config.sources import (
 )
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM, Venue
 from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.url import FolderLocation, ServerLocation, locate, masked

@@ -14,7 +14,7 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.core.errors import NotSent
-from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 
 # Of the venue's weight per minute. The rest is for whoever shares our address, and for requests

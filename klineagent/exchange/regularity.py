@@ -10,7 +10,7 @@ import enum
 from functools import lru_cache
 from math import inf
 
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.wire import NO_TRADE_ID, StreamedCandle
 
 # Closing events are told half a minute late at times. One that says to be told much later is more

@@ -18,7 +18,7 @@ from klineagent.core.errors import (
     ExchangeUnreachable,
     reason_of,
 )
-from klineagent.core.kline import SECOND_MS, Interval
+from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.retry import Backoff, Burst
 from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.clock.clock import ExchangeTime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
-from klineagent.core.kline import DAY_MS, Interval
+from klineagent.core.interval import DAY_MS, Interval
 
 # The limits below are the client's: a margin under what the venue enforces, never over it.
 STREAMS_PER_FEED = 1_000  # enforced: 1024, the 1025th closes the connection

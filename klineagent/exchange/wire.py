@@ -10,7 +10,8 @@ from attrs import frozen
 from msgspec import Meta, Struct
 
 from klineagent.core.errors import UNREADABLE, BadFrame
-from klineagent.core.kline import Interval, Kline, least_version, version_of
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline, least_version, version_of
 
 # Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
 _Millis = Annotated[int, Meta(ge=0, lt=10_000_000_000_000)]  # until 2286, DateTime64(3)'s end

@@ -12,8 +12,8 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.agent import Agent
-from klineagent.core.kline import MINUTE_MS
-from klineagent.core.kline import Interval as AgentInterval
+from klineagent.core.interval import MINUTE_MS
+from klineagent.core.interval import Interval as AgentInterval
 from klineagent.exchange.clock.reckoning import BOUND_MS
 from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
 from klineagent.proof.oracle import Witness, account_of, name_of

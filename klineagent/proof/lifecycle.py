@@ -14,7 +14,7 @@ from attrs import define, field
 from klineagent.agent import Agent, open_agent
 from klineagent.config.model import Config
 from klineagent.core.errors import StartError, StoreUnavailable
-from klineagent.core.grid import Run
+from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.exchange.network import Network
 from klineagent.proof.oracle import Witness

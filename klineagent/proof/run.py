@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.proof.active_faults import Weather
 from klineagent.proof.audit import Audit

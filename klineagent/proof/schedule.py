@@ -12,7 +12,8 @@ from zlib import crc32
 import trio
 from attrs import frozen
 
-from klineagent.core.kline import HOUR_MS, MINUTE_MS, Kline
+from klineagent.core.interval import HOUR_MS, MINUTE_MS
+from klineagent.core.kline import Kline
 from klineagent.proof.active_faults import Weather
 from klineagent.proof.lifecycle import RESTART_AFTER_S, Life
 from klineagent.storage.memory.store import MemoryStore

@@ -15,7 +15,8 @@ from klineagent.core.errors import (
     ShuttingDown,
     SymbolLimitReached,
 )
-from klineagent.core.kline import Interval, Kline
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline
 from klineagent.series.backfill.worker import Means
 from klineagent.series.subscription import Subscription
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 from attrs import define, field, frozen
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.series.ledger import Hole, Ledger, Urgency
 

@@ -10,7 +10,8 @@ from typing import NoReturn
 import trio
 from attrs import define, field
 
-from klineagent.core.kline import Interval, Kline
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline
 from klineagent.exchange.stream.subscriptions import Stream
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.attempts import Attempts

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from klineagent.core.grid import Run
+from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 
 

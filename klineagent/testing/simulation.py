@@ -16,7 +16,7 @@ from attrs import frozen
 from klineagent.agent import Agent, open_agent
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM, Venue
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.spool.disk import Disk

@@ -1,6 +1,6 @@
 """What each venue's server does, as data: routes, intervals, limits, pings.
 
-Deliberately not taken from `klineagent.market`: a wrong table there must not find its equal here.
+Deliberately not taken from `klineagent.exchange`: a wrong table there must not find its equal here.
 The numbers are what was measured or documented of the exchange, not what a client should keep.
 """
 

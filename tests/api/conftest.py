@@ -5,7 +5,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.errors import InvalidRequest, NotRunning, RequestError, SymbolLimitReached
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.series.registry import SubscriptionInfo
 from klineagent.testing.fixtures import simulation
 

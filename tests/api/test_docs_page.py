@@ -17,7 +17,7 @@ from quart_trio import QuartTrio
 
 from klineagent.api.routes.commands import command_app
 from klineagent.api.subscriptions import Subscriptions
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 from tests.api.server.test_listen import serving
 

@@ -14,7 +14,7 @@ from klineagent.api.app import BODY_WITHIN_S
 from klineagent.api.server.connection import HEAD_BYTES, HEAD_WITHIN_S, LINGER_S
 from klineagent.api.server.listen import MAX_CONNECTIONS
 from klineagent.core.address import Bind
-from klineagent.core.kline import MINUTE_MS, SECOND_MS
+from klineagent.core.interval import MINUTE_MS, SECOND_MS
 from klineagent.testing.simulation import Simulation, open_simulation
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
 from tests.klines import a_kline

@@ -6,7 +6,7 @@ import pytest
 
 from klineagent.cli.options import read_interval, read_symbol
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 
 

@@ -122,7 +122,7 @@ def test_the_listing_tells_what_the_command_tells_of_itself(name: str) -> None:
 
 _HEAVY = {
     *("trio_websocket", "wsproto", "hypercorn", "quart", "quart_trio", "asynch", "chdb"),
-    *("trio.testing", "pytest", "klineagent.sim", "klineagent.proof", "klineagent.bench"),
+    *("trio.testing", "pytest", "klineagent.twin", "klineagent.proof", "klineagent.bench"),
 }
 _IMPORTED = """
 import sys

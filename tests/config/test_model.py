@@ -11,7 +11,7 @@ from klineagent.config.model import Config, as_written, load_config
 from klineagent.config.sources import OLD_VARIABLES
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.process.logs import LogFormat, LogLevel
 

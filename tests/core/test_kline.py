@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import DAY_MS, Interval, least_version, version_of
+from klineagent.core.interval import DAY_MS, Interval
+from klineagent.core.kline import least_version, version_of
 from tests.klines import a_kline
 
 times = st.integers(min_value=0, max_value=4_000_000_000_000)

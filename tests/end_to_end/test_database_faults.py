@@ -15,7 +15,8 @@ import trio
 from attrs import define, field
 from clickhouse_driver import Client
 
-from klineagent.core.kline import MINUTE_MS, Interval, Kline
+from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse import server as clickhouse
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool.segment import SUFFIX, decode

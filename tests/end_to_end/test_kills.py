@@ -11,7 +11,7 @@ from random import Random
 import pytest
 import trio
 
-from klineagent.core.kline import HOUR_MS
+from klineagent.core.interval import HOUR_MS
 from tests.processes import (
     ARCHIVE,
     READY_WITHIN_S,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from klineagent.config.model import load_config
-from klineagent.core.kline import HOUR_MS
+from klineagent.core.interval import HOUR_MS
 from klineagent.storage.opening import open_store
 from tests.processes import (
     ARCHIVE,

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import trio
 
-from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.venues import USDM
 from klineagent.storage.opening import open_store
 from tests.archived import fields_of

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.errors import NotSent
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.core.retry import HEALTHY_AFTER_S, Backoff
 from klineagent.exchange.budget import MOST_UNDER_WAY, UNHURRIED, Pace, WeightBudget
 from klineagent.exchange.clock.clock import ExchangeTime

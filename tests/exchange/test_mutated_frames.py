@@ -14,7 +14,8 @@ import trio
 from attrs import define, field, frozen
 from trio.testing import MockClock
 
-from klineagent.core.kline import Interval, Kline
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.stream.dispatcher import FrameCounts, Inbox
 from klineagent.exchange.stream.subscriptions import Roster, Stream

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, MINUTE_MS, Interval
 from klineagent.exchange.regularity import Flaw, flaw_of
 from klineagent.exchange.wire import StreamedCandle, decode_frame
 from tests.exchange.recorded import recorded_frames

@@ -13,7 +13,7 @@ from attrs import frozen
 from trio.testing import MockClock
 
 from klineagent.core.errors import ExchangeError, ExchangeUnreachable
-from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Internet
 from klineagent.exchange.rest import REQUEST_TIMEOUT_S, Page, open_rest

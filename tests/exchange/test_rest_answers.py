@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from klineagent.core.errors import BadFrame, ExchangeRefused
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.exchange.rest_answers import read_candles, read_exchange_info, read_server_time
 from klineagent.exchange.venues import COINM, USDM, Venue
 

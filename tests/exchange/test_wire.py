@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.errors import BadFrame
-from klineagent.core.kline import Interval, Kline
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline
 from klineagent.exchange.rest_answers import read_candles
 from klineagent.exchange.wire import (
     Answer,

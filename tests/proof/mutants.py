@@ -10,7 +10,7 @@ import trio
 from attrs import evolve
 
 from klineagent.core import kline
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange import wire
 from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.clock.reckoning import Reckoning

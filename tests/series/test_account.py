@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.core.kline import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
 from klineagent.series.statistics import (
     Account,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
 
 START_MS = 1_769_904_000_000  # Sunday, 2026-02-01 00:00 UTC

@@ -16,7 +16,7 @@ from klineagent.core.errors import (
     ShuttingDown,
     SymbolLimitReached,
 )
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.testing.simulation import Simulation, open_simulation
 
 SOL = ("SOLUSDT", Interval.M15)

@@ -6,7 +6,7 @@ import trio
 from attrs import define
 from trio.testing import MockClock
 
-from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.series.ledger import Ledger, Missing, Urgency
 from klineagent.series.statistics import AT_ONCE, Bureau, Surveyed

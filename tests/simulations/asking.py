@@ -10,7 +10,8 @@ from attrs import frozen
 from prometheus_client.parser import text_string_to_metric_families
 
 from klineagent.agent import Agent
-from klineagent.core.kline import Interval, Key
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Key
 from klineagent.storage.memory.store import MemoryStore
 
 Labels = dict[str, str]

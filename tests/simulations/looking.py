@@ -8,7 +8,8 @@ import pytest
 import trio
 from attrs import define, field
 
-from klineagent.core.kline import MINUTE_MS, Interval, Key, Kline
+from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.kline import Key, Kline
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation
 

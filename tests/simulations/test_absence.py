@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absence, Absent, Urgency
 from klineagent.series.subscription import Subscription

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from klineagent.agent import open_agent
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.storage.memory.store import MemoryStore

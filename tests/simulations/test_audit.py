@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.grid import Run
-from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval, Kline
+from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval, Run
+from klineagent.core.kline import Kline
 from klineagent.series.backfill import audit
 from klineagent.series.backfill.audit import AGAIN_AFTER_S, PASS_S, SHARE
 from klineagent.series.registry import Registry

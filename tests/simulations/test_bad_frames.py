@@ -11,7 +11,8 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock
 
-from klineagent.core.kline import DAY_MS, SECOND_MS, Interval, Key
+from klineagent.core.interval import DAY_MS, SECOND_MS, Interval
+from klineagent.core.kline import Key
 from klineagent.exchange.regularity import Flaw
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import Simulation, open_simulation

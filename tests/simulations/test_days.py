@@ -10,7 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from examples.simulated_day import simulate_day
-from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval, Kline
+from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.kline import Kline
 from klineagent.exchange.venues import COINM, SPOT, Venue
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.market.random import RandomMarket

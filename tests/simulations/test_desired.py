@@ -16,7 +16,7 @@ from klineagent.agent import open_agent
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, RestClient
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
 from klineagent.series.desired import desired as desired_module

@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.market.random import RandomMarket
 from tests.simulations.looking import HOUR_S, MINUTE_S, lacking

@@ -16,7 +16,7 @@ import trio
 from attrs import define
 from trio.testing import MockClock
 
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.storage.spool.disk import Files, Folder, translated_errors
 from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.twin.market import random as random_market

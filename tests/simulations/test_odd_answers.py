@@ -7,7 +7,7 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.testing.simulation import Simulation, open_simulation
 from tests.simulations.looking import MINUTE_S, lacking, requests
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.ledger import Absent
 from klineagent.storage.memory.disk import MemoryDisk

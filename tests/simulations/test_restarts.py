@@ -14,8 +14,7 @@ from trio.testing import MockClock
 
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.grid import opens_in
-from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.interval import HOUR_MS, MINUTE_MS, Interval, opens_in
 from klineagent.proof.lifecycle import Life
 from klineagent.proof.oracle import Witness
 from klineagent.series.backfill.audit import PASS_S

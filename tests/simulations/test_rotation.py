@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.testing.simulation import Simulation, open_simulation
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, lacking, logged, requests
 

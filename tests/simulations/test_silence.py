@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import SECOND_MS, Interval
+from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.testing.simulation import open_simulation
 from klineagent.twin.faults.faults import Faults
 from tests.simulations.looking import MINUTE_S, Watch, lacking, logged

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.interval import HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT
 from klineagent.series.ledger import Absence, Absent, Missing, Urgency
 from klineagent.series.subscription import Subscription

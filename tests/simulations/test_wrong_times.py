@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.reckoning import BOUND_MS
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.wire import StreamEvent

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from klineagent.core.kline import MINUTE_MS, Interval, Kline, least_version, version_of
+from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.kline import Kline, least_version, version_of
 
 FIRST_OPEN = 1_769_904_000_000  # 2026-02-01
 

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from klineagent.core.errors import RowsRefused, StoreMisconfigured, StoreUnavailable
-from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval, Kline
+from klineagent.core.interval import DAY_MS, MINUTE_MS, Interval
+from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse.embedded import EmbeddedStore, _rows
 from klineagent.storage.clickhouse.server import ClickHouseStore
 from klineagent.storage.memory.store import MemoryStore

@@ -9,7 +9,7 @@ import trio
 import trio_websocket
 from attrs import define
 
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork

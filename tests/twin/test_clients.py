@@ -16,7 +16,7 @@ from binance_sdk_derivatives_trading_usds_futures.rest_api.models import (
     KlineCandlestickDataIntervalEnum,
 )
 
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.twin.exchange import open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.server import serve_exchange

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.twin.exchange import Exchange, open_exchange, open_market
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork

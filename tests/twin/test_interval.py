@@ -57,4 +57,4 @@ def test_the_twin_takes_nothing_from_those_it_is_to_test() -> None:
     for path in Path(sim.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("klineagent"):
-                assert node.module in helpers or str(node.module).startswith("klineagent.sim")
+                assert node.module in helpers or str(node.module).startswith("klineagent.twin")

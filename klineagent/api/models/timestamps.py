@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from klineagent.core.errors import InvalidRequest
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_9999_MS = 253_370_764_800_000

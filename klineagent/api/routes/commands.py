@@ -38,7 +38,7 @@ from klineagent.core.errors import (
     ShuttingDown,
     SymbolLimitReached,
 )
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import Venue
 from klineagent.series.registry import SubscriptionInfo
 

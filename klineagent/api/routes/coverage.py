@@ -18,7 +18,7 @@ from klineagent.api.models.data import (
 )
 from klineagent.api.models.timestamps import utc
 from klineagent.core.errors import InvalidRequest
-from klineagent.core.kline import SECOND_MS, Interval
+from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.series.ledger import Ledger, Urgency
 from klineagent.series.registry import Registry
 from klineagent.series.spans import Span, Spans

@@ -12,7 +12,7 @@ from klineagent.api.guard import ANYONE, Guard
 from klineagent.api.models.contract import Pong
 from klineagent.api.models.data import Live, Ready, Reason
 from klineagent.api.openapi import add_documents, operation
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 from klineagent.series.registry import Registry
 from klineagent.series.statistics import Bureau, Census
 from klineagent.storage.spool.spool import FILLING_AT

@@ -20,7 +20,7 @@ from klineagent.api.models.data import (
     StreamLimits,
 )
 from klineagent.api.models.timestamps import utc
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import OUR_SHARE
 from klineagent.exchange.rest import RestClient
 from klineagent.exchange.stream.pool import Pool

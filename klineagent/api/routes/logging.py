@@ -29,7 +29,7 @@ class LogLevelBody(Struct, frozen=True):
         str,
         Meta(
             description="All of ours, one of our modules, or a library; with all below it.",
-            examples=["klineagent", "klineagent.market", "httpx2"],
+            examples=["klineagent", "klineagent.exchange", "httpx2"],
         ),
     ] = OURS
 

@@ -25,7 +25,7 @@ from klineagent import __version__
 from klineagent.api.openapi import operation
 from klineagent.api.routes.health import shortcomings
 from klineagent.api.timings import Histogram, Timings
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.regularity import Flaw
 from klineagent.series.desired.desired import Desired
 from klineagent.series.ledger import Absent, Urgency

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from klineagent.api.models.contract import Summary, SymbolCounts
 from klineagent.api.subscriptions import Subscriptions, not_confirmed
 from klineagent.core.errors import NotRunning, RequestError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 
 # Managers give a whole call 30 s; what has failed by then is undone, and the answer is out.
 SYMBOLS_WITHIN_S = 24

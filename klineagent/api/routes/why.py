@@ -12,7 +12,8 @@ from klineagent.api.models.data import Search, State, StoredRow, StoreSays, Why
 from klineagent.api.models.timestamps import utc
 from klineagent.api.routes.coverage import HOW
 from klineagent.core.errors import InvalidRequest, SpoolError, StoreError
-from klineagent.core.kline import SECOND_MS, Interval, Key, Kline
+from klineagent.core.interval import SECOND_MS, Interval
+from klineagent.core.kline import Key, Kline
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
 from klineagent.series.statistics import Standing, standing_of

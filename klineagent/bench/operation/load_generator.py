@@ -29,7 +29,7 @@ from klineagent.bench.child import tell
 from klineagent.bench.figures import Answers, Spread
 from klineagent.bench.operation.questions import Question, Topics, questions
 from klineagent.core.errors import reason_of
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 
 CONNECTIONS = 20
 """To each server; who finds none free waits for one, and that counts."""

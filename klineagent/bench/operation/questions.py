@@ -11,7 +11,7 @@ import msgspec
 from attrs import frozen
 from msgspec import Struct
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 
 
 class Topics(Struct, frozen=True, kw_only=True):

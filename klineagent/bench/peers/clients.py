@@ -17,7 +17,7 @@ import trio
 from attrs import define, frozen
 from msgspec import Struct
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import NAMES_PER_REQUEST
 from klineagent.exchange.wire import stream_name, subscribe_request
 

@@ -17,7 +17,7 @@ from klineagent.api.models.contract import Symbols
 from klineagent.cli.remote.connection import Address, open_connection
 from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError, KlineagentError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 
 DEFAULT_URL = "http://127.0.0.1:9999"
 _HIGHEST_PORT = 65_535

@@ -26,7 +26,7 @@ from klineagent.api.models.subscriptions import (
     SymbolReason,
 )
 from klineagent.cli.tables import plain_table
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.series.desired.wire_format import Pattern, Wanted
 
 _TOLD_STREAMS = 8

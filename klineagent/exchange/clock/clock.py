@@ -8,7 +8,7 @@ from itertools import count
 import trio
 from attrs import define, field
 
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.clock.reckoning import Reckoning, Verdict
 
 

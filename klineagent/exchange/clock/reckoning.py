@@ -14,7 +14,7 @@ import math
 
 from attrs import define, field, frozen
 
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 
 # How far witnesses may differ that agree: the way of a message, a clock set by hand.
 BOUND_MS = 5 * SECOND_MS

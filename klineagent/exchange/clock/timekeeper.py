@@ -9,7 +9,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.errors import BadFrame, ExchangeError
-from klineagent.core.kline import SECOND_MS
+from klineagent.core.interval import SECOND_MS
 from klineagent.core.retry import Burst, Trouble
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.clock.reckoning import Verdict

@@ -18,8 +18,8 @@ import trio
 from attrs import define, field
 
 from klineagent.core.errors import SpoolError, StoreError
-from klineagent.core.grid import Run, opens_in
-from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval, Kline
+from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval, Run, opens_in
+from klineagent.core.kline import Kline
 from klineagent.core.retry import Trouble
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry

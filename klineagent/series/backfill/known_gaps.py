@@ -24,8 +24,8 @@ from msgspec import Struct
 
 from klineagent import __version__
 from klineagent.core.errors import UNREADABLE, StateUnreadable
-from klineagent.core.grid import Run
-from klineagent.core.kline import Interval, Kline
+from klineagent.core.interval import Interval, Run
+from klineagent.core.kline import Kline
 from klineagent.series.desired.state_file import Head
 from klineagent.series.ledger import Absence, Hole, Ledger, Missing, Urgency
 from klineagent.series.spans import Span, Spans

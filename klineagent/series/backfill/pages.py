@@ -12,7 +12,7 @@ from itertools import groupby
 
 from attrs import define, field, frozen
 
-from klineagent.core.kline import MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.exchange.symbols import Pause
 from klineagent.exchange.venues import Venue

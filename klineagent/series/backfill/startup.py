@@ -12,8 +12,7 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.core.errors import StoreError
-from klineagent.core.grid import runs_begin_at
-from klineagent.core.kline import DAY_MS, Interval
+from klineagent.core.interval import DAY_MS, Interval, runs_begin_at
 from klineagent.core.retry import Backoff, Trouble
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.venues import Venue

@@ -12,7 +12,8 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.core.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
-from klineagent.core.kline import HOUR_MS, SECOND_MS, Kline
+from klineagent.core.interval import HOUR_MS, SECOND_MS
+from klineagent.core.kline import Kline
 from klineagent.core.retry import TELL_AGAIN_AFTER_S, Burst
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.rest import CandleAnswer, Page, RestClient

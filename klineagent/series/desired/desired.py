@@ -10,7 +10,7 @@ import trio
 from attrs import evolve, frozen
 
 from klineagent.core.errors import NotRunning
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.core.suggestions import meant
 from klineagent.exchange.venues import Venue
 from klineagent.series.desired.demand import Change, Demand

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import trio
 from attrs import frozen
 
-from klineagent.core.kline import DAY_MS, Interval
+from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.venues import (
     DIAL_WINDOW_S,
     DIALS_PER_WINDOW,

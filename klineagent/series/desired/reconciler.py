@@ -8,7 +8,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.errors import ShuttingDown, SymbolLimitReached
-from klineagent.core.kline import DAY_MS, Interval
+from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.series.desired.selection import (
     NONE,

@@ -14,7 +14,7 @@ from itertools import repeat
 
 from attrs import evolve, field, frozen
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
 
 Intervals = frozenset[Interval]

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import field as struct_field
 
 from klineagent.core.errors import InvalidRequest
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import Venue
 from klineagent.series.desired.selection import (
     NONE,

@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from klineagent.core.grid import BY_LENGTH, GRIDS, Run, runs_begin_at
-from klineagent.core.kline import DAY_MS, Interval
+from klineagent.core.interval import BY_LENGTH, DAY_MS, GRIDS, Interval, Run, runs_begin_at
 from klineagent.storage.clickhouse.queries import milliseconds, moment
 from klineagent.storage.clickhouse.tables.schema import Layout, Rows, literal, quoted
 from klineagent.storage.store import Coverage, Table

@@ -17,7 +17,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.errors import ConfigError
-from klineagent.core.grid import Run
+from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse import queries, rowbinary
 from klineagent.storage.clickhouse.coverage import covering, finding_runs

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from klineagent.core.kline import Interval, Kline
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse.tables.schema import AGENT_COLUMNS, Layout, literal, quoted
 from klineagent.storage.store import AgentRow, Table
 

@@ -19,7 +19,7 @@ import trio
 from attrs import astuple, define, field, fields, frozen
 
 from klineagent.core.errors import StoreUnavailable
-from klineagent.core.grid import Run
+from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse import queries
 from klineagent.storage.clickhouse.asyncio_thread import (

@@ -20,7 +20,7 @@ from klineagent.core.errors import (
     StoreOverloaded,
     StoreUnavailable,
 )
-from klineagent.core.grid import (
+from klineagent.core.interval import (
     BY_LENGTH,
     Run,
     on_grid,

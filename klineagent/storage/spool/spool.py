@@ -21,7 +21,8 @@ import structlog
 from attrs import define, field, frozen
 
 from klineagent.core.errors import SegmentDamaged, SpoolFull
-from klineagent.core.kline import SECOND_MS, Key
+from klineagent.core.interval import SECOND_MS
+from klineagent.core.kline import Key
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, is_full, write_durably
 from klineagent.storage.spool.folders import Shelf, Shelves
 from klineagent.storage.spool.segment import Contents, boot_of, encode, new_name, rows_of

@@ -13,7 +13,7 @@ from klineagent.api.routes import commands as command_module
 from klineagent.api.routes.commands import command_app
 from klineagent.api.subscriptions import Subscriptions
 from klineagent.core.errors import NotConfirmed, RequestError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 from klineagent.series.registry import SubscriptionInfo
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.series.registry import Registry
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.testing.simulation import Simulation, open_simulation

@@ -17,7 +17,7 @@ from klineagent.api.guard import OPEN_PATHS
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import StoreMisconfigured
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
 from klineagent.testing.simulation import FEBRUARY_2026_MS

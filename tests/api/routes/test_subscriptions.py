@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.testing.simulation import Simulation, open_simulation
 

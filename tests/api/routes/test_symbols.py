@@ -4,7 +4,7 @@ import trio
 
 from klineagent.api.routes.symbols import add_symbols
 from klineagent.api.subscriptions import Subscriptions
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 
 
 async def test_a_caller_that_hangs_up_leaves_no_half_symbol(subscriptions: Subscriptions) -> None:

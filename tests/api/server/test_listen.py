@@ -19,7 +19,7 @@ from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.subscriptions import Subscriptions
 from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 
 ANY_PORT = Bind("127.0.0.1", 0)

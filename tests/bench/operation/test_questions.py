@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import islice, pairwise
 
 from klineagent.bench.operation.questions import SHARES, Question, Topics, questions
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 
 TOPICS = Topics(
     command="127.0.0.1:1",

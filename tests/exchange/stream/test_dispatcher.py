@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from klineagent.core.kline import MINUTE_MS, Kline
+from klineagent.core.interval import MINUTE_MS
+from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.regularity import Flaw
 from klineagent.exchange.stream.dispatcher import ROWS_AT_ONCE, FrameCounts, Inbox

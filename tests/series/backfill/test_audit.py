@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.series.backfill.audit import closed_within, opens_of, still_suspect, without
 from klineagent.series.ledger import Absence, Absent, Ledger
 from klineagent.series.spans import Span

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import MINUTE_MS, Interval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.gap_file import EVERY_S, SOON_S, GapFile
 from klineagent.series.backfill.known_gaps import Knowledge, KnownGaps, Series

@@ -10,7 +10,8 @@ from attrs import define
 
 from klineagent import __version__
 from klineagent.core.errors import StateUnreadable
-from klineagent.core.kline import MINUTE_MS, Interval, Kline
+from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.kline import Kline
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.known_gaps import (
     FORGOTTEN,

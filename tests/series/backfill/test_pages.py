@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.exchange.symbols import Pause
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue

@@ -10,7 +10,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.known_gaps import FORGOTTEN, Knowledge, KnownGaps

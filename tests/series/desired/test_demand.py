@@ -7,7 +7,7 @@ from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 
 from klineagent.core.errors import InvalidRequest, SymbolLimitReached
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.series.desired.demand import MOST_PATTERNS, Demand
 from klineagent.series.desired.selection import Match, Selection, SeriesSet

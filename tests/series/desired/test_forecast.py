@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import (
     COINM,
     DIALS_PER_WINDOW,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.series.desired.selection import (
     NONE,

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.errors import StateError, StateUnreadable
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT, USDM
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import KEPT_WITHIN_S, LOCK, Keeper, open_state

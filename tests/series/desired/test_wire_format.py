@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.errors import InvalidRequest
-from klineagent.core.kline import Interval
+from klineagent.core.interval import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.exchange.venues import SPOT, USDM
 from klineagent.series.desired.selection import Match, Selection

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from klineagent.core.grid import BY_LENGTH, GRIDS, on_grid, runs_of
-from klineagent.core.kline import DAY_MS, MINUTE_MS, Interval, Kline
+from klineagent.core.interval import BY_LENGTH, DAY_MS, GRIDS, MINUTE_MS, Interval, on_grid, runs_of
+from klineagent.core.kline import Kline
 from klineagent.storage.store import Batch, Coverage, Store
 from tests.storage.samples import FIRST_OPEN, sample, update
 

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from klineagent.core.errors import RowsRefused, StoreMisconfigured
-from klineagent.core.kline import DAY_MS, Interval, Kline, version_of
+from klineagent.core.interval import DAY_MS, Interval
+from klineagent.core.kline import Kline, version_of
 from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.server import ClickHouseStore
 from klineagent.storage.clickhouse.tables.schema import LEGACY

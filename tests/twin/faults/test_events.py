@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.twin.faults import events as event_faults
 from klineagent.twin.faults.events import Chance, Fragmenting
 from klineagent.twin.wire import StreamEvent

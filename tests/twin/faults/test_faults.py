@@ -18,7 +18,7 @@ import trio_websocket
 from trio.testing import MockClock
 
 from klineagent.core.errors import ExchangeUnreachable
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import HOUR_MS, MINUTE_MS
+from klineagent.core.interval import HOUR_MS, MINUTE_MS
 from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork

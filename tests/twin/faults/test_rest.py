@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.network import TwinNetwork
 from tests.twin.samples import START_MS

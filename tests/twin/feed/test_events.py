@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from klineagent.core.kline import HOUR_MS, MINUTE_MS
+from klineagent.core.interval import HOUR_MS, MINUTE_MS
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.feed.events import Voice
 from klineagent.twin.wire import StreamEvent

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.twin.feed.schedule import closing_time, next_moment
 from tests.twin.samples import START_MS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from klineagent.core.errors import ConfigError
-from klineagent.core.kline import DAY_MS, MINUTE_MS
+from klineagent.core.interval import DAY_MS, MINUTE_MS
 from klineagent.twin.market.archive import open_archive
 
 DAY = 1_769_904_000_000  # 2026-02-01T00:00Z

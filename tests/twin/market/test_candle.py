@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.twin.market.candle import Candle, flat, from_text, grown, merge, to_text
 
 amounts = st.integers(0, 10**12)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.kline import DAY_MS, MINUTE_MS
+from klineagent.core.interval import DAY_MS, MINUTE_MS
 from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.random import RandomMarket
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from klineagent.core.kline import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.twin.market.aggregation import Charts
 from klineagent.twin.market.listings import idle_specimens
 from klineagent.twin.market.random import RandomMarket

@@ -1,4 +1,4 @@
-from klineagent.core.kline import DAY_MS, MINUTE_MS
+from klineagent.core.interval import DAY_MS, MINUTE_MS
 from klineagent.twin.rest.api import WeightMeter
 
 MINUTE = 1_769_904_000_000

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import structlog
 
 from klineagent.core.errors import StoreError, StoreUnavailable
-from klineagent.core.kline import DAY_MS, SECOND_MS, Interval
+from klineagent.core.interval import DAY_MS, SECOND_MS, Interval
 from klineagent.storage.clickhouse.tables.inspection import Found, looking
 from klineagent.storage.clickhouse.tables.schema import (
     KLINE_COLUMNS,

@@ -14,7 +14,8 @@ import trio
 from attrs import evolve
 
 from klineagent.core.errors import StoreError, StoreMisconfigured
-from klineagent.core.kline import MINUTE_MS, Kline
+from klineagent.core.interval import MINUTE_MS
+from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.server import ClickHouseStore, open_clickhouse
 from klineagent.storage.clickhouse.tables import migrations as migration
