@@ -1,7 +1,7 @@
 """The grid on which candles open, as the exchange documents it.
 
-Deliberately not taken from `klineagent.core.kline`: a wrong grid there must not find its equal here. So
-it is worked out by other means: lengths are read from names, days are counted by `datetime`.
+Deliberately not taken from `klineagent.core.interval`: a wrong grid there must not find its equal
+here. It is worked out by other means: lengths are read from names, `datetime` counts days.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from attrs import define
 
-from klineagent.core import kline
-from klineagent.core.kline import Kline
+from klineagent.core.interval import Interval as AgentInterval
+from klineagent.core.kline import Kline, version_of
 from klineagent.proof.oracle import Witness
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absence, Absent, Ledger
@@ -47,7 +47,7 @@ def row(open_ms: int, **changes: object) -> Kline:
         -1,
         True,
         open_ms + MINUTE_MS,
-        kline.version_of(open_ms + MINUTE_MS, open_ms + MINUTE_MS - 1, is_closed=True),
+        version_of(open_ms + MINUTE_MS, open_ms + MINUTE_MS - 1, is_closed=True),
     )._replace(**changes)  # type: ignore[arg-type]  # fields of any type
 
 
@@ -76,7 +76,7 @@ class Case:
 @pytest.fixture
 async def case() -> Case:
     """All is well."""
-    store, ledger = MemoryStore(), Ledger(kline.Interval.M1, 5_000)
+    store, ledger = MemoryStore(), Ledger(AgentInterval.M1, 5_000)
     rows = [row(open_ms) for open_ms in range(START_MS, END_MS, MINUTE_MS)]
     await store.insert(Batch(klines=tuple(rows), token="all", table=Table.KLINES))
     ledger.begin(START_MS)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent import sim
-from klineagent.core import kline
+from klineagent import twin
+from klineagent.core.interval import Interval as AgentInterval
 from klineagent.twin.interval import Interval
 
 # From 1970 to 2149.
@@ -21,7 +21,7 @@ times = st.integers(0, 5_650_000_000_000)
 @given(st.sampled_from(Interval), times)
 def test_both_grids_agree(interval: Interval, time_ms: int) -> None:
     """Where the candle of a time opens, where the next one does, and when it ends."""
-    agents = kline.Interval(interval.value)
+    agents = AgentInterval(interval.value)
     open_ms = interval.open_at(time_ms)
     assert open_ms == agents.open_at(time_ms)
     assert interval.next_open(open_ms) == agents.next_open(open_ms)
@@ -30,7 +30,8 @@ def test_both_grids_agree(interval: Interval, time_ms: int) -> None:
 
 def test_both_know_the_same_intervals() -> None:
     """But for seconds, which the twin does not make."""
-    assert {each.value for each in kline.Interval} - {each.value for each in Interval} == {"1s"}
+    agents = {each.value for each in AgentInterval}
+    assert agents - {each.value for each in Interval} == {"1s"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_grid_is_what_is_documented(name: str, opens: str) -> None:
 def test_the_twin_takes_nothing_from_those_it_is_to_test() -> None:
     """Neither their grid nor their tables: of the package it imports itself and plain helpers."""
     helpers = {"klineagent.core.errors", "klineagent.core.suggestions"}
-    for path in Path(sim.__file__).parent.glob("*.py"):
+    for path in Path(twin.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("klineagent"):
                 assert node.module in helpers or str(node.module).startswith("klineagent.twin")

@@ -1,4 +1,4 @@
-"""What is said of the set that should run, besides how it is written (`series/desired/wire_format.py`)."""
+"""What is said of the set that should run; how it is written: `series/desired/wire_format.py`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Everything that the exchange says and is not true at the moment.
 
-Blocks as those of `klineagent.twin.faults.faults`, by which the exchange falls silent; these it lies with.
+Blocks as those of `faults`, by which the exchange falls silent; with these it lies.
 A client can tell each from the truth: by what the same frame says elsewhere, by other evidence, or
 by asking again. What nobody could tell is not told here: the same wrong row twice, a minute apart.
 """

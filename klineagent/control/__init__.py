@@ -1,1 +1,0 @@
-"""The HTTP side: command and status servers."""
