@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
-from tests.processes import ARCHIVE
+from tests.places import ARCHIVE
 
 Row = dict[str, str]
 

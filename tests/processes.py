@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 
 import httpx2
 import trio
@@ -20,7 +19,6 @@ from klineagent.exchange.venues import VENUES
 READY_WITHIN_S = 20
 KILL_AFTER_S = 15
 
-ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "archive"
 
 Event = dict[str, object]
 

@@ -17,8 +17,9 @@ from attrs import fields_dict
 
 from klineagent.cli.serve import serve
 from klineagent.config.model import Config, load_config
+from tests.places import ROOT
 
-DEPLOYMENT = Path(__file__).parents[1] / "examples" / "deployment"
+DEPLOYMENT = ROOT / "examples" / "deployment"
 UNIT = DEPLOYMENT / "klineagent.service"
 DOCKERFILE = DEPLOYMENT / "Dockerfile"
 PORTS = {Config().command_bind.port, Config().status_bind.port}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from attrs import NOTHING, fields_dict
 
 from klineagent.config.model import Config, as_written
 from klineagent.config.sources import OLD_VARIABLES
+from tests.places import ROOT
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 README = DOCS.parent / "README.md"
 
 

@@ -44,7 +44,7 @@ def _of_log(call: ast.Call, where: str) -> Iterator[tuple[str, str, set[str]]]:
             fields = {each.arg for each in call.keywords if each.arg and each.arg != "exc_info"}
             yield event, level, fields
         case _:
-            assert where == "trouble.py", f"{where}:{call.lineno}: an event is a constant name"
+            assert where == "retry.py", f"{where}:{call.lineno}: an event is a constant name"
 
 
 def _of_trouble(call: ast.Call) -> Iterator[tuple[str, str, set[str]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import promql_parser
@@ -16,9 +15,9 @@ from trio.testing import MockClock
 
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.testing.simulation import open_simulation
+from tests.places import ROOT
 from tests.simulations.asking import Asker, Labels
 
-ROOT = Path(__file__).parents[1]
 MONITORING = ROOT / "examples" / "monitoring"
 # Prometheus adds these itself.
 ADDED_METRICS = {"up"}

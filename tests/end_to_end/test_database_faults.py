@@ -23,8 +23,8 @@ from klineagent.storage.spool.segment import SUFFIX, decode
 from klineagent.storage.store import Batch
 from klineagent.storage.writing.writer import Writer, open_writer
 from tests.native.fixture import ModernServer, modern_clickhouse
+from tests.places import ARCHIVE
 from tests.processes import (
-    ARCHIVE,
     Running,
     exchange_time_ms,
     running_agent,

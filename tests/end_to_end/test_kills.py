@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from klineagent.core.interval import HOUR_MS
+from tests.places import ARCHIVE
 from tests.processes import (
-    ARCHIVE,
     READY_WITHIN_S,
     Running,
     exchange_time_ms,

@@ -7,8 +7,8 @@ import pytest
 from klineagent.config.model import load_config
 from klineagent.core.interval import HOUR_MS
 from klineagent.storage.opening import open_store
+from tests.places import ARCHIVE
 from tests.processes import (
-    ARCHIVE,
     exchange_time_ms,
     running_agent,
     running_twin,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+from tests.places import RECORDED
 
 
 def recorded_frames(name: str) -> list[str]:

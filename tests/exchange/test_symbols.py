@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -19,8 +18,7 @@ from klineagent.exchange.rest import RestClient
 from klineagent.exchange.rest_answers import SymbolInfo, read_exchange_info
 from klineagent.exchange.symbols import REFRESH_EVERY_S, Pause, SymbolBook
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
-
-RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+from tests.places import RECORDED
 
 
 def _book(answers: list[httpx2.Response]) -> SymbolBook:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-_REPOSITORY = Path(__file__).parents[2]
+from tests.places import ROOT
+
 _USER, _PASSWORD, _DATABASE = "default", "secret", "market"
 # Loading the engine takes about a second; a machine busy with other tests gets some more.
 _READY_WITHIN_S = 30.0
@@ -53,7 +54,7 @@ def modern_clickhouse(
         command.append("--progress-before-exception")
     with subprocess.Popen(
         command,
-        cwd=_REPOSITORY,
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -18,9 +18,8 @@ from klineagent.twin.exchange import Exchange, open_exchange, open_market
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork
 from klineagent.twin.venues import SPOT, USDM
+from tests.places import ARCHIVE
 from tests.twin.samples import START_MS, Dial, Ended, dialling, events_until
-
-ARCHIVE = Path(__file__).parents[3] / "shared" / "data" / "archive"
 
 
 async def test_candles_grow_and_close_once(

@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 import trio
@@ -18,8 +17,7 @@ from klineagent.exchange.stream.connection import ANSWER_TIMEOUT_S, CONNECT_TIME
 from klineagent.exchange.stream.transport import DEAD_AFTER_S
 from klineagent.exchange.venues import NAMES_PER_REQUEST, STREAMS_PER_FEED
 from tests.exchange.scripted import NAME, Script, answer, kline_frame, scripted_pool
-
-RECORDED = Path(__file__).parents[3] / "shared" / "data" / "recorded"
+from tests.places import RECORDED
 
 
 def _nothing() -> None:

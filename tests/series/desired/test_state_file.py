@@ -16,9 +16,10 @@ from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Folder, write_durably
+from tests.places import EARLIER
 from tests.storage.slow_disk import SlowDisk
 
-EARLIER = Path(__file__).parents[1] / "storage" / "earlier" / "subscriptions.json"
+SAVED = EARLIER / "subscriptions.json"
 NAME = "state.json"
 SAVING_S = 0.2
 SOME = Selection(named={"BTCUSDT": frozenset({Interval.M1})})
@@ -43,7 +44,7 @@ async def test_what_was_saved_last_is_loaded(disk: Disk) -> None:
 async def test_the_file_of_an_earlier_agent_is_loaded(disk: Disk) -> None:
     """Commit 3f94213 wrote it; it does not say so."""
     async with open_state(disk, NAME, USDM) as state:
-        await disk.run(lambda files: write_durably(files, "", NAME, EARLIER.read_bytes()))
+        await disk.run(lambda files: write_durably(files, "", NAME, SAVED.read_bytes()))
         selection = await state.load()
         assert selection.named == {"BTCUSDT": frozenset({Interval.M1, Interval.H1})}
         assert [each.quote for each in selection.matched] == ["USDC"]
@@ -55,7 +56,7 @@ async def test_keys_that_a_later_version_added_do_no_harm(
     disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of the file, and of its entries; they are told of."""
-    added = EARLIER.read_text().replace('"symbols"', '"since": 1, "symbols"')
+    added = SAVED.read_text().replace('"symbols"', '"since": 1, "symbols"')
     added = added.replace('"quote"', '"base": "BTC", "quote"')
     added = added.replace('"venue"', '"klineagent": "4.5.6", "color": [], "venue"')
     async with open_state(disk, NAME, USDM) as state:

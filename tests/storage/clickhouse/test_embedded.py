@@ -11,6 +11,7 @@ from klineagent.core.errors import ConfigError, RowsRefused, StoreMisconfigured
 from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
+from tests.places import ROOT
 from tests.storage.permissions import folder_of_others
 from tests.storage.samples import sample
 
@@ -37,7 +38,7 @@ def start_holder(url: str) -> subprocess.Popen[str]:
     pytest.importorskip("chdb")
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, url],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -12,6 +11,7 @@ from klineagent.core.kline import Kline
 from klineagent.storage.spool import segment
 from klineagent.storage.spool.segment import Contents, boot_of, new_name, renewed_name, rows_of
 from klineagent.storage.store import Batch, Table
+from tests.places import EARLIER
 from tests.storage.samples import sample
 from tests.storage.spools import candles
 
@@ -27,7 +27,7 @@ contents = st.builds(
     st.builds(Batch, st.text(), st.lists(klines, max_size=4).map(tuple), st.sampled_from(Table)),
     st.text(),
 )
-EARLIER = Path(__file__).parent / "earlier" / "spool"
+SEGMENTS = EARLIER / "spool"
 SOUND = segment.encode(Contents(candles(1)))
 
 
@@ -85,7 +85,7 @@ def test_a_file_of_a_newer_format_is_not_damaged(monkeypatch: pytest.MonkeyPatch
 
 def test_files_of_an_earlier_agent_are_read() -> None:
     """Commit 3f94213 wrote these: format 1, rows of 19 columns."""
-    files = sorted(EARLIER.glob("*/*.seg"))
+    files = sorted(SEGMENTS.glob("*/*.seg"))
     read = [segment.decode(file.read_bytes()) for file in files]
     assert [each.batch.token for each in read] == ["old-1", "old-2", "old-4", "old-3"]
     assert [len(each.batch.klines) for each in read] == [rows_of(file.name) for file in files]

@@ -18,9 +18,10 @@ from klineagent.storage.spool.folders import Shelves
 from klineagent.storage.spool.segment import Contents, boot_of
 from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Batch
+from tests.places import EARLIER
 from tests.storage.spools import NO_LIMIT, candles, dead_letters, drained, filled, updates
 
-EARLIER = Path(__file__).parent / "earlier" / "spool"
+SEGMENTS = EARLIER / "spool"
 ONE = len(segment.encode(Contents(updates(1))))
 """How long the file of a small batch is, give or take a few bytes."""
 
@@ -76,7 +77,7 @@ async def test_files_of_a_newer_agent_stay_where_they_are(
 
 async def test_the_spool_of_an_earlier_agent_is_emptied(tmp_path: Path) -> None:
     """Commit 3f94213 left it full: its batches leave as they are, a dead letter is retried."""
-    shutil.copytree(EARLIER, tmp_path / "spool")
+    shutil.copytree(SEGMENTS, tmp_path / "spool")
     disk = Folder(tmp_path / "spool")
     async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:
         assert (spool.segments, spool.rows, spool.dead_letters, spool.damaged) == (3, 32, 1, 0)

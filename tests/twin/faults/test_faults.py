@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +22,7 @@ from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork
 from klineagent.twin.venues import USDM
+from tests.places import ROOT
 from tests.twin.samples import START_MS, Dial, Ended, dialling, events_until, texts_until
 
 BTC = "/market/stream?streams=btcusdt@kline_1m"
@@ -352,7 +352,7 @@ def test_a_seed_decides_all() -> None:
     told = {
         subprocess.run(
             [sys.executable, "-c", _SCRIPT],
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             env=os.environ | {"PYTHONHASHSEED": seed},
             check=True,
             capture_output=True,

@@ -12,13 +12,13 @@ import pytest
 from klineagent.core.errors import ConfigError
 from klineagent.core.interval import DAY_MS, MINUTE_MS
 from klineagent.twin.market.archive import open_archive
+from tests.places import ARCHIVE
 
 DAY = 1_769_904_000_000  # 2026-02-01T00:00Z
 HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
     "taker_buy_volume,taker_buy_quote_volume,ignore"
 )
-ARCHIVE = Path(__file__).parents[3] / "shared" / "data" / "archive"
 real_data = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"no archive at {ARCHIVE}")
 
 

@@ -25,11 +25,11 @@ from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.url import ServerLocation, locate
 from tests.native.fixture import ModernServer
+from tests.places import EARLIER
 from tests.servers import PASSWORD, InstalledServer, free_port, installed_clickhouse
 from tests.storage.samples import FIRST_OPEN, fetched_candle, sample
 from tests.storage.test_store import rows_of
 
-EARLIER = Path(__file__).parent / "earlier"
 DATABASES = ["chdb", "installed_server", "modern_server"]
 CUT_OPEN, CUT_CLOSE = 1_515_034_800_000, 1_515_034_814_838
 """A candle that maintenance cut short, at whatever interval."""
