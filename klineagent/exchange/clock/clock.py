@@ -9,6 +9,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.interval import SECOND_MS
+from klineagent.exchange.clock.pace import Pace
 from klineagent.exchange.clock.reckoning import Reckoning, Verdict
 
 
@@ -32,7 +33,7 @@ class ExchangeTime:
     """
 
     is_simulated: bool = False
-    """See `Reckoning`."""
+    """See `Pace`."""
     reckoning: Reckoning = field(init=False)
     _known: trio.Event = field(factory=trio.Event, init=False)
     _doubt: trio.Event = field(factory=trio.Event, init=False)
@@ -47,7 +48,7 @@ class ExchangeTime:
     """How many of them gave up."""
 
     def __attrs_post_init__(self) -> None:
-        self.reckoning = Reckoning(trio.current_time(), is_simulated=self.is_simulated)
+        self.reckoning = Reckoning(trio.current_time(), Pace(self.is_simulated))
 
     def hear(self, time_ms: int) -> None:
         """An event says that it is `time_ms`."""
@@ -94,7 +95,7 @@ class ExchangeTime:
 
     @property
     def is_known(self) -> bool:
-        """Whether two witnesses have agreed on the time at all."""
+        """See `Reckoning`."""
         return self.reckoning.is_known
 
     def silent_s(self) -> float:

@@ -15,6 +15,7 @@ import math
 from attrs import define, field, frozen
 
 from klineagent.core.interval import SECOND_MS
+from klineagent.exchange.clock.pace import Pace
 
 # How far witnesses may differ that agree: the way of a message, a clock set by hand.
 BOUND_MS = 5 * SECOND_MS
@@ -28,10 +29,6 @@ UNCONFIRMED_AFTER_S = 3600.0
 BEHIND_AFTER_S = 10.0
 # A second witness is of use as long as both look at the same thing.
 FORGOTTEN_AFTER_S = 60.0
-# Long enough to measure how fast the exchange's time passes, at first and later.
-_PACE_OVER_S, _MOST_PACE_OVER_S = 0.1, 10.0
-# Time that passes faster comes in many steps; a machine that was suspended sees one that is large.
-_LARGEST_STEP = 0.1
 
 
 class Verdict(enum.Enum):
@@ -41,6 +38,7 @@ class Verdict(enum.Enum):
     REFUTED = "the clock was right, and an event that said otherwise was not"
     SET = "another witness agrees, and the clock was set"
     ALONE = "nobody agrees"
+    EARLY = "more must show how fast the exchange's time passes"
 
 
 @frozen
@@ -52,20 +50,20 @@ class _Told:
     """When it was asked for; the same as `at` for an event."""
     at: float
 
-    @property
-    def latest_ms(self) -> float:
+    def latest_ms(self, pace: float) -> float:
         """What time it may be by `at`, if it was told at once and took long to come."""
-        return self.ms + (self.at - self.sent_at) * SECOND_MS
+        return self.ms + (self.at - self.sent_at) * SECOND_MS * pace
 
-    def lies_between(self, earliest_ms: float, latest_ms: float) -> bool:
+    def lies_between(self, earliest_ms: float, latest_ms: float, pace: float) -> bool:
         """Whether it can be true together with clocks that show such times now."""
-        return earliest_ms - BOUND_MS <= self.latest_ms and self.ms <= latest_ms + BOUND_MS
+        bound_ms = _bound_ms(pace)
+        return earliest_ms - bound_ms <= self.latest_ms(pace) and self.ms <= latest_ms + bound_ms
 
     def agrees(self, other: _Told | None, pace: float) -> bool:
         """Whether `other`, an earlier one, may be true as well."""
         if other is None or self.at - other.at > FORGOTTEN_AFTER_S:
             return False
-        return self.lies_between(other.ms_at(self.at), other.ms_at(self.at, pace))
+        return self.lies_between(other.ms_at(self.at), other.ms_at(self.at, pace), pace)
 
     def ms_at(self, at: float, pace: float = 1.0) -> float:
         """What time it is now, if this is true."""
@@ -78,14 +76,18 @@ class _Told:
         return before.ms <= self.ms < before.ms + passed_ms / 10 - 1
 
 
+def _bound_ms(pace: float) -> float:
+    return BOUND_MS + (pace - 1) * JITTER_MS
+
+
 @define(eq=False)
 class Reckoning:
     """The exchange's time by what was told; `at` is always Trio's time, and never decreases."""
 
     _newest_at: float
-    is_simulated: bool = False
-    """Whether the exchange runs on this machine: its time may pass fast, and in large steps."""
+    _pace: Pace = field(factory=Pace)
     is_known: bool = field(default=False, init=False)
+    """Whether two witnesses have agreed at all, and the pace was known by then."""
     rejected: int = field(default=0, init=False)
     """Times of events that were too far ahead."""
     ahead_ms: float = field(default=0, init=False)
@@ -104,14 +106,6 @@ class Reckoning:
     _is_disputed: bool = field(default=False, init=False)
     _behind_since: float | None = field(default=None, init=False)
     """Since when there were only events older than what the clock shows."""
-    # How many of the exchange's seconds pass in one of ours: one, or the exchange is simulated.
-    _pace: float = field(default=1.0, init=False)
-    _last_pace: float = field(default=1.0, init=False)
-    _paced_from: _Told | None = field(default=None, init=False)
-    _pace_over_s: float = field(default=_PACE_OVER_S, init=False)
-    _told_ms: int = field(default=0, init=False)
-    """What was told last, and the largest step between two such since the measurement began."""
-    _step_ms: int = field(default=0, init=False)
 
     def now_ms(self, at: float) -> int:
         """What the clock shows."""
@@ -119,8 +113,8 @@ class Reckoning:
 
     def allows(self, time_ms: int, at: float) -> bool:
         """Whether it can be `time_ms` by now; anything can as long as nothing is known."""
-        bound_ms = BOUND_MS + (self._pace - 1) * JITTER_MS
-        return not self.is_known or time_ms <= self._counted_ms(at, self._pace) + bound_ms
+        pace = self._pace.value
+        return not self.is_known or time_ms <= self._counted_ms(at, pace) + _bound_ms(pace)
 
     def _counted_ms(self, at: float, pace: float = 1.0) -> float:
         """What time it is by nothing but what has passed since the last confirmation."""
@@ -135,16 +129,19 @@ class Reckoning:
         if self._is_disputed or not self.is_known:
             return 0.0
         until = min(
-            self._newest_at + SILENT_AFTER_S, self._confirmed_at + UNCONFIRMED_AFTER_S / self._pace
+            self._newest_at + SILENT_AFTER_S,
+            self._confirmed_at + UNCONFIRMED_AFTER_S / self._pace.value,
+            self._pace.due_at,
         )
         return max(0.0, until - at)
 
     def hear(self, time_ms: int, at: float) -> None:
         """An event has told the time."""
-        self._note(time_ms)
+        self._pace.note(time_ms)
         if not self.is_known:
             self._event = _Told(time_ms, at, at)
-            if (answer := self._answer) is not None and self._event.agrees(answer, 1.0):
+            answer, pace = self._answer, self._pace
+            if answer is not None and pace.is_known and self._event.agrees(answer, pace.value):
                 self.confirm(answer.ms_at(at), at)
         elif not self.allows(time_ms, at):
             self.rejected, self.ahead_ms = self.rejected + 1, time_ms - self.now_ms(at)
@@ -165,59 +162,35 @@ class Reckoning:
         before, self._answer = self._answer, answer
         if before is not None and answer.repeats(before):
             return Verdict.ALONE
-        shown_ms, event = self.now_ms(at), self._event
-        counted_ms = self._counted_ms(at), self._counted_ms(at, self._pace)
-        if self.is_known and answer.lies_between(min(shown_ms, *counted_ms), max(counted_ms)):
-            is_refuted = event is not None and event.ms_at(at) > answer.latest_ms + BOUND_MS
-            self._confirm(min(max(time_ms, shown_ms), answer.latest_ms), answer)
+        if not self._pace.is_known:
+            self._pace.measure(time_ms, sent_at, at)
+        if not self._pace.is_known:
+            return Verdict.EARLY if self._pace.is_patient else Verdict.ALONE
+        shown_ms, event, pace = self.now_ms(at), self._event, self._pace.value
+        counted_ms = self._counted_ms(at), self._counted_ms(at, pace)
+        earliest_ms = min(shown_ms, *counted_ms)
+        if self.is_known and answer.lies_between(earliest_ms, max(counted_ms), pace):
+            latest_ms = answer.latest_ms(pace)
+            is_refuted = event is not None and event.ms_at(at) > latest_ms + BOUND_MS
+            self._confirm(min(max(time_ms, shown_ms), latest_ms), answer)
             return Verdict.REFUTED if is_refuted else Verdict.RIGHT
         # Two answers at the same moment are one where it matters: where a clock is to be moved.
         is_second = before is not None and (not self.is_known or time_ms > before.ms)
-        if answer.agrees(event, self._pace) or (is_second and answer.agrees(before, self._pace)):
+        if answer.agrees(event, pace) or (is_second and answer.agrees(before, pace)):
             self.steps += self.is_known
             self._confirm(time_ms, answer)
             return Verdict.SET
         return Verdict.ALONE
 
     def _confirm(self, time_ms: float, answer: _Told) -> None:
-        self._measure_pace(answer)
+        self._pace.measure(answer.ms, answer.sent_at, answer.at)
         self.confirm(time_ms, answer.at)
 
     def confirm(self, time_ms: float, at: float) -> None:
         """It is `time_ms`, beyond doubt."""
-        self.setbacks += self.is_known and time_ms < self.now_ms(at) - BOUND_MS
+        self.setbacks += self.is_known and time_ms < self.now_ms(at) - _bound_ms(self._pace.value)
         self.is_known = True
         self._newest_ms = self._confirmed_ms = time_ms
         self._newest_at = self._confirmed_at = at
         self._event = self._behind_since = None
         self._is_disputed = False
-
-    def _note(self, time_ms: int) -> None:
-        self._step_ms = max(self._step_ms, time_ms - self._told_ms)
-        self._told_ms = time_ms
-
-    def _measure_pace(self, answer: _Told) -> None:
-        """See how fast the exchange's time passes, by two answers that were believed.
-
-        Only what cannot be the way of the messages counts, only twice in a row, and only if what
-        was told in between went on evenly: else the machine may have been suspended. The longer the
-        time between them, the better.
-        """
-        self._note(answer.ms)
-        since = self._paced_from
-        if since is not None and answer.at - since.sent_at < self._pace_over_s:
-            return
-        step_ms, self._step_ms = self._step_ms, 0
-        self._paced_from = answer
-        if since is None:
-            return
-        passed_s = (answer.ms - since.ms) / SECOND_MS
-        is_fast = passed_s > 1.5 * (answer.at - since.sent_at)
-        longer_s = min(2 * self._pace_over_s, _MOST_PACE_OVER_S)
-        self._pace_over_s = longer_s if is_fast else _PACE_OVER_S
-        is_even = self.is_simulated or step_ms <= _LARGEST_STEP * passed_s * SECOND_MS
-        if is_fast and not is_even:
-            return
-        pace = passed_s / (answer.at - since.at) if is_fast else 1.0
-        self._pace = pace if self._last_pace > 1 else 1.0
-        self._last_pace = pace

@@ -12,6 +12,7 @@ from klineagent.core.errors import BadFrame, ExchangeError
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.retry import Burst, Trouble
 from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.clock.pace import FIRST_OVER_S
 from klineagent.exchange.clock.reckoning import Verdict
 
 # Before the next questions, where two answers did not settle it.
@@ -24,7 +25,8 @@ class Timekeeper:
 
     It is one request of weight 1 at a time. Where an answer stands alone, another question follows
     at once: two that agree are enough. Where they do not, it is two after a pause, and at last two
-    a second; after an event that was wrong nobody asks for a second.
+    a second; after an event that was wrong nobody asks for a second. An exchange on this machine is
+    asked some times more at the start, for its time may pass faster.
     """
 
     time: ExchangeTime
@@ -44,6 +46,8 @@ class Timekeeper:
                 self._doubt.lasts(ExchangeError("neither events nor its own answers agree with it"))
                 await trio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            elif verdict is Verdict.EARLY:
+                await trio.sleep(FIRST_OVER_S)
             elif verdict in {Verdict.RIGHT, Verdict.SET}:
                 pause_s = FIRST_PAUSE_S
             else:
@@ -61,7 +65,7 @@ class Timekeeper:
         reckoning, shown_ms = self.time.reckoning, self.time.now_ms()
         steps = reckoning.steps
         verdict = self.time.answered(time_ms, sent_at)
-        if verdict is not Verdict.ALONE:
+        if verdict not in {Verdict.ALONE, Verdict.EARLY}:
             self._doubt.over()
         if verdict is Verdict.REFUTED:
             self._lies.happens(f"{_seconds(reckoning.ahead_ms)} ahead")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klineagent.exchange.clock.pace import Pace
 from klineagent.exchange.clock.reckoning import BOUND_MS, Reckoning, Verdict
 
 NOON_MS = 1_769_947_200_000
@@ -232,6 +234,38 @@ def test_a_fast_exchange_needs_few_answers_once_its_pace_is_known(speed: int) ->
         if at > 1:
             assert abs(clock.now_ms(at) - at * speed * 1000 - NOON_MS) < 10 * speed + BOUND_MS
     assert asked < 100
+
+
+@pytest.mark.parametrize("speed", [1, 60, 1200])
+@pytest.mark.parametrize("most_late_s", [0.001, 0.03])
+def test_on_this_machine_the_clock_is_known_with_its_pace_and_believes_every_event_since(
+    speed: int, most_late_s: float
+) -> None:
+    """Events do not make it known; answers do within half a second, and none is contradicted."""
+    clock, at, dice = Reckoning(0.0, Pace(is_simulated=True)), 0.0, random.Random(1)
+    known_at, verdicts, asked = None, set(), 0
+
+    def truth(at: float) -> int:
+        return NOON_MS + round(at * speed * 1000)
+
+    while at < 60:
+        at += 0.02
+        time_ms = truth(at - dice.uniform(0, most_late_s))
+        assert clock.allows(time_ms, at)
+        clock.hear(time_ms, at)
+        if clock.trusted_s(at) == 0:
+            sent_at, at = at, at + dice.uniform(0.0005, most_late_s)
+            verdicts.add(verdict := clock.answer(truth(dice.uniform(sent_at, at)), sent_at, at))
+            asked += 1
+            if verdict is Verdict.EARLY:
+                at += 0.1
+        if clock.is_known and known_at is None:
+            known_at = at
+    assert known_at is not None
+    assert known_at < 0.6
+    assert verdicts <= {Verdict.EARLY, Verdict.SET, Verdict.RIGHT}
+    assert (clock.rejected, clock.steps, clock.setbacks) == (0, 0, 0)
+    assert asked < 40
 
 
 @pytest.mark.parametrize("awake_s", [0.5, 4.0, 40.0])

@@ -45,8 +45,10 @@ class Exchange:
 
 
 @asynccontextmanager
-async def _kept(exchange: Exchange, *, known: bool = True) -> AsyncIterator[ExchangeTime]:
-    time = ExchangeTime()
+async def _kept(
+    exchange: Exchange, *, known: bool = True, is_simulated: bool = False
+) -> AsyncIterator[ExchangeTime]:
+    time = ExchangeTime(is_simulated)
     if known:
         time.confirm(_truth())
     async with trio.open_nursery() as nursery:
@@ -149,6 +151,43 @@ async def test_an_exchange_that_runs_fast_is_followed(
                 assert abs(time.now_ms() - _truth() - gained_ms()) < 3_000
     assert len(exchange.asked_at) < 100
     assert len(caplog.records) <= 1
+
+
+@pytest.mark.parametrize("speed", [1, 60, 1200])
+async def test_an_exchange_on_this_machine_is_known_with_its_pace(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, speed: int
+) -> None:
+    """Soon, and then every event is believed: nothing is told of, at whatever speed."""
+    exchange = Exchange()
+
+    def gained_ms(_: int = 0) -> int:
+        return round(trio.current_time() * (speed - 1) * 1000)
+
+    exchange.lie = gained_ms
+    async with _kept(exchange, known=False, is_simulated=True) as time:
+        with trio.fail_after(0.5):
+            await time.known()
+        for _ in range(10 * 60):
+            assert time.allows(_truth() + gained_ms())
+            time.hear(_truth() + gained_ms())
+            await trio.sleep(0.1)
+    assert len(exchange.asked_at) < 40
+    assert caplog.records == []
+
+
+async def test_an_exchange_on_this_machine_whose_time_makes_no_sense_is_told_of(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits in silence for a pace that is none."""
+    dice = random.Random(1)
+    exchange = Exchange(lambda _: dice.randrange(-100, 100) * 3_600_000)
+    async with _kept(exchange, known=False, is_simulated=True) as time:
+        await trio.sleep(30)
+        assert not time.is_known
+        exchange.lie = lambda _: 0
+        await trio.sleep(5)
+        assert time.now_ms() == pytest.approx(_truth(), abs=20)
+    assert [record.msg for record in caplog.records] == ["clock_in_doubt", "clock_settled"]
 
 
 @pytest.mark.parametrize("error", [ExchangeUnreachable("no answer"), BadFrame("in microseconds")])
