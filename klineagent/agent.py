@@ -61,7 +61,7 @@ from klineagent.fleet.registration import register
 from klineagent.series.backfill.audit import Audit
 from klineagent.series.backfill.gap_file import GapFile, GapKeeper
 from klineagent.series.backfill.startup import open_recall
-from klineagent.series.backfill.worker import Means
+from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import LOCK, StateFile, open_state
@@ -163,7 +163,7 @@ async def open_agent(
             known=gaps.known_of,
         ) as recall,
         open_registry(
-            means=Means(
+            context=VenueContext(
                 pool=pool,
                 book=SymbolBook(rest),
                 rest=rest,
@@ -185,7 +185,7 @@ async def open_agent(
         log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
         if (absence := await _prepare(opened)) is not None:
             background.start_soon(writer.delivery.find, absence)
-        background.start_soon(registry.means.book.keep_fresh)
+        background.start_soon(registry.context.book.keep_fresh)
         # Before anything begins: what it begins with is what the last run knew.
         if saved is not None:
             gaps.file = GapFile.beside(saved, store=opened.label)
@@ -313,13 +313,13 @@ async def _tell_progress(writer: Writer, pool: Pool, registry: Registry) -> NoRe
             "recording",
             streams=registry.count(),
             missing=registry.missing(),
-            healed=registry.means.counts.healed - healed,
+            healed=registry.context.counts.healed - healed,
             received=pool.counts.klines - received,
             stored=writer.stored - stored,
             waiting=writer.rows_waiting,
         )
         received, stored = pool.counts.klines, writer.stored
-        healed = registry.means.counts.healed
+        healed = registry.context.counts.healed
 
 
 def _warn_of_unusual_path(config: Config) -> None:

@@ -81,7 +81,7 @@ class _Reading:
             inserts=store.inserts,
             rows=store.rows,
             bad_frames=agent.pool.counts.bad.total(),
-            healed=agent.registry.means.counts.healed,
+            healed=agent.registry.context.counts.healed,
         )
 
 

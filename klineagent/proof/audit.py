@@ -74,7 +74,7 @@ class Audit:
             ProofFailed: a deadline went by unnoticed, or a candle is due that has not opened, or
                 is taken for stored and is not, or for absent and exists, or is on its way for long.
         """
-        if found := agent.registry.means.tally.overlooked:
+        if found := agent.registry.context.tally.overlooked:
             raise ProofFailed(f"the agent's own audit found {found} candles it had overlooked")
         nothing_is_on_its_way = _is_idle(agent.writer)
         calm_since = max(started_at, self.weather.calm_since(EXPLAINS_ROWS))
@@ -117,7 +117,7 @@ class Audit:
         Raises:
             ProofFailed: nothing explains that it still is.
         """
-        budget = agent.registry.means.rest.budget
+        budget = agent.registry.context.rest.budget
         if budget.used + MOST_WEIGHT > budget.limit:
             self.weather.note(NO_WEIGHT)
         calm_since = max(started_at, self.weather.calm_since(EXPLAINS_GAPS))

@@ -187,7 +187,7 @@ class Life:
             await trio.sleep_forever()
 
     def _account(self, agent: Agent) -> None:
-        counts = agent.registry.means.counts
+        counts = agent.registry.context.counts
         self.repairs += Counter(
             {
                 "candles healed": counts.healed,

@@ -17,7 +17,7 @@ from klineagent.core.errors import (
 )
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
-from klineagent.series.backfill.worker import Means
+from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.subscription import Subscription
 
 UNSUBSCRIBE_TIMEOUT_S = 5
@@ -51,7 +51,7 @@ class _Entry:
 class Registry:
     """All subscriptions of this agent, at most `max_symbols` symbols of them."""
 
-    means: Means
+    context: VenueContext
     max_symbols: int
     _nursery: trio.Nursery
     _entries: dict[tuple[str, Interval], _Entry] = field(factory=dict, init=False)
@@ -108,7 +108,7 @@ class Registry:
 
     def obstacle(self) -> str:
         """Why nothing can be confirmed at this moment, as far as it is known."""
-        return self.means.book.obstacle
+        return self.context.book.obstacle
 
     def keep(self, symbol: str, interval: Interval) -> None:
         """Start a subscription and let it try, however long the exchange takes to be reached.
@@ -125,7 +125,7 @@ class Registry:
             return
         entry = self._enter(symbol, interval)
         entry.settled.set()
-        self._nursery.start_soon(self._run, entry, self.means.book.until_trading)
+        self._nursery.start_soon(self._run, entry, self.context.book.until_trading)
 
     async def add(self, symbol: str, interval: Interval) -> bool:
         """Start a subscription and wait until the exchange has confirmed it.
@@ -144,11 +144,11 @@ class Registry:
         if await self._runs(symbol, interval):
             return False
         # Before a place under the limit is taken: others may have better use for it.
-        await self.means.book.check(symbol)
+        await self.context.book.check(symbol)
         if await self._runs(symbol, interval):
             return False
         entry = self._enter(symbol, interval)
-        self._nursery.start_soon(self._run, entry, self.means.book.check)
+        self._nursery.start_soon(self._run, entry, self.context.book.check)
         try:
             await entry.settled.wait()
         except trio.Cancelled:
@@ -173,7 +173,7 @@ class Registry:
         entry.subscription.scope.cancel(reason="removed")
         with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S):
             await entry.ended.wait()
-            await self.means.pool.gone(entry.subscription.stream_name)
+            await self.context.pool.gone(entry.subscription.stream_name)
 
     async def drop(self, series: Iterable[tuple[str, Interval]]) -> None:
         """Stop those of `series` that run and wait until they have ended, but for no exchange."""
@@ -186,8 +186,10 @@ class Registry:
             await entry.ended.wait()
 
     def _check(self, interval: Interval) -> None:
-        if interval not in self.means.pool.venue.intervals:
-            raise InvalidRequest(f"interval: {self.means.pool.venue.name} has no {interval} klines")
+        if interval not in self.context.pool.venue.intervals:
+            raise InvalidRequest(
+                f"interval: {self.context.pool.venue.name} has no {interval} klines"
+            )
 
     async def _runs(self, symbol: str, interval: Interval) -> bool:
         """Whether it runs, once whoever adds or removes it at this moment is done."""
@@ -213,7 +215,7 @@ class Registry:
             raise SymbolLimitReached(
                 f"symbol: {symbol} would be one more than the {self.max_symbols} symbols allowed"
             )
-        entry = _Entry(Subscription(symbol=symbol, interval=interval, means=self.means))
+        entry = _Entry(Subscription(symbol=symbol, interval=interval, context=self.context))
         self._entries[symbol, interval] = entry
         self._intervals[symbol] += 1
         return entry
@@ -234,8 +236,8 @@ class Registry:
 
 
 @asynccontextmanager
-async def open_registry(*, means: Means, max_symbols: int) -> AsyncIterator[Registry]:
+async def open_registry(*, context: VenueContext, max_symbols: int) -> AsyncIterator[Registry]:
     """An empty registry; leaving the block ends every subscription."""
     async with trio.open_nursery() as nursery:
-        yield Registry(means=means, max_symbols=max_symbols, nursery=nursery)
+        yield Registry(context=context, max_symbols=max_symbols, nursery=nursery)
         nursery.cancel_scope.cancel(reason="the registry is closed")

@@ -15,7 +15,7 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.stream.subscriptions import Stream
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.attempts import Attempts
-from klineagent.series.backfill.worker import Healer, Means
+from klineagent.series.backfill.worker import Healer, VenueContext
 from klineagent.series.ledger import Ledger
 
 
@@ -33,7 +33,7 @@ class Subscription:
 
     symbol: str
     interval: Interval
-    means: Means
+    context: VenueContext
     created_at: str = field(factory=_now, init=False)
     """In ISO 8601: written once, and told of 9,000 at a time."""
     newest: Kline | None = field(default=None, init=False)
@@ -47,12 +47,12 @@ class Subscription:
     _stream: Stream | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ledger = Ledger(self.interval, self.means.grace_ms, self.means.tally)
+        self.ledger = Ledger(self.interval, self.context.grace_ms, self.context.tally)
         self._healer = Healer(
             symbol=self.symbol,
             stream_name=self.stream_name,
             ledger=self.ledger,
-            means=self.means,
+            context=self.context,
             newest_ms=self._newest_ms,
         )
 
@@ -79,7 +79,7 @@ class Subscription:
                 nursery.start_soon(self._watch_deadlines)
                 nursery.start_soon(self._recall)
                 carried = partial(self._carried, confirmed)
-                with self.means.pool.stream(self.stream_name, self._observe, carried) as stream:
+                with self.context.pool.stream(self.stream_name, self._observe, carried) as stream:
                     self._stream = stream
                     await self._healer.heal()
 
@@ -102,22 +102,22 @@ class Subscription:
 
     def _carried(self, confirmed: trio.Event) -> None:
         confirmed.set()
-        self.means.rest.is_back()
+        self.context.rest.is_back()
         # What closed before was told to nobody.
         if self.ledger.has_begun:
-            self.ledger.fall_due(self.means.time.now_ms(), stream_was_away=True)
+            self.ledger.fall_due(self.context.time.now_ms(), stream_was_away=True)
             self._healer.look()
 
     async def _watch_deadlines(self) -> NoReturn:
         """Whatever the socket looks like: a candle that is not closed in time must be fetched."""
-        time = self.means.time
+        time = self.context.time
         await time.known()
         self._begin()
         while True:
             if not await time.until(self.ledger.deadline_ms):
                 self._rewind(time.now_ms())
             elif self.ledger.fall_due(time.now_ms()):
-                self.means.misses.note(self.stream_name)
+                self.context.misses.note(self.stream_name)
                 self._healer.look()
 
     def _rewind(self, now_ms: int) -> None:
@@ -129,23 +129,23 @@ class Subscription:
 
     async def _recall(self) -> None:
         """Find out what is missing from before, in the store and as history."""
-        await self.means.time.known()
+        await self.context.time.known()
         self._begin()
         begin_ms = self.ledger.first_ms
-        past = await self.means.recall.recollect(
-            self.symbol, self.interval, begin_ms, listed_ms=self.means.book.listed_ms(self.symbol)
+        past = await self.context.recall.recollect(
+            self.symbol, self.interval, begin_ms, listed_ms=self.context.book.listed_ms(self.symbol)
         )
         self.ledger.reach_back(past.since_ms)
         for gap in past.gaps:
             self.ledger.expect(*gap)
         for absence in past.absences:
             self.ledger.expect_none(*absence)
-        self.audited_ms = self.means.time.now_ms()
+        self.audited_ms = self.context.time.now_ms()
         self._healer.look()
 
     def _begin(self) -> None:
         if not self.ledger.has_begun:
-            self.ledger.begin(self.means.time.now_ms())
+            self.ledger.begin(self.context.time.now_ms())
 
     def _newest_ms(self) -> int:
         return 0 if self.newest is None else self.newest.open_time
@@ -154,6 +154,6 @@ class Subscription:
         if self.newest is None or _order(kline) >= _order(self.newest):
             self.newest = kline
         # Before the exchange has told the time nobody knows what is expected.
-        if kline.is_closed and self.means.time.is_known:
+        if kline.is_closed and self.context.time.is_known:
             self._begin()
             self.ledger.close(kline.open_time)

@@ -44,7 +44,7 @@ def deadlines_off() -> Iterator[None]:
     """A candle whose closing event does not come is not missed as long as the stream is there."""
 
     async def only_begin(self: Subscription) -> None:
-        await self.means.time.known()
+        await self.context.time.known()
         self._begin()
 
     with pytest.MonkeyPatch.context() as patch:

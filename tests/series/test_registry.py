@@ -192,7 +192,7 @@ async def test_confirmed_streams_that_say_nothing_are_told_of_and_healed(
         registry = simulation.agent.registry
         assert all(info.is_active for info in registry.listing())
         assert registry.missing() == 0
-        assert registry.means.counts.missed >= 3 * (58 + 11)
+        assert registry.context.counts.missed >= 3 * (58 + 11)
     replaced = [vars(record) for record in caplog.records if record.msg == "feed_replaced"]
     assert 2 <= len(replaced) <= 8
     assert all("candles were not told of" in str(each["reason"]) for each in replaced)

@@ -45,7 +45,7 @@ def _lacking(simulation: Simulation, since_ms: int) -> Iterator[Key]:
 
 def requests(simulation: Simulation) -> int:
     """How often candles were asked for so far."""
-    return simulation.agent.registry.means.counts.requests
+    return simulation.agent.registry.context.counts.requests
 
 
 def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:

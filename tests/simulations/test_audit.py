@@ -35,7 +35,7 @@ def minutes(first: int, end: int) -> range:
 
 def overlooked(simulation: Simulation) -> int:
     """How many candles the audit has found."""
-    return simulation.agent.registry.means.tally.overlooked
+    return simulation.agent.registry.context.tally.overlooked
 
 
 @pytest.mark.logs("audit_finding")

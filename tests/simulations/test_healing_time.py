@@ -64,7 +64,7 @@ async def _healed_after_s(
         await trio.sleep(2 * MINUTE_S)
         assert lacking(simulation) == []
         assert registry.missing() == 0
-        assert registry.means.counts.healed >= SYMBOLS * OUTAGE_S // MINUTE_S
+        assert registry.context.counts.healed >= SYMBOLS * OUTAGE_S // MINUTE_S
         assert not simulation.exchange.breaches
     return healed_after_s
 

@@ -71,10 +71,10 @@ async def test_a_candle_that_stays_odd_is_asked_for_ever_less_often(
             with simulation.exchange.offline():
                 await trio.sleep(15 * MINUTE_S)
             await trio.sleep(10 * MINUTE_S)
-            failed, asked = registry.means.rest.counts.failed, requests(simulation)
+            failed, asked = registry.context.rest.counts.failed, requests(simulation)
             assert len(lacking(simulation)) == registry.missing() == 1
             await trio.sleep(10 * MINUTE_S)
-            assert registry.means.rest.counts.failed == failed
+            assert registry.context.rest.counts.failed == failed
             assert requests(simulation) - asked <= 12
             assert len(lacking(simulation)) == registry.missing() == 1
         await trio.sleep(3 * MINUTE_S)

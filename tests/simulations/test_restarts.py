@@ -158,7 +158,7 @@ async def test_a_restart_fetches_nothing_that_is_stored(autojump_clock: MockCloc
             assert world.life.agent is not None
             registry = world.life.agent.registry
             # Of each series the candle that closed in between, if one did.
-            assert registry.means.tally.found.total() <= registry.count()
+            assert registry.context.tally.found.total() <= registry.count()
             for each in registry.subscriptions():
                 assert each.ledger.first_ms <= FEBRUARY_2026_MS
 

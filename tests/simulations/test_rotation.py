@@ -72,7 +72,7 @@ async def test_what_closes_between_a_close_and_the_next_feed_is_fetched(
 ) -> None:
     """A feed that is closed with 1001 is dialled again; the candles in between are asked for."""
     await trio.sleep(HOUR_S + MINUTE_S / 2)
-    healed = simulation.agent.registry.means.counts.healed
+    healed = simulation.agent.registry.context.counts.healed
     simulation.exchange.faults.close_connections(1001)
     await trio.sleep(0.1)
     with simulation.exchange.offline():
@@ -80,7 +80,7 @@ async def test_what_closes_between_a_close_and_the_next_feed_is_fetched(
     await trio.sleep(2 * MINUTE_S)
     assert all(info.is_active for info in simulation.agent.registry.listing())
     assert lacking(simulation) == []
-    assert simulation.agent.registry.means.counts.healed - healed >= 3 * 5 + 3
+    assert simulation.agent.registry.context.counts.healed - healed >= 3 * 5 + 3
     assert not simulation.exchange.breaches
     assert logged(caplog, "feed_lost")
 

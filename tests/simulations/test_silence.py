@@ -61,7 +61,7 @@ async def test_a_feed_on_which_many_deadlines_fail_is_replaced(
 ) -> None:
     """It was acknowledged and is silent for good; the next one speaks, and nothing is missed."""
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:
-        counts = simulation.agent.registry.means.counts
+        counts = simulation.agent.registry.context.counts
         await trio.sleep(2.5 * MINUTE_S)
         with _silent(simulation.exchange.faults):
             await trio.sleep(10)

@@ -37,7 +37,7 @@ async def _busy_market() -> AsyncIterator[Simulation]:
         tick_ms=MINUTE_MS // 2,
     ) as simulation:
         await trio.sleep(20 * MINUTE_S)
-        simulation.agent.registry.means.rest.budget.weight_per_minute = 100
+        simulation.agent.registry.context.rest.budget.weight_per_minute = 100
         yield simulation
 
 
@@ -49,7 +49,7 @@ def _opens(subscription: Subscription) -> list[int]:
 
 def _let_all_look_again(simulation: Simulation) -> None:
     """In each series some absences are due."""
-    due = Absence(Absent.NO_CANDLE, simulation.agent.registry.means.time.now_ms())
+    due = Absence(Absent.NO_CANDLE, simulation.agent.registry.context.time.now_ms())
     for subscription in simulation.agent.registry.subscriptions():
         for open_ms in _opens(subscription):
             subscription.ledger.absences.mark(open_ms, open_ms + MINUTE_MS, due)
@@ -87,7 +87,7 @@ async def test_a_fresh_gap_does_not_wait_for_what_the_market_looks_at_again(
     async with _busy_market() as simulation:
         _let_all_look_again(simulation)
         await trio.sleep(SOON_S)
-        budget = simulation.agent.registry.means.rest.budget
+        budget = simulation.agent.registry.context.rest.budget
         assert budget.spending().waiting > SERIES / 2
         for subscription in simulation.agent.registry.subscriptions()[-5:]:
             open_ms = _lose_newest(subscription)
@@ -107,7 +107,7 @@ async def test_a_fresh_gap_does_not_wait_for_history(autojump_clock: MockClock) 
     async with _busy_market() as simulation:
         _let_all_fetch_history(simulation)
         await trio.sleep(SOON_S)
-        assert simulation.agent.registry.means.rest.budget.spending().waiting > SERIES / 2
+        assert simulation.agent.registry.context.rest.budget.spending().waiting > SERIES / 2
         for subscription in simulation.agent.registry.subscriptions()[-5:]:
             open_ms = _lose_newest(subscription)
             assert await _healed_after_s(subscription, open_ms) <= SOON_S

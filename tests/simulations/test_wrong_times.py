@@ -21,7 +21,7 @@ LONG = (Interval.M1, Interval.H1, Interval.D1, Interval.MO1)
 
 
 def _clock_error_ms(simulation: Simulation) -> float:
-    return simulation.agent.registry.means.time.now_ms() - simulation.exchange.clock.now_ms()
+    return simulation.agent.registry.context.time.now_ms() - simulation.exchange.clock.now_ms()
 
 
 async def _assert_truth(simulation: Simulation) -> None:
@@ -82,7 +82,7 @@ async def test_an_hour_of_lies_closes_nothing_early(
                     await trio.sleep(MINUTE_S)
                     assert abs(_clock_error_ms(simulation)) <= BOUND_MS
         await _assert_truth(simulation)
-        assert simulation.agent.registry.means.time.reckoning.steps == 0
+        assert simulation.agent.registry.context.time.reckoning.steps == 0
         # A line a minute at most.
         assert 1 <= len(logged(caplog, "event_time_refuted")) <= 3 * 60 + 2
 
@@ -94,7 +94,7 @@ async def test_an_agent_that_starts_amid_lies_knows_the_time_once_two_witnesses_
     async with open_simulation(symbols=["BTCUSDT"], intervals=LONG, history=5) as simulation:
         with simulation.exchange.lies.wrong_server_time(0.5):
             with trio.fail_after(MINUTE_S):
-                await simulation.agent.registry.means.time.known()
+                await simulation.agent.registry.context.time.known()
             assert abs(_clock_error_ms(simulation)) <= SECOND_MS
             await trio.sleep(HOUR_S)
         await _assert_truth(simulation)
@@ -122,18 +122,18 @@ async def test_a_clock_that_two_witnesses_have_set_wrong_is_set_right(
                 await trio.sleep(5 * MINUTE_S)
             assert _clock_error_ms(simulation) == pytest.approx(ahead_ms, abs=BOUND_MS)
             for each in registry.subscriptions():
-                each.audited_ms = registry.means.time.now_ms()  # as the audit does
+                each.audited_ms = registry.context.time.now_ms()  # as the audit does
         with simulation.exchange.faults.losing_closings():
             await trio.sleep(2 * MINUTE_S)
             for each in registry.subscriptions():
                 assert each.audited_ms is not None
-                assert each.audited_ms <= registry.means.time.now_ms()
+                assert each.audited_ms <= registry.context.time.now_ms()
             await trio.sleep(13 * MINUTE_S)
             assert abs(_clock_error_ms(simulation)) <= SECOND_MS
             assert registry.missing() == 0
             await trio.sleep(HOUR_S)
         await _assert_truth(simulation)
-        assert registry.means.time.reckoning.steps == 2
+        assert registry.context.time.reckoning.steps == 2
         assert logged(caplog, "clock_set")
         assert registry.subscription("BTCUSDT", Interval.M1) is not None
         assert min(each.ledger.first_ms for each in registry.subscriptions()) <= FEBRUARY_2026_MS

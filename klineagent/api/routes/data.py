@@ -34,8 +34,8 @@ SERIES_AT_ONCE = 50
 
 def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> None:
     """`GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
-    means = registry.means
-    venue = means.pool.venue
+    context = registry.means
+    venue = context.pool.venue
     inquiry = Inquiry(registry=registry, writer=writer)
 
     @app.get("/v1/coverage")
@@ -54,7 +54,7 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
             interval=interval_named(asked.interval, venue) if asked.interval else None,
         )
         page = list(islice(found, asked.limit + 1))
-        tell = partial(coverage_of, now_ms=(now_ms := means.time.now_ms()))
+        tell = partial(coverage_of, now_ms=(now_ms := context.time.now_ms()))
         told = await in_portions(tell, page[: asked.limit], at_once=SERIES_AT_ONCE)
         more = len(page) > asked.limit
         return Coverage(
@@ -77,13 +77,13 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
     @operation(Limits, tag="data")
     async def limits() -> Limits:
         """Tell what the exchange allows, what we allow ourselves, and what is used of it."""
-        return limits_of(means.rest, means.pool)
+        return limits_of(context.rest, context.pool)
 
     @app.get("/v1/feeds")
     @operation(Feeds, tag="data")
     async def feeds() -> Feeds:
         """Tell of the connections: their streams, what comes over them, how they were lost."""
-        return feeds_of(means.pool)
+        return feeds_of(context.pool)
 
     @app.get("/v1/storage")
     @operation(Storage, tag="data")

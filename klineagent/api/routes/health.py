@@ -79,15 +79,15 @@ def shortcomings(registry: Registry, writer: Writer, census: Census) -> list[Sho
 
 
 def _of_exchange(registry: Registry) -> Iterator[_Texts]:
-    means = registry.means
-    if not (means.time.is_known and means.book.is_loaded):
+    context = registry.means
+    if not (context.time.is_known and context.book.is_loaded):
         plain = "the exchange has not answered yet"
-        reason = registry.obstacle() or means.rest.last_error or "nothing was tried"
+        reason = registry.obstacle() or context.rest.last_error or "nothing was tried"
         yield plain, f"{plain}: {reason}"
 
 
 def _of_feeds(registry: Registry) -> Iterator[_Texts]:
-    successions = registry.means.pool.successions
+    successions = registry.context.pool.successions
     # At the start there is nothing to be patient about; later a feed may be new, or dialled again.
     has_started = any(each.is_up or each.was_up for each in successions)
     patience_s = FEED_DOWN_AFTER_S if has_started else 0
@@ -116,13 +116,13 @@ def _of_store(writer: Writer) -> Iterator[_Texts]:
 
 
 def _of_series(registry: Registry, census: Census) -> Iterator[_Texts]:
-    means = registry.means
-    since_ms = means.time.now_ms() - OVERDUE_AFTER_S * SECOND_MS
+    context = registry.means
+    since_ms = context.time.now_ms() - OVERDUE_AFTER_S * SECOND_MS
     late = sorted(
         (at_ms, series.symbol, str(series.interval))
         for at_ms, series in census.overdue
         # Of a symbol that does not trade nothing may ever come; it is looked for more rarely.
-        if at_ms < since_ms and means.book.trades(series.symbol)
+        if at_ms < since_ms and context.book.trades(series.symbol)
     )
     if late:
         names = ", ".join(f"{symbol} {interval}" for _, symbol, interval in late[:SERIES_TOLD])

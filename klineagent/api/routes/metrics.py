@@ -76,7 +76,7 @@ class Figures(Collector):
             {
                 "version": __version__,
                 "python": platform.python_version(),
-                "venue": self.registry.means.pool.venue.name,
+                "venue": self.registry.context.pool.venue.name,
             },
         )
         ready = not shortcomings(self.registry, self.writer, self.census)
@@ -93,7 +93,7 @@ class Figures(Collector):
         yield from self._spool()
 
     def _feeds(self) -> Iterator[Metric]:
-        pool = self.registry.means.pool
+        pool = self.registry.context.pool
         counts, feeds = pool.counts, pool.feed_counts
         up = sum(each.is_up for each in pool.successions)
         yield _counter("klines_received", "Klines that came over feeds.", counts.klines)
@@ -113,9 +113,9 @@ class Figures(Collector):
         yield _gauge(
             "exchange_clock_age_seconds",
             "How long ago the exchange last told the time, in whatever way; NaN if it never did.",
-            _finite(self.registry.means.time.silent_s()),
+            _finite(self.registry.context.time.silent_s()),
         )
-        reckoning = self.registry.means.time.reckoning
+        reckoning = self.registry.context.time.reckoning
         yield _counter(
             "event_times_rejected",
             "Times of events that were too far ahead to be believed.",
@@ -139,7 +139,7 @@ class Figures(Collector):
         yield _gauge("dials_limit", "Connections that may be tried in a window.", pool.dials.count)
 
     def _rest(self) -> Iterator[Metric]:
-        rest = self.registry.means.rest
+        rest = self.registry.context.rest
         spending = rest.budget.spending()
         yield _gauge("rest_weight_used", "Request weight used this minute.", spending.used)
         yield _gauge("rest_weight_limit", "Request weight we use in a minute.", spending.limit)
@@ -159,7 +159,7 @@ class Figures(Collector):
         )
 
     def _series(self) -> Iterator[Metric]:
-        census, tally = self.census, self.registry.means.tally
+        census, tally = self.census, self.registry.context.tally
         yield _gauge("symbols", "Symbols with subscriptions.", len(self.registry.symbols()))
         yield _gauge(
             "symbols_refused",
@@ -274,13 +274,13 @@ class Figures(Collector):
     def _audit_age_s(self) -> float:
         if (audited_ms := self.census.audited_ms) is None:
             return math.nan
-        return max(0, self.registry.means.time.now_ms() - audited_ms) / SECOND_MS
+        return max(0, self.registry.context.time.now_ms() - audited_ms) / SECOND_MS
 
     def _overdue_s(self) -> float:
         if not self.census.overdue:
             return 0
         oldest_ms = min(since_ms for since_ms, _ in self.census.overdue)
-        return max(0, self.registry.means.time.now_ms() - oldest_ms) / SECOND_MS
+        return max(0, self.registry.context.time.now_ms() - oldest_ms) / SECOND_MS
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

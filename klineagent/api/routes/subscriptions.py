@@ -110,8 +110,8 @@ async def _carry_out(
     change = desired.demand.change(selection)
     if not dry_run:
         desired.adopt(change)
-    means = desired.registry.means
-    forecast = await foresee(means, change.wanted, change.added, change.removed)
+    context = desired.registry.means
+    forecast = await foresee(context, change.wanted, change.added, change.removed)
     saved = not dry_run and await desired.saved()
     return _outcome(change, forecast, dry_run=dry_run, saved=saved)
 

@@ -57,7 +57,7 @@ class Inquiry:
         says, holder = await self._look_up(symbol, interval, open_ms)
         series = self.registry.subscription(symbol, interval)
         state, explanation = self._verdict(series, open_ms, says, holder)
-        due_ms = interval.next_open(open_ms) + self.registry.means.grace_ms
+        due_ms = interval.next_open(open_ms) + self.registry.context.grace_ms
         newest = series.newest if series is not None and state == "forming" else None
         return Why(
             symbol=symbol,
@@ -80,7 +80,7 @@ class Inquiry:
         self, symbol: str, interval: Interval, open_ms: int
     ) -> tuple[StoreSays, Holder | None]:
         """What the store says of a candle, and who else holds it; None if nobody can tell."""
-        key = (self.registry.means.pool.venue.name, symbol, interval.value, open_ms)
+        key = (self.registry.context.pool.venue.name, symbol, interval.value, open_ms)
         # Before and after: what moved on meanwhile the store has, what came meanwhile waits.
         holder = await self._holder_of(key)
         says = await self._ask(symbol, interval, open_ms)
@@ -94,7 +94,7 @@ class Inquiry:
         return None
 
     async def _ask(self, symbol: str, interval: Interval, open_ms: int) -> StoreSays:
-        venue = self.registry.means.pool.venue.name
+        venue = self.registry.context.pool.venue.name
         try:
             with trio.fail_after(STORE_WITHIN_S):
                 async with self._turn:
@@ -114,7 +114,7 @@ class Inquiry:
         if series is None:
             return "not_covered", "The series does not run."
         ledger = series.ledger
-        standing = standing_of(ledger, open_ms, self.registry.means.time.now_ms())
+        standing = standing_of(ledger, open_ms, self.registry.context.time.now_ms())
         if standing is Standing.NOT_COVERED:
             return "not_covered", self._beginning_of(ledger)
         if standing is Standing.CLOSED:
@@ -133,11 +133,11 @@ class Inquiry:
     def _search(self, series: Subscription | None, open_ms: int, due_ms: int) -> Search | None:
         if series is None or (hole := series.ledger.holes.at(open_ms)) is None:
             return None
-        means = self.registry.means
-        now_ms = means.time.now_ms()
+        context = self.registry.means
+        now_ms = context.time.now_ms()
         attempts = series.attempts_at(hole.first_ms)
         rest_s = attempts.resting_until - trio.current_time() if attempts is not None else 0
-        stand_s = means.rest.budget.spending().standing_down_s
+        stand_s = context.rest.budget.spending().standing_down_s
         if not self.writer.delivery.is_up:
             waits_for, wait_s = "the database, which is away", None
         elif stand_s > max(rest_s, 0):

@@ -116,7 +116,7 @@ class Audit:
 
     async def _audit(self, series: Subscription) -> None:
         """Look at all of `series`, unless it ends meanwhile or nobody can tell what is missing."""
-        interval, time = series.interval, self.registry.means.time
+        interval, time = series.interval, self.registry.context.time
         first_ms = series.ledger.first_ms
         settled_ms = interval.open_at(time.now_ms() - SETTLED_AFTER_MS)
         while first_ms < settled_ms:
@@ -211,7 +211,7 @@ class Audit:
             if series.reopen(open_ms, above_version=max(ranks.get(open_ms, 0), 1))
         ]
         if reopened:
-            self.registry.means.tally.overlooked += len(reopened)
+            self.registry.context.tally.overlooked += len(reopened)
             log.error(
                 "audit_finding",
                 series=series.stream_name,
@@ -231,7 +231,7 @@ class Audit:
             self._next_at = trio.current_time() + max(PAUSE_S, took_s * (1 / SHARE - 1))
 
     def _name_of(self, series: Subscription) -> tuple[str, str, str]:
-        return self.registry.means.rest.venue.name, series.symbol, series.interval.value
+        return self.registry.context.rest.venue.name, series.symbol, series.interval.value
 
 
 def _utc(time_ms: int) -> str:

@@ -130,7 +130,7 @@ class GapKeeper:
         saved_at, saved_found = -math.inf, 0
         while True:
             await trio.sleep(SOON_S)
-            found = registry.means.tally.found.total()
+            found = registry.context.tally.found.total()
             if found == saved_found and trio.current_time() - saved_at < EVERY_S:
                 continue
             try:

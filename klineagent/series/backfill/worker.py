@@ -80,8 +80,8 @@ class Misses:
 
 
 @frozen(kw_only=True)
-class Means:
-    """What subscriptions share and work with."""
+class VenueContext:
+    """What the subscriptions of one venue share: its connections, REST, clock and counts."""
 
     pool: Pool
     book: SymbolBook
@@ -125,7 +125,7 @@ class Healer:
     symbol: str
     stream_name: str
     ledger: Ledger
-    means: Means
+    context: VenueContext
     newest_ms: Callable[[], int]
     """The newest open time that an event of the stream has told of."""
     _news: trio.Event = field(factory=trio.Event, init=False)
@@ -165,7 +165,7 @@ class Healer:
                 self._remembered = None
             wake_at = min(resting.values(), default=math.inf)
             if self.ledger.absences:
-                now_ms = self.means.time.now_ms()
+                now_ms = self.context.time.now_ms()
                 if (absence := self.ledger.due_absence(now_ms)) is not None:
                     await self._look_again(absence)
                     continue
@@ -205,11 +205,11 @@ class Healer:
         )
 
     async def _fill(self, hole: Hole) -> None:
-        await self.means.room()
+        await self.context.room()
         if hole.first_ms not in self.ledger.holes or self._is_outranked(hole.mark.urgency):
             return  # things have changed meanwhile
         request = self._request_for(hole)
-        self.means.counts.requests += 1
+        self.context.counts.requests += 1
         now = trio.current_time()
         before = self._attempts.get(hole.first_ms, Attempts(now))
         try:
@@ -231,7 +231,7 @@ class Healer:
         waiting = trio.CancelScope(deadline=self._outranked_at(urgency))
         self._question = _Question(urgency, waiting)
         try:
-            return await self.means.rest.candles(
+            return await self.context.rest.candles(
                 self.symbol, self.ledger.interval, page, urgency, waiting
             )
         finally:
@@ -239,11 +239,11 @@ class Healer:
 
     def _request_for(self, hole: Hole) -> _Request:
         """One request for `hole` and for all others that it reaches."""
-        ledger, venue = self.ledger, self.means.rest.venue
+        ledger, venue = self.ledger, self.context.rest.venue
         first_ms, interval = hole.first_ms, ledger.interval
         attempts = self._attempts.get(first_ms)
         if attempts is not None and attempts.was_empty:
-            now_ms = self.means.time.now_ms()
+            now_ms = self.context.time.now_ms()
             page = search_of(first_ms, hole.end_ms, now_ms, interval, venue)
             return _Request(page, hole.end_ms, is_search=True)
         reach_ms = interval.shifted(first_ms, venue.klines_page)
@@ -253,11 +253,11 @@ class Healer:
 
     async def _use(self, hole: Hole, request: _Request, answer: CandleAnswer) -> None:
         """Hand on what is proven of the missing candles, and note what is not."""
-        ledger, means = self.ledger, self.means
+        ledger, context = self.ledger, self.means
         known = self._known()
         finding = self._evidence.read(request.page, answer, known, trio.current_time())
         healed = [candle for candle in finding.closed if candle.open_time in ledger.holes]
-        await means.klines.send([self._as_row(candle, answer.asked_at_ms) for candle in healed])
+        await context.klines.send([self._as_row(candle, answer.asked_at_ms) for candle in healed])
         for candle in healed:
             self._account(candle)
             ledger.close(candle.open_time)
@@ -272,18 +272,18 @@ class Healer:
         self._retry_later(hole, request, finding, known, before)
 
     def _known(self) -> Known:
-        means = self.means
+        context = self.means
         return Known(
-            has_every_candle=means.rest.venue.has_every_candle,
-            trades=means.book.trades(self.symbol),
+            has_every_candle=context.rest.venue.has_every_candle,
+            trades=context.book.trades(self.symbol),
             newest_ms=max(newest_closed(self.ledger) or 0, self.newest_ms()),
-            pause=means.book.pause(self.symbol),
+            pause=context.book.pause(self.symbol),
         )
 
     def _forgo(self, first_ms: int, end_ms: int, why: Absent, answer: CandleAnswer) -> None:
         candles = self.ledger.count(self.ledger.holes.within(first_ms, end_ms))
         if candles and why is Absent.OFF_GRID:
-            self.means.off_grid.happens(self.stream_name, candles)
+            self.context.off_grid.happens(self.stream_name, candles)
         # Any moment will do, as long as each series has its own, and has it again after a restart.
         into_hour_ms = zlib.crc32(self.stream_name.encode()) % HOUR_MS
         absence = Absence.proven(why, answer.asked_at_ms, into_hour_ms)
@@ -291,7 +291,7 @@ class Healer:
 
     def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
         """What is stored of a candle that is missing; a correction outranks the row it corrects."""
-        kline = candle.as_closed(self.means.rest.venue.name, self.symbol, self.ledger.interval)
+        kline = candle.as_closed(self.context.rest.venue.name, self.symbol, self.ledger.interval)
         hole = self.ledger.holes.at(candle.open_time)
         if hole is None or not hole.mark.above_version:
             return kline
@@ -299,14 +299,14 @@ class Healer:
 
     def _account(self, healed: RestCandle) -> None:
         """Count a candle that is missing until now."""
-        counts, hole = self.means.counts, self.ledger.holes.at(healed.open_time)
+        counts, hole = self.context.counts, self.ledger.holes.at(healed.open_time)
         counts.healed += 1
         if hole is None or hole.mark.urgency is not Urgency.MISSED:
             return
         counts.missed += 1
         # A stream is not to blame for silence where nothing was traded.
         if healed.trades:
-            self.means.pool.miss(self.stream_name)
+            self.context.pool.miss(self.stream_name)
 
     def _retry_later(
         self,
@@ -354,9 +354,9 @@ class Healer:
 
     async def _look_again(self, absence: Span[Absence]) -> None:
         """Ask for candles that seemed not to exist when they were asked for before."""
-        ledger, known, venue = self.ledger, self._known(), self.means.rest.venue
+        ledger, known, venue = self.ledger, self._known(), self.context.rest.venue
         first_ms, end_ms, interval = absence.first_ms, absence.end_ms, ledger.interval
-        now_ms = self.means.time.now_ms()
+        now_ms = self.context.time.now_ms()
         if known.has_every_candle:
             page = page_of(first_ms, end_ms, interval, venue)
         else:
@@ -374,7 +374,7 @@ class Healer:
             if first_ms <= open_ms < end_ms and not (
                 is_odd and absence.mark.reason is Absent.OFF_GRID
             ):
-                self.means.disproved.happens(self.stream_name)
+                self.context.disproved.happens(self.stream_name)
                 ledger.disprove(open_ms, interval.next_open(open_ms))
         confirmed_ms = interval.open_at(page.last_ms) if not known.trades else max(shown, default=0)
         if confirmed_ms <= first_ms:

@@ -87,7 +87,7 @@ class Desired:
     @property
     def venue(self) -> Venue:
         """Where all of it is."""
-        return self.registry.means.rest.venue
+        return self.registry.context.rest.venue
 
     @property
     def demand(self) -> Demand:
@@ -162,7 +162,7 @@ class Desired:
     async def listings(self) -> Listings:
         """The venue's symbols, once they and its time are known; the caller sets the deadline."""
         await self._known.wait()
-        await self.registry.means.time.known()
+        await self.registry.context.time.known()
         return self.demand.listings or {}
 
     def adopt(self, change: Change) -> None:
@@ -237,7 +237,7 @@ class Desired:
             await self._make_true()
 
     async def _watch_listings(self) -> NoReturn:
-        book = self.registry.means.book
+        book = self.registry.context.book
         await book.loaded()
         while True:
             before = self._demand

@@ -20,7 +20,7 @@ from klineagent.exchange.venues import (
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.pages import page_of
 from klineagent.series.backfill.startup import history_since
-from klineagent.series.backfill.worker import Means
+from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.desired.selection import SeriesSet, count, in_order
 
 # Measured: 110,614 closed candles of seven symbols at fifteen intervals, a month of 1m and what it
@@ -77,13 +77,13 @@ class Forecast:
 
 
 async def foresee(
-    means: Means, wanted: SeriesSet, added: SeriesSet, removed: SeriesSet
+    context: VenueContext, wanted: SeriesSet, added: SeriesSet, removed: SeriesSet
 ) -> Forecast:
-    """What it will take to change what runs with `means` to `wanted`.
+    """What it will take to change what runs with `context` to `wanted`.
 
     It looks at the connections before it waits for the first time, at what is fetched in portions.
     """
-    venue, pool = means.rest.venue, means.pool
+    venue, pool = context.rest.venue, context.pool
     names = {stream_name(symbol, interval) for symbol, interval in in_order(removed)}
     feeds = []
     for roster in [succession.roster for succession in pool.successions]:
@@ -92,15 +92,15 @@ async def foresee(
         feeds.append(Occupancy(staying=roster.wanted - leaving, leaving=leaving, room=room))
     placement = place(feeds, count(added))
     asking_s = subscribe_s(placement, venue, pool.dials.taken)
-    now_ms, candles, weight = means.time.now_ms(), 0, 0
+    now_ms, candles, weight = context.time.now_ms(), 0, 0
     symbols = list(added)
     for at in range(0, len(symbols), SYMBOLS_AT_ONCE):
         some, costs = history(
             {symbol: added[symbol] for symbol in symbols[at : at + SYMBOLS_AT_ONCE]},
             venue,
             now_ms=now_ms,
-            candles=means.recall.history,
-            listed_ms=means.book.listed_ms,
+            candles=context.recall.history,
+            listed_ms=context.book.listed_ms,
         )
         candles, weight = candles + some, weight + costs
         await trio.lowlevel.checkpoint()
@@ -109,7 +109,7 @@ async def foresee(
         subscribe_s=asking_s,
         history_candles=candles,
         history_weight=weight,
-        history_minutes=weight / means.rest.budget.limit,
+        history_minutes=weight / context.rest.budget.limit,
         rows_per_day=rows_per_day(wanted),
     )
 

@@ -121,7 +121,7 @@ class Reconciler:
         if not delisted:
             self._delisted_ms = {}
             return {}
-        now_ms = self.registry.means.time.now_ms()
+        now_ms = self.registry.context.time.now_ms()
         # Now, where the clock was ahead when it was seen and was set back since.
         self._delisted_ms = {
             symbol: min(self._delisted_ms.get(symbol, now_ms), now_ms) for symbol in delisted
