@@ -7,7 +7,7 @@
         writer                outlives everything that sends rows; drains within a deadline
           REST client         its budget, and the exchange's clock where streams are silent
             pool              a task per roster, feeds under it: one reader, one requester each
-              recall          looks up what the store holds of series that begin
+              startup scan  looks up what the store holds of series that begin
                 registry      a nursery per subscription: its stream, its deadlines, its healer
                   background  symbol book, the set that should run, known gaps, the audit,
                               row in `agents`, registration, a log line a minute
@@ -60,7 +60,7 @@ from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
 from klineagent.series.backfill.audit import Audit
 from klineagent.series.backfill.gap_file import GapFile, GapKeeper
-from klineagent.series.backfill.startup import open_recall
+from klineagent.series.backfill.startup import open_startup_scan
 from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import Selection
@@ -154,21 +154,21 @@ async def open_agent(
             klines=writer.klines,
             conflate_s=0 if config.updates else config.flush_interval_s,
         ) as pool,
-        open_recall(
+        open_startup_scan(
             opened,
             config.venue,
             time=time,
             history=config.history,
             lookback_ms=int(config.lookback_s * SECOND_MS),
             known=gaps.known_of,
-        ) as recall,
+        ) as startup_scan,
         open_registry(
             context=VenueContext(
                 pool=pool,
                 book=SymbolBook(rest),
                 rest=rest,
                 time=time,
-                recall=recall,
+                startup_scan=startup_scan,
                 klines=writer.klines,
                 room=writer.room,
                 grace_ms=int(config.grace_s * SECOND_MS),

@@ -77,7 +77,7 @@ class Subscription:
             async with trio.open_nursery() as nursery:
                 # As few tasks as can be: a market has 9,000 series, and each task takes 3 kB.
                 nursery.start_soon(self._watch_deadlines)
-                nursery.start_soon(self._recall)
+                nursery.start_soon(self._scan_store)
                 carried = partial(self._carried, confirmed)
                 with self.context.pool.stream(self.stream_name, self._observe, carried) as stream:
                     self._stream = stream
@@ -127,18 +127,18 @@ class Subscription:
             self.audited_ms = min(self.audited_ms, now_ms)
         self._healer.look()  # an absence may be due sooner
 
-    async def _recall(self) -> None:
+    async def _scan_store(self) -> None:
         """Find out what is missing from before, in the store and as history."""
         await self.context.time.known()
         self._begin()
         begin_ms = self.ledger.first_ms
-        past = await self.context.recall.recollect(
+        found = await self.context.startup_scan.stored_coverage(
             self.symbol, self.interval, begin_ms, listed_ms=self.context.book.listed_ms(self.symbol)
         )
-        self.ledger.reach_back(past.since_ms)
-        for gap in past.gaps:
+        self.ledger.reach_back(found.since_ms)
+        for gap in found.gaps:
             self.ledger.expect(*gap)
-        for absence in past.absences:
+        for absence in found.absences:
             self.ledger.expect_none(*absence)
         self.audited_ms = self.context.time.now_ms()
         self._healer.look()

@@ -25,12 +25,12 @@ def closed(store: MemoryStore, symbol: str, interval: Interval) -> list[Kline]:
     return sorted(mine, key=lambda kline: kline.open_time)
 
 
-def lacking(simulation: Simulation, *, since_ms: int = FEBRUARY_2026_MS) -> list[Key]:
+def not_stored(simulation: Simulation, *, since_ms: int = FEBRUARY_2026_MS) -> list[Key]:
     """Candles that should be there since a time and up to a minute ago, and are not."""
-    return list(_lacking(simulation, since_ms))
+    return list(_not_stored(simulation, since_ms))
 
 
-def _lacking(simulation: Simulation, since_ms: int) -> Iterator[Key]:
+def _not_stored(simulation: Simulation, since_ms: int) -> Iterator[Key]:
     now_ms = simulation.exchange.clock.now_ms()
     klines = simulation.store.klines
     for each in simulation.agent.registry.subscriptions():

@@ -21,7 +21,7 @@ from klineagent.twin.market.aggregation import Charts
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket
 from tests.simulations.asking import Asker
-from tests.simulations.looking import HOUR_S, MINUTE_S, closed, lacking, logged, requests
+from tests.simulations.looking import HOUR_S, MINUTE_S, closed, logged, not_stored, requests
 
 OUTAGE_S = 15 * MINUTE_S
 INTERVALS = (Interval.M1, Interval.M5)
@@ -81,7 +81,7 @@ async def test_klines_that_cannot_be_seen_are_missing_and_come(
                     assert not each.ledger.absences
         await trio.sleep(2.5 * MINUTE_S)
         assert simulation.agent.registry.missing() == 0
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         _check_values(simulation, market)
         assert not simulation.exchange.breaches
 
@@ -100,7 +100,7 @@ async def test_history_that_is_answered_with_nothing_is_asked_for_until_it_comes
             assert _series(simulation, "BTCUSDT").ledger.missing >= 1399
         await trio.sleep(MINUTE_S)
         assert simulation.agent.registry.missing() == 0
-        assert lacking(simulation, since_ms=FEBRUARY_2026_MS - 1400 * MINUTE_MS) == []
+        assert not_stored(simulation, since_ms=FEBRUARY_2026_MS - 1400 * MINUTE_MS) == []
 
 
 async def test_what_a_halt_on_spot_lacks_is_missing_until_trading_goes_on(

@@ -19,7 +19,7 @@ from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.asking import Asker
-from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, closed, lacking, logged
+from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, closed, logged, not_stored
 
 FOUND_WITHIN_S = 2 * PASS_S + AGAIN_AFTER_S
 """A series whose turn was just over has to wait for the next but one."""
@@ -52,9 +52,9 @@ async def test_rows_that_are_gone_are_written_again(
             return kline.symbol == "BTCUSDT" and kline.interval == "1m" and kline.open_time in gone
 
         with simulation.store.forgetting(is_gone):
-            assert len(lacking(simulation)) == len(gone)
+            assert len(not_stored(simulation)) == len(gone)
         with trio.fail_after(FOUND_WITHIN_S):
-            while lacking(simulation):  # noqa: ASYNC110 - the store tells nobody
+            while not_stored(simulation):  # noqa: ASYNC110 - the store tells nobody
                 await trio.sleep(1)
         await trio.sleep(PASS_S)
         assert overlooked(simulation) == len(gone)
@@ -81,9 +81,9 @@ async def test_a_closed_row_that_a_forming_one_outranks_is_written_above_it(
         stuck = closed(simulation.store, "ETHUSDT", Interval.M5)[3]
         late = stuck._replace(is_closed=False, version=(stuck.event_time + 10_000) << 1, close=1.0)
         await simulation.store.insert(Batch("old", (late,)))
-        assert len(lacking(simulation)) == 1
+        assert len(not_stored(simulation)) == 1
         with trio.fail_after(FOUND_WITHIN_S):
-            while lacking(simulation):  # noqa: ASYNC110 - the store tells nobody
+            while not_stored(simulation):  # noqa: ASYNC110 - the store tells nobody
                 await trio.sleep(1)
         healed = simulation.store.klines[stuck.key]
         assert healed.version > late.version
@@ -105,7 +105,7 @@ async def test_a_store_that_lost_everything_gets_everything(
             pass
         with simulation.store.slow(1):
             await trio.sleep(FOUND_WITHIN_S)
-        assert lacking(simulation, since_ms=FEBRUARY_2026_MS - 1200 * MINUTE_MS) == []
+        assert not_stored(simulation, since_ms=FEBRUARY_2026_MS - 1200 * MINUTE_MS) == []
         # What closed just before is not looked at until the next pass.
         told = [int(str(each["candles"])) for each in logged(caplog, "audit_finding")]
         assert told[0] > 1250
@@ -125,13 +125,13 @@ async def test_a_spool_that_never_empties_hides_nothing(autojump_clock: MockCloc
             await trio.sleep(5 * MINUTE_S)
             gone = minutes(20, 23)
             with simulation.store.forgetting(lambda kline: kline.open_time in gone):
-                assert any(open_ms in gone for *_, open_ms in lacking(simulation))
+                assert any(open_ms in gone for *_, open_ms in not_stored(simulation))
             await trio.sleep(FOUND_WITHIN_S + 6 * AGAIN_AFTER_S)
             # What the outage left waits behind the batch that cannot be deleted.
-            assert not any(open_ms in gone for *_, open_ms in lacking(simulation))
-            assert lacking(simulation)
+            assert not any(open_ms in gone for *_, open_ms in not_stored(simulation))
+            assert not_stored(simulation)
         await trio.sleep(MINUTE_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
 
 
 @pytest.mark.logs("audit_finding", "spool_unusable")
@@ -162,7 +162,7 @@ async def test_where_nobody_can_tell_what_is_missing_it_is_said_and_others_are_a
                 is_recent = now_ms - each.audited_ms < FOUND_WITHIN_S * SECOND_MS
                 assert is_recent == (each.stream_name != "ethusdt@kline_1m")
         await trio.sleep(FOUND_WITHIN_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert logged(caplog, "audit_sees")
 
 
@@ -200,7 +200,7 @@ async def test_rows_on_their_way_are_no_finding(
                 await trio.sleep(25 * MINUTE_S)
         await trio.sleep(FOUND_WITHIN_S)
         assert overlooked(simulation) == 0
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
 
 
 @pytest.mark.logs("audit_finding", "segment_damaged")
@@ -217,10 +217,10 @@ async def test_what_a_damaged_file_of_the_spool_held_is_written_again(
                 if path.startswith("candles/"):
                     disk.damage(path, b"JUNK")
         await trio.sleep(MINUTE_S)
-        assert len(lacking(simulation)) > 50
+        assert len(not_stored(simulation)) > 50
         assert simulation.agent.registry.missing() == 0
         await trio.sleep(FOUND_WITHIN_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert overlooked(simulation) > 50
 
 

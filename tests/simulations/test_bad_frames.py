@@ -18,7 +18,7 @@ from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import Simulation, open_simulation
 from klineagent.twin.faults.events import Events
 from klineagent.twin.wire import StreamEvent
-from tests.simulations.looking import MINUTE_S, Watch, lacking
+from tests.simulations.looking import MINUTE_S, Watch, not_stored
 
 INTERVALS = (Interval.M1, Interval.M3, Interval.M5)
 STORED_WITHIN_MS = 15 * SECOND_MS
@@ -80,7 +80,7 @@ async def test_candles_whose_closing_events_are_bad_frames_are_stored_in_time(
         assert len(watch.late_ms) == 3 * (30 + 10 + 6)
         assert {key: ms for key, ms in watch.late_ms.items() if ms > STORED_WITHIN_MS} == {}
         await trio.sleep(5 * MINUTE_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
     assert _candles(simulation.store).items() <= _candles(honest.store).items()
 
 

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.market.random import RandomMarket
-from tests.simulations.looking import HOUR_S, MINUTE_S, lacking
+from tests.simulations.looking import HOUR_S, MINUTE_S, not_stored
 
 OUTAGE_S = 30 * MINUTE_S
 SYMBOLS = 10
@@ -62,7 +62,7 @@ async def _healed_after_s(
                 await trio.sleep(STEP_S)
             healed_after_s = trio.current_time() - back_at
         await trio.sleep(2 * MINUTE_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert registry.missing() == 0
         assert registry.context.counts.healed >= SYMBOLS * OUTAGE_S // MINUTE_S
         assert not simulation.exchange.breaches

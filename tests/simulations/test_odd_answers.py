@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import Interval
 from klineagent.testing.simulation import Simulation, open_simulation
-from tests.simulations.looking import MINUTE_S, lacking, requests
+from tests.simulations.looking import MINUTE_S, not_stored, requests
 
 PERPETUALS = {"match": {"name": "*USDT", "contract": "PERPETUAL"}, "intervals": ["1m"]}
 
@@ -47,7 +47,7 @@ async def test_lists_that_lack_symbols_end_no_series(autojump_clock: MockClock) 
                 await trio.sleep(minutes * MINUTE_S)
             await trio.sleep(2 * MINUTE_S)
             assert simulation.agent.registry.subscriptions() == before
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         with simulation.exchange.faults.lying("/exchangeInfo", _without_the_first):
             await trio.sleep(5 * MINUTE_S)
         assert _running(simulation) == [each.symbol for each in before[1:]]
@@ -72,11 +72,11 @@ async def test_a_candle_that_stays_odd_is_asked_for_ever_less_often(
                 await trio.sleep(15 * MINUTE_S)
             await trio.sleep(10 * MINUTE_S)
             failed, asked = registry.context.rest.counts.failed, requests(simulation)
-            assert len(lacking(simulation)) == registry.missing() == 1
+            assert len(not_stored(simulation)) == registry.missing() == 1
             await trio.sleep(10 * MINUTE_S)
             assert registry.context.rest.counts.failed == failed
             assert requests(simulation) - asked <= 12
-            assert len(lacking(simulation)) == registry.missing() == 1
+            assert len(not_stored(simulation)) == registry.missing() == 1
         await trio.sleep(3 * MINUTE_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert registry.missing() == 0

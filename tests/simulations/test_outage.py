@@ -18,8 +18,8 @@ from tests.simulations.looking import (
     HOUR_S,
     MINUTE_S,
     closed,
-    lacking,
     logged,
+    not_stored,
     requests,
 )
 
@@ -64,7 +64,7 @@ async def healed_after(symbols: int, *, outage_s: float) -> float:
                 await trio.sleep(1)
         seconds = trio.current_time() - back_at
         await trio.sleep(MINUTE_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert registry.missing() == 0
         # A 429 would be one; so would be a request too many on a socket.
         assert not simulation.exchange.breaches
@@ -94,7 +94,7 @@ async def test_a_day_without_the_database_costs_no_candle(
         spool = simulation.agent.writer.spool
         assert spool is not None
         assert spool.is_empty
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert requests(simulation) == before
     assert logged(caplog, "rows_dropped") == []
 

@@ -51,7 +51,7 @@ class _World:
         assert self.life.agent is not None
         return self.life.agent.registry.missing()
 
-    def lacking(self, intervals: Collection[Interval] = INTERVALS) -> int:
+    def not_stored(self, intervals: Collection[Interval] = INTERVALS) -> int:
         """How many candles are not stored that closed since the first agent began."""
         now_ms = self.exchange.clock.now_ms() - 30_000
         expected = (
@@ -121,7 +121,7 @@ async def test_a_backfill_that_is_killed_again_and_again_ends_with_all_there_is(
         life, faults = world.life, world.exchange.faults
         life.kill(OUTAGE_S)
         await trio.sleep(OUTAGE_S)
-        lacking = []
+        not_stored = []
         for number, life_s in enumerate(lives_s):
             await world.begun()
             with ExitStack() as troubles:
@@ -134,14 +134,14 @@ async def test_a_backfill_that_is_killed_again_and_again_ends_with_all_there_is(
                     with world.store.offline():
                         await trio.sleep(chance.uniform(60, 120))
                 await trio.sleep(chance.uniform(0.9, 1.1) * life_s)
-                lacking.append(world.lacking())
+                not_stored.append(world.not_stored())
                 end = chance.choice([life.kill, life.cut_power])
                 end(chance.uniform(1, 300))
                 await trio.sleep(0.5)
-        assert max(lacking) > 100, "all of them died when all was done"
+        assert max(not_stored) > 100, "all of them died when all was done"
         await world.begun()
         await trio.sleep(10 * MINUTE_S)
-        assert world.lacking() == 0
+        assert world.not_stored() == 0
         assert life.agent is not None
         assert life.agent.registry.missing() == 0
 
@@ -182,7 +182,7 @@ async def test_a_wrong_listing_date_takes_nothing_away(
         with world.exchange.faults.lying("/exchangeInfo", lie):
             await world.begun()
             await trio.sleep(10 * MINUTE_S)
-            assert (world.lacking(), world.missing()) == (0, 0)
+            assert (world.not_stored(), world.missing()) == (0, 0)
             world.life.kill(5)
             await trio.sleep(6)
             await world.begun()
@@ -200,7 +200,7 @@ async def test_rows_that_went_while_no_agent_ran_are_missing_at_once(
     async with _open_world(1) as world:
         await _lose(world, *lost_hours)
         await trio.sleep(10 * MINUTE_S)
-        assert (world.lacking(), world.missing()) == (0, 0)
+        assert (world.not_stored(), world.missing()) == (0, 0)
 
 
 @pytest.mark.logs("audit_finding")
@@ -212,7 +212,7 @@ async def test_rows_that_went_while_no_agent_ran_are_found(
     async with _open_world(1) as world:
         await _lose(world, *lost_hours)
         await trio.sleep(2 * PASS_S + 10 * MINUTE_S)
-        assert (world.lacking(), world.missing()) == (0, 0)
+        assert (world.not_stored(), world.missing()) == (0, 0)
 
 
 async def _lose(world: _World, first: float, end: float) -> None:
@@ -222,7 +222,7 @@ async def _lose(world: _World, first: float, end: float) -> None:
     world.life.kill(5)
     await trio.sleep(1)
     with world.store.forgetting(lambda row: first_ms <= row.open_time < end_ms):
-        assert world.lacking() > 50
+        assert world.not_stored() > 50
     await world.begun()
 
 
@@ -239,7 +239,7 @@ async def test_a_first_candle_that_closed_while_no_agent_ran_is_fetched(
         await trio.sleep(HOUR_S)
         await world.begun()
         await trio.sleep(10 * MINUTE_S)
-        assert (world.lacking(long), world.missing()) == (0, 0)
+        assert (world.not_stored(long), world.missing()) == (0, 0)
         assert any(row.is_closed for row in world.store.klines.values())
 
 
@@ -253,8 +253,8 @@ async def test_a_damaged_file_of_known_gaps_costs_none(autojump_clock: MockClock
         await world.begun()
         with faults.hanging_rest("/fapi/v1/klines"):
             await trio.sleep(3 * HOUR_S)
-            lacking = world.lacking()
-            assert lacking > 500
+            not_stored = world.not_stored()
+            assert not_stored > 500
             life.kill(5)
             await trio.sleep(1)
         life.state.damage(f"{STATE}{SUFFIX}", b"{")
@@ -265,4 +265,4 @@ async def test_a_damaged_file_of_known_gaps_costs_none(autojump_clock: MockClock
             await trio.sleep(6)
         await world.begun()
         await trio.sleep(10 * MINUTE_S)
-        assert (world.lacking(), world.missing()) == (0, 0)
+        assert (world.not_stored(), world.missing()) == (0, 0)

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.testing.simulation import Simulation, open_simulation
-from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, lacking, logged, requests
+from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, logged, not_stored, requests
 
 
 def _losses(simulation: Simulation) -> int:
@@ -33,7 +33,7 @@ async def test_a_week_passes_without_a_gap_and_without_a_request(
         at_the_start = requests(simulation)
         await trio.sleep(7 * DAY_S)
         assert all(info.is_active for info in simulation.agent.registry.listing())
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert requests(simulation) == at_the_start
         assert _losses(simulation) == 0
     assert len(logged(caplog, "feed_replaced")) >= 7
@@ -59,7 +59,7 @@ async def test_a_notice_of_shutdown_is_heeded_at_once(
     assert len(lines) == 1
     assert not old & set(lines)
     await trio.sleep(HOUR_S)
-    assert lacking(simulation) == []
+    assert not_stored(simulation) == []
     assert requests(simulation) == at_the_start
     assert _losses(simulation) == 0
     assert [each["reason"] for each in logged(caplog, "feed_replaced")] == [
@@ -79,7 +79,7 @@ async def test_what_closes_between_a_close_and_the_next_feed_is_fetched(
         await trio.sleep(5 * MINUTE_S)
     await trio.sleep(2 * MINUTE_S)
     assert all(info.is_active for info in simulation.agent.registry.listing())
-    assert lacking(simulation) == []
+    assert not_stored(simulation) == []
     assert simulation.agent.registry.context.counts.healed - healed >= 3 * 5 + 3
     assert not simulation.exchange.breaches
     assert logged(caplog, "feed_lost")

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.testing.simulation import open_simulation
 from klineagent.twin.faults.faults import Faults
-from tests.simulations.looking import MINUTE_S, Watch, lacking, logged
+from tests.simulations.looking import MINUTE_S, Watch, logged, not_stored
 
 GRACE_MS = 5 * SECOND_MS
 FETCHED_WITHIN_MS = 10 * SECOND_MS
@@ -51,7 +51,7 @@ async def test_each_candle_that_is_not_told_of_is_stored_in_time(
         assert early == {}
         assert late == {}
         await trio.sleep(5 * MINUTE_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
         assert simulation.agent.registry.missing() == 0
         assert not simulation.exchange.breaches
 
@@ -72,7 +72,7 @@ async def test_a_feed_on_which_many_deadlines_fail_is_replaced(
         assert missed >= 3
         await trio.sleep(30 * MINUTE_S)
         assert counts.missed == missed
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
     assert len(logged(caplog, "feed_replaced")) == 1
 
 
@@ -86,4 +86,4 @@ async def test_a_feed_that_is_no_better_is_not_replaced_in_a_storm_of_dials(
             await trio.sleep(120 * MINUTE_S)
             assert 3 <= len(logged(caplog, "feed_replaced")) <= 12
         await trio.sleep(90 * MINUTE_S)
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []

@@ -15,7 +15,7 @@ from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.reckoning import BOUND_MS
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.wire import StreamEvent
-from tests.simulations.looking import HOUR_S, MINUTE_S, closed, lacking, logged
+from tests.simulations.looking import HOUR_S, MINUTE_S, closed, logged, not_stored
 
 LONG = (Interval.M1, Interval.H1, Interval.D1, Interval.MO1)
 
@@ -27,7 +27,7 @@ def _clock_error_ms(simulation: Simulation) -> float:
 async def _assert_truth(simulation: Simulation) -> None:
     """Every minute that has closed is stored as it was traded, and none that has not."""
     await trio.sleep(2 * MINUTE_S)
-    assert lacking(simulation) == []
+    assert not_stored(simulation) == []
     assert simulation.agent.registry.missing() == 0
     now_ms = simulation.exchange.clock.now_ms()
     for each in simulation.agent.registry.subscriptions():

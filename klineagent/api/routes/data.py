@@ -34,7 +34,7 @@ SERIES_AT_ONCE = 50
 
 def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> None:
     """`GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
-    context = registry.means
+    context = registry.context
     venue = context.pool.venue
     inquiry = Inquiry(registry=registry, writer=writer)
 

@@ -79,7 +79,7 @@ def shortcomings(registry: Registry, writer: Writer, census: Census) -> list[Sho
 
 
 def _of_exchange(registry: Registry) -> Iterator[_Texts]:
-    context = registry.means
+    context = registry.context
     if not (context.time.is_known and context.book.is_loaded):
         plain = "the exchange has not answered yet"
         reason = registry.obstacle() or context.rest.last_error or "nothing was tried"
@@ -116,7 +116,7 @@ def _of_store(writer: Writer) -> Iterator[_Texts]:
 
 
 def _of_series(registry: Registry, census: Census) -> Iterator[_Texts]:
-    context = registry.means
+    context = registry.context
     since_ms = context.time.now_ms() - OVERDUE_AFTER_S * SECOND_MS
     late = sorted(
         (at_ms, series.symbol, str(series.interval))

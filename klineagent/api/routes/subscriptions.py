@@ -110,7 +110,7 @@ async def _carry_out(
     change = desired.demand.change(selection)
     if not dry_run:
         desired.adopt(change)
-    context = desired.registry.means
+    context = desired.registry.context
     forecast = await foresee(context, change.wanted, change.added, change.removed)
     saved = not dry_run and await desired.saved()
     return _outcome(change, forecast, dry_run=dry_run, saved=saved)

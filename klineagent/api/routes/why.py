@@ -133,7 +133,7 @@ class Inquiry:
     def _search(self, series: Subscription | None, open_ms: int, due_ms: int) -> Search | None:
         if series is None or (hole := series.ledger.holes.at(open_ms)) is None:
             return None
-        context = self.registry.means
+        context = self.registry.context
         now_ms = context.time.now_ms()
         attempts = series.attempts_at(hole.first_ms)
         rest_s = attempts.resting_until - trio.current_time() if attempts is not None else 0

@@ -27,12 +27,12 @@ GATHER_S = 0.2
 # a database needs about a byte for each candle that it looks through.
 CANDLES_AT_ONCE = 50_000_000
 
-Lacking = tuple[int, int, Urgency]
+MissingRange = tuple[int, int, Urgency]
 """Open times, the end not included, and how urgent they are."""
 
 
 @frozen
-class Recollection:
+class StoredCoverage:
     """What the store told of a series, and the run before this one."""
 
     since_ms: int
@@ -44,7 +44,7 @@ class Recollection:
 log = structlog.get_logger()
 
 
-def recollected(
+def stored_coverage(
     stored: Coverage | None,
     known: KnownGaps | None,
     interval: Interval,
@@ -54,7 +54,7 @@ def recollected(
     listed_ms: int,
     history: int,
     lookback_ms: int,
-) -> Recollection:
+) -> StoredCoverage:
     """What to know of a series that begins at `begin_ms`. Pure.
 
     Args:
@@ -68,7 +68,7 @@ def recollected(
         lookback_ms: what is missing and older than that is less urgent.
     """
     gaps: Spans[Missing] = Spans()
-    for first_ms, end_ms, urgency in lacking(
+    for first_ms, end_ms, urgency in missing_ranges(
         stored,
         interval,
         since_ms=since_ms,
@@ -81,14 +81,14 @@ def recollected(
         gaps.mark(first_ms, end_ms, Missing(urgency))
     accounted_ms = accounted_since(stored, begin_ms=begin_ms, since_ms=since_ms)
     if known is None:
-        return Recollection(accounted_ms, tuple(gaps))
+        return StoredCoverage(accounted_ms, tuple(gaps))
     known = known.without(() if stored is None else stored.runs, interval)
     for gap in known.gaps:
         gaps.mark(*gap)
     absences = [each for each in known.absences if not _is_gone(each, gaps)]
     for absence in absences:
         gaps.clear(absence.first_ms, absence.end_ms)
-    return Recollection(min(accounted_ms, known.since_ms), tuple(gaps), tuple(absences))
+    return StoredCoverage(min(accounted_ms, known.since_ms), tuple(gaps), tuple(absences))
 
 
 def _is_gone(absence: Span[Absence], gaps: Spans[Missing]) -> bool:
@@ -102,7 +102,7 @@ def _is_gone(absence: Span[Absence], gaps: Spans[Missing]) -> bool:
     return gap is not None and gap[:2] != absence[:2]
 
 
-def lacking(
+def missing_ranges(
     stored: Coverage | None,
     interval: Interval,
     *,
@@ -112,7 +112,7 @@ def lacking(
     listed_ms: int,
     history: int,
     lookback_ms: int,
-) -> list[Lacking]:
+) -> list[MissingRange]:
     """What should be there of a series before `begin_ms`, where it begins, and is not.
 
     Pure. That is what closed since the newest candle stored, what is not `stored` since `since_ms`,
@@ -123,7 +123,7 @@ def lacking(
     history_ms = history_since(interval, begin_ms, history)
     if (first_listed_ms := interval.open_at(listed_ms)) <= begin_ms:
         history_ms = max(history_ms, first_listed_ms)
-    gaps: list[Lacking] = []
+    gaps: list[MissingRange] = []
     if stored is None:
         gaps.append((history_ms, known_ms, Urgency.HISTORY))
         gaps += _divided(known_ms, begin_ms, recent_ms)
@@ -168,7 +168,7 @@ def history_since(interval: Interval, end_ms: int, candles: int) -> int:
     return interval.shifted(end_ms, -min(candles, since_1970))
 
 
-def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[Lacking]:
+def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[MissingRange]:
     """A hole between stored candles: what is recent of it is more urgent than the rest."""
     divide_ms = min(max(first_ms, recent_ms), end_ms)
     return [(first_ms, divide_ms, Urgency.HISTORY), (divide_ms, end_ms, Urgency.RESTART)]
@@ -208,7 +208,7 @@ class _Round:
 
 
 @define(eq=False, kw_only=True)
-class Recall:
+class StartupScan:
     """Looks up what `store` holds of a venue's series; a store that is away is asked again."""
 
     store: Store
@@ -221,15 +221,15 @@ class Recall:
     _next: _Round = field(factory=_Round, init=False)
     _work: trio.Event = field(factory=trio.Event, init=False)
 
-    async def recollect(
+    async def stored_coverage(
         self, symbol: str, interval: Interval, begin_ms: int, *, listed_ms: int
-    ) -> Recollection:
+    ) -> StoredCoverage:
         """What the store holds, and lacks, of a series before `begin_ms`; waits for the store."""
         mine, series = self._next, (symbol, interval)
         mine.series.add(series)
         self._work.set()
         await mine.answered.wait()
-        return recollected(
+        return stored_coverage(
             mine.coverage.get(series),
             self.known(series),
             interval,
@@ -240,7 +240,7 @@ class Recall:
             lookback_ms=self.lookback_ms,
         )
 
-    async def answer(self) -> NoReturn:
+    async def run(self) -> NoReturn:
         """Look up what is asked for, round by round."""
         while True:
             await self._work.wait()
@@ -298,7 +298,7 @@ def _nothing(_: Series) -> None:
 
 
 @asynccontextmanager
-async def open_recall(
+async def open_startup_scan(
     store: Store,
     venue: Venue,
     *,
@@ -306,9 +306,9 @@ async def open_recall(
     history: int,
     lookback_ms: int,
     known: Callable[[Series], KnownGaps | None] = _nothing,
-) -> AsyncIterator[Recall]:
-    """A recall of what `store` holds of `venue`, for as long as the block lasts."""
-    recall = Recall(
+) -> AsyncIterator[StartupScan]:
+    """Run the startup scan of what `store` holds of `venue`, as long as the block lasts."""
+    scan = StartupScan(
         store=store,
         venue=venue,
         time=time,
@@ -317,6 +317,6 @@ async def open_recall(
         known=known,
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(recall.answer)
-        yield recall
+        nursery.start_soon(scan.run)
+        yield scan
         nursery.cancel_scope.cancel(reason="nothing begins any more")

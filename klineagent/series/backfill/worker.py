@@ -29,7 +29,7 @@ from klineagent.series.backfill.pages import (
     page_of,
     search_of,
 )
-from klineagent.series.backfill.startup import Recall
+from klineagent.series.backfill.startup import StartupScan
 from klineagent.series.ledger import (
     NOT_SHOWN,
     UNCONFIRMED,
@@ -87,7 +87,7 @@ class VenueContext:
     book: SymbolBook
     rest: RestClient
     time: ExchangeTime
-    recall: Recall
+    startup_scan: StartupScan
     klines: trio.MemorySendChannel[list[Kline]]
     room: Callable[[], Awaitable[None]]
     """Waits until there is room for rows that are fetched: the store may be away."""
@@ -253,7 +253,7 @@ class Healer:
 
     async def _use(self, hole: Hole, request: _Request, answer: CandleAnswer) -> None:
         """Hand on what is proven of the missing candles, and note what is not."""
-        ledger, context = self.ledger, self.means
+        ledger, context = self.ledger, self.context
         known = self._known()
         finding = self._evidence.read(request.page, answer, known, trio.current_time())
         healed = [candle for candle in finding.closed if candle.open_time in ledger.holes]
@@ -272,7 +272,7 @@ class Healer:
         self._retry_later(hole, request, finding, known, before)
 
     def _known(self) -> Known:
-        context = self.means
+        context = self.context
         return Known(
             has_every_candle=context.rest.venue.has_every_candle,
             trades=context.book.trades(self.symbol),

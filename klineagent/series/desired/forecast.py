@@ -99,7 +99,7 @@ async def foresee(
             {symbol: added[symbol] for symbol in symbols[at : at + SYMBOLS_AT_ONCE]},
             venue,
             now_ms=now_ms,
-            candles=context.recall.history,
+            candles=context.startup_scan.history,
             listed_ms=context.book.listed_ms,
         )
         candles, weight = candles + some, weight + costs

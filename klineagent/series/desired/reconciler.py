@@ -87,15 +87,15 @@ class Reconciler:
 
     def _keep(self, symbol: str, intervals: Intervals) -> bool:
         """Have it run at all `intervals`; tell whether there is a place for it."""
-        lacking = [
+        not_running = [
             interval
             for _, interval in in_order({symbol: intervals})
             if self.registry.subscription(symbol, interval) is None
         ]
-        if not lacking:
+        if not not_running:
             return True
         try:
-            for interval in lacking:
+            for interval in not_running:
                 self.registry.keep(symbol, interval)
         except SymbolLimitReached as refusal:
             self.placeless[symbol] = str(refusal)

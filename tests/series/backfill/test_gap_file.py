@@ -20,7 +20,7 @@ from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
-from tests.simulations.looking import HOUR_S, MINUTE_S, lacking, logged
+from tests.simulations.looking import HOUR_S, MINUTE_S, logged, not_stored
 
 NAME = "subscriptions.json.gaps"
 BTC = ("BTCUSDT", Interval.M1)
@@ -157,7 +157,7 @@ async def test_a_series_that_was_removed_is_remembered(autojump_clock: MockClock
         await simulation.agent.desired.add(*BTC)
         await trio.sleep(3 * MINUTE_S)
         assert (await saved(state))[BTC].until_ms > until_ms + 50 * MINUTE_MS
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []
 
 
 @pytest.mark.logs("gaps_not_saved")
@@ -174,4 +174,4 @@ async def test_a_disk_that_fails_is_told_of_and_disturbs_nothing(
         await trio.sleep(3 * MINUTE_S)
         assert (await saved(state))[BTC].until_ms > until_ms + 10 * MINUTE_MS
         assert len(logged(caplog, "gaps_saved")) == 1
-        assert lacking(simulation) == []
+        assert not_stored(simulation) == []

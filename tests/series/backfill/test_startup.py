@@ -15,13 +15,13 @@ from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.known_gaps import FORGOTTEN, Knowledge, KnownGaps
 from klineagent.series.backfill.startup import (
-    Lacking,
-    Recollection,
+    MissingRange,
+    StoredCoverage,
     accounted_since,
-    lacking,
-    open_recall,
-    recollected,
+    missing_ranges,
+    open_startup_scan,
     since_of,
+    stored_coverage,
 )
 from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
 from klineagent.series.spans import Span
@@ -37,14 +37,14 @@ def _minutes(first: int, second: int) -> tuple[int, int]:
     return BEGIN_MS - first * MINUTE_MS, BEGIN_MS - second * MINUTE_MS
 
 
-def _lacking(
+def _missing_ranges(
     runs: list[tuple[int, int]],
     *,
     history: int = 0,
     before: int | None = None,
     known: int = 0,
     listed: int | None = None,
-) -> list[Lacking]:
+) -> list[MissingRange]:
     """What a store lacks that holds these runs; all is told in minutes before the beginning."""
     coverage = Coverage(
         "BTCUSDT",
@@ -52,7 +52,7 @@ def _lacking(
         None if before is None else BEGIN_MS - before * MINUTE_MS,
         tuple(_minutes(start, end) for start, end in runs),
     )
-    return lacking(
+    return missing_ranges(
         coverage if coverage.runs or before is not None else None,
         Interval.M1,
         since_ms=since_of(Interval.M1, BEGIN_MS, history=history, lookback_ms=DAY_MS),
@@ -64,9 +64,9 @@ def _lacking(
     )
 
 
-def _history(interval: Interval, begin_ms: int, candles: int) -> list[Lacking]:
-    """What is lacking of a series that is new."""
-    return lacking(
+def _history(interval: Interval, begin_ms: int, candles: int) -> list[MissingRange]:
+    """What is missing of a series that is new."""
+    return missing_ranges(
         None,
         interval,
         since_ms=begin_ms,
@@ -90,41 +90,43 @@ def test_a_new_series_lacks_its_history() -> None:
 def test_history_begins_with_the_listing(listed: int | None, history_since: int | None) -> None:
     """Unless that is still to come: then its date is wrong."""
     wished = [] if history_since is None else [(*_minutes(history_since, 0), Urgency.HISTORY)]
-    assert _lacking([], history=500, listed=listed) == wished
+    assert _missing_ranges([], history=500, listed=listed) == wished
 
 
 @pytest.mark.parametrize("listed", [5000, 1000, 20, 0, -1000])
 def test_nothing_but_history_depends_on_the_listing(listed: int) -> None:
     """That date may be wrong: what was stored, or accounted for once, is missing if it is gone."""
-    assert _lacking([(40, 30)], before=60, listed=listed) == [
+    assert _missing_ranges([(40, 30)], before=60, listed=listed) == [
         (*_minutes(59, 40), Urgency.RESTART),
         (*_minutes(29, 0), Urgency.RESTART),
     ]
-    assert _lacking([(40, 1)], known=90, listed=listed) == [(*_minutes(90, 40), Urgency.RESTART)]
-    assert _lacking([], known=90, listed=listed) == [(*_minutes(90, 0), Urgency.RESTART)]
+    assert _missing_ranges([(40, 1)], known=90, listed=listed) == [
+        (*_minutes(90, 40), Urgency.RESTART)
+    ]
+    assert _missing_ranges([], known=90, listed=listed) == [(*_minutes(90, 0), Urgency.RESTART)]
 
 
 def test_where_nothing_is_stored_that_is_old_enough_all_is_missing_since_it_first_ran() -> None:
     """The table was emptied, or restored from a part of it; what is recent comes first."""
-    assert _lacking([], known=2000) == [
+    assert _missing_ranges([], known=2000) == [
         (*_minutes(2000, 1440), Urgency.HISTORY),
         (*_minutes(1440, 0), Urgency.RESTART),
     ]
-    assert _lacking([(100, 1)], known=2000, history=3000) == [
+    assert _missing_ranges([(100, 1)], known=2000, history=3000) == [
         (*_minutes(3000, 2000), Urgency.HISTORY),
         (*_minutes(2000, 1440), Urgency.HISTORY),
         (*_minutes(1440, 100), Urgency.RESTART),
     ]
 
 
-def test_what_closed_since_the_newest_stored_candle_is_lacking() -> None:
+def test_what_closed_since_the_newest_stored_candle_is_missing() -> None:
     """From the one after it to the one that is open."""
-    assert _lacking([(100, 10)]) == [(*_minutes(9, 0), Urgency.RESTART)]
+    assert _missing_ranges([(100, 10)]) == [(*_minutes(9, 0), Urgency.RESTART)]
 
 
-def test_nothing_is_lacking_where_all_is_stored() -> None:
+def test_nothing_is_missing_where_all_is_stored() -> None:
     """Up to the candle that is open."""
-    assert _lacking([(100, 1)]) == []
+    assert _missing_ranges([(100, 1)]) == []
 
 
 @pytest.mark.parametrize(
@@ -153,9 +155,9 @@ def test_accounted_for_is_what_was_looked_through(
     )
 
 
-def test_holes_between_stored_candles_are_lacking() -> None:
+def test_gaps_between_stored_candles_are_missing() -> None:
     """Those of the last day at once, older ones with the history."""
-    holes = _lacking([(2000, 1900), (1500, 100), (50, 1)], history=3000)
+    holes = _missing_ranges([(2000, 1900), (1500, 100), (50, 1)], history=3000)
     assert holes == [
         (*_minutes(3000, 2000), Urgency.HISTORY),
         (*_minutes(1899, 1500), Urgency.HISTORY),
@@ -163,9 +165,9 @@ def test_holes_between_stored_candles_are_lacking() -> None:
     ]
 
 
-def test_a_gap_that_reaches_into_the_lookback_is_lacking_as_a_whole() -> None:
+def test_a_gap_that_reaches_into_the_lookback_is_missing_as_a_whole() -> None:
     """What is older than a day comes after what is not; the agent was away, then rows came in."""
-    assert _lacking([(100, 1)], before=5000) == [
+    assert _missing_ranges([(100, 1)], before=5000) == [
         (*_minutes(4999, 1440), Urgency.HISTORY),
         (*_minutes(1440, 100), Urgency.RESTART),
     ]
@@ -173,21 +175,23 @@ def test_a_gap_that_reaches_into_the_lookback_is_lacking_as_a_whole() -> None:
 
 def test_where_nothing_recent_is_stored_the_gap_goes_back_to_the_newest() -> None:
     """An agent that was away for a month fetches the month."""
-    assert _lacking([], before=43_200, history=500) == [(*_minutes(43_199, 0), Urgency.RESTART)]
+    assert _missing_ranges([], before=43_200, history=500) == [
+        (*_minutes(43_199, 0), Urgency.RESTART)
+    ]
 
 
-def _recollected(
+def _stored_coverage(
     runs: list[tuple[int, int]],
     known: KnownGaps,
     *,
     before: int | None = None,
     history: int = 0,
     since: int = 1440,
-) -> Recollection:
+) -> StoredCoverage:
     """What to know of a series whose store holds these runs, and of which that was `known`."""
     before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
     stored = Coverage("BTCUSDT", "1m", before_ms, tuple(_minutes(*run) for run in runs))
-    return recollected(
+    return stored_coverage(
         stored if runs else None,
         known,
         Interval.M1,
@@ -214,8 +218,8 @@ OFF_GRID = Absence.proven(Absent.OFF_GRID, BEGIN_MS)
 def test_known_gaps_are_missing_still() -> None:
     """Those that are older than what was looked through as they were, the others as far as."""
     gaps = (Span(*_minutes(5000, 4000), OLD), Span(*_minutes(1500, 1000), OLD))
-    found = _recollected([(1440, 1200), (1100, 1)], _known(5000, 0, *gaps), before=1441)
-    assert found == Recollection(
+    found = _stored_coverage([(1440, 1200), (1100, 1)], _known(5000, 0, *gaps), before=1441)
+    assert found == StoredCoverage(
         _minutes(5000, 0)[0],
         (
             Span(*_minutes(5000, 4000), OLD),
@@ -228,7 +232,7 @@ def test_known_gaps_are_missing_still() -> None:
 def test_known_absences_are_no_gaps() -> None:
     """But for candles that are stored by now."""
     known = _known(100, 0, absences=[Span(*_minutes(90, 30), ABSENT)])
-    found = _recollected([(100, 81), (40, 1)], known)
+    found = _stored_coverage([(100, 81), (40, 1)], known)
     assert found.gaps == ()
     assert found.absences == (Span(*_minutes(80, 40), ABSENT),)
 
@@ -236,16 +240,16 @@ def test_known_absences_are_no_gaps() -> None:
 def test_a_candle_off_the_grid_is_asked_for_where_its_neighbours_are_gone() -> None:
     """No coverage shows it; where they are there, so is it."""
     known = _known(100, 0, absences=[Span(*_minutes(50, 49), OFF_GRID)])
-    found = _recollected([(100, 51), (49, 1)], known)
+    found = _stored_coverage([(100, 51), (49, 1)], known)
     assert (found.gaps, found.absences) == ((), known.absences)
-    found = _recollected([(100, 60), (40, 1)], known)
+    found = _stored_coverage([(100, 60), (40, 1)], known)
     assert found.gaps == (Span(*_minutes(59, 40), Missing(Urgency.RESTART)),)
     assert found.absences == ()
 
 
 def test_where_nothing_is_stored_all_is_missing_that_was_accounted_for() -> None:
     """Nothing of the history of a new series had come when its agent died."""
-    found = _recollected([], _known(600, 5, Span(*_minutes(600, 5), OLD)), history=500)
+    found = _stored_coverage([], _known(600, 5, Span(*_minutes(600, 5), OLD)), history=500)
     assert found.gaps == (
         Span(*_minutes(600, 5), OLD),
         Span(*_minutes(5, 0), Missing(Urgency.RESTART)),
@@ -254,11 +258,11 @@ def test_where_nothing_is_stored_all_is_missing_that_was_accounted_for() -> None
 
 def test_a_series_that_is_forgotten_lacks_what_is_not_stored_since_the_oldest_candle() -> None:
     """And nothing from before that, though nobody knows what ran then."""
-    found = _recollected([(9000, 5000), (4000, 1)], FORGOTTEN, since=10**7)
-    assert found == Recollection(
+    found = _stored_coverage([(9000, 5000), (4000, 1)], FORGOTTEN, since=10**7)
+    assert found == StoredCoverage(
         _minutes(9000, 0)[0], (Span(*_minutes(4999, 4000), Missing(Urgency.HISTORY)),)
     )
-    assert _recollected([], FORGOTTEN) == Recollection(BEGIN_MS, ())
+    assert _stored_coverage([], FORGOTTEN) == StoredCoverage(BEGIN_MS, ())
 
 
 def _until(minutes: int) -> KnownGaps:
@@ -284,8 +288,8 @@ class Watched:
 
 def test_where_all_that_was_looked_at_is_stored_nobody_knows_of_what_is_older() -> None:
     """It was accounted for, so it counts as stored; the audit will see."""
-    assert _lacking([(1440, 1)], known=2000) == []
-    assert _lacking([(1439, 1)], known=1441) == [
+    assert _missing_ranges([(1440, 1)], known=2000) == []
+    assert _missing_ranges([(1439, 1)], known=1441) == [
         (*_minutes(1441, 1440), Urgency.HISTORY),
         (*_minutes(1440, 1439), Urgency.RESTART),
     ]
@@ -309,17 +313,19 @@ async def test_a_series_is_looked_up_from_where_the_last_run_ended(
     time = ExchangeTime()
     time.confirm(OPEN_MS)
     found: dict[str, tuple[Hole, ...]] = {}
-    async with open_recall(
+    async with open_startup_scan(
         cast("Store", watched),
         USDM,
         time=time,
         history=0,
         lookback_ms=HOUR_MS,
         known=known.get,
-    ) as recall:
+    ) as scan:
 
         async def look(symbol: str) -> None:
-            found[symbol] = (await recall.recollect(symbol, Interval.M1, OPEN_MS, listed_ms=0)).gaps
+            found[symbol] = (
+                await scan.stored_coverage(symbol, Interval.M1, OPEN_MS, listed_ms=0)
+            ).gaps
 
         async with trio.open_nursery() as nursery:
             for symbol in opens:
@@ -350,17 +356,17 @@ async def test_what_is_forgotten_is_looked_up_one_symbol_after_another(
     time = ExchangeTime()
     time.confirm(OPEN_MS)
     watched = Watched(store)
-    async with open_recall(
+    async with open_startup_scan(
         cast("Store", watched),
         USDM,
         time=time,
         history=0,
         lookback_ms=HOUR_MS,
         known=Knowledge(is_whole=False).of,
-    ) as recall:
+    ) as scan:
 
         async def look(symbol: str) -> None:
-            past = await recall.recollect(symbol, Interval.M1, OPEN_MS, listed_ms=0)
+            past = await scan.stored_coverage(symbol, Interval.M1, OPEN_MS, listed_ms=0)
             assert past.since_ms == OPEN_MS - 500_000 * MINUTE_MS
             assert [Interval.M1.count(gap.first_ms, gap.end_ms) for gap in past.gaps] == [
                 99_990,
@@ -383,10 +389,10 @@ async def test_series_that_begin_together_are_looked_up_together(
     time.confirm(OPEN_MS + HOUR_MS)
     found: dict[str, tuple[Hole, ...]] = {}
 
-    async with open_recall(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as recall:
+    async with open_startup_scan(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as scan:
 
         async def look(symbol: str) -> None:
-            past = await recall.recollect(symbol, Interval.M1, OPEN_MS + HOUR_MS, listed_ms=0)
+            past = await scan.stored_coverage(symbol, Interval.M1, OPEN_MS + HOUR_MS, listed_ms=0)
             found[symbol] = past.gaps
 
         async with trio.open_nursery() as nursery:
