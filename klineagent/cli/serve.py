@@ -49,7 +49,7 @@ from klineagent.process.logs import LogLevel, configure_logging
 @setting("register_port", "The manager's port.", "PORT")
 @setting("self_update_interval_s", "Between writes of its row in `agents`.", "S")
 @setting("history", "Candles fetched from before a series is added; 0 for none.", "N")
-@setting("lookback_s", "How far back holes are looked for.", "1d,12h,...")
+@setting("lookback_s", "How far back gaps are looked for.", "1d,12h,...")
 @setting("grace_s", "How long a closed candle may stay without its event.", "S")
 @click.option(
     "--updates/--no-updates",

@@ -129,7 +129,7 @@ class Config:
     history: int = field(default=500, converter=to_amount)
     """How many candles before its start a new subscription has fetched; 0 for none."""
     lookback_s: float = field(default=86_400.0, converter=to_lookback)
-    """How far back the store is searched for holes at the start."""
+    """How far back the store is searched for gaps at the start."""
     grace_s: float = field(default=5.0, converter=to_grace)
     """How long after its close a candle may stay without its closing event."""
     updates: bool = field(default=False, converter=to_yes_or_no)

@@ -123,16 +123,14 @@ class Audit:
         calm_since = max(started_at, self.weather.calm_since(EXPLAINS_GAPS))
         before, self._gaps, now = self._gaps, {}, trio.current_time()
         for subscription in agent.registry.subscriptions():
-            if not subscription.ledger.holes:
+            if not subscription.ledger.gaps:
                 continue
             series = (subscription.symbol, subscription.interval)
             gaps = [
-                _Gap(
-                    hole.first_ms, hole.end_ms, _known_since(hole.first_ms, before.get(series, ()))
-                )
-                for hole in subscription.ledger.holes
+                _Gap(gap.first_ms, gap.end_ms, _known_since(gap.first_ms, before.get(series, ())))
+                for gap in subscription.ledger.gaps
                 # That there is none takes two answers a minute apart, also after a restart.
-                if hole.mark.urgency is not Urgency.HISTORY and not hole.mark.may_not_exist
+                if gap.mark.urgency is not Urgency.HISTORY and not gap.mark.may_not_exist
             ]
             self._gaps[series] = gaps
             for gap in gaps:
@@ -182,7 +180,7 @@ class Audit:
         self._audited_ms[series] = open_ms
 
     def _is_accounted(self, series: SeriesKey, ledger: Ledger, open_ms: int) -> bool:
-        if open_ms in ledger.holes or open_ms in ledger.absences:
+        if open_ms in ledger.gaps or open_ms in ledger.absences:
             return True
         symbol, interval = series
         stored = self.store.klines.get((self.venue_name, symbol, interval.value, open_ms))

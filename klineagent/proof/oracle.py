@@ -112,7 +112,7 @@ class Witness:
         """What the agent says of a candle that is stored, as far as it is not true."""
         if stored is None or not stored.is_closed:
             return ""
-        if open_ms in ledger.holes:
+        if open_ms in ledger.gaps:
             return "is said to be missing, and is stored"
         # Of a row that was refused another state may have been taken a moment later.
         absence = ledger.absences.at(open_ms)
@@ -165,11 +165,11 @@ def _time(time_ms: int) -> str:
 
 def account_of(ledger: Ledger) -> str:
     """What `ledger` knows, for people."""
-    holes = [(_time(first), _time(end), mark.urgency.name) for first, end, mark in ledger.holes]
+    gaps = [(_time(first), _time(end), mark.urgency.name) for first, end, mark in ledger.gaps]
     absences = [
         (_time(first), _time(end), mark.reason.name) for first, end, mark in ledger.absences
     ]
     return (
         f"goes from {_time(ledger.first_ms)} to {_time(ledger.horizon_ms)}"
-        f" with holes {holes} and absences {absences}"
+        f" with gaps {gaps} and absences {absences}"
     )

@@ -1,6 +1,6 @@
 """What is known of a series: which candles are due, closed, missing, or absent. Pure.
 
-Every open time from the ledger's first to its horizon is closed, unless it lies in a hole (it is
+Every open time from the ledger's first to its horizon is closed, unless it lies in a gap (it is
 missing and must be fetched) or in an absence (no such candle will come). The horizon is the first
 candle that need not be closed yet: a closing event moves it, and so does its deadline. What is
 closed is not listed anywhere, so the ledger grows with gaps and not with candles.
@@ -21,7 +21,7 @@ from klineagent.series.spans import Span, Spans
 
 
 class Urgency(enum.IntEnum):
-    """How soon a hole must be filled, by how it came to be; lower is sooner."""
+    """How soon a gap must be filled, by how it came to be; lower is sooner."""
 
     FRESH = 0
     """The stream was away and is back, or a row was lost between here and the store."""
@@ -96,7 +96,7 @@ def _next_turn(time_ms: int, into_hour_ms: int) -> int:
 
 @frozen
 class Missing:
-    """The mark of a hole. Plain values, for it is kept in a file, too."""
+    """The mark of a gap. Plain values, for it is kept in a file, too."""
 
     urgency: Urgency
     error: str = ""
@@ -117,7 +117,7 @@ UNREADABLE = "the exchange's answer has a candle that cannot be read, or has one
 UNCONFIRMED = "the exchange's answer had it; a second one must agree"
 
 
-Hole = Span[Missing]
+Gap = Span[Missing]
 
 
 @define(eq=False)
@@ -154,9 +154,9 @@ class Ledger:
     """The oldest open time that is accounted for."""
     horizon_ms: int = field(default=0, init=False)
     """The oldest open time that is not due yet."""
-    holes: Spans[Missing] = field(factory=Spans, init=False)
+    gaps: Spans[Missing] = field(factory=Spans, init=False)
     absences: Spans[Absence] = field(factory=Spans, init=False)
-    """None of them overlaps a hole."""
+    """None of them overlaps a gap."""
     healed: int = field(default=0, init=False)
     """How many candles came after they were missing."""
     # Closed before their turn. A candle falls due within the grace after its close, so this holds
@@ -175,8 +175,8 @@ class Ledger:
 
     @property
     def missing(self) -> int:
-        """How many candles lie in holes."""
-        return self.count(self.holes)
+        """How many candles lie in gaps."""
+        return self.count(self.gaps)
 
     @property
     def absent(self) -> int:
@@ -197,7 +197,7 @@ class Ledger:
         if open_ms >= self.horizon_ms:
             return open_ms in self._early
         return (
-            open_ms >= self.first_ms and open_ms not in self.holes and open_ms not in self.absences
+            open_ms >= self.first_ms and open_ms not in self.gaps and open_ms not in self.absences
         )
 
     def was_handed_on(self, open_ms: int) -> bool:
@@ -257,8 +257,8 @@ class Ledger:
         open_ms = self.interval.open_at(now_ms)
         if open_ms >= self.horizon_ms:
             return
-        for hole in self.holes.clear(open_ms, self.horizon_ms):
-            self.tally.found[hole.mark.urgency] -= self.count([hole])
+        for gap in self.gaps.clear(open_ms, self.horizon_ms):
+            self.tally.found[gap.mark.urgency] -= self.count([gap])
         self.absences.clear(open_ms, self.horizon_ms)
         self.horizon_ms = open_ms
         self.began_ms, self.first_ms = min(self.began_ms, open_ms), min(self.first_ms, open_ms)
@@ -275,7 +275,7 @@ class Ledger:
         end_ms = min(end_ms, self.horizon_ms)
         if first_ms < end_ms:
             self.reach_back(first_ms)
-            self.holes.clear(first_ms, end_ms)
+            self.gaps.clear(first_ms, end_ms)
             self.absences.mark(first_ms, end_ms, absence)
 
     def reopen(self, open_ms: int, *, above_version: int = 0) -> None:
@@ -298,14 +298,14 @@ class Ledger:
 
     def forgo(self, first_ms: int, end_ms: int, absence: Absence) -> None:
         """Whatever is missing in [`first_ms`, `end_ms`) will not come."""
-        for hole in self.holes.clear(first_ms, end_ms):
-            self.absences.mark(hole.first_ms, hole.end_ms, absence)
-            self.tally.forgone[absence.reason] += self.count([hole])
+        for gap in self.gaps.clear(first_ms, end_ms):
+            self.absences.mark(gap.first_ms, gap.end_ms, absence)
+            self.tally.forgone[absence.reason] += self.count([gap])
 
     def fail(self, first_ms: int, end_ms: int, error: str) -> None:
         """Note why what is missing in [`first_ms`, `end_ms`) could not be fetched."""
-        for hole in self.holes.clear(first_ms, end_ms):
-            self.holes.mark(hole.first_ms, hole.end_ms, evolve(hole.mark, error=error))
+        for gap in self.gaps.clear(first_ms, end_ms):
+            self.gaps.mark(gap.first_ms, gap.end_ms, evolve(gap.mark, error=error))
 
     def due_absence(self, now_ms: int) -> Span[Absence] | None:
         """The oldest absence that it is time to look at again, if any is."""
@@ -336,22 +336,22 @@ class Ledger:
             self._miss(each.first_ms, each.end_ms, Missing(Urgency.HISTORY))
             self.tally.disproved += self.count([each])
 
-    def next_hole(self, *, but: Collection[int] = ()) -> Hole | None:
-        """The hole to fill next: of the most urgent the newest, but none that begins at `but`."""
-        holes = (hole for hole in self.holes if hole.first_ms not in but)
-        return min(holes, key=lambda hole: (hole.mark.urgency, -hole.first_ms), default=None)
+    def next_gap(self, *, but: Collection[int] = ()) -> Gap | None:
+        """The gap to fill next: of the most urgent the newest, but none that begins at `but`."""
+        gaps = (gap for gap in self.gaps if gap.first_ms not in but)
+        return min(gaps, key=lambda gap: (gap.mark.urgency, -gap.first_ms), default=None)
 
     def _miss(self, first_ms: int, end_ms: int, mark: Missing) -> None:
-        """Mark a hole; what lies in one already is not found anew."""
-        known = self.count(self.holes.clear(first_ms, end_ms))
+        """Mark a gap; what lies in one already is not found anew."""
+        known = self.count(self.gaps.clear(first_ms, end_ms))
         self.absences.clear(first_ms, end_ms)
-        self.holes.mark(first_ms, end_ms, mark)
+        self.gaps.mark(first_ms, end_ms, mark)
         self.tally.found[mark.urgency] += self.interval.count(first_ms, end_ms) - known
 
     def _fill(self, open_ms: int) -> bool:
         """A candle before the horizon has come; tell whether it was missing, or thought absent."""
         end_ms = self.interval.next_open(open_ms)
-        if not (filled := self.holes.clear(open_ms, end_ms)):
+        if not (filled := self.gaps.clear(open_ms, end_ms)):
             return bool(self.absences.clear(open_ms, end_ms))
         self.healed += 1
         self.tally.healed[filled[0].mark.urgency] += 1

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from klineagent.core.interval import Interval
 from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.series.ledger import Hole, Ledger, Urgency
+from klineagent.series.ledger import Gap, Ledger, Urgency
 
 # A millisecond where nothing is missing, and two or three at the worst; then others get their turn.
 AT_ONCE = 1000
@@ -60,12 +60,12 @@ class Census:
         self.active += series.is_active
         longest_ms = self.lag_ms.setdefault(series.interval, 0)
         ledger = series.ledger
-        if not ledger.holes:  # as it is with nearly all of them
+        if not ledger.gaps:  # as it is with nearly all of them
             return
         self.incomplete += 1
         self.lag_ms[series.interval] = max(longest_ms, lag_of(ledger, now_ms))
-        for hole in ledger.holes:
-            self.missing[hole.mark.urgency] += ledger.count([hole])
+        for gap in ledger.gaps:
+            self.missing[gap.mark.urgency] += ledger.count([gap])
         if (since_ms := overdue_since(ledger)) is not None:
             self.overdue.append((since_ms, series))
 
@@ -99,7 +99,7 @@ async def _taken(series: Iterable[Surveyed], now_ms: int) -> Census:
     return census
 
 
-# These fell due while the series ran; older holes are filled when there is weight to spare.
+# These fell due while the series ran; older gaps are filled when there is weight to spare.
 OVERDUE = frozenset({Urgency.FRESH, Urgency.MISSED})
 
 
@@ -124,7 +124,7 @@ def standing_of(ledger: Ledger, open_ms: int, now_ms: int) -> Standing:
         return Standing.NOT_COVERED
     if ledger.has_closed(open_ms):
         return Standing.CLOSED
-    if open_ms in ledger.holes:
+    if open_ms in ledger.gaps:
         return Standing.MISSING
     if open_ms in ledger.absences:
         return Standing.ABSENT
@@ -177,29 +177,27 @@ class Account:
 def lag_of(ledger: Ledger, now_ms: int) -> int:
     """See `Account.lag_ms`."""
     end_ms = ledger.horizon_ms
-    for hole in reversed(ledger.holes):
-        if hole.end_ms != end_ms or hole.mark.urgency is Urgency.HISTORY:
+    for gap in reversed(ledger.gaps):
+        if gap.end_ms != end_ms or gap.mark.urgency is Urgency.HISTORY:
             break
-        end_ms = hole.first_ms
+        end_ms = gap.first_ms
     return now_ms - end_ms if end_ms < ledger.horizon_ms else 0
 
 
 def overdue_since(ledger: Ledger) -> int | None:
     """When the oldest candle fell due that is missing although the series ran, if there is one."""
-    return min((due_of(ledger, hole) for hole in _overdue(ledger)), default=None)
+    return min((due_of(ledger, gap) for gap in _overdue(ledger)), default=None)
 
 
-def due_of(ledger: Ledger, hole: Hole) -> int:
-    """When the first candle of `hole` fell due."""
-    return ledger.interval.next_open(hole.first_ms) + ledger.grace_ms
+def due_of(ledger: Ledger, gap: Gap) -> int:
+    """When the first candle of `gap` fell due."""
+    return ledger.interval.next_open(gap.first_ms) + ledger.grace_ms
 
 
-def _overdue(ledger: Ledger) -> list[Hole]:
+def _overdue(ledger: Ledger) -> list[Gap]:
     # Nobody need be called for a halt of trading, however long it lasts.
     return [
-        hole
-        for hole in ledger.holes
-        if hole.mark.urgency in OVERDUE and not hole.mark.may_not_exist
+        gap for gap in ledger.gaps if gap.mark.urgency in OVERDUE and not gap.mark.may_not_exist
     ]
 
 
@@ -208,11 +206,11 @@ def newest_closed(ledger: Ledger) -> int | None:
     if (early_ms := ledger.newest_early_ms) is not None:
         return early_ms
     end_ms = ledger.horizon_ms
-    holes, absences = reversed(ledger.holes), reversed(ledger.absences)
-    hole, absence = next(holes, None), next(absences, None)
+    gaps, absences = reversed(ledger.gaps), reversed(ledger.absences)
+    gap, absence = next(gaps, None), next(absences, None)
     while True:
-        if hole is not None and hole.end_ms == end_ms:
-            end_ms, hole = hole.first_ms, next(holes, None)
+        if gap is not None and gap.end_ms == end_ms:
+            end_ms, gap = gap.first_ms, next(gaps, None)
         elif absence is not None and absence.end_ms == end_ms:
             end_ms, absence = absence.first_ms, next(absences, None)
         elif end_ms > ledger.first_ms:

@@ -84,7 +84,7 @@ class Subscription:
                     await self._healer.heal()
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
-        """What was tried for the hole that begins at `first_ms`, if anything was in vain."""
+        """What was tried for the gap that begins at `first_ms`, if anything was in vain."""
         return self._healer.attempts_at(first_ms)
 
     def lose(self, kline: Kline) -> None:

@@ -26,7 +26,7 @@ def test_every_moment_lies_in_exactly_one_candle(interval: Interval, time_ms: in
 
 
 @given(intervals, times)
-def test_candles_follow_each_other_without_hole(interval: Interval, time_ms: int) -> None:
+def test_candles_follow_each_other_without_gap(interval: Interval, time_ms: int) -> None:
     """The millisecond after a close opens the next candle, and opens are fixed points."""
     open_ms = interval.open_at(time_ms)
     assert interval.open_at(open_ms) == open_ms

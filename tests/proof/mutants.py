@@ -19,7 +19,7 @@ from klineagent.series.backfill.attempts import Attempts
 from klineagent.series.backfill.gap_file import GapKeeper
 from klineagent.series.backfill.pages import Evidence, Finding, Known
 from klineagent.series.backfill.worker import Healer
-from klineagent.series.ledger import Hole, Ledger
+from klineagent.series.ledger import Gap, Ledger
 from klineagent.series.subscription import Subscription
 
 _FAR_FUTURE_MS = 1 << 50
@@ -27,11 +27,11 @@ _FAR_FUTURE_MS = 1 << 50
 
 @contextmanager
 def healing_off() -> Iterator[None]:
-    """Holes are found, and nobody fetches what is missing."""
+    """Gaps are found, and nobody fetches what is missing."""
 
-    async def rest(self: Healer, hole: Hole) -> None:
+    async def rest(self: Healer, gap: Gap) -> None:
         now = trio.current_time()
-        self._attempts[hole.first_ms] = Attempts(now).in_vain(now, is_urgent=True)
+        self._attempts[gap.first_ms] = Attempts(now).in_vain(now, is_urgent=True)
         await trio.lowlevel.checkpoint()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -90,7 +90,7 @@ def _forgetting(which: Callable[[Ledger, int], int]) -> Iterator[None]:
         if not fall_due(self, now_ms, stream_was_away=stream_was_away):
             return False
         open_ms = which(self, horizon_ms)
-        self.holes.clear(open_ms, self.interval.next_open(open_ms))
+        self.gaps.clear(open_ms, self.interval.next_open(open_ms))
         return True
 
     with pytest.MonkeyPatch.context() as patch:

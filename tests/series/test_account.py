@@ -1,4 +1,4 @@
-"""What a ledger tells agrees with its holes, its absences, and the clock."""
+"""What a ledger tells agrees with its gaps, its absences, and the clock."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def opens_of(interval: Interval) -> list[int]:
 
 
 def missing_in(ledger: Ledger) -> set[int]:
-    """Which of the first candles lie in its holes."""
-    return {open_ms for open_ms in opens_of(ledger.interval) if open_ms in ledger.holes}
+    """Which of the first candles lie in its gaps."""
+    return {open_ms for open_ms in opens_of(ledger.interval) if open_ms in ledger.gaps}
 
 
 @given(intervals, st.data())
@@ -63,7 +63,7 @@ def test_any_order_duplication_and_loss_of_events_ends_in_the_same_truth(
 def test_fetching_what_is_missing_leaves_nothing_missing(
     interval: Interval, data: st.DataObject
 ) -> None:
-    """Holes are closed or forgone piece by piece, in any order, and then the account is even."""
+    """Gaps are closed or forgone piece by piece, in any order, and then the account is even."""
     ledger = a_ledger(interval)
     opens = opens_of(interval)
     ledger.fall_due(interval.next_open(opens[-1]) + GRACE_MS)
@@ -74,7 +74,7 @@ def test_fetching_what_is_missing_leaves_nothing_missing(
         else:
             assert ledger.close(open_ms)
             assert not ledger.close(open_ms)
-    assert not ledger.holes
+    assert not ledger.gaps
     assert {open_ms for open_ms in opens if open_ms in ledger.absences} == absent
 
 
@@ -84,7 +84,7 @@ def test_a_closing_event_moves_the_horizon_and_costs_nothing() -> None:
     for open_ms in opens_of(Interval.M1):
         assert ledger.close(open_ms)
         assert not ledger.fall_due(open_ms + MINUTE_MS + GRACE_MS)
-    assert (len(ledger.holes), len(ledger.absences), ledger.missing) == (0, 0, 0)
+    assert (len(ledger.gaps), len(ledger.absences), ledger.missing) == (0, 0, 0)
 
 
 def test_a_candle_falls_due_at_its_close_and_the_grace_and_not_before() -> None:
@@ -93,7 +93,7 @@ def test_a_candle_falls_due_at_its_close_and_the_grace_and_not_before() -> None:
     assert ledger.deadline_ms == START_MS + MINUTE_MS + GRACE_MS
     assert not ledger.fall_due(ledger.deadline_ms - 1)
     assert ledger.fall_due(ledger.deadline_ms)
-    assert list(ledger.holes) == [(START_MS, START_MS + MINUTE_MS, Missing(Urgency.MISSED))]
+    assert list(ledger.gaps) == [(START_MS, START_MS + MINUTE_MS, Missing(Urgency.MISSED))]
     assert ledger.deadline_ms == START_MS + 2 * MINUTE_MS + GRACE_MS
 
 
@@ -101,20 +101,20 @@ def test_no_grace_is_left_where_the_stream_was_away() -> None:
     """What closed meanwhile was told to nobody, and is more urgent than a missed deadline."""
     ledger = a_ledger()
     assert ledger.fall_due(START_MS + MINUTE_MS, stream_was_away=True)
-    hole = ledger.next_hole()
-    assert hole is not None
-    assert hole.mark.urgency is Urgency.FRESH
+    gap = ledger.next_gap()
+    assert gap is not None
+    assert gap.mark.urgency is Urgency.FRESH
 
 
-def test_a_long_outage_is_one_hole() -> None:
+def test_a_long_outage_is_one_gap() -> None:
     """A year of missing minutes takes the room of one."""
     ledger = a_ledger()
     ledger.fall_due(START_MS + 365 * 1440 * MINUTE_MS)
-    assert len(ledger.holes) == 1
+    assert len(ledger.gaps) == 1
     assert ledger.missing > 500_000
 
 
-def test_the_most_urgent_hole_comes_first_and_of_these_the_newest() -> None:
+def test_the_most_urgent_gap_comes_first_and_of_these_the_newest() -> None:
     """History waits for what has just been missed."""
     ledger = a_ledger()
     ledger.expect(START_MS - 500 * MINUTE_MS, START_MS - 10 * MINUTE_MS, Missing(Urgency.HISTORY))
@@ -123,9 +123,9 @@ def test_the_most_urgent_hole_comes_first_and_of_these_the_newest() -> None:
     ledger.close(START_MS + MINUTE_MS)
     ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
     order = []
-    while (hole := ledger.next_hole()) is not None:
-        order.append((hole.first_ms - START_MS) // MINUTE_MS)
-        ledger.forgo(hole.first_ms, hole.end_ms, Absence(Absent.NO_CANDLE))
+    while (gap := ledger.next_gap()) is not None:
+        order.append((gap.first_ms - START_MS) // MINUTE_MS)
+        ledger.forgo(gap.first_ms, gap.end_ms, Absence(Absent.NO_CANDLE))
     assert order == [2, 0, -10, -500]
 
 
@@ -136,7 +136,7 @@ def test_a_row_that_was_lost_is_missing_again() -> None:
     ledger.reopen(START_MS)
     assert missing_in(ledger) == {START_MS}
     ledger.close(START_MS)
-    assert not ledger.holes
+    assert not ledger.gaps
 
 
 def test_a_row_that_is_wrong_is_missing_above_its_version() -> None:
@@ -144,7 +144,7 @@ def test_a_row_that_is_wrong_is_missing_above_its_version() -> None:
     ledger = a_ledger()
     ledger.close(START_MS)
     ledger.reopen(START_MS, above_version=77)
-    assert [hole.mark for hole in ledger.holes] == [Missing(Urgency.FRESH, above_version=77)]
+    assert [gap.mark for gap in ledger.gaps] == [Missing(Urgency.FRESH, above_version=77)]
 
 
 def test_what_is_absent_is_looked_for_again_after_an_hour_and_a_day() -> None:
@@ -175,7 +175,7 @@ def test_a_row_the_store_refuses_is_absent_with_that_reason() -> None:
     ledger = a_ledger()
     ledger.close(START_MS)
     ledger.set_aside(START_MS)
-    assert not ledger.holes
+    assert not ledger.gaps
     assert [absence.mark.reason for absence in ledger.absences] == [Absent.REFUSED]
 
 
@@ -209,16 +209,16 @@ def test_a_row_off_the_grid_that_the_store_refuses_is_absent_with_its_slot() -> 
     ledger = a_ledger()
     ledger.close(START_MS)
     ledger.set_aside(START_MS + 15_000)
-    assert not ledger.holes
+    assert not ledger.gaps
     assert [each[:2] for each in ledger.absences] == [(START_MS, START_MS + MINUTE_MS)]
 
 
-def test_why_a_hole_could_not_be_fetched_is_remembered() -> None:
+def test_why_a_gap_could_not_be_fetched_is_remembered() -> None:
     """Who asks is told the exchange's own words."""
     ledger = a_ledger()
     ledger.fall_due(START_MS + 5 * MINUTE_MS + GRACE_MS)
     ledger.fail(START_MS, START_MS + 2 * MINUTE_MS, "HTTP 503")
-    assert [hole.mark.error for hole in ledger.holes] == ["HTTP 503", ""]
+    assert [gap.mark.error for gap in ledger.gaps] == ["HTTP 503", ""]
 
 
 @pytest.mark.parametrize("early", [1, 2, 4])
@@ -227,7 +227,7 @@ def test_of_second_candles_several_close_before_the_first_falls_due(early: int) 
     ledger = a_ledger(Interval.S1)
     for number in range(1, early + 1):
         assert ledger.close(START_MS + number * SECOND_MS)
-    assert not ledger.holes
+    assert not ledger.gaps
     ledger.fall_due(START_MS + SECOND_MS + GRACE_MS)
     assert missing_in(ledger) == {START_MS}
     assert ledger.horizon_ms == START_MS + (early + 1) * SECOND_MS
@@ -271,7 +271,7 @@ def test_what_was_found_is_healed_forgone_or_missing(
         gone = tally.healed.total() + tally.forgone.total()
         assert tally.found.total() == gone + ledger.missing
         assert ledger.healed == tally.healed.total()
-        assert not [each for each in opens if each in ledger.holes and each in ledger.absences]
+        assert not [each for each in opens if each in ledger.gaps and each in ledger.absences]
         due = ledger.interval.count(ledger.first_ms, ledger.horizon_ms)
         closed = sum(ledger.has_closed(each) for each in opens if each < ledger.horizon_ms)
         assert closed == due - ledger.missing - ledger.absent

@@ -243,7 +243,7 @@ async def test_a_range_before_the_first_candle_costs_little_and_holds_up_nothing
             await trio.sleep(10 * MINUTE_S)
             ledger = _series(simulation, "ETHUSDT").ledger
             assert ledger.missing == 1400 - 60
-            assert {hole.mark.urgency for hole in ledger.holes} == {Urgency.HISTORY}
+            assert {gap.mark.urgency for gap in ledger.gaps} == {Urgency.HISTORY}
             assert await asker.ready() == []
             before = requests(simulation)
             await trio.sleep(DAY_MS / 1000)

@@ -21,7 +21,7 @@ HOUR_S = 3600.0
 MINUTE_S = 60.0
 
 
-def _holes(klines: list[Kline], interval: Interval) -> int:
+def _gaps(klines: list[Kline], interval: Interval) -> int:
     return sum(
         after.open_time != interval.next_open(before.open_time)
         for before, after in pairwise(klines)
@@ -36,7 +36,7 @@ async def test_a_day_is_stored_whole(autojump_clock: MockClock, simulation: Simu
         klines = await simulation.store.final_klines("usdm", summary.symbol, summary.interval)
         assert klines[0].open_time <= interval.open_at(FEBRUARY_2026_MS)
         assert klines[-1].close_time == FEBRUARY_2026_MS + DAY_MS - 1
-        assert _holes(klines, interval) == 0
+        assert _gaps(klines, interval) == 0
     assert len(await simulation.store.summary()) == 9
 
 
@@ -59,7 +59,7 @@ async def test_higher_intervals_are_what_their_minutes_make(
         assert hour.volume == pytest.approx(sum(m.volume for m in inside), rel=1e-12)
 
 
-async def test_the_examples_day_has_no_hole(autojump_clock: MockClock) -> None:
+async def test_the_examples_day_has_no_gap(autojump_clock: MockClock) -> None:
     """An hour without the database costs no candle, and 500 are there from before."""
     stored = {(each.symbol, each.interval): each for each in await simulate_day()}
     minutes = stored["BTCUSDT", "1m"]
@@ -121,7 +121,7 @@ async def test_the_other_venues_are_recorded(
         await trio.sleep(2 * HOUR_S)
     minutes = await simulation.store.final_klines(venue.name, symbol, "1m")
     assert len(minutes) >= 118
-    assert _holes(minutes, Interval.M1) == 0
+    assert _gaps(minutes, Interval.M1) == 0
 
 
 async def test_hundreds_of_streams_share_few_feeds_within_the_limits(

@@ -75,7 +75,7 @@ def _lose_newest(subscription: Subscription) -> int:
 
 async def _healed_after_s(subscription: Subscription, open_ms: int) -> float:
     began_at = trio.current_time()
-    while open_ms in subscription.ledger.holes:  # noqa: ASYNC110 - nobody tells of one candle
+    while open_ms in subscription.ledger.gaps:  # noqa: ASYNC110 - nobody tells of one candle
         await trio.sleep(STEP_S)
     return trio.current_time() - began_at
 

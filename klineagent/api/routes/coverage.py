@@ -117,16 +117,16 @@ def coverage_of(series: Subscription, now_ms: int) -> SeriesCoverage:
 def _missing(ledger: Ledger) -> MissingCandles:
     spans = [
         MissingSpan(
-            from_=utc(hole.first_ms),
-            to=utc(ledger.interval.shifted(hole.end_ms, -1)),
-            candles=ledger.count([hole]),
-            urgency=hole.mark.urgency.name.lower(),
-            how=HOW[hole.mark.urgency],
-            error=hole.mark.error,
+            from_=utc(gap.first_ms),
+            to=utc(ledger.interval.shifted(gap.end_ms, -1)),
+            candles=ledger.count([gap]),
+            urgency=gap.mark.urgency.name.lower(),
+            how=HOW[gap.mark.urgency],
+            error=gap.mark.error,
         )
-        for hole in _newest(ledger.holes)
+        for gap in _newest(ledger.gaps)
     ]
-    return MissingCandles(ledger.missing, spans, len(ledger.holes) - len(spans))
+    return MissingCandles(ledger.missing, spans, len(ledger.gaps) - len(spans))
 
 
 def _absent(ledger: Ledger) -> AbsentCandles:

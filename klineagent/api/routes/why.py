@@ -131,11 +131,11 @@ class Inquiry:
         return f"The series has not begun: {obstacle}."
 
     def _search(self, series: Subscription | None, open_ms: int, due_ms: int) -> Search | None:
-        if series is None or (hole := series.ledger.holes.at(open_ms)) is None:
+        if series is None or (gap := series.ledger.gaps.at(open_ms)) is None:
             return None
         context = self.registry.context
         now_ms = context.time.now_ms()
-        attempts = series.attempts_at(hole.first_ms)
+        attempts = series.attempts_at(gap.first_ms)
         rest_s = attempts.resting_until - trio.current_time() if attempts is not None else 0
         stand_s = context.rest.budget.spending().standing_down_s
         if not self.writer.delivery.is_up:
@@ -148,10 +148,10 @@ class Inquiry:
             waits_for, wait_s = "its turn", 0
         return Search(
             since=utc(due_ms),
-            urgency=hole.mark.urgency.name.lower(),
-            how=HOW[hole.mark.urgency],
+            urgency=gap.mark.urgency.name.lower(),
+            how=HOW[gap.mark.urgency],
             tries=0 if attempts is None else attempts.tries,
-            error=hole.mark.error,
+            error=gap.mark.error,
             waits_for=waits_for,
             next_try=None if wait_s is None else utc(now_ms + int(wait_s * SECOND_MS)),
         )

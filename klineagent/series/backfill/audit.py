@@ -53,7 +53,7 @@ def closed_within(ledger: Ledger, first_ms: int, end_ms: int) -> Spans[None]:
     first_ms, end_ms = max(first_ms, ledger.first_ms), min(end_ms, ledger.horizon_ms)
     if first_ms < end_ms:
         closed.mark(first_ms, end_ms, None)
-    for others in (ledger.holes, ledger.absences):
+    for others in (ledger.gaps, ledger.absences):
         for each in others:
             closed.clear(each.first_ms, each.end_ms)
     return closed

@@ -27,7 +27,7 @@ from klineagent.core.errors import UNREADABLE, StateUnreadable
 from klineagent.core.interval import Interval, Run
 from klineagent.core.kline import Kline
 from klineagent.series.desired.state_file import Head
-from klineagent.series.ledger import Absence, Hole, Ledger, Missing, Urgency
+from klineagent.series.ledger import Absence, Gap, Ledger, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class KnownGaps:
     """From this open time on it was accounted for."""
     until_ms: int
     """What opened since, and before this, was stored durably, or is here."""
-    gaps: tuple[Hole, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     absences: tuple[Span[Absence], ...] = ()
 
     def without(self, stored: Iterable[Run], interval: Interval) -> KnownGaps:
@@ -110,7 +110,7 @@ def _known(ledger: Ledger, undurable: Mapping[int, int]) -> KnownGaps:
 
     With each goes what it has to outrank when it is fetched again.
     """
-    gaps, absences = spans_of(ledger.holes), spans_of(ledger.absences)
+    gaps, absences = spans_of(ledger.gaps), spans_of(ledger.absences)
     for open_ms, rank in undurable.items():
         if open_ms < ledger.horizon_ms and ledger.was_handed_on(open_ms):
             end_ms = ledger.interval.next_open(open_ms)
@@ -137,7 +137,7 @@ class _Group(Struct, frozen=True):
 class _Incomplete(Struct, frozen=True):
     symbol: str
     interval: Interval
-    missing: list[Hole]
+    missing: list[Gap]
     absent: list[Span[Absence]]
 
 

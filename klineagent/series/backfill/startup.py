@@ -17,7 +17,7 @@ from klineagent.core.retry import Backoff, Trouble
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.venues import Venue
 from klineagent.series.backfill.known_gaps import KnownGaps, Series
-from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
+from klineagent.series.ledger import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 from klineagent.storage.store import Coverage, Store
 
@@ -37,7 +37,7 @@ class StoredCoverage:
 
     since_ms: int
     """From this open time on all before the beginning is stored, but for the rest of this."""
-    gaps: tuple[Hole, ...]
+    gaps: tuple[Gap, ...]
     absences: tuple[Span[Absence], ...] = ()
 
 
@@ -154,7 +154,7 @@ def accounted_since(stored: Coverage | None, *, begin_ms: int, since_ms: int) ->
 
 
 def since_of(interval: Interval, now_ms: int, *, history: int, lookback_ms: int) -> int:
-    """From which open time on the store's holes matter. Pure."""
+    """From which open time on the store's gaps matter. Pure."""
     recent_ms = interval.open_at(max(0, now_ms - lookback_ms))
     return min(recent_ms, history_since(interval, interval.open_at(now_ms), history))
 
@@ -169,7 +169,7 @@ def history_since(interval: Interval, end_ms: int, candles: int) -> int:
 
 
 def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[MissingRange]:
-    """A hole between stored candles: what is recent of it is more urgent than the rest."""
+    """A gap between stored candles: what is recent of it is more urgent than the rest."""
     divide_ms = min(max(first_ms, recent_ms), end_ms)
     return [(first_ms, divide_ms, Urgency.HISTORY), (divide_ms, end_ms, Urgency.RESTART)]
 

@@ -37,7 +37,7 @@ from klineagent.series.ledger import (
     WITHHELD,
     Absence,
     Absent,
-    Hole,
+    Gap,
     Ledger,
     MissingCounts,
     Urgency,
@@ -120,7 +120,7 @@ class _Question:
 
 @define(eq=False, kw_only=True)
 class Healer:
-    """Fills the holes of one ledger."""
+    """Fills the gaps of one ledger."""
 
     symbol: str
     stream_name: str
@@ -129,7 +129,7 @@ class Healer:
     newest_ms: Callable[[], int]
     """The newest open time that an event of the stream has told of."""
     _news: trio.Event = field(factory=trio.Event, init=False)
-    # By the open time that a hole begins with.
+    # By the open time that a gap begins with.
     _attempts: dict[int, Attempts] = field(factory=dict, init=False)
     # Only where something is missing: a market has 9,000 healers.
     _remembered: Evidence | None = field(default=None, init=False)
@@ -148,20 +148,20 @@ class Healer:
         return self._remembered
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
-        """What was tried for the hole that begins at `first_ms`, if anything was in vain."""
+        """What was tried for the gap that begins at `first_ms`, if anything was in vain."""
         return self._attempts.get(first_ms)
 
     async def heal(self) -> NoReturn:
-        """Fill holes as they come, and look again at what seemed not to exist."""
+        """Fill gaps as they come, and look again at what seemed not to exist."""
         while True:
-            # A hole may have been filled since, or become part of one that begins earlier.
-            firsts = {hole.first_ms for hole in self.ledger.holes} if self._attempts else set()
+            # A gap may have been filled since, or become part of one that begins earlier.
+            firsts = {gap.first_ms for gap in self.ledger.gaps} if self._attempts else set()
             self._attempts = {at: each for at, each in self._attempts.items() if at in firsts}
             now, resting = trio.current_time(), self._resting()
-            if (hole := self.ledger.next_hole(but=resting)) is not None:
-                await self._fill(hole)
+            if (gap := self.ledger.next_gap(but=resting)) is not None:
+                await self._fill(gap)
                 continue
-            if not self.ledger.holes:
+            if not self.ledger.gaps:
                 self._remembered = None
             wake_at = min(resting.values(), default=math.inf)
             if self.ledger.absences:
@@ -179,7 +179,7 @@ class Healer:
                 await self._news.wait()
 
     def _resting(self) -> dict[int, float]:
-        """The holes that are left alone for a while, by where they begin, and until when."""
+        """The gaps that are left alone for a while, by where they begin, and until when."""
         now = trio.current_time()
         return {
             at: each.resting_until
@@ -188,44 +188,44 @@ class Healer:
         }
 
     def _is_outranked(self, urgency: Urgency) -> bool:
-        """Whether there is a hole that is more urgent."""
-        hole = self.ledger.next_hole(but=self._resting())
-        return hole is not None and hole.mark.urgency < urgency
+        """Whether there is a gap that is more urgent."""
+        gap = self.ledger.next_gap(but=self._resting())
+        return gap is not None and gap.mark.urgency < urgency
 
     def _outranked_at(self, urgency: Urgency) -> float:
-        """When the first hole is tried again that is more urgent."""
-        holes = self.ledger.holes
+        """When the first gap is tried again that is more urgent."""
+        gaps = self.ledger.gaps
         return min(
             (
                 until
                 for at, until in self._resting().items()
-                if (hole := holes.at(at)) and hole.mark.urgency < urgency
+                if (gap := gaps.at(at)) and gap.mark.urgency < urgency
             ),
             default=math.inf,
         )
 
-    async def _fill(self, hole: Hole) -> None:
+    async def _fill(self, gap: Gap) -> None:
         await self.context.room()
-        if hole.first_ms not in self.ledger.holes or self._is_outranked(hole.mark.urgency):
+        if gap.first_ms not in self.ledger.gaps or self._is_outranked(gap.mark.urgency):
             return  # things have changed meanwhile
-        request = self._request_for(hole)
+        request = self._request_for(gap)
         self.context.counts.requests += 1
         now = trio.current_time()
-        before = self._attempts.get(hole.first_ms, Attempts(now))
+        before = self._attempts.get(gap.first_ms, Attempts(now))
         try:
-            answer = await self._ask(request.page, hole.mark.urgency)
+            answer = await self._ask(request.page, gap.mark.urgency)
         except NotSent:
             return
         except ExchangeUnreachable as error:
-            self.ledger.fail(hole.first_ms, hole.end_ms, str(error))
-            self._attempts[hole.first_ms] = before.failed()
+            self.ledger.fail(gap.first_ms, gap.end_ms, str(error))
+            self._attempts[gap.first_ms] = before.failed()
         except ExchangeRefused as error:
-            self.ledger.fail(hole.first_ms, hole.end_ms, str(error))
-            self._attempts[hole.first_ms] = before.in_vain(
+            self.ledger.fail(gap.first_ms, gap.end_ms, str(error))
+            self._attempts[gap.first_ms] = before.in_vain(
                 trio.current_time(), least_s=REFUSED_DELAY_S, is_urgent=True
             )
         else:
-            await self._use(hole, request, answer)
+            await self._use(gap, request, answer)
 
     async def _ask(self, page: Page, urgency: Urgency) -> CandleAnswer:
         waiting = trio.CancelScope(deadline=self._outranked_at(urgency))
@@ -237,26 +237,26 @@ class Healer:
         finally:
             self._question = None
 
-    def _request_for(self, hole: Hole) -> _Request:
-        """One request for `hole` and for all others that it reaches."""
+    def _request_for(self, gap: Gap) -> _Request:
+        """One request for `gap` and for all others that it reaches."""
         ledger, venue = self.ledger, self.context.rest.venue
-        first_ms, interval = hole.first_ms, ledger.interval
+        first_ms, interval = gap.first_ms, ledger.interval
         attempts = self._attempts.get(first_ms)
         if attempts is not None and attempts.was_empty:
             now_ms = self.context.time.now_ms()
-            page = search_of(first_ms, hole.end_ms, now_ms, interval, venue)
-            return _Request(page, hole.end_ms, is_search=True)
+            page = search_of(first_ms, gap.end_ms, now_ms, interval, venue)
+            return _Request(page, gap.end_ms, is_search=True)
         reach_ms = interval.shifted(first_ms, venue.klines_page)
-        end_ms = ledger.holes.within(first_ms, reach_ms)[-1].end_ms
+        end_ms = ledger.gaps.within(first_ms, reach_ms)[-1].end_ms
         page = page_of(first_ms, end_ms, interval, venue)
         return _Request(page, min(end_ms, interval.open_at(page.last_ms)))
 
-    async def _use(self, hole: Hole, request: _Request, answer: CandleAnswer) -> None:
+    async def _use(self, gap: Gap, request: _Request, answer: CandleAnswer) -> None:
         """Hand on what is proven of the missing candles, and note what is not."""
         ledger, context = self.ledger, self.context
         known = self._known()
         finding = self._evidence.read(request.page, answer, known, trio.current_time())
-        healed = [candle for candle in finding.closed if candle.open_time in ledger.holes]
+        healed = [candle for candle in finding.closed if candle.open_time in ledger.gaps]
         await context.klines.send([self._as_row(candle, answer.asked_at_ms) for candle in healed])
         for candle in healed:
             self._account(candle)
@@ -267,9 +267,9 @@ class Healer:
         why = Absent.NO_CANDLE if may_trade_without else Absent.NOT_TRADING
         for first_ms, end_ms in finding.absent:
             self._forgo(first_ms, end_ms, why, answer)
-        self._evidence.forget_but(ledger.holes)
-        before = None if healed else self._attempts.get(hole.first_ms)
-        self._retry_later(hole, request, finding, known, before)
+        self._evidence.forget_but(ledger.gaps)
+        before = None if healed else self._attempts.get(gap.first_ms)
+        self._retry_later(gap, request, finding, known, before)
 
     def _known(self) -> Known:
         context = self.context
@@ -281,7 +281,7 @@ class Healer:
         )
 
     def _forgo(self, first_ms: int, end_ms: int, why: Absent, answer: CandleAnswer) -> None:
-        candles = self.ledger.count(self.ledger.holes.within(first_ms, end_ms))
+        candles = self.ledger.count(self.ledger.gaps.within(first_ms, end_ms))
         if candles and why is Absent.OFF_GRID:
             self.context.off_grid.happens(self.stream_name, candles)
         # Any moment will do, as long as each series has its own, and has it again after a restart.
@@ -292,16 +292,16 @@ class Healer:
     def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
         """What is stored of a candle that is missing; a correction outranks the row it corrects."""
         kline = candle.as_closed(self.context.rest.venue.name, self.symbol, self.ledger.interval)
-        hole = self.ledger.holes.at(candle.open_time)
-        if hole is None or not hole.mark.above_version:
+        gap = self.ledger.gaps.at(candle.open_time)
+        if gap is None or not gap.mark.above_version:
             return kline
-        return kline.as_repair(told_at_ms, above_version=hole.mark.above_version)
+        return kline.as_repair(told_at_ms, above_version=gap.mark.above_version)
 
     def _account(self, healed: RestCandle) -> None:
         """Count a candle that is missing until now."""
-        counts, hole = self.context.counts, self.ledger.holes.at(healed.open_time)
+        counts, gap = self.context.counts, self.ledger.gaps.at(healed.open_time)
         counts.healed += 1
-        if hole is None or hole.mark.urgency is not Urgency.MISSED:
+        if gap is None or gap.mark.urgency is not Urgency.MISSED:
             return
         counts.missed += 1
         # A stream is not to blame for silence where nothing was traded.
@@ -310,7 +310,7 @@ class Healer:
 
     def _retry_later(
         self,
-        hole: Hole,
+        gap: Gap,
         request: _Request,
         finding: Finding,
         known: Known,
@@ -323,25 +323,25 @@ class Healer:
         least_ms = ledger.interval.next_open(first_ms)
         end_ms = max(least_ms, min(request.end_ms, finding.shown_until_ms))
         if finding.is_empty and (request.is_search or not known.has_every_candle):
-            first_ms, end_ms = hole.first_ms, hole.end_ms
-        unsettled = ledger.holes.within(first_ms, end_ms)
+            first_ms, end_ms = gap.first_ms, gap.end_ms
+        unsettled = ledger.gaps.within(first_ms, end_ms)
         for each in unsettled:
             ledger.fail(each.first_ms, each.end_ms, self._open_question(each, finding, known))
         # Neighbours are one gap by now.
-        for gap in {gap for each in unsettled if (gap := ledger.holes.at(each.first_ms))}:
-            attempts = self._attempts.get(gap.first_ms) or before or Attempts(now)
+        for left in {left for each in unsettled if (left := ledger.gaps.at(each.first_ms))}:
+            attempts = self._attempts.get(left.first_ms) or before or Attempts(now)
             if attempts.resting_until > now:  # it was not its turn
                 continue
-            is_doubtful = self._evidence.is_doubtful(gap.first_ms, gap.end_ms)
-            self._attempts[gap.first_ms] = attempts.in_vain(
+            is_doubtful = self._evidence.is_doubtful(left.first_ms, left.end_ms)
+            self._attempts[left.first_ms] = attempts.in_vain(
                 now,
                 least_s=AGREE_AFTER_S if is_doubtful else 0,
-                is_urgent=known.trades and gap.mark.urgency is not Urgency.HISTORY,
+                is_urgent=known.trades and left.mark.urgency is not Urgency.HISTORY,
                 was_empty=finding.is_empty,
                 is_doubtful=is_doubtful,
             )
 
-    def _open_question(self, gap: Hole, finding: Finding, known: Known) -> str:
+    def _open_question(self, gap: Gap, finding: Finding, known: Known) -> str:
         """What is open about `gap`, for who asks."""
         if self._evidence.has_rows(gap.first_ms, gap.end_ms):
             return UNCONFIRMED

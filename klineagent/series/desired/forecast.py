@@ -175,7 +175,7 @@ def _requests(streams: int) -> int:
 
 
 def _weight(first_ms: int, end_ms: int, interval: Interval, venue: Venue) -> int:
-    """Of the requests that fill a hole, page by page."""
+    """Of the requests that fill a gap, page by page."""
     weight = 0
     while first_ms < end_ms:
         page = page_of(first_ms, end_ms, interval, venue)

@@ -151,7 +151,7 @@ class Reconciler:
         if now_ms > last_close_ms + GIVEN_UP_AFTER_MS:
             return True
         # What opened later does not exist; that it is proven of each need not be waited for.
-        return all(hole.first_ms > delisted_ms for hole in ledger.holes)
+        return all(gap.first_ms > delisted_ms for gap in ledger.gaps)
 
     def _release(self, series: SeriesSet) -> None:
         for symbol, intervals in series.items():

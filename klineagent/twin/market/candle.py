@@ -85,7 +85,7 @@ def grown(minute: Candle, elapsed_ms: int) -> Candle:
         _share(minute.taker_volume, elapsed_ms),
         _share(minute.taker_quote_volume, elapsed_ms),
         minute.first_trade,
-        # Ids of futures trades have holes, so the last one is known at the end only.
+        # Ids of futures trades have gaps, so the last one is known at the end only.
         min(minute.last_trade, minute.first_trade + trades - 1)
         if elapsed_ms < MINUTE_MS
         else minute.last_trade,

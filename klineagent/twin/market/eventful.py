@@ -17,7 +17,7 @@ from klineagent.twin.market.candle import Candle, flat
 from klineagent.twin.market.market import Listing, Market
 from klineagent.twin.venues import VenueRules
 
-# How far back the last price before a halt is looked for; an archive may have holes.
+# How far back the last price before a halt is looked for; an archive may have gaps.
 _PRICE_WITHIN_MS = DAY_MS
 # Nobody knows when a symbol will be listed; it is told to be some time off.
 _LISTED_WITHIN_MS = 30 * DAY_MS

@@ -23,7 +23,7 @@ from klineagent.series.backfill.startup import (
     since_of,
     stored_coverage,
 )
-from klineagent.series.ledger import Absence, Absent, Hole, Missing, Urgency
+from klineagent.series.ledger import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Coverage, Store
@@ -157,8 +157,8 @@ def test_accounted_for_is_what_was_looked_through(
 
 def test_gaps_between_stored_candles_are_missing() -> None:
     """Those of the last day at once, older ones with the history."""
-    holes = _missing_ranges([(2000, 1900), (1500, 100), (50, 1)], history=3000)
-    assert holes == [
+    gaps = _missing_ranges([(2000, 1900), (1500, 100), (50, 1)], history=3000)
+    assert gaps == [
         (*_minutes(3000, 2000), Urgency.HISTORY),
         (*_minutes(1899, 1500), Urgency.HISTORY),
         (*_minutes(99, 50), Urgency.RESTART),
@@ -203,9 +203,7 @@ def _stored_coverage(
     )
 
 
-def _known(
-    since: int, until: int, *gaps: Hole, absences: Sequence[Span[Absence]] = ()
-) -> KnownGaps:
+def _known(since: int, until: int, *gaps: Gap, absences: Sequence[Span[Absence]] = ()) -> KnownGaps:
     """What was written down, in minutes before the beginning."""
     return KnownGaps(*_minutes(since, until), gaps, tuple(absences))
 
@@ -312,7 +310,7 @@ async def test_a_series_is_looked_up_from_where_the_last_run_ended(
     }
     time = ExchangeTime()
     time.confirm(OPEN_MS)
-    found: dict[str, tuple[Hole, ...]] = {}
+    found: dict[str, tuple[Gap, ...]] = {}
     async with open_startup_scan(
         cast("Store", watched),
         USDM,
@@ -387,7 +385,7 @@ async def test_series_that_begin_together_are_looked_up_together(
     await store.insert(Batch("t", (a_kline(0), a_kline(1))))
     time = ExchangeTime()
     time.confirm(OPEN_MS + HOUR_MS)
-    found: dict[str, tuple[Hole, ...]] = {}
+    found: dict[str, tuple[Gap, ...]] = {}
 
     async with open_startup_scan(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as scan:
 

@@ -1,4 +1,4 @@
-"""What every store tells of the holes in what it holds."""
+"""What every store tells of the gaps in what it holds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def row_of(interval: Interval, first_ms: int, count: int) -> list[int]:
     return opens
 
 
-async def test_a_series_without_holes_is_one_run(store: Store) -> None:
+async def test_a_series_without_gap_is_one_run(store: Store) -> None:
     """All its candles lie between the first and the last."""
     await store.insert(Batch("a", tuple(map(sample, range(100)))))
     assert await store.coverage("usdm", {"1m": at(0)}, BTC) == [
@@ -43,7 +43,7 @@ async def test_a_series_without_holes_is_one_run(store: Store) -> None:
     ]
 
 
-async def test_every_hole_ends_a_run(store: Store) -> None:
+async def test_every_gap_ends_a_run(store: Store) -> None:
     """Runs are told by their first and last candles, whatever the order of the rows was."""
     minutes = [0, 1, 2, 5, 7, 8, 9, 1000]
     random.Random(1).shuffle(minutes)
@@ -108,10 +108,10 @@ async def test_a_missing_february_shows(store: Store) -> None:
     """January and March are the nearest two months that are not neighbours."""
     january, february, march = row_of(Interval.MO1, FIRST_OPEN - DAY_MS, 3)
     await store.insert(Batch("a", tuple(candles(Interval.MO1, [january, march]))))
-    [with_hole] = await store.coverage("usdm", {"1M": 0}, BTC)
+    [with_gap] = await store.coverage("usdm", {"1M": 0}, BTC)
     await store.insert(Batch("b", tuple(candles(Interval.MO1, [february]))))
     [without] = await store.coverage("usdm", {"1M": 0}, BTC)
-    assert with_hole.runs == ((january, january), (march, march))
+    assert with_gap.runs == ((january, january), (march, march))
     assert without.runs == ((january, march),)
 
 
@@ -135,7 +135,7 @@ OFF_GRID = [
 
 
 @pytest.mark.parametrize(("interval", "stray_ms"), OFF_GRID)
-async def test_candles_off_the_grid_hide_no_hole(
+async def test_candles_off_the_grid_hide_no_gap(
     store: Store, interval: Interval, stray_ms: int
 ) -> None:
     """They bridge none, begin or end nothing, and are no series by themselves."""
@@ -213,7 +213,7 @@ async def test_a_closed_candle_counts_whatever_comes_later(store: Store) -> None
 
 
 async def test_many_series_in_one_answer(store: Store) -> None:
-    """Random holes in many series are found as plain Python finds them."""
+    """Random gaps in many series are found as plain Python finds them."""
     chance = random.Random(5)
     klines = []
     expected = []

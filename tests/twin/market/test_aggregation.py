@@ -19,7 +19,7 @@ intervals = st.sampled_from(list(Interval))
 
 @frozen
 class ListedMinutes:
-    """A market of one symbol whose minutes are given; None is a hole."""
+    """A market of one symbol whose minutes are given; None is a gap."""
 
     minutes: tuple[Candle | None, ...]
     start_ms: int = FIRST_MS

@@ -56,7 +56,7 @@ def minutes(found: list[list[Any]]) -> list[int]:
     return [(row[0] - START_MS) // MINUTE_MS for row in found]
 
 
-async def test_a_halt_leaves_a_hole(
+async def test_a_halt_leaves_a_gap(
     eventful: EventfulMarket, dial: Dial, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
     """The minute in which it begins is whole, as is the one after it ends; nothing is between."""
