@@ -66,7 +66,7 @@ from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import LOCK, StateFile, open_state
 from klineagent.series.registry import Registry, open_registry
-from klineagent.series.statistics import Bureau
+from klineagent.series.statistics import Statistics
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool.disk import Disk, Folder
 from klineagent.storage.spool.spool import Spool, open_spool
@@ -200,9 +200,13 @@ async def open_agent(
         add_subscription_routes(command, desired)
         add_answer_routes(command, registry=registry, writer=writer)
         status = status_app(watched_by := status_guard(config))
-        bureau = Bureau(subscriptions=registry.subscriptions, time=time)
-        add_health_routes(status, watched_by, registry=registry, writer=writer, bureau=bureau)
-        add_metrics_route(status, desired=desired, writer=writer, bureau=bureau, timings=timings)
+        statistics = Statistics(subscriptions=registry.subscriptions, time=time)
+        add_health_routes(
+            status, watched_by, registry=registry, writer=writer, statistics=statistics
+        )
+        add_metrics_route(
+            status, desired=desired, writer=writer, statistics=statistics, timings=timings
+        )
         await servers.start(partial(serve, tls=tls), Deadline(Turnstile(command)), commands)
         await servers.start(serve, Deadline(status), statuses)
         log.info("listening", command=str(commands.bind), status=str(statuses.bind))

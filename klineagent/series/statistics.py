@@ -20,7 +20,7 @@ AT_ONCE = 1000
 LASTS_S = 1.0
 
 
-class Surveyed(Protocol):
+class CountedSeries(Protocol):
     """What is looked at of a `Subscription`."""
 
     symbol: str
@@ -34,7 +34,7 @@ class Surveyed(Protocol):
 
 
 @define(eq=False)
-class Census:
+class Totals:
     """What was counted so far."""
 
     series: int = field(default=0, init=False)
@@ -46,13 +46,13 @@ class Census:
     """Candles."""
     lag_ms: dict[Interval, int] = field(factory=dict, init=False)
     """The longest of each interval."""
-    overdue: list[tuple[int, Surveyed]] = field(factory=list, init=False)
+    overdue: list[tuple[int, CountedSeries]] = field(factory=list, init=False)
     """Series that lack candles although they ran, and since when, by the exchange's clock."""
 
     audited_ms: int | None = field(default=None, init=False)
     """When the one was last compared with the store whose turn is longest ago."""
 
-    def count(self, series: Surveyed, now_ms: int) -> None:
+    def count(self, series: CountedSeries, now_ms: int) -> None:
         """Count one series more."""
         self.series += 1
         if series.audited_ms is not None:
@@ -71,39 +71,39 @@ class Census:
 
 
 @define(eq=False, kw_only=True)
-class Bureau:
+class Statistics:
     """Counts all series for whoever asks, at most once a second however often that is."""
 
-    subscriptions: Callable[[], Iterable[Surveyed]]
+    subscriptions: Callable[[], Iterable[CountedSeries]]
     time: ExchangeTime
-    _census: Census = field(factory=Census, init=False)
+    _totals: Totals = field(factory=Totals, init=False)
     _taken_at: float = field(default=-math.inf, init=False)
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
 
-    async def census(self) -> Census:
+    async def totals(self) -> Totals:
         """How things stand, or stood a moment ago."""
         async with self._turn:
             if trio.current_time() - self._taken_at >= LASTS_S:
-                self._census = await _taken(self.subscriptions(), self.time.now_ms())
+                self._totals = await _taken(self.subscriptions(), self.time.now_ms())
                 self._taken_at = trio.current_time()
-            return self._census
+            return self._totals
 
 
-async def _taken(series: Iterable[Surveyed], now_ms: int) -> Census:
+async def _taken(series: Iterable[CountedSeries], now_ms: int) -> Totals:
     """Count `series`, some at a time."""
-    census = Census()
+    totals = Totals()
     for number, each in enumerate(series, start=1):
-        census.count(each, now_ms)
+        totals.count(each, now_ms)
         if number % AT_ONCE == 0:
             await trio.lowlevel.checkpoint()
-    return census
+    return totals
 
 
 # These fell due while the series ran; older gaps are filled when there is weight to spare.
 OVERDUE = frozenset({Urgency.FRESH, Urgency.MISSED})
 
 
-class Standing(enum.StrEnum):
+class CandleState(enum.StrEnum):
     """What is known of a candle, without a look into the store."""
 
     NOT_COVERED = "not_covered"
@@ -118,24 +118,24 @@ class Standing(enum.StrEnum):
     FUTURE = "future"
 
 
-def standing_of(ledger: Ledger, open_ms: int, now_ms: int) -> Standing:
+def candle_state_of(ledger: Ledger, open_ms: int, now_ms: int) -> CandleState:
     """What is known of the candle that opens at `open_ms`, which is on the grid."""
     if not ledger.has_begun or open_ms < ledger.first_ms:
-        return Standing.NOT_COVERED
+        return CandleState.NOT_COVERED
     if ledger.has_closed(open_ms):
-        return Standing.CLOSED
+        return CandleState.CLOSED
     if open_ms in ledger.gaps:
-        return Standing.MISSING
+        return CandleState.MISSING
     if open_ms in ledger.absences:
-        return Standing.ABSENT
+        return CandleState.ABSENT
     if open_ms > now_ms:
-        return Standing.FUTURE
+        return CandleState.FUTURE
     is_over = ledger.interval.next_open(open_ms) <= now_ms
-    return Standing.AWAITED if is_over else Standing.FORMING
+    return CandleState.AWAITED if is_over else CandleState.FORMING
 
 
 @frozen(kw_only=True)
-class Account:
+class SeriesStatistics:
     """How complete a series is. Times are open times in milliseconds, those in braces excluded."""
 
     first_ms: int
@@ -160,7 +160,7 @@ class Account:
         return self.expected - self.missing - self.absent
 
     @classmethod
-    def of(cls, ledger: Ledger, now_ms: int) -> Account:
+    def of(cls, ledger: Ledger, now_ms: int) -> SeriesStatistics:
         """Sum up `ledger`, which has begun."""
         return cls(
             first_ms=ledger.first_ms,
@@ -175,7 +175,7 @@ class Account:
 
 
 def lag_of(ledger: Ledger, now_ms: int) -> int:
-    """See `Account.lag_ms`."""
+    """See `SeriesStatistics.lag_ms`."""
     end_ms = ledger.horizon_ms
     for gap in reversed(ledger.gaps):
         if gap.end_ms != end_ms or gap.mark.urgency is Urgency.HISTORY:

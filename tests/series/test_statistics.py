@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.series.ledger import Ledger, Missing, Urgency
-from klineagent.series.statistics import AT_ONCE, Bureau, Surveyed
+from klineagent.series.statistics import AT_ONCE, CountedSeries, Statistics
 
 START_MS = 1_769_904_000_000
 GRACE_MS = 5 * SECOND_MS
@@ -32,10 +32,10 @@ def _series(number: int, interval: Interval = Interval.M1) -> OneSeries:
     return OneSeries(f"SYM{number}", interval, ledger)
 
 
-def _bureau(series: list[Surveyed]) -> Bureau:
+def _statistics(series: list[CountedSeries]) -> Statistics:
     time = ExchangeTime()
     time.confirm(START_MS + 10 * MINUTE_MS)
-    return Bureau(subscriptions=lambda: series, time=time)
+    return Statistics(subscriptions=lambda: series, time=time)
 
 
 async def test_it_adds_up_what_the_ledgers_tell(autojump_clock: MockClock) -> None:
@@ -44,16 +44,16 @@ async def test_it_adds_up_what_the_ledgers_tell(autojump_clock: MockClock) -> No
     idle.is_active = False
     late.ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
     new.ledger.expect(START_MS - 7 * MINUTE_MS, START_MS, Missing(Urgency.HISTORY))
-    census = await _bureau([complete, idle, late, new]).census()
-    assert (census.series, census.active, census.incomplete) == (4, 3, 2)
-    assert census.missing == {Urgency.MISSED: 3, Urgency.HISTORY: 7}
-    assert census.lag_ms == {Interval.M1: 10 * MINUTE_MS, Interval.H1: 0}
-    assert census.overdue == [(START_MS + MINUTE_MS + GRACE_MS, late)]
+    totals = await _statistics([complete, idle, late, new]).totals()
+    assert (totals.series, totals.active, totals.incomplete) == (4, 3, 2)
+    assert totals.missing == {Urgency.MISSED: 3, Urgency.HISTORY: 7}
+    assert totals.lag_ms == {Interval.M1: 10 * MINUTE_MS, Interval.H1: 0}
+    assert totals.overdue == [(START_MS + MINUTE_MS + GRACE_MS, late)]
 
 
 async def test_others_get_their_turn_meanwhile(autojump_clock: MockClock) -> None:
     """After each thousand."""
-    bureau = _bureau([_series(number) for number in range(5 * AT_ONCE)])
+    statistics = _statistics([_series(number) for number in range(5 * AT_ONCE)])
     turns = 0
 
     async def work() -> None:
@@ -64,20 +64,20 @@ async def test_others_get_their_turn_meanwhile(autojump_clock: MockClock) -> Non
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(work)
-        await bureau.census()
+        await statistics.totals()
         nursery.cancel_scope.cancel()
     assert turns >= 4
 
 
 async def test_a_crowd_is_counted_for_once(autojump_clock: MockClock) -> None:
     """Who asks within a second is told the same, who asks later what it is by then."""
-    series: list[Surveyed] = [_series(0)]
-    bureau = _bureau(series)
-    before = await bureau.census()
+    series: list[CountedSeries] = [_series(0)]
+    statistics = _statistics(series)
+    before = await statistics.totals()
     series.append(_series(1))
     async with trio.open_nursery() as nursery:
         for _ in range(100):
-            nursery.start_soon(bureau.census)
-    assert await bureau.census() is before
+            nursery.start_soon(statistics.totals)
+    assert await statistics.totals() is before
     await trio.sleep(1)
-    assert (await bureau.census()).series == 2
+    assert (await statistics.totals()).series == 2

@@ -22,7 +22,7 @@ from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.series.ledger import Ledger, Urgency
 from klineagent.series.registry import Registry
 from klineagent.series.spans import Span, Spans
-from klineagent.series.statistics import Account
+from klineagent.series.statistics import SeriesStatistics
 from klineagent.series.subscription import Subscription
 
 SPANS_TOLD = 50
@@ -34,7 +34,7 @@ HOW = {
 }
 
 T = TypeVar("T")
-_NOTHING = Account(
+_NOTHING = SeriesStatistics(
     first_ms=0,
     end_ms=0,
     expected=0,
@@ -95,21 +95,21 @@ def series_after(
 def coverage_of(series: Subscription, now_ms: int) -> SeriesCoverage:
     """Tell of one series."""
     ledger, interval = series.ledger, series.interval
-    account = Account.of(ledger, now_ms) if ledger.has_begun else _NOTHING
-    newest_ms = account.newest_closed_ms
+    found = SeriesStatistics.of(ledger, now_ms) if ledger.has_begun else _NOTHING
+    newest_ms = found.newest_closed_ms
     return SeriesCoverage(
         symbol=series.symbol,
         interval=str(interval),
         is_active=series.is_active,
-        from_=utc(account.first_ms) if ledger.has_begun else None,
-        to=utc(interval.shifted(account.end_ms, -1)) if account.expected else None,
-        expected=account.expected,
-        stored=account.closed,
+        from_=utc(found.first_ms) if ledger.has_begun else None,
+        to=utc(interval.shifted(found.end_ms, -1)) if found.expected else None,
+        expected=found.expected,
+        stored=found.closed,
         missing=_missing(ledger),
         absent=_absent(ledger),
-        healed=account.healed,
+        healed=found.healed,
         last_close=None if newest_ms is None else utc(interval.close_of(newest_ms)),
-        lag_seconds=account.lag_ms / SECOND_MS,
+        lag_seconds=found.lag_ms / SECOND_MS,
         audited=None if series.audited_ms is None else utc(series.audited_ms),
     )
 

@@ -14,7 +14,7 @@ from klineagent.api.models.data import Live, Ready, Reason
 from klineagent.api.openapi import add_documents, operation
 from klineagent.core.interval import SECOND_MS
 from klineagent.series.registry import Registry
-from klineagent.series.statistics import Bureau, Census
+from klineagent.series.statistics import Statistics, Totals
 from klineagent.storage.spool.spool import FILLING_AT
 from klineagent.storage.writing.writer import Writer
 
@@ -41,7 +41,7 @@ class Shortcoming:
 
 
 def add_health_routes(
-    app: QuartTrio, guard: Guard, *, registry: Registry, writer: Writer, bureau: Bureau
+    app: QuartTrio, guard: Guard, *, registry: Registry, writer: Writer, statistics: Statistics
 ) -> None:
     """`GET /live` and `GET /ready`, which anyone may ask."""
 
@@ -61,19 +61,19 @@ def add_health_routes(
         Details are for those who show the token, or ask a server that only this machine can reach.
         """
         is_trusted = guard.trusts(asked())
-        found = shortcomings(registry, writer, await bureau.census())
+        found = shortcomings(registry, writer, await statistics.totals())
         told = {(each.part, each.text if is_trusted else each.plain): None for each in found}
         reasons = [Reason(part, reason) for part, reason in told]
         return Ready(not reasons, reasons), 503 if reasons else 200
 
 
-def shortcomings(registry: Registry, writer: Writer, census: Census) -> list[Shortcoming]:
+def shortcomings(registry: Registry, writer: Writer, totals: Totals) -> list[Shortcoming]:
     """Everything that keeps the agent from being ready."""
     told = {
         "exchange": _of_exchange(registry),
         "feeds": _of_feeds(registry),
         "store": _of_store(writer),
-        "series": _of_series(registry, census),
+        "series": _of_series(registry, totals),
     }
     return [Shortcoming(part, *texts) for part, found in told.items() for texts in found]
 
@@ -115,12 +115,12 @@ def _of_store(writer: Writer) -> Iterator[_Texts]:
         yield plain, f"{plain}: {writer.spool_error}"
 
 
-def _of_series(registry: Registry, census: Census) -> Iterator[_Texts]:
+def _of_series(registry: Registry, totals: Totals) -> Iterator[_Texts]:
     context = registry.context
     since_ms = context.time.now_ms() - OVERDUE_AFTER_S * SECOND_MS
     late = sorted(
         (at_ms, series.symbol, str(series.interval))
-        for at_ms, series in census.overdue
+        for at_ms, series in totals.overdue
         # Of a symbol that does not trade nothing may ever come; it is looked for more rarely.
         if at_ms < since_ms and context.book.trades(series.symbol)
     )

@@ -30,13 +30,13 @@ from klineagent.exchange.regularity import Flaw
 from klineagent.series.desired.desired import Desired
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.registry import Registry
-from klineagent.series.statistics import Bureau, Census
+from klineagent.series.statistics import Statistics, Totals
 from klineagent.storage.writing.refused import Kind
 from klineagent.storage.writing.writer import Writer
 
 
 def add_metrics_route(
-    app: QuartTrio, *, desired: Desired, writer: Writer, bureau: Bureau, timings: Timings
+    app: QuartTrio, *, desired: Desired, writer: Writer, statistics: Statistics, timings: Timings
 ) -> None:
     """`GET /metrics`."""
     process = ProcessCollector(registry=None)
@@ -45,8 +45,8 @@ def add_metrics_route(
     @operation("text/plain", tag="health")
     async def metrics() -> Response:
         """Tell all figures in Prometheus' text format, or in OpenMetrics where that is accepted."""
-        census = await bureau.census()
-        figures = Figures(desired=desired, writer=writer, timings=timings, census=census)
+        totals = await statistics.totals()
+        figures = Figures(desired=desired, writer=writer, timings=timings, totals=totals)
         collectors = CollectorRegistry(auto_describe=False)
         for collector in (figures, process):
             collectors.register(collector)
@@ -61,7 +61,7 @@ class Figures(Collector):
     desired: Desired
     writer: Writer
     timings: Timings
-    census: Census
+    totals: Totals
 
     @property
     def registry(self) -> Registry:
@@ -79,7 +79,7 @@ class Figures(Collector):
                 "venue": self.registry.context.pool.venue.name,
             },
         )
-        ready = not shortcomings(self.registry, self.writer, self.census)
+        ready = not shortcomings(self.registry, self.writer, self.totals)
         yield _gauge("ready", "Whether /ready says yes.", ready)
         yield _histogram(
             "event_loop_lag_seconds",
@@ -159,7 +159,7 @@ class Figures(Collector):
         )
 
     def _series(self) -> Iterator[Metric]:
-        census, tally = self.census, self.registry.context.tally
+        totals, tally = self.totals, self.registry.context.tally
         yield _gauge("symbols", "Symbols with subscriptions.", len(self.registry.symbols()))
         yield _gauge(
             "symbols_refused",
@@ -171,14 +171,14 @@ class Figures(Collector):
             "subscriptions",
             "Series that are recorded.",
             "state",
-            {"active": census.active, "inactive": census.series - census.active},
+            {"active": totals.active, "inactive": totals.series - totals.active},
         )
-        yield _gauge("series_incomplete", "Series with missing candles.", census.incomplete)
+        yield _gauge("series_incomplete", "Series with missing candles.", totals.incomplete)
         yield _gauges(
             "series_lag_seconds",
             "How long ago the newest candle closed that is not missing, at worst; 0 if up to date.",
             "interval",
-            {each.value: lag_ms / SECOND_MS for each, lag_ms in census.lag_ms.items()},
+            {each.value: lag_ms / SECOND_MS for each, lag_ms in totals.lag_ms.items()},
         )
         yield _gauge(
             "overdue_seconds",
@@ -199,7 +199,7 @@ class Figures(Collector):
             "candles_missing",
             "Candles known to be missing.",
             "urgency",
-            {_label(each): census.missing[each] for each in Urgency},
+            {_label(each): totals.missing[each] for each in Urgency},
         )
         yield _counters(
             "candles_found_missing",
@@ -272,14 +272,14 @@ class Figures(Collector):
         yield _gauge("spool_damaged_files", "Files set aside as damaged.", spool.damaged)
 
     def _audit_age_s(self) -> float:
-        if (audited_ms := self.census.audited_ms) is None:
+        if (audited_ms := self.totals.audited_ms) is None:
             return math.nan
         return max(0, self.registry.context.time.now_ms() - audited_ms) / SECOND_MS
 
     def _overdue_s(self) -> float:
-        if not self.census.overdue:
+        if not self.totals.overdue:
             return 0
-        oldest_ms = min(since_ms for since_ms, _ in self.census.overdue)
+        oldest_ms = min(since_ms for since_ms, _ in self.totals.overdue)
         return max(0, self.registry.context.time.now_ms() - oldest_ms) / SECOND_MS
 
 

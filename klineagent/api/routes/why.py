@@ -16,7 +16,7 @@ from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.kline import Key, Kline
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
-from klineagent.series.statistics import Standing, standing_of
+from klineagent.series.statistics import CandleState, candle_state_of
 from klineagent.series.subscription import Subscription
 from klineagent.storage.writing.writer import Holder, Writer
 
@@ -25,12 +25,12 @@ STORE_WITHIN_S = 5
 SPOOL_WITHIN_S = 2
 
 _WAITING = {Holder.MEMORY, Holder.SPOOL}
-_VERDICTS: Mapping[Standing, tuple[State, str]] = {
-    Standing.MISSING: ("missing", "It should be there; it is being looked for."),
-    Standing.ABSENT: ("absent", "It will not come."),
-    Standing.FORMING: ("forming", "It is open."),
-    Standing.AWAITED: ("expected", "It has closed; its closing event may take a little."),
-    Standing.FUTURE: ("expected", "It has not opened yet."),
+_VERDICTS: Mapping[CandleState, tuple[State, str]] = {
+    CandleState.MISSING: ("missing", "It should be there; it is being looked for."),
+    CandleState.ABSENT: ("absent", "It will not come."),
+    CandleState.FORMING: ("forming", "It is open."),
+    CandleState.AWAITED: ("expected", "It has closed; its closing event may take a little."),
+    CandleState.FUTURE: ("expected", "It has not opened yet."),
 }
 
 
@@ -114,12 +114,12 @@ class Inquiry:
         if series is None:
             return "not_covered", "The series does not run."
         ledger = series.ledger
-        standing = standing_of(ledger, open_ms, self.registry.context.time.now_ms())
-        if standing is Standing.NOT_COVERED:
+        candle_state = candle_state_of(ledger, open_ms, self.registry.context.time.now_ms())
+        if candle_state is CandleState.NOT_COVERED:
             return "not_covered", self._beginning_of(ledger)
-        if standing is Standing.CLOSED:
+        if candle_state is CandleState.CLOSED:
             return _of_closed(says, holder)
-        state, explanation = _VERDICTS[standing]
+        state, explanation = _VERDICTS[candle_state]
         if (absence := ledger.absences.at(open_ms)) is not None:
             explanation = f"It will not come: {absence.mark.reason.value}."
         return state, explanation

@@ -75,7 +75,7 @@ class Knowledge:
         return self.gaps.get(series, None if self.is_whole else FORGOTTEN)
 
 
-class Accounted(Protocol):
+class TrackedSeries(Protocol):
     """What is looked at of a `Subscription`."""
 
     symbol: str
@@ -84,7 +84,9 @@ class Accounted(Protocol):
     audited_ms: int | None
 
 
-def known_gaps(series: Iterable[Accounted], at_risk: Iterable[Kline]) -> dict[Series, KnownGaps]:
+def known_gaps(
+    series: Iterable[TrackedSeries], at_risk: Iterable[Kline]
+) -> dict[Series, KnownGaps]:
     """What is known of those of `series` whose start is over.
 
     Rows `at_risk` have closed and are not durable yet: to the next run they are missing. They and

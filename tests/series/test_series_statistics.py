@@ -7,11 +7,11 @@ import pytest
 from klineagent.core.interval import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
 from klineagent.series.statistics import (
-    Account,
-    Standing,
+    CandleState,
+    SeriesStatistics,
+    candle_state_of,
     lag_of,
     overdue_since,
-    standing_of,
 )
 
 START_MS = 1_769_904_000_000
@@ -34,45 +34,45 @@ def _ledger() -> Ledger:
 
 
 @pytest.mark.parametrize(
-    ("number", "standing"),
+    ("number", "candle_state"),
     [
-        (-1, Standing.NOT_COVERED),
-        (0, Standing.CLOSED),
-        (3, Standing.ABSENT),
-        (4, Standing.MISSING),
-        (9, Standing.CLOSED),
-        (10, Standing.AWAITED),
-        (11, Standing.FORMING),
-        (12, Standing.FUTURE),
+        (-1, CandleState.NOT_COVERED),
+        (0, CandleState.CLOSED),
+        (3, CandleState.ABSENT),
+        (4, CandleState.MISSING),
+        (9, CandleState.CLOSED),
+        (10, CandleState.AWAITED),
+        (11, CandleState.FORMING),
+        (12, CandleState.FUTURE),
     ],
 )
-def test_every_candle_has_one_standing(number: int, standing: Standing) -> None:
+def test_every_candle_has_one_state(number: int, candle_state: CandleState) -> None:
     """By the ledger as far as it goes, by the clock from there."""
     now_ms = _minute(11) + 2 * SECOND_MS
-    assert standing_of(_ledger(), _minute(number), now_ms) is standing
+    assert candle_state_of(_ledger(), _minute(number), now_ms) is candle_state
 
 
 def test_a_candle_that_closed_before_its_turn_has_closed() -> None:
     """Also where an older one is awaited still."""
     ledger = Ledger(Interval.S1, GRACE_MS)
-    assert standing_of(ledger, START_MS, START_MS) is Standing.NOT_COVERED
+    assert candle_state_of(ledger, START_MS, START_MS) is CandleState.NOT_COVERED
     ledger.begin(START_MS)
     ledger.close(START_MS + SECOND_MS)
     now_ms = START_MS + 2 * SECOND_MS
-    assert standing_of(ledger, START_MS, now_ms) is Standing.AWAITED
-    assert standing_of(ledger, START_MS + SECOND_MS, now_ms) is Standing.CLOSED
-    assert Account.of(ledger, now_ms).newest_closed_ms == START_MS + SECOND_MS
+    assert candle_state_of(ledger, START_MS, now_ms) is CandleState.AWAITED
+    assert candle_state_of(ledger, START_MS + SECOND_MS, now_ms) is CandleState.CLOSED
+    assert SeriesStatistics.of(ledger, now_ms).newest_closed_ms == START_MS + SECOND_MS
 
 
 def test_the_sum_of_a_series() -> None:
     """What is due came, is missing, or is absent."""
     ledger = _ledger()
     ledger.close(_minute(4))
-    account = Account.of(ledger, _minute(10))
-    assert (account.first_ms, account.end_ms, account.expected) == (START_MS, _minute(10), 10)
-    assert (account.closed, account.missing, account.absent, account.healed) == (8, 1, 1, 1)
-    assert account.newest_closed_ms == _minute(9)
-    assert account.lag_ms == 0
+    found = SeriesStatistics.of(ledger, _minute(10))
+    assert (found.first_ms, found.end_ms, found.expected) == (START_MS, _minute(10), 10)
+    assert (found.closed, found.missing, found.absent, found.healed) == (8, 1, 1, 1)
+    assert found.newest_closed_ms == _minute(9)
+    assert found.lag_ms == 0
 
 
 def test_it_lags_while_its_newest_candles_are_missing() -> None:
@@ -80,10 +80,10 @@ def test_it_lags_while_its_newest_candles_are_missing() -> None:
     ledger = _ledger()
     ledger.fall_due(_minute(12) + GRACE_MS)
     assert lag_of(ledger, _minute(13)) == 3 * MINUTE_MS
-    assert Account.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
+    assert SeriesStatistics.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
     ledger.forgo(_minute(10), _minute(12), Absence(Absent.NOT_TRADING))
     assert lag_of(ledger, _minute(13)) == 0
-    assert Account.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
+    assert SeriesStatistics.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
 
 
 def test_history_is_neither_lag_nor_overdue() -> None:
@@ -91,7 +91,7 @@ def test_history_is_neither_lag_nor_overdue() -> None:
     ledger = Ledger(Interval.M1, GRACE_MS)
     ledger.begin(START_MS)
     ledger.expect(START_MS - HOUR_MS, START_MS, Missing(Urgency.HISTORY))
-    assert Account.of(ledger, START_MS).newest_closed_ms is None
+    assert SeriesStatistics.of(ledger, START_MS).newest_closed_ms is None
     assert lag_of(ledger, START_MS) == 0
     assert overdue_since(ledger) is None
     ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Missing(Urgency.RESTART))
