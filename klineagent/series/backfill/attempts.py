@@ -44,12 +44,18 @@ class Attempts:
         is_urgent: bool,
         was_empty: bool = False,
         is_doubtful: bool = False,
+        proven_at: float = math.inf,
     ) -> Attempts:
-        """After an answer that did not settle the gap, at `now`."""
+        """After an answer that did not settle the gap, at `now`.
+
+        It is asked for again after `least_s`, and at once when an answer may prove something.
+        """
         # A first hint after hours of nothing: delays begin anew.
         since = now if is_doubtful and not self.was_doubtful else self.since
         delay_s = retry_delay_s(now - since, PATIENT_DELAY_S if is_urgent else IDLE_DELAY_S)
         resting_until = now + max(least_s, delay_s)
+        if now + least_s <= proven_at < resting_until:
+            resting_until = proven_at
         return Attempts(since, self.tries + 1, resting_until, was_empty, is_doubtful)
 
 

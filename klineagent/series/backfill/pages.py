@@ -7,6 +7,7 @@ time later, says the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -132,6 +133,11 @@ class Evidence:
         """Whether further answers can prove that all of [`first_ms`, `end_ms`) are absent."""
         skipped = self._skipped.within(first_ms, end_ms)
         return sum(each.end_ms - each.first_ms for each in skipped) == end_ms - first_ms
+
+    def proven_at(self, first_ms: int, end_ms: int) -> float:
+        """When an answer that skips them again proves the first of these absent; inf for never."""
+        skipped = self._skipped.within(first_ms, end_ms)
+        return min((each.mark.since + each.mark.after_s for each in skipped), default=math.inf)
 
     def forget_but(self, gaps: Spans[Missing]) -> None:
         """Drop what is not in `gaps` any more."""

@@ -57,6 +57,15 @@ def test_a_second_answer_that_must_agree_is_not_asked_for_too_soon() -> None:
     assert Attempts(0.0).in_vain(0, is_urgent=True).resting_until == FIRST_DELAY_S
 
 
+def test_the_answer_that_proves_an_absence_is_asked_for_when_it_can() -> None:
+    """Not after the delay that happens to have grown by then; what has passed hastens nothing."""
+    attempts = Attempts(0.0).in_vain(700, is_urgent=False, proven_at=1200)
+    assert attempts.resting_until == 1200
+    attempts = attempts.in_vain(1200, least_s=3, is_urgent=False, proven_at=1200)
+    assert attempts.resting_until == 1200 + IDLE_DELAY_S
+    assert attempts.in_vain(1800, least_s=3, is_urgent=False, proven_at=1801).resting_until > 1803
+
+
 def test_a_first_hint_begins_delays_anew() -> None:
     """After hours of empty answers one tells something: the second is not waited for for long."""
     attempts = Attempts(0.0).in_vain(5 * HOUR_S, is_urgent=True)
