@@ -6,7 +6,7 @@
       serving nursery         command server, status server: they answer until the last row is in
         writer                outlives everything that sends rows; drains within a deadline
           REST client         its budget, and the exchange's clock where streams are silent
-            pool              a task per roster, feeds under it: one reader, one requester each
+            pool              a task per connection slot; a reader and a requester per connection
               startup scan  looks up what the store holds of series that begin
                 registry      a nursery per subscription: its stream, its deadlines, its healer
                   background  symbol book, the set that should run, known gaps, the audit,

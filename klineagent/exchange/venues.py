@@ -7,12 +7,12 @@ from attrs import evolve, field, frozen
 from klineagent.core.interval import DAY_MS, Interval
 
 # The limits below are the client's: a margin under what the venue enforces, never over it.
-STREAMS_PER_FEED = 1_000  # enforced: 1024, the 1025th closes the connection
+STREAMS_PER_CONNECTION = 1_000  # enforced: 1024, the 1025th closes the connection
 NAMES_PER_REQUEST = 200
 DIALS_PER_WINDOW = 300  # documented for spot, assumed for futures
 DIAL_WINDOW_S = 300.0
-# Enforced at 24 h. Each feed draws its own age, so that they do not all go at once.
-FEED_AGES_S = (20 * 3600.0, 23 * 3600.0)
+# Enforced at 24 h. Each connection draws its own age, so that they do not all go at once.
+CONNECTION_AGES_S = (20 * 3600.0, 23 * 3600.0)
 
 FUTURES_INTERVALS = frozenset(Interval) - {Interval.S1}
 

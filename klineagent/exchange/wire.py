@@ -139,7 +139,7 @@ class StreamedCandle(Struct, gc=False):
 
 
 @frozen
-class Answer:
+class SubscriptionResponse:
     """The exchange's answer to a request; `error` is its reason where it refused."""
 
     request_id: int | None
@@ -153,7 +153,7 @@ class OtherEvent:
     kind: str
 
 
-Message = StreamedCandle | Answer | OtherEvent
+Message = StreamedCandle | SubscriptionResponse | OtherEvent
 
 # What frames on a `/stream` socket look like, to the byte; see the official docs, "WebSocket market
 # streams". Those that look otherwise are only read sooner.
@@ -235,7 +235,9 @@ def decode_frame(frame: str | bytes) -> Message:
         return _decode_unusual(frame, error)
 
 
-def _decode_unusual(frame: str | bytes, kline_error: Exception) -> Answer | OtherEvent:
+def _decode_unusual(
+    frame: str | bytes, kline_error: Exception
+) -> SubscriptionResponse | OtherEvent:
     """Read what is not a kline in an envelope; `kline_error` tells why it is not."""
     try:
         message = _decode_anything(frame)
@@ -243,11 +245,11 @@ def _decode_unusual(frame: str | bytes, kline_error: Exception) -> Answer | Othe
         raise BadFrame(f"not JSON: {error}") from error
     match message:
         case {"result": _, "id": int() | None as request_id}:
-            return Answer(request_id)
+            return SubscriptionResponse(request_id)
         # Two shapes of refusal: nested is seen on the wire, flat is documented.
         case {"error": {"code": code, "msg": reason}} | {"code": code, "msg": reason}:
             request_id = message.get("id")
-            return Answer(
+            return SubscriptionResponse(
                 request_id if isinstance(request_id, int) else None, f"{reason} (code {code})"
             )
         # The last shape is the one the exchange's own SDK looks for.

@@ -30,7 +30,7 @@ class CountedSeries(Protocol):
 
     @property
     def is_active(self) -> bool:
-        """Whether a feed carries it at this moment."""
+        """Whether a connection carries it at this moment."""
 
 
 @define(eq=False)
@@ -39,7 +39,7 @@ class Totals:
 
     series: int = field(default=0, init=False)
     active: int = field(default=0, init=False)
-    """Carried by a feed at this moment."""
+    """Carried by a connection at this moment."""
     incomplete: int = field(default=0, init=False)
     """With candles missing."""
     missing: Counter[Urgency] = field(factory=Counter, init=False)

@@ -63,7 +63,7 @@ class Subscription:
 
     @property
     def is_active(self) -> bool:
-        """Whether a feed carries it at this moment."""
+        """Whether a connection carries it at this moment."""
         return self._stream is not None and self._stream.is_carried
 
     async def hold(self, check: Callable[[str], Awaitable[None]], *, confirmed: trio.Event) -> None:

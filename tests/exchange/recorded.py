@@ -14,4 +14,4 @@ def recorded_frames(name: str) -> list[str]:
     path = RECORDED / name
     if not path.exists():
         pytest.skip(f"the recorded frames are not beside the project: {path.name}")
-    return [json.loads(line)["frame"] for line in path.read_text().splitlines()]
+    return [json.loads(state)["frame"] for state in path.read_text().splitlines()]

@@ -17,9 +17,9 @@ from trio.testing import MockClock
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.exchange.stream.dispatcher import FrameCounts, Inbox
-from klineagent.exchange.stream.subscriptions import Roster, Stream
-from klineagent.exchange.wire import Answer, StreamedCandle, decode_frame, stream_name
+from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
+from klineagent.exchange.stream.subscriptions import Stream, StreamSet
+from klineagent.exchange.wire import StreamedCandle, SubscriptionResponse, decode_frame, stream_name
 from tests.exchange.recorded import recorded_frames
 
 BATCHES, MOST_FRAMES = 30, 60
@@ -126,25 +126,25 @@ def _batch(dice: random.Random, recorded: list[str]) -> list[Sent]:
 
 @define(eq=False)
 class Post:
-    """An inbox, all that comes out of it, and who was told of what."""
+    """An dispatcher, all that comes out of it, and who was told of what."""
 
     conflate_s: float
     names: set[str]
     rows: list[Kline] = field(factory=list, init=False)
     told: list[tuple[str, Kline]] = field(factory=list, init=False)
-    answers: list[Answer] = field(factory=list, init=False)
+    answers: list[SubscriptionResponse] = field(factory=list, init=False)
     counts: FrameCounts = field(factory=FrameCounts, init=False)
-    inbox: Inbox = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
     _receive: trio.MemoryReceiveChannel[list[Kline]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        roster = Roster()
+        stream_set = StreamSet()
         for name in self.names:
-            roster.want(Stream(name, partial(self._accept, name), lambda: None))
+            stream_set.want(Stream(name, partial(self._accept, name), lambda: None))
         send, self._receive = trio.open_memory_channel[list[Kline]](math.inf)
-        self.inbox = Inbox(
+        self.dispatcher = Dispatcher(
             venue="usdm",
-            line=roster.open_line(),
+            state=stream_set.add_connection(),
             time=ExchangeTime(),
             klines=send,
             counts=self.counts,
@@ -180,7 +180,7 @@ async def test_damaged_frames_cost_no_sound_one(
     for _ in range(BATCHES):
         batch = _batch(dice, recorded)
         sent += batch
-        await post.inbox.take([each.text for each in batch])
+        await post.dispatcher.take([each.text for each in batch])
     post.collect()
     assert _is_among([each.row for each in sent if each.is_sound], post.rows)
     assert [row for _, row in post.told] == post.rows
@@ -201,16 +201,16 @@ async def test_damaged_frames_cost_no_closed_candle_where_states_are_conflated(
     dice = random.Random(seed)
     names = {json.loads(text)["stream"] for text in recorded}
     post = Post(1, names)
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     for _ in range(BATCHES):
         batch = _batch(dice, recorded)
-        await post.inbox.take([each.text for each in batch])
+        await post.dispatcher.take([each.text for each in batch])
         post.rows.clear()
         post.collect()
         sound = [row for each in batch if each.is_sound and (row := each.row).is_closed]
         assert _is_among(sound, post.rows)
         await trio.sleep(dice.choice((0.1, 2)))
-    await post.inbox.take([text.encode() for text in recorded])
+    await post.dispatcher.take([text.encode() for text in recorded])
     post.rows.clear()
     await trio.sleep(2)
     post.collect()

@@ -50,7 +50,7 @@ async def test_a_server_without_tls_is_told_with_its_reason_and_let_go() -> None
     let_go = trio.Event()
 
     async def speak_plainly(stream: trio.SocketStream) -> None:
-        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await stream.send_all(b"HTTP/1.1 400 Bad SubscriptionRequest\r\n\r\n")
         async for _ in stream:
             pass
         let_go.set()

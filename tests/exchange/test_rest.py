@@ -22,7 +22,7 @@ from klineagent.exchange.venues import USDM
 NOW_MS = 1_769_904_000_000  # 2026-02-01
 SENT_AT = "Sun, 01 Feb 2026 00:00:00 GMT"
 
-Answer = (
+SubscriptionResponse = (
     Callable[[httpx2.Request], httpx2.Response]
     | Callable[[httpx2.Request], Coroutine[None, None, httpx2.Response]]
 )
@@ -32,7 +32,7 @@ Answer = (
 class Refusing:
     """A network on which every request is answered by a function."""
 
-    answer: Answer
+    answer: SubscriptionResponse
 
     async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         raise AssertionError("nobody asks for streams here")
@@ -42,7 +42,7 @@ class Refusing:
 
 
 @asynccontextmanager
-async def _asking(answer: Answer, time: ExchangeTime) -> AsyncIterator[None]:
+async def _asking(answer: SubscriptionResponse, time: ExchangeTime) -> AsyncIterator[None]:
     """A client that knows no time and so goes on asking for it."""
     network = Refusing(answer)
     async with open_rest(network=network, venue=USDM, rest_url="https://exchange.test", time=time):

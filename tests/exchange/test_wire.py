@@ -12,9 +12,9 @@ from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.rest_answers import read_candles
 from klineagent.exchange.wire import (
-    Answer,
     OtherEvent,
     StreamedCandle,
+    SubscriptionResponse,
     are_forming,
     beginning_of,
     decode_frame,
@@ -161,16 +161,19 @@ def test_a_missing_field_makes_a_bad_frame(key: str) -> None:
 @pytest.mark.parametrize(
     ("frame", "answer"),
     [
-        ('{"result":null,"id":1}', Answer(1)),
-        ('{"id":7,"result":["a@kline_1m"]}', Answer(7)),
+        ('{"result":null,"id":1}', SubscriptionResponse(1)),
+        ('{"id":7,"result":["a@kline_1m"]}', SubscriptionResponse(7)),
         (
             '{"error":{"code":4,"msg":"Too many subscriptions"},"id":9}',
-            Answer(9, "Too many subscriptions (code 4)"),
+            SubscriptionResponse(9, "Too many subscriptions (code 4)"),
         ),
-        ('{"code":3,"msg":"Invalid JSON","id":null}', Answer(None, "Invalid JSON (code 3)")),
+        (
+            '{"code":3,"msg":"Invalid JSON","id":null}',
+            SubscriptionResponse(None, "Invalid JSON (code 3)"),
+        ),
     ],
 )
-def test_answers_are_read_in_every_shape(frame: str, answer: Answer) -> None:
+def test_answers_are_read_in_every_shape(frame: str, answer: SubscriptionResponse) -> None:
     """Acknowledgements, and refusals both nested as seen and flat as documented."""
     assert decode_frame(frame) == answer
 

@@ -24,14 +24,14 @@ class Ear:
     def __init__(self, address: str) -> None:
         self._socket = trio.socket.from_stdlib_socket(_bound(address))
 
-    async def hear(self) -> list[str]:
+    async def advance(self) -> list[str]:
         """The next message, by its lines."""
         with trio.fail_after(HEARD_WITHIN_S):
             return (await self._socket.recv(4096)).decode().splitlines()
 
     async def hear_of(self, assignment: str) -> list[str]:
         """The next message that begins so; signs of life are passed over."""
-        while (message := await self.hear()) == ["WATCHDOG=1"] != [assignment]:
+        while (message := await self.advance()) == ["WATCHDOG=1"] != [assignment]:
             pass
         assert message[0] == assignment
         return message
@@ -64,13 +64,13 @@ async def test_the_manager_is_told(notify_socket: str, ear: Ear) -> None:
     """A datagram a message, an assignment a line."""
     manager = manager_of({"NOTIFY_SOCKET": notify_socket})
     await manager.ready("7 streams")
-    assert await ear.hear() == ["READY=1", "STATUS=7 streams"]
+    assert await ear.advance() == ["READY=1", "STATUS=7 streams"]
     await manager.reloading()
-    reloading, since = await ear.hear()
+    reloading, since = await ear.advance()
     assert (reloading, since[:15]) == ("RELOADING=1", "MONOTONIC_USEC=")
     assert since[15:].isdecimal()
     await manager.stopping()
-    assert (await ear.hear())[0] == "STOPPING=1"
+    assert (await ear.advance())[0] == "STOPPING=1"
 
 
 async def test_signs_of_life_come_twice_in_the_watchdogs_interval(
@@ -83,7 +83,7 @@ async def test_signs_of_life_come_twice_in_the_watchdogs_interval(
         await trio.sleep(100)
     heard = 0
     with trio.move_on_after(1):
-        while await ear.hear() == ["WATCHDOG=1"]:
+        while await ear.advance() == ["WATCHDOG=1"]:
             heard += 1
     assert heard == 7
     ear.close()

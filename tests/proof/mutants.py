@@ -150,12 +150,12 @@ def one_answer_proves_absence() -> Iterator[None]:
 def clock_believes() -> Iterator[None]:
     """The clock shows the latest time that any event has told."""
 
-    def hear(self: Reckoning, time_ms: int, at: float) -> None:
+    def advance(self: Reckoning, time_ms: int, at: float) -> None:
         if time_ms > self.now_ms(at):
             self.confirm(time_ms, at)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reckoning, "hear", hear)
+        patch.setattr(Reckoning, "advance", advance)
         patch.setattr(Reckoning, "allows", lambda self, time_ms, at: True)
         yield
 

@@ -186,7 +186,7 @@ async def test_an_add_that_waits_does_not_hold_up_the_stop(autojump_clock: MockC
 async def test_confirmed_streams_that_say_nothing_are_told_of_and_healed(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong route acknowledges everything and stays silent: other feeds are tried, in vain."""
+    """A wrong route acknowledges everything and stays silent: new connections do not help."""
     async with open_simulation(ws_url="wss://exchange.test/public") as simulation:
         await trio.sleep(3600)
         registry = simulation.agent.registry

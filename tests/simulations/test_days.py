@@ -138,10 +138,10 @@ async def test_hundreds_of_streams_share_few_feeds_within_the_limits(
         registry, pool = simulation.agent.registry, simulation.agent.pool
         await trio.sleep(5)  # a second for the requests, the rest for the handshakes
         assert all(info.is_active for info in registry.listing())
-        assert (registry.count(), len(pool.successions)) == (1500, 2)
+        assert (registry.count(), len(pool.slots)) == (1500, 2)
         async with trio.open_nursery() as nursery:
             for info in registry.listing()[1:]:
                 nursery.start_soon(simulation.agent.desired.remove, info.symbol, info.interval)
         await trio.sleep(5 * MINUTE_S)
         assert registry.count() == 1
-        assert len(pool.successions) == 1
+        assert len(pool.slots) == 1

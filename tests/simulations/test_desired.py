@@ -387,7 +387,7 @@ async def test_a_dry_run_tells_what_then_happens(
         assert {**done, "dry_run": True} == told
         await trio.sleep(told["forecast"]["subscribe_seconds"])
         assert len(await _active(simulation)) == done["wanted"] == (symbols + 3) * 15
-        assert len(simulation.agent.pool.successions) == told["forecast"]["feeds"] == feeds
+        assert len(simulation.agent.pool.slots) == told["forecast"]["feeds"] == feeds
         await trio.sleep(MINUTE_S * told["forecast"]["history_minutes"] + 2 * MINUTE_S)
         rows = sum(kline.is_closed for kline in simulation.store.klines.values())
         assert rows >= told["forecast"]["history_candles"]

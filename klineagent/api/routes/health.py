@@ -87,11 +87,11 @@ def _of_exchange(registry: Registry) -> Iterator[_Texts]:
 
 
 def _of_feeds(registry: Registry) -> Iterator[_Texts]:
-    successions = registry.context.pool.successions
+    slots = registry.context.pool.slots
     # At the start there is nothing to be patient about; later a feed may be new, or dialled again.
-    has_started = any(each.is_up or each.was_up for each in successions)
+    has_started = any(each.is_up or each.was_up for each in slots)
     patience_s = FEED_DOWN_AFTER_S if has_started else 0
-    for each in successions:
+    for each in slots:
         if not each.is_up and each.down_s >= patience_s:
             reason = each.last_loss or "the first is being made"
             yield (

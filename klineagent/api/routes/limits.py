@@ -24,8 +24,8 @@ from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import OUR_SHARE
 from klineagent.exchange.rest import RestClient
 from klineagent.exchange.stream.pool import Pool
-from klineagent.exchange.stream.slot import Succession
-from klineagent.exchange.venues import DIAL_WINDOW_S, NAMES_PER_REQUEST, STREAMS_PER_FEED
+from klineagent.exchange.stream.slot import ConnectionSlot
+from klineagent.exchange.venues import DIAL_WINDOW_S, NAMES_PER_REQUEST, STREAMS_PER_CONNECTION
 from klineagent.storage.spool.spool import Spool
 from klineagent.storage.writing.writer import Writer
 
@@ -52,9 +52,9 @@ def limits_of(rest: RestClient, pool: Pool) -> Limits:
             used=pool.dials.taken, limit=pool.dials.count, window_seconds=DIAL_WINDOW_S
         ),
         streams=StreamLimits(
-            wanted=sum(each.roster.wanted for each in pool.successions),
-            limit_per_connection=STREAMS_PER_FEED,
-            connections=len(pool.successions),
+            wanted=sum(each.stream_set.wanted for each in pool.slots),
+            limit_per_connection=STREAMS_PER_CONNECTION,
+            connections=len(pool.slots),
         ),
         messages=MessageLimits(
             limit_per_second=pool.venue.requests_per_second, streams_per_message=NAMES_PER_REQUEST
@@ -64,39 +64,37 @@ def limits_of(rest: RestClient, pool: Pool) -> Limits:
 
 def feeds_of(pool: Pool) -> Feeds:
     """The connections, one by one."""
-    return Feeds([_state_of(each) for each in pool.successions])
+    return Feeds([_state_of(each) for each in pool.slots])
 
 
-def _state_of(succession: Succession) -> FeedState:
+def _state_of(slot: ConnectionSlot) -> FeedState:
     now = trio.current_time()
-    streams = succession.roster.streams.values()
+    streams = slot.stream_set.streams.values()
     # While another takes over, the older one is what counts.
-    feed = next((each for each in succession.feeds if each.is_open), None)
-    heard_at = succession.heard_at
+    connection = next((each for each in slot.connections if each.is_open), None)
+    last_kline_at = slot.last_kline_at
     return FeedState(
-        number=succession.number,
-        state=_state_name(succession),
-        age_seconds=None if feed is None or feed.connected_at is None else now - feed.connected_at,
-        streams_wanted=succession.roster.wanted,
+        number=slot.number,
+        state=_state_name(slot),
+        age_seconds=None
+        if connection is None or connection.connected_at is None
+        else now - connection.connected_at,
+        streams_wanted=slot.stream_set.wanted,
         streams_carried=sum(stream.is_carried for stream in streams),
-        messages=0 if feed is None else feed.inbox.received,
-        messages_per_second=0 if feed is None else feed.rate,
-        last_data_seconds_ago=now - heard_at if math.isfinite(heard_at) else None,
-        dials=succession.counts.dials,
-        lost=succession.counts.lost,
-        replaced=succession.counts.replaced,
-        last_loss=(
-            LastLoss(succession.last_loss, now - succession.lost_at)
-            if succession.counts.lost
-            else None
-        ),
+        messages=0 if connection is None else connection.dispatcher.received,
+        messages_per_second=0 if connection is None else connection.rate,
+        last_data_seconds_ago=now - last_kline_at if math.isfinite(last_kline_at) else None,
+        dials=slot.counts.dials,
+        lost=slot.counts.lost,
+        replaced=slot.counts.replaced,
+        last_loss=(LastLoss(slot.last_loss, now - slot.lost_at) if slot.counts.lost else None),
     )
 
 
-def _state_name(succession: Succession) -> Literal["up", "taking_over", "down"]:
-    if not succession.is_up:
+def _state_name(slot: ConnectionSlot) -> Literal["up", "taking_over", "down"]:
+    if not slot.is_up:
         return "down"
-    return "taking_over" if len(succession.feeds) > 1 else "up"
+    return "taking_over" if len(slot.connections) > 1 else "up"
 
 
 def storage_of(writer: Writer) -> Storage:

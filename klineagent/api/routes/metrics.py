@@ -94,8 +94,8 @@ class Figures(Collector):
 
     def _feeds(self) -> Iterator[Metric]:
         pool = self.registry.context.pool
-        counts, feeds = pool.counts, pool.feed_counts
-        up = sum(each.is_up for each in pool.successions)
+        counts, feeds = pool.counts, pool.connection_counts
+        up = sum(each.is_up for each in pool.slots)
         yield _counter("klines_received", "Klines that came over feeds.", counts.klines)
         yield _counter("klines_unwanted", "Klines that nobody wanted any more.", counts.unwanted)
         yield _counters(
@@ -108,7 +108,7 @@ class Figures(Collector):
         yield _gauge(
             "event_age_seconds",
             "How long ago the newest kline came over a feed; NaN if none ever did.",
-            _age(pool.heard_at),
+            _age(pool.last_kline_at),
         )
         yield _gauge(
             "exchange_clock_age_seconds",
@@ -130,7 +130,7 @@ class Figures(Collector):
             "feeds",
             "Connections there should be.",
             "state",
-            {"up": up, "down": len(pool.successions) - up},
+            {"up": up, "down": len(pool.slots) - up},
         )
         yield _counter("feed_dials", "Connections that were tried.", feeds.dials)
         yield _counter("feeds_lost", "Connections that ended on their own.", feeds.lost)

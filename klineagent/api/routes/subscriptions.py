@@ -139,7 +139,7 @@ def _names(series: SeriesSet) -> list[str]:
 
 def _forecast(forecast: Forecast) -> ForecastTold:
     return ForecastTold(
-        feeds=forecast.placement.feeds,
+        feeds=forecast.placement.connections,
         new_feeds=forecast.placement.dials,
         subscribe_seconds=round(forecast.subscribe_s, 1),
         history_candles=forecast.history_candles,

@@ -50,9 +50,9 @@ class ExchangeTime:
     def __attrs_post_init__(self) -> None:
         self.reckoning = Reckoning(trio.current_time(), Pace(self.is_simulated))
 
-    def hear(self, time_ms: int) -> None:
+    def advance(self, time_ms: int) -> None:
         """An event says that it is `time_ms`."""
-        self.reckoning.hear(time_ms, trio.current_time())
+        self.reckoning.advance(time_ms, trio.current_time())
         self._has_changed()
 
     def answered(self, time_ms: int, sent_at: float) -> Verdict:

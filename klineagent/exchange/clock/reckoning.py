@@ -135,7 +135,7 @@ class Reckoning:
         )
         return max(0.0, until - at)
 
-    def hear(self, time_ms: int, at: float) -> None:
+    def advance(self, time_ms: int, at: float) -> None:
         """An event has told the time."""
         self._pace.note(time_ms)
         if not self.is_known:

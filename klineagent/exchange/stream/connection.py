@@ -1,4 +1,4 @@
-"""One websocket: makes its line's requests, reads frames, hands klines on."""
+"""One websocket: makes its state's requests, reads frames, hands klines on."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.budget import Pace
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
-from klineagent.exchange.stream.dispatcher import FrameCounts, Inbox
-from klineagent.exchange.stream.subscriptions import Line, Request
+from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
+from klineagent.exchange.stream.subscriptions import ConnectionState, SubscriptionRequest
 from klineagent.exchange.stream.transport import Transport
 from klineagent.exchange.venues import NAMES_PER_REQUEST, Venue
-from klineagent.exchange.wire import Answer, subscribe_request, unsubscribe_request
+from klineagent.exchange.wire import SubscriptionResponse, subscribe_request, unsubscribe_request
 
 CONNECT_TIMEOUT_S = 15
 ANSWER_TIMEOUT_S = 15
-# The close frame leaves at once. Where the feed was cancelled nobody is left to read the answer.
+# The close frame leaves at once. After a cancellation nothing here reads the peer's answer.
 CLOSE_TIMEOUT_S = 0.2
-# A feed that nobody wants anything of stays this long for the next who does: dials are scarce.
+# A connection without streams is kept this long for the next stream: dials are scarce.
 IDLE_S = 30
 # Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
 # it whenever we run; what they stand for came with a read or two.
@@ -70,22 +70,22 @@ class Meter:
 
 
 @define(eq=False, kw_only=True)
-class Feed:
+class StreamConnection:
     """One connection to `url` (a `/stream` endpoint), from dial to its end."""
 
     network: Network
     venue: Venue
     url: httpx2.URL
-    line: Line
+    state: ConnectionState
     time: ExchangeTime
     klines: trio.MemorySendChannel[list[Kline]]
     counts: FrameCounts
     conflate_s: float
     handing_on: trio.Lock
-    """See `Inbox`; one for all feeds."""
+    """See `Dispatcher`; one for all connections."""
     lifetime_s: float
     """The age at which another should take over."""
-    inbox: Inbox = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Cancelled, it is retired: another one has taken over."""
     opened_at: float = field(factory=trio.current_time, init=False)
@@ -96,13 +96,15 @@ class Feed:
     reason: str | None = field(default=None, init=False)
     """Why it has ended; None that it was not needed any more."""
     ended: trio.Event = field(factory=trio.Event, init=False)
-    _answers: dict[int, trio.MemorySendChannel[Answer]] = field(factory=dict, init=False)
+    _answers: dict[int, trio.MemorySendChannel[SubscriptionResponse]] = field(
+        factory=dict, init=False
+    )
     _last_request_id: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.inbox = Inbox(
+        self.dispatcher = Dispatcher(
             venue=self.venue.name,
-            line=self.line,
+            state=self.state,
             time=self.time,
             klines=self.klines,
             counts=self.counts,
@@ -116,7 +118,7 @@ class Feed:
         """Klines a second: of late, or since it was dialled where that is not long ago."""
         if self.meter.per_second is not None:
             return self.meter.per_second
-        return self.inbox.received / max(1.0, trio.current_time() - self.opened_at)
+        return self.dispatcher.received / max(1.0, trio.current_time() - self.opened_at)
 
     @property
     def is_open(self) -> bool:
@@ -124,7 +126,7 @@ class Feed:
         return self.connected_at is not None and not self.ended.is_set()
 
     async def run(self) -> None:
-        """Carry the line's streams until the connection ends or is retired; `reason` tells why.
+        """Carry the state's streams until the connection ends or is retired; `reason` tells why.
 
         All errors of the exchange end up there; the caller decides whether and when to dial again.
         """
@@ -133,8 +135,8 @@ class Feed:
                 self.reason = await self._run()
         finally:
             self.ended.set()
-            self.inbox.delivered.set()
-            self.line.close()
+            self.dispatcher.delivered.set()
+            self.state.close()
 
     async def _run(self) -> str | None:
         try:
@@ -159,7 +161,7 @@ class Feed:
                         reason = f"{self.url.host} hung up during the handshake"
                 else:
                     self.connected_at = trio.current_time()
-                    log.info("feed_opened", host=self.url.host, streams=self.line.wanted)
+                    log.info("feed_opened", host=self.url.host, streams=self.state.wanted)
                     reason = await self._converse(socket, stream)
                 nursery.cancel_scope.cancel()
         except* _PROTOCOL_ERRORS as errors:
@@ -207,7 +209,7 @@ class Feed:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
                 if self.conflate_s:
-                    nursery.start_soon(self.inbox.hand_on_forming)
+                    nursery.start_soon(self.dispatcher.hand_on_forming)
                 reason = await self._make_requests(socket)
                 nursery.cancel_scope.cancel()
         finally:
@@ -222,10 +224,10 @@ class Feed:
                 message = await socket.get_message()
             except ConnectionClosed as closed:
                 return _told_by(closed)
-            await self.inbox.take(stream.redeem(message))
+            await self.dispatcher.take(stream.redeem(message))
 
-    def _settle(self, answer: Answer) -> None:
-        # Request ids start at 1; an answer without one is a complaint about none of ours.
+    def _settle(self, answer: SubscriptionResponse) -> None:
+        # Request ids start at 1; a response without an id answers none of our requests.
         waiting = self._answers.pop(answer.request_id or 0, None)
         if waiting is None:
             log.warning("unexpected_answer", request_id=answer.request_id, error=answer.error)
@@ -233,13 +235,13 @@ class Feed:
             waiting.send_nowait(answer)
 
     async def _make_requests(self, socket: WebSocketConnection) -> str | None:
-        """Make the line's requests one by one; return when it is idle or the feed unfit."""
+        """Make the state's requests one by one; return when it is idle or the connection unfit."""
         pace = Pace(1, 1 / self.venue.requests_per_second)
         while True:
-            if (request := self.line.next_request(NAMES_PER_REQUEST)) is None:
+            if (request := self.state.next_request(NAMES_PER_REQUEST)) is None:
                 with trio.move_on_after(IDLE_S) as waiting:
-                    await self.line.work.wait()
-                if waiting.cancelled_caught and not self.line.wanted:
+                    await self.state.work.wait()
+                if waiting.cancelled_caught and not self.state.wanted:
                     return None
                 continue
             await pace.turn()
@@ -252,15 +254,17 @@ class Feed:
                 return _told_by(closed)
             if answer.error is not None:
                 return f"request refused: {answer.error}"
-            self.line.confirm(request)
+            self.state.confirm(request)
 
-    async def _ask(self, socket: WebSocketConnection, request: Request) -> Answer:
+    async def _ask(
+        self, socket: WebSocketConnection, request: SubscriptionRequest
+    ) -> SubscriptionResponse:
         self._last_request_id += 1
         request_id = self._last_request_id
         to_text = subscribe_request if request.subscribe else unsubscribe_request
         # Room for the one answer there can be: the reader never waits for us.
-        give, take = trio.open_memory_channel[Answer](1)
-        # Whoever gives up waiting ends the feed; what is answered just then is no surprise.
+        give, take = trio.open_memory_channel[SubscriptionResponse](1)
+        # Whoever gives up waiting ends the connection; what is answered just then is no surprise.
         self._answers[request_id] = give
         await socket.send_message(to_text(list(request.names), request_id))
         return await take.receive()

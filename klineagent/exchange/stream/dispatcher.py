@@ -1,4 +1,4 @@
-"""What a feed's messages say: read as far as it matters, counted, and handed on."""
+"""What a connection's messages say: read as far as it matters, counted, and handed on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from klineagent.core.errors import BadFrame
 from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.regularity import Flaw, flaw_of
-from klineagent.exchange.stream.subscriptions import Line
+from klineagent.exchange.stream.subscriptions import ConnectionState
 from klineagent.exchange.wire import (
-    Answer,
     OtherEvent,
     StreamedCandle,
+    SubscriptionResponse,
     are_forming,
     beginning_of,
     decode_frame,
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 @define
 class FrameCounts:
-    """What came over the feeds so far."""
+    """What came over the connections so far."""
 
     klines: int = 0
     unwanted: int = 0
@@ -50,8 +50,8 @@ class FrameCounts:
 
 
 @define(eq=False, kw_only=True)
-class Inbox:
-    """Takes the frames of one feed.
+class Dispatcher:
+    """Takes the frames of one connection.
 
     Closed candles go on at once. Of forming ones the newest state goes on every `conflate_s`
     seconds, and only then it is read: what a message costs until then is a look into a dict.
@@ -59,22 +59,22 @@ class Inbox:
     """
 
     venue: str
-    line: Line
+    state: ConnectionState
     time: ExchangeTime
     klines: trio.MemorySendChannel[list[Kline]]
     counts: FrameCounts
-    settle: Callable[[Answer], None]
+    settle: Callable[[SubscriptionResponse], None]
     """Is given the exchange's answers to requests."""
     conflate_s: float
     """0 for every update."""
     handing_on: trio.Lock
-    """Held by whoever hands forming candles on: a second's rows of all feeds in one pass of the
-    scheduler would be tens of milliseconds."""
+    """Held while forming candles are handed on, so that connections take turns: a second's rows of
+    all of them in one pass of the scheduler would take tens of milliseconds."""
     delivered: trio.Event = field(factory=trio.Event, init=False)
-    """Set once a kline has come, or the feed has ended."""
+    """Set once a kline has come, or the connection has ended."""
     received: int = field(default=0, init=False)
     """How many have."""
-    heard_at: float = field(default=-math.inf, init=False)
+    last_kline_at: float = field(default=-math.inf, init=False)
     """When the last of them came."""
     _forming: dict[bytes, bytes] = field(factory=dict, init=False)
     """By how frames of a stream begin: the one that is to be handed on."""
@@ -114,7 +114,7 @@ class Inbox:
         self._count(len(frames))
         with suppress(BadFrame):  # it is told of when it goes on
             [last] = decode_streamed(frames[-1:])
-            self.time.hear(last.data.E)
+            self.time.advance(last.data.E)
         return True
 
     async def _sort_out(self, frames: list[bytes]) -> None:
@@ -123,7 +123,7 @@ class Inbox:
         if not read:
             return
         self._count(len(read))
-        self._hear([candle.data.E for _, candle in read])
+        self._advance_clock([candle.data.E for _, candle in read])
         now: list[StreamedCandle] = []
         for frame, candle in read:
             # What is neither true nor false is no state to keep; it is dropped at once.
@@ -152,41 +152,41 @@ class Inbox:
         match message:
             case StreamedCandle():
                 return message
-            case Answer():
+            case SubscriptionResponse():
                 self.settle(message)
             case OtherEvent(kind):
                 self.counts.other_events += 1
                 if _is_worth_a_line(self.counts.other_events) or kind == SHUTDOWN_NOTICE:
                     log.info("feed_event", kind=kind, count=self.counts.other_events)
                 if kind == SHUTDOWN_NOTICE:
-                    self.line.give_way("the exchange is about to close it")
+                    self.state.request_replacement("the exchange is about to close it")
         return None
 
-    def _hear(self, times_ms: Sequence[int]) -> None:
+    def _advance_clock(self, times_ms: Sequence[int]) -> None:
         """Tell the clock the last of the times of events, and the newest if that is ahead of it."""
         newest_ms = max(times_ms)
-        self.time.hear(times_ms[-1])
+        self.time.advance(times_ms[-1])
         # It may be behind: then somebody asks.
         if newest_ms != times_ms[-1] and not self.time.allows(newest_ms):
-            self.time.hear(newest_ms)
+            self.time.advance(newest_ms)
 
     def _count(self, klines: int) -> None:
         self.counts.klines += klines
         self.received += klines
-        self.heard_at = trio.current_time()
+        self.last_kline_at = trio.current_time()
         self.delivered.set()
 
     async def _hand_on(self, candles: list[StreamedCandle]) -> None:
         """Hand on those of streams that somebody wants; the others are counted."""
-        wanted = [candle for candle in candles if candle.stream in self.line.streams]
+        wanted = [candle for candle in candles if candle.stream in self.state.streams]
         self.counts.unwanted += len(candles) - len(wanted)
         rows = self._regular(wanted)
         if not rows:
             return
-        # First on their way, then accounted for: a feed may be cancelled here.
+        # First on their way, then accounted for: a connection may be cancelled here.
         await self.klines.send([kline for _, kline in rows])
         for name, kline in rows:
-            self.line.accept(name, kline)
+            self.state.accept(name, kline)
 
     def _regular(self, candles: list[StreamedCandle]) -> list[tuple[str, Kline]]:
         """Streams and rows of those that are regular; the others are for REST to mend."""

@@ -1,4 +1,4 @@
-"""Which stream lives on which feed; opens feeds, replaces broken ones, retires idle ones."""
+"""Assigns streams to connections; opens connections, replaces broken and retires idle ones."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from klineagent.core.retry import Backoff
 from klineagent.exchange.budget import Pace
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
-from klineagent.exchange.stream.connection import Feed
+from klineagent.exchange.stream.connection import StreamConnection
 from klineagent.exchange.stream.dispatcher import FrameCounts
-from klineagent.exchange.stream.slot import FeedCounts, Succession
-from klineagent.exchange.stream.subscriptions import Accept, Roster, Stream
+from klineagent.exchange.stream.slot import ConnectionCounts, ConnectionSlot
+from klineagent.exchange.stream.subscriptions import Accept, Stream, StreamSet
 from klineagent.exchange.venues import (
+    CONNECTION_AGES_S,
     DIAL_WINDOW_S,
     DIALS_PER_WINDOW,
-    FEED_AGES_S,
-    STREAMS_PER_FEED,
+    STREAMS_PER_CONNECTION,
     Venue,
 )
 
 # A thousand streams are asked for in a second; a quiet market may say nothing for a minute.
 TAKE_OVER_WITHIN_S = 60.0
 TAKE_OVER_AGAIN_AFTER_S = 30.0
-# Longer than an event is under way on either feed.
+# Longer than an event is under way on either connection.
 OVERLAP_S = 5.0
 METERED_EVERY_S = 30.0
-# A feed that does not deliver is given so long at first, and at the most.
+# A connection that does not deliver is given so long at first, and at the most.
 FAILING_AGE_S = 60.0
 MOST_FAILING_AGE_S = 3600.0
 
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 @define(eq=False, kw_only=True)
 class Pool:
-    """All streams of one venue, spread over as few feeds as its limits allow."""
+    """All streams of one venue, spread over as few connections as its limits allow."""
 
     network: Network
     venue: Venue
@@ -58,8 +58,8 @@ class Pool:
     _klines: trio.MemorySendChannel[list[Kline]]
     _nursery: trio.Nursery
     counts: FrameCounts = field(factory=FrameCounts, init=False)
-    feed_counts: FeedCounts = field(factory=FeedCounts, init=False)
-    successions: list[Succession] = field(factory=list, init=False)
+    connection_counts: ConnectionCounts = field(factory=ConnectionCounts, init=False)
+    slots: list[ConnectionSlot] = field(factory=list, init=False)
     """The connections there are, or are being made, and those before them."""
     dials: Pace = field(factory=lambda: Pace(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False)
     """Connections that were made, or tried."""
@@ -74,146 +74,146 @@ class Pool:
         each time anew, and `gone` tells when it has stopped. Klines go to `accept` and on to the
         channel.
         """
-        roster = self._roster_for(name)
+        stream_set = self._stream_set_for(name)
         stream = Stream(name, accept, carried)
-        roster.want(stream)
+        stream_set.want(stream)
         try:
             yield stream
         finally:
-            roster.release(name)
+            stream_set.release(name)
 
     def miss(self, name: str) -> None:
         """Stream `name`, which is held, did not tell of a candle that was traded."""
-        for each in self.successions:
-            if each.roster.wants(name):
-                each.roster.miss(name)
+        for each in self.slots:
+            if each.stream_set.wants(name):
+                each.stream_set.miss(name)
 
     async def gone(self, name: str) -> None:
         """Wait until the exchange no longer sends stream `name`; the caller sets the deadline."""
-        for each in list(self.successions):
-            await each.roster.gone(name)
+        for each in list(self.slots):
+            await each.stream_set.gone(name)
 
     @property
-    def heard_at(self) -> float:
+    def last_kline_at(self) -> float:
         """When klines last came over any connection; minus infinity if none ever did."""
-        return max((each.heard_at for each in self.successions), default=-math.inf)
+        return max((each.last_kline_at for each in self.slots), default=-math.inf)
 
     async def keep_rates(self) -> NoReturn:
-        """Read the feeds' meters now and then."""
+        """Read the connections' meters now and then."""
         while True:
             await trio.sleep(METERED_EVERY_S)
-            for succession in self.successions:
-                for feed in succession.feeds:
-                    feed.meter.read(feed.inbox.received)
+            for slot in self.slots:
+                for connection in slot.connections:
+                    connection.meter.read(connection.dispatcher.received)
 
-    def _roster_for(self, name: str) -> Roster:
-        # One that still carries it (its UNSUBSCRIBE is under way) comes first: on another feed
-        # the stream would arrive twice.
-        rosters = [each.roster for each in self.successions]
-        for roster in rosters:
-            if name in roster:
-                return roster
-        for roster in rosters:
-            if len(roster) < STREAMS_PER_FEED:
-                return roster
-        succession = Succession(Roster(), self.feed_counts, next(self._numbers))
-        self.successions.append(succession)
-        self._nursery.start_soon(self._keep_fed, succession)
-        return succession.roster
+    def _stream_set_for(self, name: str) -> StreamSet:
+        # A set that still carries it (its UNSUBSCRIBE is under way) comes first: on a second
+        # connection the stream would arrive twice.
+        stream_sets = [each.stream_set for each in self.slots]
+        for stream_set in stream_sets:
+            if name in stream_set:
+                return stream_set
+        for stream_set in stream_sets:
+            if len(stream_set) < STREAMS_PER_CONNECTION:
+                return stream_set
+        slot = ConnectionSlot(StreamSet(), self.connection_counts, next(self._numbers))
+        self.slots.append(slot)
+        self._nursery.start_soon(self._keep_fed, slot)
+        return slot.stream_set
 
-    async def _keep_fed(self, succession: Succession) -> None:
-        """Give a roster one feed after another as long as it wants any stream."""
-        roster = succession.roster
+    async def _keep_fed(self, slot: ConnectionSlot) -> None:
+        """Keep the stream set of `slot` connected as long as it wants any stream."""
+        stream_set = slot.stream_set
         backoff = Backoff(first_s=0.5)
-        while roster.wanted:
+        while stream_set.wanted:
             await self.dials.turn()
-            last = await self._serve(succession)
+            last = await self._serve(slot)
             if last.reason is not None:
-                succession.lose(last.reason)
+                slot.lose(last.reason)
                 wait_s = backoff.after(trio.current_time() - last.opened_at)
                 log.warning(
                     "feed_lost",
                     reason=last.reason,
-                    streams=roster.wanted,
+                    streams=stream_set.wanted,
                     retry_in_s=round(wait_s, 1),
                 )
-                if roster.wanted:
+                if stream_set.wanted:
                     await trio.sleep(wait_s)
         # Nothing is awaited between the last look at `wanted` and here: no stream can slip in.
-        self.successions.remove(succession)
-        log.info("feed_retired", feeds=len(self.successions))
+        self.slots.remove(slot)
+        log.info("feed_retired", feeds=len(self.slots))
 
-    async def _serve(self, succession: Succession) -> Feed:
-        """Let feeds take over from each other until one ends on its own; return that."""
+    async def _serve(self, slot: ConnectionSlot) -> StreamConnection:
+        """Let connections take over from each other until one ends on its own; return that."""
         async with trio.open_nursery() as nursery:
-            feed = self._start(nursery, succession)
+            connection = self._start(nursery, slot)
             patience = _Patience()
-            await _due(feed, patience)
-            while not feed.ended.is_set():
-                reason = feed.line.reason or "its day is nearly over"
-                log.info("feed_replaced", reason=reason, streams=succession.roster.wanted)
+            await _due(connection, patience)
+            while not connection.ended.is_set():
+                reason = connection.state.reason or "its day is nearly over"
+                log.info("feed_replaced", reason=reason, streams=slot.stream_set.wanted)
                 await self.dials.turn()
-                successor = self._start(nursery, succession)
-                if await _has_taken_over(successor, feed):
-                    succession.replace()
-                    feed.scope.cancel(reason="another feed has taken over")
-                    feed = successor
+                successor = self._start(nursery, slot)
+                if await _has_taken_over(successor, connection):
+                    slot.replace()
+                    connection.scope.cancel(reason="another connection has taken over")
+                    connection = successor
                 else:
                     successor.scope.cancel(reason="it delivers nothing")
-                    await _ended_within(feed, TAKE_OVER_AGAIN_AFTER_S)
-                await _due(feed, patience)
-        return feed
+                    await _ended_within(connection, TAKE_OVER_AGAIN_AFTER_S)
+                await _due(connection, patience)
+        return connection
 
-    def _start(self, nursery: trio.Nursery, succession: Succession) -> Feed:
-        feed = Feed(
+    def _start(self, nursery: trio.Nursery, slot: ConnectionSlot) -> StreamConnection:
+        connection = StreamConnection(
             network=self.network,
             venue=self.venue,
             url=self.url,
-            line=succession.roster.open_line(),
+            state=slot.stream_set.add_connection(),
             time=self.time,
             klines=self._klines,
             counts=self.counts,
             conflate_s=self.conflate_s,
             handing_on=self._handing_on,
             # Not all at once: each draws the age at which it is replaced.
-            lifetime_s=random.uniform(*FEED_AGES_S),  # noqa: S311 - no secret
+            lifetime_s=random.uniform(*CONNECTION_AGES_S),  # noqa: S311 - no secret
         )
-        nursery.start_soon(succession.carry, feed)
-        return feed
+        nursery.start_soon(slot.carry, connection)
+        return connection
 
 
-async def _due(feed: Feed, patience: _Patience) -> None:
-    """Wait until `feed` has to be replaced, or has ended."""
-    with trio.move_on_at(feed.opened_at + feed.lifetime_s):
-        await feed.line.due.wait()
-    if feed.line.is_failing:
-        await _ended_within(feed, patience.next_s(feed))
+async def _due(connection: StreamConnection, patience: _Patience) -> None:
+    """Wait until `connection` has to be replaced, or has ended."""
+    with trio.move_on_at(connection.opened_at + connection.lifetime_s):
+        await connection.state.replacement_due.wait()
+    if connection.state.is_failing:
+        await _ended_within(connection, patience.next_s(connection))
 
 
-async def _has_taken_over(successor: Feed, feed: Feed) -> bool:
-    """Wait until `successor` carries what `feed` does, and delivers; tell whether it does.
+async def _has_taken_over(successor: StreamConnection, connection: StreamConnection) -> bool:
+    """Wait until `successor` carries what `connection` does, and delivers; tell whether it does.
 
     In a market where neither delivers anything, having been acknowledged must do.
     """
-    received = feed.inbox.received
+    received = connection.dispatcher.received
     with trio.move_on_after(TAKE_OVER_WITHIN_S):
-        await successor.line.fulfilled.wait()
-        await successor.inbox.delivered.wait()
+        await successor.state.fulfilled.wait()
+        await successor.dispatcher.delivered.wait()
         # What one of them was about to send when the other was complete comes on both.
         await _ended_within(successor, OVERLAP_S)
-    if successor.ended.is_set() or not successor.line.fulfilled.is_set():
+    if successor.ended.is_set() or not successor.state.fulfilled.is_set():
         return False
-    return successor.inbox.delivered.is_set() or feed.inbox.received == received
+    return successor.dispatcher.delivered.is_set() or connection.dispatcher.received == received
 
 
-async def _ended_within(feed: Feed, seconds: float) -> None:
+async def _ended_within(connection: StreamConnection, seconds: float) -> None:
     with trio.move_on_after(seconds):
-        await feed.ended.wait()
+        await connection.ended.wait()
 
 
 @define
 class _Patience:
-    """How old a feed that does not deliver must get before another is tried.
+    """How old a connection that does not deliver must get before another is tried.
 
     It doubles as long as the next one is no better: that may be the exchange's fault, or ours, and
     dials are scarce. Meanwhile candles are fetched.
@@ -221,9 +221,9 @@ class _Patience:
 
     _least_age_s: float = FAILING_AGE_S
 
-    def next_s(self, feed: Feed) -> float:
-        """How long `feed` has to go on."""
-        age_s = trio.current_time() - feed.opened_at
+    def next_s(self, connection: StreamConnection) -> float:
+        """How long `connection` has to go on."""
+        age_s = trio.current_time() - connection.opened_at
         if age_s > MOST_FAILING_AGE_S:
             self._least_age_s = FAILING_AGE_S
         left_s = max(0.0, self._least_age_s - age_s)
@@ -241,7 +241,7 @@ async def open_pool(
     klines: trio.MemorySendChannel[list[Kline]],
     conflate_s: float,
 ) -> AsyncIterator[Pool]:
-    """A pool for `venue` at `ws_url`; leaving the block closes every feed."""
+    """A pool for `venue` at `ws_url`; leaving the block closes every connection."""
     async with trio.open_nursery() as nursery:
         pool = Pool(
             network=network,

@@ -1,4 +1,4 @@
-"""The feeds of one roster, one after another, and what became of them."""
+"""The connections of one stream_set, one after another, and what became of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import trio
 from attrs import define, field
 
-from klineagent.exchange.stream.connection import Feed
-from klineagent.exchange.stream.subscriptions import Roster
+from klineagent.exchange.stream.connection import StreamConnection
+from klineagent.exchange.stream.subscriptions import StreamSet
 
 
 @define(eq=False)
-class FeedCounts:
-    """What became of all feeds so far."""
+class ConnectionCounts:
+    """What became of all connections so far."""
 
     dials: int = 0
     lost: int = 0
@@ -23,54 +23,54 @@ class FeedCounts:
 
 
 @define(eq=False)
-class Succession:
-    """Who carries the streams of `roster`: one feed, or two while one takes over."""
+class ConnectionSlot:
+    """The connection that carries `stream_set`, or two while one takes over from the other."""
 
-    roster: Roster
-    totals: FeedCounts
-    """Of all successions."""
+    stream_set: StreamSet
+    totals: ConnectionCounts
+    """Of all slots."""
     number: int
-    feeds: list[Feed] = field(factory=list, init=False)
+    connections: list[StreamConnection] = field(factory=list, init=False)
     """Those that are there, or being dialled; the newest is last."""
-    counts: FeedCounts = field(factory=FeedCounts, init=False)
+    counts: ConnectionCounts = field(factory=ConnectionCounts, init=False)
     last_loss: str = field(default="", init=False)
-    """Why the last feed was lost that was."""
+    """Why the last connection was lost that was."""
     lost_at: float = field(default=math.nan, init=False)
     was_up: bool = field(default=False, init=False)
     """Whether there has ever been a connection that has ended since."""
     _down_since: float = field(factory=trio.current_time, init=False)
     """When the last connection ended; of no account while there is one."""
-    _heard_at: float = field(default=-math.inf, init=False)
-    """When a feed that has ended brought its last klines."""
+    _last_kline_at: float = field(default=-math.inf, init=False)
+    """When a connection that has ended brought its last klines."""
 
-    async def carry(self, feed: Feed) -> None:
-        """Let `feed` run to its end."""
-        self.feeds.append(feed)
+    async def carry(self, connection: StreamConnection) -> None:
+        """Let `connection` run to its end."""
+        self.connections.append(connection)
         for counts in (self.counts, self.totals):
             counts.dials += 1
         try:
-            await feed.run()
+            await connection.run()
         finally:
-            self.feeds.remove(feed)
-            self._heard_at = max(self._heard_at, feed.inbox.heard_at)
-            if feed.connected_at is not None and not self.is_up:
+            self.connections.remove(connection)
+            self._last_kline_at = max(self._last_kline_at, connection.dispatcher.last_kline_at)
+            if connection.connected_at is not None and not self.is_up:
                 self.was_up, self._down_since = True, trio.current_time()
 
     def lose(self, reason: str) -> None:
-        """The last feed is gone, and not because another has taken over."""
+        """The last connection is gone, and not because another has taken over."""
         self.last_loss, self.lost_at = reason, trio.current_time()
         for counts in (self.counts, self.totals):
             counts.lost += 1
 
     def replace(self) -> None:
-        """A feed has taken over from the one before it."""
+        """A connection has taken over from the one before it."""
         for counts in (self.counts, self.totals):
             counts.replaced += 1
 
     @property
     def is_up(self) -> bool:
         """Whether there is a connection."""
-        return any(feed.is_open for feed in self.feeds)
+        return any(connection.is_open for connection in self.connections)
 
     @property
     def down_s(self) -> float:
@@ -78,6 +78,11 @@ class Succession:
         return 0 if self.is_up else trio.current_time() - self._down_since
 
     @property
-    def heard_at(self) -> float:
+    def last_kline_at(self) -> float:
         """When klines last came; minus infinity if none ever did."""
-        return max([self._heard_at, *(feed.inbox.heard_at for feed in self.feeds)])
+        return max(
+            [
+                self._last_kline_at,
+                *(connection.dispatcher.last_kline_at for connection in self.connections),
+            ]
+        )

@@ -1,4 +1,4 @@
-"""What feeds should carry against what they do carry. No I/O.
+"""What connections should carry against what they do carry. No I/O.
 
 The exchange is told in requests of many names; this is where single wishes become requests. The
 two sets may differ at any moment (a wish changes while a request is under way, a connection is
@@ -17,9 +17,9 @@ from klineagent.core.kline import Kline
 Accept = Callable[[Kline], None]
 """Called, synchronously, with klines that are on their way to the store: every closed one."""
 
-# Candles that a roster's streams should have told of and did not, without a word since: so many are
-# no accident, but a feed that is dead, or was never told to send what it acknowledged.
-MISSES_OF_A_BAD_FEED = 3
+# A connection that misses so many candles without any event since is bad: it is dead, or
+# the exchange acknowledged subscriptions that it does not serve.
+MISSES_OF_A_BAD_CONNECTION = 3
 
 
 @define(eq=False)
@@ -29,46 +29,46 @@ class Stream:
     name: str
     accept: Accept
     carried: Callable[[], None]
-    """Called, synchronously, whenever a feed has begun to carry it and none did before."""
+    """Called, synchronously, whenever a connection has begun to carry it and none did before."""
     is_carried: bool = field(default=False, init=False)
-    """Whether the exchange has acknowledged it on a feed that is there."""
+    """Whether the exchange has acknowledged it on a connection that is there."""
     losses: int = field(default=0, init=False)
-    """How often the last feed that carried it was lost."""
+    """How often the last connection that carried it was lost."""
     misses: int = field(default=0, init=False)
     """Candles it did not tell of since it last said anything."""
 
     def confirm(self) -> None:
-        """A feed carries it."""
+        """A connection carries it."""
         if not self.is_carried:
             self.is_carried = True
             self.carried()
 
     def lose(self) -> None:
-        """No feed carries it any more."""
+        """No connection carries it any more."""
         if self.is_carried:
             self.is_carried = False
             self.losses += 1
 
 
 @frozen
-class Request:
+class SubscriptionRequest:
     """Names to be subscribed, or to be unsubscribed, in one message."""
 
     subscribe: bool
     names: tuple[str, ...]
 
 
-class Roster:
-    """The streams that one feed is to carry, or two of them while one takes over from the other."""
+class StreamSet:
+    """The streams that one connection carries, or two while one takes over from the other."""
 
     def __init__(self) -> None:
         self._wanted: dict[str, Stream] = {}
-        self._lines: list[Line] = []
+        self._states: list[ConnectionState] = []
         # Not wanted, but carried or about to be: they count until the exchange has let them go.
         self._ending: dict[str, trio.Event] = {}
 
     def __repr__(self) -> str:
-        return f"<Roster {len(self._wanted)} wanted, {len(self._lines)} lines>"
+        return f"<StreamSet {len(self._wanted)} wanted, {len(self._states)} lines>"
 
     def __contains__(self, name: str) -> bool:
         return name in self._wanted or name in self._ending
@@ -87,25 +87,27 @@ class Roster:
         return name in self._wanted
 
     def want(self, stream: Stream) -> None:
-        """Ask for `stream`; it is told when a feed carries it."""
+        """Ask for `stream`; it is told when a connection carries it."""
         name = stream.name
         if name in self._wanted:
             raise ValueError(f"{name} is wanted already")
         self._wanted[name] = stream
         self._let_go(name)
-        for line in self._lines:
+        for state in self._states:
             # Where its UNSUBSCRIBE is under way already, it is asked for again after that.
-            if line.carries(name) and not line.is_asking(name, subscribe=False):
+            if state.carries(name) and not state.is_asking(name, subscribe=False):
                 stream.confirm()
-            line.reconsider(name)
+            state.reconsider(name)
 
     def release(self, name: str) -> None:
         """Stop wanting `name`."""
         del self._wanted[name]
-        if any(line.carries(name) or line.is_asking(name, subscribe=True) for line in self._lines):
+        if any(
+            state.carries(name) or state.is_asking(name, subscribe=True) for state in self._states
+        ):
             self._ending[name] = trio.Event()
-        for line in self._lines:
-            line.reconsider(name)
+        for state in self._states:
+            state.reconsider(name)
 
     async def gone(self, name: str) -> None:
         """Wait until the exchange no longer sends `name`, or it is wanted again."""
@@ -127,29 +129,29 @@ class Roster:
         """Stream `name` should have told of a candle and did not."""
         self._wanted[name].misses += 1
         misses = sum(stream.misses for stream in self._wanted.values())
-        if misses >= MISSES_OF_A_BAD_FEED:
-            for line in self._lines:
-                line.give_way(f"{misses} candles were not told of", is_failing=True)
+        if misses >= MISSES_OF_A_BAD_CONNECTION:
+            for state in self._states:
+                state.request_replacement(f"{misses} candles were not told of", is_failing=True)
 
-    def open_line(self) -> Line:
+    def add_connection(self) -> ConnectionState:
         """What a new connection carries: nothing yet, and everything wanted must be asked for."""
-        line = Line(self, self._wanted)
-        self._lines.append(line)
+        state = ConnectionState(self, self._wanted)
+        self._states.append(state)
         self._forgive()
-        return line
+        return state
 
-    def drop(self, line: Line) -> None:
-        """The connection of `line` is gone."""
-        self._lines.remove(line)
+    def drop(self, state: ConnectionState) -> None:
+        """The connection of `state` is gone."""
+        self._states.remove(state)
         self._forgive()
         for name, stream in self._wanted.items():
-            if not any(each.carries(name) for each in self._lines):
+            if not any(each.carries(name) for each in self._states):
                 stream.lose()
         for name in list(self._ending):
             self._let_go_unless_carried(name)
 
-    def acknowledged(self, request: Request) -> None:
-        """A line has been told that `request` is fulfilled."""
+    def acknowledged(self, request: SubscriptionRequest) -> None:
+        """A state has been told that `request` is fulfilled."""
         for name in request.names:
             if not request.subscribe:
                 self._let_go_unless_carried(name)
@@ -162,7 +164,7 @@ class Roster:
 
     def _let_go_unless_carried(self, name: str) -> None:
         if not any(
-            line.carries(name) or line.is_asking(name, subscribe=True) for line in self._lines
+            state.carries(name) or state.is_asking(name, subscribe=True) for state in self._states
         ):
             self._let_go(name)
 
@@ -171,52 +173,52 @@ class Roster:
             gone.set()
 
 
-class Line:
-    """One connection's part of a roster: what it carries, and the requests it still has to make.
+class ConnectionState:
+    """What one connection of a stream set carries, and the requests it still has to make.
 
-    One request is under way at a time: `next_request`, then `confirm`, or the line is closed.
+    One request is under way at a time: `next_request`, then `confirm` or `close`.
     """
 
-    def __init__(self, roster: Roster, wanted: dict[str, Stream]) -> None:
-        self._roster = roster
+    def __init__(self, stream_set: StreamSet, wanted: dict[str, Stream]) -> None:
+        self._stream_set = stream_set
         self._carried: set[str] = set()
         self._changed: dict[str, None] = dict.fromkeys(wanted)  # an ordered set: oldest wish first
-        self._under_way: Request | None = None
+        self._under_way: SubscriptionRequest | None = None
         self.work = trio.Event()
         """Set while there may be a request to make; replaced when there is none."""
         self.work.set()
         self.fulfilled = trio.Event()
-        """Set once everything wanted was asked for and acknowledged, or the line has ended."""
-        self.due = trio.Event()
-        """Set when another connection should take over, or the line has ended."""
+        """Set once everything wanted was asked for and acknowledged, or the state has ended."""
+        self.replacement_due = trio.Event()
+        """Set when another connection should take over, or the state has ended."""
         self.reason = ""
         """Why it should."""
         self.is_failing = False
         """Whether the reason is that it does not deliver."""
 
     def __repr__(self) -> str:
-        return f"<Line {len(self._carried)} carried, {len(self._changed)} to ask for>"
+        return f"<ConnectionState {len(self._carried)} carried, {len(self._changed)} to ask for>"
 
     @property
     def wanted(self) -> int:
         """How many streams it should carry."""
-        return self._roster.wanted
+        return self._stream_set.wanted
 
     @property
     def carried(self) -> int:
         """How many streams the exchange has acknowledged on this connection."""
         return len(self._carried)
 
-    def give_way(self, reason: str, *, is_failing: bool = False) -> None:
+    def request_replacement(self, reason: str, *, is_failing: bool = False) -> None:
         """Ask for another connection in place of this one."""
-        if not self.due.is_set():
+        if not self.replacement_due.is_set():
             self.reason, self.is_failing = reason, is_failing
-            self.due.set()
+            self.replacement_due.set()
 
     def close(self) -> None:
         """The connection is gone."""
-        self._roster.drop(self)
-        self.due.set()
+        self._stream_set.drop(self)
+        self.replacement_due.set()
         self.fulfilled.set()
 
     def carries(self, name: str) -> bool:
@@ -230,24 +232,24 @@ class Line:
 
     @property
     def streams(self) -> Mapping[str, Stream]:
-        """See `Roster.streams`."""
-        return self._roster.streams
+        """See `StreamSet.streams`."""
+        return self._stream_set.streams
 
     def accept(self, name: str, kline: Kline) -> None:
-        """See `Roster.accept`."""
-        self._roster.accept(name, kline)
+        """See `StreamSet.accept`."""
+        self._stream_set.accept(name, kline)
 
     def reconsider(self, name: str) -> None:
         """Whether `name` is wanted may have changed."""
         self._changed[name] = None
         self.work.set()
 
-    def next_request(self, most_names: int) -> Request | None:
+    def next_request(self, most_names: int) -> SubscriptionRequest | None:
         """The next request to make, of names that all go the same way."""
         subscribe: bool | None = None
         names: list[str] = []
         for name in list(self._changed):
-            wanted = self._roster.wants(name)
+            wanted = self._stream_set.wants(name)
             if wanted == self.carries(name):
                 del self._changed[name]
                 continue
@@ -262,10 +264,10 @@ class Line:
             self.work = trio.Event()
             self.fulfilled.set()
             return None
-        self._under_way = Request(subscribe, tuple(names))
+        self._under_way = SubscriptionRequest(subscribe, tuple(names))
         return self._under_way
 
-    def confirm(self, request: Request) -> None:
+    def confirm(self, request: SubscriptionRequest) -> None:
         """The exchange acknowledged `request`."""
         self._under_way = None
         for name in request.names:
@@ -274,5 +276,5 @@ class Line:
             else:
                 self._carried.discard(name)
             self._changed[name] = None
-        self._roster.acknowledged(request)
+        self._stream_set.acknowledged(request)
         self.work.set()

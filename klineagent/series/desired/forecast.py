@@ -14,7 +14,7 @@ from klineagent.exchange.venues import (
     DIAL_WINDOW_S,
     DIALS_PER_WINDOW,
     NAMES_PER_REQUEST,
-    STREAMS_PER_FEED,
+    STREAMS_PER_CONNECTION,
     Venue,
 )
 from klineagent.exchange.wire import stream_name
@@ -48,7 +48,7 @@ class Occupancy:
 class Placement:
     """Connections after a change."""
 
-    feeds: int
+    connections: int
     dials: int
     """How many of them are new."""
     requests: int
@@ -85,12 +85,14 @@ async def foresee(
     """
     venue, pool = context.rest.venue, context.pool
     names = {stream_name(symbol, interval) for symbol, interval in in_order(removed)}
-    feeds = []
-    for roster in [succession.roster for succession in pool.successions]:
-        leaving = len(names & roster.streams.keys())
-        room = STREAMS_PER_FEED - len(roster)
-        feeds.append(Occupancy(staying=roster.wanted - leaving, leaving=leaving, room=room))
-    placement = place(feeds, count(added))
+    connections = []
+    for stream_set in [slot.stream_set for slot in pool.slots]:
+        leaving = len(names & stream_set.streams.keys())
+        room = STREAMS_PER_CONNECTION - len(stream_set)
+        connections.append(
+            Occupancy(staying=stream_set.wanted - leaving, leaving=leaving, room=room)
+        )
+    placement = place(connections, count(added))
     asking_s = subscribe_s(placement, venue, pool.dials.taken)
     now_ms, candles, weight = context.time.now_ms(), 0, 0
     symbols = list(added)
@@ -114,19 +116,19 @@ async def foresee(
     )
 
 
-def place(feeds: Sequence[Occupancy], added: int) -> Placement:
+def place(connections: Sequence[Occupancy], added: int) -> Placement:
     """Where `added` streams go: to the first connection with room, and then to new ones."""
     kept = requests = 0
-    for feed in feeds:
-        taken = min(added, feed.room)
+    for connection in connections:
+        taken = min(added, connection.room)
         added -= taken
-        kept += 1 if feed.staying + taken else 0
-        requests = max(requests, _requests(taken) + _requests(feed.leaving))
-    dials = math.ceil(added / STREAMS_PER_FEED)
+        kept += 1 if connection.staying + taken else 0
+        requests = max(requests, _requests(taken) + _requests(connection.leaving))
+    dials = math.ceil(added / STREAMS_PER_CONNECTION)
     return Placement(
-        feeds=kept + dials,
+        connections=kept + dials,
         dials=dials,
-        requests=max(requests, _requests(min(added, STREAMS_PER_FEED))),
+        requests=max(requests, _requests(min(added, STREAMS_PER_CONNECTION))),
     )
 
 

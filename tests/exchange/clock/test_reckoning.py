@@ -54,9 +54,9 @@ def test_so_do_an_answer_and_an_event(*, is_event_first: bool) -> None:
     """Whichever comes first."""
     clock = Reckoning(0.0)
     if is_event_first:
-        clock.hear(_truth(1) - 30, 1.0)
+        clock.advance(_truth(1) - 30, 1.0)
     assert _asked(clock, 2) is (Verdict.SET if is_event_first else Verdict.ALONE)
-    clock.hear(_truth(3) - 30, 3.0)
+    clock.advance(_truth(3) - 30, 3.0)
     assert clock.is_known
     assert abs(_error_ms(clock, 3)) <= 30
 
@@ -65,7 +65,7 @@ def test_no_number_of_events_makes_it_known() -> None:
     """They come from one place, and are wrong together."""
     clock = Reckoning(0.0)
     for second in range(100):
-        clock.hear(_truth(second) + DAY_MS, second)
+        clock.advance(_truth(second) + DAY_MS, second)
     assert not clock.is_known
     assert clock.trusted_s(100) == 0
 
@@ -86,7 +86,7 @@ def test_a_first_answer_that_is_wrong_is_found_out() -> None:
 def test_an_event_far_ahead_is_a_claim(ahead_ms: int) -> None:
     """It moves nothing, is counted, and makes somebody ask; the answer refutes it."""
     clock = _known()
-    clock.hear(_truth(10) + ahead_ms, 10.0)
+    clock.advance(_truth(10) + ahead_ms, 10.0)
     assert clock.now_ms(10) == _truth(10)
     assert clock.rejected == 1
     assert clock.trusted_s(10) == 0
@@ -99,7 +99,7 @@ def test_a_machine_that_was_suspended_is_told_by_an_event_and_an_answer() -> Non
     """Trio's clock stood still for eight hours."""
     gone_ms = 8 * 3_600_000
     clock = _known()
-    clock.hear(_truth(10) + gone_ms, 10.0)
+    clock.advance(_truth(10) + gone_ms, 10.0)
     assert _asked(clock, 10.1, ahead_ms=gone_ms) is Verdict.SET
     assert clock.now_ms(10.1) == pytest.approx(_truth(10.1) + gone_ms, abs=100)
     assert (clock.steps, clock.setbacks) == (1, 0)
@@ -112,7 +112,7 @@ def test_until_an_answer_comes_no_number_of_events_does() -> None:
     gone_ms = 3_600_000
     clock = _known()
     for second in range(10, 610):
-        clock.hear(_truth(second) + gone_ms, second)
+        clock.advance(_truth(second) + gone_ms, second)
         assert not clock.allows(_truth(second) + gone_ms, second)
         assert clock.trusted_s(second) == 0
     assert _asked(clock, 610, ahead_ms=gone_ms) is Verdict.SET
@@ -135,7 +135,7 @@ def test_small_lies_move_the_clock_no_further_than_the_bound(
     clock, at = _known(), 0.0
     for after_s, ahead_ms in lies:
         at += after_s
-        clock.hear(clock.now_ms(at) + ahead_ms, at)
+        clock.advance(clock.now_ms(at) + ahead_ms, at)
         assert abs(_error_ms(clock, at)) <= BOUND_MS + 1
     _asked(clock, at + 0.05)
     assert abs(_error_ms(clock, at + 0.05)) <= 50
@@ -145,9 +145,9 @@ def test_events_that_only_come_late_make_somebody_ask() -> None:
     """The clock may be ahead; it is not, and the events are believed no more than before."""
     clock = _known()
     for tenth in range(1, 99):
-        clock.hear(_truth(tenth / 10) - 30_000, tenth / 10)
+        clock.advance(_truth(tenth / 10) - 30_000, tenth / 10)
         assert clock.trusted_s(tenth / 10) > 0
-    clock.hear(_truth(10.1) - 30_000, 10.1)
+    clock.advance(_truth(10.1) - 30_000, 10.1)
     assert clock.trusted_s(10.1) == 0
     assert _asked(clock, 10.2) is Verdict.RIGHT
     assert abs(_error_ms(clock, 10.2)) <= 50
@@ -159,7 +159,7 @@ def test_a_clock_that_is_ahead_is_set_back_by_an_event_and_an_answer() -> None:
     _asked(clock, 0.1, ahead_ms=DAY_MS)
     assert _asked(clock, 0.2, ahead_ms=DAY_MS) is Verdict.SET
     for second in range(1, 12):
-        clock.hear(_truth(second) - 20, second)
+        clock.advance(_truth(second) - 20, second)
     assert clock.trusted_s(12) == 0
     assert _asked(clock, 12) is Verdict.SET
     assert abs(_error_ms(clock, 12)) <= 50
@@ -173,7 +173,7 @@ def test_a_clock_that_is_ahead_is_set_back_by_an_event_and_an_answer() -> None:
 def test_an_answer_that_stands_alone_changes_nothing(ahead_ms: int) -> None:
     """The next one is right."""
     clock = _known()
-    clock.hear(_truth(100) - 20, 100.0)
+    clock.advance(_truth(100) - 20, 100.0)
     assert _asked(clock, 200, ahead_ms=ahead_ms) is Verdict.ALONE
     assert abs(_error_ms(clock, 200)) <= 20
     assert _asked(clock, 201) is Verdict.RIGHT
@@ -185,7 +185,7 @@ def test_an_answer_that_somebody_keeps_is_no_witness() -> None:
     clock = _known()
     for second in range(100, 200):
         assert clock.answer(_truth(100), second - 0.01, second) is not Verdict.SET
-        clock.hear(_truth(second) - 20, second + 0.0)
+        clock.advance(_truth(second) - 20, second + 0.0)
         assert abs(_error_ms(clock, second)) <= 20
 
 
@@ -211,7 +211,7 @@ def test_a_clock_is_confirmed_once_an_hour_though_events_tell_it() -> None:
     """The local clock may be fast or slow, by little."""
     clock = _known()
     for second in range(3600):
-        clock.hear(_truth(second), second)
+        clock.advance(_truth(second), second)
     assert clock.trusted_s(3599) == pytest.approx(1)
     assert clock.trusted_s(3600) == 0
 
@@ -226,7 +226,7 @@ def test_a_fast_exchange_needs_few_answers_once_its_pace_is_known(speed: int) ->
     while at < 60:
         at += 0.004
         time_ms = NOON_MS + round(at * speed * 1000)
-        clock.hear(time_ms - speed, at)
+        clock.advance(time_ms - speed, at)
         if clock.trusted_s(at) == 0:
             asked += 1
             clock.answer(NOON_MS + round((at + 0.002) * speed * 1000), at, at + 0.003)
@@ -252,7 +252,7 @@ def test_on_this_machine_the_clock_is_known_with_its_pace_and_believes_every_eve
         at += 0.02
         time_ms = truth(at - dice.uniform(0, most_late_s))
         assert clock.allows(time_ms, at)
-        clock.hear(time_ms, at)
+        clock.advance(time_ms, at)
         if clock.trusted_s(at) == 0:
             sent_at, at = at, at + dice.uniform(0.0005, most_late_s)
             verdicts.add(verdict := clock.answer(truth(dice.uniform(sent_at, at)), sent_at, at))
@@ -279,12 +279,12 @@ def test_a_machine_that_sleeps_again_and_again_sees_no_time_that_passes_faster(
         woken_at = at
         while at < woken_at + awake_s:
             at += 0.25
-            clock.hear(_truth(at) + gone_ms, at)
+            clock.advance(_truth(at) + gone_ms, at)
             if clock.trusted_s(at) == 0:
                 _asked(clock, at + 0.05, ahead_ms=gone_ms)
         assert not clock.allows(_truth(at) + gone_ms + 2 * BOUND_MS, at)
     at += 16
-    clock.hear(_truth(at) + gone_ms + 3_600_000, at)
+    clock.advance(_truth(at) + gone_ms + 3_600_000, at)
     assert abs(_error_ms(clock, at) - gone_ms) <= 100
 
 
@@ -292,7 +292,7 @@ def test_a_pace_is_forgotten_when_time_passes_as_it_should() -> None:
     """Within a few measurements, which are ten seconds apart at most."""
     clock = Reckoning(0.0)
     for tick in range(200):
-        clock.hear(NOON_MS + tick * 600, tick / 100)
+        clock.advance(NOON_MS + tick * 600, tick / 100)
         clock.answer(NOON_MS + tick * 600, tick / 100, tick / 100)
     stops_ms, at = NOON_MS + 199 * 600, 1.99
     assert clock.allows(stops_ms + 60_000, at + 1)

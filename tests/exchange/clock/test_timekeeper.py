@@ -100,11 +100,11 @@ async def test_an_event_that_lies_is_asked_about_at_once_and_a_thousand_hardly_m
     exchange = Exchange()
     async with _kept(exchange) as time:
         await trio.sleep(10)
-        time.hear(_truth() + DAY_MS)
+        time.advance(_truth() + DAY_MS)
         await trio.sleep(0.001)
         assert exchange.asked_at == pytest.approx([10])
         for _ in range(1000):
-            time.hear(_truth() + DAY_MS)
+            time.advance(_truth() + DAY_MS)
             await trio.sleep(0.01)
         assert len(exchange.asked_at) <= 12
         assert time.now_ms() == pytest.approx(_truth(), abs=20)
@@ -122,7 +122,7 @@ async def test_a_machine_that_was_suspended_knows_the_time_with_the_next_event(
     async with _kept(exchange) as time:
         await trio.sleep(10)
         exchange.lie = lambda _: gone_ms
-        time.hear(_truth() + gone_ms)
+        time.advance(_truth() + gone_ms)
         await trio.sleep(2 * WAY_S)
         assert time.now_ms() == pytest.approx(_truth() + gone_ms, abs=20)
         exchange.lie = lambda _: 2 * gone_ms
@@ -145,7 +145,7 @@ async def test_an_exchange_that_runs_fast_is_followed(
     exchange.lie = gained_ms
     async with _kept(exchange, known=False) as time:
         for _ in range(100 * 60):
-            time.hear(_truth() + gained_ms())
+            time.advance(_truth() + gained_ms())
             await trio.sleep(0.01)
             if trio.current_time() > 1:
                 assert abs(time.now_ms() - _truth() - gained_ms()) < 3_000
@@ -169,7 +169,7 @@ async def test_an_exchange_on_this_machine_is_known_with_its_pace(
             await time.known()
         for _ in range(10 * 60):
             assert time.allows(_truth() + gained_ms())
-            time.hear(_truth() + gained_ms())
+            time.advance(_truth() + gained_ms())
             await trio.sleep(0.1)
     assert len(exchange.asked_at) < 40
     assert caplog.records == []

@@ -18,9 +18,9 @@ from klineagent.core.interval import MINUTE_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.regularity import Flaw
-from klineagent.exchange.stream.dispatcher import ROWS_AT_ONCE, FrameCounts, Inbox
-from klineagent.exchange.stream.subscriptions import Line, Roster, Stream
-from klineagent.exchange.wire import Answer
+from klineagent.exchange.stream.dispatcher import ROWS_AT_ONCE, Dispatcher, FrameCounts
+from klineagent.exchange.stream.subscriptions import ConnectionState, Stream, StreamSet
+from klineagent.exchange.wire import SubscriptionResponse
 from tests.klines import OPEN_MS
 
 CONFLATE_S = 1
@@ -73,7 +73,7 @@ def _state(kline: Kline) -> State:
 
 @define(eq=False)
 class Post:
-    """An inbox, and all that comes out of it."""
+    """An dispatcher, and all that comes out of it."""
 
     conflate_s: float = CONFLATE_S
     room: float = 1000
@@ -82,22 +82,22 @@ class Post:
     handing_on: trio.Lock = field(factory=trio.Lock)
     told: list[State] = field(factory=list, init=False)
     """Of which those who want the streams were told."""
-    answers: list[Answer] = field(factory=list, init=False)
+    answers: list[SubscriptionResponse] = field(factory=list, init=False)
     time: ExchangeTime = field(factory=ExchangeTime, init=False)
     counts: FrameCounts = field(factory=FrameCounts, init=False)
-    line: Line = field(init=False)
-    inbox: Inbox = field(init=False)
+    state: ConnectionState = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
     receive: trio.MemoryReceiveChannel[list[Kline]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        roster = Roster()
+        stream_set = StreamSet()
         for name in self.wanted:
-            roster.want(Stream(name, self._accept, _ignore))
-        self.line = roster.open_line()
+            stream_set.want(Stream(name, self._accept, _ignore))
+        self.state = stream_set.add_connection()
         send, self.receive = trio.open_memory_channel[list[Kline]](self.room)
-        self.inbox = Inbox(
+        self.dispatcher = Dispatcher(
             venue="usdm",
-            line=self.line,
+            state=self.state,
             time=self.time,
             klines=send,
             counts=self.counts,
@@ -126,9 +126,9 @@ class Post:
 async def test_closed_candles_go_on_at_once(autojump_clock: MockClock, conflate_s: float) -> None:
     """Alone or amid others, in the order they came in."""
     post = Post(conflate_s=conflate_s)
-    await post.inbox.take(_chunk(_closed(BTC, 0)))
+    await post.dispatcher.take(_chunk(_closed(BTC, 0)))
     assert post.handed_on() == [("BTCUSDT", 0, 1, True)]
-    await post.inbox.take(_chunk(_closed(ETH, 1, price=5), _closed(BTC, 1), _closed(BTC, 2)))
+    await post.dispatcher.take(_chunk(_closed(ETH, 1, price=5), _closed(BTC, 1), _closed(BTC, 2)))
     closed = [("ETHUSDT", 1, 5, True), ("BTCUSDT", 1, 1, True), ("BTCUSDT", 2, 1, True)]
     assert post.handed_on() == closed
     assert post.told == [("BTCUSDT", 0, 1, True), *closed]
@@ -141,8 +141,10 @@ async def test_closed_candles_do_not_wait_for_the_forming_ones_among_them(
 ) -> None:
     """Which have their time as ever."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
-    await post.inbox.take(_chunk(_frame(ETH), _closed(BTC), _frame(BTC, 1), _frame(ETH, price=2)))
+    nursery.start_soon(post.dispatcher.hand_on_forming)
+    await post.dispatcher.take(
+        _chunk(_frame(ETH), _closed(BTC), _frame(BTC, 1), _frame(ETH, price=2))
+    )
     assert post.handed_on() == [("BTCUSDT", 0, 1, True)]
     await trio.sleep(CONFLATE_S)
     await wait_all_tasks_blocked()
@@ -154,12 +156,12 @@ async def test_of_forming_candles_the_newest_state_goes_on_in_its_time(
 ) -> None:
     """One list for all streams; nothing goes on while nothing comes."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     await trio.sleep(100.25)
     for price in range(1, 10):
-        await post.inbox.take(_chunk(_frame(BTC, price=price), _frame(ETH, price=price)))
-        await post.inbox.take(_chunk(_frame(ETH, price=0), _frame(ETH, price=price)))
-        await post.inbox.take(_chunk(_frame(SOL, price=price)))
+        await post.dispatcher.take(_chunk(_frame(BTC, price=price), _frame(ETH, price=price)))
+        await post.dispatcher.take(_chunk(_frame(ETH, price=0), _frame(ETH, price=price)))
+        await post.dispatcher.take(_chunk(_frame(SOL, price=price)))
         await trio.sleep(0.1)
     assert post.handed_on() == []
     states = [*map(_state, await post.receive.receive())]
@@ -177,8 +179,8 @@ async def test_many_forming_candles_go_on_in_portions(
     """So that others get their turn; none is left behind."""
     names = [f"s{number}usdt@kline_1m" for number in range(2 * ROWS_AT_ONCE + 50)]
     post = Post(wanted=names)
-    nursery.start_soon(post.inbox.hand_on_forming)
-    await post.inbox.take(_chunk(*map(_frame, names)))
+    nursery.start_soon(post.dispatcher.hand_on_forming)
+    await post.dispatcher.take(_chunk(*map(_frame, names)))
     await trio.sleep(2 * CONFLATE_S)
     portions = [len(post.receive.receive_nowait()) for _ in range(3)]
     assert portions == [ROWS_AT_ONCE, ROWS_AT_ONCE, 50]
@@ -193,8 +195,8 @@ async def test_feeds_hand_their_forming_candles_on_in_turns(
     names = [f"s{number}usdt@kline_1m" for number in range(2 * ROWS_AT_ONCE)]
     posts = [Post(wanted=names, handing_on=turn) for _ in range(2)]
     for post in posts:
-        nursery.start_soon(post.inbox.hand_on_forming)
-        await post.inbox.take(_chunk(*map(_frame, names)))
+        nursery.start_soon(post.dispatcher.hand_on_forming)
+        await post.dispatcher.take(_chunk(*map(_frame, names)))
     async with turn:
         await trio.sleep(2 * CONFLATE_S)
         assert [post.handed_on() for post in posts] == [[], []]
@@ -203,7 +205,7 @@ async def test_feeds_hand_their_forming_candles_on_in_turns(
 
 
 async def test_others_get_their_turn_while_a_large_message_is_read(nursery: trio.Nursery) -> None:
-    """Be it that all candles of a feed close at once."""
+    """Be it that all candles of a connection close at once."""
     post = Post(conflate_s=0)
     passes = 0
 
@@ -215,7 +217,9 @@ async def test_others_get_their_turn_while_a_large_message_is_read(nursery: trio
 
     nursery.start_soon(others)
     before = passes
-    await post.inbox.take(_chunk(*(_frame(price=price) for price in range(1, 5 * ROWS_AT_ONCE))))
+    await post.dispatcher.take(
+        _chunk(*(_frame(price=price) for price in range(1, 5 * ROWS_AT_ONCE)))
+    )
     assert passes - before >= 5
     nursery.cancel_scope.cancel()
 
@@ -225,8 +229,8 @@ async def test_every_update_goes_on_if_nothing_is_to_be_conflated(
 ) -> None:
     """At once, in the order they came in."""
     post = Post(conflate_s=0)
-    await post.inbox.take(_chunk(_frame(price=1)))
-    await post.inbox.take(_chunk(*(_frame(price=price) for price in range(2, 5))))
+    await post.dispatcher.take(_chunk(_frame(price=1)))
+    await post.dispatcher.take(_chunk(*(_frame(price=price) for price in range(2, 5))))
     assert post.handed_on() == [("BTCUSDT", 0, price, False) for price in range(1, 5)]
 
 
@@ -234,11 +238,11 @@ async def test_who_waits_for_the_first_kline_is_told(autojump_clock: MockClock) 
     """What is no kline does not count."""
     post = Post()
     for frames in (_chunk('{"e":"24hrTicker"}', '{"result":null,"id":1}'), _chunk("bad")):
-        await post.inbox.take(frames)
-    assert not post.inbox.delivered.is_set()
-    await post.inbox.take(_chunk(_frame(BTC), _frame(ETH)))
-    assert post.inbox.delivered.is_set()
-    assert post.inbox.received == 2
+        await post.dispatcher.take(frames)
+    assert not post.dispatcher.delivered.is_set()
+    await post.dispatcher.take(_chunk(_frame(BTC), _frame(ETH)))
+    assert post.dispatcher.delivered.is_set()
+    assert post.dispatcher.received == 2
 
 
 # What else there may be
@@ -266,7 +270,7 @@ async def test_a_bad_line_costs_nothing_but_itself(
     post = Post(conflate_s=conflate_s)
     lines = [_closed(ETH), _closed(SOL)]
     lines.insert(at, bad)
-    await post.inbox.take(_chunk(*lines))
+    await post.dispatcher.take(_chunk(*lines))
     assert post.handed_on() == [("ETHUSDT", 0, 1, True), ("SOLUSDT", 0, 1, True)]
     assert post.counts.bad.total() == 1
 
@@ -278,10 +282,10 @@ async def test_a_bad_line_amid_forming_candles_costs_nothing_but_itself(
 ) -> None:
     """It is counted once, too, though some of it may be read late."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     lines = [_frame(ETH), _frame(SOL)]
     lines.insert(at, bad.replace('"x":true', '"x":false'))
-    await post.inbox.take(_chunk(*lines))
+    await post.dispatcher.take(_chunk(*lines))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [("ETHUSDT", 0, 1, False), ("SOLUSDT", 0, 1, False)]
     assert post.counts.bad.total() == 1
@@ -293,9 +297,9 @@ async def test_a_candle_that_is_none_is_counted_once_whatever_comes_with_it(
 ) -> None:
     """What makes the chunk be read in another way does not make it be read twice."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
-    await post.inbox.take(_chunk(_BAD["no candle"], other))
-    await post.inbox.take(_chunk(_frame(SOL)))
+    nursery.start_soon(post.dispatcher.hand_on_forming)
+    await post.dispatcher.take(_chunk(_BAD["no candle"], other))
+    await post.dispatcher.take(_chunk(_frame(SOL)))
     await trio.sleep(2 * CONFLATE_S)
     assert post.counts.bad.total() == 1
 
@@ -317,7 +321,7 @@ async def test_a_closing_event_that_does_not_fit_itself_closes_nothing(
 ) -> None:
     """No row goes on, nobody is told, and it is counted by what is wrong with it."""
     post = Post(conflate_s=conflate_s)
-    await post.inbox.take(_chunk(_closed(ETH), unfit, _closed(SOL)))
+    await post.dispatcher.take(_chunk(_closed(ETH), unfit, _closed(SOL)))
     assert post.handed_on() == post.told == [("ETHUSDT", 0, 1, True), ("SOLUSDT", 0, 1, True)]
     assert post.counts == FrameCounts(klines=3, bad=Counter({flaw: 1}))
 
@@ -328,8 +332,8 @@ async def test_a_forming_state_that_does_not_fit_itself_goes_nowhere(
 ) -> None:
     """It is found out when it would go on; until then it may have taken an older one's place."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
-    await post.inbox.take(_chunk(_frame(ETH), unfit.replace('"x":true', '"x":false')))
+    nursery.start_soon(post.dispatcher.hand_on_forming)
+    await post.dispatcher.take(_chunk(_frame(ETH), unfit.replace('"x":true', '"x":false')))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == post.told == [("ETHUSDT", 0, 1, False)]
     assert post.counts.bad == Counter({flaw: 1})
@@ -341,11 +345,11 @@ async def test_an_event_from_the_future_is_a_bad_frame(
 ) -> None:
     """However well it fits itself; one that is but a moment ahead of our clock is none."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     post.time.confirm(OPEN_MS + 59_000)
-    await post.inbox.take(_chunk(_frame(ETH, after_ms=59_000)))
+    await post.dispatcher.take(_chunk(_frame(ETH, after_ms=59_000)))
     future = _frame(BTC, is_closed=is_closed, after_ms=5 * MINUTE_MS)
-    await post.inbox.take(_chunk(future, _frame(SOL, is_closed=is_closed, after_ms=60_010)))
+    await post.dispatcher.take(_chunk(future, _frame(SOL, is_closed=is_closed, after_ms=60_010)))
     await trio.sleep(2 * CONFLATE_S)
     assert {symbol for symbol, *_ in post.handed_on()} == {"ETHUSDT", "SOLUSDT"}
     assert post.counts.bad == Counter({Flaw.FUTURE: 1})
@@ -357,14 +361,14 @@ async def test_a_time_that_is_ahead_is_told_to_the_clock_once(
 ) -> None:
     """Alone, and before one that is not; then somebody asks the exchange."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     post.time.confirm(OPEN_MS + 60_000)
     ahead = _frame(BTC, is_closed=is_closed, after_ms=5 * MINUTE_MS)
-    await post.inbox.take(_chunk(ahead))
+    await post.dispatcher.take(_chunk(ahead))
     await trio.sleep(2 * CONFLATE_S)
     assert post.time.reckoning.rejected == 1
     post.time.confirm(OPEN_MS + 62_000)
-    await post.inbox.take(_chunk(ahead, _closed(ETH)))
+    await post.dispatcher.take(_chunk(ahead, _closed(ETH)))
     await trio.sleep(2 * CONFLATE_S)
     assert post.time.reckoning.rejected == 2
     assert post.time.reckoning.trusted_s(trio.current_time()) == 0
@@ -376,7 +380,7 @@ async def test_bad_frames_are_logged_by_their_reason(
     """The 1st, 2nd, 4th, 8th ... of each, with what was read of it."""
     post = Post()
     for _ in range(5):
-        await post.inbox.take(_chunk("garbage", _UNFIT[Flaw.PRICES]))
+        await post.dispatcher.take(_chunk("garbage", _UNFIT[Flaw.PRICES]))
     told = [vars(record) for record in caplog.records]
     assert [(each["reason"], each["count"]) for each in told] == [
         (reason, count) for count in (1, 2, 4) for reason in ("unreadable", "prices")
@@ -391,9 +395,9 @@ async def test_frames_of_nothing_do_no_harm(
 ) -> None:
     """They are no klines."""
     post = Post(conflate_s=conflate_s)
-    await post.inbox.take(frames)
-    assert not post.inbox.delivered.is_set()
-    await post.inbox.take(_chunk(_closed(BTC), _closed(ETH)))
+    await post.dispatcher.take(frames)
+    assert not post.dispatcher.delivered.is_set()
+    await post.dispatcher.take(_chunk(_closed(BTC), _closed(ETH)))
     assert len(post.handed_on()) == 2
 
 
@@ -404,8 +408,8 @@ async def test_answers_amid_a_chunk_are_seen(
     """Whoever asked waits for them; the candles about them are kept."""
     post = Post()
     refused = '{"error":{"code":2,"msg":"No"},"id":8}'
-    await post.inbox.take(_chunk(candle(BTC), '{"result":null,"id":7}', candle(ETH), refused))
-    assert post.answers == [Answer(7), Answer(8, "No (code 2)")]
+    await post.dispatcher.take(_chunk(candle(BTC), '{"result":null,"id":7}', candle(ETH), refused))
+    assert post.answers == [SubscriptionResponse(7), SubscriptionResponse(8, "No (code 2)")]
     assert post.counts == FrameCounts(klines=2)
 
 
@@ -422,9 +426,9 @@ async def test_a_notice_amid_a_chunk_asks_for_another_connection(
 ) -> None:
     """The exchange is about to close this one."""
     post = Post()
-    await post.inbox.take(_chunk(candle(BTC), notice, candle(ETH)))
-    assert post.line.due.is_set()
-    assert "about to close" in post.line.reason
+    await post.dispatcher.take(_chunk(candle(BTC), notice, candle(ETH)))
+    assert post.state.replacement_due.is_set()
+    assert "about to close" in post.state.reason
     assert post.counts == FrameCounts(klines=2, other_events=1)
 
 
@@ -434,9 +438,9 @@ async def test_events_of_other_kinds_do_not_drown_the_log(
     """An exchange may come to send one a second on every stream; a shutdown is always told."""
     post = Post()
     for _ in range(100):
-        await post.inbox.take(_chunk('{"e":"24hrTicker"}'))
+        await post.dispatcher.take(_chunk('{"e":"24hrTicker"}'))
     for _ in range(2):
-        await post.inbox.take(_chunk('{"e":"serverShutdown"}'))
+        await post.dispatcher.take(_chunk('{"e":"serverShutdown"}'))
     told = [vars(record)["kind"] for record in caplog.records if record.msg == "feed_event"]
     assert told == ["24hrTicker"] * 7 + ["serverShutdown"] * 2
     assert post.counts.other_events == 102
@@ -448,8 +452,8 @@ async def test_klines_nobody_wants_are_counted_and_go_nowhere(
 ) -> None:
     """The others in the chunk do."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
-    await post.inbox.take(_chunk(candle(UNWANTED), candle(BTC), candle(UNWANTED), candle(ETH)))
+    nursery.start_soon(post.dispatcher.hand_on_forming)
+    await post.dispatcher.take(_chunk(candle(UNWANTED), candle(BTC), candle(UNWANTED), candle(ETH)))
     await trio.sleep(2 * CONFLATE_S)
     assert [symbol for symbol, *_ in post.handed_on()] == ["BTCUSDT", "ETHUSDT"]
     assert post.counts.klines == 4
@@ -465,7 +469,7 @@ async def test_the_exchanges_time_is_heard_from_the_last_line(
     post = Post()
     after_ms = 30_000 if candle is _frame else 60_010
     post.time.confirm(OPEN_MS + 3 * MINUTE_MS + after_ms - 1000)
-    await post.inbox.take(_chunk(candle(BTC), candle(ETH, 3)))
+    await post.dispatcher.take(_chunk(candle(BTC), candle(ETH, 3)))
     assert post.time.now_ms() == OPEN_MS + 3 * MINUTE_MS + after_ms
 
 
@@ -473,7 +477,7 @@ async def test_an_event_that_is_far_ahead_tells_no_time(autojump_clock: MockCloc
     """A false time would close candles that are not."""
     post = Post()
     post.time.confirm(OPEN_MS)
-    await post.inbox.take(_chunk(_frame(BTC), _frame(ETH, after_ms=7 * MINUTE_MS)))
+    await post.dispatcher.take(_chunk(_frame(BTC), _frame(ETH, after_ms=7 * MINUTE_MS)))
     assert post.time.now_ms() == OPEN_MS
     assert post.time.reckoning.rejected == 1
 
@@ -484,10 +488,10 @@ async def test_an_event_that_is_far_ahead_tells_no_time(autojump_clock: MockCloc
 async def test_nobody_is_told_of_a_candle_that_is_not_on_its_way(
     autojump_clock: MockClock,
 ) -> None:
-    """A feed that is cancelled while the store is behind leaves it to be healed."""
+    """A connection that is cancelled while the store is behind leaves it to be healed."""
     post = Post(room=0)
     with trio.move_on_after(1) as patience:
-        await post.inbox.take(_chunk(_closed(BTC), _closed(ETH)))
+        await post.dispatcher.take(_chunk(_closed(BTC), _closed(ETH)))
     assert patience.cancelled_caught
     assert post.told == []
     assert post.handed_on() == []
@@ -497,7 +501,7 @@ async def test_a_candle_is_on_its_way_before_anybody_is_told(autojump_clock: Moc
     """Whoever takes it out of the channel is as early as can be."""
     post = Post(room=0)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(post.inbox.take, _chunk(_closed(BTC), _closed(ETH)))
+        nursery.start_soon(post.dispatcher.take, _chunk(_closed(BTC), _closed(ETH)))
         await wait_all_tasks_blocked()
         assert post.told == []
         klines = await post.receive.receive()
@@ -515,7 +519,7 @@ class Told:
     closed: list[State]
     forming: dict[str, State]
     """The newest of each stream."""
-    answers: list[Answer]
+    answers: list[SubscriptionResponse]
     gave_way: bool
     counts: FrameCounts
 
@@ -553,9 +557,9 @@ def _made_of(chunks: Iterable[list[bytes]], conflate_s: float) -> Told:
         post = Post(conflate_s=conflate_s)
         async with trio.open_nursery() as nursery:
             if conflate_s:
-                nursery.start_soon(post.inbox.hand_on_forming)
+                nursery.start_soon(post.dispatcher.hand_on_forming)
             for chunk in chunks:
-                await post.inbox.take(chunk)
+                await post.dispatcher.take(chunk)
             await trio.sleep(2 * CONFLATE_S)
             nursery.cancel_scope.cancel()
         states = post.handed_on()
@@ -564,7 +568,7 @@ def _made_of(chunks: Iterable[list[bytes]], conflate_s: float) -> Told:
             [state for state in states if state[-1]],
             {state[0]: state for state in states if not state[-1]},
             post.answers,
-            post.line.due.is_set(),
+            post.state.replacement_due.is_set(),
             post.counts,
         )
 
@@ -586,7 +590,7 @@ def test_chunks_say_what_their_frames_say(
 def test_bad_forming_candles_do_no_harm_to_closed_ones(
     frames: Sequence[str], cuts: Sequence[int], conflate_s: float
 ) -> None:
-    """In a chunk they may take an older state's place, but no other line suffers."""
+    """In a chunk they may take an older state's place, but no other state suffers."""
     merged = _made_of(_chunks(frames, cuts), conflate_s)
     plain = _made_of(map(_chunk, frames), conflate_s)
     assert merged.closed == plain.closed
@@ -600,11 +604,11 @@ async def test_a_closed_candle_goes_on_at_once_however_it_is_written(
 ) -> None:
     """JSON leaves much to its writer; the next candle's state must not take its place."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     closed = _closed(BTC).replace('"x":true', written)
-    await post.inbox.take(_chunk(closed))
+    await post.dispatcher.take(_chunk(closed))
     assert post.handed_on() == [("BTCUSDT", 0, 1, True)]
-    await post.inbox.take(_chunk(closed, _frame(BTC, 1)))
+    await post.dispatcher.take(_chunk(closed, _frame(BTC, 1)))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [("BTCUSDT", 0, 1, True), ("BTCUSDT", 1, 1, False)]
 
@@ -624,10 +628,10 @@ async def test_of_each_stream_the_newest_state_goes_on_however_frames_are_writte
 ) -> None:
     """Those that begin in another way than the exchange's are not mixed up."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     frames = [_frame(name, price=price) for price in (1, 2) for name in WANTED]
     written = [write(json.loads(frame)).replace('"x": false', '"x":false') for frame in frames]
-    await post.inbox.take(_chunk(*written))
+    await post.dispatcher.take(_chunk(*written))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [(name, 0, 2, False) for name in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
     assert post.counts == FrameCounts(klines=6)
@@ -639,11 +643,11 @@ async def test_of_a_stream_one_state_goes_on_whatever_came_with_each(
 ) -> None:
     """Frames among closed candles are read, those among their like are not."""
     post = Post()
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
     runs = [[_frame(BTC, price=1)], [_frame(BTC, price=2)]]
     runs[mixed].append(_closed(ETH))
     for run in runs:
-        await post.inbox.take(_chunk(*run))
+        await post.dispatcher.take(_chunk(*run))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [("ETHUSDT", 0, 1, True), ("BTCUSDT", 0, 2, False)]
 
@@ -655,13 +659,13 @@ async def test_of_a_stream_one_state_goes_on_however_its_name_is_written(
     """Beyond ASCII, JSON leaves it to the writer."""
     name = "币安usdt@kline_1m"
     post = Post(wanted=[name])
-    nursery.start_soon(post.inbox.hand_on_forming)
+    nursery.start_soon(post.dispatcher.hand_on_forming)
 
     def written(frame: str) -> str:
         return json.dumps(json.loads(frame), ensure_ascii=ensure_ascii, separators=(",", ":"))
 
     for run in ([_frame(name, price=1)], [_frame(name, price=2), _closed(ETH)], [_frame(name)]):
-        await post.inbox.take(_chunk(*map(written, run)))
+        await post.dispatcher.take(_chunk(*map(written, run)))
     await trio.sleep(2 * CONFLATE_S)
     assert post.handed_on() == [("币安USDT", 0, 1, False)]
 
@@ -671,6 +675,6 @@ async def test_bytes_that_are_no_text_are_one_bad_frame(
 ) -> None:
     """The exchange sends none; a binary frame is its business."""
     post = Post()
-    await post.inbox.take([b"\xff\xfe"])
+    await post.dispatcher.take([b"\xff\xfe"])
     assert post.counts == FrameCounts(bad=Counter({Flaw.UNREADABLE: 1}))
     assert [record.msg for record in caplog.records] == ["bad_frame"]

@@ -393,7 +393,7 @@ _HANDSHAKES = {
     "of a number too many": _answer(b"HTTP/1.1 1011 Much", *_UPGRADE, _WRONG),
     "of another version": _answer(b"HTTP/1.0 101 Old", *_UPGRADE, _WRONG),
     "not yet": _answer(b"HTTP/1.1 100 Continue"),
-    "an empty line": b"\r\n\r\n",
+    "an empty state": b"\r\n\r\n",
     "an alert of TLS": b"\x15\x03\x01\x00\x02\x02\x28",
     "frames": _texts("a", "b", "c"),
     "a beginning": b"HTTP/1.1 101",
@@ -412,7 +412,7 @@ def test_a_handshake_that_is_none_comes_to_the_library_as_it_is(
 
 
 def test_a_handshake_may_end_its_lines_as_it_likes() -> None:
-    """The library takes line feeds alone; what looks like their end may come in a message."""
+    """The library takes state feeds alone; what looks like their end may come in a message."""
     frames = _frame(BINARY, b"\r\n\r\n" + _texts("a", "b")) + _texts("c")
     plain, merged = _Reader(), _Reader()
     coalescing = Coalescing()

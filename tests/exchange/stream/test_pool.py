@@ -15,7 +15,7 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from klineagent.core.kline import Kline
 from klineagent.exchange.stream.connection import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, IDLE_S
 from klineagent.exchange.stream.transport import DEAD_AFTER_S
-from klineagent.exchange.venues import NAMES_PER_REQUEST, STREAMS_PER_FEED
+from klineagent.exchange.venues import NAMES_PER_REQUEST, STREAMS_PER_CONNECTION
 from tests.exchange.scripted import NAME, Script, answer, kline_frame, scripted_pool
 from tests.places import RECORDED
 
@@ -78,7 +78,7 @@ async def test_frames_of_any_other_kind_do_no_harm(
     """Garbage, foreign events and half frames are counted and told of; klines go on."""
     recorded = RECORDED / "other-frames.jsonl"
     foreign = (
-        [json.loads(line)["frame"] for line in recorded.read_text().splitlines()]
+        [json.loads(state)["frame"] for state in recorded.read_text().splitlines()]
         if (recorded.exists())
         else ['{"stream":"x@aggTrade","data":{"e":"aggTrade"}}']
     )
@@ -117,7 +117,7 @@ async def test_frames_of_any_other_kind_do_no_harm(
 async def test_a_closed_feed_is_replaced_with_all_its_streams(
     autojump_clock: MockClock, code: int
 ) -> None:
-    """Whatever the exchange closes with, the streams are asked for again on a new feed."""
+    """Whatever the exchange closes with, the streams are asked for again on a new connection."""
 
     async def close(socket: WebSocketConnection) -> None:
         await answer(socket)
@@ -193,16 +193,16 @@ async def test_an_unwanted_stream_is_unsubscribed(autojump_clock: MockClock) -> 
 
 
 async def test_an_idle_feed_is_kept_for_a_while_and_then_closed(autojump_clock: MockClock) -> None:
-    """Dials are scarce, so a stream that comes back soon finds the feed still there."""
+    """Dials are scarce, so a stream that comes back soon finds the connection still there."""
     async with scripted_pool(_carry) as (pool, network, _):
         with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
             await carried.wait()
         await trio.sleep(IDLE_S / 2)
         with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
             await carried.wait()
-        assert (network.dials, len(pool.successions)) == (1, 1)
+        assert (network.dials, len(pool.slots)) == (1, 1)
         await trio.sleep(IDLE_S * 3)
-        assert len(pool.successions) == 0
+        assert len(pool.slots) == 0
         with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
             await carried.wait()
         assert network.dials == 2
@@ -309,7 +309,7 @@ def _reason_of_loss(caplog: pytest.LogCaptureFixture) -> str:
 
 
 async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockClock) -> None:
-    """An idle feed is closed while the exchange pings it; the next stream gets a new feed."""
+    """An idle connection is closed while the exchange pings it; the next stream gets a new one."""
 
     async def ping_on_close(socket: WebSocketConnection) -> None:
         await answer(socket)
@@ -330,7 +330,7 @@ async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockCl
 
 
 async def test_a_line_that_died_without_a_word_is_replaced(autojump_clock: MockClock) -> None:
-    """Not even a ping for longer than the exchange ever is silent: the feed is dialled anew."""
+    """A connection without any data, pings included, for longer than ever is dialled again."""
 
     async def vanish(socket: WebSocketConnection) -> None:
         await answer(socket)
@@ -346,11 +346,11 @@ async def test_a_line_that_died_without_a_word_is_replaced(autojump_clock: MockC
 async def test_all_feeds_hand_forming_candles_on_in_common_turns(
     autojump_clock: MockClock,
 ) -> None:
-    """See `Inbox`: otherwise a second's rows of all of them come at once."""
+    """See `Dispatcher`: otherwise a second's rows of all of them come at once."""
     async with scripted_pool(_carry) as (pool, network, _), AsyncExitStack() as held:
-        for number in range(STREAMS_PER_FEED + 1):
+        for number in range(STREAMS_PER_CONNECTION + 1):
             held.enter_context(pool.stream(f"s{number}usdt@kline_1m", _ignore, _nothing))
         await trio.sleep(10)
-        feeds = [feed for each in pool.successions for feed in each.feeds]
-        assert len(feeds) == network.dials == 2
-        assert len({id(feed.handing_on) for feed in feeds}) == 1
+        connections = [connection for each in pool.slots for connection in each.connections]
+        assert len(connections) == network.dials == 2
+        assert len({id(connection.handing_on) for connection in connections}) == 1

@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from klineagent.core.kline import Kline
 from klineagent.exchange.stream.subscriptions import (
-    MISSES_OF_A_BAD_FEED,
-    Line,
-    Request,
-    Roster,
+    MISSES_OF_A_BAD_CONNECTION,
+    ConnectionState,
     Stream,
+    StreamSet,
+    SubscriptionRequest,
 )
 from tests.klines import a_kline
 
@@ -34,15 +34,15 @@ def _nothing() -> None:
 
 @define(eq=False)
 class Connection:
-    """The exchange's end of one line: what it sends, and the request it has not answered."""
+    """The exchange's end of one state: what it sends, and the request it has not answered."""
 
-    line: Line
+    state: ConnectionState
     sends: set[str] = field(factory=set)
-    request: Request | None = None
+    request: SubscriptionRequest | None = None
 
     def ask(self, most: int) -> None:
         if self.request is None:
-            self.request = self.line.next_request(most)
+            self.request = self.state.next_request(most)
             assert self.request is None or len(self.request.names) <= most
 
     def acknowledge(self) -> None:
@@ -53,7 +53,7 @@ class Connection:
         else:
             self.sends.difference_update(request.names)
         self.request = None
-        self.line.confirm(request)
+        self.state.confirm(request)
 
     def is_asked(self, name: str, *, subscribe: bool) -> bool:
         request = self.request
@@ -61,14 +61,14 @@ class Connection:
 
 
 class Feeding(RuleBasedStateMachine):
-    """A roster against an exchange that does what it acknowledges, and loses connections.
+    """A stream_set against an exchange that does what it acknowledges, and loses connections.
 
     There is one connection, or a second one that takes over from it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.roster = Roster()
+        self.stream_set = StreamSet()
         self.streams: dict[str, Stream] = {}
         self.connections: list[Connection] = []
 
@@ -76,17 +76,17 @@ class Feeding(RuleBasedStateMachine):
     def want(self, name: str) -> None:
         if name not in self.streams:
             self.streams[name] = Stream(name, _ignore, _nothing)
-            self.roster.want(self.streams[name])
+            self.stream_set.want(self.streams[name])
 
     @rule(name=st.sampled_from(NAMES))
     def release(self, name: str) -> None:
         if self.streams.pop(name, None):
-            self.roster.release(name)
+            self.stream_set.release(name)
 
     @precondition(lambda self: len(self.connections) < 2)
     @rule()
     def connect(self) -> None:
-        self.connections.append(Connection(self.roster.open_line()))
+        self.connections.append(Connection(self.stream_set.add_connection()))
 
     @precondition(lambda self: self.connections)
     @rule(data=st.data(), most=st.integers(1, 3))
@@ -103,9 +103,9 @@ class Feeding(RuleBasedStateMachine):
     def disconnect(self, data: st.DataObject) -> None:
         connection = data.draw(st.sampled_from(self.connections))
         self.connections.remove(connection)
-        connection.line.close()
-        assert connection.line.due.is_set()
-        assert connection.line.fulfilled.is_set()
+        connection.state.close()
+        assert connection.state.replacement_due.is_set()
+        assert connection.state.fulfilled.is_set()
 
     @invariant()
     def confirmed_means_sent_unless_it_is_being_ended(self) -> None:
@@ -121,23 +121,23 @@ class Feeding(RuleBasedStateMachine):
             for name in NAMES
             if name in connection.sends or connection.is_asked(name, subscribe=True)
         }
-        assert len(self.roster) == len(coming | set(self.streams))
-        assert all(name in self.roster for name in coming)
+        assert len(self.stream_set) == len(coming | set(self.streams))
+        assert all(name in self.stream_set for name in coming)
 
     @invariant()
     def there_is_work_while_the_sets_differ(self) -> None:
         for connection in self.connections:
             if connection.sends != set(self.streams) and connection.request is None:
-                assert connection.line.work.is_set()
+                assert connection.state.work.is_set()
 
     def teardown(self) -> None:
         """However it went, asking until there is nothing to ask makes the sets equal."""
         for connection in self.connections:
-            while connection.request is not None or connection.line.work.is_set():
+            while connection.request is not None or connection.state.work.is_set():
                 connection.ask(2)
                 connection.acknowledge()
             assert connection.sends == set(self.streams)
-            assert connection.line.fulfilled.is_set()
+            assert connection.state.fulfilled.is_set()
         if self.connections:
             assert all(stream.is_carried for stream in self.streams.values())
 
@@ -148,91 +148,91 @@ TestFeeding.settings = settings(max_examples=200, stateful_step_count=30, deadli
 
 def test_requests_are_filled_to_the_limit_and_go_one_way() -> None:
     """Names that change together leave in one message, up to as many as it may hold."""
-    roster = Roster()
+    stream_set = StreamSet()
     for name in NAMES:
-        roster.want(Stream(name, _ignore, _nothing))
-    assert roster.open_line().next_request(3) == Request(True, ("a", "b", "c"))
+        stream_set.want(Stream(name, _ignore, _nothing))
+    assert stream_set.add_connection().next_request(3) == SubscriptionRequest(True, ("a", "b", "c"))
 
 
 def test_a_stream_cannot_be_wanted_twice() -> None:
     """Two owners of one stream would end each other's."""
-    roster = Roster()
-    roster.want(Stream("a", _ignore, _nothing))
+    stream_set = StreamSet()
+    stream_set.want(Stream("a", _ignore, _nothing))
     with pytest.raises(ValueError, match="a is wanted already"):
-        roster.want(Stream("a", _ignore, _nothing))
+        stream_set.want(Stream("a", _ignore, _nothing))
 
 
 def test_klines_of_streams_nobody_wants_go_nowhere() -> None:
     """What arrives after a release is nobody's."""
     seen: list[Kline] = []
-    roster = Roster()
-    roster.want(Stream("a", seen.append, _nothing))
-    roster.accept("a", a_kline())
-    roster.release("a")
-    roster.accept("a", a_kline())
+    stream_set = StreamSet()
+    stream_set.want(Stream("a", seen.append, _nothing))
+    stream_set.accept("a", a_kline())
+    stream_set.release("a")
+    stream_set.accept("a", a_kline())
     assert seen == [a_kline()]
 
 
 async def test_gone_waits_for_the_exchange() -> None:
     """A released stream is gone once its UNSUBSCRIBE is acknowledged, not before."""
-    roster = Roster()
-    roster.want(Stream("a", _ignore, _nothing))
-    line = roster.open_line()
-    subscribe = line.next_request(1)
+    stream_set = StreamSet()
+    stream_set.want(Stream("a", _ignore, _nothing))
+    state = stream_set.add_connection()
+    subscribe = state.next_request(1)
     assert subscribe is not None
-    line.confirm(subscribe)
-    roster.release("a")
+    state.confirm(subscribe)
+    stream_set.release("a")
     with trio.move_on_after(0) as too_early:
-        await roster.gone("a")
+        await stream_set.gone("a")
     assert too_early.cancelled_caught
-    unsubscribe = line.next_request(1)
-    assert unsubscribe == Request(False, ("a",))
-    line.confirm(unsubscribe)
-    await roster.gone("a")
+    unsubscribe = state.next_request(1)
+    assert unsubscribe == SubscriptionRequest(False, ("a",))
+    state.confirm(unsubscribe)
+    await stream_set.gone("a")
 
 
-def _carrying(*names: str) -> tuple[Roster, Line]:
-    roster = Roster()
+def _carrying(*names: str) -> tuple[StreamSet, ConnectionState]:
+    stream_set = StreamSet()
     for name in names:
-        roster.want(Stream(name, _ignore, _nothing))
-    line = roster.open_line()
-    request = line.next_request(len(names))
+        stream_set.want(Stream(name, _ignore, _nothing))
+    state = stream_set.add_connection()
+    request = state.next_request(len(names))
     assert request is not None
-    line.confirm(request)
-    return roster, line
+    state.confirm(request)
+    return stream_set, state
 
 
 def test_a_feed_that_keeps_silent_about_many_candles_has_to_give_way() -> None:
     """Some misses, of one stream or of several, are no accident."""
-    roster, line = _carrying("a", "b")
-    for _ in range(MISSES_OF_A_BAD_FEED - 1):
-        roster.miss("a")
-    assert not line.due.is_set()
-    roster.miss("b")
-    assert line.due.is_set()
-    assert line.is_failing
+    stream_set, state = _carrying("a", "b")
+    for _ in range(MISSES_OF_A_BAD_CONNECTION - 1):
+        stream_set.miss("a")
+    assert not state.replacement_due.is_set()
+    stream_set.miss("b")
+    assert state.replacement_due.is_set()
+    assert state.is_failing
 
 
 def test_a_stream_that_speaks_again_is_forgiven() -> None:
-    """A closing event that was lost now and then is not the feed's end."""
-    roster, line = _carrying("a")
-    for _ in range(10 * MISSES_OF_A_BAD_FEED):
-        roster.miss("a")
-        roster.accept("a", a_kline())
-    assert not line.due.is_set()
+    """A closing event that was lost now and then is not the connection's end."""
+    stream_set, state = _carrying("a")
+    for _ in range(10 * MISSES_OF_A_BAD_CONNECTION):
+        stream_set.miss("a")
+        stream_set.accept("a", a_kline())
+    assert not state.replacement_due.is_set()
 
 
 def test_a_stream_is_carried_while_one_feed_takes_over_from_another() -> None:
     """Nobody is told of a loss where there is none."""
     told: list[str] = []
-    roster = Roster()
+    stream_set = StreamSet()
     stream = Stream("a", _ignore, partial(told.append, "carried"))
-    roster.want(stream)
-    lines = [roster.open_line(), roster.open_line()]
-    for line in lines:
-        request = line.next_request(1)
+    stream_set.want(stream)
+    lines = [stream_set.add_connection(), stream_set.add_connection()]
+    for state in lines:
+        request = state.next_request(1)
         assert request is not None
-        line.confirm(request)
+        state.confirm(request)
     lines[0].close()
     assert (stream.is_carried, stream.losses) == (True, 0)
     assert told == ["carried"]

@@ -281,7 +281,7 @@ async def test_bytes_that_are_no_tls_break_the_stream(
 ) -> None:
     """The reason is OpenSSL's."""
     async with _connected(server, client) as ends:
-        await ends.theirs.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await ends.theirs.send_all(b"HTTP/1.1 400 Bad SubscriptionRequest\r\n\r\n")
         with pytest.raises(trio.BrokenResourceError, match="SSL: "):
             await ends.client.receive_some()
 
@@ -336,7 +336,7 @@ async def test_a_server_that_hangs_up_during_the_handshake_is_told_of(
 async def test_a_server_that_speaks_no_tls_is_told_of(client: ssl.SSLContext) -> None:
     """The reason is OpenSSL's."""
     async with _wires() as (ours, theirs):
-        await theirs.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await theirs.send_all(b"HTTP/1.1 400 Bad SubscriptionRequest\r\n\r\n")
         with pytest.raises(trio.BrokenResourceError, match="SSL: "):
             await TlsStream(ours, client, server_hostname=HOST).do_handshake()
 

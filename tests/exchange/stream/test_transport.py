@@ -54,7 +54,7 @@ class Client:
     transport: Transport
     socket: WebSocketConnection
 
-    async def hear(self) -> list[str | bytes]:
+    async def advance(self) -> list[str | bytes]:
         """What comes next, one message or several."""
         message = await self.socket.get_message()
         frames = self.transport.redeem(message)
@@ -104,7 +104,7 @@ async def test_messages_are_those_that_were_sent(
         nursery.start_soon(send)
         heard: list[str | bytes] = []
         while heard[-1:] != ["end"]:
-            heard += await client.hear()
+            heard += await client.advance()
         assert heard == sent
 
 
@@ -112,11 +112,11 @@ async def test_messages_that_come_in_a_pause_are_one(autojump_clock: MockClock) 
     """However many they are."""
     async with _websocket() as (client, server):
         await server.send_message("first")
-        assert await client.hear() == ["first"]
+        assert await client.advance() == ["first"]
         texts = [f"text {number}" for number in range(100)]
         for text in texts:
             await server.send_message(text)
-        assert await client.hear() == texts
+        assert await client.advance() == texts
 
 
 async def test_what_the_client_says_comes_to_the_server(autojump_clock: MockClock) -> None:
@@ -148,7 +148,7 @@ async def test_a_servers_close_is_told_with_its_code_and_reason(
     async def read_to_the_end(client: Client) -> None:
         with suppress(ConnectionClosed):
             while True:
-                heard.extend(await client.hear())
+                heard.extend(await client.advance())
 
     async with _websocket() as (client, server):
         async with trio.open_nursery() as nursery:

@@ -11,7 +11,7 @@ from klineagent.exchange.venues import (
     COINM,
     DIALS_PER_WINDOW,
     SPOT,
-    STREAMS_PER_FEED,
+    STREAMS_PER_CONNECTION,
     USDM,
     Venue,
 )
@@ -26,43 +26,45 @@ from klineagent.series.desired.forecast import (
 from klineagent.series.desired.selection import SeriesSet, in_order
 
 NOW_MS = 1_769_904_000_000
-_feeds = st.builds(
-    lambda staying, leaving: Occupancy(staying, leaving, STREAMS_PER_FEED - staying - leaving),
-    st.integers(0, STREAMS_PER_FEED // 2),
-    st.integers(0, STREAMS_PER_FEED // 2),
+_connections = st.builds(
+    lambda staying, leaving: Occupancy(
+        staying, leaving, STREAMS_PER_CONNECTION - staying - leaving
+    ),
+    st.integers(0, STREAMS_PER_CONNECTION // 2),
+    st.integers(0, STREAMS_PER_CONNECTION // 2),
 )
 
 
-@given(st.lists(_feeds, max_size=5), st.integers(0, 5 * STREAMS_PER_FEED))
+@given(st.lists(_connections, max_size=5), st.integers(0, 5 * STREAMS_PER_CONNECTION))
 def test_there_is_a_place_for_each_and_no_connection_too_many(
-    feeds: list[Occupancy], added: int
+    connections: list[Occupancy], added: int
 ) -> None:
     """Room that is there is used before another connection is made."""
-    placement = place(feeds, added)
-    room = sum(feed.room for feed in feeds)
-    assert placement.dials == -(-max(0, added - room) // STREAMS_PER_FEED)
-    staying = sum(feed.staying > 0 for feed in feeds)
-    assert staying <= placement.feeds - placement.dials <= len(feeds)
+    placement = place(connections, added)
+    room = sum(connection.room for connection in connections)
+    assert placement.dials == -(-max(0, added - room) // STREAMS_PER_CONNECTION)
+    staying = sum(connection.staying > 0 for connection in connections)
+    assert staying <= placement.connections - placement.dials <= len(connections)
     assert placement.requests <= 2 * 5
-    assert place(feeds, 0).dials == 0
+    assert place(connections, 0).dials == 0
 
 
 def test_a_market_from_nothing() -> None:
     """9,000 streams: nine connections, five messages each."""
-    assert place([], 9_000) == Placement(feeds=9, dials=9, requests=5)
-    assert place([], 0) == Placement(feeds=0, dials=0, requests=0)
+    assert place([], 9_000) == Placement(connections=9, dials=9, requests=5)
+    assert place([], 0) == Placement(connections=0, dials=0, requests=0)
     # One that is emptied is given up; one that is emptied and filled is not.
-    assert place([Occupancy(0, 7, 993)], 0).feeds == 0
-    assert place([Occupancy(0, 7, 993)], 1) == Placement(feeds=1, dials=0, requests=2)
+    assert place([Occupancy(0, 7, 993)], 0).connections == 0
+    assert place([Occupancy(0, 7, 993)], 1) == Placement(connections=1, dials=0, requests=2)
 
 
 @pytest.mark.parametrize(
     ("placement", "taken", "seconds"),
     [
-        (Placement(feeds=9, dials=9, requests=5), 0, 1.0),
-        (Placement(feeds=9, dials=0, requests=0), 299, 0.0),
-        (Placement(feeds=9, dials=9, requests=5), DIALS_PER_WINDOW, 301.0),
-        (Placement(feeds=1000, dials=1000, requests=5), 0, 901.0),
+        (Placement(connections=9, dials=9, requests=5), 0, 1.0),
+        (Placement(connections=9, dials=0, requests=0), 299, 0.0),
+        (Placement(connections=9, dials=9, requests=5), DIALS_PER_WINDOW, 301.0),
+        (Placement(connections=1000, dials=1000, requests=5), 0, 901.0),
     ],
 )
 def test_time_is_what_the_limits_make_of_it(
