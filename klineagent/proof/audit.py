@@ -12,8 +12,7 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.agent import Agent
-from klineagent.core.interval import MINUTE_MS
-from klineagent.core.interval import Interval as AgentInterval
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.clock.reckoning import BOUND_MS
 from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
 from klineagent.proof.oracle import Witness, account_of, name_of
@@ -22,7 +21,7 @@ from klineagent.series.ledger import Absent, Ledger, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.writing.writer import Writer
-from klineagent.twin.interval import Interval
+from klineagent.twin.interval import TwinInterval
 
 # An agent's clock is late by the way of a message, and its tasks by their turn.
 MOST_LATE_MS = MINUTE_MS
@@ -35,7 +34,7 @@ STORED_WITHIN_S = 60.0
 # Of the heaviest request for candles.
 MOST_WEIGHT = 10
 
-SeriesKey = tuple[str, AgentInterval]
+SeriesKey = tuple[str, Interval]
 
 
 @frozen
@@ -139,7 +138,7 @@ class Audit:
 
     def _check_absences(self, series: SeriesKey, ledger: Ledger) -> None:
         """A candle that is said not to exist must not; nobody would ask for it before an hour."""
-        symbol, interval = series[0], Interval(series[1].value)
+        symbol, interval = series[0], TwinInterval(series[1].value)
         before = self._absent.get(series, set())
         absences = {
             (each.first_ms, each.end_ms)
@@ -171,7 +170,7 @@ class Audit:
         for open_ms in self._suspects.get(series, ()):
             if not self._is_accounted(series, ledger, open_ms):
                 yield open_ms
-        interval = Interval(ledger.interval.value)
+        interval = TwinInterval(ledger.interval.value)
         open_ms = max(ledger.first_ms, self._audited_ms.get(series, 0))
         while open_ms < ledger.horizon_ms:
             if not self._is_accounted(series, ledger, open_ms):

@@ -12,8 +12,8 @@ from klineagent.core.kline import Kline
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absent, Ledger
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.twin.interval import SECOND_MS, Interval
-from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.interval import SECOND_MS, TwinInterval
+from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.market import Listing, Market
 
@@ -26,12 +26,12 @@ class Witness:
     venue_name: str
     checked: int = field(default=0, init=False)
     absent: Counter[str] = field(factory=Counter, init=False)
-    _charts: Charts = field(init=False)
+    _aggregator: Aggregator = field(init=False)
     _listings: dict[str, Listing] = field(init=False)
     _history: hashlib.blake2b = field(factory=hashlib.blake2b, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._charts = Charts(self.market)
+        self._aggregator = Aggregator(self.market)
         self._listings = {listing.symbol: listing for listing in self.market.listings}
 
     @property
@@ -50,9 +50,9 @@ class Witness:
             if kline.is_closed:
                 self._compare(kline)
 
-    def exists(self, symbol: str, interval: Interval, open_ms: int) -> bool:
+    def exists(self, symbol: str, interval: TwinInterval, open_ms: int) -> bool:
         """Whether there is such a candle."""
-        return self._charts.whole(symbol, interval, open_ms) is not None
+        return self._aggregator.whole(symbol, interval, open_ms) is not None
 
     def check_series(
         self,
@@ -73,13 +73,13 @@ class Witness:
             ProofFailed: one is missing without a reason, or there and should not be, or the agent
                 says something else of it.
         """
-        interval = Interval(ledger.interval.value)
+        interval = TwinInterval(ledger.interval.value)
         open_ms = self._first_open(symbol, interval, begin_ms, history)
         end_ms = interval.open_at(end_ms)
         while open_ms < end_ms:
             stored = store.klines.get((self.venue_name, symbol, interval.value, open_ms))
             told = self._told_wrong(ledger, open_ms, stored)
-            truth = self._charts.whole(symbol, interval, open_ms)
+            truth = self._aggregator.whole(symbol, interval, open_ms)
             if stored is not None and stored.is_closed:
                 self._compare(stored)
                 self.checked += 1
@@ -98,7 +98,7 @@ class Witness:
                 )
             open_ms = interval.next_open(open_ms)
 
-    def _first_open(self, symbol: str, interval: Interval, begin_ms: int, history: int) -> int:
+    def _first_open(self, symbol: str, interval: TwinInterval, begin_ms: int, history: int) -> int:
         """Where the history of a series begins; there is none from before its listing."""
         listed_ms = interval.open_at(self._listings[symbol].onboard_ms)
         open_ms = interval.open_at(begin_ms)
@@ -121,10 +121,12 @@ class Witness:
         return "is said not to exist, and is stored"
 
     def _compare(self, kline: Kline) -> None:
-        interval = Interval(kline.interval)
+        interval = TwinInterval(kline.interval)
         is_on_grid = interval.open_at(kline.open_time) == kline.open_time
-        # `Charts` answer for times on the grid alone.
-        truth = self._charts.whole(kline.symbol, interval, kline.open_time) if is_on_grid else None
+        # `Aggregator` answer for times on the grid alone.
+        truth = (
+            self._aggregator.whole(kline.symbol, interval, kline.open_time) if is_on_grid else None
+        )
         if truth is None:
             raise ProofFailed(f"{name_of(kline.symbol, interval, kline.open_time)} was made up")
         expected = _fields(truth, self._listings[kline.symbol])

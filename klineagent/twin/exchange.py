@@ -16,23 +16,23 @@ import trio
 from attrs import define, field
 
 from klineagent.twin.clock import ExchangeClock
-from klineagent.twin.faults.faults import Faults
+from klineagent.twin.faults.faults import ExchangeFaults
 from klineagent.twin.faults.lies import Lies
-from klineagent.twin.feed.events import Audience, Voice
+from klineagent.twin.feed.events import EventSource, SubscriberIndex
 from klineagent.twin.feed.firehose import Firehose
 from klineagent.twin.feed.schedule import next_moment
-from klineagent.twin.interval import DAY_MS, MINUTE_MS, Interval
-from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, TwinInterval
+from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.archive import open_archive
 from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.eventful import EventfulMarket
-from klineagent.twin.market.listings import idle_specimens
+from klineagent.twin.market.listings import odd_idle_listings
 from klineagent.twin.market.market import Market
 from klineagent.twin.market.random import RandomMarket
-from klineagent.twin.rest.api import RestAnswer, RestSide, WeightMeter
-from klineagent.twin.socket.connection import Line
-from klineagent.twin.socket.connections import Connections
-from klineagent.twin.socket.protocol import SocketSide, open_side
+from klineagent.twin.rest.api import RestAnswer, RestApi, WeightMeter
+from klineagent.twin.socket.connection import ClientConnection
+from klineagent.twin.socket.connections import ClientConnections
+from klineagent.twin.socket.protocol import SocketProtocol, open_protocol
 from klineagent.twin.venues import VenueRules, venue_named
 from klineagent.twin.wire import Series, StreamEvent, shutdown_event
 
@@ -63,43 +63,45 @@ class Exchange:
     """Growing updates a second, of Trio's clock; None for as many as there is growth to tell of."""
     breaches: Counter[str] = field(init=False, factory=Counter)
     """Limits that clients broke, by kind."""
-    connections: Connections = field(init=False)
-    faults: Faults = field(init=False)
+    connections: ClientConnections = field(init=False)
+    faults: ExchangeFaults = field(init=False)
     lies: Lies = field(init=False)
-    rest: RestSide = field(init=False)
+    rest: RestApi = field(init=False)
     firehose: Firehose | None = field(init=False, default=None)
     """Speaks for the market where there is a rate."""
-    _voice: Voice = field(init=False)
-    _audience: Audience = field(init=False)
+    _event_source: EventSource = field(init=False)
+    _subscribers: SubscriberIndex = field(init=False)
     _series: Mapping[str, Series] = field(init=False)
     _dice: random.Random = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._dice = random.Random(self.seed)  # noqa: S311 - a seeded twin, no secret
-        charts, listings = Charts(self.market), self.market.listings
-        self.rest = RestSide(
+        aggregator, listings = Aggregator(self.market), self.market.listings
+        self.rest = RestApi(
             venue=self.venue,
-            charts=charts,
-            listings=listings + idle_specimens(self.venue.name, self.market.start_ms),
+            aggregator=aggregator,
+            listings=listings + odd_idle_listings(self.venue.name, self.market.start_ms),
             meter=WeightMeter(self.venue.weight_per_minute),
             breaches=self.breaches,
         )
         every_series = (
             Series(listing, interval)
             for listing in listings
-            for interval in Interval
+            for interval in TwinInterval
             if interval in self.venue.intervals
         )
         self._series = series = {each.stream: each for each in every_series}
-        self.connections = Connections(breaches=self.breaches)
-        self._audience = Audience(connections=self.connections, series=series)
-        self._voice = Voice(charts=charts, audience=self._audience, series=series)
-        self.faults = Faults(
+        self.connections = ClientConnections(breaches=self.breaches)
+        self._subscribers = SubscriberIndex(connections=self.connections, series=series)
+        self._event_source = EventSource(
+            aggregator=aggregator, subscribers=self._subscribers, series=series
+        )
+        self.faults = ExchangeFaults(
             seed=self.seed,
             venue=self.venue,
             connections=self.connections,
             now_ms=self.clock.now_ms,
-            peek=self._voice.peek,
+            peek=self._event_source.peek,
         )
         self.lies = Lies(
             faults=self.faults,
@@ -110,18 +112,18 @@ class Exchange:
             self.firehose = Firehose(
                 rate=self.rate,
                 clock=self.clock,
-                voice=self._voice,
+                event_source=self._event_source,
                 series=series,
                 connections=self.connections,
-                speaks_of=self._speaks_at_close_of,
+                has_event=self._has_closing_event,
             )
         if isinstance(self.market, EventfulMarket):
             self.market.follow(self.clock.now_ms, self.faults.injected)
-            self.rest.told = partial(self.market.as_told, self.venue)
+            self.rest.as_listed = partial(self.market.as_listed, self.venue)
 
     def __repr__(self) -> str:
         state = "online" if self.connections.is_online else "offline"
-        return f"<Exchange {self.venue.name} {state}, {len(self.connections.lines)} sockets>"
+        return f"<Exchange {self.venue.name} {state}, {len(self.connections.clients)} sockets>"
 
     def offline(self) -> AbstractContextManager[None]:
         """An outage: connections break without a word, and none can be made."""
@@ -130,7 +132,7 @@ class Exchange:
     def announce_shutdown(self) -> None:
         """Tell all sockets that the server is about to stop, if the venue is one that does."""
         if self.venue.announces_shutdown:
-            self.connections.tell(shutdown_event(self.clock.now_ms()))
+            self.connections.broadcast(shutdown_event(self.clock.now_ms()))
 
     # What connections need.
 
@@ -138,9 +140,9 @@ class Exchange:
         """Time until the first ping of a new connection: any phase of the venue's rhythm."""
         return self._dice.uniform(0, self.venue.ping_every_s)
 
-    def open_side(self, target: str) -> SocketSide | None:
+    def open_protocol(self, target: str) -> SocketProtocol | None:
         """The socket a client asks for by its request target; None if there is no such path."""
-        return open_side(
+        return open_protocol(
             self.venue,
             target,
             trio.current_time(),
@@ -157,18 +159,18 @@ class Exchange:
         answer = self.rest.answer(method, path, query, now_ms, lag_ms=lag_ms)
         return self.faults.spoil(path, query, answer, now_ms)
 
-    def refill(self, line: Line) -> None:
-        """All that was sent to `line` is on its way."""
+    def refill(self, client: ClientConnection) -> None:
+        """All that was sent to `client` is on its way."""
         if self.firehose is not None:
-            self.firehose.refill(line)
+            self.firehose.refill(client)
 
-    # The market's voice.
+    # The market's event_source.
 
     def draw(self) -> None:
         """Draw every open candle, so that the first event of a month is no year's work."""
         now_ms = self.clock.now_ms()
         for stream in self._series:
-            self._voice.peek(stream, now_ms)
+            self._event_source.peek(stream, now_ms)
 
     async def run(self) -> NoReturn:
         """Push events for ever; after a market's end there are none."""
@@ -182,10 +184,11 @@ class Exchange:
             is_late = self.clock.now_ms() - moment.time_ms >= self.tick_ms
             if moment.closes:
                 await self._push(
-                    self._voice.closings(moment.time_ms, self._speaks_at_close_of), moment.time_ms
+                    self._event_source.closings(moment.time_ms, self._has_closing_event),
+                    moment.time_ms,
                 )
             elif not is_late:
-                await self._push(self._voice.growth(moment.time_ms), moment.time_ms)
+                await self._push(self._event_source.growth(moment.time_ms), moment.time_ms)
             moment = next_moment(moment.time_ms, self.tick_ms)
         _log.info("market ended", venue=self.venue.name, end_ms=self.market.end_ms)
         while (late_at := self.faults.late_at()) is not None:
@@ -193,7 +196,7 @@ class Exchange:
         await trio.sleep_forever()
         raise AssertionError("sleep_forever returned")
 
-    def _speaks_at_close_of(self, candle: Candle) -> bool:
+    def _has_closing_event(self, candle: Candle) -> bool:
         if candle.trades:
             return True
         return self.empty_candles_close and not self.faults.silences_close_of(candle)
@@ -203,14 +206,14 @@ class Exchange:
         if self.faults.disturb_events:
             events = self.faults.tamper(events, now_ms)
         while some := list(islice(events, _EVENTS_AT_ONCE)):
-            self._audience.send(some)
+            self._subscribers.send(some)
             await trio.lowlevel.checkpoint()
 
     async def _push_late(self, before_ms: int) -> None:
         """Send events that faults held back, each at its time, as far as it is before this one."""
         while (late_at := self.faults.late_at()) is not None and late_at < before_ms:
             await self.clock.sleep_until(late_at)
-            self._audience.send(self.faults.take_late(late_at))
+            self._subscribers.send(self.faults.take_late(late_at))
 
 
 def open_market(

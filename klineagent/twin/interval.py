@@ -21,7 +21,7 @@ _MS_OF_UNIT = {"m": MINUTE_MS, "h": HOUR_MS}
 _DAYS_KEPT = 8_192
 
 
-class Interval(enum.Enum):
+class TwinInterval(enum.Enum):
     """A candle's length by its name: a number of minutes, hours, days, weeks, or months.
 
     Minutes and hours count from midnight UTC, days from 1970 on; weeks begin on Mondays, months

@@ -17,10 +17,10 @@ from wsproto.utilities import RemoteProtocolError
 
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.rest.api import RestAnswer
-from klineagent.twin.socket.connection import Line
+from klineagent.twin.socket.connection import ClientConnection
 from klineagent.twin.socket.memory_pair import MemoryEnd
-from klineagent.twin.socket.protocol import SocketSide
-from klineagent.twin.socket.tls import RecordStream
+from klineagent.twin.socket.protocol import SocketProtocol
+from klineagent.twin.socket.tls import TlsServerStream
 
 _PLAIN_TEXT = (("Content-Type", "text/plain"),)
 _BAD_REQUEST = RestAnswer(400, _PLAIN_TEXT, b"Bad Request")
@@ -47,7 +47,7 @@ async def serve_exchange(
     """
 
     async def serve(stream: trio.SocketStream) -> None:
-        await converse(exchange, RecordStream(stream, tls) if tls else stream)
+        await converse(exchange, TlsServerStream(stream, tls) if tls else stream)
 
     listeners = await trio.open_tcp_listeners(port, host=host)
     bound_host, bound_port = listeners[0].socket.getsockname()[:2]
@@ -76,7 +76,7 @@ async def converse(exchange: Exchange, stream: trio.abc.Stream) -> None:
 
 def _reset(stream: trio.abc.Stream) -> None:
     """Let closing be no orderly end."""
-    if isinstance(stream, RecordStream):
+    if isinstance(stream, TlsServerStream):
         stream = stream.transport
     if isinstance(stream, trio.SocketStream):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
@@ -100,9 +100,9 @@ async def _answer_requests(
         target = request.target.decode("ascii")
         if _wants_socket(request):
             exchange.connections.attempted()
-            side = exchange.open_side(target)
-            if side is not None:
-                await _serve_socket(exchange, stream, link, http, request, side)
+            protocol = exchange.open_protocol(target)
+            if protocol is not None:
+                await _serve_socket(exchange, stream, link, http, request, protocol)
                 return
             answer: RestAnswer | None = _NO_SUCH_SOCKET
         else:
@@ -163,7 +163,7 @@ async def _serve_socket(
     link: trio.CancelScope,
     http: h11.Connection,
     request: h11.Request,
-    side: SocketSide,
+    protocol: SocketProtocol,
 ) -> None:
     """Finish the handshake of `request` and serve the socket."""
     if exchange.faults.stalls_newcomer():
@@ -178,14 +178,14 @@ async def _serve_socket(
         return
     await stream.send_all(handshake.send(AcceptConnection()))
     early, _ = http.trailing_data
-    line = Line(
-        side=side,
+    client = ClientConnection(
+        protocol=protocol,
         link=link,
         stream=stream,
-        protocol=Connection(ConnectionType.SERVER, trailing_data=early),
+        wsproto=Connection(ConnectionType.SERVER, trailing_data=early),
         first_ping_s=exchange.first_ping_s(),
         now_ms=exchange.clock.now_ms,
         refill=exchange.refill,
     )
-    with exchange.connections.listening(line):
-        await line.serve()
+    with exchange.connections.listening(client):
+        await client.serve()

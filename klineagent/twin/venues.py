@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from attrs import evolve, frozen
 
 from klineagent.core.errors import ConfigError
-from klineagent.twin.interval import DAY_MS, Interval
+from klineagent.twin.interval import DAY_MS, TwinInterval
 
 STREAMS_PER_CONNECTION = 1_024
 TOO_MANY_REQUESTS = 429
 BANNED = 418
 """The exchange's own misuse of a status, for an address that ignored 429."""
 
-_FUTURES_INTERVALS = frozenset(Interval)
+_FUTURES_INTERVALS = frozenset(TwinInterval)
 
 
 @frozen(kw_only=True)
@@ -29,7 +29,7 @@ class VenueRules:
     kline_routes: Mapping[str, bool]
     """Prefixes of `/ws` and `/stream`, and whether klines are delivered there."""
     rest_prefix: str
-    intervals: frozenset[Interval]
+    intervals: frozenset[TwinInterval]
     update_every_ms: int
     """A stream sends at most one growing update in this time."""
     request_burst: int

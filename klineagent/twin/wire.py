@@ -9,7 +9,7 @@ from itertools import pairwise
 import msgspec
 from attrs import define, field, frozen
 
-from klineagent.twin.interval import Interval
+from klineagent.twin.interval import TwinInterval
 from klineagent.twin.market.candle import Candle, to_text
 from klineagent.twin.market.market import Listing
 
@@ -25,7 +25,7 @@ class Series:
     """One stream's subject."""
 
     listing: Listing
-    interval: Interval
+    interval: TwinInterval
     stream: str = field(init=False)
     """The one name under which it is delivered."""
 

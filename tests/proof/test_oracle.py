@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from attrs import define
 
-from klineagent.core.interval import Interval as AgentInterval
+from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline, version_of
 from klineagent.proof.oracle import Witness
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absence, Absent, Ledger
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Table
-from klineagent.twin.interval import MINUTE_MS, Interval
-from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.interval import MINUTE_MS, TwinInterval
+from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.random import RandomMarket
 
 START_MS = 1_769_904_000_000
@@ -23,7 +23,7 @@ MARKET = RandomMarket(symbols=1, seed=1, start_ms=START_MS)
 
 def row(open_ms: int, **changes: object) -> Kline:
     """The true row of a minute of BTCUSDT, but for some changes."""
-    candle = Charts(MARKET).whole("BTCUSDT", Interval.M1, open_ms)
+    candle = Aggregator(MARKET).whole("BTCUSDT", TwinInterval.M1, open_ms)
     assert candle is not None
     listing = MARKET.listings[0]
     prices, quantities = 10**listing.price_places, 10**listing.quantity_places
@@ -76,7 +76,7 @@ class Case:
 @pytest.fixture
 async def case() -> Case:
     """All is well."""
-    store, ledger = MemoryStore(), Ledger(AgentInterval.M1, 5_000)
+    store, ledger = MemoryStore(), Ledger(Interval.M1, 5_000)
     rows = [row(open_ms) for open_ms in range(START_MS, END_MS, MINUTE_MS)]
     await store.insert(Batch(klines=tuple(rows), token="all", table=Table.KLINES))
     ledger.begin(START_MS)

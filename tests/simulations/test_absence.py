@@ -16,8 +16,8 @@ from klineagent.series.ledger import Absence, Absent, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
-from klineagent.twin.interval import Interval as TwinInterval
-from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.interval import TwinInterval
+from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket
 from tests.simulations.asking import Asker
@@ -53,11 +53,11 @@ def _series(simulation: Simulation, symbol: str) -> Subscription:
 
 def _check_values(simulation: Simulation, market: EventfulMarket) -> None:
     """Every closed row of the store is what was traded."""
-    charts = Charts(market)
+    aggregator = Aggregator(market)
     for kline in simulation.store.klines.values():
         if kline.is_closed:
             interval = TwinInterval(kline.interval)
-            truth = charts.whole(kline.symbol, interval, kline.open_time)
+            truth = aggregator.whole(kline.symbol, interval, kline.open_time)
             assert truth is not None
             assert kline.trades == truth.trades
             assert kline.close_time == Interval(kline.interval).close_of(kline.open_time)

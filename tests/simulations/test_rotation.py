@@ -48,7 +48,7 @@ async def test_a_notice_of_shutdown_is_heeded_at_once(
     shape: Literal["wire", "sdk"],
 ) -> None:
     """Another feed takes over while the old one still delivers."""
-    lines = simulation.exchange.connections.lines
+    lines = simulation.exchange.connections.clients
     await trio.sleep(HOUR_S)
     at_the_start, old = requests(simulation), set(lines)
     simulation.exchange.faults.announce_shutdown(shape)

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.testing.simulation import open_simulation
-from klineagent.twin.faults.faults import Faults
+from klineagent.twin.faults.faults import ExchangeFaults
 from tests.simulations.looking import MINUTE_S, Watch, logged, not_stored
 
 GRACE_MS = 5 * SECOND_MS
@@ -19,25 +19,25 @@ FETCHED_WITHIN_MS = 10 * SECOND_MS
 INTERVALS = (Interval.M1, Interval.M3, Interval.M5)
 
 
-def _silent(faults: Faults) -> AbstractContextManager[None]:
+def _silent(faults: ExchangeFaults) -> AbstractContextManager[None]:
     """Streams of connections that are made from now on deliver nothing; now all are made anew."""
     faults.reset_connections()
     return faults.silent_acks(1.0)
 
 
-def _stalled(faults: Faults) -> AbstractContextManager[None]:
+def _stalled(faults: ExchangeFaults) -> AbstractContextManager[None]:
     """Sockets stay open, and nothing comes over them."""
     return faults.stalling(1.0)
 
 
-def _closing_silently(faults: Faults) -> AbstractContextManager[None]:
+def _closing_silently(faults: ExchangeFaults) -> AbstractContextManager[None]:
     """Growing updates come, closing events do not."""
     return faults.losing_closings(1.0)
 
 
 @pytest.mark.parametrize("fault", [_silent, _stalled, _closing_silently])
 async def test_each_candle_that_is_not_told_of_is_stored_in_time(
-    autojump_clock: MockClock, fault: Callable[[Faults], AbstractContextManager[None]]
+    autojump_clock: MockClock, fault: Callable[[ExchangeFaults], AbstractContextManager[None]]
 ) -> None:
     """It is missed five seconds after its close, and in the store within ten more."""
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:

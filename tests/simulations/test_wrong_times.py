@@ -49,10 +49,10 @@ async def test_one_event_with_a_wrong_time_moves_nothing(
         exchange = simulation.exchange
         await trio.sleep(10 * MINUTE_S + 20)
         now_ms = exchange.clock.now_ms()
-        event = exchange._voice.peek("btcusdt@kline_1M", now_ms)
+        event = exchange._event_source.peek("btcusdt@kline_1M", now_ms)
         assert event is not None
         told = json.loads(event.payload) | {"E": now_ms + ahead_ms}
-        exchange.connections.tell(
+        exchange.connections.broadcast(
             StreamEvent("btcusdt@kline_1M", json.dumps(told).encode(), now_ms)
         )
         await trio.sleep(1)

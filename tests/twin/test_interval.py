@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent import twin
-from klineagent.core.interval import Interval as AgentInterval
-from klineagent.twin.interval import Interval
+from klineagent.core.interval import Interval
+from klineagent.twin.interval import TwinInterval
 
 # From 1970 to 2149.
 times = st.integers(0, 5_650_000_000_000)
 
 
-@given(st.sampled_from(Interval), times)
-def test_both_grids_agree(interval: Interval, time_ms: int) -> None:
+@given(st.sampled_from(TwinInterval), times)
+def test_both_grids_agree(interval: TwinInterval, time_ms: int) -> None:
     """Where the candle of a time opens, where the next one does, and when it ends."""
-    agents = AgentInterval(interval.value)
+    agents = Interval(interval.value)
     open_ms = interval.open_at(time_ms)
     assert open_ms == agents.open_at(time_ms)
     assert interval.next_open(open_ms) == agents.next_open(open_ms)
@@ -30,8 +30,8 @@ def test_both_grids_agree(interval: Interval, time_ms: int) -> None:
 
 def test_both_know_the_same_intervals() -> None:
     """But for seconds, which the twin does not make."""
-    agents = {each.value for each in AgentInterval}
-    assert agents - {each.value for each in Interval} == {"1s"}
+    agents = {each.value for each in Interval}
+    assert agents - {each.value for each in TwinInterval} == {"1s"}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_both_know_the_same_intervals() -> None:
 def test_a_grid_is_what_is_documented(name: str, opens: str) -> None:
     """The candle of a Wednesday morning."""
     time = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-    open_ms = Interval(name).open_at(int(time.timestamp() * 1_000))
+    open_ms = TwinInterval(name).open_at(int(time.timestamp() * 1_000))
     assert f"{datetime.fromtimestamp(open_ms / 1_000, UTC):%Y-%m-%dT%H:%M}" == opens
 
 

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from klineagent.twin.interval import Interval
+from klineagent.twin.interval import TwinInterval
 from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.listings import Coin, list_coin
 from klineagent.twin.wire import Series, frame_of, kline_event, kline_row
@@ -28,7 +28,7 @@ CANDLE = Candle(
     8_153_633_367,
     8_153_634_395,
 )
-SERIES = Series(list_coin(Coin("BTC", 83_000, 2, 3), "usdm", 0), Interval.M1)
+SERIES = Series(list_coin(Coin("BTC", 83_000, 2, 3), "usdm", 0), TwinInterval.M1)
 
 
 def unframed(frame: bytes) -> str:
@@ -68,7 +68,7 @@ def test_texts_of_every_size_have_a_frame(size: int) -> None:
 
 def test_names_in_envelopes_keep_their_alphabet() -> None:
     """A Chinese stream name comes as UTF-8, not escaped."""
-    series = Series(list_coin(Coin("币安人生", 1, 2, 3), "usdm", 0), Interval.M1)
+    series = Series(list_coin(Coin("币安人生", 1, 2, 3), "usdm", 0), TwinInterval.M1)
     frame = unframed(kline_event(series, CANDLE, 1, is_closed=True).framed(combined=True))
     assert frame.startswith('{"stream":"币安人生usdt@kline_1m"')
 

@@ -28,8 +28,8 @@ from klineagent.twin.faults.rest import Refusal, Spoiling
 from klineagent.twin.faults.rest_lies import Lie, Query
 from klineagent.twin.market.candle import Candle
 from klineagent.twin.rest.api import RestAnswer
-from klineagent.twin.socket.connection import Line
-from klineagent.twin.socket.connections import Connections
+from klineagent.twin.socket.connection import ClientConnection
+from klineagent.twin.socket.connections import ClientConnections
 from klineagent.twin.socket.protocol import Hangup
 from klineagent.twin.venues import VenueRules
 from klineagent.twin.wire import StreamEvent, sdk_shutdown_event, shutdown_event
@@ -45,14 +45,14 @@ _Block = AbstractContextManager[None]
 
 
 @define(kw_only=True, eq=False)
-class Faults:
+class ExchangeFaults:
     """What is wrong now, and what was done about it so far."""
 
     seed: int
     injected: Counter[str] = field(init=False, factory=Counter)
     """How often each kind has struck, by the name of its method."""
     _venue: VenueRules
-    _connections: Connections
+    _connections: ClientConnections
     _now_ms: Callable[[], int]
     _peek: Peek
     # What is active, in the order in which it began.
@@ -118,7 +118,7 @@ class Faults:
         chance = self.chance("fragmenting", share)
         return self.tampering(event_faults.Fragmenting(chance))
 
-    # Connections.
+    # ClientConnections.
 
     def offline(self) -> _Block:
         """An outage: connections break without a word, and none can be made."""
@@ -140,23 +140,23 @@ class Faults:
         even answered their handshake. What would have been sent is lost.
         """
         chance = self.chance("stalling", share)
-        for line in self._connections.lines:
+        for client in self._connections.clients:
             if chance.strikes():
-                line.stall()
+                client.stall()
         with self._during(self._stalls, chance):
             yield
 
     def reset_connections(self, share: float = 1.0) -> None:
         """Reset that share of sockets: no close frame, no orderly end."""
-        for line in self._struck("reset_connections", share):
-            line.reset()
+        for client in self._struck("reset_connections", share):
+            client.reset()
 
     def close_connections(
         self, code: int = 1001, reason: str = "going away", *, share: float = 1.0
     ) -> None:
         """Close that share of sockets with a close frame."""
-        for line in self._struck("close_connections", share):
-            line.hang_up(Hangup(reason, code))
+        for client in self._struck("close_connections", share):
+            client.hang_up(Hangup(reason, code))
 
     def announce_shutdown(self, shape: Literal["wire", "sdk"] = "wire") -> None:
         """Tell all sockets that the server is about to stop, on whatever venue.
@@ -164,7 +164,7 @@ class Faults:
         The wire's shape depends on the kind of connection; the SDK looks for one of its own.
         """
         make = sdk_shutdown_event if shape == "sdk" else shutdown_event
-        self._connections.tell(make(self._now_ms()))
+        self._connections.broadcast(make(self._now_ms()))
         self.injected["announce_shutdown"] += 1
 
     # REST.
@@ -313,9 +313,9 @@ class Faults:
         """Send `event` so much later."""
         heapq.heappush(self._late, (self._now_ms() + by_ms, next(self._serial), event))
 
-    def _struck(self, kind: str, share: float) -> list[Line]:
+    def _struck(self, kind: str, share: float) -> list[ClientConnection]:
         chance = self.chance(kind, share)
-        return [line for line in self._connections.lines if chance.strikes()]
+        return [client for client in self._connections.clients if chance.strikes()]
 
     def _counted(self, kind: str, spoiling: Spoiling) -> Spoiling:
         def count_and_spoil(answer: RestAnswer, now_ms: int) -> RestAnswer:

@@ -15,7 +15,7 @@ from attrs import define, field
 
 from klineagent.twin.faults import event_lies, rest_lies
 from klineagent.twin.faults.event_lies import CrossedStreams
-from klineagent.twin.faults.faults import Faults
+from klineagent.twin.faults.faults import ExchangeFaults
 from klineagent.twin.faults.rest_lies import Once, WrongServerTime
 
 _Block = AbstractContextManager[None]
@@ -26,7 +26,7 @@ _KLINES, _TIME, _SYMBOLS = "/klines", "/time", "/exchangeInfo"
 class Lies:
     """What is not true now; `faults.injected` counts it by the names of these methods."""
 
-    _faults: Faults
+    _faults: ExchangeFaults
     _now_ms: Callable[[], int]
     _may_lack_candles: bool
     """Whether the venue has intervals without a candle."""

@@ -14,7 +14,7 @@ from attrs import frozen
 from klineagent.core.errors import ConfigError
 from klineagent.core.suggestions import meant
 from klineagent.twin.exchange import Exchange
-from klineagent.twin.faults.faults import Faults
+from klineagent.twin.faults.faults import ExchangeFaults
 from klineagent.twin.faults.lies import Lies
 from klineagent.twin.interval import SECOND_MS
 from klineagent.twin.market.eventful import EventfulMarket
@@ -33,17 +33,17 @@ def _halting(exchange: Exchange, dice: random.Random) -> _Block:
     return market.halting([symbol], flat=exchange.venue.name != "spot")
 
 
-_SHARES: Mapping[str, Callable[[Faults, float], _Block]] = {
-    "losing-closings": Faults.losing_closings,
-    "delaying-closings": Faults.delaying_closings,
-    "doubling-closings": Faults.doubling_closings,
-    "reordering": Faults.reordering,
-    "early-opens": Faults.early_opens,
-    "garbling": Faults.garbling,
-    "truncating": Faults.truncating,
-    "fragmenting": Faults.fragmenting,
-    "silent-acks": Faults.silent_acks,
-    "failing-rest": Faults.failing_rest,
+_SHARES: Mapping[str, Callable[[ExchangeFaults, float], _Block]] = {
+    "losing-closings": ExchangeFaults.losing_closings,
+    "delaying-closings": ExchangeFaults.delaying_closings,
+    "doubling-closings": ExchangeFaults.doubling_closings,
+    "reordering": ExchangeFaults.reordering,
+    "early-opens": ExchangeFaults.early_opens,
+    "garbling": ExchangeFaults.garbling,
+    "truncating": ExchangeFaults.truncating,
+    "fragmenting": ExchangeFaults.fragmenting,
+    "silent-acks": ExchangeFaults.silent_acks,
+    "failing-rest": ExchangeFaults.failing_rest,
 }
 _LIES: Mapping[str, Callable[[Lies, float], _Block]] = {
     "late-forming": Lies.late_forming,
@@ -60,11 +60,11 @@ _LIES: Mapping[str, Callable[[Lies, float], _Block]] = {
     "odd-symbols": Lies.odd_symbols,
     "short-lists": Lies.short_lists,
 }
-_LASTING: Mapping[str, Callable[[Faults, float], _Block]] = {
+_LASTING: Mapping[str, Callable[[ExchangeFaults, float], _Block]] = {
     "quiet-empties": lambda faults, _: faults.quiet_empties(),
     "hiding-weights": lambda faults, _: faults.hiding_weights(),
     "lagging-rest": lambda faults, seconds: faults.lagging_rest(round(seconds * SECOND_MS)),
-    "lying-weights": Faults.lying_weights,
+    "lying-weights": ExchangeFaults.lying_weights,
 }
 _RECURRING: Mapping[str, Callable[[Exchange, random.Random], _Block]] = {
     "offline": lambda exchange, _: exchange.faults.offline(),
@@ -76,10 +76,10 @@ _RECURRING: Mapping[str, Callable[[Exchange, random.Random], _Block]] = {
     "banning-rest": lambda exchange, _: exchange.faults.refusing_rest(418),
     "halting": _halting,
 }
-_SUDDEN: Mapping[str, Callable[[Faults], None]] = {
-    "reset": Faults.reset_connections,
-    "close": Faults.close_connections,
-    "shutdown": Faults.announce_shutdown,
+_SUDDEN: Mapping[str, Callable[[ExchangeFaults], None]] = {
+    "reset": ExchangeFaults.reset_connections,
+    "close": ExchangeFaults.close_connections,
+    "shutdown": ExchangeFaults.announce_shutdown,
 }
 _PLAIN = ("quiet-empties", "hiding-weights")
 _NEEDED = ("lagging-rest", *_RECURRING, *_SUDDEN)

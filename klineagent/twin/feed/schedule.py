@@ -6,7 +6,7 @@ from zlib import crc32
 
 from attrs import frozen
 
-from klineagent.twin.interval import MINUTE_MS, Interval
+from klineagent.twin.interval import MINUTE_MS, TwinInterval
 
 # Closing events are made 2 to 300 ms after T, the last millisecond of their candle, and sent
 # together when the last is made: before anything is said of the next candle.
@@ -28,7 +28,7 @@ def next_moment(after_ms: int, tick_ms: int) -> Moment:
     Ticks fall on odd multiples of half of `tick_ms`, so that none is on the edge of a minute; where
     that is whole minutes, in the middle of one.
     """
-    closing = Interval.M1.open_at(after_ms) + _LAST_CLOSING_MS - 1
+    closing = TwinInterval.M1.open_at(after_ms) + _LAST_CLOSING_MS - 1
     if closing <= after_ms:
         closing += MINUTE_MS
     phase = tick_ms // 2 if tick_ms % (2 * MINUTE_MS) else MINUTE_MS // 2

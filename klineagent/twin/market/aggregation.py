@@ -1,4 +1,4 @@
-"""Charts: candles of every interval, drawn from a market's 1m candles."""
+"""Aggregator: candles of every interval, drawn from a market's 1m candles."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from functools import lru_cache
 
 from attrs import define, field
 
-from klineagent.twin.interval import Interval
+from klineagent.twin.interval import TwinInterval
 from klineagent.twin.market.candle import Candle, grown, merge
 from klineagent.twin.market.market import Listing, Market
 
 # Each interval is put together from one that divides it, so that a year of days is not read
 # minute by minute twice. 1s has no parts here: the twin knows minutes only.
 _PART = {
-    Interval.M3: Interval.M1,
-    Interval.M5: Interval.M1,
-    Interval.M15: Interval.M5,
-    Interval.M30: Interval.M15,
-    Interval.H1: Interval.M30,
-    Interval.H2: Interval.H1,
-    Interval.H4: Interval.H2,
-    Interval.H6: Interval.H2,
-    Interval.H8: Interval.H4,
-    Interval.H12: Interval.H4,
-    Interval.D1: Interval.H12,
-    Interval.D3: Interval.D1,
-    Interval.W1: Interval.D1,
-    Interval.MO1: Interval.D1,
+    TwinInterval.M3: TwinInterval.M1,
+    TwinInterval.M5: TwinInterval.M1,
+    TwinInterval.M15: TwinInterval.M5,
+    TwinInterval.M30: TwinInterval.M15,
+    TwinInterval.H1: TwinInterval.M30,
+    TwinInterval.H2: TwinInterval.H1,
+    TwinInterval.H4: TwinInterval.H2,
+    TwinInterval.H6: TwinInterval.H2,
+    TwinInterval.H8: TwinInterval.H4,
+    TwinInterval.H12: TwinInterval.H4,
+    TwinInterval.D1: TwinInterval.H12,
+    TwinInterval.D3: TwinInterval.D1,
+    TwinInterval.W1: TwinInterval.D1,
+    TwinInterval.MO1: TwinInterval.D1,
 }
 # Some 400 bytes each; two days of 40 symbols at all intervals above 1m.
 _CLOSED_KEPT = 131_072
 
 
 @define
-class Charts:
+class Aggregator:
     """Every candle of `market`, whole or as far as it has grown.
 
     A candle without a single 1m candle below it does not exist and is None.
@@ -42,29 +42,31 @@ class Charts:
 
     market: Market
     _listings: dict[str, Listing] = field(init=False)
-    _charts: dict[str, dict[Interval, _Minutes | _Chart]] = field(init=False, factory=dict)
-    _recall: Callable[[_Chart, int], Candle | None] = field(init=False)
+    _by_symbol: dict[str, dict[TwinInterval, _MinuteSource | _SeriesAggregator]] = field(
+        init=False, factory=dict
+    )
+    _closed_candle: Callable[[_SeriesAggregator, int], Candle | None] = field(init=False)
     _grown: dict[str, tuple[int, Candle | None]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._listings = {listing.symbol: listing for listing in self.market.listings}
-        self._recall = lru_cache(maxsize=_CLOSED_KEPT)(_Chart.draw)
+        self._closed_candle = lru_cache(maxsize=_CLOSED_KEPT)(_SeriesAggregator.draw)
 
-    def whole(self, symbol: str, interval: Interval, open_ms: int) -> Candle | None:
+    def whole(self, symbol: str, interval: TwinInterval, open_ms: int) -> Candle | None:
         """The finished candle that opened at `open_ms`."""
-        return self._chart(symbol, interval).whole(open_ms)
+        return self._aggregator(symbol, interval).whole(open_ms)
 
-    def forming(self, symbol: str, interval: Interval, now_ms: int) -> Candle | None:
+    def forming(self, symbol: str, interval: TwinInterval, now_ms: int) -> Candle | None:
         """The candle that is open at `now_ms`, as it looks then."""
-        minute_open = Interval.M1.open_at(now_ms)
+        minute_open = TwinInterval.M1.open_at(now_ms)
         minute = self._growing(symbol, minute_open, now_ms)
-        if interval is Interval.M1:
+        if interval is TwinInterval.M1:
             return minute
-        candle = merge(self._chart(symbol, interval).so_far(minute_open), minute)
+        candle = merge(self._aggregator(symbol, interval).so_far(minute_open), minute)
         return _opening_at(interval.open_at(now_ms), candle)
 
     def between(
-        self, symbol: str, interval: Interval, first_ms: int, last_ms: int, now_ms: int
+        self, symbol: str, interval: TwinInterval, first_ms: int, last_ms: int, now_ms: int
     ) -> Iterator[Candle]:
         """Candles with open times from `first_ms` to `last_ms` and not after `now_ms`, ascending.
 
@@ -104,31 +106,31 @@ class Charts:
         self._grown[symbol] = now_ms, minute
         return minute
 
-    def _chart(self, symbol: str, interval: Interval) -> _Minutes | _Chart:
-        charts = self._charts.get(symbol)
-        if charts is None:
-            charts = self._charts[symbol] = self._lay_out(symbol)
-        return charts[interval]
+    def _aggregator(self, symbol: str, interval: TwinInterval) -> _MinuteSource | _SeriesAggregator:
+        aggregators = self._by_symbol.get(symbol)
+        if aggregators is None:
+            aggregators = self._by_symbol[symbol] = self._aggregators_of(symbol)
+        return aggregators[interval]
 
-    def _lay_out(self, symbol: str) -> dict[Interval, _Minutes | _Chart]:
-        charts: dict[Interval, _Minutes | _Chart] = {
-            Interval.M1: _Minutes(symbol=symbol, market=self.market)
+    def _aggregators_of(self, symbol: str) -> dict[TwinInterval, _MinuteSource | _SeriesAggregator]:
+        aggregators: dict[TwinInterval, _MinuteSource | _SeriesAggregator] = {
+            TwinInterval.M1: _MinuteSource(symbol=symbol, market=self.market)
         }
         for interval, part in _PART.items():
-            charts[interval] = _Chart(
+            aggregators[interval] = _SeriesAggregator(
                 interval=interval,
-                parts=charts[part],
+                parts=aggregators[part],
                 onboard_ms=self._listings[symbol].onboard_ms,
-                recall=self._recall,
+                closed_candle=self._closed_candle,
             )
-        return charts
+        return aggregators
 
 
 @define(kw_only=True, eq=False)
-class _Minutes:
+class _MinuteSource:
     """One symbol's 1m candles."""
 
-    interval: Interval = field(init=False, default=Interval.M1)
+    interval: TwinInterval = field(init=False, default=TwinInterval.M1)
     _symbol: str
     _market: Market
 
@@ -140,13 +142,13 @@ class _Minutes:
 
 
 @define(kw_only=True, eq=False)
-class _Chart:
+class _SeriesAggregator:
     """One symbol at one interval."""
 
-    interval: Interval
-    _parts: _Minutes | _Chart
+    interval: TwinInterval
+    _parts: _MinuteSource | _SeriesAggregator
     _onboard_ms: int
-    _recall: Callable[[_Chart, int], Candle | None]
+    _closed_candle: Callable[[_SeriesAggregator, int], Candle | None]
     # The open candle's whole parts up to the one that is open, too: they grow part by part.
     _open_ms: int = field(init=False, default=-1)
     _until_ms: int = field(init=False, default=-1)
@@ -157,7 +159,7 @@ class _Chart:
 
     def whole(self, open_ms: int) -> Candle | None:
         """The finished candle that opened at `open_ms`, drawn or remembered."""
-        return self._recall(self, open_ms)
+        return self._closed_candle(self, open_ms)
 
     def draw(self, open_ms: int) -> Candle | None:
         """The same, drawn."""

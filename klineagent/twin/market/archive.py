@@ -66,34 +66,34 @@ def open_archive(folder: Path, venue_name: str) -> ArchiveMarket:
     """
     home = folder / "data" / _FOLDERS[venue_name]
     symbols = sorted({path.name for path in home.glob("*/klines/*") if (path / "1m").is_dir()})
-    charts = [_read_symbol(home, symbol, venue_name) for symbol in symbols]
-    charts = [chart for chart in charts if chart.minutes]
-    if not charts:
+    series = [_read_symbol(home, symbol, venue_name) for symbol in symbols]
+    series = [each for each in series if each.minutes]
+    if not series:
         raise ConfigError(
             f"no 1m klines in {home}; expected {{daily,monthly}}/klines/SYMBOL/1m/*.zip"
         )
     return ArchiveMarket(
-        listings=tuple(chart.listing for chart in charts),
-        start_ms=max(min(chart.minutes) for chart in charts),
-        end_ms=max(max(chart.minutes) for chart in charts) + MINUTE_MS,
-        minutes={chart.listing.symbol: chart.minutes for chart in charts},
+        listings=tuple(each.listing for each in series),
+        start_ms=max(min(each.minutes) for each in series),
+        end_ms=max(max(each.minutes) for each in series) + MINUTE_MS,
+        minutes={each.listing.symbol: each.minutes for each in series},
     )
 
 
 @frozen
-class _Chart:
+class _SymbolCandles:
     listing: Listing
     minutes: dict[int, Candle]
 
 
-def _read_symbol(home: Path, symbol: str, venue_name: str) -> _Chart:
+def _read_symbol(home: Path, symbol: str, venue_name: str) -> _SymbolCandles:
     try:
         rows = _read_rows(home, symbol)
         listing = _listing_of(symbol, venue_name, rows)
         minutes = {candle.open_time: candle for candle in _candles(rows, listing)}
     except (ValueError, IndexError) as error:
         raise ConfigError(f"archive of {symbol} holds a row that is no candle: {error}") from error
-    return _Chart(listing, minutes)
+    return _SymbolCandles(listing, minutes)
 
 
 def _read_rows(home: Path, symbol: str) -> list[_Row]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from attrs import define, evolve, field
 
-from klineagent.twin.interval import DAY_MS, MINUTE_MS, Interval
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, TwinInterval
 from klineagent.twin.market.candle import Candle, flat
 from klineagent.twin.market.market import Listing, Market
 from klineagent.twin.venues import VenueRules
@@ -140,7 +140,7 @@ class EventfulMarket:
             price = self._price_before(symbol, min(halt.since_ms for halt in halts))
         return None if price is None else flat(open_ms, price)
 
-    def as_told(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing:
+    def as_listed(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing:
         """`listing` as exchangeInfo of `venue` tells it at a time."""
         symbol = listing.symbol
         turn = self._last_turn(symbol, now_ms)
@@ -165,7 +165,7 @@ class EventfulMarket:
 
     def _next_edge(self) -> int:
         # The minute that is open may have been asked for, and must stay what it was.
-        return Interval.M1.open_at(self._now_ms()) + MINUTE_MS
+        return TwinInterval.M1.open_at(self._now_ms()) + MINUTE_MS
 
     def _check(self, symbols: Iterable[str]) -> None:
         for symbol in symbols:

@@ -83,7 +83,7 @@ def list_coin(coin: Coin, venue_name: str, onboard_ms: int) -> Listing:
     )
 
 
-def trading_specimens(venue_name: str, onboard_ms: int) -> tuple[tuple[Coin, Listing], ...]:
+def odd_trading_listings(venue_name: str, onboard_ms: int) -> tuple[tuple[Coin, Listing], ...]:
     """Symbols that trade but are no ordinary ones: a quarterly, a stock, one in Chinese."""
     btc = _KNOWN[0]
     usual = list_coin(btc, venue_name, onboard_ms)
@@ -110,7 +110,7 @@ def trading_specimens(venue_name: str, onboard_ms: int) -> tuple[tuple[Coin, Lis
     )
 
 
-def idle_specimens(venue_name: str, start_ms: int) -> tuple[Listing, ...]:
+def odd_idle_listings(venue_name: str, start_ms: int) -> tuple[Listing, ...]:
     """Symbols that are listed and do not trade: one of the future, one of the past."""
     soon = list_coin(Coin("SOON", 1, 4, 0), venue_name, start_ms + 30 * DAY_MS)
     gone = list_coin(Coin("OMG", 1, 4, 1), venue_name, onboard_ms=0)

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 
 from klineagent.twin.interval import DAY_MS, MINUTE_MS
 from klineagent.twin.market.candle import Candle, flat
-from klineagent.twin.market.listings import Coin, coins, list_coin, trading_specimens
+from klineagent.twin.market.listings import Coin, coins, list_coin, odd_trading_listings
 from klineagent.twin.market.market import Listing
 
 # Price wanders as a sum of smooth noises: (minutes between its knots, largest swing as a log).
@@ -65,7 +65,7 @@ class RandomMarket:
         ]
         odd = [
             (coin, listing, False)
-            for coin, listing in trading_specimens(self.venue_name, onboard_ms)
+            for coin, listing in odd_trading_listings(self.venue_name, onboard_ms)
         ]
         self._walks = {
             listing.symbol: _Walk(

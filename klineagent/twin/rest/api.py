@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from attrs import define, field, frozen
 
-from klineagent.twin.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
-from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, SECOND_MS, TwinInterval
+from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.market import Listing
 from klineagent.twin.rest.exchange_info import exchange_info
 from klineagent.twin.venues import BANNED, TOO_MANY_REQUESTS, VenueRules
@@ -55,19 +55,19 @@ def _not_valid(name: str) -> _BadRequestError:
 
 
 @define(kw_only=True)
-class RestSide:
+class RestApi:
     """Answers for one venue; times are exchange time in milliseconds."""
 
     venue: VenueRules
-    charts: Charts
+    aggregator: Aggregator
     listings: tuple[Listing, ...]
     meter: WeightMeter
-    told: Callable[[Listing, int], Listing] = lambda listing, _now_ms: listing
+    as_listed: Callable[[Listing, int], Listing] = lambda listing, _now_ms: listing
     """How exchangeInfo tells a listing at a time."""
     breaches: Counter[str] = field(factory=Counter)
     """Limits that callers broke, by kind."""
     _by_symbol: dict[str, Listing] = field(init=False)
-    _by_name: dict[str, Interval] = field(init=False)
+    _by_name: dict[str, TwinInterval] = field(init=False)
     # A megabyte that clients ask for each minute, and what it was made of.
     _info: tuple[int, tuple[Listing, ...], msgspec.Raw] | None = field(init=False, default=None)
 
@@ -114,7 +114,7 @@ class RestSide:
         return {}
 
     def _exchange_info(self, now_ms: int) -> msgspec.Raw:
-        listings = tuple(self.told(listing, now_ms) for listing in self.listings)
+        listings = tuple(self.as_listed(listing, now_ms) for listing in self.listings)
         # As stale as the real one, which is days old at times and must not serve as clock.
         time_ms = now_ms - now_ms % DAY_MS
         if self._info is None or self._info[:2] != (time_ms, listings):
@@ -140,7 +140,7 @@ class RestSide:
         if start_ms is None:
             start_ms = _opens_before(series.interval, last_ms, limit)
         symbol, interval = series.listing.symbol, series.interval
-        candles = self.charts.between(symbol, interval, start_ms, last_ms, now_ms)
+        candles = self.aggregator.between(symbol, interval, start_ms, last_ms, now_ms)
         kept = islice(candles, limit) if oldest_first else deque(candles, maxlen=limit)
         return [kline_row(series, candle) for candle in kept]
 
@@ -208,7 +208,7 @@ def _time(query: Mapping[str, str], name: str) -> int | None:
     return time // 1_000 if time >= _MICROSECONDS_FROM else time
 
 
-def _opens_before(interval: Interval, last_ms: int, count: int) -> int:
+def _opens_before(interval: TwinInterval, last_ms: int, count: int) -> int:
     """The open time of the candle `count - 1` before the one that holds `last_ms`."""
     open_ms = interval.open_at(last_ms)
     for _ in range(count - 1):
@@ -240,7 +240,7 @@ class WeightMeter:
         """Spend `weight`; None if it was there, else the status to refuse with: 429 or 418."""
         if now_ms < self.banned_until_ms:
             return BANNED
-        minute = Interval.M1.open_at(now_ms)
+        minute = TwinInterval.M1.open_at(now_ms)
         if minute != self._minute:
             self._minute = minute
             self.used = self._refusals = 0

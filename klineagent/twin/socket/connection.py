@@ -17,7 +17,7 @@ from wsproto.events import (
     TextMessage,
 )
 
-from klineagent.twin.socket.protocol import Hangup, SocketSide
+from klineagent.twin.socket.protocol import Hangup, SocketProtocol
 from klineagent.twin.wire import frame_of
 
 _CLOSE_WITHIN_S = 5
@@ -26,18 +26,18 @@ _MOST_REQUEST_BYTES = 256 * 1024
 
 
 @define(kw_only=True, eq=False)
-class Line:
+class ClientConnection:
     """One connected client; `now_ms` is the exchange's clock, pings and limits go by Trio's."""
 
-    side: SocketSide
+    protocol: SocketProtocol
     first_ping_s: float
     now_ms: Callable[[], int]
-    _refill: Callable[[Line], None] = lambda _line: None
+    _refill: Callable[[ClientConnection], None] = lambda _client: None
     """Called when all has been written; it may send more."""
     _link: trio.CancelScope
     _stream: trio.abc.Stream
-    _protocol: Connection
-    _outbox: Outbox = field(init=False)
+    _wsproto: Connection
+    _send_buffer: SendBuffer = field(init=False)
     # Its deadline is that of the oldest unanswered ping, or of the closing handshake.
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _unanswered: deque[bytes] = field(init=False, factory=deque)
@@ -45,13 +45,13 @@ class Line:
     _reader_ended: trio.Event = field(init=False, factory=trio.Event)
     _is_stalled: bool = field(init=False, default=False)
 
-    @_outbox.default
-    def _open_outbox(self) -> Outbox:
-        return Outbox(lambda: self._refill(self))
+    @_send_buffer.default
+    def _open_send_buffer(self) -> SendBuffer:
+        return SendBuffer(lambda: self._refill(self))
 
     def send(self, frames: bytes) -> None:
         """Queue whole frames; a client too slow for them is dropped."""
-        if not self._is_stalled and not self._outbox.put(frames):
+        if not self._is_stalled and not self._send_buffer.put(frames):
             self._scope.cancel(reason="the client does not read")
 
     def reset(self) -> None:
@@ -61,14 +61,14 @@ class Line:
     def stall(self) -> None:
         """Send nothing from now on and hear nothing, until the client has had enough of it."""
         self._is_stalled = True
-        self._outbox.drop()
+        self._send_buffer.drop()
         self._scope.deadline = float("inf")
 
     def hang_up(self, hangup: Hangup) -> None:
         """Say goodbye, and nothing more; the client has some time to read that, and to close."""
         if self._is_stalled:
             return
-        self._say(CloseConnection(code=hangup.code, reason=hangup.reason))
+        self._send_control(CloseConnection(code=hangup.code, reason=hangup.reason))
         self._finish()
 
     async def serve(self) -> None:
@@ -78,7 +78,7 @@ class Line:
                 nursery.start_soon(self._ping)
                 nursery.start_soon(self._age)
                 nursery.start_soon(self._read)
-                verdict = self.side.opening_verdict()
+                verdict = self.protocol.opening_reply()
                 self._act(verdict.answer, verdict.hangup)
                 await self._write()
                 # The close frame is out, and the client may answer it.
@@ -87,24 +87,24 @@ class Line:
 
     async def _write(self) -> None:
         try:
-            while data := await self._outbox.take():
+            while data := await self._send_buffer.take():
                 await self._stream.send_all(data)
         except trio.BrokenResourceError:
             self._scope.cancel(reason="the client is gone")
 
     async def _ping(self) -> None:
-        venue = self.side.venue
+        venue = self.protocol.venue
         await trio.sleep(self.first_ping_s)
-        while self._protocol.state is ConnectionState.OPEN and not self._is_stalled:
+        while self._wsproto.state is ConnectionState.OPEN and not self._is_stalled:
             payload = str(self.now_ms()).encode()
             if not self._unanswered:
                 self._scope.deadline = trio.current_time() + venue.pong_within_s
             self._unanswered.append(payload)
-            self._say(Ping(payload=payload))
+            self._send_control(Ping(payload=payload))
             await trio.sleep(venue.ping_every_s)
 
     async def _age(self) -> None:
-        await trio.sleep(self.side.venue.lifetime_s)
+        await trio.sleep(self.protocol.venue.lifetime_s)
         self.hang_up(Hangup("24 hours have passed", code=1000))
 
     async def _read(self) -> None:
@@ -114,9 +114,9 @@ class Line:
             async for data in self._stream:
                 if self._is_stalled:
                     continue
-                self._protocol.receive_data(bytes(data))
+                self._wsproto.receive_data(bytes(data))
                 self._handle_events()
-                if self._protocol.state is ConnectionState.CLOSED:
+                if self._wsproto.state is ConnectionState.CLOSED:
                     break
         except trio.BrokenResourceError:
             self._scope.cancel(reason="the client is gone")
@@ -125,44 +125,44 @@ class Line:
             self._reader_ended.set()
 
     def _handle_events(self) -> None:
-        for event in self._protocol.events():
+        for event in self._wsproto.events():
             self._handle(event)
 
     def _handle(self, event: Event) -> None:
-        if self._protocol.state is not ConnectionState.OPEN and not isinstance(
+        if self._wsproto.state is not ConnectionState.OPEN and not isinstance(
             event, CloseConnection
         ):
             # What a client said before it heard that it was thrown out is no further breach.
             return
         match event:
             case TextMessage():
-                self._hear(event)
+                self._receive_text(event)
             case BytesMessage():
                 self.hang_up(Hangup("Invalid request"))
             case Ping():
-                self._say(event.response())
-                self._act(None, self.side.control_arrived(trio.current_time()))
+                self._send_control(event.response())
+                self._act(None, self.protocol.control_arrived(trio.current_time()))
             case Pong():
-                self._hear_pong(bytes(event.payload))
-                self._act(None, self.side.control_arrived(trio.current_time()))
+                self._receive_pong(bytes(event.payload))
+                self._act(None, self.protocol.control_arrived(trio.current_time()))
             case CloseConnection():
                 # The client's, to be answered; or wsproto's own, where the bytes are no frames.
-                self._say(event.response())
+                self._send_control(event.response())
                 self._finish()
 
-    def _hear(self, event: TextMessage) -> None:
+    def _receive_text(self, event: TextMessage) -> None:
         self._request += event.data
         if len(self._request) > _MOST_REQUEST_BYTES:
             self.hang_up(Hangup("Payload too long", code=1009))
         elif event.message_finished:
             request, self._request = self._request, ""
-            outcome = self.side.answer(request, trio.current_time())
+            outcome = self.protocol.answer(request, trio.current_time())
             self._act(outcome.answer, outcome.hangup)
 
-    def _hear_pong(self, payload: bytes) -> None:
-        if self._protocol.state is not ConnectionState.OPEN:
+    def _receive_pong(self, payload: bytes) -> None:
+        if self._wsproto.state is not ConnectionState.OPEN:
             return
-        if self.side.venue.any_pong_keeps_alive or payload in self._unanswered:
+        if self.protocol.venue.any_pong_keeps_alive or payload in self._unanswered:
             self._unanswered.clear()
             self._scope.deadline = float("inf")
 
@@ -173,16 +173,16 @@ class Line:
             self.hang_up(hangup)
 
     def _finish(self) -> None:
-        self._outbox.close()
+        self._send_buffer.close()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + _CLOSE_WITHIN_S)
 
-    def _say(self, event: Event) -> None:
+    def _send_control(self, event: Event) -> None:
         """Queue a control frame, unless closing has gone too far for it."""
         closing = isinstance(event, CloseConnection)
-        if self._protocol.state is ConnectionState.OPEN or (
-            closing and self._protocol.state is ConnectionState.REMOTE_CLOSING
+        if self._wsproto.state is ConnectionState.OPEN or (
+            closing and self._wsproto.state is ConnectionState.REMOTE_CLOSING
         ):
-            self.send(self._protocol.send(event))
+            self.send(self._wsproto.send(event))
 
 
 # A client may fall this far behind, beyond what the kernel holds for it: some 25,000 events, six
@@ -191,7 +191,7 @@ _MOST_UNSENT_BYTES = 8 * 1024 * 1024
 
 
 @define(eq=False)
-class Outbox:
+class SendBuffer:
     """Bytes in order, put by many and taken by one writer."""
 
     _emptied: Callable[[], None] = lambda: None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import trio
 from attrs import define, field
 
-from klineagent.twin.socket.connection import Line
+from klineagent.twin.socket.connection import ClientConnection
 from klineagent.twin.wire import StreamEvent
 
 # What is documented of spot, and assumed of futures.
@@ -18,14 +18,14 @@ _ATTEMPTS_WITHIN_S = 300
 
 
 @define(kw_only=True, eq=False)
-class Connections:
+class ClientConnections:
     """The sockets of one exchange, in the order they were made."""
 
     breaches: Counter[str] = field(factory=Counter)
     """Limits that clients broke, by kind."""
-    lines: dict[Line, None] = field(init=False, factory=dict)
+    clients: dict[ClientConnection, None] = field(init=False, factory=dict)
     changes: int = field(init=False, default=0)
-    """How often a line has come or gone."""
+    """How often a client has come or gone."""
     _links: dict[trio.CancelScope, None] = field(init=False, factory=dict)
     _outages: int = field(init=False, default=0)
     _online: trio.Event = field(init=False, factory=trio.Event)
@@ -70,14 +70,14 @@ class Connections:
             del self._links[link]
 
     @contextmanager
-    def listening(self, line: Line) -> Iterator[None]:
-        """`line` hears its streams in here."""
-        self.lines[line] = None
+    def listening(self, client: ClientConnection) -> Iterator[None]:
+        """`client` hears its streams in here."""
+        self.clients[client] = None
         self.changes += 1
         try:
             yield
         finally:
-            del self.lines[line]
+            del self.clients[client]
             self.changes += 1
 
     def attempted(self) -> None:
@@ -89,7 +89,7 @@ class Connections:
         if len(self._attempts) > _ATTEMPTS:
             self.breaches["connection_attempts"] += 1
 
-    def tell(self, event: StreamEvent) -> None:
+    def broadcast(self, event: StreamEvent) -> None:
         """Send `event` to all, whatever they are subscribed to."""
-        for line in self.lines:
-            line.send(event.framed(combined=line.side.combined))
+        for client in self.clients:
+            client.send(event.framed(combined=client.protocol.combined))

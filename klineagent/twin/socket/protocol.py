@@ -28,7 +28,7 @@ class Hangup:
 
 
 @frozen
-class Outcome:
+class Reply:
     """What one request leads to: an answer, the end of the connection, or one after the other."""
 
     answer: bytes | None = None
@@ -64,7 +64,7 @@ class _RefusedError(Exception):
 
 
 @define(kw_only=True)
-class SocketSide:
+class SocketProtocol:
     """The state of one connection; times are seconds on any clock that rises."""
 
     venue: VenueRules
@@ -85,10 +85,10 @@ class SocketSide:
     def __attrs_post_init__(self) -> None:
         self.streams = dict.fromkeys(self._names, self.delivers)
 
-    def answer(self, text: str, now_s: float) -> Outcome:
+    def answer(self, text: str, now_s: float) -> Reply:
         """Answer a request: with what was asked for, or an error in the exchange's own words."""
         if not self._bucket.take(now_s):
-            return Outcome(hangup=self._too_many_requests())
+            return Reply(hangup=self._too_many_requests())
         request_id: object = None
         try:
             request = _read(text)
@@ -96,10 +96,10 @@ class SocketSide:
             result = self._perform(request)
         except _RefusedError as refused:
             error = {"code": refused.code, "msg": refused.text}
-            return Outcome(msgspec.json.encode({"error": error, "id": request_id}))
+            return Reply(msgspec.json.encode({"error": error, "id": request_id}))
         if len(self.streams) > STREAMS_PER_CONNECTION:
             return self._overfull(request_id)
-        return Outcome(msgspec.json.encode({"result": result, "id": request_id}))
+        return Reply(msgspec.json.encode({"result": result, "id": request_id}))
 
     def control_arrived(self, now_s: float) -> Hangup | None:
         """Count a ping or pong, where the venue counts them."""
@@ -107,18 +107,18 @@ class SocketSide:
             return self._too_many_requests()
         return None
 
-    def opening_verdict(self) -> Outcome:
+    def opening_reply(self) -> Reply:
         """What the streams named in the URL lead to."""
-        return self._overfull(None) if len(self.streams) > STREAMS_PER_CONNECTION else Outcome()
+        return self._overfull(None) if len(self.streams) > STREAMS_PER_CONNECTION else Reply()
 
     def _too_many_requests(self) -> Hangup:
         self._breaches["requests_per_second"] += 1
         return Hangup("Too many requests")
 
-    def _overfull(self, request_id: object) -> Outcome:
+    def _overfull(self, request_id: object) -> Reply:
         self._breaches["streams_per_connection"] += 1
         error = {"code": 4, "msg": "Too many subscriptions"}
-        return Outcome(
+        return Reply(
             msgspec.json.encode({"error": error, "id": request_id}), Hangup("Invalid request")
         )
 
@@ -153,14 +153,14 @@ class SocketSide:
             self.streams[name] = self.delivers and name not in self._muted
 
 
-def open_side(
+def open_protocol(
     venue: VenueRules,
     target: str,
     now_s: float,
     *,
     mutes: Callable[[str], bool] = lambda _name: False,
     breaches: Counter[str] | None = None,
-) -> SocketSide | None:
+) -> SocketProtocol | None:
     """The connection a client asks for by its request target; None if there is no such path.
 
     `/ws/a/b` names raw streams, `/stream?streams=a/b` combined ones, either may name none.
@@ -184,7 +184,7 @@ def open_side(
             names = "/".join(parse_qs(url.query).get("streams", []))
         else:
             names = unquote(path.removeprefix("/ws"))
-        return SocketSide(
+        return SocketProtocol(
             venue=venue,
             delivers=delivers,
             combined=is_combined,

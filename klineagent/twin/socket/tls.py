@@ -17,7 +17,7 @@ _RESERVED = 0x70
 _MEDIUM, _LARGE = 126, 127
 
 
-class RecordStream(trio.abc.Stream):
+class TlsServerStream(trio.abc.Stream):
     """The server's end of TLS over `transport`; the handshake comes with the first read.
 
     Many records go out with one send: a record costs a microsecond then, and a send is some thirty.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from klineagent.twin.faults import event_lies
 from klineagent.twin.faults.event_lies import CrossedStreams
 from klineagent.twin.faults.events import Chance
-from klineagent.twin.interval import MINUTE_MS, Interval
+from klineagent.twin.interval import MINUTE_MS, TwinInterval
 from klineagent.twin.market.candle import flat
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.wire import Series, StreamEvent, kline_event
@@ -23,7 +23,7 @@ EDGE_MS = START_MS + MINUTE_MS
 SERIES = {
     (listing.symbol, interval): Series(listing, interval)
     for listing in RandomMarket(symbols=2, seed=1, start_ms=START_MS).listings
-    for interval in (Interval.M1, Interval.M3)
+    for interval in (TwinInterval.M1, TwinInterval.M3)
 }
 
 
@@ -32,7 +32,7 @@ def chance(seed: int = 0) -> Chance:
     return Chance(kind="test", share=1.0, dice=random.Random(seed), injected=Counter())
 
 
-def closing(symbol: str = "BTCUSDT", interval: Interval = Interval.M1) -> StreamEvent:
+def closing(symbol: str = "BTCUSDT", interval: TwinInterval = TwinInterval.M1) -> StreamEvent:
     """A closing event, a tenth of a second late."""
     candle = flat(START_MS, 100)._replace(trades=7, volume=5)
     return kline_event(SERIES[symbol, interval], candle, EDGE_MS + 100, is_closed=True)
@@ -72,7 +72,7 @@ def test_a_closing_event_is_repeated_with_another_time() -> None:
 def test_a_time_may_be_any_up_to_the_end_of_the_candle(seed: int) -> None:
     """Or by a given span beside the true one; the candle is what it was."""
     growing = kline_event(
-        SERIES["BTCUSDT", Interval.M3], flat(START_MS, 100), EDGE_MS, is_closed=False
+        SERIES["BTCUSDT", TwinInterval.M3], flat(START_MS, 100), EDGE_MS, is_closed=False
     )
     (event,) = event_lies.wrong_times(chance(seed), None, [growing], 0)
     assert EDGE_MS <= said(event)["E"] <= said(growing)["k"]["T"]

@@ -7,7 +7,7 @@ import pytest
 
 from klineagent.core.interval import HOUR_MS, MINUTE_MS
 from klineagent.twin.exchange import Exchange
-from klineagent.twin.feed.events import Voice
+from klineagent.twin.feed.events import EventSource
 from klineagent.twin.wire import StreamEvent
 from tests.twin.samples import START_MS, Dial
 
@@ -18,10 +18,10 @@ STREAMS = [
 
 
 @pytest.fixture
-async def voice(twin: Exchange, dial: Dial) -> Voice:
-    """The voice of `twin`, while someone hears three symbols at two intervals."""
+async def event_source(twin: Exchange, dial: Dial) -> EventSource:
+    """The event_source of `twin`, while someone hears three symbols at two intervals."""
     await dial(f"/market/stream?streams={'/'.join(STREAMS)}")
-    return twin._voice
+    return twin._event_source
 
 
 def told(event: StreamEvent) -> dict[str, Any]:
@@ -31,9 +31,9 @@ def told(event: StreamEvent) -> dict[str, Any]:
     return content
 
 
-async def test_closings_come_in_the_order_of_their_times(voice: Voice) -> None:
+async def test_closings_come_in_the_order_of_their_times(event_source: EventSource) -> None:
     """On the hour both intervals close, each symbol's at one time."""
-    events = list(voice.closings(HOUR_END_MS + 299, lambda _candle: True))
+    events = list(event_source.closings(HOUR_END_MS + 299, lambda _candle: True))
     assert sorted(event.stream for event in events) == sorted(STREAMS)
     times = [event.event_ms for event in events]
     assert times == sorted(times)
@@ -42,38 +42,40 @@ async def test_closings_come_in_the_order_of_their_times(voice: Voice) -> None:
     assert {told(event)["k"]["T"] for event in events} == {HOUR_END_MS - 1}
 
 
-async def test_within_the_hour_only_minutes_close(voice: Voice) -> None:
+async def test_within_the_hour_only_minutes_close(event_source: EventSource) -> None:
     """The hour's candle has no event of this kind."""
-    events = voice.closings(HOUR_END_MS + MINUTE_MS + 299, lambda _candle: True)
+    events = event_source.closings(HOUR_END_MS + MINUTE_MS + 299, lambda _candle: True)
     assert {told(event)["k"]["i"] for event in events} == {"1m"}
 
 
-async def test_of_some_candles_nothing_is_said(voice: Voice) -> None:
+async def test_of_some_candles_nothing_is_said(event_source: EventSource) -> None:
     """Whoever asks decides which."""
-    events = voice.closings(HOUR_END_MS + 299, lambda candle: candle.trades > 1_000)
+    events = event_source.closings(HOUR_END_MS + 299, lambda candle: candle.trades > 1_000)
     assert {told(event)["k"]["i"] for event in events} == {"1h"}
 
 
-async def test_of_one_stream_it_says_the_same(voice: Voice) -> None:
+async def test_of_one_stream_it_says_the_same(event_source: EventSource) -> None:
     """Whoever heard it or not; the time of the event is that of the close."""
-    events = {e.stream: told(e) for e in voice.closings(HOUR_END_MS + 299, lambda _candle: True)}
+    events = {
+        e.stream: told(e) for e in event_source.closings(HOUR_END_MS + 299, lambda _candle: True)
+    }
     for stream in STREAMS:
-        event = voice.closing(stream, HOUR_END_MS, lambda _candle: True)
+        event = event_source.closing(stream, HOUR_END_MS, lambda _candle: True)
         assert event is not None
         assert event.is_closing
         assert told(event) == {**events[stream], "E": HOUR_END_MS}
-    assert voice.closing(STREAMS[0], HOUR_END_MS, lambda _candle: False) is None
+    assert event_source.closing(STREAMS[0], HOUR_END_MS, lambda _candle: False) is None
 
 
-async def test_what_has_not_changed_is_not_told_again(voice: Voice) -> None:
+async def test_what_has_not_changed_is_not_told_again(event_source: EventSource) -> None:
     """Asked twice at a time, the second answer is empty."""
-    assert len(list(voice.growth(START_MS + 30_000))) == len(STREAMS)
-    assert list(voice.growth(START_MS + 30_000)) == []
-    assert not any(event.is_closing for event in voice.growth(START_MS + 40_000))
+    assert len(list(event_source.growth(START_MS + 30_000))) == len(STREAMS)
+    assert list(event_source.growth(START_MS + 30_000)) == []
+    assert not any(event.is_closing for event in event_source.growth(START_MS + 40_000))
 
 
-async def test_a_peek_is_a_growing_event(voice: Voice) -> None:
+async def test_a_peek_is_a_growing_event(event_source: EventSource) -> None:
     """It is of the candle that is open at that time."""
-    event = voice.peek("btcusdt@kline_1h", HOUR_END_MS + 5)
+    event = event_source.peek("btcusdt@kline_1h", HOUR_END_MS + 5)
     assert event is not None
     assert (told(event)["k"]["t"], told(event)["k"]["x"]) == (HOUR_END_MS, False)

@@ -18,7 +18,7 @@ from klineagent.core.errors import ConfigError
 from klineagent.exchange.wire import StreamedCandle, decode_frame
 from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.feed.firehose import MAX_RATE, parse_rate
-from klineagent.twin.interval import MINUTE_MS, SECOND_MS, Interval
+from klineagent.twin.interval import MINUTE_MS, SECOND_MS, TwinInterval
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.market import Market
 from klineagent.twin.market.random import RandomMarket
@@ -29,7 +29,7 @@ from tests.twin.samples import START_MS, Dial, dialling, events_until, texts_unt
 
 # A Monday, the 1st of a month, and a multiple of three days: every candle closes.
 EVERY_CLOSE_MS = 1_801_440_000_000
-INTERVALS = list(Interval)
+INTERVALS = list(TwinInterval)
 SHORT_S = 0.001
 """Enough for what has been sent, too little for more to come."""
 BTC_MINUTES, ETH_MINUTES, BTC_HOURS = "btcusdt@kline_1m", "ethusdt@kline_1m", "btcusdt@kline_1h"

@@ -13,7 +13,7 @@ NAMES = ["ethusdt@kline_1m", "btcusdt@kline_5m", "nosuch@kline_1m", "btcusdt@kli
 
 def wanted(exchange: Exchange) -> dict[str, list[str]]:
     """The streams someone hears, by symbol."""
-    groups = exchange._audience.wanted()
+    groups = exchange._subscribers.wanted()
     return {symbol: [series.stream for series in group] for symbol, group in groups.items()}
 
 

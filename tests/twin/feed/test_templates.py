@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.twin.feed.firehose import Plate, plate_of, printed
-from klineagent.twin.interval import SECOND_MS, Interval
+from klineagent.twin.feed.firehose import FrameTemplate, filled_in, template_of
+from klineagent.twin.interval import SECOND_MS, TwinInterval
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.wire import Series, kline_event
 from tests.twin.samples import START_MS
@@ -14,19 +14,19 @@ LATER_MS = START_MS + 7 * SECOND_MS
 @pytest.mark.parametrize("combined", [True, False])
 def test_a_print_is_the_frame_of_its_time(market: RandomMarket, combined: bool) -> None:
     """Whatever the symbol is called, nothing but the time differs."""
-    frames, plates = [], []
+    frames, templates = [], []
     for listing in market.listings:
         candle = market.minute(listing.symbol, START_MS)
         assert candle is not None
-        series = Series(listing, Interval.M1)
+        series = Series(listing, TwinInterval.M1)
         early = kline_event(series, candle, START_MS, is_closed=False)
         late = kline_event(series, candle, LATER_MS, is_closed=False)
-        plates.append(plate_of(early, combined=combined))
+        templates.append(template_of(early, combined=combined))
         frames.append(late.framed(combined=combined))
-    assert printed(plates, LATER_MS) == b"".join(frames)
+    assert filled_in(templates, LATER_MS) == b"".join(frames)
 
 
 def test_nothing_prints_as_nothing() -> None:
-    """No plates, no bytes."""
-    assert printed([], START_MS) == b""
-    assert printed([Plate(b"<", b">")], START_MS) == b"<%d>" % START_MS
+    """No templates, no bytes."""
+    assert filled_in([], START_MS) == b""
+    assert filled_in([FrameTemplate(b"<", b">")], START_MS) == b"<%d>" % START_MS

@@ -6,15 +6,15 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.twin.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
-from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.interval import DAY_MS, HOUR_MS, MINUTE_MS, TwinInterval
+from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.candle import Candle, flat, grown
 from klineagent.twin.market.listings import Coin, list_coin
 from klineagent.twin.market.market import Listing
 
 FIRST_MS = 1_769_904_000_000 - 2 * HOUR_MS  # two hours before a month begins
 
-intervals = st.sampled_from(list(Interval))
+intervals = st.sampled_from(list(TwinInterval))
 
 
 @frozen
@@ -99,34 +99,34 @@ def _by_definition(minutes: Iterable[Candle], open_ms: int) -> Candle | None:
 
 @given(markets(), intervals)
 def test_whole_candles_are_what_their_minutes_make(
-    market: ListedMinutes, interval: Interval
+    market: ListedMinutes, interval: TwinInterval
 ) -> None:
     """Every interval's candle equals the aggregate of its 1m candles."""
-    charts = Charts(market)
+    aggregator = Aggregator(market)
     open_ms = interval.open_at(FIRST_MS)
     while open_ms < FIRST_MS + len(market.minutes) * MINUTE_MS:
         end_ms = interval.next_open(open_ms)
         inside = [m for m in market.minutes if m is not None and open_ms <= m.open_time < end_ms]
-        assert charts.whole("BTCUSDT", interval, open_ms) == _by_definition(inside, open_ms)
+        assert aggregator.whole("BTCUSDT", interval, open_ms) == _by_definition(inside, open_ms)
         open_ms = end_ms
 
 
 @given(markets(), intervals, st.lists(st.integers(0, 5 * HOUR_MS), min_size=1, max_size=6))
 def test_forming_candles_are_what_there_has_been(
-    market: ListedMinutes, interval: Interval, moments: list[int]
+    market: ListedMinutes, interval: TwinInterval, moments: list[int]
 ) -> None:
     """Whenever asked, in any order, the open candle is its whole minutes and the growing one."""
-    charts = Charts(market)
+    aggregator = Aggregator(market)
     for moment in moments:
         now_ms = FIRST_MS + moment
-        open_ms, minute_open = interval.open_at(now_ms), Interval.M1.open_at(now_ms)
+        open_ms, minute_open = interval.open_at(now_ms), TwinInterval.M1.open_at(now_ms)
         inside = [
             m for m in market.minutes if m is not None and open_ms <= m.open_time < minute_open
         ]
         growing = market.minute("BTCUSDT", minute_open)
         if growing is not None:
             inside.append(grown(growing, max(1, now_ms - minute_open)))
-        assert charts.forming("BTCUSDT", interval, now_ms) == _by_definition(inside, open_ms)
+        assert aggregator.forming("BTCUSDT", interval, now_ms) == _by_definition(inside, open_ms)
 
 
 def test_a_forming_candle_follows_minute_by_minute() -> None:
@@ -134,10 +134,10 @@ def test_a_forming_candle_follows_minute_by_minute() -> None:
     market = ListedMinutes(
         tuple(_minute(FIRST_MS + number * MINUTE_MS, number + 1) for number in range(60))
     )
-    charts = Charts(market)
+    aggregator = Aggregator(market)
     for number in range(60):
         now_ms = FIRST_MS + number * MINUTE_MS + 59_999
-        candle = charts.forming("BTCUSDT", Interval.H1, now_ms)
+        candle = aggregator.forming("BTCUSDT", TwinInterval.H1, now_ms)
         assert candle is not None
         assert candle.volume == sum(range(1, number + 2))
 
@@ -147,19 +147,19 @@ def test_between_ends_with_the_candle_that_forms() -> None:
     market = ListedMinutes(
         tuple(_minute(FIRST_MS + number * MINUTE_MS, number + 1) for number in range(20))
     )
-    charts = Charts(market)
+    aggregator = Aggregator(market)
     now_ms = FIRST_MS + 12 * MINUTE_MS + 30_000
-    candles = list(charts.between("BTCUSDT", Interval.M5, 0, FIRST_MS + DAY_MS, now_ms))
+    candles = list(aggregator.between("BTCUSDT", TwinInterval.M5, 0, FIRST_MS + DAY_MS, now_ms))
     assert [candle.open_time for candle in candles] == [
         FIRST_MS,
         FIRST_MS + 5 * MINUTE_MS,
         FIRST_MS + 10 * MINUTE_MS,
     ]
-    assert candles[0] == charts.whole("BTCUSDT", Interval.M5, FIRST_MS)
-    assert candles[2] == charts.forming("BTCUSDT", Interval.M5, now_ms)
+    assert candles[0] == aggregator.whole("BTCUSDT", TwinInterval.M5, FIRST_MS)
+    assert candles[2] == aggregator.forming("BTCUSDT", TwinInterval.M5, now_ms)
 
 
 def test_a_symbol_that_does_not_trade_has_no_candles() -> None:
     """Listed or not, without a market there are none."""
-    charts = Charts(ListedMinutes(()))
-    assert not list(charts.between("OMGUSDT", Interval.M1, 0, FIRST_MS, FIRST_MS))
+    aggregator = Aggregator(ListedMinutes(()))
+    assert not list(aggregator.between("OMGUSDT", TwinInterval.M1, 0, FIRST_MS, FIRST_MS))

@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.twin.exchange import Exchange, open_exchange
-from klineagent.twin.interval import MINUTE_MS, Interval
-from klineagent.twin.market.aggregation import Charts
+from klineagent.twin.interval import MINUTE_MS, TwinInterval
+from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork
@@ -196,7 +196,7 @@ def test_each_venue_has_its_words(venue: VenueRules, pending: str, gone: str) ->
     eventful = EventfulMarket(market, unlisted=[first.symbol])
     eventful.delist(second.symbol)
     now_ms = START_MS + MINUTE_MS
-    told = [eventful.as_told(venue, each, now_ms).status for each in (first, second, third)]
+    told = [eventful.as_listed(venue, each, now_ms).status for each in (first, second, third)]
     assert told == [pending, gone, "TRADING"]
 
 
@@ -213,10 +213,10 @@ async def test_charts_agree_before_and_after(
                 told += await events_until(socket, 100)
             told += await events_until(socket, 200)
         nursery.cancel_scope.cancel()
-    charts = Charts(eventful)
+    aggregator = Aggregator(eventful)
     closed = [event["k"] for event in told if event["k"]["x"]]
     assert len(closed) > 15
     for candle in closed:
-        drawn = charts.whole(candle["s"], Interval.M5, candle["t"])
+        drawn = aggregator.whole(candle["s"], TwinInterval.M5, candle["t"])
         assert drawn is not None
         assert (drawn.trades, drawn.first_trade) == (candle["n"], candle["f"])

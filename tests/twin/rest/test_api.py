@@ -6,43 +6,43 @@ from typing import Any
 import pytest
 
 from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
-from klineagent.twin.market.aggregation import Charts
-from klineagent.twin.market.listings import idle_specimens
+from klineagent.twin.market.aggregation import Aggregator
+from klineagent.twin.market.listings import odd_idle_listings
 from klineagent.twin.market.random import RandomMarket
-from klineagent.twin.rest.api import RestAnswer, RestSide, WeightMeter
+from klineagent.twin.rest.api import RestAnswer, RestApi, WeightMeter
 from klineagent.twin.venues import COINM, SPOT, USDM, VenueRules
 
 START = 1_769_904_000_000
 NOW = START + 90 * MINUTE_MS + 30_000
 
 
-def side_of(venue: VenueRules = USDM, history_ms: int = DAY_MS) -> RestSide:
-    """The REST side of a made-up market."""
+def api_of(venue: VenueRules = USDM, history_ms: int = DAY_MS) -> RestApi:
+    """The REST api of a made-up market."""
     market = RandomMarket(
         symbols=3, seed=3, start_ms=START, venue_name=venue.name, history_ms=history_ms
     )
-    return RestSide(
+    return RestApi(
         venue=venue,
-        charts=Charts(market),
-        listings=market.listings + idle_specimens(venue.name, START),
+        aggregator=Aggregator(market),
+        listings=market.listings + odd_idle_listings(venue.name, START),
         meter=WeightMeter(venue.weight_per_minute),
     )
 
 
-def get(side: RestSide, endpoint: str, now_ms: int = NOW, **query: Any) -> RestAnswer:
+def get(api: RestApi, endpoint: str, now_ms: int = NOW, **query: Any) -> RestAnswer:
     """Ask for an endpoint of the venue."""
-    return side.answer(
+    return api.answer(
         "GET",
-        side.venue.rest_prefix + endpoint,
+        api.venue.rest_prefix + endpoint,
         {name: str(value) for name, value in query.items()},
         now_ms,
     )
 
 
-def rows(side: RestSide, now_ms: int = NOW, **query: object) -> list[list[Any]]:
+def rows(api: RestApi, now_ms: int = NOW, **query: object) -> list[list[Any]]:
     """The rows of a klines answer."""
-    symbol = "BTCUSD_PERP" if side.venue is COINM else "BTCUSDT"
-    answer = get(side, "/klines", now_ms, **{"symbol": symbol, "interval": "1m", **query})
+    symbol = "BTCUSD_PERP" if api.venue is COINM else "BTCUSDT"
+    answer = get(api, "/klines", now_ms, **{"symbol": symbol, "interval": "1m", **query})
     assert answer.status == 200
     decoded = json.loads(answer.body)
     assert isinstance(decoded, list)
@@ -61,7 +61,7 @@ def weight_of(answer: RestAnswer) -> int:
 
 def test_without_times_come_the_newest_rows() -> None:
     """The last one is the forming candle, with nothing to tell it by but its close time."""
-    found = rows(side_of(), limit=3)
+    found = rows(api_of(), limit=3)
     assert opens(found) == [88, 89, 90]
     assert [len(row) for row in found] == [12, 12, 12]
     assert found[-1][6] > NOW > found[-2][6]
@@ -69,73 +69,73 @@ def test_without_times_come_the_newest_rows() -> None:
 
 def test_the_forming_row_grows() -> None:
     """The same candle has more trades later in its minute."""
-    side = side_of()
-    young, old = (rows(side, now_ms=NOW + late, limit=1)[0] for late in (0, 20_000))
+    api = api_of()
+    young, old = (rows(api, now_ms=NOW + late, limit=1)[0] for late in (0, 20_000))
     assert young[0] == old[0]
     assert young[8] < old[8]
 
 
 def test_500_rows_come_unless_asked_otherwise() -> None:
     """The default limit."""
-    assert len(rows(side_of())) == 500
+    assert len(rows(api_of())) == 500
 
 
 @pytest.mark.parametrize("venue", [USDM, SPOT])
 def test_with_a_start_come_the_oldest_rows(venue: VenueRules) -> None:
     """From the first open time not before it, ascending, with or without an end."""
-    side = side_of(venue)
+    api = api_of(venue)
     start = START + 10 * MINUTE_MS
-    assert opens(rows(side, startTime=start, limit=3)) == [10, 11, 12]
-    assert opens(rows(side, startTime=start + 1, limit=2)) == [11, 12]
+    assert opens(rows(api, startTime=start, limit=3)) == [10, 11, 12]
+    assert opens(rows(api, startTime=start + 1, limit=2)) == [11, 12]
     end = START + 12 * MINUTE_MS
-    assert opens(rows(side, startTime=start, endTime=end)) == [10, 11, 12]
-    assert opens(rows(side, startTime=start, endTime=end, limit=2)) == [10, 11]
-    assert opens(rows(side, startTime=NOW + HOUR_MS)) == []
+    assert opens(rows(api, startTime=start, endTime=end)) == [10, 11, 12]
+    assert opens(rows(api, startTime=start, endTime=end, limit=2)) == [10, 11]
+    assert opens(rows(api, startTime=NOW + HOUR_MS)) == []
 
 
 def test_with_an_end_come_the_newest_rows_before_it() -> None:
     """A candle that opens at the end is within."""
-    assert opens(rows(side_of(), endTime=START + 12 * MINUTE_MS, limit=3)) == [10, 11, 12]
+    assert opens(rows(api_of(), endTime=START + 12 * MINUTE_MS, limit=3)) == [10, 11, 12]
 
 
 def test_coinm_sends_the_newest_rows_of_a_window() -> None:
     """With a start, too, the rows before the end come; and no window is longer than 200 days."""
-    side = side_of(COINM)
+    api = api_of(COINM)
     start, end = START + 10 * MINUTE_MS, START + 20 * MINUTE_MS
-    assert opens(rows(side, startTime=start, endTime=end, limit=2)) == [19, 20]
-    assert opens(rows(side, startTime=start, limit=2)) == [89, 90]
+    assert opens(rows(api, startTime=start, endTime=end, limit=2)) == [19, 20]
+    assert opens(rows(api, startTime=start, limit=2)) == [89, 90]
     query: dict[str, Any] = {
         "symbol": "BTCUSD_PERP",
         "startTime": START - 201 * DAY_MS,
         "endTime": START,
     }
-    refused = get(side, "/klines", interval="1d", **query)
+    refused = get(api, "/klines", interval="1d", **query)
     assert refused.status == 400
 
 
 def test_spot_takes_times_in_microseconds() -> None:
     """By their magnitude."""
-    found = rows(side_of(SPOT), startTime=(START + 5 * MINUTE_MS) * 1_000, limit=1)
+    found = rows(api_of(SPOT), startTime=(START + 5 * MINUTE_MS) * 1_000, limit=1)
     assert opens(found) == [5]
 
 
 def test_symbols_are_taken_in_lower_case() -> None:
     """And in no alphabet but their own."""
-    assert rows(side_of(), symbol="btcusdt", limit=1)
-    assert rows(side_of(), symbol="币安人生usdt", limit=1)
+    assert rows(api_of(), symbol="btcusdt", limit=1)
+    assert rows(api_of(), symbol="币安人生usdt", limit=1)
 
 
 @pytest.mark.parametrize("interval", sorted(USDM.intervals, key=str))
 def test_every_interval_of_the_venue_has_rows(interval: Interval) -> None:
     """The newest row is the open candle of its interval."""
-    found = rows(side_of(), interval=interval.value, limit=2)
+    found = rows(api_of(), interval=interval.value, limit=2)
     assert found[-1][0] == interval.open_at(NOW)
     assert found[-1][6] == interval.close_of(found[-1][0])
 
 
 def test_a_settled_symbol_has_no_rows_and_is_no_error() -> None:
     """It is listed still."""
-    assert rows(side_of(), symbol="OMGUSDT") == []
+    assert rows(api_of(), symbol="OMGUSDT") == []
 
 
 @pytest.mark.parametrize(
@@ -172,53 +172,53 @@ def test_a_settled_symbol_has_no_rows_and_is_no_error() -> None:
 )
 def test_refusals_have_the_exchanges_own_words(query: dict[str, Any], code: int, text: str) -> None:
     """Status 400, a code and its text."""
-    answer = get(side_of(), "/klines", **query)
+    answer = get(api_of(), "/klines", **query)
     assert answer.status == 400
     assert json.loads(answer.body) == {"code": code, "msg": text}
 
 
 def test_a_refused_request_costs_its_weight() -> None:
     """limit=1501 cost 10 when it was measured."""
-    refused = get(side_of(), "/klines", symbol="BTCUSDT", interval="1m", limit=1_501)
+    refused = get(api_of(), "/klines", symbol="BTCUSDT", interval="1m", limit=1_501)
     assert weight_of(refused) == 10
 
 
 def test_weights_add_up_in_the_header() -> None:
     """ping, time and exchangeInfo cost 1 each on USD-M; spot's exchangeInfo costs 20."""
-    side = side_of()
-    assert [weight_of(get(side, path)) for path in ("/ping", "/time", "/exchangeInfo")] == [1, 2, 3]
-    assert weight_of(get(side_of(SPOT), "/exchangeInfo")) == 20
+    api = api_of()
+    assert [weight_of(get(api, path)) for path in ("/ping", "/time", "/exchangeInfo")] == [1, 2, 3]
+    assert weight_of(get(api_of(SPOT), "/exchangeInfo")) == 20
 
 
 def test_too_much_weight_is_refused_and_then_banned() -> None:
     """429 with the time to wait, then 418 with the end of the ban."""
-    side = side_of()
-    answers = [get(side, "/exchangeInfo") for _ in range(2_400)]
+    api = api_of()
+    answers = [get(api, "/exchangeInfo") for _ in range(2_400)]
     assert {answer.status for answer in answers} == {200}
-    refused = get(side, "/ping")
+    refused = get(api, "/ping")
     assert refused.status == 429
     assert dict(refused.headers)["Retry-After"] == "30"
     assert json.loads(refused.body)["code"] == -1003
     assert "Too many requests; current limit is 2400" in json.loads(refused.body)["msg"]
-    statuses = [get(side, "/ping").status for _ in range(5)]
+    statuses = [get(api, "/ping").status for _ in range(5)]
     assert statuses == [429] * 4 + [418]
-    banned = get(side, "/ping", NOW + MINUTE_MS)
+    banned = get(api, "/ping", NOW + MINUTE_MS)
     assert banned.status == 418
     assert f"banned until {NOW + 2 * MINUTE_MS}" in json.loads(banned.body)["msg"]
     assert dict(banned.headers)["Retry-After"] == "60"
-    assert get(side, "/ping", NOW + 2 * MINUTE_MS).status == 200
+    assert get(api, "/ping", NOW + 2 * MINUTE_MS).status == 200
 
 
 def test_time_is_the_exchanges_and_the_listing_is_stale() -> None:
     """ExchangeInfo's serverTime must not serve as a clock."""
-    side = side_of()
-    assert json.loads(get(side, "/time").body) == {"serverTime": NOW}
-    assert json.loads(get(side, "/exchangeInfo").body)["serverTime"] < NOW - HOUR_MS
-    assert json.loads(get(side, "/ping").body) == {}
+    api = api_of()
+    assert json.loads(get(api, "/time").body) == {"serverTime": NOW}
+    assert json.loads(get(api, "/exchangeInfo").body)["serverTime"] < NOW - HOUR_MS
+    assert json.loads(get(api, "/ping").body) == {}
 
 
 @pytest.mark.parametrize("path", ["/fapi/v1/nothing", "/api/v3/klines", "/", "/fapi/v2/klines"])
 def test_other_paths_are_not_found(path: str) -> None:
     """Other venues' paths, too."""
-    assert side_of().answer("GET", path, {}, NOW).status == 404
-    assert side_of().answer("POST", "/fapi/v1/klines", {}, NOW).status == 404
+    assert api_of().answer("GET", path, {}, NOW).status == 404
+    assert api_of().answer("POST", "/fapi/v1/klines", {}, NOW).status == 404

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from klineagent.twin.market.listings import idle_specimens
+from klineagent.twin.market.listings import odd_idle_listings
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.rest.exchange_info import exchange_info
 from klineagent.twin.venues import COINM, SPOT, USDM, VenueRules
@@ -15,7 +15,7 @@ START = 1_769_904_000_000
 def symbols_of(venue: VenueRules) -> dict[str, dict[str, Any]]:
     """The symbol objects of a made-up market, by symbol."""
     market = RandomMarket(symbols=2, seed=3, start_ms=START, venue_name=venue.name)
-    listings = market.listings + idle_specimens(venue.name, START)
+    listings = market.listings + odd_idle_listings(venue.name, START)
     return {entry["symbol"]: entry for entry in exchange_info(venue, listings, START)["symbols"]}
 
 

@@ -14,7 +14,7 @@ from wsproto.handshake import H11Handshake
 from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork
-from klineagent.twin.socket import connection as outbox
+from klineagent.twin.socket import connection as buffer
 from klineagent.twin.venues import SPOT
 from tests.twin.samples import START_MS, Dial
 
@@ -197,7 +197,7 @@ async def test_a_client_that_does_not_read_is_dropped(
     twin: Exchange, network: TwinNetwork, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """What a client may leave unread has a bound, here next to nothing."""
-    monkeypatch.setattr(outbox, "_MOST_UNSENT_BYTES", 100)
+    monkeypatch.setattr(buffer, "_MOST_UNSENT_BYTES", 100)
     client = await shake_hands(network, f"{PATH}?streams=btcusdt@kline_1m")
     while data := await client.stream.receive_some():
         assert len(data) <= 100

@@ -4,21 +4,21 @@ import json
 
 import pytest
 
-from klineagent.twin.socket.protocol import Hangup, SocketSide, open_side
+from klineagent.twin.socket.protocol import Hangup, SocketProtocol, open_protocol
 from klineagent.twin.venues import COINM, SPOT, USDM, VenueRules
 
 
-def side_at(target: str, venue: VenueRules = USDM) -> SocketSide:
+def protocol_at(target: str, venue: VenueRules = USDM) -> SocketProtocol:
     """A new connection by a path that exists."""
-    side = open_side(venue, target, now_s=0)
-    assert side is not None
-    return side
+    protocol = open_protocol(venue, target, now_s=0)
+    assert protocol is not None
+    return protocol
 
 
-def answer(side: SocketSide, request: object, now_s: float = 0) -> object:
+def answer(protocol: SocketProtocol, request: object, now_s: float = 0) -> object:
     """The decoded answer to a request, which must not end the connection."""
     text = request if isinstance(request, str) else json.dumps(request)
-    outcome = side.answer(text, now_s)
+    outcome = protocol.answer(text, now_s)
     assert outcome.hangup is None
     assert outcome.answer is not None
     return json.loads(outcome.answer)
@@ -41,14 +41,14 @@ def test_routes_are_answered_and_only_some_deliver(
     venue: VenueRules, target: str, delivers: bool, combined: bool
 ) -> None:
     """Old and wrong routes of USD-M take subscriptions and stay silent."""
-    side = side_at(target, venue)
-    assert (side.delivers, side.combined) == (delivers, combined)
+    protocol = protocol_at(target, venue)
+    assert (protocol.delivers, protocol.combined) == (delivers, combined)
 
 
 @pytest.mark.parametrize("target", ["/", "/market", "/wsx", "/market/wss", "/fapi/v1/time"])
 def test_other_paths_are_no_sockets(target: str) -> None:
     """A path that is neither `/ws` nor `/stream` is refused."""
-    assert open_side(USDM, target, now_s=0) is None
+    assert open_protocol(USDM, target, now_s=0) is None
 
 
 @pytest.mark.parametrize(
@@ -61,32 +61,32 @@ def test_other_paths_are_no_sockets(target: str) -> None:
 )
 def test_streams_are_named_in_both_forms_of_url(target: str) -> None:
     """Names may be percent-encoded, and are kept decoded."""
-    assert list(side_at(target).streams) == ["btcusdt@kline_1m", "币安人生usdt@kline_1h"]
+    assert list(protocol_at(target).streams) == ["btcusdt@kline_1m", "币安人生usdt@kline_1h"]
 
 
 def test_everything_is_acknowledged() -> None:
     """Unknown names, upper case, nonsense: subscribed, listed, unsubscribed without a word."""
-    side = side_at("/market/stream")
+    protocol = protocol_at("/market/stream")
     names = ["btcusdt@kline_1m", "BTCUSDT@kline_1m", "nonsense", "omgusdt@kline_9x"]
-    assert answer(side, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {
+    assert answer(protocol, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {
         "result": None,
         "id": 1,
     }
-    assert answer(side, {"method": "LIST_SUBSCRIPTIONS", "id": 2}) == {"result": names, "id": 2}
+    assert answer(protocol, {"method": "LIST_SUBSCRIPTIONS", "id": 2}) == {"result": names, "id": 2}
     gone = {"method": "UNSUBSCRIBE", "params": ["nonsense", "never@subscribed"], "id": "a-3"}
-    assert answer(side, gone) == {"result": None, "id": "a-3"}
-    assert "nonsense" not in side.streams
+    assert answer(protocol, gone) == {"result": None, "id": "a-3"}
+    assert "nonsense" not in protocol.streams
 
 
 def test_the_envelope_can_be_switched() -> None:
     """SET_PROPERTY changes what GET_PROPERTY tells."""
-    side = side_at("/market/ws")
+    protocol = protocol_at("/market/ws")
     get = {"method": "GET_PROPERTY", "params": ["combined"], "id": 2}
-    assert answer(side, get) == {"result": False, "id": 2}
+    assert answer(protocol, get) == {"result": False, "id": 2}
     switch = {"method": "SET_PROPERTY", "params": ["combined", True], "id": 5}
-    assert answer(side, switch) == {"result": None, "id": 5}
-    assert answer(side, get) == {"result": True, "id": 2}
-    assert side.combined
+    assert answer(protocol, switch) == {"result": None, "id": 5}
+    assert answer(protocol, get) == {"result": True, "id": 2}
+    assert protocol.combined
 
 
 CHOICE = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
@@ -139,21 +139,21 @@ WHERE = "at line 1 column 23"
 )
 def test_errors_have_the_exchanges_own_words(request_text: str, code: int, message: str) -> None:
     """Code and text come nested, as on the wire."""
-    reply = answer(side_at("/market/ws"), request_text)
+    reply = answer(protocol_at("/market/ws"), request_text)
     assert isinstance(reply, dict)
     assert reply["error"] == {"code": code, "msg": message}
 
 
 def test_the_last_stream_too_many_ends_the_connection() -> None:
     """1024 streams are fine; with one more comes code 4, and then 1008."""
-    side = side_at("/market/stream")
+    protocol = protocol_at("/market/stream")
     names = [f"stream{number}" for number in range(1_024)]
-    assert answer(side, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {
+    assert answer(protocol, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {
         "result": None,
         "id": 1,
     }
-    answer(side, {"method": "SUBSCRIBE", "params": names[:3], "id": 2})
-    outcome = side.answer('{"method":"SUBSCRIBE","params":["another"],"id":3}', 0)
+    answer(protocol, {"method": "SUBSCRIBE", "params": names[:3], "id": 2})
+    outcome = protocol.answer('{"method":"SUBSCRIBE","params":["another"],"id":3}', 0)
     assert outcome.answer is not None
     assert json.loads(outcome.answer) == {
         "error": {"code": 4, "msg": "Too many subscriptions"},
@@ -165,8 +165,8 @@ def test_the_last_stream_too_many_ends_the_connection() -> None:
 def test_too_many_streams_in_a_url_end_the_connection_at_once() -> None:
     """The verdict is there before any request."""
     names = "/".join(f"stream{number}" for number in range(1_025))
-    assert side_at(f"/market/ws/{names}").opening_verdict().hangup == Hangup("Invalid request")
-    assert side_at("/market/ws/one").opening_verdict().hangup is None
+    assert protocol_at(f"/market/ws/{names}").opening_reply().hangup == Hangup("Invalid request")
+    assert protocol_at("/market/ws/one").opening_reply().hangup is None
 
 
 @pytest.mark.parametrize(("venue", "burst", "per_second"), [(USDM, 15, 10), (SPOT, 5, 5)])
@@ -174,13 +174,13 @@ def test_a_burst_ends_the_connection(venue: VenueRules, burst: int, per_second: 
     """So many requests are answered back to back; a second later there is room again."""
     request = '{"method":"LIST_SUBSCRIPTIONS","id":1}'
     target = "/market/ws" if venue is USDM else "/ws"
-    side = side_at(target, venue)
+    protocol = protocol_at(target, venue)
     for _ in range(burst):
-        answer(side, request)
-    rested = side_at(target, venue)
+        answer(protocol, request)
+    rested = protocol_at(target, venue)
     for _ in range(burst):
         answer(rested, request)
-    assert side.answer(request, 0.01).hangup == Hangup("Too many requests", 1008)
+    assert protocol.answer(request, 0.01).hangup == Hangup("Too many requests", 1008)
     for _ in range(per_second):
         answer(rested, request, now_s=1)
     assert rested.answer(request, 1).hangup is not None
@@ -188,6 +188,6 @@ def test_a_burst_ends_the_connection(venue: VenueRules, burst: int, per_second: 
 
 def test_pings_and_pongs_count_on_spot_only() -> None:
     """Five controls in a second are what spot takes; USD-M does not count them."""
-    spot, usdm = side_at("/ws", SPOT), side_at("/market/ws")
+    spot, usdm = protocol_at("/ws", SPOT), protocol_at("/market/ws")
     assert [spot.control_arrived(0) is None for _ in range(6)] == [True] * 5 + [False]
     assert all(usdm.control_arrived(0) is None for _ in range(50))

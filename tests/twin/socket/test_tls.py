@@ -9,7 +9,7 @@ import trustme
 from trio.testing import memory_stream_pair
 
 from klineagent.core.errors import ConfigError
-from klineagent.twin.socket.tls import RecordStream, open_tls
+from klineagent.twin.socket.tls import TlsServerStream, open_tls
 from klineagent.twin.wire import frame_of
 
 HOST = "exchange"
@@ -74,13 +74,13 @@ class _Wiretap(trio.abc.Stream):
 
 def open_pair(
     server: ssl.SSLContext, client: ssl.SSLContext, *, polite: bool = False
-) -> tuple[RecordStream, trio.SSLStream[_Wiretap]]:
+) -> tuple[TlsServerStream, trio.SSLStream[_Wiretap]]:
     """Both ends of a connection, before the handshake; a polite client says when it goes."""
     ours, theirs = memory_stream_pair()
     tls = trio.SSLStream(
         _Wiretap(theirs), client, server_hostname=HOST, https_compatible=not polite
     )
-    return RecordStream(ours, server), tls
+    return TlsServerStream(ours, server), tls
 
 
 async def test_each_frame_is_a_record(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
@@ -140,7 +140,7 @@ async def test_the_end_is_the_end(
 async def test_a_client_that_speaks_no_tls_is_none(server: ssl.SSLContext, said: bytes) -> None:
     """Its stream breaks, in both directions."""
     ours, theirs = memory_stream_pair()
-    stream = RecordStream(ours, server)
+    stream = TlsServerStream(ours, server)
     await theirs.send_all(said)
     with pytest.raises(trio.BrokenResourceError, match=r"(?i)http.request|unexpected.message"):
         await stream.receive_some()
@@ -171,7 +171,7 @@ def test_a_file_without_an_identity_is_one_line(tmp_path: Path, content: str) ->
         open_tls(identity)
 
 
-async def _greet(ours: RecordStream, theirs: trio.SSLStream[_Wiretap]) -> None:
+async def _greet(ours: TlsServerStream, theirs: trio.SSLStream[_Wiretap]) -> None:
     """Let the client say something, which brings about the handshake."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(theirs.send_all, b"hello")
