@@ -107,14 +107,14 @@ async def test_every_metric_is_documented_and_no_other(
 
 
 def test_every_alert_has_its_paragraph() -> None:
-    """And every paragraph its alert: what it context, what to look at, what to do."""
+    """And every paragraph its alert: the meaning, what to look at, what to do."""
     page = (ROOT / "docs" / "runbook.md").read_text()
     paragraphs = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     names = [rule["alert"] for rule in _alerts()]
     assert list(paragraphs) == names
     for name, paragraph in paragraphs.items():
         parts = re.findall(r"^\*\*(.+?):\*\* \S", paragraph, re.MULTILINE)
-        assert parts == ["VenueContext", "Look at", "Do"], name
+        assert parts == ["Meaning", "Look at", "Do"], name
         for other in re.findall(r"\bKlineagent\w+", paragraph):
             assert other in names, name
 
