@@ -36,7 +36,7 @@ from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
-from klineagent.api.server.middleware import Deadline, Turnstile
+from klineagent.api.server.middleware import RequestDeadline, RequestPacer
 from klineagent.api.timings import open_timings
 from klineagent.config.model import Config, check_symbols
 from klineagent.core.address import Bind
@@ -184,7 +184,7 @@ async def open_agent(
         # Where the working directory is another one, so are these, unless they are named.
         log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
         if (absence := await _prepare(opened)) is not None:
-            background.start_soon(writer.delivery.find, absence)
+            background.start_soon(writer.inserter.find, absence)
         background.start_soon(registry.context.book.keep_fresh)
         # Before anything begins: what it begins with is what the last run knew.
         if saved is not None:
@@ -207,15 +207,17 @@ async def open_agent(
         add_metrics_route(
             status, desired=desired, writer=writer, statistics=statistics, timings=timings
         )
-        await servers.start(partial(serve, tls=tls), Deadline(Turnstile(command)), commands)
-        await servers.start(serve, Deadline(status), statuses)
+        await servers.start(
+            partial(serve, tls=tls), RequestDeadline(RequestPacer(command)), commands
+        )
+        await servers.start(serve, RequestDeadline(status), statuses)
         log.info("listening", command=str(commands.bind), status=str(statuses.bind))
         address = Bind(own_address(config.agent_ip), commands.bind.port)
         background.start_soon(
             partial(beat, opened, address, registry, every_s=config.self_update_interval_s)
         )
-        if config.manager is not None:
-            background.start_soon(register, config.manager, address)
+        if config.fleet_manager is not None:
+            background.start_soon(register, config.fleet_manager, address)
         background.start_soon(_tell_progress, writer, pool, registry)
         yield Agent(
             store=opened,

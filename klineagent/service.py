@@ -18,7 +18,7 @@ from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
 from klineagent.process.logs import set_level
 from klineagent.process.signals import open_stop_signal, reloaded_by_signal
-from klineagent.process.systemd import Manager, open_manager
+from klineagent.process.systemd import ServiceManager, open_service_manager
 
 RELOADABLE = frozenset({"log_level"})
 """The settings that can be changed while the agent runs."""
@@ -34,9 +34,11 @@ async def run_service(config: Config, reread: Callable[[], Config]) -> None:
     """
     async with (
         open_stop_signal() as stop,
-        open_manager(os.environ) as manager,
+        open_service_manager(os.environ) as service_manager,
         # Around the start and the end as well, in which the signal must not be deadly.
-        reloaded_by_signal(reload := Reload(config=config, reread=reread, manager=manager)),
+        reloaded_by_signal(
+            reload := Reload(config=config, reread=reread, service_manager=service_manager)
+        ),
         open_agent(config) as agent,
     ):
         # What is loaded by now, some hundred thousand objects, stays loaded; looking through it for
@@ -44,10 +46,10 @@ async def run_service(config: Config, reread: Callable[[], Config]) -> None:
         gc.collect()
         gc.freeze()
         reload.status = f"commands on {agent.command_bind}, status on {agent.status_bind}"
-        await manager.ready(reload.status)
+        await service_manager.ready(reload.status)
         await stop.wait()
         reload.status = None
-        await manager.stopping()
+        await service_manager.stopping()
     log.info("stopped")
 
 
@@ -58,20 +60,20 @@ class Reload:
     config: Config
     """What is in force."""
     reread: Callable[[], Config]
-    manager: Manager
+    service_manager: ServiceManager
     status: str | None = None
-    """What the manager is told afterwards; None while there is nothing to reload."""
+    """The status line for the service manager after a reload; None while there is none to do."""
 
     async def __call__(self) -> None:
         """Reload; a configuration that cannot be used changes nothing."""
         if (status := self.status) is None:
             return
-        await self.manager.reloading()
+        await self.service_manager.reloading()
         try:
             self._apply(self.reread())
         except ConfigError as error:
             log.error("reload_failed", error=str(error))  # noqa: TRY400 - no bug of ours
-        await self.manager.ready(status)
+        await self.service_manager.ready(status)
 
     def _apply(self, wanted: Config) -> None:
         changed = {

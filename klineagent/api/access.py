@@ -27,9 +27,13 @@ def command_guard(config: Config) -> Guard:
                 " or KLINEAGENT_TOKEN), listen on 127.0.0.1, or say --allow-anonymous"
             )
         log.warning("anonymous_allowed", command=str(config.command_bind))
-    if config.manager is not None and guard.is_local and not is_loopback(config.manager.host):
+    if (
+        config.fleet_manager is not None
+        and guard.is_local
+        and not is_loopback(config.fleet_manager.host)
+    ):
         hint = "it is told an address where nobody listens; set --command-bind"
-        log.warning("manager_cannot_command", manager=str(config.manager), hint=hint)
+        log.warning("manager_cannot_command", manager=str(config.fleet_manager), hint=hint)
     return guard
 
 

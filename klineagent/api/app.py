@@ -10,7 +10,7 @@ from quart.json.provider import JSONProvider
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from klineagent.api.guard import ANYONE, Guard, Request
+from klineagent.api.guard import ANYONE, Guard, RequestHead
 from klineagent.api.models.contract import Error
 from klineagent.api.openapi import json_response
 from klineagent.core.errors import Forbidden, RequestError, Unauthorized
@@ -31,10 +31,10 @@ class _Json(JSONProvider):
         return msgspec.json.decode(s)
 
 
-def asked() -> Request:
+def asked() -> RequestHead:
     """The request that is being answered, as a guard sees it."""
     head = request.headers
-    return Request(
+    return RequestHead(
         path=request.path,
         authorization=head.get("Authorization", ""),
         host=head.get("Host", ""),

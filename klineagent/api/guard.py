@@ -25,7 +25,7 @@ _SCHEME = "bearer "
 
 
 @frozen(kw_only=True)
-class Request:
+class RequestHead:
     """What a guard looks at; an absent header is empty."""
 
     path: str
@@ -47,13 +47,13 @@ class Guard:
     """Whether nobody may ask for what is not open."""
 
     @property
-    def refusals(self) -> list[type[RequestError]]:
+    def errors(self) -> list[type[RequestError]]:
         """How it refuses, if it does."""
         if self.token is not None:
             return [Unauthorized]
         return [Forbidden] if self.is_closed or self.is_local else []
 
-    def check(self, request: Request) -> None:
+    def check(self, request: RequestHead) -> None:
         """Let `request` pass.
 
         Raises:
@@ -63,7 +63,7 @@ class Guard:
         if request.path not in self.open_paths:
             self._check_closed(request)
 
-    def trusts(self, request: Request) -> bool:
+    def trusts(self, request: RequestHead) -> bool:
         """Whether who asks has shown the token, or is on this machine, which alone can ask.
 
         Others learn from open paths no more than that something is wrong, and where.
@@ -74,7 +74,7 @@ class Guard:
             return False
         return self.token is not None or self.is_local
 
-    def _check_closed(self, request: Request) -> None:
+    def _check_closed(self, request: RequestHead) -> None:
         if self.token is not None:
             self._check_token(self.token, request.authorization)
         elif self.is_closed:
@@ -104,7 +104,7 @@ def is_loopback(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost")
 
 
-def _check_browser(request: Request) -> None:
+def _check_browser(request: RequestHead) -> None:
     """Turn away web pages: a browser on this machine would carry out what any page tells it.
 
     A page of another origin sends `Origin` or `Sec-Fetch-Site`. One whose name has been pointed to

@@ -9,14 +9,14 @@ How to add an endpoint:
 
     def add_limits_routes(app: QuartTrio, budgets: Budgets) -> None:
         @app.get("/v1/limits")
-        @operation(Limits, tag="data", query=LimitsQuery, refusals=[NotConfirmed])
+        @operation(Limits, tag="data", query=LimitsQuery, raises=[NotConfirmed])
         async def limits() -> Limits:
             (docstring: its first line becomes the summary, what follows the description)
             asked = read_query(LimitsQuery)  # requests.py; a body: await read_body(LimitsBody)
             return Limits(...)  # or with another status than 200: return Limits(...), 503
 
 What a handler cannot do it raises as a `RequestError` (errors.py), which is answered as
-`{"error": ...}` with its status; `refusals` lists those that can come. What every endpoint can
+`{"error": ...}` with its status; `raises` lists those that can come. What every endpoint can
 answer (500, 503; with a token 401), and what a query or a body can bring about (400, 408, 413), is
 added here. `tag` is one of `TAGS`. The handler's name is the operation's id, unique in its app.
 
@@ -102,7 +102,7 @@ def operation(
     tag: str,
     body: type[Struct] | None = None,
     query: type[Struct] | None = None,
-    refusals: Iterable[type[RequestError]] = (),
+    raises: Iterable[type[RequestError]] = (),
     is_open: bool = False,
 ) -> Callable[[Handler], View]:
     """Document a handler, and let it return Structs; see the module.
@@ -112,12 +112,12 @@ def operation(
         tag: one of `TAGS`.
         body: what it reads from the request's body.
         query: what it reads from the query string.
-        refusals: what it raises.
+        raises: what it raises.
         is_open: whether it answers without the token; the guard decides, this only tells.
     """
     if tag not in TAGS:
         raise ValueError(f"{tag!r} is none of {', '.join(TAGS)}")
-    documented = _documented(answers, body=body, query=query, refusals=refusals)
+    documented = _documented(answers, body=body, query=query, raises=raises)
 
     def declare(handler: Handler) -> View:
         view = tagged([tag])(_answering(handler))
@@ -140,12 +140,12 @@ def _documented(
     *,
     body: type[Struct] | None,
     query: type[Struct] | None,
-    refusals: Iterable[type[RequestError]],
+    raises: Iterable[type[RequestError]],
 ) -> dict[int, _Documented]:
     """Every answer by its status; one status may have several reasons."""
     texts = {500: [_BUG], 503: [_BUSY]}
-    for refusal in refusals:
-        texts.setdefault(refusal.http_status, []).append(_description(refusal))
+    for error in raises:
+        texts.setdefault(error.http_status, []).append(_description(error))
     if query is not None:
         texts.setdefault(400, []).append(_BAD_QUERY)
     if body is not None:
@@ -186,7 +186,7 @@ class _Provider(OpenAPIProvider):
 
     def __init__(self, app: QuartTrio, schema: _Schema) -> None:
         super().__init__(app, schema)
-        self._refusals = schema.refusals
+        self._guard_errors = schema.errors
 
     def operation_id(self, method: str, path: str, func: Callable[..., Any]) -> str:
         """The handler's name: here, each serves one method."""
@@ -198,9 +198,9 @@ class _Provider(OpenAPIProvider):
         for methods in paths.values():
             for each in methods.values():
                 responses = dict(each["responses"])
-                for refusal in () if each.get("security") == [] else self._refusals:
-                    told = _Documented((Error,), _description(refusal))
-                    responses[refusal.http_status], _ = self.build_response_object(told, None)
+                for error in () if each.get("security") == [] else self._guard_errors:
+                    told = _Documented((Error,), _description(error))
+                    responses[error.http_status], _ = self.build_response_object(told, None)
                 each["responses"] = dict(sorted(responses.items()))
         return paths, components
 
@@ -262,13 +262,13 @@ class _Schema(QuartSchema):
 
     def __init__(self, guard: Guard, **settings: Any) -> None:
         super().__init__(**settings)
-        self.refusals = guard.refusals
+        self.errors = guard.errors
 
 
 def add_openapi(app: QuartTrio, guard: Guard, *, title: str, description: str) -> None:
     """Let `app` describe itself at `/openapi.json`, with routes that are added later, too."""
     json = app.json
-    needs_token = Unauthorized in guard.refusals
+    needs_token = Unauthorized in guard.errors
     schema = _Schema(
         guard,
         openapi_path=None,

@@ -24,7 +24,7 @@ from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError, SpoolError
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.spool.disk import Files, Folder, translated_errors
-from klineagent.storage.spool.folders import Shelves
+from klineagent.storage.spool.folders import SpoolFolders
 from klineagent.storage.spool.inventory import DeadLetter, Queue, take_inventory
 from klineagent.storage.spool.segment import SUFFIX, rows_of
 
@@ -56,8 +56,8 @@ def list_(file: Path | None, as_json: bool, **options: object) -> None:
     """Show what waits, what was refused and what is damaged."""
     folder = _folder(file, options)
     with translated_errors(str(folder)):
-        files, shelves = _opened(folder)
-        inventory = take_inventory(files, shelves)
+        files, folders = _opened(folder)
+        inventory = take_inventory(files, folders)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(inventory)))
         return
@@ -77,10 +77,10 @@ def retry(file: Path | None, names: tuple[str, ...], **options: object) -> None:
     """Send refused rows again: those of the dead letters NAMEd, or all."""
     folder = _folder(file, options)
     with translated_errors(str(folder)):
-        files, shelves = _opened(folder)
-        chosen = _chosen(shelves, names)
+        files, folders = _opened(folder)
+        chosen = _chosen(folders, names)
         for name in chosen:
-            batch = shelves.retry(files, name)
+            batch = folders.retry(files, name)
             if batch is not None:
                 click.echo(f"{shown(name)}: {len(batch.klines)} rows wait for {batch.table.value}")
     if not chosen:
@@ -95,13 +95,13 @@ def drop(file: Path | None, names: tuple[str, ...], yes: bool, **options: object
     """Delete the dead letters NAMEd, or all."""
     folder = _folder(file, options)
     with translated_errors(str(folder)):
-        files, shelves = _opened(folder)
-        chosen = _chosen(shelves, names)
+        files, folders = _opened(folder)
+        chosen = _chosen(folders, names)
         rows = sum(map(rows_of, chosen))
         if chosen and not yes:
             click.confirm(f"Delete {len(chosen)} dead letters, {rows} rows, for good?", abort=True)
         for name in chosen:
-            shelves.dead.remove(files, name)
+            folders.dead.remove(files, name)
         click.echo(f"{len(chosen)} dead letters deleted, {rows} rows")
 
 
@@ -166,20 +166,20 @@ def _folder(file: Path | None, options: Mapping[str, object]) -> Path:
     return folder
 
 
-def _opened(folder: Path) -> tuple[Files, Shelves]:
-    if not folder.is_dir():
-        raise SpoolError(f"there is no spool in {folder}: no such folder")
-    files, shelves = Folder(folder).files, Shelves()
-    for shelf in shelves.all:
+def _opened(path: Path) -> tuple[Files, SpoolFolders]:
+    if not path.is_dir():
+        raise SpoolError(f"there is no spool in {path}: no such folder")
+    files, folders = Folder(path).files, SpoolFolders()
+    for folder in folders.all:
         # A folder that is not there yet holds nothing.
         with suppress(FileNotFoundError):
-            shelf.refresh(files)
-    shelves.refuse_newer(files)
-    return files, shelves
+            folder.refresh(files)
+    folders.refuse_newer(files)
+    return files, folders
 
 
-def _chosen(shelves: Shelves, names: Sequence[str]) -> list[str]:
-    there = shelves.dead.names
+def _chosen(folders: SpoolFolders, names: Sequence[str]) -> list[str]:
+    there = folders.dead.names
     wanted = list(dict.fromkeys(f"{shown(name)}{SUFFIX}" for name in names))
     for name in wanted:
         if name not in there:

@@ -49,7 +49,7 @@ from klineagent.config.converters import (
 )
 from klineagent.config.sources import (
     OLD_VARIABLES,
-    Entry,
+    SettingEntry,
     read_environment,
     read_file,
     read_options,
@@ -206,7 +206,7 @@ class Config:
         return self.rest_url or self.venue.rest_url
 
     @property
-    def manager(self) -> Bind | None:
+    def fleet_manager(self) -> Bind | None:
         """The manager to register with, if there is one."""
         if self.register_ip is None or self.register_port is None:
             return None
@@ -304,7 +304,7 @@ class _Layers:
         return LoadedSettings(values, LoaderMeta(self))
 
 
-def _converted(entry: Entry, convert: Callable[[Any], Any] | None) -> object:
+def _converted(entry: SettingEntry, convert: Callable[[Any], Any] | None) -> object:
     assert convert is not None, f"{entry.field} has no converter"  # noqa: S101 - ours
     try:
         return convert(entry.value)

@@ -35,7 +35,7 @@ _SERVICE_VARIABLES = re.compile(rf"{PREFIX}(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)"
 SHORT_OPTIONS = {"lookback_s": "lookback", "grace_s": "grace"}
 
 
-class Entry(NamedTuple):
+class SettingEntry(NamedTuple):
     """A value as a user wrote it, and the name the user knows it by."""
 
     field: str
@@ -58,23 +58,23 @@ def variable(field: str) -> str:
     return f"{PREFIX}{field.upper()}"
 
 
-def read_options(options: Mapping[str, object], fields: OptionList) -> list[Entry]:
+def read_options(options: Mapping[str, object], fields: OptionList) -> list[SettingEntry]:
     """What the command line gave, by the name of its option; None means it did not."""
     return [
-        Entry(each.name, spelling(name), value)
+        SettingEntry(each.name, spelling(name), value)
         for each in fields
         for name in option_names(each.name)
         if (value := options.get(name)) is not None
     ]
 
 
-def read_environment(environ: Mapping[str, str], fields: OptionList) -> list[Entry]:
+def read_environment(environ: Mapping[str, str], fields: OptionList) -> list[SettingEntry]:
     """What variables say; an empty variable is no variable."""
     entries = []
     for each in fields:
         for name in (variable(each.name), OLD_VARIABLES.get(each.name, "")):
             if value := environ.get(name, "").strip():
-                entries.append(Entry(each.name, name, value))
+                entries.append(SettingEntry(each.name, name, value))
                 break
     return entries
 
@@ -90,7 +90,7 @@ def unknown_variables(environ: Collection[str], fields: Collection[str]) -> Iter
             yield _unknown(name.removeprefix(PREFIX), endings, prefix=PREFIX)
 
 
-def read_file(file: Path, fields: OptionList) -> list[Entry]:
+def read_file(file: Path, fields: OptionList) -> list[SettingEntry]:
     """What the table of a TOML file says.
 
     Raises:
@@ -109,7 +109,7 @@ def read_file(file: Path, fields: OptionList) -> list[Entry]:
     known = [each.name for each in fields]
     if unknown := [_unknown(key, known) for key in values if key not in known]:
         raise ConfigError(f"{file}: {' '.join(unknown)}")
-    return [Entry(name, f"{file}: {name}", value) for name, value in values.items()]
+    return [SettingEntry(name, f"{file}: {name}", value) for name, value in values.items()]
 
 
 def _unknown(name: str, known: Iterable[str], *, prefix: str = "") -> str:

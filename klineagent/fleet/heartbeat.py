@@ -13,7 +13,7 @@ from klineagent.core.retry import Trouble
 from klineagent.storage.store import AgentRow
 
 
-class Load(Protocol):
+class AgentLoad(Protocol):
     """What the row tells of an agent."""
 
     def count(self) -> int:
@@ -34,7 +34,7 @@ class Agents(Protocol):
         """
 
 
-async def beat(store: Agents, agent: Bind, load: Load, *, every_s: float) -> NoReturn:
+async def beat(store: Agents, agent: Bind, load: AgentLoad, *, every_s: float) -> NoReturn:
     """Write the row of `agent`, its command address, now and every `every_s` seconds.
 
     A store that fails is told of; the next beat tries again.

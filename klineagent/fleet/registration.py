@@ -19,7 +19,7 @@ BACKOFF_MOST_S = 60.0
 log = structlog.get_logger()
 
 
-class _Answer(Struct):
+class _Reply(Struct):
     status: str
 
 
@@ -60,7 +60,7 @@ def _reason_in(response: httpx2.Response) -> str | None:
     if response.status_code != httpx2.codes.OK:
         return f"answered {response.status_code}"
     try:
-        status = msgspec.json.decode(response.content, type=_Answer).status
+        status = msgspec.json.decode(response.content, type=_Reply).status
     except UNREADABLE as error:
         return f"answered 200, but not as it should: {error}"
     return None if status == "ok" else f"answered status {status!r}"

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 @frozen(kw_only=True)
-class Manager:
+class ServiceManager:
     """A service manager; without an address there is none, and what it is told goes nowhere."""
 
     address: str | None = None
@@ -67,14 +67,16 @@ class Manager:
             log.warning("notify_failed", told=assignments[0], error=reason)
 
 
-def manager_of(environ: Mapping[str, str]) -> Manager:
+def service_manager_of(environ: Mapping[str, str]) -> ServiceManager:
     """The service manager that has started us, as it says itself."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
-        return Manager()  # none, or on another machine, which is for virtual machines to tell
+        return (
+            ServiceManager()
+        )  # none, or on another machine, which is for virtual machines to tell
     if address.startswith("@"):
         address = f"\0{address[1:]}"
-    return Manager(address=address, watchdog_s=_watchdog_s(environ))
+    return ServiceManager(address=address, watchdog_s=_watchdog_s(environ))
 
 
 def _watchdog_s(environ: Mapping[str, str]) -> float | None:
@@ -85,9 +87,9 @@ def _watchdog_s(environ: Mapping[str, str]) -> float | None:
 
 
 @asynccontextmanager
-async def open_manager(environ: Mapping[str, str]) -> AsyncIterator[Manager]:
+async def open_service_manager(environ: Mapping[str, str]) -> AsyncIterator[ServiceManager]:
     """The service manager that has started us; hears that we live as long as the block lasts."""
-    manager = manager_of(environ)
+    manager = service_manager_of(environ)
     async with trio.open_nursery() as nursery:
         if manager.watchdog_s is not None:
             nursery.start_soon(manager.keep_watchdog_quiet, manager.watchdog_s)

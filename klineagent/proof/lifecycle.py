@@ -21,7 +21,7 @@ from klineagent.proof.oracle import Witness
 from klineagent.proof.plan import ProofFailed
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary
+from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary
 
 # What starts it again does not do so at once.
 RESTART_AFTER_S = 60.0
@@ -90,7 +90,7 @@ class Connection:
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
-    ) -> list[Coverage]:
+    ) -> list[SeriesRuns]:
         """See `Store`."""
         self._check()
         return await self.store.coverage(venue, since, symbols)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def obstacle(path: Path) -> str | None:
+def blocked_by(path: Path) -> str | None:
     """What to tell of the file that is in the way of a folder at `path`; None if there is none."""
     for each in (path, *path.parents):
         if os.path.lexists(each):
@@ -18,7 +18,7 @@ def obstacle(path: Path) -> str | None:
     return None
 
 
-def closed_to_us(folder: Path) -> Path | None:
+def inaccessible_path(folder: Path) -> Path | None:
     """The first path in `folder`, or itself, that this process may not use; None if it may all.
 
     Folders must be open to everything, files to reading; what a link leads to is not looked at.

@@ -59,7 +59,7 @@ class SeriesSummary:
 
 
 @frozen
-class Coverage:
+class SeriesRuns:
     """Which closed candles are stored of one series from some open time on, in milliseconds."""
 
     symbol: str
@@ -117,7 +117,7 @@ class Store(Protocol):
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
-    ) -> list[Coverage]:
+    ) -> list[SeriesRuns]:
         """Which candles `klines_final` holds of some series, and so where their gaps are.
 
         What stands off the grid of its interval is not looked at. It costs as much as candles are

@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from klineagent.api.app import json_app
-from klineagent.api.guard import OPEN_PATHS, Guard, Request, is_loopback
+from klineagent.api.guard import OPEN_PATHS, Guard, RequestHead, is_loopback
 from klineagent.api.routes.health import status_app
 from klineagent.core.errors import Forbidden, Unauthorized
 from klineagent.testing.simulation import open_simulation
@@ -106,7 +106,7 @@ async def test_strangers_are_turned_away_before_their_body_is_read() -> None:
 )
 def test_web_pages_of_others_do_not_command(headers: dict[str, str], passes: bool) -> None:
     """A browser on this machine must not be the tool of the pages it shows."""
-    request = Request(path="/streams/add", **headers)
+    request = RequestHead(path="/streams/add", **headers)
     if passes:
         Guard(is_local=True).check(request)
     else:
@@ -119,7 +119,7 @@ def test_garbage_is_refused_like_anything_else(
     path: str, authorization: str, host: str, origin: str
 ) -> None:
     """No header makes a guard fail, and none is right by chance."""
-    request = Request(path=path, authorization=authorization, host=host, origin=origin)
+    request = RequestHead(path=path, authorization=authorization, host=host, origin=origin)
     with pytest.raises(Unauthorized):
         Guard(token=TOKEN.encode()).check(request)
     try:
@@ -133,7 +133,7 @@ def test_the_token_stays_out_of_sight() -> None:
     guard = Guard(token=TOKEN.encode())
     assert TOKEN not in repr(guard)
     with pytest.raises(Unauthorized) as refused:
-        guard.check(Request(path="/", authorization=f"Bearer {TOKEN}x"))
+        guard.check(RequestHead(path="/", authorization=f"Bearer {TOKEN}x"))
     assert TOKEN not in str(refused.value)
 
 

@@ -129,9 +129,7 @@ async def test_how_an_endpoint_is_declared() -> None:
     add_documents(app, Guard(token=TOKEN.encode()), title="t", description="d")
 
     @app.get("/outer")
-    @operation(
-        {200: Outer, 503: Inner}, tag="data", query=Query, refusals=[NotRunning, NotConfirmed]
-    )
+    @operation({200: Outer, 503: Inner}, tag="data", query=Query, raises=[NotRunning, NotConfirmed])
     async def outer() -> Outer | tuple[Inner, int]:
         """Ask.
 

@@ -31,7 +31,7 @@ def test_defaults() -> None:
     assert (config.command_bind.port, config.status_bind.port) == (9999, 9988)
     assert config.effective_ws_url == USDM.ws_url
     assert config.effective_rest_url == USDM.rest_url
-    assert config.manager is None
+    assert config.fleet_manager is None
     assert (config.history, config.lookback_s, config.grace_s) == (500, 86_400, 5)
     assert (config.updates, config.spool, config.spool_limit) == (False, None, 4 * 1024**3)
 
@@ -65,7 +65,7 @@ def test_old_variables() -> None:
         Bind("127.0.0.1", 7999),
         Bind("0.0.0.0", 7988),
     )
-    assert config.manager == Bind("203.0.113.1", 8000)
+    assert config.fleet_manager == Bind("203.0.113.1", 8000)
     assert (config.max_symbols, config.agent_ip) == (20, "203.0.113.7")
     assert config.intervals == (Interval.M1, Interval.MO1)
     assert config.self_update_interval_s == 30
@@ -360,7 +360,7 @@ def test_a_manager_needs_an_address_and_a_port() -> None:
 def test_the_old_port_alone_means_no_manager(environ: dict[str, str], file: Path) -> None:
     """As it did to the old agent; whoever writes the new name as well is told."""
     environ = {**environ, "DATA_AGENT_REGISTER_PORT": "8000"}
-    assert load_config({}, environ, None).manager is None
+    assert load_config({}, environ, None).fleet_manager is None
     file.write_text("[klineagent]\nregister_port = 8000\n")
     with pytest.raises(ConfigError, match="register_port needs register_ip"):
         load_config({"register_port": 8000}, environ, None)

@@ -12,7 +12,7 @@ import trio
 
 from klineagent.config.model import Config
 from klineagent.process.signals import reloaded_by_signal
-from klineagent.process.systemd import Manager
+from klineagent.process.systemd import ServiceManager
 from klineagent.service import Reload
 from tests.processes import running_twin
 
@@ -43,7 +43,9 @@ async def test_each_sighup_reloads_once_more() -> None:
 
 async def test_nothing_is_reloaded_before_the_start_is_over_nor_after_the_end_began() -> None:
     """The file is not even read."""
-    reload = Reload(config=Config(), reread=lambda: pytest.fail("read"), manager=Manager())
+    reload = Reload(
+        config=Config(), reread=lambda: pytest.fail("read"), service_manager=ServiceManager()
+    )
     await reload()
 
 

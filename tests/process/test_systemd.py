@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from klineagent.process.systemd import Manager, manager_of, open_manager
+from klineagent.process.systemd import ServiceManager, open_service_manager, service_manager_of
 from tests.processes import READY_WITHIN_S, running_agent, running_twin
 
 HEARD_WITHIN_S = 10
@@ -62,7 +62,7 @@ async def ear(notify_socket: str) -> AsyncIterator[Ear]:
 
 async def test_the_manager_is_told(notify_socket: str, ear: Ear) -> None:
     """A datagram a message, an assignment a line."""
-    manager = manager_of({"NOTIFY_SOCKET": notify_socket})
+    manager = service_manager_of({"NOTIFY_SOCKET": notify_socket})
     await manager.ready("7 streams")
     assert await ear.advance() == ["READY=1", "STATUS=7 streams"]
     await manager.reloading()
@@ -79,7 +79,7 @@ async def test_signs_of_life_come_twice_in_the_watchdogs_interval(
     """From the first moment of the block to its last."""
     ear = Ear(str(tmp_path / "notify"))
     environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000"}
-    async with open_manager(environ):
+    async with open_service_manager(environ):
         await trio.sleep(100)
     heard = 0
     with trio.move_on_after(1):
@@ -100,8 +100,8 @@ async def test_signs_of_life_come_twice_in_the_watchdogs_interval(
 )
 async def test_without_a_manager_nobody_is_told(environ: dict[str, str]) -> None:
     """Nothing fails, and nothing runs."""
-    assert manager_of(environ) == Manager()
-    async with open_manager(environ) as manager:
+    assert service_manager_of(environ) == ServiceManager()
+    async with open_service_manager(environ) as manager:
         await manager.ready("")
         assert not trio.lowlevel.current_task().child_nurseries[0].child_tasks
 
@@ -120,14 +120,14 @@ def test_the_watchdog_is_that_of_this_process(
     environ: dict[str, str], watchdog_s: float | None
 ) -> None:
     """What was meant for a shell before us is not for us."""
-    assert manager_of({"NOTIFY_SOCKET": "/run/notify", **environ}).watchdog_s == watchdog_s
+    assert service_manager_of({"NOTIFY_SOCKET": "/run/notify", **environ}).watchdog_s == watchdog_s
 
 
 async def test_a_manager_that_is_gone_is_told_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And does not end what it was to watch."""
-    await Manager(address=str(tmp_path / "gone")).ready("")
+    await ServiceManager(address=str(tmp_path / "gone")).ready("")
     assert [record.getMessage() for record in caplog.records] == ["notify_failed"]
 
 
@@ -138,7 +138,7 @@ async def test_a_manager_that_does_not_read_holds_up_nothing(
     address = str(tmp_path / "notify")
     ear = Ear(address)
     while not caplog.records:
-        await Manager(address=address).ready("x" * 1000)
+        await ServiceManager(address=address).ready("x" * 1000)
     assert caplog.records[0].getMessage() == "notify_failed"
     ear.close()
 

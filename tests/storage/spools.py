@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from klineagent.core.errors import SpoolFull
 from klineagent.storage.spool.disk import Files
-from klineagent.storage.spool.folders import Shelves
+from klineagent.storage.spool.folders import SpoolFolders
 from klineagent.storage.spool.segment import Contents
 from klineagent.storage.spool.spool import Spool
 from klineagent.storage.store import Batch, Table
@@ -48,6 +48,6 @@ async def drained(spool: Spool) -> list[Batch]:
 
 def dead_letters(files: Files) -> list[Contents]:
     """All that was set aside."""
-    shelves = Shelves()
-    shelves.refresh(files)
-    return [shelves.dead.read(files, name) for name in shelves.dead.names]
+    folders = SpoolFolders()
+    folders.refresh(files)
+    return [folders.dead.read(files, name) for name in folders.dead.names]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from klineagent.storage.path_checks import closed_to_us, obstacle
+from klineagent.storage.path_checks import blocked_by, inaccessible_path
 from tests.storage.permissions import folder_of_others
 
 
@@ -16,22 +16,22 @@ def test_the_file_in_the_way_is_told(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     told = f"{file} is a file, not a folder"
-    assert obstacle(file) == obstacle(file / "x") == obstacle(file / "x" / "y") == told
+    assert blocked_by(file) == blocked_by(file / "x") == blocked_by(file / "x" / "y") == told
 
 
 def test_a_link_to_nothing_is_in_the_way(tmp_path: Path) -> None:
     """It is there, and no folder can be made of it; one to a folder is as good as that."""
     link = tmp_path / "link"
     link.symlink_to("folder")
-    assert obstacle(link / "x") == f"{link} is a link to nothing"
+    assert blocked_by(link / "x") == f"{link} is a link to nothing"
     (tmp_path / "folder").mkdir()
-    assert obstacle(link / "x") is None
+    assert blocked_by(link / "x") is None
 
 
 def test_nothing_is_in_the_way_of_what_can_be_made(tmp_path: Path) -> None:
     """Nor of a folder that is there."""
-    assert obstacle(tmp_path) is None
-    assert obstacle(tmp_path / "x" / "y") is None
+    assert blocked_by(tmp_path) is None
+    assert blocked_by(tmp_path / "x" / "y") is None
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_first_path_that_is_closed_is_told(folder: Path, name: str, mode: in
     """Not what is below it, nor a link to it."""
     (folder / name).chmod(mode)
     try:
-        assert closed_to_us(folder) == folder / name
+        assert inaccessible_path(folder) == folder / name
     finally:
         (folder / name).chmod(0o700)
 
@@ -59,4 +59,4 @@ def test_the_first_path_that_is_closed_is_told(folder: Path, name: str, mode: in
 def test_of_a_file_it_is_enough_to_be_readable(folder: Path) -> None:
     """The engine itself writes files that nobody may change."""
     (folder / "a" / "b" / "file").chmod(0o400)
-    assert closed_to_us(folder) is None
+    assert inaccessible_path(folder) is None

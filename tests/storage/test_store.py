@@ -34,7 +34,7 @@ async def rows_of(store: Store, query: str) -> list[Any]:
     match store:
         case ClickHouseStore():
             query = query.format(db=f"`{store._server.database}`")
-            execute = partial(store._lines.reads.execute, query)
+            execute = partial(store._connections.reads.execute, query)
             return [tuple(row) for row in await store._thread.run(execute)]
         case EmbeddedStore():
             query = query.format(db="market")

@@ -113,7 +113,7 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
         Done,
         tag="commands",
         body=StreamBody,
-        refusals=[InvalidRequest, SymbolLimitReached, ShuttingDown, NotConfirmed],
+        raises=[InvalidRequest, SymbolLimitReached, ShuttingDown, NotConfirmed],
     )
     async def add_stream() -> Done:
         """Add a stream.
@@ -128,7 +128,7 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
         return Done(message=f"Added stream for {asked.symbol} {asked.interval}")
 
     @app.post("/streams/remove")
-    @operation(Done, tag="commands", body=StreamBody, refusals=[NotRunning, NotConfirmed])
+    @operation(Done, tag="commands", body=StreamBody, raises=[NotRunning, NotConfirmed])
     async def remove_stream() -> Done:
         """Remove a stream."""
         asked = stream_request(await read_body(StreamBody), venue)

@@ -47,15 +47,15 @@ _NOTHING = SeriesStatistics(
 
 
 @frozen(order=True)
-class Place:
+class PagePosition:
     """Where a series stands in the order of all."""
 
     symbol: str
     rank: int
 
     @classmethod
-    def read(cls, text: str) -> Place:
-        """The place that `cursor_of` gave.
+    def read(cls, text: str) -> PagePosition:
+        """The position that `cursor_of` gave.
 
         Raises:
             InvalidRequest: it never gave that.
@@ -76,15 +76,15 @@ def cursor_of(series: Subscription) -> str:
 
 
 def series_after(
-    registry: Registry, place: Place | None, *, symbol: str, interval: Interval | None
+    registry: Registry, position: PagePosition | None, *, symbol: str, interval: Interval | None
 ) -> Iterator[Subscription]:
-    """Subscriptions in order, from behind `place` on; an empty `symbol` stands for all."""
+    """Subscriptions in order, from behind `position` on; an empty `symbol` stands for all."""
     # By symbol and not by series, of which there are fifteen times as many.
     symbols = [symbol] if symbol else registry.symbols()
     intervals = [interval] if interval is not None else list(Interval)
-    begin = 0 if place is None else bisect_left(symbols, place.symbol)
+    begin = 0 if position is None else bisect_left(symbols, position.symbol)
     for name in symbols[begin:]:
-        told_to = place.rank if place is not None and name == place.symbol else -1
+        told_to = position.rank if position is not None and name == position.symbol else -1
         for each in intervals:
             if _RANKS[each] <= told_to:
                 continue

@@ -20,9 +20,9 @@ from klineagent.api.models.data import (
 from klineagent.api.models.timestamps import read_moment, utc
 from klineagent.api.openapi import operation
 from klineagent.api.requests import interval_named, read_query, stream_request
-from klineagent.api.routes.coverage import Place, coverage_of, cursor_of, series_after
+from klineagent.api.routes.coverage import PagePosition, coverage_of, cursor_of, series_after
 from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
-from klineagent.api.routes.why import Inquiry
+from klineagent.api.routes.why import CandleLookup
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest
 from klineagent.series.registry import Registry
@@ -36,10 +36,10 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
     """`GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
     context = registry.context
     venue = context.pool.venue
-    inquiry = Inquiry(registry=registry, writer=writer)
+    lookup = CandleLookup(registry=registry, writer=writer)
 
     @app.get("/v1/coverage")
-    @operation(Coverage, tag="data", query=CoverageQuery, refusals=[InvalidRequest])
+    @operation(Coverage, tag="data", query=CoverageQuery, raises=[InvalidRequest])
     async def coverage() -> Coverage:
         """Tell how complete the series are: what is stored, what is missing, and why.
 
@@ -49,7 +49,7 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
         asked = read_query(CoverageQuery)
         found = series_after(
             registry,
-            Place.read(asked.after) if asked.after else None,
+            PagePosition.read(asked.after) if asked.after else None,
             symbol=asked.symbol.strip().upper(),
             interval=interval_named(asked.interval, venue) if asked.interval else None,
         )
@@ -65,13 +65,13 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
         )
 
     @app.get("/v1/why")
-    @operation(Why, tag="data", query=WhyQuery, refusals=[InvalidRequest])
+    @operation(Why, tag="data", query=WhyQuery, raises=[InvalidRequest])
     async def why() -> Why:
         """Tell all that is known of one candle, and what the database says of it."""
         asked = read_query(WhyQuery)
         stream = stream_request(StreamBody(asked.symbol, asked.interval), venue)
         open_ms = read_moment(asked.open_time, field="open_time")
-        return await inquiry.why(stream.symbol, stream.interval, open_ms)
+        return await lookup.why(stream.symbol, stream.interval, open_ms)
 
     @app.get("/v1/limits")
     @operation(Limits, tag="data")

@@ -101,15 +101,15 @@ def _of_feeds(registry: Registry) -> Iterator[_Texts]:
 
 
 def _of_store(writer: Writer) -> Iterator[_Texts]:
-    if writer.delivery.is_up:
+    if writer.inserter.is_up:
         return
     spool, plain = writer.spool, "the database takes no rows"
     if spool is None:
         plain += ", and there is no spool"
-        yield plain, f"{plain}: {writer.delivery.error}"
+        yield plain, f"{plain}: {writer.inserter.error}"
     elif spool.bytes >= FILLING_AT * spool.limit_bytes:
         used = f"the spool has {spool.bytes} of {spool.limit_bytes} bytes"
-        yield f"{plain}, and the spool is filling", f"{plain}, and {used}: {writer.delivery.error}"
+        yield f"{plain}, and the spool is filling", f"{plain}, and {used}: {writer.inserter.error}"
     elif writer.spool_error:
         plain += ", nor does the spool"
         yield plain, f"{plain}: {writer.spool_error}"

@@ -101,11 +101,11 @@ def storage_of(writer: Writer) -> Storage:
     """Whether rows are taken, and where those are that are not."""
     return Storage(
         database=writer.store.label,
-        takes_rows=writer.delivery.is_up,
+        takes_rows=writer.inserter.is_up,
         rows_stored=writer.stored,
         rows_waiting=writer.rows_waiting,
         rows_refused=writer.refused,
-        error=writer.delivery.error or None,
+        error=writer.inserter.error or None,
         spool=_spool_state(writer.spool, writer.spool_error) if writer.spool is not None else None,
     )
 

@@ -52,7 +52,7 @@ def add_logging_routes(app: QuartTrio) -> None:
         return _levels()
 
     @app.put("/v1/log-level")
-    @operation(LogLevels, tag="commands", body=LogLevelBody, refusals=[InvalidRequest])
+    @operation(LogLevels, tag="commands", body=LogLevelBody, raises=[InvalidRequest])
     async def set_log_level() -> LogLevels:
         """Change how much is logged."""
         asked = await read_body(LogLevelBody)

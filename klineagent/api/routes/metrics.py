@@ -31,7 +31,7 @@ from klineagent.series.desired.desired import Desired
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.registry import Registry
 from klineagent.series.statistics import Statistics, Totals
-from klineagent.storage.writing.refused import Kind
+from klineagent.storage.writing.refused import RowKind
 from klineagent.storage.writing.writer import Writer
 
 
@@ -46,7 +46,7 @@ def add_metrics_route(
     async def metrics() -> Response:
         """Tell all figures in Prometheus' text format, or in OpenMetrics where that is accepted."""
         totals = await statistics.totals()
-        figures = Figures(desired=desired, writer=writer, timings=timings, totals=totals)
+        figures = AgentMetrics(desired=desired, writer=writer, timings=timings, totals=totals)
         collectors = CollectorRegistry(auto_describe=False)
         for collector in (figures, process):
             collectors.register(collector)
@@ -55,7 +55,7 @@ def add_metrics_route(
 
 
 @frozen(kw_only=True)
-class Figures(Collector):
+class AgentMetrics(Collector):
     """All figures as of one moment; the names of those that only grow end in `_total`."""
 
     desired: Desired
@@ -230,20 +230,20 @@ class Figures(Collector):
             "forming": writer.waiting.dropped_forming,
             "update": writer.updates_dropped,
         }
-        yield _gauge("store_up", "Whether the database takes rows.", writer.delivery.is_up)
+        yield _gauge("store_up", "Whether the database takes rows.", writer.inserter.is_up)
         yield _counter("rows_stored", "Rows the database acknowledged.", writer.stored)
         yield _counter("rows_refused", "Rows the database will never take.", writer.refused)
-        refusals = writer.delivery.refusals
+        refused_series = writer.inserter.refused_series
         yield _counters(
             "rows_refused_by_kind",
             "The same, by what they were; of forming ones nothing is kept.",
             "kind",
-            {each.value: refusals.counts[each] for each in Kind},
+            {each.value: refused_series.counts[each] for each in RowKind},
         )
         yield _counter(
             "rows_withheld",
             "Forming rows not sent, because the database refused rows of their series.",
-            refusals.withheld,
+            refused_series.withheld,
         )
         yield _counters("rows_dropped", "Rows given up for lack of room.", "kind", dropped)
         yield _counter("rows_spooled", "Rows put on disk meanwhile.", writer.spooled)

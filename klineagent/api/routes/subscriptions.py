@@ -55,7 +55,7 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         tag="subscriptions",
         body=SubscriptionSet,
         query=DryRun,
-        refusals=_REFUSALS,
+        raises=_REFUSALS,
     )
     async def put_subscriptions() -> SubscriptionOutcome:
         """Replace the whole set, but for what the configuration names.
@@ -72,7 +72,7 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         tag="subscriptions",
         body=SubscriptionChange,
         query=DryRun,
-        refusals=_REFUSALS,
+        raises=_REFUSALS,
     )
     async def patch_subscriptions() -> SubscriptionOutcome:
         """Change the set: `remove`, then `add`.

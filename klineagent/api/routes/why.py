@@ -18,13 +18,13 @@ from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
 from klineagent.series.statistics import CandleState, candle_state_of
 from klineagent.series.subscription import Subscription
-from klineagent.storage.writing.writer import Holder, Writer
+from klineagent.storage.writing.writer import RowLocation, Writer
 
 # Callers of queries wait ten seconds.
 STORE_WITHIN_S = 5
 SPOOL_WITHIN_S = 2
 
-_WAITING = {Holder.MEMORY, Holder.SPOOL}
+_WAITING = {RowLocation.MEMORY, RowLocation.SPOOL}
 _VERDICTS: Mapping[CandleState, tuple[State, str]] = {
     CandleState.MISSING: ("missing", "It should be there; it is being looked for."),
     CandleState.ABSENT: ("absent", "It will not come."),
@@ -35,7 +35,7 @@ _VERDICTS: Mapping[CandleState, tuple[State, str]] = {
 
 
 @define(eq=False, kw_only=True)
-class Inquiry:
+class CandleLookup:
     """Answers why a candle is there, or is not."""
 
     registry: Registry
@@ -54,9 +54,9 @@ class Inquiry:
                 f"open_time: no {interval} candle opens at {utc(open_ms)};"
                 f" the one that holds this moment opens at {utc(opened_ms)}"
             )
-        says, holder = await self._look_up(symbol, interval, open_ms)
+        says, location = await self._look_up(symbol, interval, open_ms)
         series = self.registry.subscription(symbol, interval)
-        state, explanation = self._verdict(series, open_ms, says, holder)
+        state, explanation = self._verdict(series, open_ms, says, location)
         due_ms = interval.next_open(open_ms) + self.registry.context.grace_ms
         newest = series.newest if series is not None and state == "forming" else None
         return Why(
@@ -78,19 +78,19 @@ class Inquiry:
 
     async def _look_up(
         self, symbol: str, interval: Interval, open_ms: int
-    ) -> tuple[StoreSays, Holder | None]:
+    ) -> tuple[StoreSays, RowLocation | None]:
         """What the store says of a candle, and who else holds it; None if nobody can tell."""
         key = (self.registry.context.pool.venue.name, symbol, interval.value, open_ms)
         # Before and after: what moved on meanwhile the store has, what came meanwhile waits.
-        holder = await self._holder_of(key)
+        location = await self._locate_row(key)
         says = await self._ask(symbol, interval, open_ms)
-        if holder is Holder.NOBODY and says.row is None:
-            holder = await self._holder_of(key)
-        return says, holder
+        if location is RowLocation.NEITHER and says.row is None:
+            location = await self._locate_row(key)
+        return says, location
 
-    async def _holder_of(self, key: Key) -> Holder | None:
+    async def _locate_row(self, key: Key) -> RowLocation | None:
         with trio.move_on_after(SPOOL_WITHIN_S), suppress(SpoolError):
-            return await self.writer.holder_of(key)
+            return await self.writer.locate_row(key)
         return None
 
     async def _ask(self, symbol: str, interval: Interval, open_ms: int) -> StoreSays:
@@ -108,7 +108,11 @@ class Inquiry:
         return StoreSays(answered=True, row=None if row is None else _row(row))
 
     def _verdict(
-        self, series: Subscription | None, open_ms: int, says: StoreSays, holder: Holder | None
+        self,
+        series: Subscription | None,
+        open_ms: int,
+        says: StoreSays,
+        location: RowLocation | None,
     ) -> tuple[State, str]:
         """The state, and a sentence that explains it."""
         if series is None:
@@ -118,7 +122,7 @@ class Inquiry:
         if candle_state is CandleState.NOT_COVERED:
             return "not_covered", self._beginning_of(ledger)
         if candle_state is CandleState.CLOSED:
-            return _of_closed(says, holder)
+            return _of_closed(says, location)
         state, explanation = _VERDICTS[candle_state]
         if (absence := ledger.absences.at(open_ms)) is not None:
             explanation = f"It will not come: {absence.mark.reason.value}."
@@ -138,7 +142,7 @@ class Inquiry:
         attempts = series.attempts_at(gap.first_ms)
         rest_s = attempts.resting_until - trio.current_time() if attempts is not None else 0
         stand_s = context.rest.budget.spending().standing_down_s
-        if not self.writer.delivery.is_up:
+        if not self.writer.inserter.is_up:
             waits_for, wait_s = "the database, which is away", None
         elif stand_s > max(rest_s, 0):
             waits_for, wait_s = "the exchange, which refused or did not answer", stand_s
@@ -157,15 +161,15 @@ class Inquiry:
         )
 
 
-def _of_closed(says: StoreSays, holder: Holder | None) -> tuple[State, str]:
+def _of_closed(says: StoreSays, location: RowLocation | None) -> tuple[State, str]:
     if says.row is not None:
         return "stored", "The database has it."
     if not says.answered:
-        at = f", and waits in {holder.value}" if holder in _WAITING else ""
+        at = f", and waits in {location.value}" if location in _WAITING else ""
         return "closed", f"It came{at}; whether the database has it cannot be asked."
-    if holder in _WAITING:
-        return "on_its_way", f"It came, and waits in {holder.value} for the database."
-    if holder is None:
+    if location in _WAITING:
+        return "on_its_way", f"It came, and waits in {location.value} for the database."
+    if location is None:
         return "closed", "It came; the database has not got it, and the spool cannot be read."
     return "lost", "It came, yet nobody holds it; the audit will fetch it again."
 

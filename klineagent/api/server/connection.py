@@ -84,12 +84,12 @@ class _Http11(H11Protocol):
 
 
 @define
-class Places:
+class ConnectionSlots:
     """How many connections there may be, and which of them can go."""
 
     limit: int
     taken: int = 0
-    _idle: dict[Connection, None] = field(factory=dict, repr=False)
+    _idle: dict[HttpConnection, None] = field(factory=dict, repr=False)
     """Those without a request under way; who has waited longest comes first."""
 
     def take(self) -> bool:
@@ -103,7 +103,7 @@ class Places:
         self.taken += 1
         return True
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         """Give a place back."""
         self.set_idle(connection, is_idle=False)
         self.taken -= 1
@@ -113,14 +113,14 @@ class Places:
         for connection in self._idle:
             connection.end("asked to stop")
 
-    def set_idle(self, connection: Connection, *, is_idle: bool) -> None:
+    def set_idle(self, connection: HttpConnection, *, is_idle: bool) -> None:
         """Whether `connection` waits for a request."""
         self._idle.pop(connection, None)
         if is_idle:
             self._idle[connection] = None
 
 
-class Connection(TCPServer):
+class HttpConnection(TCPServer):
     """Serves one client until either side has enough."""
 
     def __init__(
@@ -128,11 +128,11 @@ class Connection(TCPServer):
         app: AppWrapper,
         config: hypercorn.config.Config,
         context: WorkerContext,
-        places: Places,
+        slots: ConnectionSlots,
         stream: trio.SocketStream | trio.SSLStream[trio.SocketStream],
     ) -> None:
         super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]  # or plain TCP
-        self._places = places
+        self._slots = slots
         self._is_secure = isinstance(stream, trio.SSLStream)
         self._tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._ending = trio.CancelScope()
@@ -144,7 +144,7 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         """Serve; whatever goes wrong in here concerns nobody else."""
-        if not self._places.take():
+        if not self._slots.take():
             await self._refuse()
             return
         self._wait(is_idle=True)
@@ -159,7 +159,7 @@ class Connection(TCPServer):
             # A bug that one client met must not end all the others.
             log.exception("connection_failed")
         finally:
-            self._places.leave(self)
+            self._slots.leave(self)
             await trio.aclose_forcefully(self.stream)
 
     async def protocol_send(self, event: Event) -> None:
@@ -178,7 +178,7 @@ class Connection(TCPServer):
 
         Not as hypercorn does it, with a task: quart-trio cancels the handler that starts it.
         """
-        self._places.set_idle(self, is_idle=is_idle)
+        self._slots.set_idle(self, is_idle=is_idle)
         self._ending.deadline = trio.current_time() + HEAD_WITHIN_S if is_idle else math.inf
 
     async def _serve(self) -> None:

@@ -15,7 +15,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
-from klineagent.api.server.connection import HEAD_BYTES, Connection, Places
+from klineagent.api.server.connection import HEAD_BYTES, ConnectionSlots, HttpConnection
 from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
 
@@ -74,7 +74,7 @@ async def serve_http(
     Cancelled, it stops accepting and gives the requests under way `drain_s` seconds to end.
     """
     wrapped, config = wrap_app(app, 0, "asgi"), _hypercorn_config()
-    context, places = WorkerContext(max_requests=None), Places(max_connections)
+    context, slots = WorkerContext(max_requests=None), ConnectionSlots(max_connections)
 
     async def serve_connection(stream: trio.SocketStream) -> None:
         secured = (
@@ -82,7 +82,7 @@ async def serve_http(
             if tls is None
             else trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
         )
-        await Connection(wrapped, config, context, places, secured).run()
+        await HttpConnection(wrapped, config, context, slots, secured).run()
 
     stopping = trio.Event()
     # Shielded from the caller's cancellation; the deadline comes when stopping begins.
@@ -104,7 +104,7 @@ async def serve_http(
                 task_status.started()
                 await stopping.wait()
                 await context.terminated.set()
-                places.end_idle()
+                slots.end_idle()
                 intake.cancel_scope.cancel(reason="asked to stop")
 
 

@@ -23,7 +23,7 @@ PASSES_APART = 8
 APART_S = 0.002
 
 
-class Turnstile:
+class RequestPacer:
     """An ASGI app in front of another: requests enter some passes of the scheduler apart.
 
     Trio runs every task that can run before it looks at sockets and timers again. A hundred
@@ -57,7 +57,7 @@ ANSWER_WITHIN_S = 45
 
 
 @define
-class Deadline:
+class RequestDeadline:
     """An ASGI app in front of another; cancels it after `within_s`, and answers in its place."""
 
     app: ASGIFramework

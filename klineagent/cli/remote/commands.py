@@ -21,7 +21,7 @@ from klineagent.api.models.subscriptions import (
 from klineagent.api.models.timestamps import read_moment
 from klineagent.cli.options import FiniteRange, read_interval, read_symbol
 from klineagent.cli.remote import views
-from klineagent.cli.remote.connection import Address, Answer, Connection, open_connection
+from klineagent.cli.remote.connection import Address, AgentAnswer, AgentConnection, open_connection
 from klineagent.cli.remote.options import JSON, complete_intervals, complete_symbols, to_an_agent
 from klineagent.cli.remote.snapshot import coverage_pages
 from klineagent.cli.remote.watch import watch_agent
@@ -33,7 +33,7 @@ from klineagent.series.desired.wire_format import Pattern, Wanted
 
 _Model = TypeVar("_Model", bound=Struct)
 _Command = TypeVar("_Command", bound=Callable[..., None])
-_Ask = Callable[[Connection], Awaitable[Answer[_Model]]]
+_Ask = Callable[[AgentConnection], Awaitable[AgentAnswer[_Model]]]
 
 _SUBSCRIPTIONS = "/v1/subscriptions"
 
@@ -319,8 +319,8 @@ def _change(address: Address, change: SubscriptionChange, *, dry_run: bool, as_j
 
 
 def _changed(
-    connection: Connection, change: SubscriptionChange, *, dry_run: bool
-) -> Awaitable[Answer[SubscriptionOutcome]]:
+    connection: AgentConnection, change: SubscriptionChange, *, dry_run: bool
+) -> Awaitable[AgentAnswer[SubscriptionOutcome]]:
     query = {"dry_run": "true"} if dry_run else {}
     return connection.command(SubscriptionOutcome, "PATCH", _SUBSCRIPTIONS, change, query=query)
 
@@ -349,7 +349,7 @@ def _tell(
 
 
 def _show(
-    answer: Answer[_Model], view: Callable[[_Model], RenderableType], *, as_json: bool
+    answer: AgentAnswer[_Model], view: Callable[[_Model], RenderableType], *, as_json: bool
 ) -> None:
     if as_json:
         click.echo(answer.body)

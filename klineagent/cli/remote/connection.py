@@ -56,7 +56,7 @@ class Address:
 
 
 @frozen
-class Answer(Generic[_Model]):
+class AgentAnswer(Generic[_Model]):
     """What an agent has answered."""
 
     value: _Model
@@ -65,7 +65,7 @@ class Answer(Generic[_Model]):
 
 
 @frozen
-class Connection:
+class AgentConnection:
     """Calls to one agent. Each raises `AgentError` where there is no answer, or not a good one."""
 
     address: Address
@@ -78,7 +78,7 @@ class Connection:
         *,
         query: Mapping[str, str | int] | None = None,
         within_s: float = QUERY_WITHIN_S,
-    ) -> Answer[_Model]:
+    ) -> AgentAnswer[_Model]:
         """Ask."""
         return await self._call(model, "GET", path, None, query, within_s)
 
@@ -90,7 +90,7 @@ class Connection:
         body: object,
         *,
         query: Mapping[str, str | int] | None = None,
-    ) -> Answer[_Model]:
+    ) -> AgentAnswer[_Model]:
         """Have something done."""
         content = msgspec.json.encode(body)
         return await self._call(model, method, path, content, query, COMMAND_WITHIN_S)
@@ -103,7 +103,7 @@ class Connection:
         content: bytes | None,
         query: Mapping[str, str | int] | None,
         within_s: float,
-    ) -> Answer[_Model]:
+    ) -> AgentAnswer[_Model]:
         response = await self._request(method, path, content, query, within_s)
         if isinstance(response, httpx2.HTTPError):
             why = await why_no_answer(self._http, self.address.label, response)
@@ -111,7 +111,7 @@ class Connection:
         if not response.is_success:
             raise await self._refusal(path, response)
         try:
-            return Answer(msgspec.json.decode(response.content, type=model), response.content)
+            return AgentAnswer(msgspec.json.decode(response.content, type=model), response.content)
         except msgspec.ValidationError as error:
             raise AgentRefused(
                 f"what answers at {self.address.label} is no agent, or one of another version:"
@@ -176,7 +176,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def open_connection(address: Address) -> AsyncIterator[Connection]:
+async def open_connection(address: Address) -> AsyncIterator[AgentConnection]:
     """A connection that is made when it is used.
 
     Raises:
@@ -191,7 +191,7 @@ async def open_connection(address: Address) -> AsyncIterator[Connection]:
         verify=_trusted(address.ca_file),
         trust_env=False,  # the environment's proxy is for the web
     ) as http:
-        yield Connection(address, http)
+        yield AgentConnection(address, http)
 
 
 def _trusted(ca_file: Path | None) -> ssl.SSLContext:

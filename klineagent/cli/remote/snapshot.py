@@ -17,7 +17,7 @@ from klineagent.api.models.data import (
     SeriesCoverage,
     Storage,
 )
-from klineagent.cli.remote.connection import Answer, Connection
+from klineagent.cli.remote.connection import AgentAnswer, AgentConnection
 from klineagent.cli.remote.views import duration
 
 TOLD_NAMES = 5
@@ -46,7 +46,7 @@ class Snapshot:
         return sum(each.missing.candles for each in self.behind)
 
 
-async def take_snapshot(connection: Connection) -> Snapshot:
+async def take_snapshot(connection: AgentConnection) -> Snapshot:
     """All but the series, which are many.
 
     Raises:
@@ -61,7 +61,7 @@ async def take_snapshot(connection: Connection) -> Snapshot:
     )
 
 
-async def with_series(snapshot: Snapshot, connection: Connection) -> Snapshot:
+async def with_series(snapshot: Snapshot, connection: AgentConnection) -> Snapshot:
     """The same with its series.
 
     Raises:
@@ -78,8 +78,8 @@ async def with_series(snapshot: Snapshot, connection: Connection) -> Snapshot:
 
 
 async def coverage_pages(
-    connection: Connection, symbol: str = "", interval: str = ""
-) -> list[Answer[Coverage]]:
+    connection: AgentConnection, symbol: str = "", interval: str = ""
+) -> list[AgentAnswer[Coverage]]:
     """All there is to tell of the series, in as few answers as can be.
 
     Raises:

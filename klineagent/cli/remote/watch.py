@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from klineagent.cli.remote.connection import Address, Connection, open_connection
+from klineagent.cli.remote.connection import Address, AgentConnection, open_connection
 from klineagent.cli.remote.snapshot import Snapshot, events_between, take_snapshot, with_series
 from klineagent.cli.remote.views import coverage_view, feeds_table, messages_rate, status_view
 from klineagent.core.errors import AgentError
@@ -98,7 +98,9 @@ async def watch_agent(address: Address, *, every_s: float, console: Console) -> 
                 await _follow(watched, connection, every_s, show)
 
 
-async def _follow(watched: Watched, connection: Connection, every_s: float, show: Show) -> NoReturn:
+async def _follow(
+    watched: Watched, connection: AgentConnection, every_s: float, show: Show
+) -> NoReturn:
     show(watched, [])
     series_at = trio.current_time() + SERIES_EVERY_S
     while True:

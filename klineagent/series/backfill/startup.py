@@ -19,7 +19,7 @@ from klineagent.exchange.venues import Venue
 from klineagent.series.backfill.known_gaps import KnownGaps, Series
 from klineagent.series.ledger import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span, Spans
-from klineagent.storage.store import Coverage, Store
+from klineagent.storage.store import SeriesRuns, Store
 
 # Series that begin within this time, thousands of them at a start, are looked up in one query.
 GATHER_S = 0.2
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 
 def stored_coverage(
-    stored: Coverage | None,
+    stored: SeriesRuns | None,
     known: KnownGaps | None,
     interval: Interval,
     *,
@@ -103,7 +103,7 @@ def _is_gone(absence: Span[Absence], gaps: Spans[Missing]) -> bool:
 
 
 def missing_ranges(
-    stored: Coverage | None,
+    stored: SeriesRuns | None,
     interval: Interval,
     *,
     since_ms: int,
@@ -144,7 +144,7 @@ def missing_ranges(
     return [gap for gap in gaps if gap[0] < gap[1]]
 
 
-def accounted_since(stored: Coverage | None, *, begin_ms: int, since_ms: int) -> int:
+def accounted_since(stored: SeriesRuns | None, *, begin_ms: int, since_ms: int) -> int:
     """From which open time on the store holds what it does not lack. Pure."""
     if stored is None:
         return begin_ms
@@ -204,7 +204,7 @@ class _Round:
     answered: trio.Event = field(factory=trio.Event)
     since_ms: dict[Series, int] = field(factory=dict)
     """From which open time on each was looked up."""
-    coverage: dict[Series, Coverage] = field(factory=dict)
+    coverage: dict[Series, SeriesRuns] = field(factory=dict)
 
 
 @define(eq=False, kw_only=True)
@@ -278,7 +278,7 @@ class StartupScan:
         for since in by_age.values():
             yield from _parts(since, now_ms)
 
-    async def _covered(self, since: Mapping[Interval, int], symbols: set[str]) -> list[Coverage]:
+    async def _covered(self, since: Mapping[Interval, int], symbols: set[str]) -> list[SeriesRuns]:
         trouble = Trouble("store_not_readable", "store_readable")
         backoff = Backoff(first_s=0.5, most_s=10)
         names = {interval.value: since_ms for interval, since_ms in since.items()}

@@ -22,7 +22,7 @@ from asynch.errors import (
 from attrs import define
 
 from klineagent.core.errors import RowsRefused, StoreError, StoreMisconfigured, StoreUnavailable
-from klineagent.storage.clickhouse.errors import refusal
+from klineagent.storage.clickhouse.errors import error_of
 from klineagent.storage.clickhouse.tables.schema import Rows
 from klineagent.storage.url import HTTP_PORTS, NATIVE_PORTS, ServerLocation
 
@@ -39,7 +39,7 @@ _BROKEN = (ClickHouseException, OSError, EOFError, IndexError, ValueError, struc
 
 
 @define
-class Line:
+class ServerConnection:
     """One connection, on the asyncio thread; queries that overlap have one each meanwhile."""
 
     _server: ServerLocation
@@ -73,7 +73,7 @@ class Line:
         except ServerException as error:
             if _ended(connection):
                 self._keep(connection)
-            raise refusal(self._server.label, error.code or 0, error.message) from error
+            raise error_of(self._server.label, error.code or 0, error.message) from error
         except _UNPACKABLE as error:
             raise RowsRefused(f"a value does not fit its column: {error}") from error
         except _BROKEN as error:
@@ -152,13 +152,13 @@ def _reason(error: BaseException) -> str:
     return f"{text or type(error).__name__}{because}"
 
 
-async def carried_out(steps: Generator[str, Rows, T], line: Line) -> T:
+async def run_steps(steps: Generator[str, Rows, T], connection: ServerConnection) -> T:
     """What `steps` come to; they are told which of their queries failed."""
     try:
         query = next(steps)
         while True:
             try:
-                rows = await line.execute(query)
+                rows = await connection.execute(query)
             except StoreError as error:
                 query = steps.throw(error)
             else:

@@ -17,7 +17,7 @@ from typing import Any
 from klineagent.core.interval import BY_LENGTH, DAY_MS, GRIDS, Interval, Run, runs_begin_at
 from klineagent.storage.clickhouse.queries import milliseconds, moment
 from klineagent.storage.clickhouse.tables.schema import Layout, Rows, literal, quoted
-from klineagent.storage.store import Coverage, Table
+from klineagent.storage.store import SeriesRuns, Table
 
 _Series = tuple[str, str]
 """Symbol and the name of an interval."""
@@ -35,7 +35,7 @@ _LOOKING_BACK_MS = (31 * DAY_MS, 366 * DAY_MS, 2**42)
 
 def covering(
     layout: Layout, venue: str, since: Mapping[str, int], symbols: Collection[str]
-) -> Generator[str, Rows, list[Coverage]]:
+) -> Generator[str, Rows, list[SeriesRuns]]:
     """The steps of `Store.coverage`: yields SQL, takes its rows, returns the answer."""
     if not since or not symbols:
         return []
@@ -62,7 +62,7 @@ def covering(
                 wanted.remove(symbol)
             end_ms = start_ms
     found = (
-        Coverage(*series, before.get(series), runs.get(series, ()))
+        SeriesRuns(*series, before.get(series), runs.get(series, ()))
         for series in runs.keys() | before.keys()
     )
     return sorted(found, key=lambda each: (each.symbol, BY_LENGTH[each.interval]))

@@ -29,20 +29,20 @@ from klineagent.storage.clickhouse.tables.preparation import (
     preparing_updates,
 )
 from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, Rows, literal
-from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
+from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
 
 T = TypeVar("T")
 
 
-class _Answer(Protocol):
+class _Result(Protocol):
     def bytes(self) -> bytes: ...
 
 
 class Session(Protocol):
     """The part of `chdb.session.Session` used here; chdb is not typed."""
 
-    def query(self, sql: str, fmt: str = ...) -> _Answer:
+    def query(self, sql: str, fmt: str = ...) -> _Result:
         """Run `sql`; the answer is in format `fmt`."""
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _carried_out(
+def _run_steps(
     steps: Generator[str, Rows, T],
     session: Session,
     location: FolderLocation,
@@ -176,7 +176,7 @@ class EmbeddedStore:
             # The folder is ours alone once the session is open, so the name needs no luck.
             layout = self._prepared(session)
             if batch.table is Table.UPDATES and not self._takes_updates:
-                _carried_out(preparing_updates(layout), session, self._location)
+                _run_steps(preparing_updates(layout), session, self._location)
                 self._takes_updates = True
             _insert(session, layout, batch, self._location.folder / _INBOX)
 
@@ -239,12 +239,12 @@ class EmbeddedStore:
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
-    ) -> list[Coverage]:
+    ) -> list[SeriesRuns]:
         """See `Store`."""
 
-        def read(session: Session) -> list[Coverage]:
+        def read(session: Session) -> list[SeriesRuns]:
             steps = covering(self._prepared(session), venue, since, symbols)
-            return _carried_out(steps, session, self._location, _AS_JSON)
+            return _run_steps(steps, session, self._location, _AS_JSON)
 
         return await self._reading.run(read)
 
@@ -256,7 +256,7 @@ class EmbeddedStore:
         def read(session: Session) -> tuple[Run, ...]:
             layout = self._prepared(session)
             steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
-            return _carried_out(steps, session, self._location, _AS_JSON)
+            return _run_steps(steps, session, self._location, _AS_JSON)
 
         return await self._reading.run(read)
 
@@ -267,7 +267,7 @@ class EmbeddedStore:
 
         def read(session: Session) -> list[Kline]:
             steps = finding_updates(self._prepared(session))
-            layout = _carried_out(steps, session, self._location)
+            layout = _run_steps(steps, session, self._location)
             if layout is None:
                 return []
             query = queries.select_updates(layout, venue, symbol, interval, newest)
@@ -280,7 +280,7 @@ class EmbeddedStore:
         if self._layout is None:
             seeing_to_it = preparing if self._may_create else finding
             steps = seeing_to_it(DEFAULT_DATABASE, EMBEDDED)
-            self._layout = _carried_out(steps, session, self._location)
+            self._layout = _run_steps(steps, session, self._location)
         return self._layout
 
 

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from klineagent.core.errors import StoreError, StoreMisconfigured, StoreOverloaded, StoreUnavailable
-from klineagent.storage.clickhouse.errors import refusal
-from klineagent.storage.path_checks import closed_to_us, obstacle
+from klineagent.storage.clickhouse.errors import error_of
+from klineagent.storage.path_checks import blocked_by, inaccessible_path
 from klineagent.storage.url import FolderLocation
 
 _LOCK = "status"
@@ -40,7 +40,7 @@ def engine_error(location: FolderLocation, error: RuntimeError) -> StoreError:
     for pattern in _OF_FILES:
         if (file := pattern.search(text)) and (trouble := _LASTING.get(file["reason"])):
             # The engine may name a path far below the file that is in the way.
-            in_the_way = obstacle(Path(file["path"])) if trouble == _BLOCKED else None
+            in_the_way = blocked_by(Path(file["path"])) if trouble == _BLOCKED else None
             return _unusable(location, in_the_way or f"{trouble} {file['path']}")
     if (found := _ERROR.search(text)) is None:
         return StoreUnavailable(f"{label}: {text}")
@@ -49,13 +49,13 @@ def engine_error(location: FolderLocation, error: RuntimeError) -> StoreError:
         return _not_begun(location)
     if message.startswith(_OTHER_FOLDER):
         return StoreMisconfigured(f"{label}: this process has another folder open")
-    return refusal(label, code, message)
+    return error_of(label, code, message)
 
 
 def unwritable(location: FolderLocation, error: OSError) -> StoreError:
     """The error for a file or folder that could not be made or written."""
     if isinstance(error, FileExistsError | NotADirectoryError) and (
-        found := obstacle(location.folder)
+        found := blocked_by(location.folder)
     ):
         return _unusable(location, found)
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -72,7 +72,7 @@ def _not_begun(location: FolderLocation) -> StoreError:
         return StoreMisconfigured(f"{location.label} is in use by another process")
     except OSError as error:
         return unwritable(location, error)
-    if closed := closed_to_us(location.folder):
+    if closed := inaccessible_path(location.folder):
         return _unusable(location, f"there is no permission for {closed}")
     return StoreMisconfigured(
         f"{location.label} cannot be opened; if its engine told why, it did so on standard error"

@@ -109,7 +109,7 @@ def classify(code: int, message: str) -> type[StoreError]:
     return StoreUnavailable if code in _PASSING or not code else StoreAnswerUnknown
 
 
-def refusal(label: str, code: int, message: str) -> StoreError:
+def error_of(label: str, code: int, message: str) -> StoreError:
     """The error for what the database called `label` answered, with its first sentence."""
     reason = message.removeprefix("DB::Exception: ").split("\n", maxsplit=1)[0]
     return classify(code, message)(f"{label}: {reason} (code {code})")

@@ -12,17 +12,17 @@ from functools import lru_cache
 
 from klineagent.core.errors import RowsRefused
 from klineagent.core.kline import Kline
-from klineagent.storage.clickhouse.tables.schema import KLINE_COLUMNS, Kind, quoted
+from klineagent.storage.clickhouse.tables.schema import KLINE_COLUMNS, ColumnKind, quoted
 
 _FORMATS = {  # on our side, on the engine's side
-    Kind.TEXT: ("", "String"),
-    Kind.TIME: ("q", "DateTime64(3, 'UTC')"),
-    Kind.REAL: ("d", "Float64"),
-    Kind.COUNT: ("I", "UInt32"),
-    Kind.TRADE_ID: ("q", "Int64"),
-    Kind.FLAG: ("?", "Bool"),
-    Kind.VERSION: ("Q", "UInt64"),
-    Kind.SOURCE: ("", "String"),
+    ColumnKind.TEXT: ("", "String"),
+    ColumnKind.TIME: ("q", "DateTime64(3, 'UTC')"),
+    ColumnKind.REAL: ("d", "Float64"),
+    ColumnKind.COUNT: ("I", "UInt32"),
+    ColumnKind.TRADE_ID: ("q", "Int64"),
+    ColumnKind.FLAG: ("?", "Bool"),
+    ColumnKind.VERSION: ("Q", "UInt64"),
+    ColumnKind.SOURCE: ("", "String"),
 }
 _KINDS = [KLINE_COLUMNS[name] for name in Kline._fields]
 STRUCTURE = ", ".join(

@@ -27,7 +27,7 @@ from klineagent.storage.clickhouse.asyncio_thread import (
     AsyncioThread,
     open_asyncio_thread,
 )
-from klineagent.storage.clickhouse.connection import Line, Settings, carried_out
+from klineagent.storage.clickhouse.connection import ServerConnection, Settings, run_steps
 from klineagent.storage.clickhouse.coverage import covering, finding_runs
 from klineagent.storage.clickhouse.tables.preparation import (
     finding,
@@ -36,7 +36,7 @@ from klineagent.storage.clickhouse.tables.preparation import (
     preparing_updates,
 )
 from klineagent.storage.clickhouse.tables.schema import Layout
-from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
+from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import ServerLocation
 
 WRITE_WITHIN_S = 30
@@ -47,19 +47,19 @@ T = TypeVar("T")
 
 
 @frozen
-class _Lines:
-    """A line for each kind of call that may overlap with the others."""
+class _Connections:
+    """A connection for each kind of call that may overlap with the others."""
 
-    inserts: Line
-    heartbeats: Line
-    looks: Line
-    reads: Line
-    audits: Line
-    preparing: Line
+    inserts: ServerConnection
+    heartbeats: ServerConnection
+    looks: ServerConnection
+    reads: ServerConnection
+    audits: ServerConnection
+    preparing: ServerConnection
 
     async def close(self) -> None:
-        for line in astuple(self, recurse=False):
-            line.close()
+        for connection in astuple(self, recurse=False):
+            connection.close()
 
 
 @define(kw_only=True)
@@ -68,7 +68,7 @@ class ClickHouseStore:
 
     _server: ServerLocation
     _thread: AsyncioThread
-    _lines: _Lines
+    _connections: _Connections
     _may_create: bool
     _layout: Layout | None = None
     _attempts: count[int] = field(factory=count, init=False)
@@ -125,7 +125,7 @@ class ClickHouseStore:
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
-    ) -> list[Coverage]:
+    ) -> list[SeriesRuns]:
         """See `Store`."""
         return await self._call(READ_WITHIN_S, self._coverage, venue, since, symbols)
 
@@ -160,7 +160,7 @@ class ClickHouseStore:
         if self._preparing is not None:
             self._preparing.cancel()
             await asyncio.wait([self._preparing])
-        await self._lines.close()
+        await self._connections.close()
 
     async def _prepared(self) -> Layout:
         if self._layout is None:
@@ -172,19 +172,19 @@ class ClickHouseStore:
 
     async def _prepare(self) -> Layout:
         seeing_to_it = preparing if self._may_create else finding
-        return await carried_out(seeing_to_it(self._server.database), self._lines.preparing)
+        return await run_steps(seeing_to_it(self._server.database), self._connections.preparing)
 
     async def _insert(self, batch: Batch) -> None:
         layout = await self._prepared()
         if batch.table is Table.UPDATES:
             if self._updates_layout is None:
                 steps = preparing_updates(layout)
-                self._updates_layout = await carried_out(steps, self._lines.inserts)
+                self._updates_layout = await run_steps(steps, self._connections.inserts)
             layout = self._updates_layout
         settings: Settings = dict(layout.dialect.insert_settings)
         if layout.dialect.knows_tokens:
             settings["insert_deduplication_token"] = batch.token
-        await self._lines.inserts.execute(
+        await self._connections.inserts.execute(
             f"{queries.insert_klines(layout, batch.table)} VALUES",
             queries.kline_rows(layout, batch.klines),
             settings=settings,
@@ -195,18 +195,18 @@ class ClickHouseStore:
         )
 
     async def _record_agent(self, row: AgentRow) -> None:
-        line = self._lines.heartbeats
+        connection = self._connections.heartbeats
         layout = await self._prepared()
-        await line.execute(
+        await connection.execute(
             f"{queries.insert_agent(layout.database)} VALUES",
             [queries.agent_values(row)],
             settings=dict(layout.dialect.insert_settings),
         )
-        await line.execute(queries.collapse_agents(layout.database))
+        await connection.execute(queries.collapse_agents(layout.database))
 
     async def _summary(self) -> list[SeriesSummary]:
         layout = await self._prepared()
-        rows = await self._lines.reads.execute(queries.select_summary(layout))
+        rows = await self._connections.reads.execute(queries.select_summary(layout))
         return [SeriesSummary(*row) for row in rows]
 
     async def _final_klines(
@@ -214,44 +214,44 @@ class ClickHouseStore:
     ) -> list[Kline]:
         layout = await self._prepared()
         query = queries.select_final(layout, venue, symbol, interval, newest)
-        return _klines(await self._lines.reads.execute(query))
+        return _klines(await self._connections.reads.execute(query))
 
     async def _final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int
     ) -> Kline | None:
         layout = await self._prepared()
         query = queries.select_candle(layout, venue, symbol, interval, open_time)
-        return next(iter(_klines(await self._lines.looks.execute(query))), None)
+        return next(iter(_klines(await self._connections.looks.execute(query))), None)
 
     async def _highest_ranks(
         self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
     ) -> Mapping[int, int]:
         layout = await self._prepared()
         query = queries.select_ranks(layout, venue, symbol, interval, first_ms, end_ms)
-        return dict(await self._lines.audits.execute(query))
+        return dict(await self._connections.audits.execute(query))
 
     async def _coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
-    ) -> list[Coverage]:
+    ) -> list[SeriesRuns]:
         layout = await self._prepared()
-        return await carried_out(covering(layout, venue, since, symbols), self._lines.reads)
+        return await run_steps(covering(layout, venue, since, symbols), self._connections.reads)
 
     async def _stored_runs(
         self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
     ) -> tuple[Run, ...]:
         layout = await self._prepared()
         steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
-        return await carried_out(steps, self._lines.audits)
+        return await run_steps(steps, self._connections.audits)
 
     async def _updates(
         self, venue: str, symbol: str, interval: str, newest: int | None
     ) -> list[Kline]:
-        line = self._lines.reads
-        layout = await carried_out(finding_updates(await self._prepared()), line)
+        connection = self._connections.reads
+        layout = await run_steps(finding_updates(await self._prepared()), connection)
         if layout is None:
             return []
         query = queries.select_updates(layout, venue, symbol, interval, newest)
-        return _klines(await line.execute(query))
+        return _klines(await connection.execute(query))
 
 
 def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
@@ -267,8 +267,10 @@ async def open_clickhouse(
 ) -> AsyncIterator[ClickHouseStore]:
     """A store on `server`; nothing is asked of the network before it is used."""
     async with open_asyncio_thread("clickhouse") as thread:
-        lines = _Lines(*(Line(server) for _ in fields(_Lines)))
-        store = ClickHouseStore(server=server, thread=thread, lines=lines, may_create=may_create)
+        connections = _Connections(*(ServerConnection(server) for _ in fields(_Connections)))
+        store = ClickHouseStore(
+            server=server, thread=thread, connections=connections, may_create=may_create
+        )
         try:
             yield store
         finally:

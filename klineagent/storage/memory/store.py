@@ -29,7 +29,7 @@ from klineagent.core.interval import (
     runs_of,
 )
 from klineagent.core.kline import Key, Kline
-from klineagent.storage.store import AgentRow, Batch, Coverage, SeriesSummary, Table
+from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class _Fault(enum.Enum):
 
 
 @define(kw_only=True)
-class Faults:
+class StoreFaults:
     """The faults a store has at the moment."""
 
     _active: list[_Fault] = field(factory=list, init=False)
@@ -147,7 +147,7 @@ class _Tokens:
 
 
 @define(kw_only=True)
-class MemoryStore(Faults):
+class MemoryStore(StoreFaults):
     """See `Store`: of each candle the highest version wins, the last inserted in a tie."""
 
     label: str = "memory:"
@@ -248,7 +248,7 @@ class MemoryStore(Faults):
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
-    ) -> list[Coverage]:
+    ) -> list[SeriesRuns]:
         """See `Store`."""
         await self.meet()
         found = []
@@ -262,7 +262,7 @@ class MemoryStore(Faults):
                 if begin > 0 and not runs_begin_at(runs, first_ms, interval):
                     before = opens[begin - 1]
                 if runs or before is not None:
-                    found.append(Coverage(symbol, interval, before, runs))
+                    found.append(SeriesRuns(symbol, interval, before, runs))
         self.answer()
         return found
 

@@ -14,7 +14,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.errors import SpoolBroken, SpoolError, SpoolFull
-from klineagent.storage.path_checks import obstacle
+from klineagent.storage.path_checks import blocked_by
 
 T = TypeVar("T")
 
@@ -211,7 +211,7 @@ class Folder:
         try:
             _make_folder(self.path)
         except (FileExistsError, NotADirectoryError) as error:
-            reason = obstacle(self.path) or error.strerror
+            reason = blocked_by(self.path) or error.strerror
             raise SpoolBroken(f"spool {self.label}: {reason}") from error
         lock = os.open(self.path / self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -29,14 +29,14 @@ log = structlog.get_logger()
 
 
 @define(eq=False)
-class Shelf:
+class SpoolFolder:
     """The segments of one subfolder, in the order they were made.
 
     What it knows is what the last listing said and its own calls have changed since. Commands of
     an operator come and go beside it, so a file that is gone is no error anywhere.
     """
 
-    folder: str
+    path: str
     size_bytes: int = field(default=0, init=False)
     rows: int = field(default=0, init=False)
     # A plain dict looks through all it has ever dropped for its first entry.
@@ -57,7 +57,7 @@ class Shelf:
 
     def refresh(self, files: Files) -> None:
         """List the folder anew."""
-        found = files.sizes(self.folder)
+        found = files.sizes(self.path)
         names = sorted(name for name in found if name.endswith(SUFFIX))
         # Replaced and not emptied first: other threads look at the length at any time.
         self._sizes = OrderedDict((name, found[name]) for name in names)
@@ -66,7 +66,7 @@ class Shelf:
 
     def put(self, files: Files, name: str, data: bytes) -> None:
         """Add a segment newer than all others; it survives power loss."""
-        write_durably(files, self.folder, name, data)
+        write_durably(files, self.path, name, data)
         self._add(name, len(data))
 
     def read(self, files: Files, name: str) -> Contents:
@@ -78,7 +78,7 @@ class Shelf:
             FileNotFoundError: it is gone.
         """
         try:
-            return decode(files.read(self._path(name)))
+            return decode(files.read(self._file(name)))
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
@@ -92,7 +92,7 @@ class Shelf:
             SegmentTooNew: it is.
         """
         with suppress(OSError, SegmentDamaged):
-            if may_be_newer(files.begin(self._path(name), BEGINNING_SIZE)):
+            if may_be_newer(files.begin(self._file(name), BEGINNING_SIZE)):
                 self.read(files, name)
 
     def holds(self, files: Files, name: str, key: Key) -> bool:
@@ -104,13 +104,13 @@ class Shelf:
 
     def remove(self, files: Files, name: str) -> None:
         """Delete a segment."""
-        files.unlink(self._path(name))
+        files.unlink(self._file(name))
         self._forget(name)
 
-    def move(self, files: Files, name: str, other: Shelf) -> None:
-        """Put a segment on another shelf, as it is."""
+    def move(self, files: Files, name: str, other: SpoolFolder) -> None:
+        """Put a segment on another folder, as it is."""
         try:
-            files.rename(self._path(name), other._path(name))
+            files.rename(self._file(name), other._file(name))
         except FileNotFoundError:
             self._forget(name)
         else:
@@ -129,39 +129,39 @@ class Shelf:
         self.rows -= rows_of(name)
         return size
 
-    def _path(self, name: str) -> str:
-        return f"{self.folder}/{name}"
+    def _file(self, name: str) -> str:
+        return f"{self.path}/{name}"
 
 
 @frozen(kw_only=True)
-class Shelves:
+class SpoolFolders:
     """All subfolders of a spool."""
 
-    candles: Shelf = Factory(lambda: Shelf("candles"))
-    updates: Shelf = Factory(lambda: Shelf("updates"))
-    dead: Shelf = Factory(lambda: Shelf("dead"))
+    candles: SpoolFolder = Factory(lambda: SpoolFolder("candles"))
+    updates: SpoolFolder = Factory(lambda: SpoolFolder("updates"))
+    dead: SpoolFolder = Factory(lambda: SpoolFolder("dead"))
     """What the database will never take as it is."""
-    quarantine: Shelf = Factory(lambda: Shelf("quarantine"))
+    quarantine: SpoolFolder = Factory(lambda: SpoolFolder("quarantine"))
     """Files that are not what was once written."""
 
     @property
-    def queues(self) -> tuple[Shelf, Shelf]:
+    def queues(self) -> tuple[SpoolFolder, SpoolFolder]:
         """What waits for the database, in the order in which it should leave."""
         return self.candles, self.updates
 
     @property
-    def all(self) -> tuple[Shelf, ...]:
+    def all(self) -> tuple[SpoolFolder, ...]:
         """Each of them."""
         return *self.queues, self.dead, self.quarantine
 
-    def queue_of(self, table: Table) -> Shelf:
+    def queue_of(self, table: Table) -> SpoolFolder:
         """Where batches for `table` wait."""
         return self.candles if table is Table.KLINES else self.updates
 
     def refresh(self, files: Files) -> None:
         """List all folders anew."""
-        for shelf in self.all:
-            shelf.refresh(files)
+        for folder in self.all:
+            folder.refresh(files)
 
     def refuse_newer(self, files: Files) -> None:
         """Go on unless a newer klineagent has written one of the segments.
@@ -169,24 +169,24 @@ class Shelves:
         Raises:
             SegmentTooNew: one has; nothing was changed.
         """
-        for shelf in (*self.queues, self.dead):
-            for name in shelf.names:
+        for folder in (*self.queues, self.dead):
+            for name in folder.names:
                 try:
-                    shelf.refuse_newer(files, name)
+                    folder.refuse_newer(files, name)
                 except SegmentTooNew as error:
-                    raise SegmentTooNew(f"spool file {shelf.folder}/{name}: {error}") from error
+                    raise SegmentTooNew(f"spool file {folder.path}/{name}: {error}") from error
 
-    def open(self, files: Files, shelf: Shelf, name: str) -> Contents | None:
+    def open(self, files: Files, folder: SpoolFolder, name: str) -> Contents | None:
         """What a segment holds; None if it is gone, or damaged and thus now in quarantine."""
         try:
-            return shelf.read(files, name)
+            return folder.read(files, name)
         except FileNotFoundError:
-            shelf.remove(files, name)
+            folder.remove(files, name)
             return None
         except SegmentDamaged as error:
             damage = str(error)
-        shelf.move(files, name, self.quarantine)
-        log.error("segment_damaged", segment=f"{shelf.folder}/{name}", reason=damage)
+        folder.move(files, name, self.quarantine)
+        log.error("segment_damaged", segment=f"{folder.path}/{name}", reason=damage)
         return None
 
     def retry(self, files: Files, name: str) -> Batch | None:

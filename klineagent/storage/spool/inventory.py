@@ -9,7 +9,7 @@ from attrs import frozen
 
 from klineagent.core.errors import SegmentDamaged
 from klineagent.storage.spool.disk import Files
-from klineagent.storage.spool.folders import Shelf, Shelves
+from klineagent.storage.spool.folders import SpoolFolder, SpoolFolders
 from klineagent.storage.spool.segment import Contents
 from klineagent.storage.store import Table
 
@@ -48,36 +48,36 @@ class Inventory:
     quarantined: tuple[str, ...]
 
 
-def take_inventory(files: Files, shelves: Shelves) -> Inventory:
+def take_inventory(files: Files, folders: SpoolFolders) -> Inventory:
     """What there is; changes nothing. Of the queues, which may be long, it reads one file each."""
     return Inventory(
-        queues=tuple(_queue(files, table, shelves.queue_of(table)) for table in Table),
-        dead_letters=tuple(_dead_letters(files, shelves.dead)),
-        quarantined=tuple(shelves.quarantine.names),
+        queues=tuple(_queue(files, table, folders.queue_of(table)) for table in Table),
+        dead_letters=tuple(_dead_letters(files, folders.dead)),
+        quarantined=tuple(folders.quarantine.names),
     )
 
 
-def _queue(files: Files, table: Table, shelf: Shelf) -> Queue:
+def _queue(files: Files, table: Table, folder: SpoolFolder) -> Queue:
     oldest_event = None
     # An agent may be busy emptying it; damaged files are its business.
     with suppress(FileNotFoundError, SegmentDamaged):
-        if shelf.oldest is not None:
-            rows = shelf.read(files, shelf.oldest).batch.klines
+        if folder.oldest is not None:
+            rows = folder.read(files, folder.oldest).batch.klines
             oldest_event = min(kline.event_time for kline in rows)
     return Queue(
         table=table,
-        segments=len(shelf),
-        rows=shelf.rows,
-        bytes=shelf.size_bytes,
+        segments=len(folder),
+        rows=folder.rows,
+        bytes=folder.size_bytes,
         oldest_event=oldest_event,
     )
 
 
-def _dead_letters(files: Files, shelf: Shelf) -> Iterator[DeadLetter]:
-    for name in shelf.names:
+def _dead_letters(files: Files, folder: SpoolFolder) -> Iterator[DeadLetter]:
+    for name in folder.names:
         with suppress(FileNotFoundError):
             try:
-                yield _dead_letter(name, shelf.read(files, name))
+                yield _dead_letter(name, folder.read(files, name))
             except SegmentDamaged as damage:
                 yield DeadLetter(name=name, reason=f"damaged: {damage}")
 

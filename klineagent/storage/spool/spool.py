@@ -24,7 +24,7 @@ from klineagent.core.errors import SegmentDamaged, SpoolFull
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Key
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, is_full, write_durably
-from klineagent.storage.spool.folders import Shelf, Shelves
+from klineagent.storage.spool.folders import SpoolFolder, SpoolFolders
 from klineagent.storage.spool.segment import Contents, boot_of, encode, new_name, rows_of
 from klineagent.storage.store import Batch
 
@@ -43,7 +43,7 @@ class Segment:
 
     name: str
     batch: Batch
-    shelf: Shelf = field(repr=False)
+    queue: SpoolFolder = field(repr=False)
 
 
 @define(eq=False, kw_only=True)
@@ -59,7 +59,7 @@ class Spool:
     """For all files together."""
     dropped_updates: int = field(default=0, init=False)
     """Rows of updates given up to make room, in this run."""
-    _shelves: Shelves
+    _folders: SpoolFolders
     _boot: int
     _number: int = field(default=0, init=False)
     _told_of_filling: bool = field(default=False, init=False)
@@ -70,12 +70,12 @@ class Spool:
     @property
     def segments(self) -> int:
         """How many batches wait for the database."""
-        return sum(map(len, self._shelves.queues))
+        return sum(map(len, self._folders.queues))
 
     @property
     def rows(self) -> int:
         """How many rows wait for the database."""
-        return sum(queue.rows for queue in self._shelves.queues)
+        return sum(queue.rows for queue in self._folders.queues)
 
     @property
     def is_empty(self) -> bool:
@@ -85,17 +85,17 @@ class Spool:
     @property
     def bytes(self) -> int:
         """What all files take together: queues, dead letters and quarantine."""
-        return sum(shelf.size_bytes for shelf in self._shelves.all)
+        return sum(folder.size_bytes for folder in self._folders.all)
 
     @property
     def dead_letters(self) -> int:
         """How many batches the database refused and nobody has retried or dropped yet."""
-        return len(self._shelves.dead)
+        return len(self._folders.dead)
 
     @property
     def damaged(self) -> int:
         """How many files lie in quarantine."""
-        return len(self._shelves.quarantine)
+        return len(self._folders.quarantine)
 
     async def append(self, batch: Batch) -> None:
         """Keep `batch`, behind all others for its table; on return it survives power loss.
@@ -107,7 +107,7 @@ class Spool:
             SpoolBroken: the disk failed.
         """
         if batch.klines:
-            queue = self._shelves.queue_of(batch.table)
+            queue = self._folders.queue_of(batch.table)
             await self.disk.run(partial(self._put, queue, Contents(batch)))
 
     async def set_aside(self, batch: Batch, reason: str) -> None:
@@ -118,7 +118,7 @@ class Spool:
             SpoolBroken: the disk failed.
         """
         if batch.klines:
-            await self.disk.run(partial(self._put, self._shelves.dead, Contents(batch, reason)))
+            await self.disk.run(partial(self._put, self._folders.dead, Contents(batch, reason)))
 
     async def oldest(self) -> Segment | None:
         """The batch that should be sent next: candles before updates, in the order they came.
@@ -133,7 +133,7 @@ class Spool:
 
         It reads every segment if it must: the caller should not wait for ever.
         """
-        queue = self._shelves.candles
+        queue = self._folders.candles
         for name in reversed(queue.names):
             if await self.disk.run(partial(queue.holds, name=name, key=key)):
                 return True
@@ -142,22 +142,22 @@ class Spool:
     async def acknowledge(self, segment: Segment) -> None:
         """Delete a batch that the database has stored."""
         # Power loss may bring it back. Then it is sent again under its token, and changes nothing.
-        await self.disk.run(partial(segment.shelf.remove, name=segment.name))
+        await self.disk.run(partial(segment.queue.remove, name=segment.name))
 
     async def refresh(self) -> None:
         """Look for what an operator's commands have changed."""
-        await self.disk.run(self._shelves.refresh)
+        await self.disk.run(self._folders.refresh)
 
     # From here on: the disk's thread, one call at a time. What the properties read meanwhile are
     # single numbers, of which each is right before or after the call.
 
-    def _put(self, shelf: Shelf, contents: Contents, files: Files) -> None:
+    def _put(self, folder: SpoolFolder, contents: Contents, files: Files) -> None:
         data = encode(contents)
         # Before anything is given up because of it.
         self._tell_of_filling(adding=len(data))
         self._make_room(files, len(data))
         self._number += 1  # before the attempt, so that the next one has a name of its own
-        shelf.put(files, new_name(self._boot, self._number, len(contents.batch.klines)), data)
+        folder.put(files, new_name(self._boot, self._number, len(contents.batch.klines)), data)
 
     def _tell_of_filling(self, *, adding: int) -> None:
         size = self.bytes + adding
@@ -168,7 +168,7 @@ class Spool:
             self._told_of_filling = False
 
     def _make_room(self, files: Files, size: int) -> None:
-        updates = self._shelves.updates
+        updates = self._folders.updates
         if self.bytes - updates.size_bytes + size > self.limit_bytes:
             raise SpoolFull(
                 f"spool {self.disk.label}: its limit of {self.limit_bytes} bytes is reached"
@@ -177,7 +177,7 @@ class Spool:
             self._give_up(files, name)
 
     def _give_up(self, files: Files, name: str) -> None:
-        updates = self._shelves.updates
+        updates = self._folders.updates
         try:
             span = _span(updates.read(files, name).batch)
         except FileNotFoundError:  # an operator deleted it
@@ -190,9 +190,9 @@ class Spool:
         log.warning("updates_dropped", rows=rows_of(name), **span)
 
     def _oldest(self, files: Files) -> Segment | None:
-        for queue in self._shelves.queues:
+        for queue in self._folders.queues:
             while (name := queue.oldest) is not None:
-                contents = self._shelves.open(files, queue, name)
+                contents = self._folders.open(files, queue, name)
                 if contents is not None:
                     return Segment(name, contents.batch, queue)
         return None
@@ -210,26 +210,26 @@ async def open_spool(disk: Disk, *, limit_bytes: int) -> AsyncIterator[Spool]:
 
 
 def _opened(disk: Disk, limit_bytes: int, files: Files) -> Spool:
-    shelves = Shelves()
-    for shelf in shelves.all:
-        files.make_folder(shelf.folder)
-    for folder in ("", *(shelf.folder for shelf in shelves.all)):
+    folders = SpoolFolders()
+    for folder in folders.all:
+        files.make_folder(folder.path)
+    for path in ("", *(folder.path for folder in folders.all)):
         # Nobody was ever told that one of these was kept.
-        for name in files.sizes(folder):
+        for name in files.sizes(path):
             if name.endswith(TEMPORARY):
-                files.unlink(f"{folder}/{name}" if folder else name)
-    shelves.refresh(files)
-    shelves.refuse_newer(files)
-    boot = _next_boot(files, shelves)
-    return Spool(disk=disk, limit_bytes=limit_bytes, shelves=shelves, boot=boot)
+                files.unlink(f"{path}/{name}" if path else name)
+    folders.refresh(files)
+    folders.refuse_newer(files)
+    boot = _next_boot(files, folders)
+    return Spool(disk=disk, limit_bytes=limit_bytes, folders=folders, boot=boot)
 
 
-def _next_boot(files: Files, shelves: Shelves) -> int:
+def _next_boot(files: Files, folders: SpoolFolders) -> int:
     try:
         counted = int(files.read(_BOOT))
     except (FileNotFoundError, ValueError):
         counted = 0
-    named = (boot_of(name) for shelf in shelves.all for name in shelf.names)
+    named = (boot_of(name) for folder in folders.all for name in folder.names)
     boot = max(counted, *named, 0) + 1
     try:
         write_durably(files, "", _BOOT, str(boot).encode())

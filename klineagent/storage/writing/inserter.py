@@ -28,11 +28,11 @@ from klineagent.core.errors import (
 from klineagent.core.kline import Key, Kline
 from klineagent.core.retry import Backoff, Trouble
 from klineagent.storage.store import Batch, Store, Table
-from klineagent.storage.writing.refused import Place, RefusedSeries, place_of
+from klineagent.storage.writing.refused import RefusedSeries, TableSeries, table_series_of
 from klineagent.storage.writing.suspects import Suspects
 
 # So many series are remembered of which the store took a row; they tell a bad row from a bad table.
-WITNESSES = 16
+KNOWN_GOOD_ROWS = 16
 # So many rows of a batch are tried singly where there is no witness, and as many that wait.
 PROBES = 32
 # What looking for refused rows may cost before other rows have their turn.
@@ -52,7 +52,7 @@ SetAside = Callable[[Batch, str], Awaitable[str]]
 
 
 @define
-class Freezer:
+class Batcher:
     """Makes batches: gives rows a token that no other content ever has."""
 
     # Tokens must differ between runs of the agent, or the server drops the new run's rows.
@@ -67,11 +67,11 @@ class Freezer:
 
 
 @define(eq=False, kw_only=True)
-class Delivery:
+class Inserter:
     """The way into the store, one batch at a time."""
 
     store: Store
-    freezer: Freezer
+    batcher: Batcher
     set_aside: SetAside
     acknowledged: Acknowledged
     others: Callable[[], Sequence[Kline]]
@@ -80,7 +80,7 @@ class Delivery:
     """How many rows are in memory; for the log."""
     stored: int = field(default=0, init=False)
     """Rows the store has acknowledged."""
-    refusals: RefusedSeries = field(factory=RefusedSeries, init=False)
+    refused_series: RefusedSeries = field(factory=RefusedSeries, init=False)
     under_way: Batch | None = field(default=None, init=False)
     """What is being sent, and not answered for."""
     suspects: Suspects = field(factory=Suspects, init=False)
@@ -93,7 +93,7 @@ class Delivery:
     """Set when there is a deadline: no long waits any more."""
     _refusing: list[tuple[Batch, str]] = field(factory=list, init=False)
     """What is about to be set aside, or suspected again, and why."""
-    _witnesses: OrderedDict[Place, Kline] = field(factory=OrderedDict, init=False)
+    _known_good: OrderedDict[TableSeries, Kline] = field(factory=OrderedDict, init=False)
     """Rows the store took, of different series, the least trusted first."""
     _turn: int = field(default=0, init=False)
     """Moves on with every search for a witness, so that in time each row is tried."""
@@ -114,7 +114,7 @@ class Delivery:
     @property
     def refused(self) -> int:
         """Rows the store will never take."""
-        return self.refusals.counts.total()
+        return self.refused_series.counts.total()
 
     @property
     def rows_under_way(self) -> int:
@@ -141,20 +141,20 @@ class Delivery:
         self._fails(error)
         await self._until_answered(self.store.prepare)
 
-    async def deliver(self, batch: Batch) -> None:
+    async def insert(self, batch: Batch) -> None:
         """Send `batch`, the same one each time, until the store has it or refuses some of it.
 
         Then it is among the suspects.
         """
         self.under_way = batch
-        await self._until_answered(partial(self._insert, batch))
+        await self._until_answered(partial(self._insert_or_halve, batch))
         self.under_way = None
 
-    def parted(self, rows: tuple[Kline, ...], table: Table) -> tuple[Kline, ...]:
+    def split(self, rows: tuple[Kline, ...], table: Table) -> tuple[Kline, ...]:
         """Those of `rows` that nothing speaks against; others become suspects, or are withheld."""
-        together, apart = self.refusals.parted(rows, table, self.suspects.places)
+        together, apart = self.refused_series.split(rows, table, self.suspects.series)
         if apart:
-            self.suspects.add(self.freezer.freeze(apart, table))
+            self.suspects.add(self.batcher.freeze(apart, table))
         return together
 
     async def sift(self) -> None:
@@ -166,7 +166,7 @@ class Delivery:
         # What was sent keeps its token: its outcome is unknown. Of the suspects that is the first.
         sent = [self.under_way, *islice(self.suspects, 1)]
         others = [
-            self.freezer.freeze(rows, table)
+            self.batcher.freeze(rows, table)
             for table in Table
             if (rows := _rows_of(islice(self.suspects, 1, None), table))
         ]
@@ -211,7 +211,7 @@ class Delivery:
             await self.hurry.wait()
             await trio.sleep(DRAIN_RETRY_S)
 
-    async def _insert(self, batch: Batch) -> None:
+    async def _insert_or_halve(self, batch: Batch) -> None:
         """Insert `batch`; where the store refuses it, halve it.
 
         Raises:
@@ -237,20 +237,20 @@ class Delivery:
         Raises:
             StoreMisconfigured: it takes none, not even such as it took before.
         """
-        for row in self._possible_witnesses(batch):
-            place = place_of(row, batch.table)
+        for row in self._probe_rows(batch):
+            series = table_series_of(row, batch.table)
             try:
-                await self.store.insert(self.freezer.freeze((row,), batch.table))
+                await self.store.insert(self.batcher.freeze((row,), batch.table))
             except RowsRefused:
-                if place in self._witnesses:
-                    self._witnesses.move_to_end(place, last=False)
+                if series in self._known_good:
+                    self._known_good.move_to_end(series, last=False)
             else:
                 self._remember([row], batch.table)
                 return
         raise StoreMisconfigured(f"{self.store.label} takes none of the rows: {reason}")
 
-    def _possible_witnesses(self, batch: Batch) -> Iterator[Kline]:
-        known = [row for place, row in self._witnesses.items() if place[0] is batch.table]
+    def _probe_rows(self, batch: Batch) -> Iterator[Kline]:
+        known = [row for series, row in self._known_good.items() if series[0] is batch.table]
         yield from reversed(known)
         self._turn += 1
         yield from _spread(batch.klines, PROBES, self._turn)
@@ -289,10 +289,10 @@ class Delivery:
 
     def _halve(self, part: Batch) -> None:
         """Make both halves of `part` suspects; rows of one series stay together."""
-        rows = sorted(part.klines, key=lambda row: place_of(row, part.table)[1:])
+        rows = sorted(part.klines, key=lambda row: table_series_of(row, part.table)[1:])
         middle = len(rows) // 2
         for half in (rows[:middle], rows[middle:]):
-            self.suspects.add(self.freezer.freeze(tuple(half), part.table))
+            self.suspects.add(self.batcher.freeze(tuple(half), part.table))
 
     async def _refuse(self, parts: Sequence[tuple[Batch, str]]) -> None:
         """Nothing of `parts` will ever be stored: closed candles are kept elsewhere."""
@@ -300,26 +300,26 @@ class Delivery:
             rows = [(row, why) for part, why in parts if part.table is table for row in part.klines]
             closed = [each for each in rows if each[0].is_closed]
             if closed:
-                letter = self.freezer.freeze(tuple(row for row, _ in closed), table)
+                letter = self.batcher.freeze(tuple(row for row, _ in closed), table)
                 kept = await self.set_aside(letter, _told({why: None for _, why in closed}))
-                self.refusals.refused(closed, table, kept=kept)
+                self.refused_series.refused(closed, table, kept=kept)
             forming = [each for each in rows if not each[0].is_closed]
-            self.refusals.refused(forming, table, kept="nowhere: it was forming")
+            self.refused_series.refused(forming, table, kept="nowhere: it was forming")
 
     def _note(self, batch: Batch, took_s: float) -> None:
         """The store has `batch`."""
         self.stored += len(batch.klines)
-        self._remember(_spread(batch.klines, WITNESSES, 0), batch.table)
-        self.refusals.accepted(batch)
+        self._remember(_spread(batch.klines, KNOWN_GOOD_ROWS, 0), batch.table)
+        self.refused_series.accepted(batch)
         self.acknowledged(batch, took_s)
 
     def _remember(self, rows: Iterable[Kline], table: Table) -> None:
         """The store took `rows`, and will say whether it still does if it is asked."""
         for row in rows:
-            self._witnesses[place := place_of(row, table)] = row
-            self._witnesses.move_to_end(place)
-        while len(self._witnesses) > WITNESSES * len(Table):
-            self._witnesses.popitem(last=False)
+            self._known_good[series := table_series_of(row, table)] = row
+            self._known_good.move_to_end(series)
+        while len(self._known_good) > KNOWN_GOOD_ROWS * len(Table):
+            self._known_good.popitem(last=False)
 
 
 def _spread(rows: Sequence[Kline], most: int, turn: int) -> Iterator[Kline]:

@@ -21,13 +21,13 @@ TRY_FORMING_AFTER_S = 300.0
 LINES_A_MINUTE = 10
 MINUTE_S = 60.0
 
-Place = tuple[Table, str, str, str]
+TableSeries = tuple[Table, str, str, str]
 """A series in a table."""
 
 log = structlog.get_logger()
 
 
-class Kind(enum.Enum):
+class RowKind(enum.Enum):
     """Rows as metrics tell them apart."""
 
     CLOSED = "closed"
@@ -35,34 +35,34 @@ class Kind(enum.Enum):
     UPDATE = "update"
 
 
-def place_of(row: Kline, table: Table) -> Place:
+def table_series_of(row: Kline, table: Table) -> TableSeries:
     """Where `row` belongs."""
     return (table, row.venue, row.symbol, row.interval)
 
 
-def kind_of(row: Kline, table: Table) -> Kind:
+def row_kind_of(row: Kline, table: Table) -> RowKind:
     """Which kind of row it is."""
     if table is Table.UPDATES:
-        return Kind.UPDATE
-    return Kind.CLOSED if row.is_closed else Kind.FORMING
+        return RowKind.UPDATE
+    return RowKind.CLOSED if row.is_closed else RowKind.FORMING
 
 
 @define(eq=False)
 class RefusedSeries:
     """Which series had rows refused, and none accepted since."""
 
-    counts: Counter[Kind] = field(factory=Counter, init=False)
+    counts: Counter[RowKind] = field(factory=Counter, init=False)
     """Rows that were refused, so far."""
     withheld: int = field(default=0, init=False)
     """Forming rows that were not sent because of an earlier refusal, so far."""
-    _try_at: dict[Place, float] = field(factory=dict, init=False)
+    _try_at: dict[TableSeries, float] = field(factory=dict, init=False)
     """When the next forming row is sent."""
     _untold: int = field(default=0, init=False)
     _lines: int = field(default=0, init=False)
     _minute_began_at: float = field(default=-math.inf, init=False)
 
-    def parted(
-        self, rows: tuple[Kline, ...], table: Table, suspected: Collection[Place]
+    def split(
+        self, rows: tuple[Kline, ...], table: Table, suspected: Collection[TableSeries]
     ) -> tuple[tuple[Kline, ...], tuple[Kline, ...]]:
         """Those of `rows` to send together, and those to send apart; the others are withheld.
 
@@ -73,14 +73,14 @@ class RefusedSeries:
             return rows, ()
         together, apart, now = [], [], trio.current_time()
         for row in rows:
-            place = place_of(row, table)
-            try_at = self._try_at.get(place)
-            if try_at is None and place not in suspected:
+            series = table_series_of(row, table)
+            try_at = self._try_at.get(series)
+            if try_at is None and series not in suspected:
                 together.append(row)
             elif row.is_closed or (try_at is None and table is Table.UPDATES):
                 apart.append(row)
             elif try_at is not None and try_at <= now:
-                self._try_at[place] = now + TRY_FORMING_AFTER_S
+                self._try_at[series] = now + TRY_FORMING_AFTER_S
                 apart.append(row)
             else:
                 self.withheld += 1
@@ -90,7 +90,7 @@ class RefusedSeries:
         """The store has `batch`: its series are like any other."""
         if self._try_at:
             for row in batch.klines:
-                self._try_at.pop(place_of(row, batch.table), None)
+                self._try_at.pop(table_series_of(row, batch.table), None)
 
     def refused(self, rows: Iterable[tuple[Kline, str]], table: Table, *, kept: str) -> None:
         """The store will never take `rows`, each for its reason; `kept` tells where they are."""
@@ -98,10 +98,10 @@ class RefusedSeries:
         if now - self._minute_began_at >= MINUTE_S:
             self._minute_began_at, self._lines = now, 0
         for row, reason in rows:
-            place = place_of(row, table)
-            is_new = place not in self._try_at
-            self._try_at[place] = now + TRY_FORMING_AFTER_S
-            self.counts[kind_of(row, table)] += 1
+            series = table_series_of(row, table)
+            is_new = series not in self._try_at
+            self._try_at[series] = now + TRY_FORMING_AFTER_S
+            self.counts[row_kind_of(row, table)] += 1
             self._untold += 1
             if not self._lines or (is_new and self._lines < LINES_A_MINUTE):
                 self._lines += 1

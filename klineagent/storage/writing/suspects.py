@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from klineagent.storage.store import Batch
-from klineagent.storage.writing.refused import Place, place_of
+from klineagent.storage.writing.refused import TableSeries, table_series_of
 
 
 @define(eq=False)
@@ -16,7 +16,7 @@ class Suspects:
     """A queue of parts that knows its rows and their series."""
 
     rows: int = field(default=0, init=False)
-    places: Counter[Place] = field(factory=Counter, init=False)
+    series: Counter[TableSeries] = field(factory=Counter, init=False)
     """How many rows of each series there are."""
     _parts: deque[Batch] = field(factory=deque, init=False)
 
@@ -35,7 +35,7 @@ class Suspects:
         """Put `part` behind all others."""
         self._parts.append(part)
         self.rows += len(part.klines)
-        self.places.update(place_of(row, part.table) for row in part.klines)
+        self.series.update(table_series_of(row, part.table) for row in part.klines)
 
     def put_last_first(self) -> None:
         """Let the part that was added last be the next."""
@@ -46,13 +46,13 @@ class Suspects:
         part = self._parts.popleft()
         self.rows -= len(part.klines)
         for row in part.klines:
-            place = place_of(row, part.table)
-            self.places[place] -= 1
-            if not self.places[place]:
-                del self.places[place]
+            series = table_series_of(row, part.table)
+            self.series[series] -= 1
+            if not self.series[series]:
+                del self.series[series]
 
     def clear(self) -> None:
         """Forget all parts."""
         self._parts.clear()
-        self.places.clear()
+        self.series.clear()
         self.rows = 0

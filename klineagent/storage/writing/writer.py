@@ -17,7 +17,7 @@ from klineagent.core.retry import Trouble
 from klineagent.storage.spool.spool import Spool
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.writing.buffer import Conflation, Updates
-from klineagent.storage.writing.inserter import Acknowledged, Delivery, Freezer
+from klineagent.storage.writing.inserter import Acknowledged, Batcher, Inserter
 
 # The collector waits for nothing but this channel and empties it whenever it runs, so what waits
 # here is what the readers sent within one pass of the scheduler: a few rows, a few kB.
@@ -53,12 +53,12 @@ class Losses:
     """The store will never take them."""
 
 
-class Holder(enum.Enum):
+class RowLocation(enum.Enum):
     """Who has a row on its way to the store."""
 
     MEMORY = "memory"
     SPOOL = "the spool"
-    NOBODY = "nobody"
+    NEITHER = "neither"
 
 
 @define(eq=False, kw_only=True)
@@ -72,7 +72,7 @@ class Writer:
 
     waiting: Conflation
     updates: Updates | None
-    delivery: Delivery
+    inserter: Inserter
     spool: Spool | None
     losses: Losses
     flush_interval_s: float
@@ -94,17 +94,17 @@ class Writer:
     @property
     def store(self) -> Store:
         """Where klines go."""
-        return self.delivery.store
+        return self.inserter.store
 
     @property
     def stored(self) -> int:
         """Rows the store has acknowledged."""
-        return self.delivery.stored
+        return self.inserter.stored
 
     @property
     def refused(self) -> int:
         """Rows the store will never take; closed candles among them are set aside."""
-        return self.delivery.refused
+        return self.inserter.refused
 
     @property
     def spool_error(self) -> str:
@@ -115,7 +115,7 @@ class Writer:
     def rows_waiting(self) -> int:
         """Rows in memory, accepted and not yet acknowledged by the store."""
         waiting = len(self.waiting) + self._updates_waiting
-        return waiting + self._spooling + self.delivery.rows_under_way
+        return waiting + self._spooling + self.inserter.rows_under_way
 
     @property
     def others(self) -> tuple[Kline, ...]:
@@ -132,35 +132,35 @@ class Writer:
         in_memory = self.updates.dropped if self.updates is not None else 0
         return in_memory + (self.spool.dropped_updates if self.spool is not None else 0)
 
-    async def holder_of(self, key: Key) -> Holder:
+    async def locate_row(self, key: Key) -> RowLocation:
         """Who has a closed state of that candle that the store has not acknowledged.
 
         Raises:
             SpoolError: nobody can tell, for the disk failed.
         """
         # In the order in which rows move, so that none slips through between two looks.
-        if self.waiting.holds(key) or self.delivery.holds(key):
-            return Holder.MEMORY
+        if self.waiting.holds(key) or self.inserter.holds(key):
+            return RowLocation.MEMORY
         if self.spool is not None and await self.spool.holds(key):
-            return Holder.SPOOL
-        return Holder.NOBODY
+            return RowLocation.SPOOL
+        return RowLocation.NEITHER
 
     def at_risk(self) -> list[Kline] | None:
         """Closed candles that would die with this process: neither stored nor spooled.
 
         None if some are where nobody can look at them, or too many to look at; then ask again.
         """
-        rows_in_hand = self.waiting.closed + self.delivery.rows_under_way
+        rows_in_hand = self.waiting.closed + self.inserter.rows_under_way
         is_hidden = self.klines.statistics().current_buffer_used or self._spooling
         if is_hidden or rows_in_hand > MOST_AT_RISK:
             return None
-        batches = (each for each in self.delivery.unanswered if each.table is Table.KLINES)
+        batches = (each for each in self.inserter.unanswered if each.table is Table.KLINES)
         sent = (row for batch in batches for row in batch.klines if row.is_closed)
         return [*self.waiting.closed_rows(), *sent]
 
     async def room(self) -> None:
         """Wait until the store takes rows, so that it is worth while to fetch some for it."""
-        await self.delivery.reached.wait()
+        await self.inserter.reached.wait()
 
     async def write(self, klines: trio.MemoryReceiveChannel[list[Kline]]) -> None:
         """Write what comes over `klines` until every sender has closed and all of it is stored."""
@@ -177,11 +177,11 @@ class Writer:
                 async for rows in klines:
                     self._put(rows)
             self.waiting.end()
-            self.delivery.hurry.set()
+            self.inserter.hurry.set()
 
     async def rescue(self) -> None:
         """Put what was not stored into the spool; what is then left is counted as lost."""
-        left = self.delivery.give_up()
+        left = self.inserter.give_up()
         if self.spool is not None:
             with trio.move_on_after(SPOOL_WITHIN_S, shield=True):
                 while left and await self._spool_batch(self.spool, left[0]):
@@ -217,7 +217,7 @@ class Writer:
             if self.spool is not None and trio.current_time() - refreshed_at >= REFRESH_EVERY_S:
                 await self._refresh(self.spool)
                 refreshed_at = trio.current_time()
-            if self.delivery.suspects:
+            if self.inserter.suspects:
                 await self._sift()
                 rows = self.waiting.take_nowait(most=self.batch_rows)
             elif self.spool is None or self.spool.is_empty:
@@ -227,7 +227,7 @@ class Writer:
                     )
                 except trio.EndOfChannel:
                     await self._store_updates()
-                    if self.delivery.suspects:
+                    if self.inserter.suspects:
                         continue
                     return
             else:
@@ -241,15 +241,15 @@ class Writer:
             await self._store(self.updates.take(most=SPOOL_ROWS), Table.UPDATES)
 
     async def _store(self, rows: tuple[Kline, ...], table: Table) -> None:
-        if rows and (unsuspected := self.delivery.parted(rows, table)):
-            await self.delivery.deliver(self.delivery.freezer.freeze(unsuspected, table))
+        if rows and (unsuspected := self.inserter.split(rows, table)):
+            await self.inserter.insert(self.inserter.batcher.freeze(unsuspected, table))
 
     async def _sift(self) -> None:
         """Find out about rows in doubt, in turns with those that are not."""
-        await self.delivery.sift()
-        if self.delivery.suspects:
+        await self.inserter.sift()
+        if self.inserter.suspects:
             with trio.move_on_after(self.flush_interval_s):
-                await self.delivery.hurry.wait()
+                await self.inserter.hurry.wait()
 
     async def _empty_spool(self, spool: Spool) -> None:
         """Store the oldest batch of the spool; the file goes when the store has it."""
@@ -257,12 +257,12 @@ class Writer:
             if (segment := await spool.oldest()) is None:
                 return
             try:
-                await self.delivery.deliver(segment.batch)
-                while self.delivery.suspects:
-                    await self.delivery.sift()
+                await self.inserter.insert(segment.batch)
+                while self.inserter.suspects:
+                    await self.inserter.sift()
             finally:
                 # A drain that ends here leaves it where it is; there is nothing to rescue.
-                self.delivery.give_up()
+                self.inserter.give_up()
             await spool.acknowledge(segment)
             if spool.is_empty:
                 log.info("spool_empty")
@@ -281,7 +281,7 @@ class Writer:
         while True:
             with trio.move_on_after(SPOOL_EVERY_S):
                 await self._pressed.wait()
-            if self._pressed.is_set() or not self.delivery.reached.is_set():
+            if self._pressed.is_set() or not self.inserter.reached.is_set():
                 has_room = await self._spool_waiting(spool)
                 self._pressed = trio.Event()
                 if not has_room:
@@ -308,7 +308,7 @@ class Writer:
         is_kept = False
         self._spooling += len(rows)
         try:
-            is_kept = await self._spool_batch(spool, self.delivery.freezer.freeze(rows, table))
+            is_kept = await self._spool_batch(spool, self.inserter.batcher.freeze(rows, table))
         finally:
             self._spooling -= len(rows)
             if not is_kept:  # be it that the drain has ended: nobody else holds them
@@ -364,9 +364,9 @@ async def open_writer(
     writer = Writer(
         waiting=Conflation(capacity=capacity_rows, full_batch=batch_rows),
         updates=Updates(capacity_rows) if keep_updates else None,
-        delivery=Delivery(
+        inserter=Inserter(
             store=store,
-            freezer=Freezer(),
+            batcher=Batcher(),
             set_aside=set_aside,
             acknowledged=acknowledged,
             others=lambda: writer.others,

@@ -14,7 +14,7 @@ from quart_trio import QuartTrio
 from klineagent.api.app import MAX_BODY_BYTES
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import status_app
-from klineagent.api.server.connection import Connection
+from klineagent.api.server.connection import HttpConnection
 from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.subscriptions import Subscriptions
 from klineagent.core.address import Bind
@@ -201,13 +201,13 @@ async def test_a_bug_met_by_one_client_leaves_the_others(monkeypatch: pytest.Mon
     with trio.fail_after(5):
         async with serving(status_app()) as bind, httpx2.AsyncClient() as client:
             with monkeypatch.context() as broken:
-                broken.setattr(Connection, "_read_data", _fail)
+                broken.setattr(HttpConnection, "_read_data", _fail)
                 with pytest.raises(httpx2.HTTPError):
                     await client.get(f"http://{bind}/ping")
             assert (await client.get(f"http://{bind}/ping")).status_code == 200
 
 
-async def _fail(connection: Connection) -> None:
+async def _fail(connection: HttpConnection) -> None:
     raise RuntimeError(f"{connection} met a bug")
 
 

@@ -26,7 +26,7 @@ from klineagent.series.backfill.startup import (
 from klineagent.series.ledger import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.storage.store import Batch, Coverage, Store
+from klineagent.storage.store import Batch, SeriesRuns, Store
 from tests.klines import OPEN_MS, a_kline
 
 BEGIN_MS = OPEN_MS + 2 * DAY_MS
@@ -46,7 +46,7 @@ def _missing_ranges(
     listed: int | None = None,
 ) -> list[MissingRange]:
     """What a store lacks that holds these runs; all is told in minutes before the beginning."""
-    coverage = Coverage(
+    coverage = SeriesRuns(
         "BTCUSDT",
         "1m",
         None if before is None else BEGIN_MS - before * MINUTE_MS,
@@ -144,7 +144,7 @@ def test_accounted_for_is_what_was_looked_through(
 ) -> None:
     """As far back as the store goes, a day, or the history that is wished for."""
     before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
-    stored = Coverage("BTCUSDT", "1m", before_ms, (_minutes(oldest, 1),))
+    stored = SeriesRuns("BTCUSDT", "1m", before_ms, (_minutes(oldest, 1),))
     assert (
         accounted_since(
             stored,
@@ -190,7 +190,7 @@ def _stored_coverage(
 ) -> StoredCoverage:
     """What to know of a series whose store holds these runs, and of which that was `known`."""
     before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
-    stored = Coverage("BTCUSDT", "1m", before_ms, tuple(_minutes(*run) for run in runs))
+    stored = SeriesRuns("BTCUSDT", "1m", before_ms, tuple(_minutes(*run) for run in runs))
     return stored_coverage(
         stored if runs else None,
         known,
@@ -278,7 +278,7 @@ class Watched:
 
     async def coverage(
         self, venue: str, since: dict[str, int], symbols: list[str]
-    ) -> list[Coverage]:
+    ) -> list[SeriesRuns]:
         """See `Store`."""
         self.asked.append(dict.fromkeys(symbols, since["1m"]))
         return await self.store.coverage(venue, since, symbols)

@@ -10,7 +10,7 @@ import pytest
 
 from klineagent.core.interval import BY_LENGTH, DAY_MS, GRIDS, MINUTE_MS, Interval, on_grid, runs_of
 from klineagent.core.kline import Kline
-from klineagent.storage.store import Batch, Coverage, Store
+from klineagent.storage.store import Batch, SeriesRuns, Store
 from tests.storage.samples import FIRST_OPEN, sample, update
 
 ALL = {interval.value: 0 for interval in Interval}
@@ -39,7 +39,7 @@ async def test_a_series_without_gap_is_one_run(store: Store) -> None:
     """All its candles lie between the first and the last."""
     await store.insert(Batch("a", tuple(map(sample, range(100)))))
     assert await store.coverage("usdm", {"1m": at(0)}, BTC) == [
-        Coverage("BTCUSDT", "1m", None, ((at(0), at(99)),))
+        SeriesRuns("BTCUSDT", "1m", None, ((at(0), at(99)),))
     ]
 
 
@@ -79,7 +79,7 @@ async def test_runs_are_those_of_the_window(
     """It may begin in a run, in a gap, before or after all; a gap it begins in is told whole."""
     await store.insert(Batch("a", tuple(map(sample, (*range(10), *range(20, 30))))))
     assert await store.coverage("usdm", {"1m": at(since_minute)}, BTC) == [
-        Coverage(
+        SeriesRuns(
             "BTCUSDT",
             "1m",
             None if before is None else at(before),
@@ -95,7 +95,7 @@ async def test_every_interval_has_its_own_grid(store: Store, interval: Interval)
     missing = opens.pop(6)
     await store.insert(Batch("a", tuple(candles(interval, opens))))
     assert await store.coverage("usdm", ALL, BTC) == [
-        Coverage(
+        SeriesRuns(
             "BTCUSDT",
             interval.value,
             None,
@@ -145,7 +145,7 @@ async def test_candles_off_the_grid_hide_no_gap(
     alone = [kline._replace(symbol="ALONEUSDT") for kline in candles(interval, strays)]
     await store.insert(Batch("b", tuple(alone)))
     assert await store.coverage("usdm", ALL, ["ALONEUSDT", "BTCUSDT"]) == [
-        Coverage("BTCUSDT", interval.value, None, ((before, before), (after, after)))
+        SeriesRuns("BTCUSDT", interval.value, None, ((before, before), (after, after)))
     ]
 
 
@@ -166,8 +166,8 @@ async def test_intervals_not_asked_for_are_left_out(store: Store) -> None:
     ]
     await store.insert(Batch("a", tuple(klines)))
     assert await store.coverage("usdm", {"1M": next_month, "1m": at(5), "3d": 0}, BTC) == [
-        Coverage("BTCUSDT", "1m", None, ((at(5), at(9)),)),
-        Coverage("BTCUSDT", "1M", None, ((next_month, next_month),)),
+        SeriesRuns("BTCUSDT", "1m", None, ((at(5), at(9)),)),
+        SeriesRuns("BTCUSDT", "1M", None, ((next_month, next_month),)),
     ]
     assert await store.coverage("usdm", {}, BTC) == []
 
@@ -195,7 +195,7 @@ async def test_forming_candles_do_not_count(store: Store) -> None:
     forming = [update(1, 30_000), update(3, 30_000), update(0, 5)._replace(symbol="ETHUSDT")]
     await store.insert(Batch("a", (sample(0), sample(2), *forming)))
     assert await store.coverage("usdm", ALL, ["BTCUSDT", "ETHUSDT"]) == [
-        Coverage("BTCUSDT", "1m", None, ((at(0), at(0)), (at(2), at(2))))
+        SeriesRuns("BTCUSDT", "1m", None, ((at(0), at(0)), (at(2), at(2))))
     ]
 
 
@@ -225,7 +225,7 @@ async def test_many_series_in_one_answer(store: Store) -> None:
             runs = runs_of([each for each in opens if each >= row[200]], interval.value)
             older = [each for each in opens if each < row[200]]
             before = older[-1] if older and row[200] not in opens else None
-            expected.append(Coverage(symbol, interval.value, before, runs))
+            expected.append(SeriesRuns(symbol, interval.value, before, runs))
     since = {i.value: row_of(i, FIRST_OPEN, 201)[-1] for i in Interval}
     chance.shuffle(klines)
     for number in range(3):

@@ -10,7 +10,7 @@ from klineagent.core.errors import (
     StoreOverloaded,
     StoreUnavailable,
 )
-from klineagent.storage.clickhouse.errors import classify, refusal
+from klineagent.storage.clickhouse.errors import classify, error_of
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,6 @@ def test_too_many_partitions_shares_a_code_with_too_many_parts() -> None:
 
 def test_refusal_is_one_line_for_a_user() -> None:
     """The reason is the server's first line, with its code and the store it came from."""
-    error = refusal("clickhouse://h:9000/market", 241, "DB::Exception: Memory limit\nStack: ...")
+    error = error_of("clickhouse://h:9000/market", 241, "DB::Exception: Memory limit\nStack: ...")
     assert type(error) is StoreOverloaded
     assert str(error) == "clickhouse://h:9000/market: Memory limit (code 241)"

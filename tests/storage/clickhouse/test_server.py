@@ -180,7 +180,7 @@ async def test_refusal_behind_progress_is_not_taken_for_success(tmp_path: Path) 
             table = f"`{store._server.database}`.klines"
 
             async def run(query: str) -> None:
-                await store._lines.reads.execute(query)
+                await store._connections.reads.execute(query)
 
             await store._thread.run(run, f"ALTER TABLE {table} ADD CONSTRAINT no CHECK trades = 0")
             with pytest.raises(StoreUnavailable, match="nobody can tell"):

@@ -14,7 +14,7 @@ from klineagent.core.errors import SpoolBroken, SpoolError, SpoolFull
 from klineagent.storage.memory.disk import MemoryDisk, Step
 from klineagent.storage.spool import segment
 from klineagent.storage.spool.disk import Disk, Files, Folder
-from klineagent.storage.spool.folders import Shelves
+from klineagent.storage.spool.folders import SpoolFolders
 from klineagent.storage.spool.segment import Contents, boot_of
 from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Batch
@@ -27,10 +27,10 @@ ONE = len(segment.encode(Contents(updates(1))))
 
 
 def _retry_all(files: Files) -> None:
-    shelves = Shelves()
-    shelves.refresh(files)
-    for name in shelves.dead.names:
-        shelves.retry(files, name)
+    folders = SpoolFolders()
+    folders.refresh(files)
+    for name in folders.dead.names:
+        folders.retry(files, name)
 
 
 @pytest.fixture(params=["folder", "memory"])

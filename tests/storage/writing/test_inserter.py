@@ -18,13 +18,13 @@ from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.server import ClickHouseStore
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.storage.spool.folders import Shelves
+from klineagent.storage.spool.folders import SpoolFolders
 from klineagent.storage.spool.segment import Contents
 from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.writing import inserter as delivery_module
 from klineagent.storage.writing.inserter import SIFT_INSERTS
-from klineagent.storage.writing.refused import LINES_A_MINUTE, TRY_FORMING_AFTER_S, Kind
+from klineagent.storage.writing.refused import LINES_A_MINUTE, TRY_FORMING_AFTER_S, RowKind
 from klineagent.storage.writing.writer import Losses, Writer, open_writer
 from tests.klines import a_kline
 from tests.storage.spools import dead_letters
@@ -146,7 +146,7 @@ async def test_good_rows_are_stored_whatever_is_refused_beside_them(
         assert sorted(recording.set_aside()) == sorted(filter(_bad, rows))
         assert sorted(recording.told_refused) == sorted(filter(_bad, rows))
         assert (recording.writer.refused, recording.writer.rows_waiting) == (bad, 0)
-        assert recording.writer.delivery.is_up
+        assert recording.writer.inserter.is_up
 
 
 @refused_rows
@@ -180,7 +180,7 @@ async def test_rows_that_wait_tell_whether_the_table_is_to_blame(
             await recording.send(*(of("BAD", minute) for minute in range(3)))
             await trio.sleep(50)
             assert not recording.letters()
-            assert not recording.writer.delivery.is_up
+            assert not recording.writer.inserter.is_up
             await recording.send(of("GOOD"))
             await trio.sleep(31)
         assert _stored(store) == {of("GOOD")}
@@ -225,7 +225,7 @@ async def test_a_table_that_breaks_while_refused_rows_are_looked_for(
         with store.refusing(_bad):
             await recording.send(*rows)
             await trio.sleep(1.5)
-            assert recording.writer.delivery.suspects
+            assert recording.writer.inserter.suspects
             with store.refusing(lambda _: True):
                 await trio.sleep(100)
             await trio.sleep(60)
@@ -289,8 +289,8 @@ async def test_forming_rows_are_dropped_and_told_of_once(autojump_clock: MockClo
                     )
                     await trio.sleep(1)
             writer = recording.writer
-            assert writer.delivery.refusals.counts == {Kind.FORMING: 2}
-            assert writer.delivery.refusals.withheld > 590
+            assert writer.inserter.refused_series.counts == {RowKind.FORMING: 2}
+            assert writer.inserter.refused_series.withheld > 590
             assert not recording.letters()
     assert [event["event"] for event in events if event["log_level"] == "error"] == [
         "row_refused",
@@ -385,7 +385,7 @@ async def test_suspects_survive_a_stop(autojump_clock: MockClock) -> None:
             await trio.sleep(2)
             await recording.send(*rows)
             await trio.sleep(1.05)
-            assert (left := recording.writer.delivery.suspects.rows)
+            assert (left := recording.writer.inserter.suspects.rows)
             stop.enter_context(store.slow(100))
         stop.close()
         async with _recording(store, disk=disk) as recording:
@@ -436,7 +436,7 @@ async def test_rows_that_a_constraint_refuses(store: Store) -> None:
         assert stored == {row.symbol for row in rows if not _bad(row)}
         await _alter(store, "DROP CONSTRAINT good")
         for path in [path for path in recording.disk.paths if path.startswith("dead/")]:
-            Shelves().retry(recording.disk, path.removeprefix("dead/"))
+            SpoolFolders().retry(recording.disk, path.removeprefix("dead/"))
         await recording.spool.refresh()
         while not recording.spool.is_empty:
             await recording.send(rows[0])
@@ -455,7 +455,7 @@ async def test_a_constraint_that_refuses_all_is_no_fault_of_the_rows(store: Stor
         await _until(lambda: recording.writer.stored == 1)
         await _alter(store, "ADD CONSTRAINT nothing CHECK trades = 0")
         await recording.send(*rows)
-        await _until(lambda: not recording.writer.delivery.is_up)
+        await _until(lambda: not recording.writer.inserter.is_up)
         assert (recording.writer.rows_waiting, recording.writer.refused) == (200, 0)
         await _alter(store, "DROP CONSTRAINT nothing")
     assert sum(series.closed for series in await store.summary()) == 201

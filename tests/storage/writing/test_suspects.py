@@ -26,9 +26,9 @@ def test_a_series_is_suspected_as_long_as_one_of_its_rows_is_there() -> None:
         suspects.add(part)
     assert suspects.rows == 4
     suspects.remove_first()
-    assert set(suspects.places) == {
+    assert set(suspects.series) == {
         (Table.UPDATES, "usdm", "BTCUSDT", "1m"),
         (Table.KLINES, "usdm", "ETHUSDT", "1m"),
     }
     suspects.clear()
-    assert (len(suspects), suspects.rows, set(suspects.places)) == (0, 0, set())
+    assert (len(suspects), suspects.rows, set(suspects.series)) == (0, 0, set())

@@ -22,8 +22,8 @@ from klineagent.storage.clickhouse.tables.schema import (
     KLINE_COLUMNS,
     TABLES,
     UPDATES,
+    ColumnKind,
     Dialect,
-    Kind,
     Rows,
     create_view,
     literal,
@@ -36,11 +36,11 @@ _VERSIONS = "klineagent_schema"
 
 # What rows have that were stored before the column. Quantities that nobody knows are 0, as in any
 # column that is added by hand. Names, times, prices and ranks cannot be made up.
-_DEFAULTS: Mapping[Kind, str] = {
-    Kind.COUNT: "0",
-    Kind.TRADE_ID: "-1",
-    Kind.SOURCE: "",
-    Kind.INSERTED_AT: "",
+_DEFAULTS: Mapping[ColumnKind, str] = {
+    ColumnKind.COUNT: "0",
+    ColumnKind.TRADE_ID: "-1",
+    ColumnKind.SOURCE: "",
+    ColumnKind.INSERTED_AT: "",
 }
 _ALTERED = {"klines": KLINE_COLUMNS, UPDATES: KLINE_COLUMNS, "agents": AGENT_COLUMNS}
 _TREE = "MergeTree"
@@ -128,7 +128,7 @@ def alterations(database: str, dialect: Dialect, found: Found) -> list[str]:
     return statements
 
 
-def _can_be_added(name: str, kind: Kind) -> bool:
+def _can_be_added(name: str, kind: ColumnKind) -> bool:
     return kind in _DEFAULTS or name in _QUANTITIES
 
 

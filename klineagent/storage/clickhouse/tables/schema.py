@@ -19,7 +19,7 @@ from klineagent.storage.store import Table
 Rows = Sequence[Sequence[Any]]
 
 
-class Kind(enum.Enum):
+class ColumnKind(enum.Enum):
     """What a column holds; a dialect says which type that is."""
 
     TEXT = enum.auto()
@@ -37,38 +37,38 @@ class Kind(enum.Enum):
     HEARTBEAT = enum.auto()
 
 
-KLINE_COLUMNS: Mapping[str, Kind] = {
-    "venue": Kind.TEXT,
-    "symbol": Kind.TEXT,
-    "interval": Kind.TEXT,
-    "open_time": Kind.TIME,
-    "close_time": Kind.TIME,
-    "open": Kind.REAL,
-    "high": Kind.REAL,
-    "low": Kind.REAL,
-    "close": Kind.REAL,
-    "volume": Kind.REAL,
-    "quote_volume": Kind.REAL,
-    "trades": Kind.COUNT,
-    "taker_buy_volume": Kind.REAL,
-    "taker_buy_quote_volume": Kind.REAL,
-    "first_trade_id": Kind.TRADE_ID,
-    "last_trade_id": Kind.TRADE_ID,
-    "is_closed": Kind.FLAG,
-    "event_time": Kind.TIME,
-    "version": Kind.VERSION,
-    "source": Kind.SOURCE,
-    "inserted_at": Kind.INSERTED_AT,
+KLINE_COLUMNS: Mapping[str, ColumnKind] = {
+    "venue": ColumnKind.TEXT,
+    "symbol": ColumnKind.TEXT,
+    "interval": ColumnKind.TEXT,
+    "open_time": ColumnKind.TIME,
+    "close_time": ColumnKind.TIME,
+    "open": ColumnKind.REAL,
+    "high": ColumnKind.REAL,
+    "low": ColumnKind.REAL,
+    "close": ColumnKind.REAL,
+    "volume": ColumnKind.REAL,
+    "quote_volume": ColumnKind.REAL,
+    "trades": ColumnKind.COUNT,
+    "taker_buy_volume": ColumnKind.REAL,
+    "taker_buy_quote_volume": ColumnKind.REAL,
+    "first_trade_id": ColumnKind.TRADE_ID,
+    "last_trade_id": ColumnKind.TRADE_ID,
+    "is_closed": ColumnKind.FLAG,
+    "event_time": ColumnKind.TIME,
+    "version": ColumnKind.VERSION,
+    "source": ColumnKind.SOURCE,
+    "inserted_at": ColumnKind.INSERTED_AT,
 }
-AGENT_COLUMNS: Mapping[str, Kind] = {
-    "ip": Kind.ADDRESS,
-    "port": Kind.PORT,
-    "connection_count": Kind.COUNT,
-    "assigned_symbol_count": Kind.COUNT,
-    "last_heartbeat": Kind.HEARTBEAT,
+AGENT_COLUMNS: Mapping[str, ColumnKind] = {
+    "ip": ColumnKind.ADDRESS,
+    "port": ColumnKind.PORT,
+    "connection_count": ColumnKind.COUNT,
+    "assigned_symbol_count": ColumnKind.COUNT,
+    "last_heartbeat": ColumnKind.HEARTBEAT,
 }
 # The view goes by the name users read; the order is that of creation.
-TABLES: Mapping[str, Mapping[str, Kind]] = {
+TABLES: Mapping[str, Mapping[str, ColumnKind]] = {
     "klines": KLINE_COLUMNS,
     "agents": AGENT_COLUMNS,
     "klines_final": KLINE_COLUMNS,
@@ -81,11 +81,11 @@ UPDATES = Table.UPDATES.value
 class Dialect:
     """What a server's SQL can say."""
 
-    types: Mapping[Kind, str]
+    types: Mapping[ColumnKind, str]
     """Column types, with default and codec."""
     order_by: str
     """What one candle is; the primary key of `klines`."""
-    more_columns: Mapping[str, Kind] = field(factory=dict)
+    more_columns: Mapping[str, ColumnKind] = field(factory=dict)
     """Columns of `klines` and `kline_updates` besides those that all servers have."""
     partition_by: str
     table_settings: Mapping[str, int] = field(factory=dict)
@@ -110,19 +110,19 @@ _SORTED_CODEC = "CODEC(Delta(8), ZSTD(1))"
 
 MODERN = Dialect(
     types={
-        Kind.TEXT: "LowCardinality(String)",
-        Kind.TIME: f"{_TIME} {_SORTED_CODEC}",
+        ColumnKind.TEXT: "LowCardinality(String)",
+        ColumnKind.TIME: f"{_TIME} {_SORTED_CODEC}",
         # Of the stable codecs plain ZSTD packs prices best; Gorilla needs half as much again.
-        Kind.REAL: "Float64 CODEC(ZSTD(1))",
-        Kind.COUNT: "UInt32 CODEC(T64, ZSTD(1))",
-        Kind.TRADE_ID: f"Int64 {_SORTED_CODEC}",
-        Kind.FLAG: "Bool",
-        Kind.VERSION: f"UInt64 {_SORTED_CODEC}",
-        Kind.SOURCE: "LowCardinality(String) DEFAULT 'unknown'",
-        Kind.INSERTED_AT: f"{_TIME} DEFAULT now64(3, 'UTC') {_SORTED_CODEC}",
-        Kind.ADDRESS: "String",
-        Kind.PORT: "UInt16",
-        Kind.HEARTBEAT: _TIME,
+        ColumnKind.REAL: "Float64 CODEC(ZSTD(1))",
+        ColumnKind.COUNT: "UInt32 CODEC(T64, ZSTD(1))",
+        ColumnKind.TRADE_ID: f"Int64 {_SORTED_CODEC}",
+        ColumnKind.FLAG: "Bool",
+        ColumnKind.VERSION: f"UInt64 {_SORTED_CODEC}",
+        ColumnKind.SOURCE: "LowCardinality(String) DEFAULT 'unknown'",
+        ColumnKind.INSERTED_AT: f"{_TIME} DEFAULT now64(3, 'UTC') {_SORTED_CODEC}",
+        ColumnKind.ADDRESS: "String",
+        ColumnKind.PORT: "UInt16",
+        ColumnKind.HEARTBEAT: _TIME,
     },
     order_by="`venue`, `symbol`, `interval`, `open_time`",
     partition_by="toYYYYMM(`open_time`)",
@@ -153,26 +153,26 @@ MODERN = Dialect(
 
 LEGACY = Dialect(
     types={
-        Kind.TEXT: "String",
-        Kind.TIME: "Int64",
-        Kind.REAL: "Float64",
-        Kind.COUNT: "UInt32",
-        Kind.TRADE_ID: "Int64",
-        Kind.FLAG: "UInt8",
-        Kind.VERSION: "UInt64",
-        Kind.SOURCE: "String DEFAULT 'unknown'",
+        ColumnKind.TEXT: "String",
+        ColumnKind.TIME: "Int64",
+        ColumnKind.REAL: "Float64",
+        ColumnKind.COUNT: "UInt32",
+        ColumnKind.TRADE_ID: "Int64",
+        ColumnKind.FLAG: "UInt8",
+        ColumnKind.VERSION: "UInt64",
+        ColumnKind.SOURCE: "String DEFAULT 'unknown'",
         # Agents that do not fill it write what their key was made of.
-        Kind.LENGTH: "Int64 DEFAULT `close_time` - `open_time` + 1",
-        Kind.INSERTED_AT: "Int64 DEFAULT toInt64(now()) * 1000",
-        Kind.ADDRESS: "String",
-        Kind.PORT: "UInt16",
-        Kind.HEARTBEAT: "UInt64",  # signed integers cannot be a version here
+        ColumnKind.LENGTH: "Int64 DEFAULT `close_time` - `open_time` + 1",
+        ColumnKind.INSERTED_AT: "Int64 DEFAULT toInt64(now()) * 1000",
+        ColumnKind.ADDRESS: "String",
+        ColumnKind.PORT: "UInt16",
+        ColumnKind.HEARTBEAT: "UInt64",  # signed integers cannot be a version here
     },
     # 18.16 writes names down bare and cannot start again where `interval`, to it a keyword, stands
     # in an expression. The length that a candle of the interval should have says the same; the one
     # it has does not, for all candles end at once when the exchange does.
     order_by="`venue`, `symbol`, `length_ms`, `open_time`",
-    more_columns={"length_ms": Kind.LENGTH},
+    more_columns={"length_ms": ColumnKind.LENGTH},
     partition_by="toYYYYMM(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
     updates_partition_by="toYYYYMMDD(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
     insert_settings={"send_logs_level": "none"},
@@ -279,7 +279,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _definitions(columns: Mapping[str, Kind], dialect: Dialect) -> str:
+def _definitions(columns: Mapping[str, ColumnKind], dialect: Dialect) -> str:
     parts = [f"{quoted(name)} {dialect.types[kind]}" for name, kind in columns.items()]
     parts += [
         f"{quoted(shadow)} DateTime('UTC') ALIAS toDateTime(intDiv({quoted(name)}, 1000), 'UTC')"
@@ -293,9 +293,9 @@ def _settings(settings: Mapping[str, int]) -> str:
     return f" SETTINGS {pairs}" if pairs else ""
 
 
-def shadows(columns: Mapping[str, Kind], dialect: Dialect) -> dict[str, str]:
+def shadows(columns: Mapping[str, ColumnKind], dialect: Dialect) -> dict[str, str]:
     """The readable shadows of bare times, and what they shadow."""
     if not dialect.shadow_times:
         return {}
-    times = {Kind.TIME, Kind.INSERTED_AT, Kind.HEARTBEAT}
+    times = {ColumnKind.TIME, ColumnKind.INSERTED_AT, ColumnKind.HEARTBEAT}
     return {f"{name}_utc": name for name, kind in columns.items() if kind in times}

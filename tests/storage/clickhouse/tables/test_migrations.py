@@ -42,7 +42,7 @@ async def run(store: Store, statement: str) -> None:
             query, _, values = statement.partition(" VALUES ")
             rows = [tuple(map(_value, row)) for row in ast.literal_eval(f"[{values}]")]
             sent = (f"{query} VALUES", rows) if rows else (query,)
-            await store._thread.run(store._lines.reads.execute, *sent)
+            await store._thread.run(store._connections.reads.execute, *sent)
         case EmbeddedStore():
             await store._reading.run(lambda session: session.query(statement, "TSV"))
 
