@@ -58,8 +58,8 @@ from klineagent.exchange.symbols import SymbolBook
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
-from klineagent.series.backfill.audit import Audit
-from klineagent.series.backfill.gap_file import GapFile, GapKeeper
+from klineagent.series.backfill.audit import StoreAudit
+from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.backfill.startup import open_startup_scan
 from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.desired.desired import Desired
@@ -123,7 +123,7 @@ async def open_agent(
     network = network or Internet(config.ca_file)
     time = ExchangeTime(is_simulated=is_loopback(httpx2.URL(config.effective_rest_url).host))
     losses = Losses()
-    gaps = GapKeeper()
+    gaps = GapSaver()
     async with (
         open_listener(config.command_bind) as commands,
         open_listener(config.status_bind) as statuses,
@@ -190,8 +190,8 @@ async def open_agent(
         if saved is not None:
             gaps.file = GapFile.beside(saved, store=opened.label)
             await _remember(gaps)
-        background.start_soon(gaps.keep, registry, writer)
-        background.start_soon(Audit(registry=registry, writer=writer).run)
+        background.start_soon(gaps.run, registry, writer)
+        background.start_soon(StoreAudit(registry=registry, writer=writer).run)
         # Before commands can be given: what is configured has the first claim to a place.
         desired = await _want(registry, config, saved)
         await background.start(desired.follow)
@@ -290,7 +290,7 @@ async def _prepare(store: Store) -> StoreUnavailable | None:
     return None
 
 
-async def _remember(gaps: GapKeeper) -> None:
+async def _remember(gaps: GapSaver) -> None:
     try:
         await gaps.load()
     except StateUnreadable as error:

@@ -15,7 +15,7 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.stream.subscriptions import Stream
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.attempts import Attempts
-from klineagent.series.backfill.worker import Healer, VenueContext
+from klineagent.series.backfill.worker import Backfill, VenueContext
 from klineagent.series.ledger import Ledger
 
 
@@ -43,12 +43,12 @@ class Subscription:
     """When the ledger was last compared with the store, by the exchange's clock: at the start, as
     soon as the store has answered, and by the audit since."""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    _healer: Healer = field(init=False)
+    _backfill: Backfill = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.ledger = Ledger(self.interval, self.context.grace_ms, self.context.tally)
-        self._healer = Healer(
+        self._backfill = Backfill(
             symbol=self.symbol,
             stream_name=self.stream_name,
             ledger=self.ledger,
@@ -81,23 +81,23 @@ class Subscription:
                 carried = partial(self._carried, confirmed)
                 with self.context.pool.stream(self.stream_name, self._observe, carried) as stream:
                     self._stream = stream
-                    await self._healer.heal()
+                    await self._backfill.run()
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
         """What was tried for the gap that begins at `first_ms`, if anything was in vain."""
-        return self._healer.attempts_at(first_ms)
+        return self._backfill.attempts_at(first_ms)
 
     def lose(self, kline: Kline) -> None:
         """A closed candle did not make it into the store."""
         self.ledger.reopen(kline.open_time, above_version=kline.rank_to_exceed)
-        self._healer.look()
+        self._backfill.wake()
 
     def reopen(self, open_ms: int, *, above_version: int) -> bool:
         """Fetch a candle again that counts as closed, as a correction; tell whether it does."""
         if not self.ledger.has_closed(open_ms):
             return False
         self.ledger.reopen(open_ms, above_version=above_version)
-        self._healer.look()
+        self._backfill.wake()
         return True
 
     def _carried(self, confirmed: trio.Event) -> None:
@@ -106,7 +106,7 @@ class Subscription:
         # What closed before was told to nobody.
         if self.ledger.has_begun:
             self.ledger.fall_due(self.context.time.now_ms(), stream_was_away=True)
-            self._healer.look()
+            self._backfill.wake()
 
     async def _watch_deadlines(self) -> NoReturn:
         """Whatever the socket looks like: a candle that is not closed in time must be fetched."""
@@ -118,14 +118,14 @@ class Subscription:
                 self._rewind(time.now_ms())
             elif self.ledger.fall_due(time.now_ms()):
                 self.context.misses.note(self.stream_name)
-                self._healer.look()
+                self._backfill.wake()
 
     def _rewind(self, now_ms: int) -> None:
         """The clock was ahead, and it is `now_ms`."""
         self.ledger.rewind(now_ms)
         if self.audited_ms is not None:
             self.audited_ms = min(self.audited_ms, now_ms)
-        self._healer.look()  # an absence may be due sooner
+        self._backfill.wake()  # an absence may be due sooner
 
     async def _scan_store(self) -> None:
         """Find out what is missing from before, in the store and as history."""
@@ -141,7 +141,7 @@ class Subscription:
         for absence in found.absences:
             self.ledger.expect_none(*absence)
         self.audited_ms = self.context.time.now_ms()
-        self._healer.look()
+        self._backfill.wake()
 
     def _begin(self) -> None:
         if not self.ledger.has_begun:

@@ -16,9 +16,9 @@ from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.clock.reckoning import Reckoning
 from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.series.backfill.attempts import Attempts
-from klineagent.series.backfill.gap_file import GapKeeper
+from klineagent.series.backfill.gap_file import GapSaver
 from klineagent.series.backfill.pages import Evidence, Finding, Known
-from klineagent.series.backfill.worker import Healer
+from klineagent.series.backfill.worker import Backfill
 from klineagent.series.ledger import Gap, Ledger
 from klineagent.series.subscription import Subscription
 
@@ -29,13 +29,13 @@ _FAR_FUTURE_MS = 1 << 50
 def healing_off() -> Iterator[None]:
     """Gaps are found, and nobody fetches what is missing."""
 
-    async def rest(self: Healer, gap: Gap) -> None:
+    async def rest(self: Backfill, gap: Gap) -> None:
         now = trio.current_time()
         self._attempts[gap.first_ms] = Attempts(now).in_vain(now, is_urgent=True)
         await trio.lowlevel.checkpoint()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Healer, "_fill", rest)
+        patch.setattr(Backfill, "_fill", rest)
         yield
 
 
@@ -164,12 +164,12 @@ def clock_believes() -> Iterator[None]:
 def gaps_forgotten() -> Iterator[None]:
     """What an agent knows to be missing dies with it."""
 
-    async def load(self: GapKeeper) -> None:
+    async def load(self: GapSaver) -> None:
         del self
         await trio.lowlevel.checkpoint()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GapKeeper, "load", load)
+        patch.setattr(GapSaver, "load", load)
         yield
 
 

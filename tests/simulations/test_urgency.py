@@ -53,7 +53,7 @@ def _let_all_look_again(simulation: Simulation) -> None:
     for subscription in simulation.agent.registry.subscriptions():
         for open_ms in _opens(subscription):
             subscription.ledger.absences.mark(open_ms, open_ms + MINUTE_MS, due)
-        subscription._healer.look()
+        subscription._backfill.wake()
 
 
 def _let_all_fetch_history(simulation: Simulation) -> None:
@@ -62,14 +62,14 @@ def _let_all_fetch_history(simulation: Simulation) -> None:
         first_ms = subscription.ledger.first_ms
         missing = Missing(Urgency.HISTORY)
         subscription.ledger.expect(first_ms - 9 * HOUR_MS, first_ms, missing)
-        subscription._healer.look()
+        subscription._backfill.wake()
 
 
 def _lose_newest(subscription: Subscription) -> int:
     """The newest closed candle did not reach the store."""
     open_ms = subscription.ledger.horizon_ms - MINUTE_MS
     subscription.ledger.reopen(open_ms)
-    subscription._healer.look()
+    subscription._backfill.wake()
     return open_ms
 
 

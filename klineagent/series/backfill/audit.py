@@ -86,7 +86,7 @@ def opens_of(spans: Iterable[Span[None]], interval: Interval) -> Iterator[int]:
 
 
 @define(eq=False, kw_only=True)
-class Audit:
+class StoreAudit:
     """Looks at every series in turn; what it finds is fetched again and written as a correction."""
 
     registry: Registry

@@ -14,8 +14,8 @@ from attrs import define, evolve, field, frozen
 from klineagent.core.errors import SpoolError, StateError, StateUnreadable
 from klineagent.core.retry import Trouble
 from klineagent.series.backfill.known_gaps import (
-    Knowledge,
     KnownGaps,
+    SavedGaps,
     Series,
     decode,
     encode,
@@ -59,25 +59,25 @@ class GapFile:
             disk=state.disk, name=state.name + SUFFIX, venue=state.venue.name, store=place(store)
         )
 
-    async def load(self) -> Knowledge:
+    async def load(self) -> SavedGaps:
         """What was saved last; where that cannot be read it is told, and nothing is known.
 
         Raises:
             StateUnreadable: a newer klineagent wrote it; it stays as it is.
         """
 
-        def read(files: Files) -> Knowledge:
+        def read(files: Files) -> SavedGaps:
             try:
                 return decode(files.read(self.name), venue=self.venue, store=self.store)
             except FileNotFoundError:
-                return Knowledge()
+                return SavedGaps()
             except (OSError, ValueError) as error:
                 damage = str(error)
             aside = self.name + UNREADABLE
             with suppress(OSError):  # the next save takes its name
                 files.rename(self.name, aside)
             log.error("gaps_unreadable", error=damage, kept=aside)
-            return Knowledge(is_whole=False)
+            return SavedGaps(is_whole=False)
 
         try:
             return await self.disk.run(read)
@@ -85,7 +85,7 @@ class GapFile:
             label = PurePath(self.disk.label) / self.name
             raise StateUnreadable(f"known gaps {label}: {error}") from error
 
-    async def save(self, known: Knowledge) -> None:
+    async def save(self, known: SavedGaps) -> None:
         """Keep `known`; on return it survives power loss.
 
         Raises:
@@ -104,11 +104,11 @@ class GapFile:
 
 
 @define(eq=False, kw_only=True)
-class GapKeeper:
+class GapSaver:
     """Writes down what is known to be missing; without a file that dies with the process."""
 
     file: GapFile | None = None
-    known: Knowledge = field(factory=Knowledge)
+    known: SavedGaps = field(factory=SavedGaps)
     """What was saved last, of series that do not run any more, too."""
 
     async def load(self) -> None:
@@ -120,12 +120,12 @@ class GapKeeper:
         """What was written down last of a series; None if it never ran."""
         return self.known.of(series)
 
-    async def keep(self, registry: Registry, writer: Writer) -> None:
+    async def run(self, registry: Registry, writer: Writer) -> None:
         """Save again and again what is known of all series; what was saved last does at the end."""
         if self.file is not None:
-            await self._keep(self.file, registry, writer)
+            await self._run(self.file, registry, writer)
 
-    async def _keep(self, file: GapFile, registry: Registry, writer: Writer) -> NoReturn:
+    async def _run(self, file: GapFile, registry: Registry, writer: Writer) -> NoReturn:
         trouble = Trouble("gaps_not_saved", "gaps_saved")
         saved_at, saved_found = -math.inf, 0
         while True:

@@ -58,12 +58,12 @@ class KnownGaps:
         return evolve(self, gaps=tuple(gaps), absences=tuple(absences))
 
 
-FORGOTTEN = KnownGaps(since_ms=2**62, until_ms=0)
+UNKNOWN = KnownGaps(since_ms=2**62, until_ms=0)
 """Of a series that may have run, and nothing is known of it: the store is asked for all of it."""
 
 
 @frozen
-class Knowledge:
+class SavedGaps:
     """All that was written down."""
 
     gaps: Mapping[Series, KnownGaps] = field(factory=dict)
@@ -72,7 +72,7 @@ class Knowledge:
 
     def of(self, series: Series) -> KnownGaps | None:
         """What is known of a series; None if it never ran."""
-        return self.gaps.get(series, None if self.is_whole else FORGOTTEN)
+        return self.gaps.get(series, None if self.is_whole else UNKNOWN)
 
 
 class TrackedSeries(Protocol):
@@ -143,7 +143,7 @@ class _Incomplete(Struct, frozen=True):
     absent: list[Span[Absence]]
 
 
-class _Saved(Head, frozen=True, kw_only=True):
+class _GapFileContent(Head, frozen=True, kw_only=True):
     venue: str
     store: str
     since: list[_Group]
@@ -152,9 +152,9 @@ class _Saved(Head, frozen=True, kw_only=True):
     is_whole: bool
 
 
-def encode(known: Knowledge, *, venue: str, store: str) -> bytes:
+def encode(known: SavedGaps, *, venue: str, store: str) -> bytes:
     """The content of the file."""
-    saved = _Saved(
+    saved = _GapFileContent(
         format=FORMAT,
         klineagent=__version__,
         venue=venue,
@@ -171,7 +171,7 @@ def encode(known: Knowledge, *, venue: str, store: str) -> bytes:
     return msgspec.json.encode(saved)
 
 
-def decode(content: bytes, *, venue: str, store: str) -> Knowledge:
+def decode(content: bytes, *, venue: str, store: str) -> SavedGaps:
     """What the content of a file says.
 
     Raises:
@@ -181,7 +181,7 @@ def decode(content: bytes, *, venue: str, store: str) -> Knowledge:
     try:
         if newer := msgspec.json.decode(content, type=Head).newer_than(FORMAT):
             raise StateUnreadable(newer)
-        saved = msgspec.json.decode(content, type=_Saved)
+        saved = msgspec.json.decode(content, type=_GapFileContent)
         if (saved.venue, saved.store) != (venue, store):
             raise ValueError(f"it is about {saved.venue} in {saved.store}, not {venue} in {store}")
         since = _by_series(saved.since)
@@ -195,7 +195,7 @@ def decode(content: bytes, *, venue: str, store: str) -> Knowledge:
             known[series] = evolve(known[series], gaps=gaps, absences=absences)
     except (*UNREADABLE, KeyError) as error:
         raise ValueError(f"it cannot be read: {error}") from error
-    return Knowledge(known, saved.is_whole)
+    return SavedGaps(known, saved.is_whole)
 
 
 def _grouped(times: Mapping[Series, int]) -> list[_Group]:

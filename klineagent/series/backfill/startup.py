@@ -197,7 +197,7 @@ def _symbol(series: Series) -> str:
 
 
 @define(eq=False)
-class _Round:
+class _ScanRound:
     """Series that are looked up together."""
 
     series: set[Series] = field(factory=set)
@@ -218,7 +218,7 @@ class StartupScan:
     lookback_ms: int
     known: Callable[[Series], KnownGaps | None]
     """What the last run wrote down of a series."""
-    _next: _Round = field(factory=_Round, init=False)
+    _next: _ScanRound = field(factory=_ScanRound, init=False)
     _work: trio.Event = field(factory=trio.Event, init=False)
 
     async def stored_coverage(
@@ -245,11 +245,11 @@ class StartupScan:
         while True:
             await self._work.wait()
             await trio.sleep(GATHER_S)
-            round_, self._next, self._work = self._next, _Round(), trio.Event()
+            round_, self._next, self._work = self._next, _ScanRound(), trio.Event()
             await self._look_up(round_)
             round_.answered.set()
 
-    async def _look_up(self, round_: _Round) -> None:
+    async def _look_up(self, round_: _ScanRound) -> None:
         for since_ms in self._queries(round_.series):
             since: dict[Interval, int] = {}
             for (_, interval), first_ms in since_ms.items():

@@ -52,7 +52,7 @@ log = structlog.get_logger()
 
 
 @define(kw_only=True)
-class HealingCounts:
+class BackfillCounts:
     """What healing has done so far."""
 
     healed: int = 0
@@ -92,7 +92,7 @@ class VenueContext:
     room: Callable[[], Awaitable[None]]
     """Waits until there is room for rows that are fetched: the store may be away."""
     grace_ms: int
-    counts: HealingCounts = field(factory=HealingCounts)
+    counts: BackfillCounts = field(factory=BackfillCounts)
     tally: MissingCounts = field(factory=MissingCounts)
     misses: Misses = field(factory=Misses)
     off_grid: Burst = field(factory=lambda: Burst("candles_off_grid"))
@@ -100,7 +100,7 @@ class VenueContext:
 
 
 @frozen
-class _Request:
+class _PageRequest:
     """What is asked for at once."""
 
     page: Page
@@ -110,7 +110,7 @@ class _Request:
 
 
 @frozen
-class _Question:
+class _PendingRequest:
     """A request that was not answered yet."""
 
     urgency: Urgency
@@ -119,7 +119,7 @@ class _Question:
 
 
 @define(eq=False, kw_only=True)
-class Healer:
+class Backfill:
     """Fills the gaps of one ledger."""
 
     symbol: str
@@ -133,13 +133,13 @@ class Healer:
     _attempts: dict[int, Attempts] = field(factory=dict, init=False)
     # Only where something is missing: a market has 9,000 healers.
     _remembered: Evidence | None = field(default=None, init=False)
-    _question: _Question | None = field(default=None, init=False)
+    _pending: _PendingRequest | None = field(default=None, init=False)
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """There may be something to do."""
         self._news.set()
-        if self._question is not None and self._is_outranked(self._question.urgency):
-            self._question.waiting.cancel()
+        if self._pending is not None and self._is_outranked(self._pending.urgency):
+            self._pending.waiting.cancel()
 
     @property
     def _evidence(self) -> Evidence:
@@ -151,7 +151,7 @@ class Healer:
         """What was tried for the gap that begins at `first_ms`, if anything was in vain."""
         return self._attempts.get(first_ms)
 
-    async def heal(self) -> NoReturn:
+    async def run(self) -> NoReturn:
         """Fill gaps as they come, and look again at what seemed not to exist."""
         while True:
             # A gap may have been filled since, or become part of one that begins earlier.
@@ -229,15 +229,15 @@ class Healer:
 
     async def _ask(self, page: Page, urgency: Urgency) -> CandleAnswer:
         waiting = trio.CancelScope(deadline=self._outranked_at(urgency))
-        self._question = _Question(urgency, waiting)
+        self._pending = _PendingRequest(urgency, waiting)
         try:
             return await self.context.rest.candles(
                 self.symbol, self.ledger.interval, page, urgency, waiting
             )
         finally:
-            self._question = None
+            self._pending = None
 
-    def _request_for(self, gap: Gap) -> _Request:
+    def _request_for(self, gap: Gap) -> _PageRequest:
         """One request for `gap` and for all others that it reaches."""
         ledger, venue = self.ledger, self.context.rest.venue
         first_ms, interval = gap.first_ms, ledger.interval
@@ -245,13 +245,13 @@ class Healer:
         if attempts is not None and attempts.was_empty:
             now_ms = self.context.time.now_ms()
             page = search_of(first_ms, gap.end_ms, now_ms, interval, venue)
-            return _Request(page, gap.end_ms, is_search=True)
+            return _PageRequest(page, gap.end_ms, is_search=True)
         reach_ms = interval.shifted(first_ms, venue.klines_page)
         end_ms = ledger.gaps.within(first_ms, reach_ms)[-1].end_ms
         page = page_of(first_ms, end_ms, interval, venue)
-        return _Request(page, min(end_ms, interval.open_at(page.last_ms)))
+        return _PageRequest(page, min(end_ms, interval.open_at(page.last_ms)))
 
-    async def _use(self, gap: Gap, request: _Request, answer: CandleAnswer) -> None:
+    async def _use(self, gap: Gap, request: _PageRequest, answer: CandleAnswer) -> None:
         """Hand on what is proven of the missing candles, and note what is not."""
         ledger, context = self.ledger, self.context
         known = self._known()
@@ -311,7 +311,7 @@ class Healer:
     def _retry_later(
         self,
         gap: Gap,
-        request: _Request,
+        request: _PageRequest,
         finding: Finding,
         known: Known,
         before: Attempts | None,

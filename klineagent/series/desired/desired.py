@@ -23,7 +23,7 @@ from klineagent.series.desired.selection import (
     SeriesSet,
     count,
 )
-from klineagent.series.desired.state_file import Keeper, StateFile
+from klineagent.series.desired.state_file import StateFile, StateSaver
 from klineagent.series.desired.wire_format import pattern_of
 from klineagent.series.registry import Registry, SubscriptionInfo
 
@@ -79,7 +79,7 @@ class Desired:
             max_symbols=registry.max_symbols,
             running=self._reconciler.held,
         )
-        self._keeper = Keeper(file)
+        self._saver = StateSaver(file)
         self._known = trio.Event()
         self._stale = trio.Event()
         """Set when the registry may not run what is wanted."""
@@ -180,7 +180,7 @@ class Desired:
 
     async def saved(self) -> bool:
         """Wait a little until what is wanted now survives a restart; tell whether it does."""
-        return await self._keeper.kept()
+        return await self._saver.saved()
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -217,7 +217,7 @@ class Desired:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_true)
             nursery.start_soon(self._watch_listings)
-            nursery.start_soon(self._keeper.keep_saved)
+            nursery.start_soon(self._saver.run)
             task_status.started()
         raise AssertionError("its tasks never end")
 
@@ -252,7 +252,7 @@ class Desired:
         if selection == self.demand.selection:
             return False
         self._demand = evolve(self._demand, selection=selection)
-        self._keeper.keep(selection)
+        self._saver.save(selection)
         return True
 
     def _wanted(self, symbol: str) -> Intervals:

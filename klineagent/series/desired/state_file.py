@@ -38,7 +38,7 @@ FORMAT = 1
 LOCK = ".lock"
 """What a state's lock is called, after its own name."""
 # How long somebody waits for the disk before he is told that nothing is sure.
-KEPT_WITHIN_S = 1.0
+SAVED_WITHIN_S = 1.0
 # How long stopping may take for it, where the disk took nothing when it was last asked.
 LAST_SAVE_WITHIN_S = 0.5
 
@@ -62,7 +62,7 @@ class Head(Struct, frozen=True, kw_only=True):
         )
 
 
-class _Saved(Head, frozen=True, kw_only=True):
+class _StateFileContent(Head, frozen=True, kw_only=True):
     """The whole file. What else is in it, a later version of the same format has added."""
 
     venue: str
@@ -73,7 +73,7 @@ class _Saved(Head, frozen=True, kw_only=True):
 def encode(selection: Selection, venue: Venue) -> bytes:
     """The content of the file."""
     written = write(selection, venue)
-    saved = _Saved(
+    saved = _StateFileContent(
         format=FORMAT,
         klineagent=__version__,
         venue=venue.name,
@@ -96,7 +96,7 @@ def decode(content: bytes, venue: Venue) -> Selection:
         written = msgspec.json.decode(content)
         if unknown := _take_unknown(written):
             log.warning("state_keys_ignored", keys=unknown, klineagent=head.klineagent)
-        saved = msgspec.convert(written, _Saved)
+        saved = msgspec.convert(written, _StateFileContent)
         if saved.venue != venue.name:
             raise ValueError(f"it is for {saved.venue}, not for {venue.name}")
         return Reader(venue=venue).selection(SubscriptionSet(saved.subscriptions, saved.exclude))
@@ -109,7 +109,7 @@ def _take_unknown(written: Any) -> list[str]:
     unknown = []
     if not isinstance(written, dict):
         return []
-    parts: list[tuple[dict[str, Any], type[Struct]]] = [(written, _Saved)]
+    parts: list[tuple[dict[str, Any], type[Struct]]] = [(written, _StateFileContent)]
     for name, kind in (("subscriptions", Wanted), ("exclude", Excluded)):
         if isinstance(entries := written.get(name), list):
             parts += [(entry, kind) for entry in entries if isinstance(entry, dict)]
@@ -171,7 +171,7 @@ class StateFile:
 
 
 @define(eq=False)
-class Keeper:
+class StateSaver:
     """Sees that the newest selection it was given survives a restart, however often it must try.
 
     Without a file none ever does.
@@ -187,34 +187,34 @@ class Keeper:
     _tried: trio.Event = field(factory=trio.Event, init=False)
     """Set when the file was written, or could not be; replaced for the next time."""
 
-    def keep(self, selection: Selection) -> None:
+    def save(self, selection: Selection) -> None:
         """Save `selection` in place of what was given before."""
         self._newest = selection
         self._given += 1
         self._unsaved.set()
 
-    async def kept(self) -> bool:
+    async def saved(self) -> bool:
         """Wait a little until what was given last is saved; tell whether it is."""
         given = self._given
         # Shielded: what it waits for is done, and who is told of it may rely on that.
-        with trio.move_on_after(KEPT_WITHIN_S, shield=True):
+        with trio.move_on_after(SAVED_WITHIN_S, shield=True):
             while self.file is not None and self._saved < given:
                 await self._tried.wait()
         return self.file is not None and self._saved >= given
 
-    async def keep_saved(self) -> None:
+    async def run(self) -> None:
         """Save what is given, again and again; without a file there is nothing to do."""
         if self.file is None:
             return
         try:
-            await self._keep_saved(self.file)
+            await self._run(self.file)
         finally:
             # The disk that was full may have room by now, and there is no next time.
             if self._saved < self._given:
                 with trio.move_on_after(LAST_SAVE_WITHIN_S, shield=True), suppress(StateError):
                     await self.file.save(self._newest)
 
-    async def _keep_saved(self, file: StateFile) -> NoReturn:
+    async def _run(self, file: StateFile) -> NoReturn:
         trouble = Trouble("subscriptions_not_saved", "subscriptions_saved")
         backoff = Backoff(first_s=1)
         while True:

@@ -14,7 +14,7 @@ from klineagent.core.errors import ConfigError
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.gap_file import EVERY_S, SOON_S, GapFile
-from klineagent.series.backfill.known_gaps import Knowledge, KnownGaps, Series
+from klineagent.series.backfill.known_gaps import KnownGaps, SavedGaps, Series
 from klineagent.series.desired.state_file import StateFile
 from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
@@ -43,8 +43,8 @@ def simulated(state: MemoryDisk) -> AbstractAsyncContextManager[Simulation]:
 
 async def test_what_is_saved_survives_any_death() -> None:
     """The old content or the new one, at whatever step the process dies."""
-    old = Knowledge({BTC: KnownGaps(0, 1)})
-    new = Knowledge({BTC: KnownGaps(0, 2, (Span(1, 2, Missing(Urgency.FRESH)),))})
+    old = SavedGaps({BTC: KnownGaps(0, 1)})
+    new = SavedGaps({BTC: KnownGaps(0, 2, (Span(1, 2, Missing(Urgency.FRESH)),))})
     for steps in range(8):
         disk = MemoryDisk()
         await a_file(disk).save(old)
@@ -59,23 +59,23 @@ async def test_what_is_saved_survives_any_death() -> None:
 async def test_a_file_that_cannot_be_read_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
     """All is forgotten then; the next save takes its place, and it is kept under another name."""
     disk = MemoryDisk()
-    assert await a_file(disk).load() == Knowledge()
+    assert await a_file(disk).load() == SavedGaps()
     assert logged(caplog, "gaps_unreadable") == []
-    await a_file(disk).save(Knowledge())
+    await a_file(disk).save(SavedGaps())
     disk.damage(NAME, b'{"format": 1, "klineagent":')
-    assert await a_file(disk).load() == Knowledge(is_whole=False)
+    assert await a_file(disk).load() == SavedGaps(is_whole=False)
     [told] = logged(caplog, "gaps_unreadable")
     assert "cannot be read" in str(told["error"])
     assert disk.paths == [f"{NAME}.unreadable"]
-    await a_file(disk).save(Knowledge())
+    await a_file(disk).save(SavedGaps())
     with disk.failing(Step.READ):
-        assert await a_file(disk).load() == Knowledge(is_whole=False)
+        assert await a_file(disk).load() == SavedGaps(is_whole=False)
 
 
 async def test_a_file_of_a_newer_version_is_left_alone() -> None:
     """The start ends with a sentence that says who can read it."""
     disk = MemoryDisk()
-    await a_file(disk).save(Knowledge())
+    await a_file(disk).save(SavedGaps())
     disk.damage(NAME, b'{"format": 7, "klineagent": "9.0"}')
     told = r"known gaps .*9\.0 wrote it \(format 7\).*move it away"
     with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=told), flatten_subgroups=True):

@@ -14,9 +14,9 @@ from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.known_gaps import (
-    FORGOTTEN,
-    Knowledge,
+    UNKNOWN,
     KnownGaps,
+    SavedGaps,
     Series,
     decode,
     encode,
@@ -47,7 +47,7 @@ GAPS: dict[Series, KnownGaps] = {
     ("ETHUSDT", Interval.M1): KnownGaps(at(1), at(9)),
     ("币安人生USDT", Interval.M1): KnownGaps(at(1), at(8)),
 }
-KNOWN = Knowledge(GAPS)
+KNOWN = SavedGaps(GAPS)
 
 
 @define
@@ -74,7 +74,7 @@ def test_what_is_written_is_read() -> None:
     """All of it, and series that are as far as each other take the room of a name each."""
     content = encode(KNOWN, venue="usdm", store=STORE)
     assert decode(content, venue="usdm", store=STORE) == KNOWN
-    many = Knowledge(
+    many = SavedGaps(
         {
             (f"S{number}USDT", interval): KnownGaps(0, interval.open_at(OPEN_MS))
             for number in range(600)
@@ -89,7 +89,7 @@ def test_what_is_written_is_read() -> None:
 def test_a_file_is_small_whatever_times_there_are() -> None:
     """No two of the 9,000 series of a market began together, nor are as far as each other."""
     moments = count(OPEN_MS)
-    many = Knowledge(
+    many = SavedGaps(
         {
             (f"S{number}USDT", interval): KnownGaps(next(moments), next(moments))
             for number in range(600)
@@ -103,10 +103,10 @@ def test_a_file_is_small_whatever_times_there_are() -> None:
 
 def test_what_a_lost_file_knew_is_forgotten_and_not_unknown() -> None:
     """In every later one, for series that it does not tell of."""
-    lost = Knowledge(GAPS, is_whole=False)
+    lost = SavedGaps(GAPS, is_whole=False)
     assert decode(encode(lost, venue="usdm", store=STORE), venue="usdm", store=STORE) == lost
     new, old = ("NEWUSDT", Interval.M1), ("BTCUSDT", Interval.M1)
-    assert (lost.of(new), lost.of(old)) == (FORGOTTEN, GAPS[old])
+    assert (lost.of(new), lost.of(old)) == (UNKNOWN, GAPS[old])
     assert (KNOWN.of(new), KNOWN.of(old)) == (None, GAPS[old])
 
 
@@ -130,8 +130,8 @@ def test_a_mark_that_learned_more_is_read_by_who_knows_less() -> None:
         (b'{"format": 1, "klineagent": "0.1"}', "cannot be read"),
         (encode(KNOWN, venue="usdm", store=STORE).replace(b'"until"', b'"til"'), "cannot be read"),
         (encode(KNOWN, venue="usdm", store=STORE).replace(b'["BTCUSDT"]', b"[]"), "cannot be read"),
-        (encode(Knowledge(), venue="spot", store=STORE), "it is about spot"),
-        (encode(Knowledge(), venue="usdm", store="memory:"), "it is about usdm in memory:"),
+        (encode(SavedGaps(), venue="spot", store=STORE), "it is about spot"),
+        (encode(SavedGaps(), venue="usdm", store="memory:"), "it is about usdm in memory:"),
     ],
 )
 def test_what_is_nothing_of_ours_is_told(content: bytes, reason: str) -> None:
@@ -145,7 +145,7 @@ def test_who_wrote_a_newer_file_is_told() -> None:
     content = b'{"format": 2, "klineagent": "9.9.9", "all": "different"}'
     with pytest.raises(StateUnreadable, match=r"klineagent 9\.9\.9 wrote it \(format 2\)"):
         decode(content, venue="usdm", store=STORE)
-    assert __version__.encode() in encode(Knowledge(), venue="usdm", store=STORE)
+    assert __version__.encode() in encode(SavedGaps(), venue="usdm", store=STORE)
 
 
 def test_a_series_is_known_from_its_ledger() -> None:

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.venues import USDM
-from klineagent.series.backfill.known_gaps import FORGOTTEN, Knowledge, KnownGaps
+from klineagent.series.backfill.known_gaps import UNKNOWN, KnownGaps, SavedGaps
 from klineagent.series.backfill.startup import (
     MissingRange,
     StoredCoverage,
@@ -256,11 +256,11 @@ def test_where_nothing_is_stored_all_is_missing_that_was_accounted_for() -> None
 
 def test_a_series_that_is_forgotten_lacks_what_is_not_stored_since_the_oldest_candle() -> None:
     """And nothing from before that, though nobody knows what ran then."""
-    found = _stored_coverage([(9000, 5000), (4000, 1)], FORGOTTEN, since=10**7)
+    found = _stored_coverage([(9000, 5000), (4000, 1)], UNKNOWN, since=10**7)
     assert found == StoredCoverage(
         _minutes(9000, 0)[0], (Span(*_minutes(4999, 4000), Missing(Urgency.HISTORY)),)
     )
-    assert _stored_coverage([], FORGOTTEN) == StoredCoverage(BEGIN_MS, ())
+    assert _stored_coverage([], UNKNOWN) == StoredCoverage(BEGIN_MS, ())
 
 
 def _until(minutes: int) -> KnownGaps:
@@ -360,7 +360,7 @@ async def test_what_is_forgotten_is_looked_up_one_symbol_after_another(
         time=time,
         history=0,
         lookback_ms=HOUR_MS,
-        known=Knowledge(is_whole=False).of,
+        known=SavedGaps(is_whole=False).of,
     ) as scan:
 
         async def look(symbol: str) -> None:

@@ -13,7 +13,7 @@ from klineagent.core.errors import StateError, StateUnreadable
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT, USDM
 from klineagent.series.desired.selection import Selection
-from klineagent.series.desired.state_file import KEPT_WITHIN_S, LOCK, Keeper, open_state
+from klineagent.series.desired.state_file import LOCK, SAVED_WITHIN_S, StateSaver, open_state
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Folder, write_durably
 from tests.places import EARLIER
@@ -137,12 +137,12 @@ async def test_the_keeper_saves_what_it_was_given_last(autojump_clock: MockClock
     """Who asks afterwards is told so, and may rely on it."""
     disk = MemoryDisk()
     async with open_state(disk, NAME, USDM) as state, trio.open_nursery() as nursery:
-        keeper = Keeper(state)
-        nursery.start_soon(keeper.keep_saved)
-        assert await keeper.kept()  # nothing was given
-        keeper.keep(MORE)
-        keeper.keep(SOME)
-        assert await keeper.kept()
+        saver = StateSaver(state)
+        nursery.start_soon(saver.run)
+        assert await saver.saved()  # nothing was given
+        saver.save(MORE)
+        saver.save(SOME)
+        assert await saver.saved()
         assert await state.load() == SOME
         nursery.cancel_scope.cancel(reason="the test is over")
 
@@ -155,13 +155,13 @@ async def test_what_is_given_while_the_keeper_saves_is_saved_next(
         open_state(SlowDisk(takes_s=SAVING_S), NAME, USDM) as state,
         trio.open_nursery() as nursery,
     ):
-        keeper = Keeper(state)
-        nursery.start_soon(keeper.keep_saved)
-        keeper.keep(SOME)
+        saver = StateSaver(state)
+        nursery.start_soon(saver.run)
+        saver.save(SOME)
         await trio.sleep(SAVING_S / 2)
         asked_at = trio.current_time()
-        keeper.keep(MORE)
-        assert await keeper.kept()
+        saver.save(MORE)
+        assert await saver.saved()
         assert trio.current_time() - asked_at == 1.5 * SAVING_S
         assert await state.load() == MORE
         nursery.cancel_scope.cancel(reason="the test is over")
@@ -173,12 +173,12 @@ async def test_who_is_cancelled_still_learns_whether_it_is_kept(autojump_clock: 
         open_state(SlowDisk(takes_s=SAVING_S), NAME, USDM) as state,
         trio.open_nursery() as nursery,
     ):
-        keeper = Keeper(state)
-        nursery.start_soon(keeper.keep_saved)
-        keeper.keep(SOME)
+        saver = StateSaver(state)
+        nursery.start_soon(saver.run)
+        saver.save(SOME)
         with trio.CancelScope() as caller:
             caller.cancel(reason="whoever asked has hung up")
-            assert await keeper.kept()
+            assert await saver.saved()
         assert await state.load() == SOME
         nursery.cancel_scope.cancel(reason="the test is over")
 
@@ -188,14 +188,14 @@ async def test_the_keeper_tries_until_the_disk_is_back(autojump_clock: MockClock
     """Meanwhile it says that nothing is sure, after a little patience."""
     disk = MemoryDisk()
     async with open_state(disk, NAME, USDM) as state, trio.open_nursery() as nursery:
-        keeper = Keeper(state)
-        nursery.start_soon(keeper.keep_saved)
+        saver = StateSaver(state)
+        nursery.start_soon(saver.run)
         with disk.failing(Step.SYNC):
-            keeper.keep(SOME)
+            saver.save(SOME)
             asked_at = trio.current_time()
-            assert not await keeper.kept()
-            assert trio.current_time() - asked_at == KEPT_WITHIN_S
-        while not await keeper.kept():
+            assert not await saver.saved()
+            assert trio.current_time() - asked_at == SAVED_WITHIN_S
+        while not await saver.saved():
             pass
         assert await state.load() == SOME
         nursery.cancel_scope.cancel(reason="the test is over")
@@ -207,10 +207,10 @@ async def test_the_keeper_tries_once_more_when_it_ends(autojump_clock: MockClock
     disk = MemoryDisk()
     async with open_state(disk, NAME, USDM) as state:
         async with trio.open_nursery() as nursery:
-            keeper = Keeper(state)
-            nursery.start_soon(keeper.keep_saved)
+            saver = StateSaver(state)
+            nursery.start_soon(saver.run)
             with disk.failing(Step.SYNC):
-                keeper.keep(SOME)
+                saver.save(SOME)
                 await trio.sleep(60)
             nursery.cancel_scope.cancel(reason="the agent stops")
         assert await state.load() == SOME
@@ -218,7 +218,7 @@ async def test_the_keeper_tries_once_more_when_it_ends(autojump_clock: MockClock
 
 async def test_without_a_file_nothing_is_kept(autojump_clock: MockClock) -> None:
     """And nobody waits for it."""
-    keeper = Keeper(None)
-    await keeper.keep_saved()
-    keeper.keep(SOME)
-    assert not await keeper.kept()
+    saver = StateSaver(None)
+    await saver.run()
+    saver.save(SOME)
+    assert not await saver.saved()
