@@ -177,7 +177,7 @@ async def open_agent(
         ) as registry,
         _open_background() as background,
     ):
-        losses.dropped, losses.refused = registry.lose, registry.refuse
+        losses.dropped, losses.refused = registry.refetch, registry.set_aside
         timings.watched = registry.watched
         _warn_of_unusual_path(config)
         _warn_of_two_exchanges(config)

@@ -8,16 +8,16 @@ from typing import TypeVar
 import trio
 
 Item = TypeVar("Item")
-Told = TypeVar("Told")
+Made = TypeVar("Made")
 
 
 async def in_portions(
-    make: Callable[[Item], Told], items: Iterable[Item], *, at_once: int
-) -> list[Told]:
+    make: Callable[[Item], Made], items: Iterable[Item], *, at_once: int
+) -> list[Made]:
     """What `make` makes of each of `items`; others have their turn after every `at_once`."""
-    told = []
+    made = []
     for number, item in enumerate(items, start=1):
-        told.append(make(item))
+        made.append(make(item))
         if number % at_once == 0:
             await trio.lowlevel.checkpoint()
-    return told
+    return made

@@ -9,7 +9,7 @@ import structlog
 import trio
 from attrs import define, field
 
-TELL_AGAIN_AFTER_S = 60.0
+REPORT_AGAIN_AFTER_S = 60.0
 
 log = structlog.get_logger()
 
@@ -28,15 +28,15 @@ class Trouble:
     """What was told last; empty when it is over."""
     _kind: type[Exception] | None = field(default=None, init=False)
     _since: float = field(default=math.nan, init=False)
-    _told_at: float = field(default=math.nan, init=False)
+    _reported_at: float = field(default=math.nan, init=False)
 
     def lasts(self, error: Exception, *, alarm: bool = False, **details: object) -> None:
         """Another try has failed; an `alarm` is something an operator must act on."""
         now, self.error = trio.current_time(), str(error)
         if self._kind is None:
             self._since = now
-        if type(error) is not self._kind or now - self._told_at >= TELL_AGAIN_AFTER_S:
-            self._kind, self._told_at = type(error), now
+        if type(error) is not self._kind or now - self._reported_at >= REPORT_AGAIN_AFTER_S:
+            self._kind, self._reported_at = type(error), now
             (log.error if alarm else log.warning)(self.event, error=str(error), **details)
 
     def over(self) -> None:
@@ -56,15 +56,15 @@ class Burst:
     event: str
     """What the log calls it."""
     _count: int = field(default=0, init=False)
-    _told_at: float = field(default=-math.inf, init=False)
+    _reported_at: float = field(default=-math.inf, init=False)
 
     def happens(self, newest: str, count: int = 1) -> None:
         """It has happened, `count` times; `newest` tells of one of them."""
         self._count += count
         now = trio.current_time()
-        if now - self._told_at >= TELL_AGAIN_AFTER_S:
+        if now - self._reported_at >= REPORT_AGAIN_AFTER_S:
             log.warning(self.event, count=self._count, newest=newest)
-            self._count, self._told_at = 0, now
+            self._count, self._reported_at = 0, now
 
 
 # A server that accepts and drops us at once must not reset the backoff: 400 dials in 10 minutes.

@@ -112,7 +112,7 @@ class Spending:
     """Requests that were sent and not answered."""
     waiting: int
     """Requests that may not be sent yet."""
-    standing_down_s: float
+    backing_off_s: float
     """How long nothing will be sent; 0 if something may."""
 
 
@@ -157,7 +157,7 @@ class WeightBudget:
             per_minute=self.weight_per_minute,
             under_way=len(self._under_way),
             waiting=len(self._waiting),
-            standing_down_s=max(0.0, self._standing_down_until - trio.current_time()),
+            backing_off_s=max(0.0, self._backing_off_until - trio.current_time()),
         )
 
     @asynccontextmanager
@@ -183,25 +183,25 @@ class WeightBudget:
             self._under_way.pop(turn.number, None)
             self._grant()
 
-    def told(self, used: int) -> None:
+    def report_used(self, used: int) -> None:
         """The exchange has answered, and said what was used in this minute."""
         self._in_doubt = False
         self._turn_minute()
         self.used = max(self.used, used)
 
-    def stay_away(self, seconds: float) -> None:
+    def obey_limit(self, seconds: float) -> None:
         """Send nothing for a while: the exchange has named a limit, or a ban."""
         self._in_doubt = True
         self._refused_until = max(self._refused_until, trio.current_time() + seconds)
         self._grant()
 
-    def stand_down(self, seconds: float) -> None:
+    def back_off(self, seconds: float) -> None:
         """Send nothing for a while: a request was not answered, or not as it should have been."""
         self._in_doubt = True
         self._failing_until = max(self._failing_until, trio.current_time() + seconds)
         self._grant()
 
-    def is_back(self) -> None:
+    def end_backoff(self) -> None:
         """The exchange is there again: what failed need not be waited for, but one goes ahead."""
         self._failing_until = -math.inf
         self._grant()
@@ -222,8 +222,8 @@ class WeightBudget:
         turn = self._waiting.first
         if turn is None or not self._has_room:
             await trio.sleep_forever()
-        elif self._is_standing_down:
-            await trio.sleep_until(self._standing_down_until)
+        elif self._is_backing_off:
+            await trio.sleep_until(self._backing_off_until)
         else:
             ends_after_ms = SPARED_FOR_MS if self._is_sparing else MINUTE_MS
             await self.time.until(self._minute_ms + ends_after_ms)
@@ -248,19 +248,19 @@ class WeightBudget:
     def _may_go(self, turn: _Turn) -> bool:
         spared = self.limit * SPARED_SHARE if turn.urgency >= UNHURRIED and self._is_sparing else 0
         fits = self.used + turn.weight <= self.limit - spared
-        return self._has_room and fits and not self._is_standing_down
+        return self._has_room and fits and not self._is_backing_off
 
     @property
     def _is_sparing(self) -> bool:
         return self.time.now_ms() < self._minute_ms + SPARED_FOR_MS
 
     @property
-    def _standing_down_until(self) -> float:
+    def _backing_off_until(self) -> float:
         return max(self._refused_until, self._failing_until)
 
     @property
-    def _is_standing_down(self) -> bool:
-        return trio.current_time() < self._standing_down_until
+    def _is_backing_off(self) -> bool:
+        return trio.current_time() < self._backing_off_until
 
     @property
     def _has_room(self) -> bool:

@@ -44,7 +44,7 @@ _BAN_S = 120.0
 _LONGEST_BAN_S = 3 * 86_400.0
 # A limit ends with a minute; a day that is told in its place is a slip.
 _LONGEST_LIMIT_S = 3600.0
-LEAST_STAY_AWAY_S = 5.0
+LEAST_LIMIT_S = 5.0
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
 # Of a number that is told in a header.
 _MOST_DIGITS = 9
@@ -118,10 +118,10 @@ class RestClient:
     _oddities: Burst = field(factory=lambda: Burst("odd_elements"), init=False)
     _refusals: Burst = field(factory=lambda: Burst("limit_named"), init=False)
 
-    def is_back(self) -> None:
+    def end_backoff(self) -> None:
         """The exchange has just answered elsewhere: what failed here may be tried again."""
         self._backoff = _backoff()
-        self.budget.is_back()
+        self.budget.end_backoff()
 
     async def exchange_info(self) -> SymbolList:
         """All symbols of the venue by name, trading or not.
@@ -163,7 +163,7 @@ class RestClient:
         try:
             rows = read_candles(body)
         except BadFrame as error:
-            self._stand_down(asked)
+            self._back_off(asked)
             raise ExchangeUnreachable(f"candles of {symbol}: {error}") from error
         self._leave_out(rows.odd, f"candles of {symbol}")
         return CandleAnswer(rows.candles, asked.at_ms, rows.odd)
@@ -199,15 +199,15 @@ class RestClient:
                 with trio.fail_after(REQUEST_TIMEOUT_S):
                     response = await self._http.get(path, params=dict(query))
             except (httpx2.HTTPError, trio.TooSlowError) as error:
-                self._stand_down(asked)
+                self._back_off(asked)
                 is_late = isinstance(error, trio.TooSlowError)
                 reason = f"nothing within {REQUEST_TIMEOUT_S:g} s" if is_late else reason_of(error)
                 self.last_error = f"no answer from {self._http.base_url.host}: {reason}"
                 raise ExchangeUnreachable(self.last_error) from error
-            self._heed(response, asked)
+            self._apply_limits(response, asked)
         return response.content, asked
 
-    def _heed(self, response: httpx2.Response, asked: _Asked) -> None:
+    def _apply_limits(self, response: httpx2.Response, asked: _Asked) -> None:
         """Obey what the answer says about limits.
 
         Raises:
@@ -221,13 +221,13 @@ class RestClient:
         if status in {_TOO_MANY, _BANNED}:
             self.counts.refused += 1
             self._refusals.happens(reason)
-            self.budget.stay_away(self._stay_away_s(response))
+            self.budget.obey_limit(self._limit_lasts_s(response))
             raise ExchangeUnreachable(reason)
         if not response.is_success and status not in _OUR_FAULT:
-            self._stand_down(asked)
+            self._back_off(asked)
             raise ExchangeUnreachable(reason)
         self._backoff = _backoff()
-        self.budget.told(_number(response.headers.get("X-MBX-USED-WEIGHT-1M", "")))
+        self.budget.report_used(_number(response.headers.get("X-MBX-USED-WEIGHT-1M", "")))
         if status in _OUR_FAULT:
             raise ExchangeRefused(reason)
 
@@ -237,14 +237,14 @@ class RestClient:
         if odd:
             self._oddities.happens(of, odd)
 
-    def _stand_down(self, asked: _Asked) -> None:
+    def _back_off(self, asked: _Asked) -> None:
         """A request has failed; others that were under way with it are the same failure."""
         self.counts.failed += 1
         if asked.at >= self._failed_at:
             self._failed_at = trio.current_time()
-            self.budget.stand_down(self._backoff.after())
+            self.budget.back_off(self._backoff.after())
 
-    def _stay_away_s(self, response: httpx2.Response) -> float:
+    def _limit_lasts_s(self, response: httpx2.Response) -> float:
         """How long a limit or a ban asks us to stay away; futures do not promise to say."""
         told_s = float(_number(response.headers.get("Retry-After", "")))
         if response.status_code == _TOO_MANY:
@@ -255,7 +255,7 @@ class RestClient:
             return min(told_s, _LONGEST_BAN_S) or _BAN_S
         # A ban may be told that is over by our clock, and again by the next answer.
         left_s = (int(until[1]) - now_ms) / SECOND_MS
-        return min(max(told_s, left_s, LEAST_STAY_AWAY_S), _LONGEST_BAN_S)
+        return min(max(told_s, left_s, LEAST_LIMIT_S), _LONGEST_BAN_S)
 
 
 def _number(text: str) -> int:

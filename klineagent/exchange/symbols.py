@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 @frozen
-class Pause:
+class TradingHalt:
     """Between which lists, by the exchange's time, a symbol did not trade."""
 
     since_ms: int
@@ -50,7 +50,7 @@ class SymbolBook:
     _symbols: dict[str, SymbolInfo] = field(factory=dict, init=False)
     _lacking: dict[str, int] = field(factory=dict, init=False)
     """Symbols that the last lists did not name, and how many lists that were."""
-    _pauses: dict[str, Pause] = field(factory=dict, init=False)
+    _halts: dict[str, TradingHalt] = field(factory=dict, init=False)
     """The last of each symbol that does not trade, or did not while we looked."""
     _asked_ms: int = field(default=0, init=False)
     """When the last list was asked for."""
@@ -101,9 +101,9 @@ class SymbolBook:
         while True:
             try:
                 await self.check(symbol)
-            except NotTrading as pause:
+            except NotTrading as halt:
                 if not told:
-                    log.warning("symbol_not_trading", symbol=symbol, reason=str(pause))
+                    log.warning("symbol_not_trading", symbol=symbol, reason=str(halt))
                 told = True
                 await self._refreshed.wait()
             else:
@@ -114,9 +114,9 @@ class SymbolBook:
         info = self._symbols.get(symbol)
         return info is None or info.is_trading
 
-    def pause(self, symbol: str) -> Pause | None:
+    def halt(self, symbol: str) -> TradingHalt | None:
         """When `symbol` last did not trade, if that is known; it may last."""
-        return self._pauses.get(symbol)
+        return self._halts.get(symbol)
 
     def listed_ms(self, symbol: str) -> int:
         """Since when there are candles of `symbol`; 0 where nobody says."""
@@ -134,18 +134,20 @@ class SymbolBook:
             self._cuts.happens(min(self._lacking), len(self._lacking))
         kept = self._lacking.keys() | (told.odd_names & self._symbols.keys())
         self._symbols = {name: self._symbols[name] for name in kept} | told.symbols
-        self._note_pauses(before)
+        self._note_halts(before)
         self._asked_ms = asked_ms
 
-    def _note_pauses(self, before: Mapping[str, SymbolInfo]) -> None:
+    def _note_halts(self, before: Mapping[str, SymbolInfo]) -> None:
         """See which symbols did not trade by the list `before`, or do not by now."""
         now_ms = self._rest.time.now_ms()
         for name, info in self._symbols.items():
             did_trade = before.get(name, info).is_trading
             if not (did_trade and info.is_trading):
-                earlier = Pause(self._asked_ms, now_ms) if did_trade else self._pauses.get(name)
+                earlier = (
+                    TradingHalt(self._asked_ms, now_ms) if did_trade else self._halts.get(name)
+                )
                 since_ms = 0 if earlier is None else earlier.since_ms
-                self._pauses[name] = Pause(since_ms, now_ms)
+                self._halts[name] = TradingHalt(since_ms, now_ms)
 
     async def keep_fresh(self) -> NoReturn:
         """Ask the exchange for its symbols, now and every minute."""

@@ -33,23 +33,23 @@ class ServiceManager:
 
     async def ready(self, status: str) -> None:
         """Everything that was to be started, or to be read again, is."""
-        await self._tell("READY=1", f"STATUS={status}")
+        await self._notify("READY=1", f"STATUS={status}")
 
     async def reloading(self) -> None:
         """The configuration is read again; `ready` follows."""
-        await self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1_000}")
+        await self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1_000}")
 
     async def stopping(self) -> None:
         """The end has begun."""
-        await self._tell("STOPPING=1", "STATUS=storing what was received")
+        await self._notify("STOPPING=1", "STATUS=storing what was received")
 
     async def keep_watchdog_quiet(self, watchdog_s: float) -> NoReturn:
         """Give a sign of life twice in `watchdog_s`, as long as this event loop turns."""
         while True:
-            await self._tell("WATCHDOG=1")
+            await self._notify("WATCHDOG=1")
             await trio.sleep(watchdog_s / 2)
 
-    async def _tell(self, *assignments: str) -> None:
+    async def _notify(self, *assignments: str) -> None:
         if self.address is None:
             return
         message = "\n".join(assignments).encode()
@@ -71,9 +71,7 @@ def service_manager_of(environ: Mapping[str, str]) -> ServiceManager:
     """The service manager that has started us, as it says itself."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
-        return (
-            ServiceManager()
-        )  # none, or on another machine, which is for virtual machines to tell
+        return ServiceManager()  # none, or a vsock address, which is for virtual machines
     if address.startswith("@"):
         address = f"\0{address[1:]}"
     return ServiceManager(address=address, watchdog_s=_watchdog_s(environ))

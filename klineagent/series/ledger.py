@@ -124,13 +124,13 @@ Gap = Span[Missing]
 class MissingCounts:
     """What became of missing candles so far, in all ledgers that share it.
 
-    What was found was filled or forgone since, or is missing still.
+    What was found was filled or given_up since, or is missing still.
     """
 
     found: Counter[Urgency] = field(factory=Counter, init=False)
     healed: Counter[Urgency] = field(factory=Counter, init=False)
     """They came after all, whichever way."""
-    forgone: Counter[Absent] = field(factory=Counter, init=False)
+    given_up: Counter[Absent] = field(factory=Counter, init=False)
     disproved: int = field(default=0, init=False)
     """Candles that were absent and that the exchange then had."""
     overlooked: int = field(default=0, init=False)
@@ -294,13 +294,13 @@ class Ledger:
         """The store will never take the row of a closed candle."""
         open_ms = self.interval.open_at(open_ms)
         self.reopen(open_ms)
-        self.forgo(open_ms, self.interval.next_open(open_ms), Absence(Absent.REFUSED))
+        self.give_up(open_ms, self.interval.next_open(open_ms), Absence(Absent.REFUSED))
 
-    def forgo(self, first_ms: int, end_ms: int, absence: Absence) -> None:
+    def give_up(self, first_ms: int, end_ms: int, absence: Absence) -> None:
         """Whatever is missing in [`first_ms`, `end_ms`) will not come."""
         for gap in self.gaps.clear(first_ms, end_ms):
             self.absences.mark(gap.first_ms, gap.end_ms, absence)
-            self.tally.forgone[absence.reason] += self.count([gap])
+            self.tally.given_up[absence.reason] += self.count([gap])
 
     def fail(self, first_ms: int, end_ms: int, error: str) -> None:
         """Note why what is missing in [`first_ms`, `end_ms`) could not be fetched."""

@@ -86,13 +86,13 @@ class Registry:
         """How many candles are known to be missing at this moment."""
         return sum(each.ledger.missing for each in self.subscriptions())
 
-    def lose(self, klines: Iterable[Kline]) -> None:
+    def refetch(self, klines: Iterable[Kline]) -> None:
         """Closed candles did not make it into the store: they have to be fetched again."""
         for kline in klines:
             if (subscription := self._subscription_of(kline)) is not None:
-                subscription.lose(kline)
+                subscription.refetch(kline)
 
-    def refuse(self, klines: Iterable[Kline]) -> None:
+    def set_aside(self, klines: Iterable[Kline]) -> None:
         """Closed candles will never make it into the store, which does not take them."""
         for kline in klines:
             if (subscription := self._subscription_of(kline)) is not None:

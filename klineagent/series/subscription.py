@@ -87,7 +87,7 @@ class Subscription:
         """What was tried for the gap that begins at `first_ms`, if anything was in vain."""
         return self._backfill.attempts_at(first_ms)
 
-    def lose(self, kline: Kline) -> None:
+    def refetch(self, kline: Kline) -> None:
         """A closed candle did not make it into the store."""
         self.ledger.reopen(kline.open_time, above_version=kline.rank_to_exceed)
         self._backfill.wake()
@@ -102,7 +102,7 @@ class Subscription:
 
     def _carried(self, confirmed: trio.Event) -> None:
         confirmed.set()
-        self.context.rest.is_back()
+        self.context.rest.end_backoff()
         # What closed before was told to nobody.
         if self.ledger.has_begun:
             self.ledger.fall_due(self.context.time.now_ms(), stream_was_away=True)

@@ -119,14 +119,14 @@ async def test_how_far_it_is_spent_is_told(autojump_clock: trio.testing.MockCloc
         for _ in range(2):
             nursery.start_soon(ask, budget)
             await trio.testing.wait_all_tasks_blocked()
-        budget.stand_down(5)
+        budget.back_off(5)
         spending = budget.spending()
         assert (spending.used, spending.limit, spending.per_minute) == (50, 80, 100)
         assert (spending.under_way, spending.waiting) == (1, 1)
-        assert spending.standing_down_s == 5
+        assert spending.backing_off_s == 5
         await trio.sleep(150)
         assert budget.spending().used == 0
-        assert budget.spending().standing_down_s == 0
+        assert budget.spending().backing_off_s == 0
 
 
 async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock) -> None:
@@ -138,7 +138,7 @@ async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock
             order.append(name)
 
     async with _open_budget() as budget, trio.open_nursery() as nursery:
-        budget.stand_down(5)
+        budget.back_off(5)
         for name, urgency in [("history", 3), ("missed", 1), ("fresh", 0), ("missed later", 1)]:
             nursery.start_soon(ask, budget, name, urgency)
             await trio.testing.wait_all_tasks_blocked()
@@ -179,7 +179,7 @@ async def test_a_request_can_be_called_back_until_it_is_sent(
         async with budget.spend(1, 0, waiting):
             waiting.cancel()
             await trio.sleep(1)
-        budget.stand_down(10)
+        budget.back_off(10)
         waiting = trio.CancelScope(deadline=trio.current_time() + 3)
         with pytest.raises(NotSent):
             async with budget.spend(80, 0, waiting):
@@ -192,7 +192,7 @@ async def test_what_others_have_used_counts(autojump_clock: trio.testing.MockClo
     """Who shares our address is heard of by the exchange's own count, and makes us wait."""
     async with _open_budget() as budget:
         async with budget.spend(1, 0):
-            budget.told(85)
+            budget.report_used(85)
         started = trio.current_time()
         async with budget.spend(1, 0):
             assert trio.current_time() - started == pytest.approx(60)
@@ -205,7 +205,7 @@ async def test_a_count_that_is_too_low_is_not_believed(
     async with _open_budget() as budget:
         for _ in range(8):
             async with budget.spend(10, 0):
-                budget.told(0)
+                budget.report_used(0)
         assert budget.used == 80
 
 
@@ -223,10 +223,10 @@ async def test_after_a_failure_one_request_goes_ahead(
             await trio.sleep(1)
             under_way -= 1
             if answered:
-                budget.told(0)
+                budget.report_used(0)
 
     async with _open_budget() as budget:
-        budget.stand_down(10)
+        budget.back_off(10)
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(lambda: ask(budget, answered=False))
@@ -248,12 +248,12 @@ async def test_a_request_goes_ahead_as_soon_as_it_may_whatever_happened_meanwhil
             went_at[name] = trio.current_time()
             await trio.sleep(0.1)
             if fails:
-                budget.stand_down(0.3)
+                budget.back_off(0.3)
             else:
-                budget.told(1)
+                budget.report_used(1)
 
     async with _open_budget() as budget, trio.open_nursery() as nursery:
-        budget.stand_down(0.3)
+        budget.back_off(0.3)
         nursery.start_soon(lambda: ask(budget, "fails", fails=True))
         await trio.sleep(0.1)
         nursery.start_soon(lambda: ask(budget, "follows", fails=False))
@@ -266,11 +266,11 @@ async def test_the_end_of_a_minute_is_not_slept_through(
     """A minute that was full when somebody stood down ends when it ends."""
     async with _open_budget() as budget:
         async with budget.spend(80, 0):
-            budget.told(80)
-        budget.stand_down(30)
+            budget.report_used(80)
+        budget.back_off(30)
         async with budget.spend(1, 0):
             assert trio.current_time() == pytest.approx(60)
-        budget.stand_down(90)
+        budget.back_off(90)
         async with budget.spend(1, 0):
             assert trio.current_time() == pytest.approx(150)
 
@@ -280,15 +280,15 @@ async def test_an_exchange_that_is_back_is_asked_at_once(
 ) -> None:
     """By one request; but for a limit or a ban, which end when they end."""
     async with _open_budget() as budget:
-        budget.stand_down(10)
+        budget.back_off(10)
         await trio.sleep(1)
-        budget.is_back()
+        budget.end_backoff()
         async with budget.spend(1, 0):
             assert trio.current_time() == pytest.approx(1)
             assert budget.spending().under_way == 1
-        budget.stay_away(10)
-        budget.stand_down(5)
-        budget.is_back()
+        budget.obey_limit(10)
+        budget.back_off(5)
+        budget.end_backoff()
         async with budget.spend(1, 0):
             assert trio.current_time() == pytest.approx(11)
 
@@ -300,7 +300,7 @@ async def test_a_clock_that_is_set_back_does_not_stop_the_minutes(
     async with _open_budget() as budget:
         budget.time.confirm(MIDNIGHT_MS + 1_000 * MINUTE_MS)
         async with budget.spend(80, 0):
-            budget.told(80)
+            budget.report_used(80)
 
         async def set_back() -> None:
             await trio.sleep(10)
@@ -317,7 +317,7 @@ async def test_who_gives_up_waiting_leaves_no_trace(
 ) -> None:
     """Neither his place nor his weight is taken."""
     async with _open_budget() as budget:
-        budget.stand_down(5)
+        budget.back_off(5)
         with trio.move_on_after(1):
             async with budget.spend(50, 0):
                 raise AssertionError("nobody was to go ahead")
@@ -333,7 +333,7 @@ async def test_minutes_pass_before_the_exchange_has_told_the_time(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(budget.keep_time)
         async with budget.spend(1, 0):
-            budget.told(1000)
+            budget.report_used(1000)
         with trio.fail_after(61):
             async with budget.spend(1, 0):
                 pass
@@ -343,7 +343,7 @@ async def test_minutes_pass_before_the_exchange_has_told_the_time(
 async def test_a_whole_market_may_give_up_at_once() -> None:
     """A stop, or a set that is taken away, must not hold up everything else for a minute."""
     budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
-    budget.stand_down(3600)
+    budget.back_off(3600)
 
     async def ask(urgency: int) -> None:
         async with budget.spend(1, urgency):

@@ -184,4 +184,4 @@ async def test_failures_that_come_together_are_one(autojump_clock: MockClock) ->
                 nursery.start_soon(ask)
         assert trio.current_time() == pytest.approx(1)
         assert rest.counts.failed == 10
-        assert rest.budget.spending().standing_down_s <= 0.5
+        assert rest.budget.spending().backing_off_s <= 0.5

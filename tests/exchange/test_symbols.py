@@ -16,7 +16,7 @@ from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.rest import RestClient
 from klineagent.exchange.rest_answers import SymbolInfo, read_exchange_info
-from klineagent.exchange.symbols import REFRESH_EVERY_S, Pause, SymbolBook
+from klineagent.exchange.symbols import REFRESH_EVERY_S, SymbolBook, TradingHalt
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
 from tests.places import RECORDED
 
@@ -165,11 +165,11 @@ async def test_when_a_symbol_did_not_trade_is_known_from_list_to_list(
     book = _book([first, first, idle, idle, back])
     start_ms, minute_ms = book._rest.time.now_ms(), int(REFRESH_EVERY_S * 1000)
     async with _refreshed(book, 4):
-        assert book.pause("BTCUSDT") == Pause(start_ms + minute_ms, start_ms + 3 * minute_ms)
+        assert book.halt("BTCUSDT") == TradingHalt(start_ms + minute_ms, start_ms + 3 * minute_ms)
         await trio.sleep(10 * REFRESH_EVERY_S)
-        assert book.pause("BTCUSDT") == Pause(start_ms + minute_ms, start_ms + 4 * minute_ms)
-        assert book.pause("ETHUSDT") == Pause(0, start_ms + 13 * minute_ms)
-        assert book.pause("SOLUSDT") is book.pause("XRPUSDT") is None
+        assert book.halt("BTCUSDT") == TradingHalt(start_ms + minute_ms, start_ms + 4 * minute_ms)
+        assert book.halt("ETHUSDT") == TradingHalt(0, start_ms + 13 * minute_ms)
+        assert book.halt("SOLUSDT") is book.halt("XRPUSDT") is None
 
 
 async def test_what_was_known_of_a_symbol_stays_where_it_cannot_be_read(

@@ -31,7 +31,7 @@ def healing_off() -> Iterator[None]:
 
     async def rest(self: Backfill, gap: Gap) -> None:
         now = trio.current_time()
-        self._attempts[gap.first_ms] = Attempts(now).in_vain(now, is_urgent=True)
+        self._attempts[gap.first_ms] = Attempts(now).unsettled(now, is_urgent=True)
         await trio.lowlevel.checkpoint()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -120,7 +120,7 @@ def stale_wake_up() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WeightBudget, "_until_next", until_next)
-        patch.setattr(WeightBudget, "is_back", lambda self: None)
+        patch.setattr(WeightBudget, "end_backoff", lambda self: None)
         yield
 
 

@@ -111,7 +111,7 @@ async def test_an_agent_must_know_what_is_stored(case: Case) -> None:
     case.ledger.reopen(START_MS)
     with pytest.raises(ProofFailed, match="is said to be missing, and is stored"):
         case.check()
-    case.ledger.forgo(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
+    case.ledger.give_up(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
     with pytest.raises(ProofFailed, match="is said not to exist, and is stored"):
         case.check()
 

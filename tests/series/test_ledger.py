@@ -70,7 +70,7 @@ def test_fetching_what_is_missing_leaves_nothing_missing(
     absent = data.draw(st.sets(st.sampled_from(opens)))
     for open_ms in data.draw(st.permutations(opens)):
         if open_ms in absent:
-            ledger.forgo(open_ms, interval.next_open(open_ms), Absence(Absent.NO_CANDLE))
+            ledger.give_up(open_ms, interval.next_open(open_ms), Absence(Absent.NO_CANDLE))
         else:
             assert ledger.close(open_ms)
             assert not ledger.close(open_ms)
@@ -125,7 +125,7 @@ def test_the_most_urgent_gap_comes_first_and_of_these_the_newest() -> None:
     order = []
     while (gap := ledger.next_gap()) is not None:
         order.append((gap.first_ms - START_MS) // MINUTE_MS)
-        ledger.forgo(gap.first_ms, gap.end_ms, Absence(Absent.NO_CANDLE))
+        ledger.give_up(gap.first_ms, gap.end_ms, Absence(Absent.NO_CANDLE))
     assert order == [2, 0, -10, -500]
 
 
@@ -196,7 +196,7 @@ def test_a_row_off_the_grid_that_is_lost_is_missing_with_its_slot(is_cut_short: 
         ledger.close(START_MS)
     else:
         off_grid = Absence.proven(Absent.OFF_GRID, START_MS)
-        ledger.forgo(START_MS, START_MS + MINUTE_MS, off_grid)
+        ledger.give_up(START_MS, START_MS + MINUTE_MS, off_grid)
     assert ledger.was_handed_on(START_MS)
     ledger.reopen(START_MS + 15_000)
     assert missing_in(ledger) == {START_MS}
@@ -262,13 +262,15 @@ def test_what_was_found_is_healed_forgone_or_missing(
         "expect": lambda open_ms: ledger.expect(opens[0], until(open_ms), Missing(Urgency.RESTART)),
         "reopen": ledger.reopen,
         "set_aside": ledger.set_aside,
-        "forgo": lambda open_ms: ledger.forgo(open_ms, until(open_ms), Absence(Absent.NO_CANDLE)),
+        "give_up": lambda open_ms: ledger.give_up(
+            open_ms, until(open_ms), Absence(Absent.NO_CANDLE)
+        ),
         "fail": lambda open_ms: ledger.fail(opens[0], until(open_ms), "HTTP 503"),
     }
     for name, open_ms in data.draw(st.lists(st.tuples(st.sampled_from(sorted(steps)), some))):
         steps[name](open_ms)
         tally = ledger.tally
-        gone = tally.healed.total() + tally.forgone.total()
+        gone = tally.healed.total() + tally.given_up.total()
         assert tally.found.total() == gone + ledger.missing
         assert ledger.healed == tally.healed.total()
         assert not [each for each in opens if each in ledger.gaps and each in ledger.absences]
@@ -281,7 +283,7 @@ def test_a_candle_that_comes_is_not_absent_any_more() -> None:
     """The exchange had nothing of it for minutes, and then told of it after all."""
     ledger = a_ledger()
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
-    ledger.forgo(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
+    ledger.give_up(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
     assert not ledger.has_closed(START_MS)
     assert ledger.close(START_MS)
     assert ledger.has_closed(START_MS)
@@ -333,7 +335,7 @@ def test_absences_that_were_proven_while_the_clock_was_ahead_are_looked_at_withi
     never = Absence(Absent.REFUSED)
     ledger.fall_due(opens[9] + DAY_MS)
     for number, absence in enumerate((ahead, right, never)):
-        ledger.forgo(opens[number], opens[number + 1], absence)
+        ledger.give_up(opens[number], opens[number + 1], absence)
     ledger.rewind(now_ms)
     first, *others = [each.mark for each in ledger.absences]
     assert first.look_again_ms == Interval.H1.first_open(now_ms)

@@ -29,7 +29,7 @@ def _ledger() -> Ledger:
     for number in (0, 1, 2, 6, 7, 8, 9):
         ledger.fall_due(_minute(number) + GRACE_MS)
         ledger.close(_minute(number))
-    ledger.forgo(_minute(3), _minute(4), Absence(Absent.NO_CANDLE))
+    ledger.give_up(_minute(3), _minute(4), Absence(Absent.NO_CANDLE))
     return ledger
 
 
@@ -81,7 +81,7 @@ def test_it_lags_while_its_newest_candles_are_missing() -> None:
     ledger.fall_due(_minute(12) + GRACE_MS)
     assert lag_of(ledger, _minute(13)) == 3 * MINUTE_MS
     assert SeriesStatistics.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
-    ledger.forgo(_minute(10), _minute(12), Absence(Absent.NOT_TRADING))
+    ledger.give_up(_minute(10), _minute(12), Absence(Absent.NOT_TRADING))
     assert lag_of(ledger, _minute(13)) == 0
     assert SeriesStatistics.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
 

@@ -37,7 +37,7 @@ async def test_a_correction_that_is_lost_is_fetched_as_one(autojump_clock: MockC
         right = simulation.store.klines["usdm", "BTCUSDT", "1m", FEBRUARY_2026_MS + MINUTE_MS]
         correction = right.as_repair(right.event_time, above_version=right.version + 10**9)
         for lost in (right, correction):
-            simulation.agent.registry.lose([lost])
+            simulation.agent.registry.refetch([lost])
             await trio.sleep(60)
             stored = simulation.store.klines[right.key]
             assert stored[4:13] == right[4:13]

@@ -170,7 +170,7 @@ async def test_an_absence_is_looked_at_again_after_an_hour_and_a_day(
         del simulation.store.klines["spot", "ETHUSDT", "1m", wrong_ms]
         ledger.reopen(wrong_ms)
         proven = Absence.proven(Absent.NO_CANDLE, simulation.exchange.clock.now_ms())
-        ledger.forgo(wrong_ms, wrong_ms + MINUTE_MS, proven)
+        ledger.give_up(wrong_ms, wrong_ms + MINUTE_MS, proven)
         before = requests(simulation)
         await trio.sleep(2 * HOUR_S)
         assert ledger.missing == 0

@@ -33,7 +33,7 @@ from klineagent.storage.writing.writer import Writer
 def limits_of(rest: RestClient, pool: Pool) -> Limits:
     """All budgets, and what is left of them."""
     spending = rest.budget.spending()
-    stand_s = spending.standing_down_s
+    stand_s = spending.backing_off_s
     return Limits(
         rest=RestLimits(
             used=spending.used,

@@ -147,7 +147,7 @@ class AgentMetrics(Collector):
         yield _gauge(
             "rest_standing_down_seconds",
             "How long no request will be made, after a refusal or a failure.",
-            spending.standing_down_s,
+            spending.backing_off_s,
         )
         yield _counter("rest_requests", "Requests that were made.", rest.counts.requests)
         yield _counter("rest_refusals", "Requests refused for a limit.", rest.counts.refused)
@@ -217,7 +217,7 @@ class AgentMetrics(Collector):
             "candles_forgone",
             "Candles that were missing and will not come.",
             "reason",
-            {_label(each): tally.forgone[each] for each in Absent},
+            {_label(each): tally.given_up[each] for each in Absent},
         )
         yield _counter(
             "absences_disproved", "Absent candles that the exchange had after all.", tally.disproved

@@ -140,14 +140,14 @@ class CandleLookup:
         context = self.registry.context
         now_ms = context.time.now_ms()
         attempts = series.attempts_at(gap.first_ms)
-        rest_s = attempts.resting_until - trio.current_time() if attempts is not None else 0
-        stand_s = context.rest.budget.spending().standing_down_s
+        retry_s = attempts.retry_at - trio.current_time() if attempts is not None else 0
+        backoff_s = context.rest.budget.spending().backing_off_s
         if not self.writer.inserter.is_up:
             waits_for, wait_s = "the database, which is away", None
-        elif stand_s > max(rest_s, 0):
-            waits_for, wait_s = "the exchange, which refused or did not answer", stand_s
-        elif rest_s > 0:
-            waits_for, wait_s = "its next try, each a little later", rest_s
+        elif backoff_s > max(retry_s, 0):
+            waits_for, wait_s = "the exchange, which refused or did not answer", backoff_s
+        elif retry_s > 0:
+            waits_for, wait_s = "its next try, each a little later", retry_s
         else:
             waits_for, wait_s = "its turn", 0
         return Search(

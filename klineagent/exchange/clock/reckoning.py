@@ -42,7 +42,7 @@ class Verdict(enum.Enum):
 
 
 @frozen
-class _Told:
+class _TimeReport:
     """A time that was told, and when that was here."""
 
     ms: int
@@ -59,7 +59,7 @@ class _Told:
         bound_ms = _bound_ms(pace)
         return earliest_ms - bound_ms <= self.latest_ms(pace) and self.ms <= latest_ms + bound_ms
 
-    def agrees(self, other: _Told | None, pace: float) -> bool:
+    def agrees(self, other: _TimeReport | None, pace: float) -> bool:
         """Whether `other`, an earlier one, may be true as well."""
         if other is None or self.at - other.at > FORGOTTEN_AFTER_S:
             return False
@@ -69,7 +69,7 @@ class _Told:
         """What time it is now, if this is true."""
         return self.ms + (at - self.at) * SECOND_MS * pace
 
-    def repeats(self, before: _Told) -> bool:
+    def repeats(self, before: _TimeReport) -> bool:
         """Whether it stands where the answer `before` it stood: a copy that somebody keeps."""
         passed_ms = (self.sent_at - before.at) * SECOND_MS
         # Truncated to milliseconds, and an exchange that is simulated may be slow.
@@ -101,8 +101,8 @@ class Reckoning:
     _confirmed_ms: float = field(default=0, init=False)
     _confirmed_at: float = field(default=-math.inf, init=False)
     # What was told and not believed: by the last event of that kind, by the last answer.
-    _event: _Told | None = field(default=None, init=False)
-    _answer: _Told | None = field(default=None, init=False)
+    _event: _TimeReport | None = field(default=None, init=False)
+    _answer: _TimeReport | None = field(default=None, init=False)
     _is_disputed: bool = field(default=False, init=False)
     _behind_since: float | None = field(default=None, init=False)
     """Since when there were only events older than what the clock shows."""
@@ -139,26 +139,26 @@ class Reckoning:
         """An event has told the time."""
         self._pace.note(time_ms)
         if not self.is_known:
-            self._event = _Told(time_ms, at, at)
+            self._event = _TimeReport(time_ms, at, at)
             answer, pace = self._answer, self._pace
             if answer is not None and pace.is_known and self._event.agrees(answer, pace.value):
                 self.confirm(answer.ms_at(at), at)
         elif not self.allows(time_ms, at):
             self.rejected, self.ahead_ms = self.rejected + 1, time_ms - self.now_ms(at)
-            self._event = _Told(time_ms, at, at)
+            self._event = _TimeReport(time_ms, at, at)
             self._is_disputed = True
         elif time_ms > self._newest_ms and time_ms >= self._counted_ms(at) - BOUND_MS:
             self._newest_ms, self._newest_at = time_ms, at
             self._behind_since = None
         else:
-            self._event = _Told(time_ms, at, at)
+            self._event = _TimeReport(time_ms, at, at)
             if self._behind_since is None:
                 self._behind_since = at
             self._is_disputed |= at - self._behind_since >= BEHIND_AFTER_S
 
     def answer(self, time_ms: int, sent_at: float, at: float) -> Verdict:
         """An answer to `/time`, asked for at `sent_at`, has come."""
-        answer = _Told(time_ms, sent_at, at)
+        answer = _TimeReport(time_ms, sent_at, at)
         before, self._answer = self._answer, answer
         if before is not None and answer.repeats(before):
             return Verdict.ALONE
@@ -182,7 +182,7 @@ class Reckoning:
             return Verdict.SET
         return Verdict.ALONE
 
-    def _confirm(self, time_ms: float, answer: _Told) -> None:
+    def _confirm(self, time_ms: float, answer: _TimeReport) -> None:
         self._pace.measure(answer.ms, answer.sent_at, answer.at)
         self.confirm(time_ms, answer.at)
 

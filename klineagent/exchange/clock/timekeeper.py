@@ -16,7 +16,7 @@ from klineagent.exchange.clock.pace import FIRST_OVER_S
 from klineagent.exchange.clock.reckoning import Verdict
 
 # Before the next questions, where two answers did not settle it.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+FIRST_RETRY_DELAY_S, LONGEST_RETRY_DELAY_S = 0.1, 1.0
 
 
 @define(eq=False)
@@ -38,20 +38,20 @@ class Timekeeper:
 
     async def keep(self) -> NoReturn:
         """Ask whenever the clock is in doubt."""
-        pause_s = FIRST_PAUSE_S
+        delay_s = FIRST_RETRY_DELAY_S
         while True:
             await self.time.doubted()
             verdict = await self._ask()
             if verdict is Verdict.ALONE and (verdict := await self._ask()) is Verdict.ALONE:
                 self._doubt.lasts(ExchangeError("neither events nor its own answers agree with it"))
-                await trio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                await trio.sleep(delay_s)
+                delay_s = min(2 * delay_s, LONGEST_RETRY_DELAY_S)
             elif verdict is Verdict.EARLY:
                 await trio.sleep(FIRST_OVER_S)
             elif verdict in {Verdict.RIGHT, Verdict.SET}:
-                pause_s = FIRST_PAUSE_S
+                delay_s = FIRST_RETRY_DELAY_S
             else:
-                await trio.sleep(LONGEST_PAUSE_S)
+                await trio.sleep(LONGEST_RETRY_DELAY_S)
 
     async def _ask(self) -> Verdict | None:
         """What the exchange's answer was worth; None if there was none."""

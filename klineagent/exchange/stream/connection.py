@@ -166,10 +166,10 @@ class StreamConnection:
                 nursery.cancel_scope.cancel()
         except* _PROTOCOL_ERRORS as errors:
             # They arise in trio-websocket's own task, hence the group.
-            reason = reason or self._offence(errors)
+            reason = reason or self._protocol_error(errors)
         return reason
 
-    def _offence(self, errors: BaseExceptionGroup[Exception]) -> str:
+    def _protocol_error(self, errors: BaseExceptionGroup[Exception]) -> str:
         error = errors.exceptions[0]
         if isinstance(error, ConnectionRejected):
             return f"{self.url.host} refuses a websocket: HTTP {error.status_code}"
@@ -223,7 +223,7 @@ class StreamConnection:
             try:
                 message = await socket.get_message()
             except ConnectionClosed as closed:
-                return _told_by(closed)
+                return _close_reason(closed)
             await self.dispatcher.take(stream.redeem(message))
 
     def _settle(self, answer: SubscriptionResponse) -> None:
@@ -251,7 +251,7 @@ class StreamConnection:
             except trio.TooSlowError:
                 return f"no answer within {ANSWER_TIMEOUT_S} s"
             except ConnectionClosed as closed:
-                return _told_by(closed)
+                return _close_reason(closed)
             if answer.error is not None:
                 return f"request refused: {answer.error}"
             self.state.confirm(request)
@@ -270,7 +270,7 @@ class StreamConnection:
         return await take.receive()
 
 
-def _told_by(closed: ConnectionClosed) -> str:
+def _close_reason(closed: ConnectionClosed) -> str:
     close = closed.reason
     if close is None or close.code == _NO_CLOSE_FRAME:
         return "the connection broke"

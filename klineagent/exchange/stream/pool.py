@@ -129,7 +129,7 @@ class Pool:
             await self.dials.turn()
             last = await self._serve(slot)
             if last.reason is not None:
-                slot.lose(last.reason)
+                slot.count_loss(last.reason)
                 wait_s = backoff.after(trio.current_time() - last.opened_at)
                 log.warning(
                     "feed_lost",
@@ -155,7 +155,7 @@ class Pool:
                 await self.dials.turn()
                 successor = self._start(nursery, slot)
                 if await _has_taken_over(successor, connection):
-                    slot.replace()
+                    slot.count_replacement()
                     connection.scope.cancel(reason="another connection has taken over")
                     connection = successor
                 else:

@@ -56,13 +56,13 @@ class ConnectionSlot:
             if connection.connected_at is not None and not self.is_up:
                 self.was_up, self._down_since = True, trio.current_time()
 
-    def lose(self, reason: str) -> None:
+    def count_loss(self, reason: str) -> None:
         """The last connection is gone, and not because another has taken over."""
         self.last_loss, self.lost_at = reason, trio.current_time()
         for counts in (self.counts, self.totals):
             counts.lost += 1
 
-    def replace(self) -> None:
+    def count_replacement(self) -> None:
         """A connection has taken over from the one before it."""
         for counts in (self.counts, self.totals):
             counts.replaced += 1

@@ -43,7 +43,7 @@ class Stream:
             self.is_carried = True
             self.carried()
 
-    def lose(self) -> None:
+    def drop(self) -> None:
         """No connection carries it any more."""
         if self.is_carried:
             self.is_carried = False
@@ -140,13 +140,13 @@ class StreamSet:
         self._forgive()
         return state
 
-    def drop(self, state: ConnectionState) -> None:
+    def remove(self, state: ConnectionState) -> None:
         """The connection of `state` is gone."""
         self._states.remove(state)
         self._forgive()
         for name, stream in self._wanted.items():
             if not any(each.carries(name) for each in self._states):
-                stream.lose()
+                stream.drop()
         for name in list(self._ending):
             self._let_go_unless_carried(name)
 
@@ -217,7 +217,7 @@ class ConnectionState:
 
     def close(self) -> None:
         """The connection is gone."""
-        self._stream_set.drop(self)
+        self._stream_set.remove(self)
         self.replacement_due.set()
         self.fulfilled.set()
 

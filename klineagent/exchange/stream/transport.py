@@ -19,7 +19,7 @@ READ_BYTES = 512 * 1024
 PLENTY_BYTES = 64 * 1024
 # A wake-up costs as much for one frame as for a hundred, so frames gather in the kernel meanwhile.
 # Longer pauses save little more: what is left is work for each frame.
-PAUSE_S = 0.02
+READ_INTERVAL_S = 0.02
 _NEARLY = 1e-6
 
 
@@ -28,7 +28,7 @@ class Transport(trio.abc.Stream):
 
     What it receives are merged frames (see `Coalescing`), and what it makes of them is to be
     redeemed. Reads of all transports take turns in common: they wake up at the same moments, each
-    at most once in `PAUSE_S`, unless there was more to read than one read takes.
+    at most once in `READ_INTERVAL_S`, unless there was more to read than one read takes.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -56,13 +56,13 @@ class Transport(trio.abc.Stream):
                 return b""
             if len(received) < PLENTY_BYTES:
                 # A whole number of pauses, however floats round it: not this very moment again.
-                pauses = math.floor(trio.current_time() / PAUSE_S + _NEARLY)
-                self._next_read_at = (pauses + 1) * PAUSE_S
+                passed = math.floor(trio.current_time() / READ_INTERVAL_S + _NEARLY)
+                self._next_read_at = (passed + 1) * READ_INTERVAL_S
             if frames := self._frames.feed(received):
                 return frames
 
     async def _receive(self) -> bytes | bytearray:
-        with self._told_if_broken():
+        with self._noting_the_end():
             try:
                 with trio.fail_after(DEAD_AFTER_S):
                     return await self._stream.receive_some(READ_BYTES)
@@ -72,7 +72,7 @@ class Transport(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See `trio.abc.SendStream`."""
-        with self._told_if_broken():
+        with self._noting_the_end():
             await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -84,7 +84,7 @@ class Transport(trio.abc.Stream):
         await self._stream.aclose()
 
     @contextmanager
-    def _told_if_broken(self) -> Iterator[None]:
+    def _noting_the_end(self) -> Iterator[None]:
         try:
             yield
         except trio.BrokenResourceError:

@@ -25,7 +25,7 @@ class Attempts:
     """When it was first in vain; delays grow from then on."""
     tries: int = 0
     """Requests that did not fill it, answered or not."""
-    resting_until: float = -math.inf
+    retry_at: float = -math.inf
     """What is past does not count: then it waits for its turn."""
     was_empty: bool = False
     """Whether the last answer had no candle at all."""
@@ -36,7 +36,7 @@ class Attempts:
         """After a request without an answer: nobody asks for a while, so no delay of its own."""
         return evolve(self, tries=self.tries + 1)
 
-    def in_vain(
+    def unsettled(
         self,
         now: float,
         *,
@@ -53,10 +53,10 @@ class Attempts:
         # A first hint after hours of nothing: delays begin anew.
         since = now if is_doubtful and not self.was_doubtful else self.since
         delay_s = retry_delay_s(now - since, PATIENT_DELAY_S if is_urgent else IDLE_DELAY_S)
-        resting_until = now + max(least_s, delay_s)
-        if now + least_s <= proven_at < resting_until:
-            resting_until = proven_at
-        return Attempts(since, self.tries + 1, resting_until, was_empty, is_doubtful)
+        retry_at = now + max(least_s, delay_s)
+        if now + least_s <= proven_at < retry_at:
+            retry_at = proven_at
+        return Attempts(since, self.tries + 1, retry_at, was_empty, is_doubtful)
 
 
 def retry_delay_s(tried_for_s: float, patient_s: float) -> float:

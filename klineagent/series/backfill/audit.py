@@ -28,7 +28,7 @@ from klineagent.series.subscription import Subscription
 from klineagent.storage.writing.writer import Writer
 
 # Between two questions: at least some seconds, and so long that they take a fiftieth of the time.
-PAUSE_S = 5.0
+QUERY_DELAY_S = 5.0
 SHARE = 0.02
 # A pass over few series takes longer than their questions do.
 PASS_S = 600.0
@@ -228,7 +228,7 @@ class StoreAudit:
             yield
         finally:
             took_s = trio.current_time() - began_at
-            self._next_at = trio.current_time() + max(PAUSE_S, took_s * (1 / SHARE - 1))
+            self._next_at = trio.current_time() + max(QUERY_DELAY_S, took_s * (1 / SHARE - 1))
 
     def _name_of(self, series: Subscription) -> tuple[str, str, str]:
         return self.registry.context.rest.venue.name, series.symbol, series.interval.value

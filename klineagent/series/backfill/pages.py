@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
-from klineagent.exchange.symbols import Pause
+from klineagent.exchange.symbols import TradingHalt
 from klineagent.exchange.venues import Venue
 from klineagent.exchange.wire import RestCandle
 from klineagent.series.ledger import Missing
@@ -60,7 +60,7 @@ class Known:
     trades: bool
     newest_ms: int
     """The newest open time that anything has told of; an answer without it may be an old one."""
-    pause: Pause | None = None
+    halt: TradingHalt | None = None
     """When the symbol did not trade: no candle need have opened meanwhile."""
 
 
@@ -232,8 +232,8 @@ class Evidence:
                 absent += self._skip(expected_ms, slot_ms, SKIPPED_AFTER_S, at)
             elif expected_ms < slot_ms:
                 # Unless the symbol did not trade then, or when that was first skipped.
-                if known.pause is not None:
-                    absent += self._skip_pause(known.pause, expected_ms, slot_ms, at)
+                if known.halt is not None:
+                    absent += self._skip_halt(known.halt, expected_ms, slot_ms, at)
                 for each in self._skipped.within(expected_ms, slot_ms):
                     absent += self._skip(each.first_ms, each.end_ms, each.mark.after_s, at)
             expected_ms = next_open(slot_ms)
@@ -243,12 +243,12 @@ class Evidence:
             absent += self._skip(expected_ms, shown_until_ms, _LONG_S, at)
         return absent
 
-    def _skip_pause(
-        self, pause: Pause, first_ms: int, end_ms: int, at: float
+    def _skip_halt(
+        self, halt: TradingHalt, first_ms: int, end_ms: int, at: float
     ) -> list[tuple[int, int]]:
-        """Like `_skip`, of what opened in [`first_ms`, `end_ms`) during a pause."""
-        first_ms = max(first_ms, self._interval.first_open(pause.since_ms))
-        end_ms = min(end_ms, self._interval.first_open(pause.until_ms))
+        """Like `_skip`, of what opened in [`first_ms`, `end_ms`) during a halt."""
+        first_ms = max(first_ms, self._interval.first_open(halt.since_ms))
+        end_ms = min(end_ms, self._interval.first_open(halt.until_ms))
         return self._skip(first_ms, end_ms, _LONG_S, at) if first_ms < end_ms else []
 
     def _skip(self, first_ms: int, end_ms: int, after_s: float, at: float) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from klineagent.core.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
 from klineagent.core.interval import HOUR_MS, SECOND_MS
 from klineagent.core.kline import Kline
-from klineagent.core.retry import TELL_AGAIN_AFTER_S, Burst
+from klineagent.core.retry import REPORT_AGAIN_AFTER_S, Burst
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.rest import CandleAnswer, Page, RestClient
 from klineagent.exchange.stream.pool import Pool
@@ -68,15 +68,15 @@ class Misses:
     """Tells of candles that were not closed in time: at once, and then once a minute."""
 
     _count: int = field(default=0, init=False)
-    _told_at: float = field(default=-math.inf, init=False)
+    _reported_at: float = field(default=-math.inf, init=False)
 
     def note(self, stream_name: str) -> None:
         """The deadline of a candle of that stream has passed."""
         self._count += 1
         now = trio.current_time()
-        if now - self._told_at >= TELL_AGAIN_AFTER_S:
+        if now - self._reported_at >= REPORT_AGAIN_AFTER_S:
             log.warning("candles_missed", deadlines=self._count, newest=stream_name)
-            self._count, self._told_at = 0, now
+            self._count, self._reported_at = 0, now
 
 
 @frozen(kw_only=True)
@@ -181,11 +181,7 @@ class Backfill:
     def _resting(self) -> dict[int, float]:
         """The gaps that are left alone for a while, by where they begin, and until when."""
         now = trio.current_time()
-        return {
-            at: each.resting_until
-            for at, each in self._attempts.items()
-            if each.resting_until > now
-        }
+        return {at: each.retry_at for at, each in self._attempts.items() if each.retry_at > now}
 
     def _is_outranked(self, urgency: Urgency) -> bool:
         """Whether there is a gap that is more urgent."""
@@ -221,7 +217,7 @@ class Backfill:
             self._attempts[gap.first_ms] = before.failed()
         except ExchangeRefused as error:
             self.ledger.fail(gap.first_ms, gap.end_ms, str(error))
-            self._attempts[gap.first_ms] = before.in_vain(
+            self._attempts[gap.first_ms] = before.unsettled(
                 trio.current_time(), least_s=REFUSED_DELAY_S, is_urgent=True
             )
         else:
@@ -262,11 +258,11 @@ class Backfill:
             self._account(candle)
             ledger.close(candle.open_time)
         for open_ms in finding.off_grid:
-            self._forgo(open_ms, ledger.interval.next_open(open_ms), Absent.OFF_GRID, answer)
+            self._give_up(open_ms, ledger.interval.next_open(open_ms), Absent.OFF_GRID, answer)
         may_trade_without = known.trades and not known.has_every_candle
         why = Absent.NO_CANDLE if may_trade_without else Absent.NOT_TRADING
         for first_ms, end_ms in finding.absent:
-            self._forgo(first_ms, end_ms, why, answer)
+            self._give_up(first_ms, end_ms, why, answer)
         self._evidence.forget_but(ledger.gaps)
         before = None if healed else self._attempts.get(gap.first_ms)
         self._retry_later(gap, request, finding, known, before)
@@ -277,17 +273,17 @@ class Backfill:
             has_every_candle=context.rest.venue.has_every_candle,
             trades=context.book.trades(self.symbol),
             newest_ms=max(newest_closed(self.ledger) or 0, self.newest_ms()),
-            pause=context.book.pause(self.symbol),
+            halt=context.book.halt(self.symbol),
         )
 
-    def _forgo(self, first_ms: int, end_ms: int, why: Absent, answer: CandleAnswer) -> None:
+    def _give_up(self, first_ms: int, end_ms: int, why: Absent, answer: CandleAnswer) -> None:
         candles = self.ledger.count(self.ledger.gaps.within(first_ms, end_ms))
         if candles and why is Absent.OFF_GRID:
             self.context.off_grid.happens(self.stream_name, candles)
         # Any moment will do, as long as each series has its own, and has it again after a restart.
         into_hour_ms = zlib.crc32(self.stream_name.encode()) % HOUR_MS
         absence = Absence.proven(why, answer.asked_at_ms, into_hour_ms)
-        self.ledger.forgo(first_ms, end_ms, absence)
+        self.ledger.give_up(first_ms, end_ms, absence)
 
     def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
         """What is stored of a candle that is missing; a correction outranks the row it corrects."""
@@ -330,10 +326,10 @@ class Backfill:
         # Neighbours are one gap by now.
         for left in {left for each in unsettled if (left := ledger.gaps.at(each.first_ms))}:
             attempts = self._attempts.get(left.first_ms) or before or Attempts(now)
-            if attempts.resting_until > now:  # it was not its turn
+            if attempts.retry_at > now:  # it was not its turn
                 continue
             is_doubtful = self._evidence.is_doubtful(left.first_ms, left.end_ms)
-            self._attempts[left.first_ms] = attempts.in_vain(
+            self._attempts[left.first_ms] = attempts.unsettled(
                 now,
                 least_s=AGREE_AFTER_S if is_doubtful else 0,
                 is_urgent=known.trades and left.mark.urgency is not Urgency.HISTORY,

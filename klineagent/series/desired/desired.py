@@ -29,7 +29,7 @@ from klineagent.series.registry import Registry, SubscriptionInfo
 
 # A millisecond of work, then others get their turn.
 SYMBOLS_AT_ONCE = 100
-TOLD_SYMBOLS = 20
+NAMED_SYMBOLS = 20
 """How many a log line names."""
 # Most symbols end alike; those that share no more than that are not meant for each other.
 ALIKE = 0.85
@@ -176,7 +176,7 @@ class Desired:
                 removed=count(change.removed),
                 wanted=count(change.wanted),
             )
-            _tell_unmatched(unmatched_before, change.unmatched)
+            _log_unmatched(unmatched_before, change.unmatched)
 
     async def saved(self) -> bool:
         """Wait a little until what is wanted now survives a restart; tell whether it does."""
@@ -213,17 +213,17 @@ class Desired:
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
         """Keep the registry to what is wanted; has started once what is named has its place."""
-        await self._make_true()
+        await self._reconcile()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_true)
+            nursery.start_soon(self._keep_reconciled)
             nursery.start_soon(self._watch_listings)
             nursery.start_soon(self._saver.run)
             task_status.started()
         raise AssertionError("its tasks never end")
 
-    async def _make_true(self) -> None:
+    async def _reconcile(self) -> None:
         self._stale = trio.Event()
-        await self._reconciler.make_true(
+        await self._reconciler.reconcile(
             self.demand.resolution.wanted,
             self.demand.selection,
             self.demand.listings or {},
@@ -231,10 +231,10 @@ class Desired:
             still_wanted=self._wanted,
         )
 
-    async def _keep_true(self) -> NoReturn:
+    async def _keep_reconciled(self) -> NoReturn:
         while True:
             await self._stale.wait()
-            await self._make_true()
+            await self._reconcile()
 
     async def _watch_listings(self) -> NoReturn:
         book = self.registry.context.book
@@ -244,7 +244,7 @@ class Desired:
             self._demand = evolve(before, listings=book.listings or {})
             self._known.set()
             self._stale.set()
-            _tell(before, self._demand)
+            _log_changes(before, self._demand)
             await book.refreshed()
 
     def _replace(self, selection: Selection) -> bool:
@@ -273,7 +273,7 @@ class Desired:
         return self.obstacle() or "the exchange has not confirmed it yet"
 
 
-def _tell(demand_before: Demand, demand: Demand) -> None:
+def _log_changes(demand_before: Demand, demand: Demand) -> None:
     """Log what new listings have changed; at first there is nothing to compare with."""
     before, after, listings = demand_before.resolution, demand.resolution, demand.listings or {}
     if demand_before.listings is None:
@@ -282,16 +282,16 @@ def _tell(demand_before: Demand, demand: Demand) -> None:
         # What was listed and had no place is no new listing.
         placeless = before.refused.keys() & demand_before.listings.keys()
         if came := sorted(after.wanted.keys() - before.wanted.keys() - placeless):
-            log.info("symbols_listed", count=len(came), symbols=came[:TOLD_SYMBOLS])
+            log.info("symbols_listed", count=len(came), symbols=came[:NAMED_SYMBOLS])
         if went := sorted(before.wanted.keys() - after.wanted.keys() - after.refused.keys()):
-            log.info("symbols_delisted", count=len(went), symbols=went[:TOLD_SYMBOLS])
+            log.info("symbols_delisted", count=len(went), symbols=went[:NAMED_SYMBOLS])
     if refused := sorted(after.refused.keys() - before.refused.keys()):
         reasons = [
             after.refused[symbol] + ("" if symbol in listings else _hint(symbol, listings))
-            for symbol in refused[:TOLD_SYMBOLS]
+            for symbol in refused[:NAMED_SYMBOLS]
         ]
         log.warning("symbols_refused", count=len(refused), reasons=reasons)
-    _tell_unmatched(before.unmatched, after.unmatched)
+    _log_unmatched(before.unmatched, after.unmatched)
 
 
 def _hint(symbol: str, listings: Listings) -> str:
@@ -299,7 +299,7 @@ def _hint(symbol: str, listings: Listings) -> str:
     return f"; {hint}" if hint else ""
 
 
-def _tell_unmatched(before: Collection[Match], after: Iterable[Match]) -> None:
+def _log_unmatched(before: Collection[Match], after: Iterable[Match]) -> None:
     if new := [match for match in after if match not in before]:
-        patterns = [str(pattern_of(match)) for match in new[:TOLD_SYMBOLS]]
+        patterns = [str(pattern_of(match)) for match in new[:NAMED_SYMBOLS]]
         log.warning("patterns_match_nothing", count=len(new), patterns=patterns)

@@ -40,7 +40,7 @@ class Reconciler:
     """What of it is not wanted any more, and not complete yet."""
     placeless: dict[str, str] = field(factory=dict, init=False)
     """Symbols that are wanted and wait for a place, and why."""
-    _last_told: dict[str, SymbolInfo] = field(factory=dict, init=False)
+    _last_listed: dict[str, SymbolInfo] = field(factory=dict, init=False)
     """What the list said last of symbols that run; it may not name them any more."""
     _delisted_ms: dict[str, int] = field(factory=dict, init=False)
     """When they were first seen to be delisted."""
@@ -53,7 +53,7 @@ class Reconciler:
         """Somebody else stops it."""
         self._release({symbol: frozenset({interval})})
 
-    async def make_true(
+    async def reconcile(
         self,
         wanted: SeriesSet,
         selection: Selection,
@@ -66,10 +66,10 @@ class Reconciler:
 
         What others have let go meanwhile, so that it is not `still_wanted`, is not started.
         """
-        self._last_told = {
+        self._last_listed = {
             symbol: info
             for symbol in self.held
-            if (info := listings.get(symbol) or self._last_told.get(symbol)) is not None
+            if (info := listings.get(symbol) or self._last_listed.get(symbol)) is not None
         }
         leaving = less(self.held, wanted)
         self.ending = self._incomplete(leaving, selection, listings, still_wanted)
@@ -115,7 +115,7 @@ class Reconciler:
         delisted = {
             symbol: info
             for symbol in leaving
-            if (info := self._last_told.get(symbol)) is not None
+            if (info := self._last_listed.get(symbol)) is not None
             and not (symbol in listings and info.is_listed)
         }
         if not delisted:

@@ -20,7 +20,12 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from klineagent.exchange.stream.transport import DEAD_AFTER_S, PAUSE_S, READ_BYTES, Transport
+from klineagent.exchange.stream.transport import (
+    DEAD_AFTER_S,
+    READ_BYTES,
+    READ_INTERVAL_S,
+    Transport,
+)
 
 ACCEPTED = b"HTTP/1.1 101 \r\n\r\n"
 PING = b"\x89\x01?"
@@ -133,7 +138,7 @@ async def test_pings_are_answered_in_both_directions(autojump_clock: MockClock) 
         for _ in range(3):
             await server.send_message("a")
             await server.send_message("b")
-            with trio.fail_after(3 * PAUSE_S):
+            with trio.fail_after(3 * READ_INTERVAL_S):
                 await server.ping(b"are you there?")
                 await client.socket.ping(b"and you?")
 
@@ -272,7 +277,7 @@ async def test_a_large_read_is_followed_by_another_at_once(
     assert numbers[-2:] == ([1], [2])
 
 
-_PAUSE_MS = round(PAUSE_S * 1000)
+_READ_INTERVAL_MS = round(READ_INTERVAL_S * 1000)
 
 
 def _arrivals_ms(sent_ms: Sequence[int]) -> list[int]:
@@ -280,7 +285,7 @@ def _arrivals_ms(sent_ms: Sequence[int]) -> list[int]:
     read_ms, out = 0, []
     for each in sent_ms:
         if each > read_ms:
-            read_ms = max(each, (read_ms // _PAUSE_MS + 1) * _PAUSE_MS)
+            read_ms = max(each, (read_ms // _READ_INTERVAL_MS + 1) * _READ_INTERVAL_MS)
         out.append(read_ms)
     return out
 
@@ -291,7 +296,7 @@ def test_reads_are_paced_whenever_frames_come(gaps_ms: Sequence[int]) -> None:
     """At most one in each pause; none later than the next moment; all of them and in order."""
     times_ms = itertools.accumulate(gaps_ms)
     # What is sent at the very moment of a read may be in it or not.
-    sent_ms = [each for each in times_ms if each % _PAUSE_MS]
+    sent_ms = [each for each in times_ms if each % _READ_INTERVAL_MS]
 
     async def run() -> None:
         ours, theirs = memory_stream_pair()
@@ -319,7 +324,7 @@ async def test_who_gives_up_reading_loses_nothing(autojump_clock: MockClock) -> 
         await transport.receive_some()
     await theirs.send_all(sent[:-2])
     assert _redeemed(transport, await transport.receive_some()) == [b"<1>", b"<2>"]
-    with trio.move_on_after(PAUSE_S / 4) as pausing:
+    with trio.move_on_after(READ_INTERVAL_S / 4) as pausing:
         await transport.receive_some()
     with trio.move_on_after(5) as amid_a_frame:
         await transport.receive_some()
@@ -389,7 +394,7 @@ async def test_a_peer_that_vanished_is_noticed(
     with pytest.raises(trio.BrokenResourceError, match=f"nothing came for {DEAD_AFTER_S} s"):
         await transport.receive_some()
     assert spoke_at == pytest.approx(3 * (DEAD_AFTER_S - 1))
-    assert DEAD_AFTER_S <= trio.current_time() - spoke_at <= DEAD_AFTER_S + PAUSE_S
+    assert DEAD_AFTER_S <= trio.current_time() - spoke_at <= DEAD_AFTER_S + READ_INTERVAL_S
     assert transport.ended.is_set()
 
 

@@ -20,8 +20,8 @@ def _moments(until_s: float, *, is_urgent: bool) -> list[float]:
     now, attempts, moments = 0.0, Attempts(0.0), []
     while now < until_s:
         moments.append(now)
-        attempts = attempts.in_vain(now, is_urgent=is_urgent)
-        now = attempts.resting_until
+        attempts = attempts.unsettled(now, is_urgent=is_urgent)
+        now = attempts.retry_at
     return moments
 
 
@@ -52,32 +52,32 @@ def test_a_range_before_a_listing_costs_few_requests() -> None:
 
 def test_a_second_answer_that_must_agree_is_not_asked_for_too_soon() -> None:
     """The exchange's servers may share one wrong answer for a moment."""
-    attempts = Attempts(0.0).in_vain(0, least_s=10, is_urgent=True)
-    assert attempts.resting_until == 10
-    assert Attempts(0.0).in_vain(0, is_urgent=True).resting_until == FIRST_DELAY_S
+    attempts = Attempts(0.0).unsettled(0, least_s=10, is_urgent=True)
+    assert attempts.retry_at == 10
+    assert Attempts(0.0).unsettled(0, is_urgent=True).retry_at == FIRST_DELAY_S
 
 
 def test_the_answer_that_proves_an_absence_is_asked_for_when_it_can() -> None:
     """Not after the delay that happens to have grown by then; what has passed hastens nothing."""
-    attempts = Attempts(0.0).in_vain(700, is_urgent=False, proven_at=1200)
-    assert attempts.resting_until == 1200
-    attempts = attempts.in_vain(1200, least_s=3, is_urgent=False, proven_at=1200)
-    assert attempts.resting_until == 1200 + IDLE_DELAY_S
-    assert attempts.in_vain(1800, least_s=3, is_urgent=False, proven_at=1801).resting_until > 1803
+    attempts = Attempts(0.0).unsettled(700, is_urgent=False, proven_at=1200)
+    assert attempts.retry_at == 1200
+    attempts = attempts.unsettled(1200, least_s=3, is_urgent=False, proven_at=1200)
+    assert attempts.retry_at == 1200 + IDLE_DELAY_S
+    assert attempts.unsettled(1800, least_s=3, is_urgent=False, proven_at=1801).retry_at > 1803
 
 
 def test_a_first_hint_begins_delays_anew() -> None:
     """After hours of empty answers one tells something: the second is not waited for for long."""
-    attempts = Attempts(0.0).in_vain(5 * HOUR_S, is_urgent=True)
-    assert attempts.resting_until == 5 * HOUR_S + 5 * MINUTE_S
-    now = attempts.resting_until
-    attempts = attempts.in_vain(now, least_s=3, is_urgent=True, is_doubtful=True)
-    assert attempts.resting_until == now + 3
-    attempts = attempts.in_vain(now + 3, least_s=3, is_urgent=True, is_doubtful=True)
-    assert attempts.resting_until == now + 6
+    attempts = Attempts(0.0).unsettled(5 * HOUR_S, is_urgent=True)
+    assert attempts.retry_at == 5 * HOUR_S + 5 * MINUTE_S
+    now = attempts.retry_at
+    attempts = attempts.unsettled(now, least_s=3, is_urgent=True, is_doubtful=True)
+    assert attempts.retry_at == now + 3
+    attempts = attempts.unsettled(now + 3, least_s=3, is_urgent=True, is_doubtful=True)
+    assert attempts.retry_at == now + 6
 
 
 def test_a_request_without_an_answer_has_no_delay_of_its_own() -> None:
     """Everybody waits then."""
     attempts = Attempts(5.0).failed()
-    assert (attempts.tries, attempts.resting_until < 0) == (1, True)
+    assert (attempts.tries, attempts.retry_at < 0) == (1, True)

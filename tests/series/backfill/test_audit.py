@@ -21,7 +21,7 @@ def a_ledger() -> Ledger:
     for minute in (0, 1, 2, 4, 5, 6, 8, 9):
         ledger.close(at(minute))
     ledger.fall_due(at(10))
-    ledger.forgo(at(7), at(8), Absence(Absent.NO_CANDLE))
+    ledger.give_up(at(7), at(8), Absence(Absent.NO_CANDLE))
     return ledger
 
 

@@ -124,7 +124,7 @@ async def test_a_new_gap_is_written_within_seconds(autojump_clock: MockClock) ->
             assert Span(old_ms, old_ms + MINUTE_MS, Missing(Urgency.FRESH)) in (
                 (await saved(state))[BTC].gaps
             )
-        subscription.lose(simulation.store.klines["usdm", "BTCUSDT", "1m", old_ms])
+        subscription.refetch(simulation.store.klines["usdm", "BTCUSDT", "1m", old_ms])
         await trio.sleep(2 * EVERY_S)
         assert (await saved(state))[BTC].gaps == ()
 

@@ -151,7 +151,7 @@ def test_who_wrote_a_newer_file_is_told() -> None:
 def test_a_series_is_known_from_its_ledger() -> None:
     """Once its start is over: before that the last run knows more."""
     ledger = a_ledger()
-    ledger.forgo(at(7), at(8), ABSENT)
+    ledger.give_up(at(7), at(8), ABSENT)
     assert known_gaps([Running(ledger)], []) == {
         ("BTCUSDT", Interval.M1): KnownGaps(
             at(0),
@@ -186,7 +186,7 @@ def test_a_row_off_the_grid_that_would_die_is_missing_with_its_slot() -> None:
     ledger = a_ledger()
     off_grid = Absence.proven(Absent.OFF_GRID, OPEN_MS)
     for minute in (3, 7):
-        ledger.forgo(at(minute), at(minute + 1), off_grid)
+        ledger.give_up(at(minute), at(minute + 1), off_grid)
     [known] = known_gaps([Running(ledger)], [an_odd_row(3), an_odd_row(5)]).values()
     assert known.gaps == (
         Span(at(3), at(4), Missing(Urgency.RESTART)),

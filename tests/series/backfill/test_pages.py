@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
-from klineagent.exchange.symbols import Pause
+from klineagent.exchange.symbols import TradingHalt
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
 from klineagent.exchange.wire import RestCandle
 from klineagent.series.backfill.pages import (
@@ -185,8 +185,8 @@ def test_a_futures_symbol_that_trades_again_had_no_candles_meanwhile() -> None:
 
 def test_what_opened_during_a_pause_may_be_absent_though_nobody_asked_meanwhile() -> None:
     """Like the minute in which a symbol is listed; what opened before or after it is a gap."""
-    pause = Pause(FIRST_MS + 90 * SECOND_MS, FIRST_MS + 230 * SECOND_MS)
-    known = Known(has_every_candle=True, trades=True, newest_ms=0, pause=pause)
+    halt = TradingHalt(FIRST_MS + 90 * SECOND_MS, FIRST_MS + 230 * SECOND_MS)
+    known = Known(has_every_candle=True, trades=True, newest_ms=0, halt=halt)
     asking = Asking(7, known)
     assert absent(asking.answered([0, 6], at_s=400)) == []
     assert asking.evidence.is_skipped(FIRST_MS + 2 * MINUTE_MS, FIRST_MS + 4 * MINUTE_MS)
