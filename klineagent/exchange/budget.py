@@ -30,7 +30,7 @@ SPARED_SHARE = 0.2
 SPARED_FOR_MS = 55_000
 
 
-class Pace:
+class RateLimiter:
     """At most `count` turns in any `window_s` seconds, given out in the order they were asked for.
 
     A turn is reserved when `turn` is called; one that is cancelled while it waits is lost, which

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from klineagent.core.errors import NotSent
 from klineagent.core.interval import MINUTE_MS
 from klineagent.core.retry import HEALTHY_AFTER_S, Backoff
-from klineagent.exchange.budget import MOST_UNDER_WAY, UNHURRIED, Pace, WeightBudget
+from klineagent.exchange.budget import MOST_UNDER_WAY, UNHURRIED, RateLimiter, WeightBudget
 from klineagent.exchange.clock.clock import ExchangeTime
 
 
@@ -25,12 +25,12 @@ def test_no_window_holds_more_turns_than_allowed(
     count: int, window_s: float, pauses: list[float]
 ) -> None:
     """However requests come, any `count + 1` turns in a row span at least the window."""
-    pace = Pace(count, window_s)
+    limiter = RateLimiter(count, window_s)
     now = 0.0
     turns = []
     for pause in pauses:
         now += pause
-        turns.append(pace._reserve(now))
+        turns.append(limiter._reserve(now))
     assert turns == sorted(turns)
     for early, late in zip(turns, turns[count:], strict=False):
         assert late - early >= window_s - 1e-9
@@ -38,11 +38,11 @@ def test_no_window_holds_more_turns_than_allowed(
 
 async def test_turns_are_given_in_order(autojump_clock: trio.testing.MockClock) -> None:
     """Callers wait for as long as those before them make it necessary."""
-    pace = Pace(2, 10)
+    limiter = RateLimiter(2, 10)
     started = trio.current_time()
     waits = []
     for _ in range(5):
-        await pace.turn()
+        await limiter.turn()
         waits.append(trio.current_time() - started)
     assert waits == pytest.approx([0, 0, 10, 10, 20])
 
@@ -51,14 +51,14 @@ async def test_turns_of_the_present_window_are_told(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Those that are reserved ahead count, those of an hour ago do not."""
-    pace = Pace(3, 10)
-    assert (pace.count, pace.taken) == (3, 0)
-    await pace.turn()
+    limiter = RateLimiter(3, 10)
+    assert (limiter.count, limiter.taken) == (3, 0)
+    await limiter.turn()
     await trio.sleep(6)
-    await pace.turn()
-    assert pace.taken == 2
+    await limiter.turn()
+    assert limiter.taken == 2
     await trio.sleep(6)
-    assert pace.taken == 1
+    assert limiter.taken == 1
 
 
 def test_waits_grow_to_their_ceiling_and_no_further() -> None:

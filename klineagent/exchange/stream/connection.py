@@ -18,7 +18,7 @@ from wsproto.utilities import ProtocolError
 
 from klineagent.core.errors import ExchangeUnreachable
 from klineagent.core.kline import Kline
-from klineagent.exchange.budget import Pace
+from klineagent.exchange.budget import RateLimiter
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
@@ -236,7 +236,7 @@ class StreamConnection:
 
     async def _make_requests(self, socket: WebSocketConnection) -> str | None:
         """Make the state's requests one by one; return when it is idle or the connection unfit."""
-        pace = Pace(1, 1 / self.venue.requests_per_second)
+        limiter = RateLimiter(1, 1 / self.venue.requests_per_second)
         while True:
             if (request := self.state.next_request(NAMES_PER_REQUEST)) is None:
                 with trio.move_on_after(IDLE_S) as waiting:
@@ -244,7 +244,7 @@ class StreamConnection:
                 if waiting.cancelled_caught and not self.state.wanted:
                     return None
                 continue
-            await pace.turn()
+            await limiter.turn()
             try:
                 with trio.fail_after(ANSWER_TIMEOUT_S):
                     answer = await self._ask(socket, request)

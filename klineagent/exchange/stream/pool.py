@@ -16,7 +16,7 @@ from attrs import define, field
 
 from klineagent.core.kline import Kline
 from klineagent.core.retry import Backoff
-from klineagent.exchange.budget import Pace
+from klineagent.exchange.budget import RateLimiter
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.stream.connection import StreamConnection
@@ -61,7 +61,9 @@ class Pool:
     connection_counts: ConnectionCounts = field(factory=ConnectionCounts, init=False)
     slots: list[ConnectionSlot] = field(factory=list, init=False)
     """The connections there are, or are being made, and those before them."""
-    dials: Pace = field(factory=lambda: Pace(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False)
+    dials: RateLimiter = field(
+        factory=lambda: RateLimiter(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False
+    )
     """Connections that were made, or tried."""
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
     _handing_on: trio.Lock = field(factory=trio.Lock, init=False)
