@@ -1,1 +1,1 @@
-"""Binance seen from the client side: its venues, its clock, its REST API, its streams."""
+"""Binance as a client sees it: venues, clock, REST API, request budget, streams."""

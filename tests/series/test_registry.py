@@ -195,7 +195,7 @@ async def test_confirmed_streams_that_say_nothing_are_told_of_and_healed(
         assert registry.context.counts.missed >= 3 * (58 + 11)
     replaced = [vars(record) for record in caplog.records if record.msg == "feed_replaced"]
     assert 2 <= len(replaced) <= 8
-    assert all("candles were not told of" in str(each["reason"]) for each in replaced)
+    assert all("candles were not delivered" in str(each["reason"]) for each in replaced)
 
 
 @pytest.mark.parametrize("steps", range(12))

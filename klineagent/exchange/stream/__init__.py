@@ -1,1 +1,1 @@
-"""Websocket connections: what they carry, and how their frames become klines."""
+"""Websocket connections: which streams they carry, and how their frames become klines."""

@@ -33,11 +33,11 @@ ANSWER_TIMEOUT_S = 15
 CLOSE_TIMEOUT_S = 0.2
 # A connection without streams is kept this long for the next stream: dials are scarce.
 IDLE_S = 30
-# Messages trio-websocket may hold for us. While its queue is full it answers no pings, but we empty
-# it whenever we run; what they stand for came with a read or two.
+# Messages that trio-websocket may queue. It answers no pings while its queue is full, but this
+# connection empties the queue whenever it runs; the messages stand for one or two reads.
 MESSAGE_QUEUE = 4
-# What a peer that keeps to no protocol makes trio-websocket raise: a refused or odd handshake, a
-# frame that crosses our close, bytes that are something else.
+# What trio-websocket raises when the peer breaks the protocol: a refused or odd handshake, a frame
+# that crosses our close, bytes that are no frames.
 _PROTOCOL_ERRORS = (
     HandshakeError,
     ConnectionClosed,
@@ -46,7 +46,7 @@ _PROTOCOL_ERRORS = (
     UnicodeDecodeError,
 )
 
-# What trio-websocket tells where the stream ended without a frame that says why (RFC 6455, 7.1.5).
+# trio-websocket's code for a stream that ended without a close frame (RFC 6455, 7.1.5).
 _NO_CLOSE_FRAME = 1006
 
 log = structlog.get_logger()
@@ -54,15 +54,16 @@ log = structlog.get_logger()
 
 @define(eq=False)
 class Meter:
-    """How fast something grows that is counted."""
+    """Measures how fast a counter grows."""
 
     per_second: float | None = field(default=None, init=False)
-    """Between the last two readings, the first of which is the start; None before the next."""
+    """The growth between the last two readings; the meter's start is the first reading. None until
+    the second."""
     _count: int = field(default=0, init=False)
     _read_at: float = field(factory=trio.current_time, init=False)
 
     def read(self, count: int) -> None:
-        """It is `count` by now."""
+        """Note that the counter stands at `count` now."""
         now = trio.current_time()
         if now > self._read_at:
             self.per_second = (count - self._count) / (now - self._read_at)
@@ -71,7 +72,10 @@ class Meter:
 
 @define(eq=False, kw_only=True)
 class StreamConnection:
-    """One connection to `url` (a `/stream` endpoint), from dial to its end."""
+    """One connection to `url` (a `/stream` endpoint), from its dial to its end.
+
+    It makes the requests of its `state`, reads frames, and passes klines on.
+    """
 
     network: Network
     venue: Venue
@@ -82,19 +86,19 @@ class StreamConnection:
     counts: FrameCounts
     conflate_s: float
     handing_on: trio.Lock
-    """See `Dispatcher`; one for all connections."""
+    """See `Dispatcher`; all connections share one lock."""
     lifetime_s: float
-    """The age at which another should take over."""
+    """The age in seconds at which another connection should take over."""
     dispatcher: Dispatcher = field(init=False)
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    """Cancelled, it is retired: another one has taken over."""
+    """Cancelled when the connection is retired because another has taken over."""
     opened_at: float = field(factory=trio.current_time, init=False)
     connected_at: float | None = field(default=None, init=False)
-    """When it became a websocket, if it did."""
+    """When the websocket handshake was done, by Trio's clock; None before."""
     meter: Meter = field(factory=Meter, init=False)
-    """Of the klines that come."""
+    """Measures the klines that arrive."""
     reason: str | None = field(default=None, init=False)
-    """Why it has ended; None that it was not needed any more."""
+    """Why the connection ended; None if it was not needed any more."""
     ended: trio.Event = field(factory=trio.Event, init=False)
     _answers: dict[int, trio.MemorySendChannel[SubscriptionResponse]] = field(
         factory=dict, init=False
@@ -115,20 +119,21 @@ class StreamConnection:
 
     @property
     def rate(self) -> float:
-        """Klines a second: of late, or since it was dialled where that is not long ago."""
+        """Klines per second: of the last reading, or since the dial if there is none yet."""
         if self.meter.per_second is not None:
             return self.meter.per_second
         return self.dispatcher.received / max(1.0, trio.current_time() - self.opened_at)
 
     @property
     def is_open(self) -> bool:
-        """Whether it is a connected websocket."""
+        """Whether the websocket is connected."""
         return self.connected_at is not None and not self.ended.is_set()
 
     async def run(self) -> None:
-        """Carry the state's streams until the connection ends or is retired; `reason` tells why.
+        """Carry the streams of `state` until the connection ends or is retired.
 
-        All errors of the exchange end up there; the caller decides whether and when to dial again.
+        Errors of the exchange are not raised but stored in `reason`; the caller decides whether and
+        when to dial again.
         """
         try:
             with self.scope:
@@ -165,7 +170,7 @@ class StreamConnection:
                     reason = await self._converse(socket, stream)
                 nursery.cancel_scope.cancel()
         except* _PROTOCOL_ERRORS as errors:
-            # They arise in trio-websocket's own task, hence the group.
+            # These errors arise in trio-websocket's own task, hence the group.
             reason = reason or self._protocol_error(errors)
         return reason
 
@@ -178,7 +183,7 @@ class StreamConnection:
     async def _shake_hands(
         self, stream: Transport, nursery: trio.Nursery
     ) -> WebSocketConnection | None:
-        """Make `stream` a websocket served in `nursery`; None if the exchange does not."""
+        """Make `stream` a websocket served in `nursery`; None if the exchange does not answer."""
         with trio.move_on_after(CONNECT_TIMEOUT_S) as patience:
 
             async def watch() -> None:
@@ -189,7 +194,7 @@ class StreamConnection:
             nursery.start_soon(watch)
             return await wrap_client_stream(
                 nursery,
-                stream,  # type: ignore[arg-type]  # any stream will do, says its own text
+                stream,  # type: ignore[arg-type]  # its documentation allows any stream
                 self.url.netloc.decode(),
                 self.url.raw_path.decode(),
                 message_queue_size=MESSAGE_QUEUE,
@@ -197,7 +202,7 @@ class StreamConnection:
         return None
 
     async def _converse(self, socket: WebSocketConnection, stream: Transport) -> str | None:
-        """Read and request at once; whichever ends first ends both and gives the reason."""
+        """Read and make requests concurrently; the first to end ends both and gives the reason."""
         reason: str | None = None
 
         async def read() -> None:
@@ -218,7 +223,7 @@ class StreamConnection:
         return reason
 
     async def _read(self, socket: WebSocketConnection, stream: Transport) -> str:
-        """Take in messages until the exchange closes the connection."""
+        """Dispatch messages until the exchange closes the connection."""
         while True:
             try:
                 message = await socket.get_message()
@@ -235,7 +240,7 @@ class StreamConnection:
             waiting.send_nowait(answer)
 
     async def _make_requests(self, socket: WebSocketConnection) -> str | None:
-        """Make the state's requests one by one; return when it is idle or the connection unfit."""
+        """Make the requests of `state` one by one, until the connection is idle or unusable."""
         limiter = RateLimiter(1, 1 / self.venue.requests_per_second)
         while True:
             if (request := self.state.next_request(NAMES_PER_REQUEST)) is None:
@@ -262,9 +267,9 @@ class StreamConnection:
         self._last_request_id += 1
         request_id = self._last_request_id
         to_text = subscribe_request if request.subscribe else unsubscribe_request
-        # Room for the one answer there can be: the reader never waits for us.
+        # Room for the one answer there can be, so that the reader never waits for this task.
         give, take = trio.open_memory_channel[SubscriptionResponse](1)
-        # Whoever gives up waiting ends the connection; what is answered just then is no surprise.
+        # The entry stays if the wait times out: the connection ends, and a late answer is fine.
         self._answers[request_id] = give
         await socket.send_message(to_text(list(request.names), request_id))
         return await take.receive()

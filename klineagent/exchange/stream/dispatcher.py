@@ -1,4 +1,4 @@
-"""What a connection's messages say: read as far as it matters, counted, and handed on."""
+"""Dispatch of a connection's frames: decoded as late as possible, counted, and handed on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from klineagent.exchange.wire import (
 )
 
 SHUTDOWN_NOTICE = "serverShutdown"
-# Half a millisecond of work; then others get their turn.
+# Half a millisecond of work between two checkpoints.
 ROWS_AT_ONCE = 100
 _SHOWN_BYTES = 400
 
@@ -39,23 +39,23 @@ log = structlog.get_logger()
 
 @define
 class FrameCounts:
-    """What came over the connections so far."""
+    """Counts frames of all connections since the start."""
 
     klines: int = 0
     unwanted: int = 0
-    """Of them states that did not go on, for nobody wants their stream any more."""
+    """Klines that were dropped because their stream is not wanted any more."""
     other_events: int = 0
     bad: Counter[Flaw] = field(factory=Counter)
-    """Frames that were dropped, by what is wrong with them."""
+    """Frames that were dropped, by their flaw."""
 
 
 @define(eq=False, kw_only=True)
 class Dispatcher:
-    """Takes the frames of one connection.
+    """Dispatches the frames of one connection to its streams and to the channel of klines.
 
-    Closed candles go on at once. Of forming ones the newest state goes on every `conflate_s`
-    seconds, and only then it is read: what a message costs until then is a look into a dict.
-    One that turns out to be unreadable has taken the place of an older one; the next is near.
+    Closed candles are handed on at once. The newest states of forming candles are handed on every
+    `conflate_s` seconds and decoded only then; until then a frame costs one look into a dict. A
+    frame that proves unreadable then has replaced an older state; the next one follows soon.
     """
 
     venue: str
@@ -64,31 +64,31 @@ class Dispatcher:
     klines: trio.MemorySendChannel[list[Kline]]
     counts: FrameCounts
     settle: Callable[[SubscriptionResponse], None]
-    """Is given the exchange's answers to requests."""
+    """Is called with the exchange's responses to requests."""
     conflate_s: float
-    """0 for every update."""
+    """Seconds between two states of a forming candle that are handed on; 0 hands on all."""
     handing_on: trio.Lock
     """Held while forming candles are handed on, so that connections take turns: a second's rows of
     all of them in one pass of the scheduler would take tens of milliseconds."""
     delivered: trio.Event = field(factory=trio.Event, init=False)
-    """Set once a kline has come, or the connection has ended."""
+    """Set once a kline has arrived, or the connection has ended."""
     received: int = field(default=0, init=False)
-    """How many have."""
+    """The number of klines that have arrived."""
     last_kline_at: float = field(default=-math.inf, init=False)
-    """When the last of them came."""
+    """When the last kline arrived, by Trio's clock."""
     _forming: dict[bytes, bytes] = field(factory=dict, init=False)
-    """By how frames of a stream begin: the one that is to be handed on."""
+    """The newest frame of each stream to hand on, by the bytes that its frames begin with."""
     _has_forming: trio.Event = field(factory=trio.Event, init=False)
 
     async def take(self, frames: list[bytes]) -> None:
-        """Take frames, one at least, in the order they came."""
+        """Dispatch frames, at least one, in the order in which they came."""
         if not self.conflate_s or not self._keep(frames):
             for at in range(0, len(frames), ROWS_AT_ONCE):
                 await self._sort_out(frames[at : at + ROWS_AT_ONCE])
                 await trio.lowlevel.checkpoint()
 
     async def hand_on_forming(self) -> NoReturn:
-        """Hand on the newest states of forming candles now and then."""
+        """Hand on the newest states of forming candles every `conflate_s` seconds."""
         while True:
             await self._has_forming.wait()
             await trio.sleep(self.conflate_s)
@@ -100,7 +100,7 @@ class Dispatcher:
                     await self._hand_on([candle for _, candle in read])
 
     def _keep(self, frames: list[bytes]) -> bool:
-        """Keep forming candles for later; False if there is anything else among `frames`."""
+        """Keep frames of forming candles for later; False if `frames` holds anything else."""
         # The hot path: some 0.3 us for each of 36,000 candles a second.
         if not are_forming(frames):
             return False
@@ -108,17 +108,17 @@ class Dispatcher:
             newest = newest_of(frames)
         except BadFrame:
             return False
-        # Whether anybody wants them is asked when they go on: each dict more is cold memory.
+        # Unwanted streams are dropped when they are handed on: one more dict here is cold memory.
         self._forming.update(newest)
         self._has_forming.set()
         self._count(len(frames))
-        with suppress(BadFrame):  # it is told of when it goes on
+        with suppress(BadFrame):  # it is counted when it is handed on
             [last] = decode_streamed(frames[-1:])
             self.time.advance(last.data.E)
         return True
 
     async def _sort_out(self, frames: list[bytes]) -> None:
-        """Keep forming candles for later, and hand on closed ones."""
+        """Keep forming candles for later and hand on closed ones."""
         read = self._read_all(frames)
         if not read:
             return
@@ -126,9 +126,9 @@ class Dispatcher:
         self._advance_clock([candle.data.E for _, candle in read])
         now: list[StreamedCandle] = []
         for frame, candle in read:
-            # What is neither true nor false is no state to keep; it is dropped at once.
+            # A flag that is neither true nor false is a flaw, and the frame is dropped at once.
             if candle.data.k.x is not False or not self.conflate_s:
-                # An older state of it may wait still; the store ranks them.
+                # An older state of the candle may be kept still; the store ranks them.
                 now.append(candle)
             else:
                 self._forming[beginning_of(candle.stream)] = frame
@@ -136,14 +136,14 @@ class Dispatcher:
         await self._hand_on(now)
 
     def _read_all(self, frames: list[bytes]) -> list[tuple[bytes, StreamedCandle]]:
-        """The candles in `frames`, each with its own."""
+        """Decode the candles in `frames`, each with its frame."""
         try:
             return [*zip(frames, decode_streamed(frames), strict=True)]
         except BadFrame:
             return [(frame, candle) for frame in frames if (candle := self._read(frame))]
 
     def _read(self, frame: bytes) -> StreamedCandle | None:
-        """The candle in `frame`, if it is one; what else it may be is done here."""
+        """Decode the candle in `frame`; handle any other message and return None."""
         try:
             message = decode_frame(frame)
         except BadFrame as error:
@@ -163,10 +163,10 @@ class Dispatcher:
         return None
 
     def _advance_clock(self, times_ms: Sequence[int]) -> None:
-        """Tell the clock the last of the times of events, and the newest if that is ahead of it."""
+        """Advance the clock to the last event time, and to the newest if that is ahead of it."""
         newest_ms = max(times_ms)
         self.time.advance(times_ms[-1])
-        # It may be behind: then somebody asks.
+        # The clock may be behind; an event ahead of it makes the timekeeper ask for the time.
         if newest_ms != times_ms[-1] and not self.time.allows(newest_ms):
             self.time.advance(newest_ms)
 
@@ -177,21 +177,21 @@ class Dispatcher:
         self.delivered.set()
 
     async def _hand_on(self, candles: list[StreamedCandle]) -> None:
-        """Hand on those of streams that somebody wants; the others are counted."""
+        """Hand on the candles of wanted streams and count the others."""
         wanted = [candle for candle in candles if candle.stream in self.state.streams]
         self.counts.unwanted += len(candles) - len(wanted)
         rows = self._regular(wanted)
         if not rows:
             return
-        # First on their way, then accounted for: a connection may be cancelled here.
+        # Sent first, accepted after: the connection may be cancelled while it sends.
         await self.klines.send([kline for _, kline in rows])
         for name, kline in rows:
             self.state.accept(name, kline)
 
     def _regular(self, candles: list[StreamedCandle]) -> list[tuple[str, Kline]]:
-        """Streams and rows of those that are regular; the others are for REST to mend."""
+        """Convert regular candles to rows, with their streams; REST fetches the others again."""
         rows: list[tuple[str, Kline]] = []
-        # Asked once for all of them, for each question costs as much as half of the other checks.
+        # Checked once for all candles: one call costs as much as half of the other checks.
         are_past = self.time.allows(max((candle.data.E for candle in candles), default=0))
         for candle in candles:
             event = candle.data
@@ -217,5 +217,5 @@ class Dispatcher:
 
 
 def _is_worth_a_line(count: int) -> bool:
-    """The 1st, 2nd, 4th, 8th, ...: enough to see it, too few to drown the log."""
+    """Log the 1st, 2nd, 4th, 8th, ...: enough to be seen, too few to flood the log."""
     return count.bit_count() == 1

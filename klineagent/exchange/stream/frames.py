@@ -1,10 +1,9 @@
-"""Many small websocket messages to a few large ones, on the way from the exchange. Pure.
+"""Coalescing of many small websocket frames before the websocket library sees them. Pure.
 
-A library for websockets works once per frame, at 8 to 40 us each. Here every run of text frames
-found in one read is put aside, and the library sees a single small frame in its place: a ticket,
-with which the run is redeemed. All else goes through byte for byte: the handshake, control frames,
-fragments, binary and large frames. So do frames that break the protocol (RFC 6455): it is for the
-library to say so.
+A websocket library spends 8 to 40 us on each frame. Here every run of text frames found in one read
+is put aside, and the library sees one small frame in its place: a ticket, for which the run is
+redeemed later. Everything else passes byte for byte: the handshake, control frames, fragments,
+binary and large frames. So do frames that break the protocol (RFC 6455), which the library reports.
 """
 
 from __future__ import annotations
@@ -21,51 +20,51 @@ _TEXT, _BINARY, _LAST_FRAGMENT = 0x81, 0x82, 0x80
 _CONTROL = frozenset({0x88, 0x89, 0x8A})
 _FRAGMENTS = frozenset({0x00, 0x01, 0x02, _LAST_FRAGMENT})
 _KNOWN = frozenset({_TEXT, _BINARY}) | _CONTROL | _FRAGMENTS
-# Second byte: a length below 126, or the sign of one in 2 or 8 bytes.
+# Second byte: a length below 126, or the mark of a length in 2 or 8 bytes.
 _IN_2_BYTES, _IN_8_BYTES, _MASKED = 126, 127, 128
 
-# As h11 has it, which reads the handshake.
+# The same pattern as that of h11, which reads the handshake.
 _END_OF_HANDSHAKE = re.compile(rb"\n\r?\n")
 _UPGRADED = b"HTTP/1.1 101"
 _SHORT_HEADER, _LONG_HEADER = 2, 4
 _LONG_TEXT = _TEXT << 8 | _IN_2_BYTES
-_read_header = struct.Struct(">HH").unpack_from  # of any frame, whether that has a length there
-# In place of where a frame ends.
+_read_header = struct.Struct(">HH").unpack_from  # for any frame, with a long length or without
+# Results in place of the position where a frame ends.
 _UNKNOWN, _BROKEN = -1, -2
-# The exchange's frames have some 350 bytes. One beyond this goes through piece by piece.
+# The exchange's frames have some 350 bytes. Frames beyond this size pass piece by piece.
 LONGEST_FRAME = 64 * 1024
 LONGEST_HANDSHAKE = 64 * 1024
-# Nobody guesses it, so that no message of the exchange is taken for a ticket.
+# Long enough that it cannot be guessed, and no message of the exchange is taken for a ticket.
 _TICKET_BYTES = 16
 
 
 @define(eq=False)
 class Coalescing:
-    """The state of one connection, seen from its client."""
+    """Coalesces the frames that one client connection receives."""
 
     _unread: bytes = field(default=b"", init=False)
-    """The beginning of a frame that is not whole yet."""
+    """The beginning of a frame that is not complete yet."""
     _handshake: bytes = field(default=b"", init=False)
-    """What has come of it, for its end may be cut in two."""
+    """The part of the handshake that has arrived: a read may end within its end mark."""
     _is_upgraded: bool = field(default=False, init=False)
     _passing: int = field(default=0, init=False)
-    """Bytes of a large frame that are still to come."""
+    """The number of bytes of a large frame that have yet to arrive."""
     _is_fragmented: bool = field(default=False, init=False)
     _is_broken: bool = field(default=False, init=False)
-    """Whether something was seen that no exchange sends: from then on all goes through."""
+    """Whether the peer broke the protocol; from then on everything passes unchanged."""
     _ticket: bytes = field(factory=lambda: secrets.token_bytes(_TICKET_BYTES), init=False)
     _aside: deque[list[bytes]] = field(factory=deque, init=False)
-    """Runs whose ticket is still on its way through the library; it reads on after it has handed
-    over what a read has brought, so they are few."""
+    """Runs whose tickets are still in the library. They are few, because it hands over all messages
+    of one read before the next."""
 
     def redeem(self, message: str | bytes) -> list[bytes]:
-        """The texts for which a `message` of the library stands, in the order it gives them."""
+        """Return the texts for which a `message` stands; call it in the library's order."""
         if isinstance(message, str):
             return [message.encode()]
         return self._aside.popleft() if message == self._ticket else [message]
 
     def feed(self, received: bytes | bytearray) -> bytes:
-        """What has come becomes what the library is to see, if anything yet."""
+        """Take received bytes; return those that the library should see, perhaps none."""
         if self._is_broken:
             return bytes(received)
         if not self._is_upgraded:
@@ -92,7 +91,7 @@ class Coalescing:
         return data[at:]
 
     def _merge(self, data: bytes, at: int) -> bytes:
-        """Everything before `at` goes through; from there on frames begin."""
+        """Pass everything before `at`, and coalesce the frames that begin there."""
         if self._passing:
             at = min(self._passing, len(data))
             self._passing -= at
@@ -122,7 +121,7 @@ class Coalescing:
 
 
 def _texts_at(data: bytes, at: int) -> tuple[list[bytes], int]:
-    """The text frames at `at` that are whole, and where they end."""
+    """Return the texts of the complete text frames at `at`, and where they end."""
     # The hot path: some 0.1 us for each of 36,000 frames a second.
     texts: list[bytes] = []
     size = len(data)
@@ -145,11 +144,11 @@ def _texts_at(data: bytes, at: int) -> tuple[list[bytes], int]:
 
 
 def _end_of_frame(data: bytes, at: int) -> int:
-    """Where the frame at `at` ends; `_UNKNOWN` without its header, `_BROKEN` if it is none."""
+    """Return where the frame at `at` ends; `_UNKNOWN` if its header is incomplete, or `_BROKEN`."""
     if len(data) < at + _SHORT_HEADER:
         return _UNKNOWN
     first, length = data[at], data[at + 1]
-    # No server masks, nor sends long control frames, nor uses more bytes for a length than it must.
+    # Servers must not mask, nor send long control frames, nor write a length in too many bytes.
     if first not in _KNOWN or length >= _MASKED or (first in _CONTROL and length >= _IN_2_BYTES):
         return _BROKEN
     if length < _IN_2_BYTES:
@@ -163,7 +162,7 @@ def _end_of_frame(data: bytes, at: int) -> int:
 
 
 def _are_utf8(texts: list[bytes]) -> bool:
-    """Whether the library would take them for texts; it is the one to refuse what is none."""
+    """Whether all `texts` are valid UTF-8; the library gets, and refuses, those that are not."""
     if all(map(bytes.isascii, texts)):
         return True
     try:

@@ -31,13 +31,13 @@ from klineagent.exchange.venues import (
     Venue,
 )
 
-# A thousand streams are asked for in a second; a quiet market may say nothing for a minute.
+# A thousand streams are requested within a second; a quiet market may be silent for a minute.
 TAKE_OVER_WITHIN_S = 60.0
 TAKE_OVER_AGAIN_AFTER_S = 30.0
-# Longer than an event is under way on either connection.
+# Longer than an event takes on either connection.
 OVERLAP_S = 5.0
 METERED_EVERY_S = 30.0
-# A connection that does not deliver is given so long at first, and at the most.
+# How old a connection that does not deliver may get before another is tried: at first, and at most.
 FAILING_AGE_S = 60.0
 MOST_FAILING_AGE_S = 3600.0
 
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 @define(eq=False, kw_only=True)
 class Pool:
-    """All streams of one venue, spread over as few connections as its limits allow."""
+    """Carries all streams of one venue over as few connections as its limits allow."""
 
     network: Network
     venue: Venue
@@ -54,27 +54,27 @@ class Pool:
     """The `/stream` endpoint."""
     time: ExchangeTime
     conflate_s: float
-    """How often the newest states of forming candles are handed on; 0 for every one."""
+    """Seconds between two states of a forming candle that are handed on; 0 hands on all."""
     _klines: trio.MemorySendChannel[list[Kline]]
     _nursery: trio.Nursery
     counts: FrameCounts = field(factory=FrameCounts, init=False)
     connection_counts: ConnectionCounts = field(factory=ConnectionCounts, init=False)
     slots: list[ConnectionSlot] = field(factory=list, init=False)
-    """The connections there are, or are being made, and those before them."""
+    """One slot for each stream set, in the order in which they were opened."""
     dials: RateLimiter = field(
         factory=lambda: RateLimiter(DIALS_PER_WINDOW, DIAL_WINDOW_S), init=False
     )
-    """Connections that were made, or tried."""
+    """Limits the dials, failed ones included."""
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
     _handing_on: trio.Lock = field(factory=trio.Lock, init=False)
 
     @contextmanager
     def stream(self, name: str, accept: Accept, carried: Callable[[], None]) -> Iterator[Stream]:
-        """Hold stream `name` as long as the block lasts, over as many connections as it takes.
+        """Hold stream `name` for the length of the block, over any number of connections.
 
-        Entering and leaving do not wait: `carried` is called when the exchange has acknowledged it,
-        each time anew, and `gone` tells when it has stopped. Klines go to `accept` and on to the
-        channel.
+        Entering and leaving do not wait. `carried` is called each time the exchange has
+        acknowledged the stream; `gone` waits until the exchange has stopped it. Klines are sent to
+        the channel and then passed to `accept`.
         """
         stream_set = self._stream_set_for(name)
         stream = Stream(name, accept, carried)
@@ -85,7 +85,7 @@ class Pool:
             stream_set.release(name)
 
     def miss(self, name: str) -> None:
-        """Stream `name`, which is held, did not tell of a candle that was traded."""
+        """Note that stream `name` did not deliver a candle that was traded."""
         for each in self.slots:
             if each.stream_set.wants(name):
                 each.stream_set.miss(name)
@@ -97,11 +97,11 @@ class Pool:
 
     @property
     def last_kline_at(self) -> float:
-        """When klines last came over any connection; minus infinity if none ever did."""
+        """When klines last arrived over any connection; minus infinity if none ever did."""
         return max((each.last_kline_at for each in self.slots), default=-math.inf)
 
     async def keep_rates(self) -> NoReturn:
-        """Read the connections' meters now and then."""
+        """Read the meters of all connections every `METERED_EVERY_S` seconds."""
         while True:
             await trio.sleep(METERED_EVERY_S)
             for slot in self.slots:
@@ -141,18 +141,18 @@ class Pool:
                 )
                 if stream_set.wanted:
                     await trio.sleep(wait_s)
-        # Nothing is awaited between the last look at `wanted` and here: no stream can slip in.
+        # Nothing is awaited since `wanted` was last read, so no stream can have been added.
         self.slots.remove(slot)
         log.info("feed_retired", feeds=len(self.slots))
 
     async def _serve(self, slot: ConnectionSlot) -> StreamConnection:
-        """Let connections take over from each other until one ends on its own; return that."""
+        """Replace connections by new ones until one ends on its own, and return that one."""
         async with trio.open_nursery() as nursery:
             connection = self._start(nursery, slot)
             patience = _Patience()
             await _due(connection, patience)
             while not connection.ended.is_set():
-                reason = connection.state.reason or "its day is nearly over"
+                reason = connection.state.reason or "it nears the 24 hours that the exchange allows"
                 log.info("feed_replaced", reason=reason, streams=slot.stream_set.wanted)
                 await self.dials.turn()
                 successor = self._start(nursery, slot)
@@ -177,7 +177,7 @@ class Pool:
             counts=self.counts,
             conflate_s=self.conflate_s,
             handing_on=self._handing_on,
-            # Not all at once: each draws the age at which it is replaced.
+            # Each connection draws its own age, so that they are not all replaced at once.
             lifetime_s=random.uniform(*CONNECTION_AGES_S),  # noqa: S311 - no secret
         )
         nursery.start_soon(slot.carry, connection)
@@ -185,7 +185,7 @@ class Pool:
 
 
 async def _due(connection: StreamConnection, patience: _Patience) -> None:
-    """Wait until `connection` has to be replaced, or has ended."""
+    """Wait until `connection` should be replaced, or has ended."""
     with trio.move_on_at(connection.opened_at + connection.lifetime_s):
         await connection.state.replacement_due.wait()
     if connection.state.is_failing:
@@ -193,15 +193,15 @@ async def _due(connection: StreamConnection, patience: _Patience) -> None:
 
 
 async def _has_taken_over(successor: StreamConnection, connection: StreamConnection) -> bool:
-    """Wait until `successor` carries what `connection` does, and delivers; tell whether it does.
+    """Wait until `successor` carries and delivers what `connection` does; return whether it does.
 
-    In a market where neither delivers anything, having been acknowledged must do.
+    Where neither delivers anything, acknowledged subscriptions are enough.
     """
     received = connection.dispatcher.received
     with trio.move_on_after(TAKE_OVER_WITHIN_S):
         await successor.state.fulfilled.wait()
         await successor.dispatcher.delivered.wait()
-        # What one of them was about to send when the other was complete comes on both.
+        # Both connections run for a while, so that no event is lost between them.
         await _ended_within(successor, OVERLAP_S)
     if successor.ended.is_set() or not successor.state.fulfilled.is_set():
         return False
@@ -215,16 +215,16 @@ async def _ended_within(connection: StreamConnection, seconds: float) -> None:
 
 @define
 class _Patience:
-    """How old a connection that does not deliver must get before another is tried.
+    """Decides how old a connection that does not deliver must get before another is tried.
 
-    It doubles as long as the next one is no better: that may be the exchange's fault, or ours, and
-    dials are scarce. Meanwhile candles are fetched.
+    The age doubles as long as the next connection is no better: the fault may be the exchange's or
+    ours, and dials are scarce. Candles are fetched by REST meanwhile.
     """
 
     _least_age_s: float = FAILING_AGE_S
 
     def next_s(self, connection: StreamConnection) -> float:
-        """How long `connection` has to go on."""
+        """Return for how many seconds `connection` goes on."""
         age_s = trio.current_time() - connection.opened_at
         if age_s > MOST_FAILING_AGE_S:
             self._least_age_s = FAILING_AGE_S
@@ -243,7 +243,7 @@ async def open_pool(
     klines: trio.MemorySendChannel[list[Kline]],
     conflate_s: float,
 ) -> AsyncIterator[Pool]:
-    """A pool for `venue` at `ws_url`; leaving the block closes every connection."""
+    """Open a pool for `venue` at `ws_url`; leaving the block closes every connection."""
     async with trio.open_nursery() as nursery:
         pool = Pool(
             network=network,

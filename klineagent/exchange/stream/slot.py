@@ -1,4 +1,4 @@
-"""The connections of one stream_set, one after another, and what became of them."""
+"""A connection slot: the connections of one stream set, one after another, and their counts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from klineagent.exchange.stream.subscriptions import StreamSet
 
 @define(eq=False)
 class ConnectionCounts:
-    """What became of all connections so far."""
+    """Counts connections by how they ended, since the start."""
 
     dials: int = 0
     lost: int = 0
-    """Ended on their own, so that another had to be dialled."""
+    """Connections that ended on their own, so that another had to be dialled."""
     replaced: int = 0
-    """Gave way to another that had taken over."""
+    """Connections that were closed because another had taken over."""
 
 
 @define(eq=False)
@@ -28,23 +28,23 @@ class ConnectionSlot:
 
     stream_set: StreamSet
     totals: ConnectionCounts
-    """Of all slots."""
+    """The sums over all slots."""
     number: int
     connections: list[StreamConnection] = field(factory=list, init=False)
-    """Those that are there, or being dialled; the newest is last."""
+    """The connections that are open or being dialled, the newest last."""
     counts: ConnectionCounts = field(factory=ConnectionCounts, init=False)
     last_loss: str = field(default="", init=False)
-    """Why the last connection was lost that was."""
+    """Why a connection was last lost; empty if none was."""
     lost_at: float = field(default=math.nan, init=False)
     was_up: bool = field(default=False, init=False)
-    """Whether there has ever been a connection that has ended since."""
+    """Whether the slot was ever connected and then was not."""
     _down_since: float = field(factory=trio.current_time, init=False)
-    """When the last connection ended; of no account while there is one."""
+    """When the last connection ended; unused while one is open."""
     _last_kline_at: float = field(default=-math.inf, init=False)
-    """When a connection that has ended brought its last klines."""
+    """When klines last arrived over a connection that has ended since."""
 
     async def carry(self, connection: StreamConnection) -> None:
-        """Let `connection` run to its end."""
+        """Run `connection` to its end."""
         self.connections.append(connection)
         for counts in (self.counts, self.totals):
             counts.dials += 1
@@ -57,29 +57,29 @@ class ConnectionSlot:
                 self.was_up, self._down_since = True, trio.current_time()
 
     def count_loss(self, reason: str) -> None:
-        """The last connection is gone, and not because another has taken over."""
+        """Count a connection that ended on its own, for `reason`."""
         self.last_loss, self.lost_at = reason, trio.current_time()
         for counts in (self.counts, self.totals):
             counts.lost += 1
 
     def count_replacement(self) -> None:
-        """A connection has taken over from the one before it."""
+        """Count a connection from which another has taken over."""
         for counts in (self.counts, self.totals):
             counts.replaced += 1
 
     @property
     def is_up(self) -> bool:
-        """Whether there is a connection."""
+        """Whether a connection is open."""
         return any(connection.is_open for connection in self.connections)
 
     @property
     def down_s(self) -> float:
-        """How long there has been no connection; 0 while there is one."""
+        """For how many seconds no connection has been open; 0 while one is."""
         return 0 if self.is_up else trio.current_time() - self._down_since
 
     @property
     def last_kline_at(self) -> float:
-        """When klines last came; minus infinity if none ever did."""
+        """When klines last arrived, by Trio's clock; minus infinity if none ever did."""
         return max(
             [
                 self._last_kline_at,

@@ -1,8 +1,8 @@
-"""What connections should carry against what they do carry. No I/O.
+"""Desired against acknowledged streams of a connection, and the requests between them. No I/O.
 
-The exchange is told in requests of many names; this is where single wishes become requests. The
-two sets may differ at any moment (a wish changes while a request is under way, a connection is
-replaced); every answer is compared with what is wished by then, so they always meet again.
+Batches the desired streams into SUBSCRIBE and UNSUBSCRIBE requests of many names. The two sets may
+differ at any moment (a stream is added while a request is under way, a connection is replaced), so
+each response is compared with what is desired by then, until both sets agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from klineagent.core.kline import Kline
 
 Accept = Callable[[Kline], None]
-"""Called, synchronously, with klines that are on their way to the store: every closed one."""
+"""Is called synchronously with klines that were handed on to be stored: with every closed one."""
 
 # A connection that misses so many candles without any event since is bad: it is dead, or
 # the exchange acknowledged subscriptions that it does not serve.
@@ -24,27 +24,27 @@ MISSES_OF_A_BAD_CONNECTION = 3
 
 @define(eq=False)
 class Stream:
-    """One stream somebody wants."""
+    """One desired stream."""
 
     name: str
     accept: Accept
     carried: Callable[[], None]
-    """Called, synchronously, whenever a connection has begun to carry it and none did before."""
+    """Is called synchronously whenever a connection begins to carry the stream and none did."""
     is_carried: bool = field(default=False, init=False)
-    """Whether the exchange has acknowledged it on a connection that is there."""
+    """Whether the exchange has acknowledged the stream on a connection that is open."""
     losses: int = field(default=0, init=False)
-    """How often the last connection that carried it was lost."""
+    """How often the stream was carried and then was not."""
     misses: int = field(default=0, init=False)
-    """Candles it did not tell of since it last said anything."""
+    """Traded candles that it did not deliver since its last event."""
 
     def confirm(self) -> None:
-        """A connection carries it."""
+        """Note that a connection carries the stream."""
         if not self.is_carried:
             self.is_carried = True
             self.carried()
 
     def drop(self) -> None:
-        """No connection carries it any more."""
+        """Note that no connection carries the stream any more."""
         if self.is_carried:
             self.is_carried = False
             self.losses += 1
@@ -52,7 +52,7 @@ class Stream:
 
 @frozen
 class SubscriptionRequest:
-    """Names to be subscribed, or to be unsubscribed, in one message."""
+    """The names that one SUBSCRIBE or UNSUBSCRIBE message holds."""
 
     subscribe: bool
     names: tuple[str, ...]
@@ -64,22 +64,22 @@ class StreamSet:
     def __init__(self) -> None:
         self._wanted: dict[str, Stream] = {}
         self._states: list[ConnectionState] = []
-        # Not wanted, but carried or about to be: they count until the exchange has let them go.
+        # Not wanted, but carried or about to be: they count until the exchange has stopped them.
         self._ending: dict[str, trio.Event] = {}
 
     def __repr__(self) -> str:
-        return f"<StreamSet {len(self._wanted)} wanted, {len(self._states)} lines>"
+        return f"<StreamSet {len(self._wanted)} wanted, {len(self._states)} connections>"
 
     def __contains__(self, name: str) -> bool:
         return name in self._wanted or name in self._ending
 
     def __len__(self) -> int:
-        """Streams that count against the venue's limit: wanted ones and those not yet gone."""
+        """The number of streams that count against the venue's limit: wanted or still carried."""
         return len(self._wanted) + len(self._ending)
 
     @property
     def wanted(self) -> int:
-        """How many streams are wanted."""
+        """The number of wanted streams."""
         return len(self._wanted)
 
     def wants(self, name: str) -> bool:
@@ -87,14 +87,18 @@ class StreamSet:
         return name in self._wanted
 
     def want(self, stream: Stream) -> None:
-        """Ask for `stream`; it is told when a connection carries it."""
+        """Want `stream`; it is confirmed when a connection carries it.
+
+        Raises:
+            ValueError: a stream of that name is wanted already.
+        """
         name = stream.name
         if name in self._wanted:
             raise ValueError(f"{name} is wanted already")
         self._wanted[name] = stream
-        self._let_go(name)
+        self._mark_gone(name)
         for state in self._states:
-            # Where its UNSUBSCRIBE is under way already, it is asked for again after that.
+            # If its UNSUBSCRIBE is under way already, a SUBSCRIBE follows.
             if state.carries(name) and not state.is_asking(name, subscribe=False):
                 stream.confirm()
             state.reconsider(name)
@@ -116,59 +120,59 @@ class StreamSet:
 
     @property
     def streams(self) -> Mapping[str, Stream]:
-        """What is wanted, by name, at any moment."""
+        """The wanted streams by name; a live view."""
         return self._wanted
 
     def accept(self, name: str, kline: Kline) -> None:
-        """Tell whoever wants stream `name`, if anybody does, of `kline`."""
+        """Pass `kline` to the stream called `name`, if it is wanted."""
         if (stream := self._wanted.get(name)) is not None:
             stream.misses = 0
             stream.accept(kline)
 
     def miss(self, name: str) -> None:
-        """Stream `name` should have told of a candle and did not."""
+        """Note that stream `name` did not deliver a candle that was traded."""
         self._wanted[name].misses += 1
         misses = sum(stream.misses for stream in self._wanted.values())
         if misses >= MISSES_OF_A_BAD_CONNECTION:
             for state in self._states:
-                state.request_replacement(f"{misses} candles were not told of", is_failing=True)
+                state.request_replacement(f"{misses} candles were not delivered", is_failing=True)
 
     def add_connection(self) -> ConnectionState:
-        """What a new connection carries: nothing yet, and everything wanted must be asked for."""
+        """Return the state of a new connection, which has all wanted streams still to request."""
         state = ConnectionState(self, self._wanted)
         self._states.append(state)
-        self._forgive()
+        self._reset_misses()
         return state
 
     def remove(self, state: ConnectionState) -> None:
-        """The connection of `state` is gone."""
+        """Remove the connection of `state`, which has ended."""
         self._states.remove(state)
-        self._forgive()
+        self._reset_misses()
         for name, stream in self._wanted.items():
             if not any(each.carries(name) for each in self._states):
                 stream.drop()
         for name in list(self._ending):
-            self._let_go_unless_carried(name)
+            self._mark_gone_unless_carried(name)
 
     def acknowledged(self, request: SubscriptionRequest) -> None:
-        """A state has been told that `request` is fulfilled."""
+        """Note that the exchange has acknowledged `request` on one of the connections."""
         for name in request.names:
             if not request.subscribe:
-                self._let_go_unless_carried(name)
+                self._mark_gone_unless_carried(name)
             elif name in self._wanted:
                 self._wanted[name].confirm()
 
-    def _forgive(self) -> None:
+    def _reset_misses(self) -> None:
         for stream in self._wanted.values():
             stream.misses = 0
 
-    def _let_go_unless_carried(self, name: str) -> None:
+    def _mark_gone_unless_carried(self, name: str) -> None:
         if not any(
             state.carries(name) or state.is_asking(name, subscribe=True) for state in self._states
         ):
-            self._let_go(name)
+            self._mark_gone(name)
 
-    def _let_go(self, name: str) -> None:
+    def _mark_gone(self, name: str) -> None:
         if (gone := self._ending.pop(name, None)) is not None:
             gone.set()
 
@@ -182,31 +186,31 @@ class ConnectionState:
     def __init__(self, stream_set: StreamSet, wanted: dict[str, Stream]) -> None:
         self._stream_set = stream_set
         self._carried: set[str] = set()
-        self._changed: dict[str, None] = dict.fromkeys(wanted)  # an ordered set: oldest wish first
+        self._changed: dict[str, None] = dict.fromkeys(wanted)  # an ordered set, the oldest first
         self._under_way: SubscriptionRequest | None = None
         self.work = trio.Event()
-        """Set while there may be a request to make; replaced when there is none."""
+        """Set while there may be a request to make; replaced by a new event when there is none."""
         self.work.set()
         self.fulfilled = trio.Event()
-        """Set once everything wanted was asked for and acknowledged, or the state has ended."""
+        """Set once all wanted streams were acknowledged, or the connection has ended."""
         self.replacement_due = trio.Event()
-        """Set when another connection should take over, or the state has ended."""
+        """Set when another connection should take over, or this one has ended."""
         self.reason = ""
-        """Why it should."""
+        """Why another connection should take over."""
         self.is_failing = False
-        """Whether the reason is that it does not deliver."""
+        """Whether the reason is that the connection delivers too few candles."""
 
     def __repr__(self) -> str:
         return f"<ConnectionState {len(self._carried)} carried, {len(self._changed)} to ask for>"
 
     @property
     def wanted(self) -> int:
-        """How many streams it should carry."""
+        """The number of streams that the connection should carry."""
         return self._stream_set.wanted
 
     @property
     def carried(self) -> int:
-        """How many streams the exchange has acknowledged on this connection."""
+        """The number of streams that the exchange has acknowledged on this connection."""
         return len(self._carried)
 
     def request_replacement(self, reason: str, *, is_failing: bool = False) -> None:
@@ -216,7 +220,7 @@ class ConnectionState:
             self.replacement_due.set()
 
     def close(self) -> None:
-        """The connection is gone."""
+        """Note that the connection has ended."""
         self._stream_set.remove(self)
         self.replacement_due.set()
         self.fulfilled.set()
@@ -226,7 +230,7 @@ class ConnectionState:
         return name in self._carried
 
     def is_asking(self, name: str, *, subscribe: bool) -> bool:
-        """Whether the request under way is of this kind and holds `name`."""
+        """Whether a request of this kind that holds `name` is under way."""
         request = self._under_way
         return request is not None and request.subscribe == subscribe and name in request.names
 
@@ -240,12 +244,12 @@ class ConnectionState:
         self._stream_set.accept(name, kline)
 
     def reconsider(self, name: str) -> None:
-        """Whether `name` is wanted may have changed."""
+        """Compare `name` anew with what is carried: whether it is wanted may have changed."""
         self._changed[name] = None
         self.work.set()
 
     def next_request(self, most_names: int) -> SubscriptionRequest | None:
-        """The next request to make, of names that all go the same way."""
+        """Return the next request of at most `most_names` names; None if there is nothing to do."""
         subscribe: bool | None = None
         names: list[str] = []
         for name in list(self._changed):
@@ -268,7 +272,7 @@ class ConnectionState:
         return self._under_way
 
     def confirm(self, request: SubscriptionRequest) -> None:
-        """The exchange acknowledged `request`."""
+        """Note that the exchange has acknowledged `request`."""
         self._under_way = None
         for name in request.names:
             if request.subscribe:

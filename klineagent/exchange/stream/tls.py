@@ -1,7 +1,7 @@
-"""TLS of a client that takes all records a read has brought, not one a call.
+"""Client TLS that returns all records of a read in one call.
 
-The exchange puts each frame into a record of its own. `trio.SSLStream` gives one record a call and
-lets the scheduler turn once for each, at 40 us; here a record costs 1 us.
+The exchange puts each frame into a record of its own. `trio.SSLStream` returns one record per call,
+each with a pass of the scheduler, at 40 us; here a record costs 1 us.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _RECORD_BYTES = 16 * 1024
 
 
 class TlsStream(trio.abc.Stream):
-    """A client's end of TLS over `transport`; the handshake comes first.
+    """The client's end of TLS over `transport`; call `do_handshake` first.
 
-    `receive_some` gives all that can be read without waiting, and may be cancelled. It is for one
-    task, and so is sending, but both may go on at once.
+    `receive_some` returns all that can be read without waiting, and may be cancelled. One task may
+    receive while another sends.
     """
 
     def __init__(
@@ -30,15 +30,15 @@ class TlsStream(trio.abc.Stream):
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_hostname=server_hostname
         )
-        # What OpenSSL wants to be sent has an order: whoever takes it out sends it first.
+        # OpenSSL's output must be sent in order: the task that takes it out holds the lock.
         self._sending = trio.Lock()
         self._is_broken = False
 
     async def do_handshake(self) -> None:
-        """Agree on keys.
+        """Do the TLS handshake.
 
         Raises:
-            trio.BrokenResourceError: the server speaks no TLS, or is not who it should be.
+            trio.BrokenResourceError: the server speaks no TLS, or its certificate is not accepted.
         """
         is_agreed, refusal = False, None
         while not is_agreed:
@@ -57,21 +57,21 @@ class TlsStream(trio.abc.Stream):
                 raise trio.BrokenResourceError("the peer hung up")
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """See `trio.abc.ReceiveStream`; `max_bytes` is what is read of the wire at most."""
+        """See `trio.abc.ReceiveStream`; `max_bytes` limits the read from the wire."""
         while True:
             records, is_over = self._drain()
             if records or is_over:
                 if not records:
                     await trio.lowlevel.checkpoint()
                 return b"".join(records)
-            # Who is sending sends that as well, and is not waited for: the peer may read no more
-            # before we do.
+            # A task that is sending sends this output as well. It is not waited for: the peer may
+            # not read on before we do.
             if (self._outgoing.pending or self._is_broken) and not self._sending.locked():
                 await self._flush()
             await self._read(max_bytes)
 
     def _drain(self) -> tuple[list[bytes], bool]:
-        """What has come, record by record; and whether nothing more will."""
+        """Return the records that can be read now, and whether the stream has ended."""
         records: list[bytes] = []
         read = self._tls.read
         try:
@@ -80,7 +80,7 @@ class TlsStream(trio.abc.Stream):
         except ssl.SSLWantReadError:
             return records, False
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # Servers of websockets often hang up without a word of TLS; that is no attack.
+            # Websocket servers often hang up without a TLS close; that is no attack.
             return records, True
         except ssl.SSLError as error:
             raise trio.BrokenResourceError(str(error)) from error
@@ -111,16 +111,16 @@ class TlsStream(trio.abc.Stream):
             await self._send_pending()
 
     async def _send_pending(self) -> None:
-        """Send what OpenSSL wants to be sent; the peer cannot make sense of a part of it."""
+        """Send OpenSSL's output. A record sent in part breaks the stream for good."""
         if self._is_broken:
-            raise trio.BrokenResourceError("sending was given up in the middle")
+            raise trio.BrokenResourceError("an earlier send was cancelled within a record")
         while self._outgoing.pending:
             self._is_broken = True
             await self._transport.send_all(self._outgoing.read())
             self._is_broken = False
 
     async def _complain(self) -> None:
-        """Tell the server why it is refused, if it still listens."""
+        """Send the server the TLS alert that refuses it, if it still listens."""
         with suppress(trio.BrokenResourceError):
             await self._flush()
 
@@ -129,5 +129,5 @@ class TlsStream(trio.abc.Stream):
         await self._transport.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """See `trio.abc.AsyncResource`; without a word of TLS, as the exchange does it."""
+        """See `trio.abc.AsyncResource`; closes without a TLS close, as the exchange does."""
         await self._transport.aclose()

@@ -1,4 +1,4 @@
-"""The stream under the websocket: sees that it is read seldom, in large pieces, and while alive."""
+"""The byte stream under the websocket library: few, large reads, and a timeout for dead peers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import trio
 
 from klineagent.exchange.stream.frames import Coalescing
 
-# The exchange pings every three minutes (spot: every 20 s) whatever its streams have to say. A peer
-# that vanished without a word is noticed by nothing else.
+# The exchange pings every three minutes (spot: every 20 s), however quiet streams are. Only this
+# timeout notices a peer that vanished without closing.
 DEAD_AFTER_S = 400
-# Of one read. A millisecond or two of work: timers and requests get their turn between two.
+# The size of one read: a millisecond or two of work, so that timers and requests run in between.
 READ_BYTES = 512 * 1024
-# A read that brings so much, from an exchange that is quicker than that in a pause: there is more.
+# After a read of this size more data is likely to wait, so the next read follows at once.
 PLENTY_BYTES = 64 * 1024
 # A wake-up costs as much for one frame as for a hundred, so frames gather in the kernel meanwhile.
-# Longer pauses save little more: what is left is work for each frame.
+# Longer intervals save little more: the remaining work is per frame.
 READ_INTERVAL_S = 0.02
 _NEARLY = 1e-6
 
 
 class Transport(trio.abc.Stream):
-    """`stream`, the exchange at its other end, as the library for websockets is to see it.
+    """Wraps `stream`, a connection to the exchange, for the websocket library.
 
-    What it receives are merged frames (see `Coalescing`), and what it makes of them is to be
-    redeemed. Reads of all transports take turns in common: they wake up at the same moments, each
-    at most once in `READ_INTERVAL_S`, unless there was more to read than one read takes.
+    The library receives coalesced frames (see `Coalescing`), and its messages must be redeemed.
+    All transports wake up to read at the same moments, each at most once in `READ_INTERVAL_S`,
+    unless the last read left data behind.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -36,14 +36,14 @@ class Transport(trio.abc.Stream):
         self._frames = Coalescing()
         self._next_read_at = -math.inf
         self.ended = trio.Event()
-        """Set when nothing more comes; the library does not tell those who wait for it."""
+        """Set when nothing more will arrive: the library does not wake its waiters then."""
 
     def redeem(self, message: str | bytes) -> list[bytes]:
-        """The texts of the exchange for which the library's next `message` stands."""
+        """Return the exchange's texts for which the library's next `message` stands."""
         return self._frames.redeem(message)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """See `trio.abc.ReceiveStream`, but for `max_bytes`, which is not kept to.
+        """See `trio.abc.ReceiveStream`; `max_bytes` is ignored.
 
         Raises:
             trio.BrokenResourceError: the peer has vanished.
@@ -55,7 +55,7 @@ class Transport(trio.abc.Stream):
                 self.ended.set()
                 return b""
             if len(received) < PLENTY_BYTES:
-                # A whole number of pauses, however floats round it: not this very moment again.
+                # The next whole multiple, and never this moment again, however floats round.
                 passed = math.floor(trio.current_time() / READ_INTERVAL_S + _NEARLY)
                 self._next_read_at = (passed + 1) * READ_INTERVAL_S
             if frames := self._frames.feed(received):
@@ -67,7 +67,7 @@ class Transport(trio.abc.Stream):
                 with trio.fail_after(DEAD_AFTER_S):
                     return await self._stream.receive_some(READ_BYTES)
             except trio.TooSlowError:
-                reason = f"nothing came for {DEAD_AFTER_S} s"
+                reason = f"no data for {DEAD_AFTER_S} s"
                 raise trio.BrokenResourceError(reason) from None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
