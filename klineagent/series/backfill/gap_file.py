@@ -11,7 +11,7 @@ import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
-from klineagent.core.errors import SpoolError, StateError, StateUnreadable
+from klineagent.core.errors import StateError, StateUnreadable
 from klineagent.core.retry import Trouble
 from klineagent.series.backfill.known_gaps import (
     KnownGaps,
@@ -59,6 +59,11 @@ class GapFile:
             disk=state.disk, name=state.name + SUFFIX, venue=state.venue.name, store=place(store)
         )
 
+    @property
+    def label(self) -> str:
+        """What a user calls it."""
+        return str(PurePath(self.disk.label) / self.name)
+
     async def load(self) -> SavedGaps:
         """What was saved last; where that cannot be read it is told, and nothing is known.
 
@@ -82,8 +87,7 @@ class GapFile:
         try:
             return await self.disk.run(read)
         except StateUnreadable as error:
-            label = PurePath(self.disk.label) / self.name
-            raise StateUnreadable(f"known gaps {label}: {error}") from error
+            raise StateUnreadable(f"known gaps {self.label}: {error}") from error
 
     async def save(self, known: SavedGaps) -> None:
         """Keep `known`; on return it survives power loss.
@@ -94,13 +98,14 @@ class GapFile:
 
         def save(files: Files) -> None:
             content = encode(known, venue=self.venue, store=self.store)
-            files.unlink(self.name + TEMPORARY)  # of an agent that was killed while it wrote
-            write_durably(files, "", self.name, content)
+            try:
+                files.unlink(self.name + TEMPORARY)  # of an agent that was killed while it wrote
+                write_durably(files, "", self.name, content)
+            except OSError as error:
+                reason = error.strerror or error
+                raise StateError(f"known gaps {self.label}: {reason}") from error
 
-        try:
-            await self.disk.run(save)
-        except SpoolError as error:
-            raise StateError(f"known gaps: {error}") from error
+        await self.disk.run(save)
 
 
 @define(eq=False, kw_only=True)

@@ -174,4 +174,6 @@ async def test_a_disk_that_fails_is_told_of_and_disturbs_nothing(
         await trio.sleep(3 * MINUTE_S)
         assert (await saved(state))[BTC].until_ms > until_ms + 10 * MINUTE_MS
         assert len(logged(caplog, "gaps_saved")) == 1
+        [told] = {each["error"] for each in logged(caplog, "gaps_not_saved")}
+        assert told == f"known gaps memory:/{NAME}: No space left on device"
         assert not_stored(simulation) == []
