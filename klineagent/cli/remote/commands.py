@@ -204,6 +204,8 @@ async def _coverage(address: Address, symbol: str, interval: str, *, as_json: bo
     if not series:
         raise AgentRefused("no such series runs; `klineagent list` tells which do")
     _print(views.coverage_view(series, with_spans=bool(symbol)))
+    if not symbol:
+        _print(views.audited_view(series))
 
 
 @click.command()

@@ -156,7 +156,7 @@ def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
 
 
 def coverage_view(series: Sequence[SeriesCoverage], *, with_spans: bool) -> RenderableType:
-    """A line per series; with each span that is missing or absent, if asked for."""
+    """A line per series; if asked for with each span that is missing or absent, and its audit."""
     table = plain_table(
         "Coverage, times in UTC",
         ["symbol", "", "from"],
@@ -309,8 +309,19 @@ def _spool_text(spool: SpoolState | None) -> str:
     return f"{used}; it takes no more: {spool.error}" if spool.error else used
 
 
+def audited_view(series: Sequence[SeriesCoverage]) -> RenderableType:
+    """When the one that was not compared with the database for longest was."""
+    told = [each.audited for each in series if each.audited is not None]
+    never = len(series) - len(told)
+    since = f"compared with the database since {_second(min(told))}" if told else ""
+    not_yet = f"{never} not compared yet" if never else ""
+    return Text("; ".join(filter(None, (since, not_yet))))
+
+
 def _spans(series: SeriesCoverage) -> Iterator[str]:
     name = f"{series.symbol} {series.interval}"
+    if series.audited is not None:
+        yield f"{name} compared with the database {_second(series.audited)}"
     for missing in series.missing.spans:
         error = f" ({missing.error})" if missing.error else ""
         when = _range(missing.from_, missing.to, series.interval)

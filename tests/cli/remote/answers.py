@@ -86,6 +86,7 @@ SERIES = SeriesCoverage(
     from_="2026-02-01T00:00:00+00:00",
     to="2026-02-01T08:19:00+00:00",
     last_close="2026-02-01T08:19:59.999+00:00",
+    audited="2026-02-01T08:12:05.123+00:00",
 )
 BEHIND = replace(
     SERIES,

@@ -26,6 +26,7 @@ from klineagent.api.models.subscriptions import (
 )
 from klineagent.cli.remote.views import (
     added_view,
+    audited_view,
     counted,
     coverage_view,
     duration,
@@ -239,11 +240,29 @@ def test_coverage_fits_and_tells_why() -> None:
     assert _row(lines, "BTCUSDT") == [
         *("BTCUSDT", "1m", "2026-02-01", "00:00", "500", "0", "0", "490", "02-01", "08:19")
     ]
-    assert lines[-3:] == [
+    assert lines[-4:] == [
+        "BTCUSDT 1m compared with the database 2026-02-01 08:12:05 UTC",
         "BTCUSDT 1m missing 2026-02-01 08:17 to 2026-02-01 08:18: its closing event did",
         "not come in time (no [answer])",
         "BTCUSDT 1m absent 2026-02-01 05:00: no trades",
     ]
+
+
+@pytest.mark.parametrize(
+    ("audits", "text"),
+    [
+        (["08:12", "07:30"], "compared with the database since 2026-02-01 07:30:00 UTC"),
+        ([None, None], "2 not compared yet"),
+        (
+            ["08:12", None],
+            "compared with the database since 2026-02-01 08:12:00 UTC; 1 not compared yet",
+        ),
+    ],
+)
+def test_since_when_all_series_were_audited(audits: list[str | None], text: str) -> None:
+    """The one whose last audit is the oldest counts; one line, however many there are."""
+    series = [replace(SERIES, audited=at and f"2026-02-01T{at}:00.000+00:00") for at in audits]
+    assert " ".join(_shown(audited_view(series))) == text
 
 
 @pytest.mark.parametrize(
