@@ -201,9 +201,7 @@ async def open_agent(
         add_answer_routes(command, registry=registry, writer=writer)
         status = status_app(watched_by := status_guard(config))
         statistics = Statistics(subscriptions=registry.subscriptions, time=time)
-        add_health_routes(
-            status, watched_by, registry=registry, writer=writer, statistics=statistics
-        )
+        add_health_routes(status, watched_by, desired=desired, writer=writer, statistics=statistics)
         add_metrics_route(
             status, desired=desired, writer=writer, statistics=statistics, timings=timings
         )

@@ -502,6 +502,31 @@ def _not_listed(simulation: Simulation, *symbols: str) -> Iterator[None]:
     rest.listings = listings
 
 
+async def test_an_agent_of_which_all_symbols_are_refused_is_not_ready(
+    autojump_clock: MockClock,
+) -> None:
+    """One that records something is, and so is one that nobody wants anything of."""
+    gone, ready = "BTCUSTD", {"ready": True, "reasons": []}
+    async with open_simulation(
+        symbols=["BTCUSDT", gone], intervals=[Interval.M1], market=_market()
+    ) as simulation:
+        status = simulation.agent.status.test_client()
+        await trio.sleep(5 * MINUTE_S)
+        assert await (await status.get("/ready")).get_json() == ready
+        await _call(simulation, "POST", "/symbols/remove", {"symbols": ["BTCUSDT"]})
+        await trio.sleep(5 * MINUTE_S)
+        answer = await status.get("/ready")
+        reason = f"no symbol that is wanted can be had: {gone} does not exist on usdm"
+        assert answer.status_code == 503
+        assert await answer.get_json() == {
+            "ready": False,
+            "reasons": [{"part": "series", "reason": reason}],
+        }
+        assert (await _figures(simulation))("ready") == 0
+        await _call(simulation, "POST", "/symbols/remove", {"symbols": [gone]})
+        assert await (await status.get("/ready")).get_json() == ready
+
+
 async def test_a_configured_symbol_that_is_no_more_keeps_no_other_from_being_recorded(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

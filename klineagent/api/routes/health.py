@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 from quart_trio import QuartTrio
@@ -13,6 +13,7 @@ from klineagent.api.models.contract import Pong
 from klineagent.api.models.data import Live, Ready, Reason
 from klineagent.api.openapi import add_documents, operation
 from klineagent.core.interval import SECOND_MS
+from klineagent.series.desired.desired import Desired
 from klineagent.series.registry import Registry
 from klineagent.series.statistics import Statistics, Totals
 from klineagent.storage.spool.spool import FILLING_AT
@@ -23,7 +24,7 @@ FEED_DOWN_AFTER_S = 45
 # Longer than most troubles of an exchange, and than the longest delay between two tries by far.
 OVERDUE_AFTER_S = 600
 # Of what may be thousands.
-SERIES_TOLD = 5
+TOLD = 5
 
 _Texts = tuple[str, str]
 
@@ -41,7 +42,7 @@ class Shortcoming:
 
 
 def add_health_routes(
-    app: QuartTrio, guard: Guard, *, registry: Registry, writer: Writer, statistics: Statistics
+    app: QuartTrio, guard: Guard, *, desired: Desired, writer: Writer, statistics: Statistics
 ) -> None:
     """`GET /live` and `GET /ready`, which anyone may ask."""
 
@@ -57,23 +58,25 @@ def add_health_routes(
         """Tell whether candles are recorded, and if not, why.
 
         That is: the exchange is there, connections are up, the database takes rows or the spool has
-        room for them, and no candle that fell due while its series ran is missing for long.
+        room for them, some symbol that is wanted can be had, and no candle that fell due while its
+        series ran is missing for long.
         Details are for those who show the token, or ask a server that only this machine can reach.
         """
         is_trusted = guard.trusts(asked())
-        found = shortcomings(registry, writer, await statistics.totals())
+        found = shortcomings(desired, writer, await statistics.totals())
         told = {(each.part, each.text if is_trusted else each.plain): None for each in found}
         reasons = [Reason(part, reason) for part, reason in told]
         return Ready(not reasons, reasons), 503 if reasons else 200
 
 
-def shortcomings(registry: Registry, writer: Writer, totals: Totals) -> list[Shortcoming]:
+def shortcomings(desired: Desired, writer: Writer, totals: Totals) -> list[Shortcoming]:
     """Everything that keeps the agent from being ready."""
+    registry = desired.registry
     told = {
         "exchange": _of_exchange(registry),
         "feeds": _of_feeds(registry),
         "store": _of_store(writer),
-        "series": _of_series(registry, totals),
+        "series": [*_of_symbols(desired), *_of_series(registry, totals)],
     }
     return [Shortcoming(part, *texts) for part, found in told.items() for texts in found]
 
@@ -115,6 +118,13 @@ def _of_store(writer: Writer) -> Iterator[_Texts]:
         yield plain, f"{plain}: {writer.spool_error}"
 
 
+def _of_symbols(desired: Desired) -> Iterator[_Texts]:
+    # A set that is empty is what somebody wants.
+    if (refused := desired.refused) and not desired.count():
+        plain = "no symbol that is wanted can be had"
+        yield plain, f"{plain}: {_some([refused[symbol] for symbol in sorted(refused)])}"
+
+
 def _of_series(registry: Registry, totals: Totals) -> Iterator[_Texts]:
     context = registry.context
     since_ms = context.time.now_ms() - OVERDUE_AFTER_S * SECOND_MS
@@ -125,10 +135,14 @@ def _of_series(registry: Registry, totals: Totals) -> Iterator[_Texts]:
         if at_ms < since_ms and context.book.trades(series.symbol)
     )
     if late:
-        names = ", ".join(f"{symbol} {interval}" for _, symbol, interval in late[:SERIES_TOLD])
-        more = f" and {len(late) - SERIES_TOLD} more" if len(late) > SERIES_TOLD else ""
+        names = _some([f"{symbol} {interval}" for _, symbol, interval in late])
         plain = f"candles fell due over {OVERDUE_AFTER_S} s ago and are missing"
-        yield plain, f"{plain}: {names}{more}"
+        yield plain, f"{plain}: {names}"
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - TOLD} more" if len(texts) > TOLD else ""
+    return ", ".join(texts[:TOLD]) + more
 
 
 _TITLE = "klineagent: status"

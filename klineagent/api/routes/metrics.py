@@ -79,7 +79,7 @@ class AgentMetrics(Collector):
                 "venue": self.registry.context.pool.venue.name,
             },
         )
-        ready = not shortcomings(self.registry, self.writer, self.totals)
+        ready = not shortcomings(self.desired, self.writer, self.totals)
         yield _gauge("ready", "Whether /ready says yes.", ready)
         yield _histogram(
             "event_loop_lag_seconds",

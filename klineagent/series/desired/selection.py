@@ -181,16 +181,17 @@ def resolve(selection: Selection, listings: Listings | None, *, venue_name: str)
             asked[symbol] = asked.get(symbol, NONE) | intervals
         if not fitting and listings is not None:
             unmatched.append(match)
-    refused = {
-        symbol: f"{symbol} does not exist on {venue_name}"
-        for symbol in selection.named
-        if listings is not None and symbol not in listings
-    }
     wanted = {
         symbol: left
         for symbol, each in asked.items()
-        if symbol not in refused and (left := each - selection.excluded.get(symbol, NONE))
+        if (left := each - selection.excluded.get(symbol, NONE))
     }
+    refused = {
+        symbol: f"{symbol} does not exist on {venue_name}"
+        for symbol in wanted
+        if listings is not None and symbol not in listings
+    }
+    wanted = {symbol: each for symbol, each in wanted.items() if symbol not in refused}
     return Resolution(wanted=wanted, refused=refused, unmatched=tuple(unmatched))
 
 

@@ -129,7 +129,11 @@ def test_only_what_is_listed_matches(selection: Selection, listings: Listings) -
         assert symbol in selection.named or listings[symbol].is_listed
         listed = listings[symbol] if listings[symbol].is_listed else None
         assert intervals == selection.fitting(symbol, listed)
-    unknown = {symbol for symbol in selection.named if symbol not in listings}
+    unknown = {
+        symbol
+        for symbol in selection.named
+        if symbol not in listings and selection.fitting(symbol, None)
+    }
     assert resolution.refused == {symbol: f"{symbol} does not exist on usdm" for symbol in unknown}
 
 
