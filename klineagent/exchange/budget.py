@@ -1,4 +1,4 @@
-"""Budgets that keep us inside the venue's limits."""
+"""Budgets that keep requests, messages and dials inside the venue's limits."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from klineagent.core.errors import NotSent
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 
-# Of the venue's weight per minute. The rest is for whoever shares our address, and for requests
-# around the turn of a minute, which we may count to the minute before the exchange does.
+# The share of the venue's weight per minute that we use. The remainder is for other programs at our
+# address, and for requests around the turn of a minute, which the exchange may count to the next.
 OUR_SHARE = 0.8
-# At a tenth of a second per answer this spends a minute's weight in twenty seconds.
+# Concurrent requests. At a tenth of a second each they spend a minute's weight in twenty seconds.
 MOST_UNDER_WAY = 10
-# From this urgency on a request may wait for minutes: it is about history.
+# From this urgency on a request may wait for minutes: it fetches history.
 UNHURRIED = 3
-# Of our weight these leave this much to more urgent requests, until the minute is nearly over and
-# it would be lost: so they are through as soon, and who is in a hurry waits for seconds at most.
+# The share of our weight that unhurried requests leave to urgent ones until 55 s into the minute,
+# when it would be lost: urgent requests wait for seconds at most, and history takes no longer.
 SPARED_SHARE = 0.2
 SPARED_FOR_MS = 55_000
 
 
 class RateLimiter:
-    """At most `count` turns in any `window_s` seconds, given out in the order they were asked for.
+    """Grants at most `count` turns in any `window_s` seconds, first come, first served.
 
-    A turn is reserved when `turn` is called; one that is cancelled while it waits is lost, which
-    errs on the side of the venue.
+    A turn is reserved when `turn` is called. If its wait is cancelled the turn is lost, so that the
+    venue's limit is kept in any case.
     """
 
     def __init__(self, count: int, window_s: float) -> None:
@@ -44,7 +44,7 @@ class RateLimiter:
 
     @property
     def taken(self) -> int:
-        """How many turns of the present window are reserved, those to come included."""
+        """The number of turns reserved in the present window, those yet to come included."""
         begins_at = trio.current_time() - self._window_s
         return len(self._turns) - bisect_right(self._turns, begins_at)
 
@@ -61,7 +61,7 @@ class RateLimiter:
 
 @define(eq=False)
 class _Turn:
-    """A request that waits."""
+    """A request that waits for its turn."""
 
     number: int
     weight: int
@@ -71,12 +71,12 @@ class _Turn:
 
 @define(eq=False)
 class _Queue:
-    """Turns that wait: the most urgent first, of these the first that came.
+    """Holds the waiting turns, the most urgent first, equally urgent ones in order of arrival.
 
-    Leaving it is as cheap as entering: at a stop thousands give up at once.
+    Leaving is as cheap as entering: at a stop thousands of requests leave at once.
     """
 
-    # By urgency, of which there are a few, and by number.
+    # By urgency, of which there are few, and then by number.
     _turns: dict[int, OrderedDict[int, _Turn]] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -84,72 +84,72 @@ class _Queue:
 
     @property
     def first(self) -> _Turn | None:
-        """Whose turn is next, if anybody waits."""
+        """The turn that is granted next; None if none waits."""
         urgency = min((each for each, turns in self._turns.items() if turns), default=None)
         return None if urgency is None else next(iter(self._turns[urgency].values()))
 
     def enter(self, turn: _Turn) -> None:
-        """Wait behind all that are as urgent."""
+        """Append `turn` to those that are as urgent."""
         self._turns.setdefault(turn.urgency, OrderedDict())[turn.number] = turn
 
     def leave(self, turn: _Turn) -> None:
-        """Wait no more, if it does."""
+        """Remove `turn`, if it is in the queue."""
         for turns in self._turns.values():
             turns.pop(turn.number, None)
 
 
 @frozen(kw_only=True)
 class Spending:
-    """How far the budget of a minute is spent."""
+    """How far the weight of the present minute is spent."""
 
     used: int
-    """Weight, ours and what was told of others."""
+    """The weight used, by us and by others as far as the exchange reports it."""
     limit: int
-    """What we may use of it."""
+    """The weight that we may use."""
     per_minute: int
-    """What the exchange allows."""
+    """The weight that the exchange allows."""
     under_way: int
-    """Requests that were sent and not answered."""
+    """The number of requests that were sent and not answered."""
     waiting: int
-    """Requests that may not be sent yet."""
+    """The number of requests that may not be sent yet."""
     backing_off_s: float
-    """How long nothing will be sent; 0 if something may."""
+    """For how many seconds no request will be sent; 0 if requests may be sent."""
 
 
 @define(eq=False)
 class WeightBudget:
-    """Request weight per minute of the exchange's clock, spent on the most urgent requests first.
+    """Spends the request weight of each minute, by the exchange's clock, on urgent requests first.
 
-    What the exchange says that was used counts where it is more than what we know of: others may
-    share the address. A refusal or a failure makes everybody stand down; then one request goes
-    ahead, and the others follow when it was answered.
+    The used weight that the exchange reports counts if it exceeds our own sum: others may share the
+    address. After a refusal or a failure all requests back off; then one is sent, and the others
+    follow once it was answered.
     """
 
     time: ExchangeTime
     weight_per_minute: int
     used: int = field(default=0, init=False)
-    """Weight used in the present minute, ours and what was told of others."""
+    """The weight used in the present minute, see `Spending.used`."""
     _minute_ms: int = field(default=0, init=False)
     _under_way: dict[int, int] = field(factory=dict, init=False)
-    """Weights of requests that were sent and not answered, by number."""
+    """The weights of requests that were sent and not answered, by number."""
     _refused_until: float = field(default=-math.inf, init=False)
-    """Until then the exchange has asked us to stay away."""
+    """When the limit or ban that the exchange named ends."""
     _failing_until: float = field(default=-math.inf, init=False)
-    """Until then a request would be likely to fail as the last one did."""
+    """When the backoff after a failed request ends."""
     _in_doubt: bool = field(default=False, init=False)
-    """Whether the last answer was a failure: one request at a time then."""
+    """Whether the last request failed: then one request is sent at a time."""
     _waiting: _Queue = field(factory=_Queue, init=False)
     _waiting_for_time: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    """Cancelled when something happens that may change what is waited for."""
+    """Cancelled when something happens that may change for what `keep_time` waits."""
     _numbers: count[int] = field(factory=count, init=False)
 
     @property
     def limit(self) -> int:
-        """What may be used in a minute."""
+        """The weight that we may use in a minute."""
         return int(self.weight_per_minute * OUR_SHARE)
 
     def spending(self) -> Spending:
-        """How things stand at this moment."""
+        """Return how far the present minute's weight is spent."""
         self._turn_minute()
         return Spending(
             used=self.used,
@@ -164,10 +164,12 @@ class WeightBudget:
     async def spend(
         self, weight: int, urgency: int, waiting: trio.CancelScope | None = None
     ) -> AsyncIterator[None]:
-        """Wait until `weight` may be spent; the request is made, and answered, in the block.
+        """Wait until `weight` may be spent; the block makes the request and awaits the answer.
+
+        Cancelling `waiting` gives up the turn; once the turn was granted that has no effect.
 
         Raises:
-            NotSent: `waiting` was cancelled before; later that changes nothing any more.
+            NotSent: `waiting` was cancelled before the turn was granted.
         """
         turn = _Turn(next(self._numbers), weight, urgency)
         self._waiting.enter(turn)
@@ -184,41 +186,41 @@ class WeightBudget:
             self._grant()
 
     def report_used(self, used: int) -> None:
-        """The exchange has answered, and said what was used in this minute."""
+        """Note that the exchange has answered and reported `used` weight for this minute."""
         self._in_doubt = False
         self._turn_minute()
         self.used = max(self.used, used)
 
     def obey_limit(self, seconds: float) -> None:
-        """Send nothing for a while: the exchange has named a limit, or a ban."""
+        """Send nothing for `seconds`: the exchange has named a limit or a ban."""
         self._in_doubt = True
         self._refused_until = max(self._refused_until, trio.current_time() + seconds)
         self._grant()
 
     def back_off(self, seconds: float) -> None:
-        """Send nothing for a while: a request was not answered, or not as it should have been."""
+        """Send nothing for `seconds`: a request was not answered, or its answer was unusable."""
         self._in_doubt = True
         self._failing_until = max(self._failing_until, trio.current_time() + seconds)
         self._grant()
 
     def end_backoff(self) -> None:
-        """The exchange is there again: what failed need not be waited for, but one goes ahead."""
+        """End the backoff after a failure: the exchange is back. One request still goes ahead."""
         self._failing_until = -math.inf
         self._grant()
 
     def minute_left_s(self) -> float:
-        """How long the present minute still lasts, by the exchange's clock."""
+        """Return for how many seconds the present minute still lasts, by the exchange's clock."""
         return (MINUTE_MS - self.time.now_ms() % MINUTE_MS) / SECOND_MS
 
     async def keep_time(self) -> NoReturn:
-        """Grant what waits for time to pass: the end of a minute, or of standing down."""
+        """Grant turns that wait for time to pass: for the end of a minute or of a backoff."""
         while True:
             with trio.CancelScope() as self._waiting_for_time:
                 await self._until_next()
             self._grant()
 
     async def _until_next(self) -> None:
-        """Wait until the next request may go ahead, if nothing else happens."""
+        """Wait until time alone lets the next request go ahead."""
         turn = self._waiting.first
         if turn is None or not self._has_room:
             await trio.sleep_forever()
@@ -231,12 +233,12 @@ class WeightBudget:
     def _turn_minute(self) -> None:
         minute_ms = Interval.M1.open_at(self.time.now_ms())
         if minute_ms > self._minute_ms:
-            # Requests under way may be counted to either minute.
+            # The exchange may count requests under way to either minute.
             self.used = sum(self._under_way.values())
         self._minute_ms = minute_ms  # an earlier one where the clock was set back
 
     def _grant(self) -> None:
-        """Let go ahead what may, and see anew to what the others wait for."""
+        """Grant all turns that may go ahead, and let `keep_time` wait anew for the others."""
         self._turn_minute()
         while (turn := self._waiting.first) is not None and self._may_go(turn):
             self._waiting.leave(turn)

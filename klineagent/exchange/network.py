@@ -1,4 +1,4 @@
-"""How bytes reach the exchange and come back: the one seam that simulations replace."""
+"""Access to the exchange over the network: the one seam that simulations replace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from klineagent.exchange.stream.tls import TlsStream
 
 
 class Network(Protocol):
-    """A way to the exchange: the internet, or a twin of the exchange in this process."""
+    """A network that reaches the exchange: the internet, or the twin in this process."""
 
     async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         """Connect to the host of `url`, with TLS where its scheme is `wss`.
@@ -24,17 +24,17 @@ class Network(Protocol):
         """
 
     def http_transport(self) -> httpx2.AsyncBaseTransport:
-        """A transport for REST requests; the caller closes it."""
+        """Return a transport for REST requests; the caller closes it."""
 
 
 class Internet:
-    """Real sockets."""
+    """The internet: real sockets."""
 
     def __init__(self, ca_file: str | None = None) -> None:
-        """Trust the system's authorities, and those in `ca_file`.
+        """Trust the system's certificate authorities, and those in `ca_file` (PEM).
 
         Raises:
-            ConfigError: the file holds none.
+            ConfigError: the file cannot be read or holds no certificate.
         """
         self._tls = ssl.create_default_context()
         if ca_file is not None:

@@ -1,7 +1,7 @@
-"""Whether a streamed candle fits itself: its names, times, prices, volumes and trades. Pure.
+"""Consistency checks of a streamed candle: names, times, prices, volumes and trades. Pure.
 
-The stream is trusted only where all of it is regular. A closing event that is not is dropped, so
-the candle's deadline passes and REST is asked for it.
+An event is trusted only if it passes all checks. A closing event that does not is dropped; the
+candle's deadline passes, and REST fetches the candle.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from math import inf
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.wire import NO_TRADE_ID, StreamedCandle
 
-# Closing events are told half a minute late at times. One that says to be told much later is more
-# likely of another candle, and the one it names has been fetched by then.
+# Closing events come half a minute late at times. An event time much later than the close more
+# likely belongs to another candle, and the candle it names has been fetched by then.
 _LATEST_MS = 5 * MINUTE_MS
-# The exchange sums what takers bought apart from the total; both may be rounded.
+# The exchange sums the takers' volume apart from the total, and may round both.
 _ROUNDING = 1 + 1e-9
-# The candles of all intervals that form or close at one time, and late ones.
+# Open times of candles that form or close at one time, in all intervals, and of late ones.
 _OPEN_TIMES_AT_ONCE = 64
 
 
@@ -35,9 +35,9 @@ class Flaw(enum.StrEnum):
 
 
 def flaw_of(candle: StreamedCandle) -> Flaw | None:
-    """What is wrong with `candle`, if anything is, as far as it tells by itself.
+    """Return the first flaw of `candle` that shows without other data; None if it has none.
 
-    A forming state may be told after the candle's close: no such state outranks a closed one.
+    A forming state may come after the candle's close: it never outranks a closed state.
     """
     event, k = candle.data, candle.data.k
     symbol = k.s
@@ -56,12 +56,12 @@ def flaw_of(candle: StreamedCandle) -> Flaw | None:
         or (k.x and not k.T < event.E <= k.T + _LATEST_MS)
     ):
         flaw = Flaw.TIMES
-    # Written so that NaN, of which every comparison is false, fits nowhere.
+    # Written so that NaN fails the check: every comparison with NaN is false.
     elif not (0 <= k.l <= k.o <= k.h < inf and k.l <= k.c <= k.h and (k.l or not k.n)):
         flaw = Flaw.PRICES
     elif not (0 <= k.V <= k.v * _ROUNDING < inf and 0 <= k.Q <= k.q * _ROUNDING < inf):
         flaw = Flaw.VOLUMES
-    # The number of trades is not compared with their ids: on futures these have gaps.
+    # The number of trades is not compared with the trade ids: on futures these have gaps.
     elif (k.n == 0) != (k.v == 0) or k.f > k.L or (k.f == NO_TRADE_ID) != (k.L == NO_TRADE_ID):
         flaw = Flaw.TRADES
     return flaw
@@ -69,7 +69,7 @@ def flaw_of(candle: StreamedCandle) -> Flaw | None:
 
 @lru_cache(_OPEN_TIMES_AT_ONCE)
 def _close_of(interval_name: str, open_ms: int) -> int | None:
-    """The close time of the candle that opens then; None if there is no such candle."""
+    """Return the close time of the candle that opens at `open_ms`; None if none opens then."""
     try:
         interval = Interval(interval_name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The venue's REST side: its symbols, its clock, its candles."""
+"""The REST client of one venue: its symbols, its clock, its candles."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ from klineagent.exchange.venues import Venue
 from klineagent.exchange.wire import RestCandle
 
 REQUEST_TIMEOUT_S = 10.0
-# More urgent than any candle: what is traded, and what time it is.
+# The urgency of requests for symbols and for the time: more urgent than any candle.
 FIRST_OF_ALL = -1
 _TOO_MANY, _BANNED = 429, 418
-# The request is wrong, and will be again: an unknown symbol, an interval there is not.
+# The request is wrong, and repeating it is no use: an unknown symbol or interval.
 _OUR_FAULT = frozenset({400, 404})
-# The shortest ban there is, where nobody says how long this one lasts.
+# The exchange's shortest ban, assumed where an answer does not say how long a ban lasts.
 _BAN_S = 120.0
 _LONGEST_BAN_S = 3 * 86_400.0
-# A limit ends with a minute; a day that is told in its place is a slip.
+# A limit ends with its minute; an answer that says a day is a mistake of the exchange.
 _LONGEST_LIMIT_S = 3600.0
 LEAST_LIMIT_S = 5.0
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
-# Of a number that is told in a header.
+# Longest number that is believed in a header.
 _MOST_DIGITS = 9
 
 
 @define(eq=False)
 class RestCounts:
-    """What became of requests so far."""
+    """Counts requests by their outcome, since the start."""
 
     requests: int = 0
     refused: int = 0
-    """The exchange named a limit, or a ban. It should never have to."""
+    """Requests that the exchange answered with a limit or a ban. There should be none."""
     failed: int = 0
-    """No answer, or none that could be used."""
+    """Requests without an answer, or without a usable one."""
     odd: int = 0
-    """Elements of answers that were left out."""
+    """Elements of answers that were left out because they cannot be true."""
 
 
 def _backoff() -> Backoff:
@@ -69,7 +69,7 @@ def _backoff() -> Backoff:
 
 @frozen
 class Page:
-    """Candles of one series to ask for, by the open times of the first and the last."""
+    """A range of candles to request: open times of the first and last, and the row limit."""
 
     first_ms: int
     last_ms: int
@@ -78,13 +78,13 @@ class Page:
 
 @frozen
 class CandleAnswer:
-    """What the exchange had of a page, ascending."""
+    """The exchange's answer to a page: its candles, ascending."""
 
     candles: list[RestCandle]
     asked_at_ms: int
-    """Exchange time, and so a time at which the exchange had not answered yet."""
+    """The exchange's time when the request was sent, so not later than the answer was made."""
     odd: int = 0
-    """How many rows were left out, for they can be those of no candle, or there are two of one."""
+    """How many rows were left out because they are no valid candles, or two rows contradict."""
 
 
 @frozen
@@ -94,15 +94,15 @@ class _Asked:
     at: float
     """By Trio's clock."""
     at_ms: int
-    """By the exchange's."""
+    """By the exchange's clock."""
 
 
 @define(kw_only=True, eq=False)
 class RestClient:
-    """Requests to one venue, all of them within one budget.
+    """Makes requests to one venue within one weight budget.
 
-    A request that is refused or not answered has made everybody stand down; who tries again need
-    not wait by himself. A refusal is an error with the exchange's own words in it.
+    A request that is refused or not answered makes all requests back off, so callers may retry
+    without a delay of their own. The error of a refusal quotes the exchange.
     """
 
     venue: Venue
@@ -112,29 +112,29 @@ class RestClient:
     _http: httpx2.AsyncClient
     _backoff: Backoff = field(factory=_backoff, init=False)
     _failed_at: float = field(default=-math.inf, init=False)
-    """When the last failure was noted that everybody stood down for."""
+    """When the last failure was noted that started a backoff."""
     last_error: str = field(default="", init=False)
-    """What went wrong with the last request that went wrong."""
+    """Why the last failed request failed; empty if none ever did."""
     _oddities: Burst = field(factory=lambda: Burst("odd_elements"), init=False)
     _refusals: Burst = field(factory=lambda: Burst("limit_named"), init=False)
 
     def end_backoff(self) -> None:
-        """The exchange has just answered elsewhere: what failed here may be tried again."""
+        """End the backoff: the exchange has just answered over a stream."""
         self._backoff = _backoff()
         self.budget.end_backoff()
 
     async def exchange_info(self) -> SymbolList:
-        """All symbols of the venue by name, trading or not.
+        """Request all symbols of the venue, trading or not.
 
         Raises:
-            ExchangeUnreachable: no answer.
-            ExchangeRefused: an answer that is not the symbols.
+            ExchangeUnreachable: no answer came.
+            ExchangeRefused: the answer is no list of symbols.
         """
         weight = self.venue.exchange_info_weight
         body, _ = await self._get(self.venue.exchange_info_path, {}, weight, FIRST_OF_ALL)
-        told = read_exchange_info(body, self.venue)
-        self._leave_out(told.odd, "symbols")
-        return told
+        listed = read_exchange_info(body, self.venue)
+        self._leave_out(listed.odd, "symbols")
+        return listed
 
     async def candles(
         self,
@@ -144,12 +144,12 @@ class RestClient:
         urgency: int,
         waiting: trio.CancelScope | None = None,
     ) -> CandleAnswer:
-        """The candles of `page`, the one that is still open among them.
+        """Request the candles of `page`; one that is still open may be among them.
 
         Raises:
             NotSent: `waiting` was cancelled while the request waited for its turn.
-            ExchangeUnreachable: no answer, or one that cannot be read.
-            ExchangeRefused: the answer was no.
+            ExchangeUnreachable: no answer came, or it cannot be read.
+            ExchangeRefused: the exchange refused the request.
         """
         query = {
             "symbol": symbol,
@@ -169,18 +169,18 @@ class RestClient:
         return CandleAnswer(rows.candles, asked.at_ms, rows.odd)
 
     async def server_time(self) -> tuple[int, float]:
-        """The exchange's time, and when it was asked for by Trio's clock.
+        """Request the exchange's time; return it with Trio's time at which it was requested.
 
         Raises:
-            ExchangeUnreachable: no answer.
-            ExchangeRefused: the answer was no.
-            BadFrame: an answer that cannot be read.
+            ExchangeUnreachable: no answer came.
+            ExchangeRefused: the exchange refused the request.
+            BadFrame: the answer cannot be read.
         """
         body, asked = await self._get(self.venue.time_path, {}, 1, FIRST_OF_ALL)
         try:
             return read_server_time(body), asked.at
         except BadFrame:
-            self.counts.failed += 1  # nobody stands down: candles may be told as well as ever
+            self.counts.failed += 1  # without a backoff: candles may be answered as well as ever
             raise
 
     async def _get(
@@ -191,7 +191,7 @@ class RestClient:
         urgency: int,
         waiting: trio.CancelScope | None = None,
     ) -> tuple[bytes, _Asked]:
-        """The body of an answer, and when it was asked for."""
+        """Make a request; return the body of the answer, and when the request was sent."""
         async with self.budget.spend(weight, urgency, waiting):
             asked = _Asked(trio.current_time(), self.time.now_ms())
             self.counts.requests += 1
@@ -201,18 +201,18 @@ class RestClient:
             except (httpx2.HTTPError, trio.TooSlowError) as error:
                 self._back_off(asked)
                 is_late = isinstance(error, trio.TooSlowError)
-                reason = f"nothing within {REQUEST_TIMEOUT_S:g} s" if is_late else reason_of(error)
+                reason = f"none within {REQUEST_TIMEOUT_S:g} s" if is_late else reason_of(error)
                 self.last_error = f"no answer from {self._http.base_url.host}: {reason}"
                 raise ExchangeUnreachable(self.last_error) from error
             self._apply_limits(response, asked)
         return response.content, asked
 
     def _apply_limits(self, response: httpx2.Response, asked: _Asked) -> None:
-        """Obey what the answer says about limits.
+        """Apply the limits that the answer reports.
 
         Raises:
-            ExchangeUnreachable: the exchange is in trouble.
-            ExchangeRefused: it will not do what was asked.
+            ExchangeUnreachable: the exchange named a limit, or failed.
+            ExchangeRefused: the exchange refused the request.
         """
         status, text = response.status_code, response.text[:200]
         reason = f"GET {response.request.url.path}: HTTP {status} {text}"
@@ -232,39 +232,39 @@ class RestClient:
             raise ExchangeRefused(reason)
 
     def _leave_out(self, odd: int, of: str) -> None:
-        """Elements of an answer cannot be read, or cannot be true; the others were taken."""
+        """Count and log elements that were left out of an answer."""
         self.counts.odd += odd
         if odd:
             self._oddities.happens(of, odd)
 
     def _back_off(self, asked: _Asked) -> None:
-        """A request has failed; others that were under way with it are the same failure."""
+        """Back off after a failed request; requests under way with it count as one failure."""
         self.counts.failed += 1
         if asked.at >= self._failed_at:
             self._failed_at = trio.current_time()
             self.budget.back_off(self._backoff.after())
 
     def _limit_lasts_s(self, response: httpx2.Response) -> float:
-        """How long a limit or a ban asks us to stay away; futures do not promise to say."""
-        told_s = float(_number(response.headers.get("Retry-After", "")))
+        """Return how many seconds a limit or ban lasts; on futures answers need not say it."""
+        named_s = float(_number(response.headers.get("Retry-After", "")))
         if response.status_code == _TOO_MANY:
-            return min(max(told_s, self.budget.minute_left_s()), _LONGEST_LIMIT_S)
+            return min(max(named_s, self.budget.minute_left_s()), _LONGEST_LIMIT_S)
         until = _BANNED_UNTIL.search(response.text)
         now_ms = self.time.now_ms() if self.time.is_known else _sent_at_ms(response)
         if until is None or now_ms is None:
-            return min(told_s, _LONGEST_BAN_S) or _BAN_S
-        # A ban may be told that is over by our clock, and again by the next answer.
+            return min(named_s, _LONGEST_BAN_S) or _BAN_S
+        # A ban may be over by our clock, and then the next answer names it again.
         left_s = (int(until[1]) - now_ms) / SECOND_MS
-        return min(max(told_s, left_s, LEAST_LIMIT_S), _LONGEST_BAN_S)
+        return min(max(named_s, left_s, LEAST_LIMIT_S), _LONGEST_BAN_S)
 
 
 def _number(text: str) -> int:
-    """A number that is told in a header; 0 if that is none."""
+    """Return the number in a header; 0 if it holds none."""
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0
 
 
 def _sent_at_ms(response: httpx2.Response) -> int | None:
-    """When `response` was sent, to the second; None if it does not say."""
+    """Return when `response` was sent, to the second; None if it does not say."""
     try:
         sent_at = parsedate_to_datetime(response.headers.get("Date", ""))
         return int(sent_at.timestamp()) * SECOND_MS
@@ -276,9 +276,9 @@ def _sent_at_ms(response: httpx2.Response) -> int | None:
 async def open_rest(
     *, network: Network, venue: Venue, rest_url: str, time: ExchangeTime
 ) -> AsyncIterator[RestClient]:
-    """A REST client for `venue` at `rest_url` that keeps `time` right."""
+    """Open a REST client for `venue` at `rest_url`, and keep `time` right with it."""
     budget = WeightBudget(time=time, weight_per_minute=venue.weight_per_minute)
-    # The library's own timeout is shorter than ours, and counts each phase of a request by itself.
+    # The library's own timeout applies to each phase of a request; ours covers all of it.
     http = httpx2.AsyncClient(base_url=rest_url, transport=network.http_transport(), timeout=None)
     async with http, trio.open_nursery() as nursery:
         client = RestClient(venue=venue, time=time, budget=budget, http=http)

@@ -1,4 +1,4 @@
-"""What REST answers say, element by element: an odd one is left out, its neighbours stay. Pure."""
+"""Reading REST answers element by element: invalid elements are left out, others kept. Pure."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from klineagent.core.errors import UNREADABLE, BadFrame, ExchangeRefused
 from klineagent.exchange.venues import Venue
 from klineagent.exchange.wire import RestCandle
 
-# Milliseconds have 13 digits from 2001 to 2286; seconds and microseconds have others.
+# Milliseconds have 13 digits from 2001 to 2286, seconds fewer and microseconds more.
 LEAST_MS, MOST_MS = 10**12, 10**13
-# Decimals of the wire are rounded once each, and sums of them are floats here.
+# The wire's decimals are rounded one by one, and their sums are floats here.
 _ROUNDING = 1e-9
 
 
 @frozen(kw_only=True)
 class SymbolInfo:
-    """One symbol of the venue, as exchangeInfo tells it."""
+    """One symbol of the venue, as in exchangeInfo."""
 
     symbol: str
     status: str
     is_trading: bool
     is_listed: bool
-    """Whether it trades or pauses; not yet, or no more, if not."""
+    """Whether it trades or is halted; False before its listing and after its delisting."""
     base: str = ""
     quote: str = ""
     contract: str = ""
     """PERPETUAL, CURRENT_QUARTER, ...; empty on spot."""
     onboard_ms: int = 0
-    """When it was listed; 0 where the venue does not say."""
+    """When it was listed, in milliseconds; 0 if the venue does not say."""
 
 
 @frozen
 class SymbolList:
-    """What exchangeInfo told."""
+    """The symbols of an exchangeInfo answer."""
 
     symbols: dict[str, SymbolInfo]
     odd: int = 0
     """How many elements were left out."""
     odd_names: frozenset[str] = frozenset()
-    """The symbols of these, as far as they could be read."""
+    """The names of the symbols that were left out, as far as they could be read."""
 
 
 @frozen
 class Rows:
-    """What a klines answer told."""
+    """The candles of a klines answer."""
 
     candles: list[RestCandle]
     odd: int = 0
@@ -93,10 +93,10 @@ _decode_row = msgspec.json.Decoder(RestCandle, strict=False).decode
 
 
 def read_server_time(body: bytes) -> int:
-    """The time in an answer, in milliseconds.
+    """Read the time in an answer, in milliseconds.
 
     Raises:
-        BadFrame: it holds none, or one in another unit.
+        BadFrame: the answer holds no time, or one in another unit.
     """
     try:
         return _decode_server_time(body).serverTime
@@ -105,17 +105,17 @@ def read_server_time(body: bytes) -> int:
 
 
 def read_exchange_info(body: bytes, venue: Venue) -> SymbolList:
-    """The symbols in an exchangeInfo answer of `venue`.
+    """Read the symbols in an exchangeInfo answer of `venue`.
 
     Raises:
-        ExchangeRefused: the answer is no list of symbols, or none of its elements is one.
+        ExchangeRefused: the answer is no list of symbols, or none of its elements can be read.
     """
     raw: list[msgspec.Raw] = []
     try:
-        told = _decode_exchange_info(body).symbols
+        readable = _decode_exchange_info(body).symbols
     except UNREADABLE:
-        told, raw = _read_symbols_singly(body)
-    infos = {each.symbol: _info_of(each, venue) for each in told}
+        readable, raw = _read_symbols_singly(body)
+    infos = {each.symbol: _info_of(each, venue) for each in readable}
     symbols = {name: info for name, info in infos.items() if info is not None}
     if not symbols:
         raise ExchangeRefused("exchangeInfo lists no symbol that can be read")
@@ -125,19 +125,19 @@ def read_exchange_info(body: bytes, venue: Venue) -> SymbolList:
 
 
 def _read_symbols_singly(body: bytes) -> tuple[list[_Symbol], list[msgspec.Raw]]:
-    """Those that can be read, and the others as they are."""
+    """Return the symbols that can be read, and the raw elements that cannot."""
     try:
         elements = _decode_raw_exchange_info(body).symbols
     except UNREADABLE as error:
         raise ExchangeRefused(f"exchangeInfo cannot be read: {error}") from error
-    told: list[_Symbol] = []
+    readable: list[_Symbol] = []
     odd: list[msgspec.Raw] = []
     for element in elements:
         try:
-            told.append(_decode_symbol(element))
+            readable.append(_decode_symbol(element))
         except UNREADABLE:
             odd.append(element)
-    return told, odd
+    return readable, odd
 
 
 def _name_of(element: msgspec.Raw) -> str | None:
@@ -148,64 +148,64 @@ def _name_of(element: msgspec.Raw) -> str | None:
 
 
 def _info_of(symbol: _Symbol, venue: Venue) -> SymbolInfo | None:
-    """What is told of a symbol; None where the most important is not."""
+    """Convert `symbol`; None if its status is missing."""
     status = getattr(symbol, venue.status_field)
     if not status:
         return None
     onboard = symbol.onboardDate
     return SymbolInfo(
         symbol=symbol.symbol,
-        # The same few words a thousand times, and anew each minute.
+        # Interned: the same few words for a thousand symbols, and anew each minute.
         status=intern(status),
         is_trading=status in venue.trading_statuses,
         is_listed=status not in venue.unlisted_statuses,
         base=symbol.baseAsset,
         quote=intern(symbol.quoteAsset),
-        # "CURRENT_QUARTER DELIVERING" is in its last hour, and what it was.
+        # "CURRENT_QUARTER DELIVERING" is a CURRENT_QUARTER in its last hour.
         contract=intern(symbol.contractType.partition(" ")[0]),
         onboard_ms=onboard if type(onboard) is int and LEAST_MS <= onboard < MOST_MS else 0,
     )
 
 
 def read_candles(body: bytes) -> Rows:
-    """The rows of a klines answer, as they come.
+    """Read the rows of a klines answer, in their order.
 
     Raises:
-        BadFrame: it is no list.
+        BadFrame: the answer is no list.
     """
     odd = 0
     try:
-        told = _decode_rows(body)
+        readable = _decode_rows(body)
     except UNREADABLE:
-        told, odd = _read_rows_singly(body)
+        readable, odd = _read_rows_singly(body)
     at: defaultdict[int, list[RestCandle]] = defaultdict(list)
-    for candle in told:
+    for candle in readable:
         if not _is_candle(candle):
             odd += 1
         elif candle not in at[candle.open_time]:
             at[candle.open_time].append(candle)
-    # Of two that differ nobody knows which is right.
+    # If two rows of one open time differ, it is not known which is right.
     candles = [same[0] for same in at.values() if len(same) == 1]
     return Rows(candles, odd + sum(len(same) for same in at.values() if len(same) > 1))
 
 
 def _read_rows_singly(body: bytes) -> tuple[list[RestCandle], int]:
-    """Those that can be read, and how many cannot."""
+    """Return the rows that can be read, and the number of those that cannot."""
     try:
         elements = _decode_raw_rows(body)
     except UNREADABLE as error:
         raise BadFrame(f"no klines: {error}") from error
-    told: list[RestCandle] = []
+    readable: list[RestCandle] = []
     for element in elements:
         try:
-            told.append(_decode_row(element))
+            readable.append(_decode_row(element))
         except UNREADABLE:
             continue
-    return told, len(elements) - len(told)
+    return readable, len(elements) - len(readable)
 
 
 def _is_candle(row: RestCandle) -> bool:
-    """Whether its numbers can be those of one."""
+    """Whether the numbers of `row` can be those of a candle."""
     return (
         row.is_finite
         and 0 <= row.low <= min(row.open, row.close)

@@ -1,7 +1,7 @@
-"""The venue's list of symbols, kept fresh: which may be subscribed.
+"""The venue's symbols, refreshed every minute: which of them may be subscribed.
 
-The exchange acknowledges a subscription to a symbol it has never heard of and stays silent, so
-symbols are checked here before anything is asked for.
+The exchange acknowledges a subscription to an unknown symbol and then sends nothing, so symbols are
+checked here before they are subscribed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from klineagent.core.retry import Backoff, Burst, Trouble
 from klineagent.exchange.rest import RestClient
 from klineagent.exchange.rest_answers import SymbolInfo, SymbolList
 
-# One request of weight 1 (spot: 20 of 6000) a minute; a new listing is known a minute later.
-# An exchange that is back is to be noticed soon; limits are heeded elsewhere.
+# The longest retry delay: an exchange that is back should be noticed soon. The REST client applies
+# its limits.
 RETRY_WITHIN_S = 5.0
+# One request of weight 1 (spot: 20 of 6000) a minute; a new listing is known a minute later.
 REFRESH_EVERY_S = 60.0
-# A list may be cut short. What so many in a row do not name is no more; what is delisted is named
-# for months. A list that lacks more than half says nothing of what it lacks.
+# An answer may be cut short. A symbol is gone when so many lists in a row do not name it: delisted
+# symbols are named for months. A list that names less than half of the symbols does not count.
 GONE_AFTER_LISTS = 3
 
 log = structlog.get_logger()
@@ -31,58 +32,60 @@ log = structlog.get_logger()
 
 @frozen
 class TradingHalt:
-    """Between which lists, by the exchange's time, a symbol did not trade."""
+    """A time in which a symbol did not trade, as far as the lists show, by the exchange's clock."""
 
     since_ms: int
-    """Of the last that said it did; 0 if none has."""
+    """When the last list with the symbol trading was requested; 0 if there was none."""
     until_ms: int
-    """Of the first that said so again, or else of the newest."""
+    """When the first list with the symbol trading again came, or else the newest list."""
 
 
 @define(eq=False)
 class SymbolBook:
-    """The symbols of a venue as of the last minute.
+    """Keeps the symbols of a venue, at most a minute old.
 
-    What is told of a symbol is believed; that nothing is told of one, only after a few lists.
+    A symbol that a list names is updated at once; one that lists do not name is removed only after
+    `GONE_AFTER_LISTS` of them.
     """
 
     _rest: RestClient
     _symbols: dict[str, SymbolInfo] = field(factory=dict, init=False)
-    _lacking: dict[str, int] = field(factory=dict, init=False)
-    """Symbols that the last lists did not name, and how many lists that were."""
+    _unnamed: dict[str, int] = field(factory=dict, init=False)
+    """Symbols that the last lists did not name, and the number of those lists."""
     _halts: dict[str, TradingHalt] = field(factory=dict, init=False)
-    """The last of each symbol that does not trade, or did not while we looked."""
+    """The last halt of each symbol that does not trade, or did not for a while since the start."""
     _asked_ms: int = field(default=0, init=False)
-    """When the last list was asked for."""
+    """When the last list was requested."""
     _cuts: Burst = field(factory=lambda: Burst("symbols_lacking"), init=False)
     _loaded: trio.Event = field(factory=trio.Event, init=False)
     _refreshed: trio.Event = field(factory=trio.Event, init=False)
     obstacle: str = field(default="", init=False)
-    """Why the last try to load them failed, if it did."""
+    """Why the last attempt to load the symbols failed; empty if it did not."""
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the exchange has told its symbols at all."""
+        """Whether the symbols were ever loaded."""
         return self._loaded.is_set()
 
     @property
     def listings(self) -> Mapping[str, SymbolInfo] | None:
-        """All symbols by name, trading or not; None until they were told once."""
+        """All symbols by name, trading or not; None until they were loaded once."""
         return self._symbols if self._loaded.is_set() else None
 
     async def loaded(self) -> None:
-        """Wait until the exchange has told its symbols once; the caller sets the deadline."""
+        """Wait until the symbols were loaded once; the caller sets the deadline."""
         await self._loaded.wait()
 
     async def refreshed(self) -> None:
-        """Wait until it tells them the next time."""
+        """Wait until the symbols are loaded the next time."""
         await self._refreshed.wait()
 
     async def check(self, symbol: str) -> None:
-        """Return if `symbol` trades; waits for the exchange, the caller sets the deadline.
+        """Check that `symbol` trades; waits for the symbols, the caller sets the deadline.
 
         Raises:
-            InvalidRequest: the venue does not know `symbol`, or (`NotTrading`) it does not trade.
+            InvalidRequest: the venue does not have `symbol`.
+            NotTrading: `symbol` does not trade at the moment.
         """
         await self._loaded.wait()
         venue = self._rest.venue.name
@@ -92,53 +95,53 @@ class SymbolBook:
             raise NotTrading(f"symbol: {symbol} does not trade on {venue} ({info.status})")
 
     async def until_trading(self, symbol: str) -> None:
-        """Wait until `symbol` trades, through maintenance or a halt, however long that takes.
+        """Wait until `symbol` trades, however long a maintenance or a halt takes.
 
         Raises:
-            InvalidRequest: the venue does not know `symbol`.
+            InvalidRequest: the venue does not have `symbol`.
         """
-        told = False
+        is_logged = False
         while True:
             try:
                 await self.check(symbol)
-            except NotTrading as halt:
-                if not told:
-                    log.warning("symbol_not_trading", symbol=symbol, reason=str(halt))
-                told = True
+            except NotTrading as error:
+                if not is_logged:
+                    log.warning("symbol_not_trading", symbol=symbol, reason=str(error))
+                is_logged = True
                 await self._refreshed.wait()
             else:
                 return
 
     def trades(self, symbol: str) -> bool:
-        """Whether `symbol` trades, as far as is known."""
+        """Whether `symbol` trades; True if it is not known."""
         info = self._symbols.get(symbol)
         return info is None or info.is_trading
 
     def halt(self, symbol: str) -> TradingHalt | None:
-        """When `symbol` last did not trade, if that is known; it may last."""
+        """Return when `symbol` last did not trade, if it is known; the halt may still last."""
         return self._halts.get(symbol)
 
     def listed_ms(self, symbol: str) -> int:
-        """Since when there are candles of `symbol`; 0 where nobody says."""
+        """Return when `symbol` was listed, in milliseconds; 0 if it is not known."""
         info = self._symbols.get(symbol)
         return 0 if info is None else info.onboard_ms
 
-    def _take(self, told: SymbolList, asked_ms: int) -> None:
-        """Believe what a list says, and not at once what it does not."""
+    def _take(self, listed: SymbolList, asked_ms: int) -> None:
+        """Update the symbols from a list; those that it does not name are kept for a while."""
         before = self._symbols
-        lacking = self._symbols.keys() - told.symbols.keys() - told.odd_names
-        counts_not = 2 * len(told.symbols) < len(self._symbols)
-        lists = {name: self._lacking.get(name, 0) + (not counts_not) for name in lacking}
-        self._lacking = {name: count for name, count in lists.items() if count < GONE_AFTER_LISTS}
-        if self._lacking:
-            self._cuts.happens(min(self._lacking), len(self._lacking))
-        kept = self._lacking.keys() | (told.odd_names & self._symbols.keys())
-        self._symbols = {name: self._symbols[name] for name in kept} | told.symbols
+        unnamed = self._symbols.keys() - listed.symbols.keys() - listed.odd_names
+        is_cut_short = 2 * len(listed.symbols) < len(self._symbols)
+        lists = {name: self._unnamed.get(name, 0) + (not is_cut_short) for name in unnamed}
+        self._unnamed = {name: count for name, count in lists.items() if count < GONE_AFTER_LISTS}
+        if self._unnamed:
+            self._cuts.happens(min(self._unnamed), len(self._unnamed))
+        kept = self._unnamed.keys() | (listed.odd_names & self._symbols.keys())
+        self._symbols = {name: self._symbols[name] for name in kept} | listed.symbols
         self._note_halts(before)
         self._asked_ms = asked_ms
 
     def _note_halts(self, before: Mapping[str, SymbolInfo]) -> None:
-        """See which symbols did not trade by the list `before`, or do not by now."""
+        """Note which symbols do not trade, or did not according to the list `before`."""
         now_ms = self._rest.time.now_ms()
         for name, info in self._symbols.items():
             did_trade = before.get(name, info).is_trading
@@ -150,7 +153,7 @@ class SymbolBook:
                 self._halts[name] = TradingHalt(since_ms, now_ms)
 
     async def keep_fresh(self) -> NoReturn:
-        """Ask the exchange for its symbols, now and every minute."""
+        """Load the symbols now and every minute."""
         trouble = Trouble("symbols_unavailable", "symbols_available")
         backoff = Backoff(first_s=1, most_s=RETRY_WITHIN_S)
         while True:

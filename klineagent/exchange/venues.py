@@ -1,4 +1,4 @@
-"""The exchange's venues as data: where they are, what they offer, what they allow."""
+"""The exchange's venues as data: addresses, intervals, limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STREAMS_PER_CONNECTION = 1_000  # enforced: 1024, the 1025th closes the connecti
 NAMES_PER_REQUEST = 200
 DIALS_PER_WINDOW = 300  # documented for spot, assumed for futures
 DIAL_WINDOW_S = 300.0
-# Enforced at 24 h. Each connection draws its own age, so that they do not all go at once.
+# Enforced at 24 h. Each connection draws its own age, so that they are not all replaced at once.
 CONNECTION_AGES_S = (20 * 3600.0, 23 * 3600.0)
 
 FUTURES_INTERVALS = frozenset(Interval) - {Interval.S1}
@@ -23,47 +23,48 @@ class Venue:
 
     name: str
     ws_url: str
-    """The prefix before `/ws` and `/stream`."""
+    """The URL before `/ws` and `/stream`."""
     rest_url: str
     rest_prefix: str
     intervals: frozenset[Interval]
     has_every_candle: bool
-    """Whether a symbol that trades has a candle in every interval, also where nobody trades."""
+    """Whether a listed symbol has a candle in every interval, even in one without trades."""
     requests_per_second: float
-    """SUBSCRIBE and UNSUBSCRIBE messages a connection may send."""
+    """The number of SUBSCRIBE and UNSUBSCRIBE messages that a connection may send per second."""
     status_field: str = "status"
-    """What exchangeInfo calls a symbol's trading status."""
+    """The field of exchangeInfo that holds a symbol's trading status."""
     trading_statuses: frozenset[str] = field(default=frozenset({"TRADING"}))
     unlisted_statuses: frozenset[str]
-    """Of symbols that do not trade yet, or no more; the others trade, or pause."""
+    """The statuses before a listing and after a delisting; with others a symbol trades or is
+    halted."""
 
     weight_per_minute: int
-    """Request weight an address may use in a clock minute."""
+    """The request weight that an address may use in a clock minute."""
     exchange_info_weight: int
     klines_weights: tuple[tuple[int, int], ...]
-    """(largest limit, weight) of a klines request, ascending."""
+    """(largest limit, weight) of klines requests, ascending."""
     klines_page: int
-    """Rows of the cheapest request for many: the most rows for their weight."""
+    """The row limit of a klines request that gets the most rows for its weight."""
     klines_window_ms: int | None = None
-    """The longest range of time one klines request may span."""
+    """The longest time range of one klines request; None for no bound."""
 
     def klines_weight(self, limit: int) -> int:
-        """What a klines request for `limit` rows costs."""
+        """Return the weight of a klines request for `limit` rows."""
         return next(weight for largest, weight in self.klines_weights if limit <= largest)
 
     @property
     def klines_path(self) -> str:
-        """Path of candles."""
+        """The path of candles."""
         return f"{self.rest_prefix}/klines"
 
     @property
     def time_path(self) -> str:
-        """Path of the exchange's clock; weight 1."""
+        """The path of the exchange's time; its weight is 1."""
         return f"{self.rest_prefix}/time"
 
     @property
     def exchange_info_path(self) -> str:
-        """Path of the symbol list; about 1 MB, compressed to 50 KB on the wire."""
+        """The path of the symbol list: about 1 MB, compressed to 50 KB on the wire."""
         return f"{self.rest_prefix}/exchangeInfo"
 
 
@@ -81,7 +82,7 @@ USDM = Venue(
     ),
     weight_per_minute=2_400,
     exchange_info_weight=1,
-    # The documented bands. Those that were measured are one row wider each.
+    # The documented bands; measured, each is one row wider.
     klines_weights=((99, 1), (499, 2), (1_000, 5), (1_500, 10)),
     klines_page=499,
 )
@@ -102,11 +103,12 @@ SPOT = Venue(
     rest_url="https://api.binance.com",
     rest_prefix="/api/v3",
     intervals=frozenset(Interval),
-    # While trading is halted there are none.
+    # There are no candles while trading is halted.
     has_every_candle=False,
-    # Five a second are allowed, and pongs count.
+    # Five messages a second are allowed, pongs included.
     requests_per_second=3,
-    # Also of a halt, as far as is known: who comes back is listed again, and nothing is lost.
+    # As far as is known a halt has this status, too: such a symbol is listed again, and no candle
+    # is lost.
     unlisted_statuses=frozenset({"BREAK"}),
     weight_per_minute=6_000,
     exchange_info_weight=20,

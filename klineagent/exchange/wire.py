@@ -1,4 +1,4 @@
-"""Frames and REST rows to klines and answers, requests to frames. Pure."""
+"""The wire format: frames and REST rows to klines and responses, requests to frames. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from klineagent.core.errors import UNREADABLE, BadFrame
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline, least_version, version_of
 
-# Bounds a store's columns can hold; a frame beyond them is bad here rather than poison there.
+# The bounds of a store's columns: a frame beyond them is rejected here, not by the store later.
 _Millis = Annotated[int, Meta(ge=0, lt=10_000_000_000_000)]  # until 2286, DateTime64(3)'s end
 _Count = Annotated[int, Meta(ge=0, lt=2**32)]
 NO_TRADE_ID = -1
@@ -21,7 +21,7 @@ _TradeId = Annotated[int, Meta(ge=NO_TRADE_ID, le=2**63 - 1)]
 
 
 class _Candle(Struct, gc=False):
-    """The `k` object; numbers arrive as strings. Unknown fields are ignored."""
+    """The `k` object of a kline event; numbers arrive as strings, unknown fields are ignored."""
 
     t: _Millis
     T: _Millis
@@ -36,14 +36,15 @@ class _Candle(Struct, gc=False):
     v: float
     n: _Count
     x: object
-    """A bool; typed as one it could also be the texts "true" and "1", as the numbers may."""
+    """Must be a bool. A field typed bool would also accept the strings "true" and "1", because
+    numbers are read from strings."""
     q: float
     V: float
     Q: float
 
 
 class RestCandle(Struct, array_like=True):
-    """A row of a klines answer: no flag tells whether the candle is closed."""
+    """A row of a klines answer. It does not say whether the candle is closed."""
 
     open_time: _Millis
     open: float
@@ -59,14 +60,14 @@ class RestCandle(Struct, array_like=True):
 
     @property
     def is_finite(self) -> bool:
-        """Whether its numbers are; msgspec reads "inf" and "nan"."""
+        """Whether its numbers are finite; msgspec reads "inf" and "nan"."""
         prices = self.open + self.high + self.low + self.close
         bought = self.taker_buy_volume + self.taker_buy_quote_volume
         return math.isfinite(prices + self.volume + self.quote_volume + bought)
 
     def as_closed(self, venue: str, symbol: str, interval: Interval) -> Kline:
-        """The row of the closed candle; its closing event, should it come late, outranks it."""
-        # Of a candle that was cut short, events told the close it should have had.
+        """Convert to the row of a closed candle; a closing event that comes late outranks it."""
+        # Events of a candle that was cut short carry the close time it should have had.
         regular_close_ms = interval.close_of(self.open_time)
         return Kline(
             venue,
@@ -95,7 +96,7 @@ class RestCandle(Struct, array_like=True):
 class KlineEvent(Struct, gc=False):
     """A state of a candle, as it came on a stream.
 
-    Millions of them come and go, hence the collector is told that they hold no cycles.
+    Millions of them come and go, so they are exempt from garbage collection: they hold no cycles.
     """
 
     e: Literal["kline"]
@@ -104,7 +105,7 @@ class KlineEvent(Struct, gc=False):
     k: _Candle
 
     def as_kline(self, venue: str) -> Kline:
-        """The row of it; see `regularity` for what to ask before."""
+        """Convert to a row; check the event with `regularity.flaw_of` first."""
         k = self.k
         is_closed = k.x is True
         return Kline(
@@ -132,7 +133,7 @@ class KlineEvent(Struct, gc=False):
 
 
 class StreamedCandle(Struct, gc=False):
-    """A kline event and the stream it came on, under the name that was subscribed to."""
+    """A kline event, and the name of the stream on which it came."""
 
     stream: str
     data: KlineEvent
@@ -140,7 +141,7 @@ class StreamedCandle(Struct, gc=False):
 
 @frozen
 class SubscriptionResponse:
-    """The exchange's answer to a request; `error` is its reason where it refused."""
+    """The exchange's response to a request; `error` is the reason of a refusal."""
 
     request_id: int | None
     error: str | None = None
@@ -148,15 +149,15 @@ class SubscriptionResponse:
 
 @frozen
 class OtherEvent:
-    """A frame that is sound but no kline: another event type, a shutdown notice."""
+    """A valid frame that is no kline: another event type, or a shutdown notice."""
 
     kind: str
 
 
 Message = StreamedCandle | SubscriptionResponse | OtherEvent
 
-# What frames on a `/stream` socket look like, to the byte; see the official docs, "WebSocket market
-# streams". Those that look otherwise are only read sooner.
+# The exact bytes of frames on a `/stream` socket; see "WebSocket market streams" in the docs.
+# Frames that look otherwise are decoded at once, which is only slower.
 _BEGINS, _ENDS = b'{"stream":"', b'"'
 _FORMING = b'"x":false'
 
@@ -165,17 +166,17 @@ _decode_anything = msgspec.json.Decoder().decode
 
 
 def stream_name(symbol: str, interval: Interval) -> str:
-    """The kline stream of `symbol`: lower-case symbol, interval as it is."""
+    """Return the name of a kline stream: the symbol in lower case, the interval as it is."""
     return f"{symbol.lower()}@kline_{interval.value}"
 
 
 def subscribe_request(names: list[str], request_id: int) -> str:
-    """A SUBSCRIBE for `names`; it is acknowledged whether the names exist or not."""
+    """Write a SUBSCRIBE for `names`; the exchange acknowledges unknown names as well."""
     return _request("SUBSCRIBE", names, request_id)
 
 
 def unsubscribe_request(names: list[str], request_id: int) -> str:
-    """An UNSUBSCRIBE for `names`."""
+    """Write an UNSUBSCRIBE for `names`."""
     return _request("UNSUBSCRIBE", names, request_id)
 
 
@@ -185,21 +186,21 @@ def _request(method: str, names: list[str], request_id: int) -> str:
 
 
 def are_forming(frames: list[bytes]) -> bool:
-    """Whether all are kline events of candles that are not closed, for sure."""
-    # In all of them at once, for the exchange's frames hold the mark once; in one that is written
-    # in another way it is not found, and all will be read.
+    """Whether all `frames` are certainly kline events of forming candles."""
+    # One search over all frames, because each holds the mark once. If a frame is written in another
+    # way the mark is not found, and the caller decodes all of them.
     return b"".join(frames).count(_FORMING) == len(frames)
 
 
 def newest_of(frames: list[bytes]) -> dict[bytes, bytes]:
-    """The last of `frames` on each stream, by how those of the stream begin.
+    """Return the last of `frames` of each stream, by the bytes that its frames begin with.
 
     Raises:
-        BadFrame: not all of them begin as the exchange's do.
+        BadFrame: a frame does not begin as the exchange's frames do.
     """
     newest = {frame.partition(b",")[0]: frame for frame in frames}
-    # No beginning has a comma: between any two is one place where the one ends and another begins.
-    # With escapes a name can be written in several ways.
+    # No beginning holds a comma, so each joint of two has exactly one end and one beginning.
+    # Backslashes are refused: with escapes one name can be written in several ways.
     beginnings = b",".join((_ENDS, *newest, _BEGINS))
     if beginnings.count(_ENDS + b"," + _BEGINS) != len(newest) + 1 or b"\\" in beginnings:
         raise BadFrame("not all frames begin with the name of their stream")
@@ -207,15 +208,15 @@ def newest_of(frames: list[bytes]) -> dict[bytes, bytes]:
 
 
 def beginning_of(stream: str) -> bytes:
-    """How frames on it begin."""
+    """Return the bytes that frames of `stream` begin with."""
     return _BEGINS + stream.encode() + _ENDS
 
 
 def decode_streamed(frames: list[bytes]) -> list[StreamedCandle]:
-    """Read kline events, all at once.
+    """Decode kline events, all at once.
 
     Raises:
-        BadFrame: one of them is none.
+        BadFrame: one of the frames is no kline event.
     """
     try:
         return [*map(_candles.decode, frames)]
@@ -224,10 +225,10 @@ def decode_streamed(frames: list[bytes]) -> list[StreamedCandle]:
 
 
 def decode_frame(frame: str | bytes) -> Message:
-    """Read one frame of a `/stream` socket.
+    """Decode one frame of a `/stream` socket.
 
     Raises:
-        BadFrame: it is not JSON, or lacks fields.
+        BadFrame: the frame is not JSON, or fields are missing.
     """
     try:
         return _candles.decode(frame)
@@ -238,7 +239,7 @@ def decode_frame(frame: str | bytes) -> Message:
 def _decode_unusual(
     frame: str | bytes, kline_error: Exception
 ) -> SubscriptionResponse | OtherEvent:
-    """Read what is not a kline in an envelope; `kline_error` tells why it is not."""
+    """Decode a frame that is no kline event for the reason `kline_error`."""
     try:
         message = _decode_anything(frame)
     except UNREADABLE as error:
@@ -252,7 +253,7 @@ def _decode_unusual(
             return SubscriptionResponse(
                 request_id if isinstance(request_id, int) else None, f"{reason} (code {code})"
             )
-        # The last shape is the one the exchange's own SDK looks for.
+        # The last shape is the one that the exchange's own SDK expects.
         case {"data": {"e": str(kind)}} | {"e": str(kind)} | {"event": {"e": str(kind)}} if (
             kind != "kline"
         ):

@@ -1,1 +1,1 @@
-"""What time it is at the exchange, as far as its witnesses agree."""
+"""The exchange's clock: its time as far as events and answers to `/time` agree."""

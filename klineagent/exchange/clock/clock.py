@@ -1,4 +1,4 @@
-"""The exchange's time, as far as it has told: the clock by which candles close."""
+"""The exchange's clock as the agent knows it: the clock by which candles close."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from klineagent.exchange.clock.reckoning import Reckoning, Verdict
 
 @define(eq=False)
 class _Waiter:
-    """Someone who waits for a moment."""
+    """A task that waits for a moment."""
 
     reached: trio.Event = field(factory=trio.Event, init=False)
     alarm: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    """Ends the wait should nobody say that the moment is reached; set for who is first in line."""
+    """Ends the wait when no event has advanced the clock by then; only the first waiter has one."""
     has_left: bool = field(default=False, init=False)
 
 
 @define(eq=False)
 class ExchangeTime:
-    """The newest time of the exchange that is believed, plus what has passed here since.
+    """Shows the newest credible time of the exchange plus the time that has passed here since.
 
-    What it shows is late by the way of the message, and never early while the local clock does not
-    run fast. So what it calls closed is closed; neither a wrong local clock nor an exchange that
-    runs faster than time (a simulated one) confuses it. What is believed is `Reckoning`'s matter.
+    It is late by the latency of messages, and never early unless the local clock runs fast. So what
+    counts as closed by it is closed, whatever the local clock shows, and even if a simulated
+    exchange's time passes faster. `Reckoning` decides which times are credible.
     """
 
     is_simulated: bool = False
@@ -37,33 +37,32 @@ class ExchangeTime:
     reckoning: Reckoning = field(init=False)
     _known: trio.Event = field(factory=trio.Event, init=False)
     _doubt: trio.Event = field(factory=trio.Event, init=False)
-    """Set when the clock may need confirmation sooner than it seemed."""
-    # Who waits for which moment, the earliest first; those who gave up stay until they are first,
-    # or outnumber the others. Only the first has an alarm. So a clock that jumps is one alarm to
-    # set again, whoever waits: Trio's does not run while the machine is suspended, and the
-    # exchange's goes on.
+    """Set when the clock may need confirmation sooner than expected."""
+    # The waiters and their moments, the earliest first. Cancelled waiters stay until they are first
+    # or outnumber the others. Only the first has an alarm, so a jump of the clock resets one alarm,
+    # however many wait: Trio's clock stops while the machine is suspended, the exchange's does not.
     _waiting: list[tuple[int, int, _Waiter]] = field(factory=list, init=False)
     _order: count[int] = field(factory=count, init=False)
     _left: int = field(default=0, init=False)
-    """How many of them gave up."""
+    """The number of cancelled waiters."""
 
     def __attrs_post_init__(self) -> None:
         self.reckoning = Reckoning(trio.current_time(), Pace(self.is_simulated))
 
     def advance(self, time_ms: int) -> None:
-        """An event says that it is `time_ms`."""
+        """Advance the clock by an event that carries `time_ms`."""
         self.reckoning.advance(time_ms, trio.current_time())
         self._has_changed()
 
     def answered(self, time_ms: int, sent_at: float) -> Verdict:
-        """The exchange says that it is `time_ms`, asked for at `sent_at` by Trio's clock."""
+        """Take the exchange's answer `time_ms` to a request sent at `sent_at` by Trio's clock."""
         setbacks = self.reckoning.setbacks
         verdict = self.reckoning.answer(time_ms, sent_at, trio.current_time())
         self._has_changed(is_set_back=self.reckoning.setbacks > setbacks)
         return verdict
 
     def confirm(self, time_ms: int) -> None:
-        """It is `time_ms`, and nobody need be asked."""
+        """Set the clock to `time_ms`, without asking the exchange."""
         setbacks = self.reckoning.setbacks
         self.reckoning.confirm(time_ms, trio.current_time())
         self._has_changed(is_set_back=self.reckoning.setbacks > setbacks)
@@ -80,16 +79,16 @@ class ExchangeTime:
         self._look()
 
     def now_ms(self) -> int:
-        """What time it is there; counted from our start as long as nothing is known.
+        """Return the exchange's time.
 
-        So minutes pass also while nobody knows which.
+        Until it is known this counts from the agent's start, so that minutes pass all the same.
         """
         return self.reckoning.now_ms(trio.current_time())
 
     def allows(self, time_ms: int) -> bool:
-        """Whether it can be `time_ms` by now, give or take what clocks may differ.
+        """Whether it can be `time_ms` by now, within the bound by which clocks may differ.
 
-        Anything is allowed as long as nothing is known.
+        Every time is allowed until the exchange's time is known.
         """
         return self.reckoning.allows(time_ms, trio.current_time())
 
@@ -99,7 +98,7 @@ class ExchangeTime:
         return self.reckoning.is_known
 
     def silent_s(self) -> float:
-        """How long ago a time was last believed."""
+        """Return the seconds since a reported time was last believed."""
         return self.reckoning.silent_s(trio.current_time())
 
     async def known(self) -> None:
@@ -107,20 +106,21 @@ class ExchangeTime:
         await self._known.wait()
 
     async def doubted(self) -> None:
-        """Wait until somebody should ask the exchange for its time."""
+        """Wait until the exchange should be asked for its time."""
         while (trusted_s := self.reckoning.trusted_s(trio.current_time())) > 0:
             self._doubt = trio.Event()
             with trio.move_on_after(trusted_s):
                 await self._doubt.wait()
 
     async def until(self, time_ms: int) -> bool:
-        """Wait until the exchange's clock shows `time_ms`; tell whether it does.
+        """Wait until the exchange's clock shows `time_ms`.
 
-        It does not where the clock was set back meanwhile: whoever waits should look again at what
-        he waits for.
+        Returns:
+            Whether it does; False if the clock was set back meanwhile, and the caller should
+            compute anew for which moment it waits.
         """
         setbacks = self.reckoning.setbacks
-        while self.now_ms() < time_ms:  # it goes back where an event was long on its way
+        while self.now_ms() < time_ms:  # an alarm may be early: a late event moves the clock back
             if self.reckoning.setbacks != setbacks:
                 return False
             waiter = _Waiter()
@@ -150,13 +150,13 @@ class ExchangeTime:
         return bool(self._waiting) and self._waiting[0][2] is waiter
 
     def _look(self) -> None:
-        """Tell all whose moment is reached, and set the alarm of who is then the first."""
+        """Wake the waiters whose moment is reached, and set the alarm of the then first one."""
         now_ms = self.now_ms()
         while self._waiting:
             time_ms, _, first = self._waiting[0]
             if time_ms > now_ms and not first.has_left:
                 alarm_at = trio.current_time() + (time_ms - now_ms) / SECOND_MS
-                # One that is too early finds out, and is set again; setting it is what costs.
+                # An alarm that is too early is set again when it rings; setting is what costs.
                 if alarm_at < first.alarm.deadline:  # noqa: PLR1730
                     first.alarm.deadline = alarm_at
                 return

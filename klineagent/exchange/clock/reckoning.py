@@ -1,10 +1,10 @@
-"""What time it is at the exchange, as far as its witnesses agree. Pure.
+"""Reckoning of the exchange's time from reports that may each be wrong. Pure.
 
-Two kinds of witnesses tell the time: events, as they come, and answers to `/time`, when somebody
-asks. Each may be wrong, so none is believed alone. An event moves the clock on by no more than what
-has been counted since the clock was last confirmed, and a small bound. An answer confirms the clock
-where it agrees with what it shows; otherwise the clock is set only when another witness agrees.
-Whatever is not believed puts the clock in doubt: then somebody should ask.
+Events report the time as they come, answers to `/time` when the exchange is asked. No single report
+is believed. An event advances the clock by at most the time that has passed since the clock was
+last confirmed, plus a small bound. An answer confirms the clock if both agree; otherwise the clock
+is set only if another report agrees. A report that is not believed puts the clock in doubt, and the
+exchange should be asked.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from attrs import define, field, frozen
 from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.clock.pace import Pace
 
-# How far witnesses may differ that agree: the way of a message, a clock set by hand.
+# How far reports may differ and still agree: latency, a clock set by hand.
 BOUND_MS = 5 * SECOND_MS
-# How long an event may wait in this process; of a simulated exchange's time, which may pass faster,
-# that is as many times more.
+# How long an event may wait in this process; multiplied by the pace of a simulated exchange's time.
 JITTER_MS = 250
-# A clock that nobody tells the time any more, and one that only events have told it.
+# The clock needs confirmation after so long without credible reports, or with events alone.
 SILENT_AFTER_S = 90.0
 UNCONFIRMED_AFTER_S = 3600.0
-# Events that are older than what the clock shows come late, or the clock is ahead.
+# After so long with events older than the clock alone, the clock may be ahead.
 BEHIND_AFTER_S = 10.0
-# A second witness is of use as long as both look at the same thing.
+# An older report does not confirm a new one.
 FORGOTTEN_AFTER_S = 60.0
 
 
@@ -35,44 +34,44 @@ class Verdict(enum.Enum):
     """What an answer to `/time` was worth."""
 
     RIGHT = "the clock was right"
-    REFUTED = "the clock was right, and an event that said otherwise was not"
-    SET = "another witness agrees, and the clock was set"
-    ALONE = "nobody agrees"
-    EARLY = "more must show how fast the exchange's time passes"
+    REFUTED = "the clock was right, and an event that contradicted it was wrong"
+    SET = "another report agrees, and the clock was set"
+    ALONE = "no other report agrees"
+    EARLY = "more answers must show how fast the exchange's time passes"
 
 
 @frozen
 class _TimeReport:
-    """A time that was told, and when that was here."""
+    """A reported time of the exchange, and when the report came, by Trio's clock."""
 
     ms: int
     sent_at: float
-    """When it was asked for; the same as `at` for an event."""
+    """When it was requested; the same as `at` for an event."""
     at: float
 
     def latest_ms(self, pace: float) -> float:
-        """What time it may be by `at`, if it was told at once and took long to come."""
+        """Return the latest time it may have been by `at`, if the answer took all of the delay."""
         return self.ms + (self.at - self.sent_at) * SECOND_MS * pace
 
     def lies_between(self, earliest_ms: float, latest_ms: float, pace: float) -> bool:
-        """Whether it can be true together with clocks that show such times now."""
+        """Whether the report can be true if it is between the two times now."""
         bound_ms = _bound_ms(pace)
         return earliest_ms - bound_ms <= self.latest_ms(pace) and self.ms <= latest_ms + bound_ms
 
     def agrees(self, other: _TimeReport | None, pace: float) -> bool:
-        """Whether `other`, an earlier one, may be true as well."""
+        """Whether `other`, an earlier report, may be true as well."""
         if other is None or self.at - other.at > FORGOTTEN_AFTER_S:
             return False
         return self.lies_between(other.ms_at(self.at), other.ms_at(self.at, pace), pace)
 
     def ms_at(self, at: float, pace: float = 1.0) -> float:
-        """What time it is now, if this is true."""
+        """Return the time at `at`, if the report is true."""
         return self.ms + (at - self.at) * SECOND_MS * pace
 
     def repeats(self, before: _TimeReport) -> bool:
-        """Whether it stands where the answer `before` it stood: a copy that somebody keeps."""
+        """Whether the time has stood still since the answer `before`: a cached copy."""
         passed_ms = (self.sent_at - before.at) * SECOND_MS
-        # Truncated to milliseconds, and an exchange that is simulated may be slow.
+        # Times are truncated to milliseconds, and a simulated exchange may be slow.
         return before.ms <= self.ms < before.ms + passed_ms / 10 - 1
 
 
@@ -82,50 +81,50 @@ def _bound_ms(pace: float) -> float:
 
 @define(eq=False)
 class Reckoning:
-    """The exchange's time by what was told; `at` is always Trio's time, and never decreases."""
+    """Reckons the exchange's time from reported times; `at` is Trio's time and never decreases."""
 
     _newest_at: float
     _pace: Pace = field(factory=Pace)
     is_known: bool = field(default=False, init=False)
-    """Whether two witnesses have agreed at all, and the pace was known by then."""
+    """Whether two reports have agreed while the pace was known."""
     rejected: int = field(default=0, init=False)
-    """Times of events that were too far ahead."""
+    """The number of events whose time was too far ahead."""
     ahead_ms: float = field(default=0, init=False)
-    """How far ahead of the clock the last of these was."""
+    """How far ahead of the clock the last rejected event was."""
     steps: int = field(default=0, init=False)
-    """How often two witnesses have set a clock that showed something else."""
+    """How often two agreeing reports have set the clock to another time."""
     setbacks: int = field(default=0, init=False)
-    """How often it went back so far that what was done by it should be undone."""
+    """How often the clock was set back so far that decisions made by it must be undone."""
     _newest_ms: float = field(default=0, init=False)
-    """The newest time that was believed; the clock shows it and what has passed since."""
+    """The newest credible time; the clock shows it plus the time that has passed since."""
     _confirmed_ms: float = field(default=0, init=False)
     _confirmed_at: float = field(default=-math.inf, init=False)
-    # What was told and not believed: by the last event of that kind, by the last answer.
+    # The last event that was not believed, and the last answer.
     _event: _TimeReport | None = field(default=None, init=False)
     _answer: _TimeReport | None = field(default=None, init=False)
     _is_disputed: bool = field(default=False, init=False)
     _behind_since: float | None = field(default=None, init=False)
-    """Since when there were only events older than what the clock shows."""
+    """Since when all events have been older than the clock."""
 
     def now_ms(self, at: float) -> int:
-        """What the clock shows."""
+        """Return the time that the clock shows."""
         return int(self._newest_ms + (at - self._newest_at) * SECOND_MS)
 
     def allows(self, time_ms: int, at: float) -> bool:
-        """Whether it can be `time_ms` by now; anything can as long as nothing is known."""
+        """Whether it can be `time_ms` by now; True until the time is known."""
         pace = self._pace.value
         return not self.is_known or time_ms <= self._counted_ms(at, pace) + _bound_ms(pace)
 
     def _counted_ms(self, at: float, pace: float = 1.0) -> float:
-        """What time it is by nothing but what has passed since the last confirmation."""
+        """Return the last confirmed time plus the time that has passed since."""
         return self._confirmed_ms + (at - self._confirmed_at) * SECOND_MS * pace
 
     def silent_s(self, at: float) -> float:
-        """How long ago a time was last believed."""
+        """Return the seconds since a reported time was last believed."""
         return at - self._newest_at if self.is_known else math.inf
 
     def trusted_s(self, at: float) -> float:
-        """How much longer the clock needs no confirmation, if nobody contradicts it."""
+        """Return for how many seconds the clock needs no confirmation, unless contradicted."""
         if self._is_disputed or not self.is_known:
             return 0.0
         until = min(
@@ -136,7 +135,7 @@ class Reckoning:
         return max(0.0, until - at)
 
     def advance(self, time_ms: int, at: float) -> None:
-        """An event has told the time."""
+        """Take the time of an event; advance the clock if it is credible, else dispute it."""
         self._pace.note(time_ms)
         if not self.is_known:
             self._event = _TimeReport(time_ms, at, at)
@@ -157,7 +156,7 @@ class Reckoning:
             self._is_disputed |= at - self._behind_since >= BEHIND_AFTER_S
 
     def answer(self, time_ms: int, sent_at: float, at: float) -> Verdict:
-        """An answer to `/time`, asked for at `sent_at`, has come."""
+        """Take an answer to `/time`, requested at `sent_at`; return what it was worth."""
         answer = _TimeReport(time_ms, sent_at, at)
         before, self._answer = self._answer, answer
         if before is not None and answer.repeats(before):
@@ -174,7 +173,7 @@ class Reckoning:
             is_refuted = event is not None and event.ms_at(at) > latest_ms + BOUND_MS
             self._confirm(min(max(time_ms, shown_ms), latest_ms), answer)
             return Verdict.REFUTED if is_refuted else Verdict.RIGHT
-        # Two answers at the same moment are one where it matters: where a clock is to be moved.
+        # Moving a known clock takes a newer answer: one of the same time is no second report.
         is_second = before is not None and (not self.is_known or time_ms > before.ms)
         if answer.agrees(event, pace) or (is_second and answer.agrees(before, pace)):
             self.steps += self.is_known
@@ -187,7 +186,7 @@ class Reckoning:
         self.confirm(time_ms, answer.at)
 
     def confirm(self, time_ms: float, at: float) -> None:
-        """It is `time_ms`, beyond doubt."""
+        """Set the clock to `time_ms`, which is beyond doubt."""
         self.setbacks += self.is_known and time_ms < self.now_ms(at) - _bound_ms(self._pace.value)
         self.is_known = True
         self._newest_ms = self._confirmed_ms = time_ms

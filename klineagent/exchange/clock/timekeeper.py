@@ -15,7 +15,7 @@ from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.clock.pace import FIRST_OVER_S
 from klineagent.exchange.clock.reckoning import Verdict
 
-# Before the next questions, where two answers did not settle it.
+# Delays before the next two requests, where two answers did not settle the time.
 FIRST_RETRY_DELAY_S, LONGEST_RETRY_DELAY_S = 0.1, 1.0
 
 
@@ -23,27 +23,27 @@ FIRST_RETRY_DELAY_S, LONGEST_RETRY_DELAY_S = 0.1, 1.0
 class Timekeeper:
     """Keeps `time` confirmed: at the start, after a silence, and when an event contradicts it.
 
-    It is one request of weight 1 at a time. Where an answer stands alone, another question follows
-    at once: two that agree are enough. Where they do not, it is two after a pause, and at last two
-    a second; after an event that was wrong nobody asks for a second. An exchange on this machine is
-    asked some times more at the start, for its time may pass faster.
+    It makes one request of weight 1 at a time. If an answer agrees with nothing, a second request
+    follows at once: two answers that agree are enough. If they do not agree, two more follow after
+    a retry delay that grows to a second. After an event was refuted it waits for a second. It asks
+    an exchange on this machine some more times at the start, because its time may pass faster.
     """
 
     time: ExchangeTime
     _ask_exchange: Callable[[], Awaitable[tuple[int, float]]]
-    """What time it is there, and when that was asked; raises what `RestClient` does."""
+    """See `RestClient.server_time`."""
     _doubt: Trouble = field(factory=lambda: Trouble("clock_in_doubt", "clock_settled"), init=False)
     _steps: Burst = field(factory=lambda: Burst("clock_set"), init=False)
     _lies: Burst = field(factory=lambda: Burst("event_time_refuted"), init=False)
 
     async def keep(self) -> NoReturn:
-        """Ask whenever the clock is in doubt."""
+        """Ask the exchange for its time whenever the clock is in doubt."""
         delay_s = FIRST_RETRY_DELAY_S
         while True:
             await self.time.doubted()
             verdict = await self._ask()
             if verdict is Verdict.ALONE and (verdict := await self._ask()) is Verdict.ALONE:
-                self._doubt.lasts(ExchangeError("neither events nor its own answers agree with it"))
+                self._doubt.lasts(ExchangeError("/time agrees neither with events nor with itself"))
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, LONGEST_RETRY_DELAY_S)
             elif verdict is Verdict.EARLY:
@@ -54,13 +54,13 @@ class Timekeeper:
                 await trio.sleep(LONGEST_RETRY_DELAY_S)
 
     async def _ask(self) -> Verdict | None:
-        """What the exchange's answer was worth; None if there was none."""
+        """Ask once; return the verdict on the answer, None if there was none."""
         try:
             time_ms, sent_at = await self._ask_exchange()
         except BadFrame as error:
             self._doubt.lasts(error)
             return None
-        except ExchangeError:  # the symbols' keeper tells of it
+        except ExchangeError:  # the symbol book logs it
             return None
         reckoning, shown_ms = self.time.reckoning, self.time.now_ms()
         steps = reckoning.steps
