@@ -4,13 +4,12 @@
       listeners               both addresses, before anything is touched; who calls waits
       store, spool            their threads, if they have any, live here
       serving nursery         command server, status server: they answer until the last row is in
-        writer                outlives everything that sends rows; drains within a deadline
-          REST client         its budget, and the exchange's clock where streams are silent
-            pool              a task per connection slot; a reader and a requester per connection
-              startup scan  looks up what the store holds of series that begin
-                registry      a nursery per subscription: its stream, its deadlines, its healer
-                  background  symbol book, the set that should run, known gaps, the audit,
-                              row in `agents`, registration, a log line a minute
+        writer                outlives everything that publishes; drains within a deadline
+          bus                 klines to the writer, and to live readers
+            venue             its REST client and clock, symbols, connections, startup scan,
+                              and a nursery per subscription: see `open_venue`
+              background      the set that should run, known gaps, the audit, row in `agents`,
+                              registration, a log line a minute
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """
@@ -38,6 +37,7 @@ from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.server.middleware import RequestDeadline, RequestPacer
 from klineagent.api.timings import open_timings
+from klineagent.bus import Bus, open_bus
 from klineagent.config.model import Config, check_symbols
 from klineagent.core.address import Bind
 from klineagent.core.errors import (
@@ -52,21 +52,18 @@ from klineagent.core.errors import (
 from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Internet, Network
-from klineagent.exchange.rest import open_rest
-from klineagent.exchange.stream.pool import Pool, open_pool
-from klineagent.exchange.symbols import SymbolBook
+from klineagent.exchange.stream.pool import Pool
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
 from klineagent.series.backfill.audit import StoreAudit
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
-from klineagent.series.backfill.startup import open_startup_scan
-from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import LOCK, StateFile, open_state
-from klineagent.series.registry import Registry, open_registry
+from klineagent.series.registry import Registry
 from klineagent.series.statistics import Statistics
+from klineagent.series.venue import VenueSettings, open_venue
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool.disk import Disk, Folder
 from klineagent.storage.spool.spool import Spool, open_spool
@@ -89,7 +86,7 @@ class Agent:
 
     store: Store
     writer: Writer
-    pool: Pool
+    bus: Bus
     registry: Registry
     desired: Desired
     command_bind: Bind
@@ -98,6 +95,11 @@ class Agent:
     command: QuartTrio
     """What the command server serves."""
     status: QuartTrio
+
+    @property
+    def pool(self) -> Pool:
+        """The connections to the exchange."""
+        return self.registry.context.pool
 
 
 @asynccontextmanager
@@ -143,37 +145,15 @@ async def open_agent(
             losses=losses,
             acknowledged=timings.acknowledged,
         ) as writer,
-        open_rest(
-            network=network, venue=config.venue, rest_url=config.effective_rest_url, time=time
-        ) as rest,
-        open_pool(
+        open_bus(writer.klines) as bus,
+        open_venue(
+            _venue_settings(config),
             network=network,
-            venue=config.venue,
-            ws_url=config.effective_ws_url,
             time=time,
-            klines=writer.klines,
-            conflate_s=0 if config.updates else config.flush_interval_s,
-        ) as pool,
-        open_startup_scan(
-            opened,
-            config.venue,
-            time=time,
-            history=config.history,
-            lookback_ms=int(config.lookback_s * SECOND_MS),
+            store=opened,
+            publish=bus.publish,
+            room=writer.room,
             known=gaps.known_of,
-        ) as startup_scan,
-        open_registry(
-            context=VenueContext(
-                pool=pool,
-                book=SymbolBook(rest),
-                rest=rest,
-                time=time,
-                startup_scan=startup_scan,
-                klines=writer.klines,
-                room=writer.room,
-                grace_ms=int(config.grace_s * SECOND_MS),
-            ),
-            max_symbols=config.max_symbols,
         ) as registry,
         _open_background() as background,
     ):
@@ -185,7 +165,6 @@ async def open_agent(
         log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
         if (absence := await _prepare(opened)) is not None:
             background.start_soon(writer.inserter.find, absence)
-        background.start_soon(registry.context.book.keep_fresh)
         # Before anything begins: what it begins with is what the last run knew.
         if saved is not None:
             gaps.file = GapFile.beside(saved, store=opened.label)
@@ -216,11 +195,11 @@ async def open_agent(
         )
         if config.fleet_manager is not None:
             background.start_soon(register, config.fleet_manager, address)
-        background.start_soon(_tell_progress, writer, pool, registry)
+        background.start_soon(_tell_progress, writer, registry)
         yield Agent(
             store=opened,
             writer=writer,
-            pool=pool,
+            bus=bus,
             registry=registry,
             desired=desired,
             command_bind=commands.bind,
@@ -228,6 +207,19 @@ async def open_agent(
             command=command,
             status=status,
         )
+
+
+def _venue_settings(config: Config) -> VenueSettings:
+    return VenueSettings(
+        venue=config.venue,
+        ws_url=config.effective_ws_url,
+        rest_url=config.effective_rest_url,
+        conflate_s=0 if config.updates else config.flush_interval_s,
+        history=config.history,
+        lookback_ms=int(config.lookback_s * SECOND_MS),
+        grace_ms=int(config.grace_s * SECOND_MS),
+        max_symbols=config.max_symbols,
+    )
 
 
 @asynccontextmanager
@@ -308,9 +300,10 @@ async def _want(registry: Registry, config: Config, saved: StateFile | None) -> 
     return Desired(registry=registry, configured=configured, file=saved, selection=selection)
 
 
-async def _tell_progress(writer: Writer, pool: Pool, registry: Registry) -> NoReturn:
+async def _tell_progress(writer: Writer, registry: Registry) -> NoReturn:
     """A line a minute: what came in and what was stored since the last, and what waits."""
     received = stored = healed = 0
+    pool = registry.context.pool
     while True:
         await trio.sleep(TELL_EVERY_S)
         log.info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 Key = tuple[str, str, str, int]
@@ -53,6 +54,10 @@ class Kline(NamedTuple):
         event_time = max(told_at_ms, (above_version >> 1) + 1)
         version = version_of(event_time, self.close_time, is_closed=True)
         return self._replace(event_time=event_time, version=version, source="repair")
+
+
+Publish = Callable[[list[Kline]], Awaitable[None]]
+"""Hands klines on to all who read them, and returns when the writer has them."""
 
 
 def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:

@@ -6,7 +6,8 @@ checked here before they are subscribed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import structlog
@@ -175,3 +176,13 @@ class SymbolBook:
                 self._refreshed.set()
                 self._refreshed = trio.Event()
             await trio.sleep(wait_s)
+
+
+@asynccontextmanager
+async def open_symbols(rest: RestClient) -> AsyncIterator[SymbolBook]:
+    """The symbols of a venue, asked for every minute as long as the block lasts."""
+    symbols = SymbolBook(rest)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(symbols.keep_fresh)
+        yield symbols
+        nursery.cancel_scope.cancel(reason="no symbols are looked up any more")

@@ -90,7 +90,7 @@ async def scripted_pool(
             venue=USDM,
             ws_url="wss://exchange.test/market",
             time=ExchangeTime(),
-            klines=send,
+            publish=send.send,
             conflate_s=0,
         ) as pool:
             yield pool, network, receive

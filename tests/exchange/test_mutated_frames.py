@@ -146,7 +146,7 @@ class Post:
             venue="usdm",
             state=stream_set.add_connection(),
             time=ExchangeTime(),
-            klines=send,
+            publish=send.send,
             counts=self.counts,
             settle=self.answers.append,
             conflate_s=self.conflate_s,

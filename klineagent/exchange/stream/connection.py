@@ -17,7 +17,7 @@ from trio_websocket import (
 from wsproto.utilities import ProtocolError
 
 from klineagent.core.errors import ExchangeUnreachable
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Publish
 from klineagent.exchange.budget import RateLimiter
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
@@ -82,7 +82,7 @@ class StreamConnection:
     url: httpx2.URL
     state: ConnectionState
     time: ExchangeTime
-    klines: trio.MemorySendChannel[list[Kline]]
+    publish: Publish
     counts: FrameCounts
     conflate_s: float
     handing_on: trio.Lock
@@ -110,7 +110,7 @@ class StreamConnection:
             venue=self.venue.name,
             state=self.state,
             time=self.time,
-            klines=self.klines,
+            publish=self.publish,
             counts=self.counts,
             settle=self._settle,
             conflate_s=self.conflate_s,

@@ -14,7 +14,7 @@ import trio
 from attrs import define, field
 
 from klineagent.core.errors import BadFrame
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, Publish
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.regularity import Flaw, flaw_of
 from klineagent.exchange.stream.subscriptions import ConnectionState
@@ -61,7 +61,7 @@ class Dispatcher:
     venue: str
     state: ConnectionState
     time: ExchangeTime
-    klines: trio.MemorySendChannel[list[Kline]]
+    publish: Publish
     counts: FrameCounts
     settle: Callable[[SubscriptionResponse], None]
     """Is called with the exchange's responses to requests."""
@@ -184,7 +184,7 @@ class Dispatcher:
         if not rows:
             return
         # Sent first, accepted after: the connection may be cancelled while it sends.
-        await self.klines.send([kline for _, kline in rows])
+        await self.publish([kline for _, kline in rows])
         for name, kline in rows:
             self.state.accept(name, kline)
 

@@ -14,7 +14,7 @@ import structlog
 import trio
 from attrs import define, field
 
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Publish
 from klineagent.core.retry import Backoff
 from klineagent.exchange.budget import RateLimiter
 from klineagent.exchange.clock.clock import ExchangeTime
@@ -55,7 +55,7 @@ class Pool:
     time: ExchangeTime
     conflate_s: float
     """Seconds between two states of a forming candle that are handed on; 0 hands on all."""
-    _klines: trio.MemorySendChannel[list[Kline]]
+    _publish: Publish
     _nursery: trio.Nursery
     counts: FrameCounts = field(factory=FrameCounts, init=False)
     connection_counts: ConnectionCounts = field(factory=ConnectionCounts, init=False)
@@ -173,7 +173,7 @@ class Pool:
             url=self.url,
             state=slot.stream_set.add_connection(),
             time=self.time,
-            klines=self._klines,
+            publish=self._publish,
             counts=self.counts,
             conflate_s=self.conflate_s,
             handing_on=self._handing_on,
@@ -240,7 +240,7 @@ async def open_pool(
     venue: Venue,
     ws_url: str,
     time: ExchangeTime,
-    klines: trio.MemorySendChannel[list[Kline]],
+    publish: Publish,
     conflate_s: float,
 ) -> AsyncIterator[Pool]:
     """Open a pool for `venue` at `ws_url`; leaving the block closes every connection."""
@@ -250,7 +250,7 @@ async def open_pool(
             venue=venue,
             url=httpx2.URL(f"{ws_url}/stream"),
             time=time,
-            klines=klines,
+            publish=publish,
             conflate_s=conflate_s,
             nursery=nursery,
         )

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from klineagent.core.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
 from klineagent.core.interval import HOUR_MS, SECOND_MS
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, Publish
 from klineagent.core.retry import REPORT_AGAIN_AFTER_S, Burst
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.rest import CandleAnswer, Page, RestClient
@@ -88,7 +88,7 @@ class VenueContext:
     rest: RestClient
     time: ExchangeTime
     startup_scan: StartupScan
-    klines: trio.MemorySendChannel[list[Kline]]
+    publish: Publish
     room: Callable[[], Awaitable[None]]
     """Waits until there is room for rows that are fetched: the store may be away."""
     grace_ms: int
@@ -253,7 +253,7 @@ class Backfill:
         known = self._known()
         finding = self._evidence.read(request.page, answer, known, trio.current_time())
         healed = [candle for candle in finding.closed if candle.open_time in ledger.gaps]
-        await context.klines.send([self._as_row(candle, answer.asked_at_ms) for candle in healed])
+        await context.publish([self._as_row(candle, answer.asked_at_ms) for candle in healed])
         for candle in healed:
             self._account(candle)
             ledger.close(candle.open_time)

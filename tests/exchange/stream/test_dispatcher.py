@@ -99,7 +99,7 @@ class Post:
             venue="usdm",
             state=self.state,
             time=self.time,
-            klines=send,
+            publish=send.send,
             counts=self.counts,
             settle=self.answers.append,
             conflate_s=self.conflate_s,

@@ -1,0 +1,89 @@
+"""Klines on their way from the exchange to all who read them: the writer, and live readers.
+
+Connections and backfill publish; each subscriber says what happens when it is slow:
+
+- the writer is waited for. Its channel is bounded, and it takes rows promptly whatever the database
+  does, so intake waits for milliseconds at the most;
+- a `Conflation` keeps the newest state of each candle;
+- a `Recent` keeps rows in order, and the oldest make room. What was dropped is counted.
+
+Only the writer is ever waited for. While nobody else subscribes, publishing costs nothing more than
+sending to its channel.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
+
+import trio
+from attrs import define, field
+
+from klineagent.core.kline import Kline
+
+
+class Subscriber(Protocol):
+    """Takes rows without waiting, and bounds what it keeps of them."""
+
+    def put(self, klines: Sequence[Kline], /) -> object:
+        """Take `klines`; makes room by its own policy."""
+
+
+@define(eq=False)
+class Recent:
+    """Rows in the order they were published, at most `capacity`: then the oldest make room."""
+
+    capacity: int
+    dropped: int = field(default=0, init=False)
+    _rows: deque[Kline] = field(factory=deque, init=False)
+    _has_rows: trio.Event = field(factory=trio.Event, init=False)
+
+    def put(self, klines: Sequence[Kline]) -> None:
+        """Take `klines`."""
+        self._rows.extend(klines)
+        for _ in range(len(self._rows) - self.capacity):
+            self._rows.popleft()
+            self.dropped += 1
+        self._has_rows.set()
+
+    async def take(self) -> list[Kline]:
+        """Wait for rows, and return all there are."""
+        await self._has_rows.wait()
+        rows = [*self._rows]
+        self._rows.clear()
+        self._has_rows = trio.Event()
+        return rows
+
+
+@define(eq=False)
+class Bus:
+    """Hands every published row to the writer, and then to those who subscribe."""
+
+    _writer: trio.MemorySendChannel[list[Kline]]
+    _subscribers: tuple[Subscriber, ...] = field(default=(), init=False)
+
+    async def publish(self, klines: list[Kline]) -> None:
+        """Hand on `klines`; waits until the writer has taken them.
+
+        Where this is cancelled, either all subscribers have them or none has.
+        """
+        await self._writer.send(klines)
+        for subscriber in self._subscribers:
+            subscriber.put(klines)
+
+    @contextmanager
+    def subscribed(self, subscriber: Subscriber) -> Iterator[None]:
+        """`subscriber` gets what is published within the block."""
+        self._subscribers += (subscriber,)
+        try:
+            yield
+        finally:
+            self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
+
+
+@asynccontextmanager
+async def open_bus(writer: trio.MemorySendChannel[list[Kline]]) -> AsyncIterator[Bus]:
+    """A bus to the channel of `writer`, which must take rows as long as the block lasts."""
+    yield Bus(writer)

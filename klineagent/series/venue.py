@@ -1,0 +1,98 @@
+"""One venue, recorded: everything between its exchange and the bus, as one block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from attrs import frozen
+
+from klineagent.core.kline import Publish
+from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.network import Network
+from klineagent.exchange.rest import open_rest
+from klineagent.exchange.stream.pool import open_pool
+from klineagent.exchange.symbols import open_symbols
+from klineagent.exchange.venues import Venue
+from klineagent.series.backfill.known_gaps import KnownGaps, Series
+from klineagent.series.backfill.startup import open_startup_scan
+from klineagent.series.backfill.worker import VenueContext
+from klineagent.series.registry import Registry, open_registry
+from klineagent.storage.store import Store
+
+
+@frozen(kw_only=True)
+class VenueSettings:
+    """What the configuration says of one venue."""
+
+    venue: Venue
+    ws_url: str
+    rest_url: str
+    conflate_s: float
+    """How often forming candles are handed on; 0 for every update."""
+    history: int
+    """Candles that a new series fetches from before it began."""
+    lookback_ms: int
+    """How far back the store is searched for gaps at the start."""
+    grace_ms: int
+    """How long after its close a candle may come."""
+    max_symbols: int
+
+
+@asynccontextmanager
+async def open_venue(
+    settings: VenueSettings,
+    *,
+    network: Network,
+    time: ExchangeTime,
+    store: Store,
+    publish: Publish,
+    room: Callable[[], Awaitable[None]],
+    known: Callable[[Series], KnownGaps | None],
+) -> AsyncIterator[Registry]:
+    """An empty registry of one venue, and all it works with.
+
+        REST client     its weight budget, and the clock where streams are silent
+          symbols       asked for every minute
+          pool          a task per subscription set, connections under it
+            startup     finds out what the store holds of series that begin
+              registry  a nursery per subscription
+
+    Leaving the block ends these from the inside out. `publish` must work until then; `room` waits
+    until the store takes rows; `known` is what the last run knew of a series.
+    """
+    venue = settings.venue
+    async with (
+        open_rest(network=network, venue=venue, rest_url=settings.rest_url, time=time) as rest,
+        open_symbols(rest) as symbols,
+        open_pool(
+            network=network,
+            venue=venue,
+            ws_url=settings.ws_url,
+            time=time,
+            publish=publish,
+            conflate_s=settings.conflate_s,
+        ) as pool,
+        open_startup_scan(
+            store,
+            venue,
+            time=time,
+            history=settings.history,
+            lookback_ms=settings.lookback_ms,
+            known=known,
+        ) as startup_scan,
+        open_registry(
+            context=VenueContext(
+                pool=pool,
+                book=symbols,
+                rest=rest,
+                time=time,
+                startup_scan=startup_scan,
+                publish=publish,
+                room=room,
+                grace_ms=settings.grace_ms,
+            ),
+            max_symbols=settings.max_symbols,
+        ) as registry,
+    ):
+        yield registry
