@@ -8,13 +8,19 @@ ARGS ?=
 FLAKE8_ASYNC = --disable ASYNC124,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
     --startable-in-context-manager serve_http,serve_exchange,watch,follow
 
+# Each process of a worker may hold an embedded engine and two servers: about 1 GB.
+WORKERS = --numprocesses auto --maxprocesses 8 --dist worksteal
+
+# Tests start hundreds of processes, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench bench-coverage clean
 
 demo: $(VENV)/run
 	$(BIN)/klineagent demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
