@@ -1,1 +1,1 @@
-"""Measuring: the agent as it is served, and others of its kind, against the exchange twin."""
+"""Benchmarks: the agent as it is served, and other clients, measured against the exchange twin."""

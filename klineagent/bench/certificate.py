@@ -1,4 +1,4 @@
-"""A certificate for the twin, and the authority that its clients trust for the moment."""
+"""A throwaway certificate authority, and a certificate for the twin that it signs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from klineagent.core.errors import ConfigError
 
 @frozen
 class Certificate:
-    """Two files."""
+    """The files of a certificate and of the authority that signed it."""
 
     identity: Path
     """Key and certificate chain of the twin."""
     authority: Path
-    """Who trusts this trusts the twin."""
+    """Certificate of the authority; a client that trusts it accepts the twin's certificate."""
 
     @property
     def environ(self) -> dict[str, str]:
-        """What makes a process trust the twin, whether it asks OpenSSL or requests."""
+        """The environment in which OpenSSL and requests trust the twin."""
         return {"SSL_CERT_FILE": str(self.authority), "REQUESTS_CA_BUNDLE": str(self.authority)}
 
 
 def make_certificate(folder: Path, host: str = "127.0.0.1") -> Certificate:
-    """Make one for `host`.
+    """Create an authority and a certificate for `host` in `folder`.
 
     Raises:
-        ConfigError: what makes certificates is not installed.
+        ConfigError: trustme is not installed.
     """
     try:
         import trustme

@@ -1,4 +1,4 @@
-"""Processes that tell of themselves in lines of JSON."""
+"""Child processes that report events as lines of JSON."""
 
 from __future__ import annotations
 
@@ -19,65 +19,67 @@ from attrs import define, field
 from klineagent.core.errors import UNREADABLE, KlineagentError
 
 FAILED = "failed"
-"""The event of a process that gives up; its `error` is the reason."""
+"""The event a process emits before it gives up; its `error` is the reason."""
 _LAST_WORDS = 3
 _ENDS_WITHIN_S = 5
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
-Told = dict[str, Any]
+ChildEvent = dict[str, Any]
 
 
 class BenchFailed(KlineagentError):
-    """Something that was to be measured did not run."""
+    """A process that was to be measured failed, ended early or was too slow."""
 
 
-def tell(event: str, **details: Any) -> None:
-    """Tell of `event`; for the process itself, on standard output."""
+def emit(event: str, **details: Any) -> None:
+    """Write `event` to standard output; called in the child process."""
     sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
     sys.stdout.buffer.flush()
 
 
 @define(eq=False)
 class Child:
-    """A running process and what it has told so far."""
+    """A running process and the events it has reported so far."""
 
     name: str
     process: trio.Process
-    _told: defaultdict[str, list[Told]] = field(factory=lambda: defaultdict(list), init=False)
+    _events: defaultdict[str, list[ChildEvent]] = field(
+        factory=lambda: defaultdict(list), init=False
+    )
     _last_words: deque[str] = field(factory=lambda: deque(maxlen=_LAST_WORDS), init=False)
     _ended: bool = field(default=False, init=False)
     _news: trio.Event = field(factory=trio.Event, init=False)
 
-    async def told(self, event: str, nth: int = 0) -> Told:
-        """What the process tells of `event`, the first time or a later one; waits for it.
+    async def event(self, event: str, nth: int = 0) -> ChildEvent:
+        """Wait for the `nth` report of `event`, counted from 0, and return it.
 
         Raises:
-            BenchFailed: it fails or ends before that; the reason is its own.
+            BenchFailed: the process failed or ended before; with the reason it gave.
         """
-        while len(self._told[event]) <= nth:
-            if self._told[FAILED]:
-                raise BenchFailed(f"{self.name}: {self._told[FAILED][0]['error']}")
+        while len(self._events[event]) <= nth:
+            if self._events[FAILED]:
+                raise BenchFailed(f"{self.name}: {self._events[FAILED][0]['error']}")
             if self._ended:
                 words = "; ".join(self._last_words) or "it gave no reason"
                 raise BenchFailed(f"{self.name} ended too early: {words}")
             await self._news.wait()
-        return self._told[event][nth]
+        return self._events[event][nth]
 
-    async def told_within(self, seconds: float, event: str, nth: int = 0) -> Told:
-        """The same, with an end to patience.
+    async def event_within(self, seconds: float, event: str, nth: int = 0) -> ChildEvent:
+        """Wait for an event as `event` does, but at most `seconds`.
 
         Raises:
-            BenchFailed: it has not told by then.
+            BenchFailed: there was none in this time, or as for `event`.
         """
         with trio.move_on_after(seconds):
-            return await self.told(event, nth)
-        raise BenchFailed(f"{self.name} has not told {event!r} within {seconds:g} s")
+            return await self.event(event, nth)
+        raise BenchFailed(f"{self.name} did not report {event!r} within {seconds:g} s")
 
     async def go(self) -> None:
-        """Let a process begin that waits for a line on its standard input.
+        """Start a process that waits for a line on its standard input.
 
         Raises:
-            BenchFailed: it has ended.
+            BenchFailed: the process has ended.
         """
         assert self.process.stdin is not None  # noqa: S101 - `open_child` has made it
         try:
@@ -86,7 +88,7 @@ class Child:
             raise BenchFailed(f"{self.name} ended too early") from error
 
     async def listen(self, stream: trio.abc.ReceiveStream) -> None:
-        """Take in what it tells, until it ends."""
+        """Collect the process's events until it ends."""
         unread = b""
         async for chunk in stream:
             *lines, unread = (unread + chunk).split(b"\n")
@@ -97,7 +99,7 @@ class Child:
         self._notify()
 
     def cpu_s(self) -> float | None:
-        """CPU seconds it has used so far; None where the system does not tell."""
+        """CPU seconds the process has used so far; None where the system does not report them."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
         except OSError:
@@ -108,10 +110,10 @@ class Child:
 
     def _take(self, line: bytes) -> None:
         try:
-            told = msgspec.json.decode(line, type=Told)
-            self._told[told["event"]].append(told)
+            event = msgspec.json.decode(line, type=ChildEvent)
+            self._events[event["event"]].append(event)
         except (*UNREADABLE, KeyError):
-            # No event, but perhaps the reason why there is none.
+            # Not an event: often a traceback, the reason why no event comes.
             if text := line.decode(errors="replace").strip():
                 self._last_words.append(text)
 
@@ -125,10 +127,10 @@ async def open_child(
     name: str,
     command: Sequence[str],
     *,
-    tells_on: Literal["stdout", "stderr"],
+    reports_on: Literal["stdout", "stderr"],
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Child]:
-    """Run `command` while the block lasts; then it is asked to end, and made to after 5 seconds."""
+    """Run `command` while the block lasts, then terminate it; kill it after 5 seconds."""
     async with trio.open_nursery() as nursery:
         run = partial(
             trio.run_process,
@@ -137,17 +139,17 @@ async def open_child(
             stdin=subprocess.PIPE,
             deliver_cancel=_end,
             env={**os.environ, **(environ or {})},
-            **{tells_on: subprocess.PIPE},
+            **{reports_on: subprocess.PIPE},
         )
         process = await nursery.start(run)
         child = Child(name, process)
-        nursery.start_soon(child.listen, getattr(process, tells_on))
+        nursery.start_soon(child.listen, getattr(process, reports_on))
         yield child
         nursery.cancel_scope.cancel(reason="it is measured")
 
 
 async def _end(process: trio.Process) -> None:
-    """As Trio does, but without printing a command line of six hundred symbols."""
+    """Do as Trio does, but without printing a command line of six hundred symbols."""
     process.terminate()
     await trio.sleep(_ENDS_WITHIN_S)
     process.kill()

@@ -1,4 +1,4 @@
-"""`klineagent bench`: scenarios as commands; what they show as tables or as JSON."""
+"""`klineagent bench`: each scenario is a command that prints its results as tables or JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.status import Status
 from rich.table import Table
 
 from klineagent.bench import scenarios
-from klineagent.bench.load import FRESH, MAX, Load
+from klineagent.bench.load import FRESH, MAX, Workload
 from klineagent.bench.operation.operation import OPERATE, operate
 from klineagent.bench.outcome import Outcome
-from klineagent.bench.peers.comparison import CONTEST, contest
+from klineagent.bench.peers.comparison import COMPARISON, compare_peers
 from klineagent.bench.peers.ranking import bars_of
-from klineagent.bench.report import answers_table, bars_table, entries_table, figures_table
+from klineagent.bench.report import answers_table, bars_table, figures_table, peers_table
 from klineagent.cli.options import FiniteRange
 from klineagent.cli.running import run as run_under_trio
 from klineagent.cli.tables import wide_console
@@ -29,7 +29,7 @@ from klineagent.core.errors import Interrupted, KlineagentError
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.process.signals import open_stop_signal
 
-Scenario = Callable[[Load], Awaitable[Outcome]]
+Scenario = Callable[[Workload], Awaitable[Outcome]]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
 
@@ -38,13 +38,13 @@ _Result = TypeVar("_Result")
 def bench() -> None:
     """Measure the agent as it is served against the exchange twin.
 
-    Each runs in a process of its own. docs/performance.md tells what is measured, and how.
+    Agent and twin run in processes of their own. docs/performance.md explains what is measured.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.ERROR)
 
 
 def _checked(convert: Callable[[str], object]) -> Callable[..., object]:
-    """A callback of click that converts an option's text, where it is not the default."""
+    """Make a click callback that converts an option's text; defaults pass unconverted."""
 
     def check(_ctx: click.Context, _param: click.Parameter, value: object) -> object:
         if not isinstance(value, str):
@@ -72,11 +72,11 @@ def _to_store(value: str) -> str:
 _DAY_S = 86_400
 _SECONDS = FiniteRange(min=0.1, max=_DAY_S)
 _WARM_UP = FiniteRange(min=0, max=_DAY_S)
-_JSON = click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
-    """An option for each field of `Load`, but for those left out."""
+def _options(default: Workload, *left_out: str) -> Callable[[_Command], _Command]:
+    """Add an option for each field of `Workload` except those left out."""
     option = partial(click.option, show_default=True)
     both = default.tls is None
     options = {
@@ -95,7 +95,7 @@ def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
             default=default.rate,
             callback=_checked(_to_rate),
             metavar=f"N|{MAX}",
-            help="Frames a second; '' for what the twin does of itself.",
+            help="Frames a second; '' for the twin's own pace.",
         ),
         "tls": option("--tls/--no-tls", default=default.tls, show_default="both" if both else True),
         "store": option(
@@ -106,7 +106,11 @@ def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
             help=f"{FRESH} is the embedded engine in a folder that is deleted afterwards.",
         ),
         "seconds": option(
-            "--seconds", default=default.seconds, type=_SECONDS, metavar="S", help="Of the window."
+            "--seconds",
+            default=default.seconds,
+            type=_SECONDS,
+            metavar="S",
+            help="Length of the window.",
         ),
         "warm_up_s": option(
             "--warm-up",
@@ -114,7 +118,7 @@ def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
             default=default.warm_up_s,
             type=_WARM_UP,
             metavar="S",
-            help="Before it, once all streams run.",
+            help="Time between the moment all streams run and the window.",
         ),
     }
     if default.requests:
@@ -123,7 +127,7 @@ def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
             default=default.requests,
             type=click.IntRange(1, 10_000),
             metavar="N",
-            help="A second, in the second window.",
+            help="HTTP requests a second, in the second window.",
         )
 
     def add(command: _Command) -> _Command:
@@ -136,14 +140,14 @@ def _options(default: Load, *left_out: str) -> Callable[[_Command], _Command]:
     return add
 
 
-def _offer(name: str, scenario: Scenario, default: Load) -> None:
-    """Make `scenario` a command."""
+def _offer(name: str, scenario: Scenario, default: Workload) -> None:
+    """Add `scenario` as a command."""
 
     @bench.command(name, help=scenario.__doc__)
     @_options(default)
     def run(*, as_json: bool, **given: Any) -> None:
         with _busy(name):
-            outcome = _run(partial(scenario, Load(**given)))
+            outcome = _run(partial(scenario, Workload(**given)))
         tables = [
             figures_table(name, outcome.runs),
             *([answers_table(outcome.answers)] if outcome.answers else []),
@@ -167,37 +171,37 @@ _offer("operate", operate, OPERATE)
     show_default=True,
     type=click.IntRange(1, 99),
     metavar="N",
-    help="How often each client has its turn; its median is told.",
+    help="How many times each client is measured; its median is shown.",
 )
-@_options(CONTEST, "intervals", "store")
+@_options(COMPARISON, "intervals", "store")
 def peers(*, turns: int, as_json: bool, **given: Any) -> None:
-    """The same frames through other clients, as fast as they can and at a rate.
+    """Send the same frames to other clients, as fast as they can and at a fixed rate.
 
-    Those that are installed: pip install 'klineagent[peers]'.
+    Only installed clients take part: pip install 'klineagent[peers]'.
     """
     with _busy("peers") as status:
-        load = evolve(CONTEST, **given)
-        entries = _run(partial(contest, load, tell=status.update, turns=turns))
-    bars = bars_of(entries)
-    told = {
+        load = evolve(COMPARISON, **given)
+        results = _run(partial(compare_peers, load, announce=status.update, turns=turns))
+    bars = bars_of(results)
+    result = {
         "scenario": "peers",
         "turns": turns,
-        "entries": entries,
+        "entries": results,
         "bars": [bar.as_json() for bar in bars],
     }
-    _show(told, [entries_table(entries), bars_table(bars)], as_json=as_json)
+    _show(result, [peers_table(results), bars_table(bars)], as_json=as_json)
 
 
 def _busy(name: str) -> Status:
-    """Tells on a terminal, beside the results, what is measured at the moment."""
+    """A status line on the terminal that shows what is being measured."""
     return Console(stderr=True).status(name)
 
 
 def _run(measure: Callable[[], Awaitable[_Result]]) -> _Result:
-    """Run a measurement until it is done.
+    """Run a measurement to its end.
 
     Raises:
-        Interrupted: a signal has stopped it; all processes have ended.
+        Interrupted: a signal stopped it; all its processes have ended.
     """
     results: list[_Result] = []
 
@@ -206,19 +210,19 @@ def _run(measure: Callable[[], Awaitable[_Result]]) -> _Result:
             try:
                 results.append(await measure())
             except* KlineagentError:
-                # Ctrl-C reaches our processes, too, and some end before they are told to.
+                # Ctrl-C reaches child processes, too; some end before we terminate them.
                 if not stop.block.cancel_called:
                     raise
 
     run_under_trio(until_stopped)
     if not results:
-        raise Interrupted("stopped before it was measured")
+        raise Interrupted("stopped before the measurement ended")
     return results[0]
 
 
-def _show(told: dict[str, Any], tables: list[Table], *, as_json: bool) -> None:
+def _show(result: dict[str, Any], tables: list[Table], *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(told)))
+        click.echo(msgspec.json.format(msgspec.json.encode(result)))
     else:
         console = wide_console()
         for table in tables:

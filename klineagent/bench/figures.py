@@ -1,4 +1,4 @@
-"""What a measurement tells. Pure."""
+"""The figures of a measurement. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MILLION = 1_000_000
 
 
 class Spread(Struct, frozen=True):
-    """How the values of one kind are spread."""
+    """Count, percentiles and maximum of some values."""
 
     count: int
     p50: float
@@ -22,7 +22,7 @@ class Spread(Struct, frozen=True):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """The spread of `values`; None where there are none."""
+        """The spread of `values`; None without values."""
         if not values:
             return None
         ranked = sorted(values)
@@ -33,15 +33,15 @@ class Spread(Struct, frozen=True):
         return cls(len(ranked), percentile(0.5), percentile(0.99), round(ranked[-1], 3))
 
 
-class Figures(Struct, frozen=True, kw_only=True):
-    """One window of an agent's life. Memory is in bytes."""
+class AgentFigures(Struct, frozen=True, kw_only=True):
+    """What was measured of an agent in one window. Memory is in bytes."""
 
     seconds: float
     streams: int
     messages: int
-    """Klines of streams that are wanted; not all of them need have been read in full."""
+    """Klines of subscribed streams; not all of them need have been parsed in full."""
     cpu_s: float
-    """Of all threads of the agent's process."""
+    """CPU time of all threads of the agent's process."""
     rss: int
     peak_rss: int
     """Since the process began."""
@@ -50,34 +50,34 @@ class Figures(Struct, frozen=True, kw_only=True):
     closed: int
     """Candles that closed in the window and were stored in it."""
     found: int
-    """Of these, how many the store finds when it is asked for them afterwards."""
+    """How many of these a query finds in the store afterwards."""
     close_to_stored_ms: Spread | None
-    """From the end of a candle to the return of the insert that it was part of."""
+    """From the close of a candle to the return of its insert."""
     lag_ms: Spread | None
-    """How late a task is that wants to run every 10 ms."""
+    """How late a task runs that is due every 10 ms."""
     newest_age_ms: int | None
-    """How old the newest row of the last insert was when that returned."""
+    """Age of the newest row of the last insert when that insert returned."""
     insert_age_ms: Spread | None
-    """The same, of every insert in the window."""
+    """The same for every insert in the window."""
     bad_frames: int
     healed: int
-    """Candles that were missing and had to be fetched."""
+    """Missing candles that were fetched over REST."""
     missing: int
-    """Candles known to be missing in the end."""
+    """Candles known to be missing at the end."""
     warnings: dict[str, int]
-    """Warnings and errors the agent has logged since it began, by event."""
+    """How often the agent logged each warning and error since its start, by event."""
     ping_ms: Spread | None = None
-    """Of `/ping` on the status server."""
+    """Response times of `/ping` on the status server."""
     twin_cpu_s: float | None = None
 
     @property
     def messages_per_s(self) -> float:
-        """What came."""
+        """Messages received a second."""
         return self.messages / self.seconds
 
     @property
     def cpu_us_per_message(self) -> float | None:
-        """CPU time a message; also CPU seconds a million of them."""
+        """CPU microseconds per message, which equals CPU seconds per million messages."""
         return self.cpu_s / self.messages * MILLION if self.messages else None
 
     @property
@@ -87,21 +87,21 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     @property
     def twin_core_percent(self) -> float | None:
-        """The twin's share of one core; near 100 it is the twin that was measured."""
+        """The twin's share of one core; near 100 the twin was the bottleneck."""
         return None if self.twin_cpu_s is None else 100 * self.twin_cpu_s / self.seconds
 
     @property
     def rows_per_s(self) -> float:
-        """Rows stored."""
+        """Rows stored a second."""
         return self.rows / self.seconds
 
     @property
     def rows_per_insert(self) -> float | None:
-        """Rows stored together."""
+        """Mean number of rows per insert."""
         return self.rows / self.inserts if self.inserts else None
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, and what follows from it."""
+        """All measured and derived figures."""
         derived = {
             name: None if (value := getattr(self, name)) is None else round(value, 3)
             for name, each in vars(type(self)).items()
@@ -111,23 +111,23 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 class Answers(Struct, frozen=True, kw_only=True):
-    """What became of requests that were due at fixed moments."""
+    """The outcome of requests that were due at fixed times."""
 
     seconds: float
-    """From the first of these moments to the last answer, or to the end of the window."""
+    """From the first due time to the last answer, or to the end of the window."""
     asked: int
     answered: int
-    """As they should be."""
+    """Requests answered with success."""
     errors: dict[str, int]
-    """All others, by what happened; those before the window, too."""
+    """Failed requests by kind and failure, including those before the window."""
     took_ms: Spread | None
-    """From the moment a request was due to the end of its answer; failed ones, too."""
+    """From the time a request was due to the end of its answer, including failed ones."""
     kinds: dict[str, Spread]
-    """The same, by kind of request."""
+    """The same by kind of request."""
     begun_late_ms: Spread | None
-    """How late they were sent, for want of a free connection or of CPU; part of what they took."""
+    """How late requests were sent for lack of a free connection or CPU; part of `took_ms`."""
     cpu_s: float
-    """Of the process that asks."""
+    """CPU time of the load generator's process."""
 
     @property
     def per_s(self) -> float:

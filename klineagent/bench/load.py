@@ -1,4 +1,4 @@
-"""What an agent is measured under."""
+"""The workload under which an agent is measured."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from klineagent.exchange.venues import USDM
 
 ALL_INTERVALS = tuple(each for each in Interval if each in USDM.intervals)
 MAX = "max"
-"""A rate: as fast as they are taken."""
+"""A rate: as fast as the client reads."""
 FRESH = "chdb:"
 """A store: the embedded engine in a folder that is deleted afterwards."""
 
 
 @frozen(kw_only=True)
-class Load:
-    """Traffic, and where it goes."""
+class Workload:
+    """The traffic of a measurement, and the store it is recorded into."""
 
     symbols: int
     rate: str | None
-    """Frames a second, `MAX`, or None for a market that trades as it likes."""
+    """Frames a second, `MAX`, or None for the twin's own pace."""
     seconds: float
     intervals: tuple[Interval, ...] = field(default=ALL_INTERVALS)
     tls: bool | None = False
-    """None for both ways, where a scenario knows both."""
+    """None to measure with and without TLS, where a scenario supports both."""
     store: str = "memory:"
     warm_up_s: float = 3.0
     updates: bool = False
-    """Whether every state is kept, so that every message is read in full."""
+    """Whether every state of a candle is kept, so that every message is parsed in full."""
     requests: int = 0
-    """A second, asked of the agent in a window of their own."""
+    """HTTP requests a second that the agent gets in a second window."""
     is_probed: bool = True
-    """Whether event loop and `/ping` are looked at, which costs some 4 % of a core."""
+    """Whether event-loop lag and `/ping` are measured, which costs some 4 % of a core."""
 
     @property
     def streams(self) -> int:
-        """How many there are."""
+        """The number of streams."""
         return self.symbols * len(self.intervals)

@@ -1,4 +1,4 @@
-"""One measurement: a twin, an agent, and what comes of them."""
+"""One measurement: a twin, an agent that records from it, and the figures."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from attrs import frozen
 
 from klineagent.bench.certificate import Certificate, make_certificate
 from klineagent.bench.child import Child, open_child
-from klineagent.bench.figures import Figures, Spread
-from klineagent.bench.load import FRESH, Load
+from klineagent.bench.figures import AgentFigures, Spread
+from klineagent.bench.load import FRESH, Workload
 from klineagent.bench.pings import Pings
-from klineagent.bench.system import Plan
-from klineagent.bench.twin import Twin, open_twin
+from klineagent.bench.system import MeasurementPlan
+from klineagent.bench.twin import TwinProcess, open_twin
 
 READY_WITHIN_S = 60
-"""An agent asks for 9,000 streams in a few seconds; a busy machine takes longer."""
+"""An agent subscribes to 9,000 streams in a few seconds; a busy machine takes longer."""
 MEASURED_AFTER_S = 30
 """How much longer than its window a measurement may take."""
 
 
 @frozen(kw_only=True)
 class Scene:
-    """A twin and an agent that records from it, both running."""
+    """A running twin and a running agent that records from it."""
 
-    load: Load
-    twin: Twin
+    load: Workload
+    twin: TwinProcess
     agent: Child
     command: str
     """Address of its command server."""
@@ -40,23 +40,23 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(
-    load: Load,
+    load: Workload,
     *twin_options: str,
     add_later: bool = False,
     windows: int = 1,
     spare_symbols: int = 0,
 ) -> AsyncIterator[Scene]:
-    """Twin and agent for `load`, in the block; nothing they have made is left behind.
+    """Run a twin and an agent for `load` while the block lasts, and delete their files after it.
 
     Args:
-        load: the traffic.
+        load: the workload.
         twin_options: more options of `klineagent simulate`.
-        add_later: whether the agent begins without any stream, so that they can be added.
-        windows: how many times the agent is measured.
-        spare_symbols: how many more are traded than recorded; the agent has room for them.
+        add_later: whether the agent starts without streams, for the caller to add them.
+        windows: how many windows the agent measures.
+        spare_symbols: how many symbols are traded but not recorded; the agent has room for them.
 
     Raises:
-        BenchFailed: one of them could not be started.
+        BenchFailed: twin or agent did not start.
     """
     with tempfile.TemporaryDirectory(prefix="klineagent-bench-") as name:
         folder = Path(name)
@@ -72,7 +72,7 @@ async def open_scene(
                 load, twin, folder, certificate, add_later=add_later, windows=windows
             ) as agent,
         ):
-            ready = await agent.told_within(READY_WITHIN_S, "ready")
+            ready = await agent.event_within(READY_WITHIN_S, "ready")
             yield Scene(
                 load=load,
                 twin=twin,
@@ -84,15 +84,15 @@ async def open_scene(
 
 @asynccontextmanager
 async def _open_agent(
-    load: Load,
-    twin: Twin,
+    load: Workload,
+    twin: TwinProcess,
     folder: Path,
     certificate: Certificate | None,
     *,
     add_later: bool,
     windows: int,
 ) -> AsyncIterator[Child]:
-    plan = Plan(
+    plan = MeasurementPlan(
         ws_url=twin.ws_url,
         rest_url=twin.rest_url,
         store=f"chdb://{folder}/klines" if load.store == FRESH else load.store,
@@ -109,38 +109,38 @@ async def _open_agent(
     )
     command = [sys.executable, "-m", "klineagent.bench.system", msgspec.json.encode(plan).decode()]
     environ = certificate.environ if certificate else None
-    async with open_child("the agent", command, tells_on="stdout", environ=environ) as agent:
+    async with open_child("the agent", command, reports_on="stdout", environ=environ) as agent:
         yield agent
 
 
-async def measure(load: Load, *twin_options: str) -> Figures:
-    """Let an agent record `load`, and tell what was seen in its window.
+async def measure(load: Workload, *twin_options: str) -> AgentFigures:
+    """Measure an agent in one window under `load`.
 
     Raises:
-        BenchFailed: a process could not be started, or did not do its part in time.
+        BenchFailed: a process did not start, or was too slow.
     """
     async with open_scene(load, *twin_options) as scene:
         return await figures_of(scene)
 
 
-async def figures_of(scene: Scene, window: int = 0) -> Figures:
-    """Wait for a window of a scene, look at the agent from outside meanwhile, tell both.
+async def figures_of(scene: Scene, window: int = 0) -> AgentFigures:
+    """Wait for a window of a scene and return its figures, with those measured from outside.
 
     Raises:
-        BenchFailed: the agent did not record all streams in time, or has ended.
+        BenchFailed: the agent did not record all streams in time, or ended.
     """
     load, twin = scene.load, scene.twin
-    await scene.agent.told_within(READY_WITHIN_S + load.warm_up_s, "measuring", window)
+    await scene.agent.event_within(READY_WITHIN_S + load.warm_up_s, "measuring", window)
     pings = Pings()
     before = twin.child.cpu_s()
     async with trio.open_nursery() as asking:
         if load.is_probed:
             asking.start_soon(pings.run, scene.status)
-        told = await scene.agent.told_within(load.seconds + MEASURED_AFTER_S, "measured", window)
+        event = await scene.agent.event_within(load.seconds + MEASURED_AFTER_S, "measured", window)
         asking.cancel_scope.cancel(reason="it is measured")
     after = twin.child.cpu_s()
     return msgspec.structs.replace(
-        msgspec.convert(told["figures"], Figures),
+        msgspec.convert(event["figures"], AgentFigures),
         ping_ms=Spread.of(pings.took_ms),
         twin_cpu_s=None if before is None or after is None else after - before,
     )

@@ -1,4 +1,4 @@
-"""What a scenario has shown, and what it should have."""
+"""The outcome of a scenario: its figures, and the bars they should reach."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 from attrs import asdict, field, frozen
 
-from klineagent.bench.figures import Answers, Figures
-from klineagent.bench.load import MAX, Load
+from klineagent.bench.figures import AgentFigures, Answers
+from klineagent.bench.load import MAX, Workload
 
 
 @frozen(kw_only=True)
 class Bar:
-    """Something seen, and what it should be."""
+    """A measured value and the bound it should keep."""
 
     what: str
     seen: float | None
@@ -23,7 +23,7 @@ class Bar:
 
     @property
     def is_met(self) -> bool:
-        """Whether it is as it should be."""
+        """Whether the value was measured and is within its bound."""
         if self.seen is None:
             return False
         return (self.least is None or self.seen >= self.least) and (
@@ -31,21 +31,21 @@ class Bar:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """The bar as a JSON object."""
         return {**asdict(self), "is_met": self.is_met}
 
 
 @frozen(kw_only=True)
 class Outcome:
-    """What a scenario has shown."""
+    """The figures of a scenario's runs, and its bars."""
 
-    runs: dict[str, Figures]
+    runs: dict[str, AgentFigures]
     bars: list[Bar] = field(factory=list)
     answers: Answers | None = None
-    """Where the agent was asked things."""
+    """The load generator's result, where there was one."""
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """The outcome as a JSON object."""
         return {
             "runs": {name: figures.as_json() for name, figures in self.runs.items()},
             **({} if self.answers is None else {"answers": msgspec.to_builtins(self.answers)}),
@@ -53,8 +53,8 @@ class Outcome:
         }
 
 
-def percent_of_sent(load: Load, figures: Figures) -> float:
-    """How much has come of what a twin sends that has a rate."""
+def percent_of_sent(load: Workload, figures: AgentFigures) -> float:
+    """The received share of the frames a twin sends at a fixed rate, in percent; else 100."""
     if load.rate is None or load.rate == MAX:
         return 100
     return 100 * figures.messages_per_s / float(load.rate)

@@ -1,4 +1,4 @@
-"""Asking an agent's status server how it is, from outside, again and again."""
+"""Repeated requests for `/ping` on an agent's status server."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _PATIENCE_S = 10
 
 @define(eq=False)
 class Pings:
-    """How long each answer has taken."""
+    """Requests `/ping` at fixed times and notes how long each answer takes."""
 
     took_ms: list[float] = field(factory=list, init=False)
 
     async def run(self, address: str) -> NoReturn:
-        """Ask at fixed moments, over one connection, until cancelled.
+        """Send requests over one connection until cancelled.
 
         Raises:
-            BenchFailed: there was no answer, or not a good one.
+            BenchFailed: the agent did not answer, or with an error.
         """
         async with httpx2.AsyncClient(
             base_url=f"http://{address}", timeout=_PATIENCE_S, trust_env=False

@@ -1,4 +1,4 @@
-"""What is looked at inside the agent's process."""
+"""Probes inside the measured agent's process: store, event loop, log, memory."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _KILO = 1024
 
 @frozen
 class TwinClock:
-    """The twin's clock, which runs as fast as ours."""
+    """The twin's clock, as an offset from the local one; both run at the same pace."""
 
     _ahead_ms: float
 
     @classmethod
     async def read(cls, rest_url: str) -> TwinClock:
-        """Ask the twin a few times and believe the quickest answer."""
+        """Ask the twin for its time a few times and trust the quickest answer."""
         best = (math.inf, 0.0)
         async with httpx2.AsyncClient(
             base_url=rest_url, verify=ssl.create_default_context()
@@ -48,7 +48,7 @@ class TwinClock:
         return cls(best[1])
 
     def now_ms(self) -> float:
-        """What it shows."""
+        """The twin's time in milliseconds since the epoch."""
         return _local_ms() + self._ahead_ms
 
 
@@ -58,28 +58,28 @@ def _local_ms() -> float:
 
 @define(eq=False)
 class WatchedStore:
-    """A store that is looked at as rows come in; whatever else it is asked, it passes on."""
+    """A store whose inserts are measured; all other calls pass through."""
 
     _store: Store
     _clock: TwinClock
     inserts: int = field(default=0, init=False)
     rows: int = field(default=0, init=False)
     ages_ms: list[float] = field(factory=list, init=False)
-    """Of each insert of the window: how old its newest row was when it returned."""
+    """For each insert of the window, the age of its newest row when it returned."""
     waited_ms: dict[Key, float] = field(factory=dict, init=False)
-    """Of each candle that closed in the window: how long after that it was stored."""
+    """For each candle that closed in the window, the time from its close to its storage."""
     _open_since_ms: float = field(default=math.inf, init=False)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def open_window(self) -> None:
-        """From now on look closely."""
+        """Start measuring inserts."""
         self._open_since_ms = self._clock.now_ms()
         self.ages_ms, self.waited_ms = [], {}
 
     def close_window(self) -> None:
-        """Do so no longer; what was seen remains."""
+        """Stop measuring inserts; the figures remain."""
         self._open_since_ms = math.inf
 
     async def insert(self, batch: Batch) -> None:
@@ -96,7 +96,7 @@ class WatchedStore:
                 self.waited_ms.setdefault(kline.key, now_ms - kline.close_time)
 
     async def found(self) -> int:
-        """How many of those candles the store finds when it is asked for them."""
+        """Count the candles of `waited_ms` that a query finds in the store."""
         opens: dict[str, list[int]] = {}
         for _, _, interval, open_ms in self.waited_ms:
             opens.setdefault(interval, []).append(open_ms)
@@ -114,13 +114,13 @@ class WatchedStore:
 
 @define(eq=False)
 class LagProbe:
-    """A task that wants to run at fixed moments, and notes how late it is each time."""
+    """A task that is due at fixed times and notes how late it runs each time."""
 
-    # Of hours, too: as a list of floats it would outgrow what is measured.
+    # Windows may last hours: a list of floats would outgrow the memory that is measured.
     late_ms: array[float] = field(factory=lambda: array("d"), init=False)
 
     async def run(self) -> NoReturn:
-        """Note until cancelled; a long halt is noted for each moment it lasted."""
+        """Run until cancelled; a long delay counts once for each due time it covers."""
         due = trio.current_time()
         while True:
             due += LAG_GRID_S
@@ -130,7 +130,7 @@ class LagProbe:
 
 @define(eq=False)
 class Tally:
-    """A processor of structlog that counts warnings and errors, and lets nothing through."""
+    """A structlog processor that counts warnings and errors and drops every event."""
 
     warnings: Counter[str] = field(factory=Counter, init=False)
 
@@ -142,14 +142,14 @@ class Tally:
 
 
 class Memory(NamedTuple):
-    """Resident bytes of a process."""
+    """Resident memory of a process in bytes."""
 
     now: int
     peak: int
 
 
 def memory_of(process: int | str = "self") -> Memory:
-    """What the system tells; zeros where it does not."""
+    """Memory of a process; zeros where the system does not report it."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     except OSError:

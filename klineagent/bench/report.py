@@ -1,4 +1,4 @@
-"""Figures on a terminal."""
+"""Tables of results for the terminal."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from rich import box
 from rich.table import Table
 
-from klineagent.bench.figures import Answers, Figures, Spread
+from klineagent.bench.figures import AgentFigures, Answers, Spread
 from klineagent.bench.outcome import Bar
-from klineagent.bench.peers.ranking import Entry
+from klineagent.bench.peers.ranking import PeerResult
 
 _PLAIN_FROM = 1000
 _MEGA = 1_000_000
 
 
-def figures_table(title: str, runs: Mapping[str, Figures]) -> Table:
-    """A column for each run, a line for each figure."""
+def figures_table(title: str, runs: Mapping[str, AgentFigures]) -> Table:
+    """Make a table with a column for each run and a line for each figure."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in runs:
@@ -27,7 +27,7 @@ def figures_table(title: str, runs: Mapping[str, Figures]) -> Table:
 
 
 def bars_table(bars: Iterable[Bar]) -> Table:
-    """A line for each bar."""
+    """Make a table with a line for each bar."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("bar", no_wrap=True)
     for name in ("should be", "is"):
@@ -40,14 +40,14 @@ def bars_table(bars: Iterable[Bar]) -> Table:
 
 
 def answers_table(answers: Answers) -> Table:
-    """A line for each kind of request, the dearest first."""
+    """Make a table with a line for each kind of request, the slowest first."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("request", no_wrap=True)
     for name in ("count", "p50 ms", "p99 ms", "max ms"):
         table.add_column(name, no_wrap=True, justify="right")
-    dearest_first = sorted(answers.kinds.items(), key=lambda each: -each[1].p99)
+    slowest_first = sorted(answers.kinds.items(), key=lambda each: -each[1].p99)
     spreads = {
-        **dict(dearest_first),
+        **dict(slowest_first),
         "all of them": answers.took_ms,
         "of which before it was sent": answers.begun_late_ms,
     }
@@ -57,29 +57,29 @@ def answers_table(answers: Answers) -> Table:
             table.add_row(name, f"{spread.count:,}", *times)
     for failure, count in answers.errors.items():
         table.add_row(f"failed: {failure}", f"{count:,}", "", "", "")
-    table.caption = f"{100 * answers.cpu_s / answers.seconds:.0f} % of a core to ask"
+    table.caption = f"load generator: {100 * answers.cpu_s / answers.seconds:.0f} % of a core"
     return table
 
 
-def entries_table(entries: Iterable[Entry]) -> Table:
-    """A line for each client and rate."""
+def peers_table(results: Iterable[PeerResult]) -> Table:
+    """Make a table with a line for each client and rate."""
     table = Table(title="peers", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("client", "", "over", "rate"):
         table.add_column(name, no_wrap=True)
     for name in ("messages a second", "CPU us a message", "times ours"):
         table.add_column(name, no_wrap=True, justify="right")
-    for entry in entries:
+    for result in results:
         figures = (
-            _number(entry.messages_per_s, ",.0f"),
-            _number(entry.cpu_us_per_message, ".2f"),
-            _number(entry.times_ours, ".1f"),
+            _number(result.messages_per_s, ",.0f"),
+            _number(result.cpu_us_per_message, ".2f"),
+            _number(result.times_ours, ".1f"),
         )
         table.add_row(
-            entry.client,
-            entry.version,
-            entry.transport,
-            entry.rate,
-            *(figures if entry.failure is None else (entry.failure, "", "")),
+            result.client,
+            result.version,
+            result.transport,
+            result.rate,
+            *(figures if result.failure is None else (result.failure, "", "")),
         )
     return table
 
@@ -114,7 +114,7 @@ _LABELS = (
 )
 
 
-def _lines(figures: Figures) -> tuple[str, ...]:
+def _lines(figures: AgentFigures) -> tuple[str, ...]:
     warnings = ", ".join(f"{event} {count}" for event, count in figures.warnings.items())
     return (
         f"{figures.messages_per_s:,.0f}",

@@ -1,4 +1,4 @@
-"""What is worth measuring: for each scenario its load, its course and its bars."""
+"""The scenarios: each with its workload, its course and its bars."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from attrs import evolve
 
 from klineagent.bench.child import BenchFailed
 from klineagent.bench.figures import Spread
-from klineagent.bench.load import FRESH, MAX, Load
+from klineagent.bench.load import FRESH, MAX, Workload
 from klineagent.bench.measurement import figures_of, measure, open_scene
 from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
 from klineagent.bench.pings import Pings
 from klineagent.bench.probes import memory_of
 from klineagent.core.errors import reason_of
 
-SATURATED = Load(symbols=600, rate=MAX, seconds=10, tls=None)
-PACED = Load(symbols=600, rate="36000", seconds=20, tls=True, store=FRESH)
-MINUTE_CLOSE = Load(symbols=600, rate="9000", seconds=20, tls=True, store=FRESH, warm_up_s=0)
-SUBSCRIBE = Load(symbols=600, rate="900", seconds=5, tls=True)
-LINEAR = Load(symbols=600, rate=MAX, seconds=10)
+SATURATED = Workload(symbols=600, rate=MAX, seconds=10, tls=None)
+PACED = Workload(symbols=600, rate="36000", seconds=20, tls=True, store=FRESH)
+MINUTE_CLOSE = Workload(symbols=600, rate="9000", seconds=20, tls=True, store=FRESH, warm_up_s=0)
+SUBSCRIBE = Workload(symbols=600, rate="900", seconds=5, tls=True)
+LINEAR = Workload(symbols=600, rate=MAX, seconds=10)
 
 _FEWER = 10
-"""How many times fewer symbols cost is compared with."""
-# An ordinary minute ends a little after the agent is ready.
+"""`linear` compares with this many times fewer symbols."""
+# An ordinary minute closes a little after the agent is ready.
 _MINUTE_ENDS_SOON = "2027-02-02T00:00:40"
-# At the next midnight every interval closes: it begins a Monday, a month and a third day.
+# At the next midnight every interval closes: a Monday, a month and a 3d candle begin there.
 _ALL_CLOSE_SOON = "2027-01-31T23:59:45"
 _ADDED_WITHIN_S = 60
 _MEGA = 1_000_000
 _KILO = 1_000
 
 
-async def saturated(load: Load) -> Outcome:
-    """As many messages as the agent can take, plain and over TLS."""
+async def saturated(load: Workload) -> Outcome:
+    """Send as many messages as the agent can take, plain and over TLS."""
     least = {False: 300_000, True: 200_000}
     runs, bars = {}, []
     for tls in least if load.tls is None else [load.tls]:
@@ -47,8 +47,8 @@ async def saturated(load: Load) -> Outcome:
     return Outcome(runs=runs, bars=bars)
 
 
-async def paced(load: Load) -> Outcome:
-    """The whole market at its usual pace, stored."""
+async def paced(load: Workload) -> Outcome:
+    """Record the whole market at its usual pace."""
     figures = await measure(load, "--start", _MINUTE_ENDS_SOON)
     lag, ping = figures.lag_ms, figures.ping_ms
     return Outcome(
@@ -64,8 +64,8 @@ async def paced(load: Load) -> Outcome:
     )
 
 
-async def minute_close(load: Load) -> Outcome:
-    """A moment at which every candle of the market closes, at all intervals."""
+async def minute_close(load: Workload) -> Outcome:
+    """Record the moment at which the candles of all symbols and intervals close."""
     figures = await measure(load, "--start", _ALL_CLOSE_SOON)
     waited = figures.close_to_stored_ms
     return Outcome(
@@ -79,8 +79,8 @@ async def minute_close(load: Load) -> Outcome:
     )
 
 
-async def subscribe(load: Load) -> Outcome:
-    """All streams added over HTTP, in one call, to an agent that has none."""
+async def subscribe(load: Workload) -> Outcome:
+    """Add all streams over HTTP, in one call, to an agent without any."""
     async with open_scene(load, add_later=True) as scene:
         process, pings = scene.agent.process.pid, Pings()
         before = memory_of(process)
@@ -116,8 +116,8 @@ async def _add(client: httpx2.AsyncClient, symbols: Sequence[str]) -> httpx2.Res
         raise BenchFailed(f"the agent did not add the streams: {reason_of(error)}") from error
 
 
-async def linear(load: Load) -> Outcome:
-    """Whether many symbols cost more a message than a tenth of them, at a tenth of the rate."""
+async def linear(load: Workload) -> Outcome:
+    """Compare the cost of a message with that of a tenth of the symbols at a tenth of the rate."""
     rate = load.rate if load.rate in {None, MAX} else f"{float(load.rate) / _FEWER:g}"
     fewer = evolve(load, symbols=max(1, load.symbols // _FEWER), rate=rate)
     runs = {f"{each.symbols} symbols": await measure(each) for each in (fewer, load)}

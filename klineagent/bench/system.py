@@ -1,8 +1,8 @@
-"""The process that is measured: an agent as `klineagent serve` runs it, and probes around it.
+"""The system under test: a process with an agent as `klineagent serve` runs it, and probes.
 
     python -m klineagent.bench.system PLAN
 
-It tells of itself on standard output, a line of JSON each: `ready` with its addresses; for each
+It reports events on standard output, each a line of JSON: `ready` with its addresses; for each
 window `measuring`, and `measured` with the figures; or `failed`. Then it waits to be stopped.
 """
 
@@ -20,8 +20,8 @@ from attrs import frozen
 from msgspec import Struct
 
 from klineagent.agent import Agent, open_agent
-from klineagent.bench.child import FAILED, tell
-from klineagent.bench.figures import Figures, Spread
+from klineagent.bench.child import FAILED, emit
+from klineagent.bench.figures import AgentFigures, Spread
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
 from klineagent.cli.running import first_of
 from klineagent.config.model import Config
@@ -36,8 +36,8 @@ LOOK_EVERY_S = 0.25
 _ANY_PORT = Bind("127.0.0.1", 0)
 
 
-class Plan(Struct, frozen=True, kw_only=True):
-    """What is recorded, and when to measure."""
+class MeasurementPlan(Struct, frozen=True, kw_only=True):
+    """What the system under test records, and when it measures."""
 
     ws_url: str
     rest_url: str
@@ -47,22 +47,22 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Recorded from the start."""
     intervals: tuple[Interval, ...]
     streams: int
-    """The measurement begins when so many run; who has fewer configured adds the rest."""
+    """The measurement begins when this many run; those not configured must be added over HTTP."""
     max_symbols: int
     warm_up_s: float
     """Before each window."""
     seconds: float
-    """How long each window is."""
+    """Length of each window."""
     windows: int
-    """How many there are, one after the other."""
+    """Number of windows, one after the other."""
     updates: bool
     is_probed: bool
-    """Whether the event loop is looked at."""
+    """Whether event-loop lag is measured."""
 
 
 @frozen
 class _Reading:
-    """What has been counted so far."""
+    """Counters at one moment."""
 
     at: float
     cpu_s: float
@@ -86,34 +86,34 @@ class _Reading:
 
 
 def main() -> None:
-    """Run the plan that the command line gives."""
+    """Run the plan given on the command line."""
     tally = Tally()
     structlog.configure(processors=[tally])
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    plan = msgspec.json.decode(sys.argv[1], type=MeasurementPlan)
     try:
         trio.run(_run, plan, tally)
     except* KlineagentError as failures:
-        tell(FAILED, error=str(first_of(failures)))
+        emit(FAILED, error=str(first_of(failures)))
 
 
-async def _run(plan: Plan, tally: Tally) -> None:
+async def _run(plan: MeasurementPlan, tally: Tally) -> None:
     async with open_stop_signal() as stop, open_store(plan.store) as store:
         clock = await TwinClock.read(plan.rest_url)
         watched = WatchedStore(store, clock)
         async with open_agent(_config(plan), store=cast("Store", watched)) as agent:
-            # As `klineagent serve` does.
+            # `klineagent serve` does the same.
             gc.collect()
             gc.freeze()
-            tell("ready", command=str(agent.command_bind), status=str(agent.status_bind))
+            emit("ready", command=str(agent.command_bind), status=str(agent.status_bind))
             await _all_run(agent, plan.streams)
             for _ in range(plan.windows):
                 await trio.sleep(plan.warm_up_s)
-                tell("measuring")
-                tell("measured", figures=await _measure(agent, watched, plan, tally))
+                emit("measuring")
+                emit("measured", figures=await _measure(agent, watched, plan, tally))
             await stop.wait()
 
 
-def _config(plan: Plan) -> Config:
+def _config(plan: MeasurementPlan) -> Config:
     return Config(
         symbols=plan.symbols,
         intervals=plan.intervals,
@@ -123,7 +123,7 @@ def _config(plan: Plan) -> Config:
         spool=plan.spool,
         max_symbols=plan.max_symbols,
         updates=plan.updates,
-        # What comes from before the start is not what is measured.
+        # Backfill of history would be measured along.
         history=0,
         command_bind=_ANY_PORT,
         status_bind=_ANY_PORT,
@@ -132,15 +132,17 @@ def _config(plan: Plan) -> Config:
 
 
 async def _all_run(agent: Agent, streams: int) -> None:
-    """Wait until the exchange has confirmed so many streams."""
-    # There is no event for all of them together.
+    """Wait until the exchange has confirmed `streams` streams."""
+    # The registry has no event for all streams together.
     while agent.registry.count() < streams or not all(  # noqa: ASYNC110
         each.is_active for each in agent.registry.subscriptions()
     ):
         await trio.sleep(LOOK_EVERY_S)
 
 
-async def _measure(agent: Agent, store: WatchedStore, plan: Plan, tally: Tally) -> Figures:
+async def _measure(
+    agent: Agent, store: WatchedStore, plan: MeasurementPlan, tally: Tally
+) -> AgentFigures:
     lag = LagProbe()
     store.open_window()
     async with trio.open_nursery() as probing:
@@ -152,7 +154,7 @@ async def _measure(agent: Agent, store: WatchedStore, plan: Plan, tally: Tally) 
         probing.cancel_scope.cancel(reason="it is measured")
     memory = memory_of()
     store.close_window()
-    return Figures(
+    return AgentFigures(
         seconds=after.at - before.at,
         streams=agent.registry.count(),
         messages=after.messages - before.messages,

@@ -12,12 +12,12 @@ from klineagent.bench.certificate import Certificate
 from klineagent.bench.child import Child, open_child
 
 READY_WITHIN_S = 60
-"""It makes its traffic before it trades."""
+"""The twin generates its traffic before it starts."""
 
 
 @frozen(kw_only=True)
-class Twin:
-    """A running twin."""
+class TwinProcess:
+    """A running twin and its addresses."""
 
     child: Child
     ws_url: str
@@ -29,19 +29,19 @@ class Twin:
 @asynccontextmanager
 async def open_twin(
     *options: str, symbols: int, certificate: Certificate | None = None
-) -> AsyncIterator[Twin]:
-    """A twin that trades `symbols`, over TLS where there is a certificate, in the block."""
+) -> AsyncIterator[TwinProcess]:
+    """Run a twin that trades `symbols` while the block lasts, over TLS if given a certificate."""
     command = [
         *(sys.executable, "-m", "klineagent", "simulate", "--log-format", "json"),
         *("--bind", "127.0.0.1:0", "--symbols", str(symbols), *options),
         *(("--tls", str(certificate.identity)) if certificate else ()),
     ]
-    async with open_child("the twin", command, tells_on="stderr") as child:
-        told = await child.told_within(READY_WITHIN_S, "exchange_twin")
-        yield Twin(
+    async with open_child("the twin", command, reports_on="stderr") as child:
+        event = await child.event_within(READY_WITHIN_S, "exchange_twin")
+        yield TwinProcess(
             child=child,
-            ws_url=told["ws_url"],
-            rest_url=told["rest_url"],
-            # After the ordinary ones come specimens.
-            symbols=tuple(told["symbols"][:symbols]),
+            ws_url=event["ws_url"],
+            rest_url=event["rest_url"],
+            # Odd listings come after the ordinary ones.
+            symbols=tuple(event["symbols"][:symbols]),
         )

@@ -13,7 +13,7 @@ from klineagent.core.errors import ConfigError
 
 
 def test_who_trusts_the_authority_trusts_the_twin(tmp_path: Path) -> None:
-    """Both files are what TLS wants of a server and of a client."""
+    """Server and client each accept their file."""
     certificate = make_certificate(tmp_path)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate.identity)
@@ -23,7 +23,7 @@ def test_who_trusts_the_authority_trusts_the_twin(tmp_path: Path) -> None:
 
 
 def test_what_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a line that says what to install."""
+    """The error says what to install."""
     monkeypatch.setitem(sys.modules, "trustme", None)
     with pytest.raises(ConfigError, match=r"pip install 'klineagent\[bench\]'"):
         make_certificate(tmp_path)

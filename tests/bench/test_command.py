@@ -1,4 +1,4 @@
-"""Measuring, as it is typed. Nothing here depends on how fast anything is."""
+"""`klineagent bench` as typed by a user. Nothing here depends on speed."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def bench(*arguments: str) -> subprocess.Popen[str]:
 
 
 def measured(*arguments: str) -> dict[str, Any]:
-    """What it tells as JSON; all its processes have ended."""
+    """The JSON output of the command; all its processes have ended."""
     with bench(*arguments, "--json") as process:
         out, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == 0, err
     assert_nothing_left(process.pid)
-    told: dict[str, Any] = json.loads(out)
-    return told
+    result: dict[str, Any] = json.loads(out)
+    return result
 
 
 def assert_nothing_left(group: int) -> None:
@@ -50,10 +50,10 @@ def assert_nothing_left(group: int) -> None:
 
 
 def test_a_paced_market_is_measured() -> None:
-    """Twin and agent run, what was sent has come, and every figure is there."""
-    told = measured("paced", "--rate", "900", "--seconds", "2", *FEW, *PLAIN)
-    assert told["scenario"] == "paced"
-    run = told["runs"]["900"]
+    """Twin and agent run, all sent frames arrive, and every figure is there."""
+    result = measured("paced", "--rate", "900", "--seconds", "2", *FEW, *PLAIN)
+    assert result["scenario"] == "paced"
+    run = result["runs"]["900"]
     assert run["streams"] == STREAMS
     assert 900 < run["messages"] < 2700
     assert run["messages_per_s"] == pytest.approx(run["messages"] / run["seconds"], abs=0.01)
@@ -68,41 +68,43 @@ def test_a_paced_market_is_measured() -> None:
         assert spread["count"] > 10
     assert run["newest_age_ms"] is not None
     assert run["warnings"] == {}
-    assert {bar["what"] for bar in told["bars"]} >= {"% of one core", "/ping p99, ms"}
+    assert {bar["what"] for bar in result["bars"]} >= {"% of one core", "/ping p99, ms"}
 
 
 def test_a_saturated_agent_is_measured() -> None:
-    """The twin sends whatever is taken."""
-    told = measured("saturated", *SHORT, "--no-tls")
-    assert list(told["runs"]) == ["plain"]
-    assert told["runs"]["plain"]["messages"] > 1_000
-    assert told["runs"]["plain"]["cpu_us_per_message"] > 0
+    """The twin sends as fast as the agent reads."""
+    result = measured("saturated", *SHORT, "--no-tls")
+    assert list(result["runs"]) == ["plain"]
+    assert result["runs"]["plain"]["messages"] > 1_000
+    assert result["runs"]["plain"]["cpu_us_per_message"] > 0
 
 
 def test_streams_are_added_over_http() -> None:
-    """To an agent that begins without any, over TLS."""
-    told = measured("subscribe", "--rate", "100", *SHORT)
-    seen = {bar["what"]: bar["seen"] for bar in told["bars"]}
+    """The agent starts without streams, over TLS."""
+    result = measured("subscribe", "--rate", "100", *SHORT)
+    seen = {bar["what"]: bar["seen"] for bar in result["bars"]}
     assert seen["streams"] == STREAMS
     assert 0 < seen["added within, s"] < ENDS_WITHIN_S
 
 
-def test_an_agent_is_asked_many_things_while_it_records() -> None:
-    """Two windows, told apart; in the second every kind of request is answered."""
-    told = measured("operate", "--rate", "900", "--seconds", "2", "--requests", "100", *FEW, *PLAIN)
-    assert list(told["runs"]) == ["left alone", "100 requests a second"]
-    for run in told["runs"].values():
+def test_an_agent_is_measured_under_http_load() -> None:
+    """There are two windows; in the second every kind of request is answered."""
+    result = measured(
+        "operate", "--rate", "900", "--seconds", "2", "--requests", "100", *FEW, *PLAIN
+    )
+    assert list(result["runs"]) == ["left alone", "100 requests a second"]
+    for run in result["runs"].values():
         assert 900 < run["messages"] < 2700
         assert run["insert_age_ms"]["count"] > 0
-    answers = told["answers"]
+    answers = result["answers"]
     assert answers["errors"] == {}
     assert answers["asked"] == answers["answered"] == 200
     assert len(answers["kinds"]) == len(SHARES)
-    assert {bar["what"] for bar in told["bars"]} >= {"requests that failed", "requests p99, ms"}
+    assert {bar["what"] for bar in result["bars"]} >= {"requests that failed", "requests p99, ms"}
 
 
 def test_figures_are_shown_as_a_table() -> None:
-    """For people; the bars beneath."""
+    """The bars are below."""
     with bench("paced", "--rate", "100", *SHORT, *PLAIN) as process:
         out, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == 0, err
@@ -153,8 +155,8 @@ def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], name
     assert "Traceback" not in err
 
 
-def test_an_agent_that_cannot_start_is_told() -> None:
-    """Its reason, and exit code 1."""
+def test_an_agent_that_cannot_start_is_an_error() -> None:
+    """Its reason is shown, with exit code 1."""
     with bench("paced", "--symbols", "3", "--no-tls", "--store", "chdb:/dev/null/x") as process:
         _, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == 1

@@ -1,15 +1,15 @@
-"""Arithmetic of measurements."""
+"""The arithmetic of figures."""
 
 from __future__ import annotations
 
 import json
 
-from klineagent.bench.figures import Figures, Spread
+from klineagent.bench.figures import AgentFigures, Spread
 
 
-def some_figures(messages: int = 2_000_000, inserts: int = 4) -> Figures:
-    """Ten seconds of an agent."""
-    return Figures(
+def some_figures(messages: int = 2_000_000, inserts: int = 4) -> AgentFigures:
+    """Figures of a window of ten seconds."""
+    return AgentFigures(
         seconds=10.0,
         streams=9_000,
         messages=messages,
@@ -32,7 +32,7 @@ def some_figures(messages: int = 2_000_000, inserts: int = 4) -> Figures:
 
 
 def test_percentiles_are_values_that_were_seen() -> None:
-    """Of a hundred the 50th and the 99th; of one, that one; of none, nothing."""
+    """The 50th and 99th of a hundred values; the only one of one; None without values."""
     assert Spread.of([float(each) for each in range(100, 0, -1)]) == Spread(100, 50.0, 99.0, 100.0)
     assert Spread.of([7.0]) == Spread(1, 7.0, 7.0, 7.0)
     assert Spread.of([]) is None
@@ -56,8 +56,8 @@ def test_nothing_is_divided_by_nothing() -> None:
 
 
 def test_json_holds_both_what_was_seen_and_what_follows() -> None:
-    """All of it under one roof."""
-    told = json.loads(json.dumps(some_figures().as_json()))
-    assert told["messages"] == 2_000_000
-    assert told["cpu_us_per_message"] == 2.0
-    assert told["twin_core_percent"] is None
+    """Measured and derived figures are in one object."""
+    result = json.loads(json.dumps(some_figures().as_json()))
+    assert result["messages"] == 2_000_000
+    assert result["cpu_us_per_message"] == 2.0
+    assert result["twin_core_percent"] is None

@@ -1,4 +1,4 @@
-"""Asking an agent how it is."""
+"""Requests for `/ping` while an agent is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from klineagent.cli.running import first_of
 
 
 async def failure_of(serve: Callable[[trio.SocketStream], Awaitable[object]]) -> str:
-    """Why asking ends when each connection is served so."""
+    """The error of the requests when a server treats each connection this way."""
     with pytest.RaisesGroup(BenchFailed, flatten_subgroups=True) as caught:
         async with trio.open_nursery() as nursery:
             serving = partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
@@ -26,7 +26,7 @@ async def failure_of(serve: Callable[[trio.SocketStream], Awaitable[object]]) ->
 
 
 async def test_an_agent_that_hangs_up_is_told_in_one_line() -> None:
-    """Not as a stack trace of the HTTP library."""
+    """The reason is shown instead of the HTTP library's stack trace."""
 
     async def hang_up(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -48,7 +48,7 @@ async def test_an_agent_that_does_not_answer_well_is_told() -> None:
 
 
 async def test_an_agent_that_does_not_answer_at_all_is_told(autojump_clock: MockClock) -> None:
-    """Patience has an end."""
+    """Each request has a time limit."""
 
     async def stand_still(_stream: trio.SocketStream) -> None:
         await trio.sleep_forever()

@@ -1,4 +1,4 @@
-"""What is looked at inside the agent's process."""
+"""The probes inside the agent's process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.klines import a_kline
 
 
 class StandingClock:
-    """A twin's clock that stands."""
+    """A twin's clock that stands still."""
 
     shows_ms: float = 0
 
@@ -27,7 +27,7 @@ class StandingClock:
 
 
 async def test_lateness_counts_for_each_moment_of_a_halt(mock_clock: MockClock) -> None:
-    """Who is held up for 25 ms misses the moments at 10 and 20, and is late for both."""
+    """A task delayed by 25 ms is late for its due times at 10 and at 20 ms."""
     probe = LagProbe()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(probe.run)
@@ -78,7 +78,7 @@ async def test_each_window_begins_anew() -> None:
 
 
 def test_warnings_are_counted_and_nothing_is_printed() -> None:
-    """What is merely told does not count."""
+    """Events below a warning do not count."""
     tally = Tally()
     for level, event in (("info", "listening"), ("warning", "feed_lost"), ("error", "feed_lost")):
         with pytest.raises(structlog.DropEvent):
@@ -87,7 +87,7 @@ def test_warnings_are_counted_and_nothing_is_printed() -> None:
 
 
 def test_memory_is_that_of_the_process() -> None:
-    """By its number as well; of one that is not there, none."""
+    """A process may be given by its id; one that does not exist has none."""
     now, peak = memory_of()
     assert 1_000_000 < now <= peak
     assert memory_of(os.getpid()).peak >= now

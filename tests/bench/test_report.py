@@ -1,4 +1,4 @@
-"""Figures on a terminal."""
+"""Tables of results for the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.bench.operation.test_operation import ANSWERS
 
 
 def lines_of(table: Table) -> list[str]:
-    """What is shown."""
+    """The text of a table."""
     out = io.StringIO()
     Console(file=out, width=200).print(table)
     return out.getvalue().splitlines()
@@ -33,7 +33,7 @@ def test_a_bar_is_met_or_missed_or_not_measured() -> None:
 
 
 def test_the_dearest_requests_come_first() -> None:
-    """Then all of them, and what has failed."""
+    """Then the sum, and the failed ones."""
     answers = replace(
         ANSWERS,
         kinds={"/status": Spread(9, 1.0, 2.0, 3.0), "/v1/why": Spread(3, 5.0, 9.0, 9.5)},

@@ -1,1 +1,1 @@
-"""An agent that is asked many things, beside one that is left alone."""
+"""Recording under a load of HTTP requests, compared with recording undisturbed."""

@@ -1,9 +1,9 @@
-"""The process that asks an agent many things, and sees how long the answers take.
+"""The load generator: a process that sends requests to an agent and times the answers.
 
     python -m klineagent.bench.operation.load_generator PLAN
 
-It tells `ready`, waits for a line on standard input, asks, and tells what was `answered`. Requests
-are due at fixed moments, however long others take.
+It reports `ready`, waits for a line on standard input, sends requests and reports `answered` with
+the results. Requests are due at fixed times, however long others take.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ import trio
 from attrs import define, field, frozen
 from msgspec import Struct
 
-from klineagent.bench.child import tell
+from klineagent.bench.child import emit
 from klineagent.bench.figures import Answers, Spread
 from klineagent.bench.operation.questions import Question, Topics, questions
 from klineagent.core.errors import reason_of
 from klineagent.core.interval import SECOND_MS
 
 CONNECTIONS = 20
-"""To each server; who finds none free waits for one, and that counts."""
+"""Connections to each server; waiting for a free one counts as part of a request's time."""
 PATIENCE_S = 10
-"""From the moment a request was due."""
-# Servers close connections that are idle for some seconds; not to meet that is the caller's part.
+"""Time limit of a request, from the moment it was due."""
+# Servers close connections that are idle for some seconds; the generator closes them before.
 _KEPT_S = 2
 
 
-class Calling(Struct, frozen=True, kw_only=True):
-    """What is asked, how often, how long."""
+class LoadPlan(Struct, frozen=True, kw_only=True):
+    """What the load generator requests, how often and for how long."""
 
     topics: Topics
     per_s: float
     warm_up_s: float
-    """Asked already, and not yet measured."""
+    """Time before the window in which requests are sent but not measured."""
     seconds: float
 
 
 @frozen
 class Due:
-    """A question, and the moment to ask it."""
+    """A question and the time at which it is due."""
 
     question: Question
     at: float
@@ -59,33 +59,33 @@ class Due:
 
 
 @define(eq=False)
-class Caller:
-    """Asks, and notes what becomes of it."""
+class LoadGenerator:
+    """Sends requests at fixed times and collects their results."""
 
-    _calling: Calling
+    _load_plan: LoadPlan
     _open_client: Callable[[], httpx2.AsyncClient]
-    """Makes one that has a connection."""
+    """Makes a client with one connection."""
     _answered: int = field(default=0, init=False)
     _errors: Counter[str] = field(factory=Counter, init=False)
     _took_ms: defaultdict[str, list[float]] = field(factory=lambda: defaultdict(list), init=False)
     _begun_late_ms: list[float] = field(factory=list, init=False)
 
     async def run(self) -> Answers:
-        """Ask at fixed moments, and tell of all that were due in the window."""
-        calling = self._calling
-        window_at = trio.current_time() + calling.warm_up_s
-        before = round(calling.warm_up_s * calling.per_s)
-        asked = max(1, round(calling.seconds * calling.per_s))
+        """Send all requests and return the results of those that were due in the window."""
+        plan = self._load_plan
+        window_at = trio.current_time() + plan.warm_up_s
+        before = round(plan.warm_up_s * plan.per_s)
+        asked = max(1, round(plan.seconds * plan.per_s))
         cpu_s = 0.0
-        async with self._open_lines(before + asked) as lines:
-            for number, question in enumerate(islice(questions(calling.topics), before + asked)):
-                due_at = window_at + (number - before) / calling.per_s
+        async with self._open_queues(before + asked) as queues:
+            for number, question in enumerate(islice(questions(plan.topics), before + asked)):
+                due_at = window_at + (number - before) / plan.per_s
                 await trio.sleep_until(due_at)
                 if number == before:
                     cpu_s = time.process_time()
-                lines[question.server].send_nowait(Due(question, due_at, number >= before))
+                queues[question.server].send_nowait(Due(question, due_at, number >= before))
         return Answers(
-            seconds=max(trio.current_time() - window_at, calling.seconds),
+            seconds=max(trio.current_time() - window_at, plan.seconds),
             asked=asked,
             answered=self._answered,
             errors=dict(self._errors),
@@ -100,20 +100,20 @@ class Caller:
         )
 
     @asynccontextmanager
-    async def _open_lines(
+    async def _open_queues(
         self, room: int
     ) -> AsyncIterator[Mapping[str, trio.MemorySendChannel[Due]]]:
-        """Where questions to each server wait in turn; in the end, for the last to be asked."""
+        """Open a queue of questions for each server; the block ends when all are answered."""
         async with trio.open_nursery() as nursery:
-            lines = {}
-            for server in (self._calling.topics.command, self._calling.topics.status):
-                # Room for all there will be: whoever asks at fixed moments waits for nobody.
-                lines[server], waiting = trio.open_memory_channel[Due](room)
+            queues = {}
+            for server in (self._load_plan.topics.command, self._load_plan.topics.status):
+                # Room for all questions: the schedule must never wait for answers.
+                queues[server], waiting = trio.open_memory_channel[Due](room)
                 for _ in range(CONNECTIONS):
                     nursery.start_soon(self._ask_all, waiting)
-            yield lines
-            for line in lines.values():
-                line.close()
+            yield queues
+            for queue in queues.values():
+                queue.close()
 
     async def _ask_all(self, waiting: trio.MemoryReceiveChannel[Due]) -> None:
         async with self._open_client() as client:
@@ -142,30 +142,30 @@ async def _failure_of(client: httpx2.AsyncClient, question: Question) -> str:
     return "" if answer.is_success else str(answer.status_code)
 
 
-async def _run(calling: Calling) -> None:
+async def _run(plan: LoadPlan) -> None:
     limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEPT_S)
     open_client = partial(
         httpx2.AsyncClient,
         limits=limits,
         timeout=None,
         headers={"Content-Type": "application/json"},
-        # Each would read the authorities of the web.
+        # Otherwise each client would load the system's certificate authorities.
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         trust_env=False,
     )
-    # A collection of all that is imported would make requests late.
+    # Garbage collection of everything imported would delay requests.
     gc.collect()
     gc.freeze()
-    tell("ready")
+    emit("ready")
     if await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-        tell("answered", answers=await Caller(calling, open_client).run())
+        emit("answered", answers=await LoadGenerator(plan, open_client).run())
 
 
 def main() -> None:
-    """Follow the plan that the command line gives."""
-    # Ctrl-C is for whoever started this, and ends it.
+    """Run the plan given on the command line."""
+    # Ctrl-C is for the parent process, which terminates this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trio.run(_run, msgspec.json.decode(sys.argv[1], type=Calling))
+    trio.run(_run, msgspec.json.decode(sys.argv[1], type=LoadPlan))
 
 
 if __name__ == "__main__":

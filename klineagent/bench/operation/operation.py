@@ -1,4 +1,4 @@
-"""Whether an agent that is asked many things records as one that is left alone."""
+"""The scenario `operate`: does an agent under HTTP load record as well as an undisturbed one?"""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import sys
 import msgspec
 
 from klineagent.bench.child import open_child
-from klineagent.bench.figures import Answers, Figures, Spread
-from klineagent.bench.load import FRESH, Load
+from klineagent.bench.figures import AgentFigures, Answers, Spread
+from klineagent.bench.load import FRESH, Workload
 from klineagent.bench.measurement import READY_WITHIN_S, Scene, figures_of, open_scene
-from klineagent.bench.operation.load_generator import PATIENCE_S, Calling
+from klineagent.bench.operation.load_generator import PATIENCE_S, LoadPlan
 from klineagent.bench.operation.questions import Topics
 from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
 
-OPERATE = Load(symbols=600, rate="36000", seconds=60, tls=True, store=FRESH, requests=200)
+OPERATE = Workload(symbols=600, rate="36000", seconds=60, tls=True, store=FRESH, requests=200)
 
-# An ordinary minute ends in each of two windows of a minute: no candle of 3 or 5 minutes with it.
+# In each of two windows of a minute only 1m candles close, none of 3 or 5 minutes.
 _START = "2027-02-02T00:00:40"
 _OF_FIRST_WINDOW = "2027-02-02T00:01:00Z"
 
 _ANSWERED = 0.99
-# A tenth of what rows wait for each other anyway.
+# A tenth of the time for which rows are batched anyway.
 _UNCHANGED_MS = 100
 
 
-async def operate(load: Load) -> Outcome:
-    """A window without requests, and one with many, beside the whole market."""
+async def operate(load: Workload) -> Outcome:
+    """Record the whole market in two windows, one without and one with HTTP requests."""
     async with open_scene(load, "--start", _START, windows=2, spare_symbols=1) as scene:
-        calling = _calling(scene)
+        plan = _load_plan(scene)
         command = [
             *(sys.executable, "-m", "klineagent.bench.operation.load_generator"),
-            msgspec.json.encode(calling).decode(),
+            msgspec.json.encode(plan).decode(),
         ]
-        async with open_child("the caller", command, tells_on="stdout") as caller:
-            await caller.told_within(READY_WITHIN_S, "ready")
+        async with open_child("the generator", command, reports_on="stdout") as generator:
+            await generator.event_within(READY_WITHIN_S, "ready")
             quiet = await figures_of(scene)
-            await caller.go()
+            await generator.go()
             asked = await figures_of(scene, window=1)
-            told = await caller.told_within(2 * PATIENCE_S, "answered")
-    answers = msgspec.convert(told["answers"], Answers)
+            event = await generator.event_within(2 * PATIENCE_S, "answered")
+    answers = msgspec.convert(event["answers"], Answers)
     return Outcome(
         runs={"left alone": quiet, f"{load.requests} requests a second": asked},
         bars=bars_of(load, quiet, asked, answers),
@@ -47,7 +47,7 @@ async def operate(load: Load) -> Outcome:
     )
 
 
-def _calling(scene: Scene) -> Calling:
+def _load_plan(scene: Scene) -> LoadPlan:
     load, symbols = scene.load, scene.twin.symbols
     topics = Topics(
         command=scene.command,
@@ -57,17 +57,19 @@ def _calling(scene: Scene) -> Calling:
         intervals=load.intervals,
         open_time=_OF_FIRST_WINDOW,
     )
-    return Calling(
+    return LoadPlan(
         topics=topics, per_s=load.requests, warm_up_s=load.warm_up_s, seconds=load.seconds
     )
 
 
-def bars_of(load: Load, quiet: Figures, asked: Figures, answers: Answers) -> list[Bar]:
-    """What must be true of requests, and of recording beside them.
+def bars_of(
+    load: Workload, quiet: AgentFigures, asked: AgentFigures, answers: Answers
+) -> list[Bar]:
+    """The bars for requests, and for recording under them.
 
-    Recording is unchanged while all comes that is sent, and its newest rows are stored as soon as
-    before. How long a closed candle waits is told without a bar: in one minute it is mostly luck,
-    by how much of the writer's second is left.
+    Recording is unchanged if all sent frames arrive and the newest rows are stored as soon as
+    before. The wait of closed candles is shown without a bar: in one minute it is mostly luck, as
+    it depends on how much of the writer's second is left.
     """
     took, lag = answers.took_ms, asked.lag_ms
     return [

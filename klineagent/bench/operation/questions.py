@@ -1,4 +1,4 @@
-"""What operators and programs ask of an agent, and how often each of it. Pure."""
+"""The requests that operators and programs send to an agent, and their shares. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from klineagent.core.interval import Interval
 
 
 class Topics(Struct, frozen=True, kw_only=True):
-    """Whom to ask, and about what."""
+    """The servers, symbols and intervals that requests are about."""
 
     command: str
     """Address of the command server."""
@@ -23,33 +23,33 @@ class Topics(Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...]
     """Recorded at all of `intervals`."""
     spare_symbol: str
-    """Not recorded; its streams are added and removed."""
+    """A symbol that is not recorded; its streams are added and removed."""
     intervals: tuple[Interval, ...]
     open_time: str
-    """Of a candle, as one may write it."""
+    """Open time of a candle, as the API accepts it."""
 
 
 @frozen(kw_only=True)
 class Question:
-    """A request."""
+    """One HTTP request."""
 
     kind: str
     server: str
-    """Its address."""
+    """Address of the server."""
     path: str
-    """With its query."""
+    """Path with query."""
     body: bytes | None = None
-    """Of a POST; a GET has none."""
+    """The body of a POST; None for a GET."""
 
     @property
     def url(self) -> str:
-        """Whom to ask what."""
+        """The whole URL."""
         return f"http://{self.server}{self.path}"
 
 
 _Item = TypeVar("_Item")
 _Ask = Callable[[Topics, int], Question]
-"""Words the n-th question of its kind."""
+"""Makes the n-th question of its kind."""
 
 
 def _status(path: str) -> _Ask:
@@ -81,7 +81,7 @@ def _of_series(path: str, topics: Topics, query: Mapping[str, str]) -> Question:
 
 
 def _add_or_remove(topics: Topics, nth: int) -> Question:
-    """Each stream is added, and the next time removed."""
+    """Add a stream, and remove it the next time."""
     path = "/streams/remove" if nth % 2 else "/streams/add"
     stream = {
         "symbol": topics.spare_symbol,
@@ -95,29 +95,29 @@ def _one_of(items: Sequence[_Item], nth: int) -> _Item:
 
 
 SHARES: Mapping[_Ask, int] = {
-    # Managers and load balancers, all the time.
+    # Fleet managers and load balancers ask these all the time.
     _status("/ping"): 40,
     _status("/live"): 10,
     _status("/ready"): 10,
     _command("/status"): 40,
     _command("/symbols"): 20,
     _command("/connections/count"): 20,
-    # Programs and people who look after data.
+    # Programs and people who look after data ask these.
     _coverage: 20,
     _why: 10,
     _command("/v1/limits"): 10,
     _command("/v1/feeds"): 10,
     _command("/v1/subscriptions"): 7,
-    # Answers of a megabyte, of which nobody wants many: once a second at the usual rate.
+    # Answers of a megabyte: once a second at the usual rate.
     _status("/metrics"): 1,
     _command("/connections/list"): 1,
     _add_or_remove: 1,
 }
-"""Of 200 questions so many are of each kind: at the usual rate, so many a second."""
+"""How many of 200 questions are of each kind; at the usual rate, how many a second."""
 
 
 def questions(topics: Topics) -> Iterator[Question]:
-    """Endlessly, the kinds mixed as evenly as their shares allow."""
+    """Yield questions for ever, with the kinds mixed as evenly as their shares allow."""
     numbers = {ask: count() for ask in SHARES}
     owed = dict.fromkeys(SHARES, 0)
     whole = sum(SHARES.values())

@@ -1,1 +1,1 @@
-"""The same frames through the agent and through other clients."""
+"""The comparison of the agent with other clients that receive the same frames."""

@@ -1,7 +1,7 @@
-"""Other clients of the exchange, each used as its own documentation has it.
+"""Other exchange clients, each used as its own documentation shows.
 
-Each function receives every kline of `Place` and counts it, until its process ends. All decode what
-they receive; what that is, text or model or candle, is the library's own choice.
+Each function receives every kline of a `PeerTarget` and counts it, until its process ends. All
+decode what they receive, into text, models or candles, as the library chooses.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from klineagent.core.interval import Interval
 from klineagent.exchange.venues import NAMES_PER_REQUEST
 from klineagent.exchange.wire import stream_name, subscribe_request
 
-# All of them have it; with one interval each of them gets along with one connection.
+# All clients support it, and with one interval each needs only one connection.
 INTERVAL = Interval.M1
 _SDK = "binance-sdk-derivatives-trading-usds-futures"
 
 
-class Place(Struct, frozen=True, kw_only=True):
-    """Where the twin is, and what is received from it."""
+class PeerTarget(Struct, frozen=True, kw_only=True):
+    """The address of the twin, and the symbols received from it."""
 
     host: str
-    """With its port."""
+    """Host and port."""
     symbols: tuple[str, ...]
     tls: bool = False
-    """The environment says whom to trust then; see `Certificate`."""
+    """Whether to use TLS; the environment names the authority to trust, see `Certificate`."""
 
     @property
     def ws_url(self) -> str:
-        """The prefix of what a socket is asked for."""
+        """The prefix of websocket URLs."""
         return f"{'wss' if self.tls else 'ws'}://{self.host}"
 
     @property
     def rest_url(self) -> str:
-        """The prefix of the REST paths."""
+        """The prefix of REST URLs."""
         return f"{'https' if self.tls else 'http'}://{self.host}"
 
     @property
@@ -52,11 +52,11 @@ class Place(Struct, frozen=True, kw_only=True):
 
     @property
     def stream_url(self) -> str:
-        """Where streams are asked for by message."""
+        """The websocket on which streams are subscribed by message."""
         return f"{self.ws_url}/market/stream"
 
     def requests(self) -> list[str]:
-        """The messages that ask for them."""
+        """The messages that subscribe to all streams."""
         names = self.streams
         return [
             subscribe_request(names[first : first + NAMES_PER_REQUEST], number)
@@ -66,40 +66,40 @@ class Place(Struct, frozen=True, kw_only=True):
 
 @define
 class Count:
-    """How many klines have come."""
+    """A counter of received klines."""
 
     messages: int = 0
 
     def note(self, *_: object) -> None:
-        """One more; a callback for whatever a library gives."""
+        """Count one more; a callback that accepts any arguments."""
         self.messages += 1
 
 
 @frozen
 class Peer:
-    """Another client: what it is called, what must be installed for it, how it is used."""
+    """Another client: its name, its distribution and how it is used."""
 
     name: str
     distribution: str
-    receive: Callable[[Place, Count], object]
+    receive: Callable[[PeerTarget, Count], object]
     """Counts klines until its process ends."""
 
     @property
     def version(self) -> str | None:
-        """The version that is installed, if it is."""
+        """The installed version; None if it is not installed."""
         try:
             return version(self.distribution)
         except PackageNotFoundError:
             return None
 
 
-def trio_websocket(place: Place, count: Count) -> None:
-    """trio-websocket as it comes, and the standard library's json."""
+def trio_websocket(target: PeerTarget, count: Count) -> None:
+    """Receive with trio-websocket and parse with the standard library's json."""
     from trio_websocket import open_websocket_url
 
     async def receive() -> NoReturn:
-        async with open_websocket_url(place.stream_url) as socket:
-            for request in place.requests():
+        async with open_websocket_url(target.stream_url) as socket:
+            for request in target.requests():
                 await socket.send_message(request)
             while True:
                 json.loads(await socket.get_message())
@@ -108,13 +108,13 @@ def trio_websocket(place: Place, count: Count) -> None:
     trio.run(receive)
 
 
-def websockets_trio(place: Place, count: Count) -> None:
-    """Of websockets its Trio side, and the standard library's json."""
+def websockets_trio(target: PeerTarget, count: Count) -> None:
+    """Receive with the Trio client of websockets and parse with the standard library's json."""
     from websockets.trio.client import connect
 
     async def receive() -> None:
-        async with connect(place.stream_url, compression=None) as socket:
-            for request in place.requests():
+        async with connect(target.stream_url, compression=None) as socket:
+            for request in target.requests():
                 await socket.send(request)
             while True:
                 json.loads(await socket.recv())
@@ -123,17 +123,17 @@ def websockets_trio(place: Place, count: Count) -> None:
     trio.run(receive)
 
 
-def binance_sdk(place: Place, count: Count) -> None:
-    """The exchange's SDK, and a task for each message, as most of its callers have it."""
+def binance_sdk(target: PeerTarget, count: Count) -> None:
+    """Receive with the exchange's SDK and start a task for each message, as most users do."""
 
     async def handle(_event: object) -> None:
         count.note()
 
-    asyncio.run(_use_sdk(place, handle))
+    asyncio.run(_use_sdk(target, handle))
 
 
-def old_agent(place: Place, count: Count) -> None:
-    """What the agent before this one did: the SDK, a task for each message, a thread to insert."""
+def old_agent(target: PeerTarget, count: Count) -> None:
+    """Do what the previous agent did: the SDK, a task for each message, a thread for the insert."""
 
     def insert(_event: object) -> None:
         count.note()
@@ -141,10 +141,10 @@ def old_agent(place: Place, count: Count) -> None:
     async def handle(event: object) -> None:
         await asyncio.to_thread(insert, event)
 
-    asyncio.run(_use_sdk(place, handle))
+    asyncio.run(_use_sdk(target, handle))
 
 
-async def _use_sdk(place: Place, handle: Callable[[object], Any]) -> NoReturn:
+async def _use_sdk(target: PeerTarget, handle: Callable[[object], Any]) -> NoReturn:
     from binance_common.configuration import ConfigurationWebSocketStreams
     from binance_sdk_derivatives_trading_usds_futures import DerivativesTradingUsdsFutures
     from binance_sdk_derivatives_trading_usds_futures.websocket_streams.models import (
@@ -158,49 +158,49 @@ async def _use_sdk(place: Place, handle: Callable[[object], Any]) -> NoReturn:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    settings = ConfigurationWebSocketStreams(stream_url=place.ws_url)
+    settings = ConfigurationWebSocketStreams(stream_url=target.ws_url)
     streams: Any = DerivativesTradingUsdsFutures(config_ws_streams=settings).websocket_streams
     connection = await streams.create_connection()
-    # What its method for one stream does, for all of them: each call takes half a second.
-    await connection.subscribe(place.streams, KlineCandlestickStreamsResponse, "market")
-    for name in place.streams:
+    # Subscribes to all streams at once: its method for one stream takes half a second a call.
+    await connection.subscribe(target.streams, KlineCandlestickStreamsResponse, "market")
+    for name in target.streams:
         connection.on("message", start, name)
     await _forever()
 
 
-def cryptofeed(place: Place, count: Count) -> None:
-    """cryptofeed, parsed into its candles."""
+def cryptofeed(target: PeerTarget, count: Count) -> None:
+    """Receive with cryptofeed, which parses into its own candles."""
     from cryptofeed import FeedHandler
     from cryptofeed.connection import RestEndpoint, Routes, WebsocketEndpoint
     from cryptofeed.defines import CANDLES
     from cryptofeed.exchanges import BinanceFutures
 
-    class Twin(BinanceFutures):  # type: ignore[misc]  # untyped
+    class CryptofeedTwin(BinanceFutures):  # type: ignore[misc]  # untyped
         websocket_endpoints = [  # noqa: RUF012 - as its base has it
             WebsocketEndpoint(
-                f"wss://{place.host}/market", options={"compression": None}, authentication=True
+                f"wss://{target.host}/market", options={"compression": None}, authentication=True
             )
         ]
         rest_endpoints = [  # noqa: RUF012
-            RestEndpoint(place.rest_url, routes=Routes("/fapi/v1/exchangeInfo"))
+            RestEndpoint(target.rest_url, routes=Routes("/fapi/v1/exchangeInfo"))
         ]
 
         async def _ws_authentication(
             self, address: str, options: dict[str, Any]
         ) -> tuple[str, dict[str, Any]]:
-            # The one place where an address may become a plain one.
-            return address.replace(f"wss://{place.host}", place.ws_url), options
+            # The only hook where the address can be changed to one without TLS.
+            return address.replace(f"wss://{target.host}", target.ws_url), options
 
     async def handle(_candle: object, _received_at: float) -> None:
         count.note()
 
-    wanted = set(place.symbols)
-    symbols = [name for name, symbol in Twin.symbol_mapping().items() if symbol in wanted]
+    wanted = set(target.symbols)
+    symbols = [name for name, symbol in CryptofeedTwin.symbol_mapping().items() if symbol in wanted]
     handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": True})
-    # It expects one to be there, as there was in older Pythons.
+    # It expects a current event loop, as older Pythons provided.
     asyncio.set_event_loop(asyncio.new_event_loop())
     handler.add_feed(
-        Twin(
+        CryptofeedTwin(
             symbols=symbols,
             channels=[CANDLES],
             candle_interval=INTERVAL.value,
@@ -211,8 +211,8 @@ def cryptofeed(place: Place, count: Count) -> None:
     handler.run(install_signal_handlers=False)
 
 
-def unicorn_binance(place: Place, count: Count) -> None:
-    """unicorn-binance-websocket-api with a callback, into dictionaries."""
+def unicorn_binance(target: PeerTarget, count: Count) -> None:
+    """Receive with unicorn-binance-websocket-api: dictionaries, passed to a callback."""
     from unicorn_binance_websocket_api import BinanceWebSocketApiManager
 
     def handle(event: dict[str, Any]) -> None:
@@ -221,43 +221,43 @@ def unicorn_binance(place: Place, count: Count) -> None:
 
     manager = BinanceWebSocketApiManager(
         exchange="binance.com-futures",
-        websocket_base_uri=f"{place.ws_url}/",
-        restful_base_uri=f"{place.rest_url}/",
+        websocket_base_uri=f"{target.ws_url}/",
+        restful_base_uri=f"{target.rest_url}/",
         output_default="dict",
         warn_on_update=False,
         disable_colorama=True,
     )
     manager.create_stream(
-        [f"kline_{INTERVAL.value}"], list(place.symbols), process_stream_data=handle
+        [f"kline_{INTERVAL.value}"], list(target.symbols), process_stream_data=handle
     )
     manager.join()
 
 
-def ccxt_pro(place: Place, count: Count) -> None:
-    """ccxt.pro, parsed into its rows; a reader gets the newest of each symbol."""
+def ccxt_pro(target: PeerTarget, count: Count) -> None:
+    """Receive with ccxt.pro, which parses into its own rows and keeps the newest of each symbol."""
     import ccxt.pro
 
-    class Twin(ccxt.pro.binance):  # type: ignore[misc]  # untyped
+    class CcxtTwin(ccxt.pro.binance):  # type: ignore[misc]  # untyped
         def handle_ohlcv(self, client: object, message: object) -> None:
             super().handle_ohlcv(client, message)
             count.note()
 
     async def receive() -> NoReturn:
-        exchange = Twin(
+        exchange = CcxtTwin(
             {
-                # It asks neither OpenSSL nor the environment whom to trust.
+                # It ignores the authorities of OpenSSL and of the environment.
                 "cafile": ssl.get_default_verify_paths().cafile,
                 "options": {"defaultType": "swap", "fetchMarkets": {"types": ["linear"]}},
                 "urls": {
                     "api": {
-                        "fapiPublic": f"{place.rest_url}/fapi/v1",
-                        "ws": {"linear": f"{place.ws_url}/ws"},
+                        "fapiPublic": f"{target.rest_url}/fapi/v1",
+                        "ws": {"linear": f"{target.ws_url}/ws"},
                     }
                 },
             }
         )
         await exchange.load_markets()
-        wanted = set(place.symbols)
+        wanted = set(target.symbols)
         series = [
             [name, INTERVAL.value]
             for name, market in exchange.markets.items()
@@ -269,17 +269,17 @@ def ccxt_pro(place: Place, count: Count) -> None:
     asyncio.run(receive())
 
 
-def python_binance(place: Place, count: Count) -> None:
-    """python-binance's multiplexed socket, into dictionaries; its queue made long enough."""
+def python_binance(target: PeerTarget, count: Count) -> None:
+    """Receive with python-binance's multiplexed socket: dictionaries, with a queue long enough."""
     from binance import AsyncClient, BinanceSocketManager
 
-    class Manager(BinanceSocketManager):  # type: ignore[misc]  # untyped
-        FSTREAM_URL = f"{place.ws_url}/"
+    class TwinSocketManager(BinanceSocketManager):  # type: ignore[misc]  # untyped
+        FSTREAM_URL = f"{target.ws_url}/"
 
     async def receive() -> NoReturn:
-        # Not AsyncClient.create(): that asks the real exchange for its time.
-        manager = Manager(AsyncClient(), max_queue_size=1_000_000)
-        async with manager.futures_multiplex_socket(place.streams) as socket:
+        # Not AsyncClient.create(): that requests the time from the real exchange.
+        manager = TwinSocketManager(AsyncClient(), max_queue_size=1_000_000)
+        async with manager.futures_multiplex_socket(target.streams) as socket:
             while True:
                 await socket.recv()
                 count.note()

@@ -1,4 +1,4 @@
-"""The same frames through the agent and through other clients, each in a process of its own."""
+"""Measures the agent and other clients with the same frames, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from attrs import evolve
 
 from klineagent.bench.certificate import Certificate, make_certificate
 from klineagent.bench.child import BenchFailed, open_child
-from klineagent.bench.figures import Figures
-from klineagent.bench.load import MAX, Load
+from klineagent.bench.figures import AgentFigures
+from klineagent.bench.load import MAX, Workload
 from klineagent.bench.measurement import measure
-from klineagent.bench.peers.clients import INTERVAL, PEERS, Peer, Place
+from klineagent.bench.peers.clients import INTERVAL, PEERS, Peer, PeerTarget
 from klineagent.bench.peers.peer import Effort
 from klineagent.bench.peers.ranking import (
     OURS,
     OURS_UPDATES,
-    Entry,
+    PeerResult,
     in_terms_of_ours,
     medians_of,
 )
 from klineagent.bench.twin import open_twin
 from klineagent.cli.running import first_of
 
-# By default most states of a forming candle are told apart and never read, which no other client
-# here does; where every state is kept all are read, as they do, and stored, as they do not.
+# By default the agent parses only the beginning of most forming frames, which no other client here
+# does. With `updates` it parses all of them, as the others do, and stores them, as they do not.
 _OURS = {OURS: False, OURS_UPDATES: True}
-# Slow imports, a list of symbols, a subscription.
+# For slow imports, a request for symbols and the subscription.
 _BEGINS_WITHIN_S = 30
 
-# One connection of each client carries them; cryptofeed takes a second one from 200 on. The rate
-# is about what the quickest of the others can hold over TLS with a core of its own.
-CONTEST = Load(
+# One connection of each client carries them; cryptofeed opens a second one from 200 on. The rate
+# is about what the quickest of the others can sustain over TLS with a core of its own.
+COMPARISON = Workload(
     symbols=150,
     rate="90000",
     seconds=5,
@@ -48,90 +48,94 @@ CONTEST = Load(
 )
 
 
-async def contest(load: Load, tell: Callable[[str], None], *, turns: int) -> list[Entry]:
-    """Let each client receive as fast as it can, and then at the rate of `load`.
+async def compare_peers(
+    load: Workload, announce: Callable[[str], None], *, turns: int
+) -> list[PeerResult]:
+    """Measure each client as fast as it can receive, then at the rate of `load`.
 
     Args:
-        load: what is received; of the agent all of it is measured, its store included.
-        tell: called with the name of what comes next.
-        turns: how often; an entry is that of the median, for machines are busy now and then.
+        load: the workload; for the agent its store is included in the measurement.
+        announce: called with the name of what comes next.
+        turns: how many times each client is measured; the median counts.
 
     Raises:
-        ConfigError: TLS is wanted, and there is nothing to make certificates with.
+        ConfigError: TLS is wanted, and trustme is not installed.
     """
-    entries: list[Entry] = []
+    results: list[PeerResult] = []
     with tempfile.TemporaryDirectory(prefix="klineagent-bench-") as folder:
-        # Before all else: whoever cannot make one should not learn it after minutes.
+        # First of all, so that a missing library does not end the comparison after minutes.
         certificate = None if load.tls is False else make_certificate(Path(folder))
         for tls in (False, True) if load.tls is None else (load.tls,):
             for rate in dict.fromkeys((MAX, load.rate or MAX)):
                 here = evolve(load, tls=tls, rate=rate)
                 rounds = [
-                    await _round(here, certificate if tls else None, tell) for _ in range(turns)
+                    await _round(here, certificate if tls else None, announce) for _ in range(turns)
                 ]
-                entries += in_terms_of_ours(medians_of(rounds))
-    return entries
+                results += in_terms_of_ours(medians_of(rounds))
+    return results
 
 
 async def _round(
-    load: Load, certificate: Certificate | None, tell: Callable[[str], None]
-) -> list[Entry]:
-    """All clients at one rate, over one transport."""
+    load: Workload, certificate: Certificate | None, announce: Callable[[str], None]
+) -> list[PeerResult]:
+    """Measure all clients at one rate, over one transport."""
 
-    def begin(client: str, version: str = "") -> Entry:
-        entry = Entry(client=client, version=version, tls=bool(load.tls), rate=load.rate or MAX)
-        tell(f"{client}, {entry.transport}, {entry.rate}")
-        return entry
+    def begin(client: str, version: str = "") -> PeerResult:
+        result = PeerResult(
+            client=client, version=version, tls=bool(load.tls), rate=load.rate or MAX
+        )
+        announce(f"{client}, {result.transport}, {result.rate}")
+        return result
 
-    entries = [
+    results = [
         _with(begin(name), await measure(evolve(load, updates=updates)))
         for name, updates in _OURS.items()
     ]
     async with open_twin(
         "--rate", load.rate or MAX, symbols=load.symbols, certificate=certificate
     ) as twin:
-        place = Place(
+        target = PeerTarget(
             host=httpx2.URL(twin.rest_url).netloc.decode(),
             symbols=twin.symbols,
             tls=certificate is not None,
         )
         for peer in PEERS.values():
-            entry = begin(peer.name, peer.version or "")
+            result = begin(peer.name, peer.version or "")
             if peer.version is None:
-                entries.append(evolve(entry, failure="not installed"))
+                results.append(evolve(result, failure="not installed"))
                 continue
             try:
-                entries.append(_with(entry, await effort_of(peer, place, load, certificate)))
+                results.append(_with(result, await effort_of(peer, target, load, certificate)))
             except* BenchFailed as failures:
-                entries.append(evolve(entry, failure=str(first_of(failures))))
-    return entries
+                results.append(evolve(result, failure=str(first_of(failures))))
+    return results
 
 
-def _with(entry: Entry, seen: Figures | Effort) -> Entry:
+def _with(result: PeerResult, seen: AgentFigures | Effort) -> PeerResult:
     return evolve(
-        entry,
+        result,
         messages_per_s=seen.messages_per_s,
         cpu_us_per_message=seen.cpu_us_per_message,
     )
 
 
 async def effort_of(
-    peer: Peer, place: Place, load: Load, certificate: Certificate | None = None
+    peer: Peer, target: PeerTarget, load: Workload, certificate: Certificate | None = None
 ) -> Effort:
-    """Let `peer` receive what there is at `place`, in a process of its own.
+    """Let `peer` receive from `target` in a process of its own, and return what it counted.
 
     Raises:
-        BenchFailed: in a group; it did not.
+        BenchFailed: in a group; it failed or received nothing in time.
     """
     command = [
         *(sys.executable, "-m", "klineagent.bench.peers.peer", peer.name),
-        *(msgspec.json.encode(place).decode(), str(load.warm_up_s), str(load.seconds)),
+        *(msgspec.json.encode(target).decode(), str(load.warm_up_s), str(load.seconds)),
     ]
     within_s = _BEGINS_WITHIN_S + load.warm_up_s + load.seconds
     environ = certificate.environ if certificate else None
-    async with open_child(peer.name, command, tells_on="stdout", environ=environ) as child:
+    async with open_child(peer.name, command, reports_on="stdout", environ=environ) as child:
         with trio.move_on_after(within_s) as patience:
-            told = await child.told("measured")
+            event = await child.event("measured")
         if patience.cancelled_caught:
             raise BenchFailed(f"{peer.name} received nothing within {_BEGINS_WITHIN_S} s")
-    return msgspec.convert(told["effort"], Effort)
+    return msgspec.convert(event["effort"], Effort)

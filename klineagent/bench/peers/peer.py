@@ -1,8 +1,8 @@
-"""The process of one other client, which counts for itself.
+"""The process of one peer, which counts and times itself.
 
     python -m klineagent.bench.peers.peer NAME PLACE WARM-UP SECONDS
 
-It tells `measured`, or `failed`, on standard output and ends.
+It reports `measured` or `failed` on standard output and ends.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import time
 import msgspec
 from msgspec import Struct
 
-from klineagent.bench.child import FAILED, tell
+from klineagent.bench.child import FAILED, emit
 from klineagent.bench.figures import MILLION
-from klineagent.bench.peers.clients import PEERS, Count, Place
+from klineagent.bench.peers.clients import PEERS, Count, PeerTarget
 
 LOOK_EVERY_S = 0.05
 
 
 class Effort(Struct, frozen=True, kw_only=True):
-    """What a client did in its window."""
+    """What a peer received in its window, and the CPU time it took."""
 
     seconds: float
     messages: int
@@ -33,35 +33,35 @@ class Effort(Struct, frozen=True, kw_only=True):
 
     @property
     def messages_per_s(self) -> float:
-        """What it counted."""
+        """Messages received a second."""
         return self.messages / self.seconds
 
     @property
     def cpu_us_per_message(self) -> float | None:
-        """CPU time a message."""
+        """CPU microseconds per message."""
         return self.cpu_s / self.messages * MILLION if self.messages else None
 
 
 def main() -> None:
-    """Run the client that the command line names, and watch it from a thread."""
-    name, place, warm_up, seconds = sys.argv[1:]
-    # Ctrl-C is for whoever started this, and ends it.
+    """Run the peer named on the command line, and measure it from a thread."""
+    name, target, warm_up, seconds = sys.argv[1:]
+    # Ctrl-C is for the parent process, which terminates this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     count = Count()
-    # A thread that sleeps disturbs none of them, whatever they run on.
+    # A sleeping thread disturbs no client, whatever event loop it uses.
     watch = threading.Thread(
         target=_watch, args=(count, float(warm_up), float(seconds)), daemon=True
     )
     watch.start()
     try:
-        PEERS[name].receive(msgspec.json.decode(place, type=Place), count)
+        PEERS[name].receive(msgspec.json.decode(target, type=PeerTarget), count)
     except ImportError as error:
-        tell(FAILED, error=f"is not installed: {error}")
+        emit(FAILED, error=f"is not installed: {error}")
     except Exception as error:  # noqa: BLE001 - whatever a foreign library raises
-        tell(FAILED, error=repr(error))
+        emit(FAILED, error=repr(error))
     else:
-        tell(FAILED, error="it gave up")
+        emit(FAILED, error="it returned by itself")
 
 
 def _watch(count: Count, warm_up_s: float, seconds: float) -> None:
@@ -75,8 +75,8 @@ def _watch(count: Count, warm_up_s: float, seconds: float) -> None:
         messages=count.messages - messages,
         cpu_s=time.process_time() - cpu_s,
     )
-    tell("measured", effort=effort)
-    # They stop in many ways, and some do not.
+    emit("measured", effort=effort)
+    # Some clients cannot be stopped in any other way.
     os._exit(0)
 
 

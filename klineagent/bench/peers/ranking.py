@@ -1,4 +1,4 @@
-"""What each client of the contest did, and how they compare. Pure."""
+"""Results of the comparison: medians, and figures relative to the agent's. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from klineagent.bench.load import MAX
 from klineagent.bench.outcome import Bar
 
 OURS = "klineagent"
-"""The agent by default; all others are compared with it."""
+"""The agent with default options; all others are compared with it."""
 OURS_UPDATES = "klineagent --updates"
 
 _KEEPS_UP_FROM = 0.98
 _QUARTER = 0.25
-# By client: what the bar calls it, and how many times ours its CPU time a message should be.
+# By client: its name in the bar, and how many times our CPU per message it should take at least.
 _TIMES: Mapping[str, tuple[str, float]] = {
     "trio-websocket, json": ("trio-websocket, json", 12),
     "cryptofeed": ("cryptofeed", 8),
@@ -25,8 +25,8 @@ _TIMES: Mapping[str, tuple[str, float]] = {
 
 
 @frozen(kw_only=True)
-class Entry:
-    """What one client did at one rate, or why it did not."""
+class PeerResult:
+    """The figures of one client at one rate, or why there are none."""
 
     client: str
     version: str
@@ -35,80 +35,82 @@ class Entry:
     messages_per_s: float | None = None
     cpu_us_per_message: float | None = None
     times_ours: float | None = None
-    """Its CPU time a message, in that of the agent by default."""
+    """Its CPU per message as a multiple of the agent's with default options."""
     failure: str | None = None
 
     @property
     def keeps_up(self) -> bool:
-        """Whether it has received what was sent at a rate."""
+        """Whether the client received all frames sent at a fixed rate."""
         if self.rate == MAX or self.messages_per_s is None:
             return False
         return self.messages_per_s >= _KEEPS_UP_FROM * float(self.rate)
 
     @property
     def transport(self) -> str:
-        """For people."""
+        """The transport, as shown to users."""
         return "TLS" if self.tls else "plain"
 
 
-def medians_of(rounds: Sequence[Sequence[Entry]]) -> list[Entry]:
-    """Of each client its median entry by CPU time; those that failed come after all others."""
+def medians_of(rounds: Sequence[Sequence[PeerResult]]) -> list[PeerResult]:
+    """The median result of each client by CPU per message; failed ones rank last."""
     middle = (len(rounds) - 1) // 2
     return [
-        sorted(entries, key=lambda entry: entry.cpu_us_per_message or math.inf)[middle]
-        for entries in zip(*rounds, strict=True)
+        sorted(results, key=lambda result: result.cpu_us_per_message or math.inf)[middle]
+        for results in zip(*rounds, strict=True)
     ]
 
 
-def in_terms_of_ours(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries at one rate, each compared with the agent's."""
-    ours = next((each.cpu_us_per_message for each in entries if each.client == OURS), None)
+def in_terms_of_ours(results: Sequence[PeerResult]) -> list[PeerResult]:
+    """The results at one rate, each with its multiple of the agent's CPU."""
+    ours = next((each.cpu_us_per_message for each in results if each.client == OURS), None)
     return [
-        evolve(entry, times_ours=entry.cpu_us_per_message / ours)
-        if entry.cpu_us_per_message and ours
-        else entry
-        for entry in entries
+        evolve(result, times_ours=result.cpu_us_per_message / ours)
+        if result.cpu_us_per_message and ours
+        else result
+        for result in results
     ]
 
 
-def bars_of(entries: Sequence[Entry]) -> list[Bar]:
-    """What the agent should be, compared with others; not measured where one has not run."""
+def bars_of(results: Sequence[PeerResult]) -> list[Bar]:
+    """Bars for the agent compared with others; not measured where one of them did not run."""
     bars = []
-    for tls in dict.fromkeys(entry.tls for entry in entries):
-        some = [entry for entry in entries if entry.tls == tls]
+    for tls in dict.fromkeys(result.tls for result in results):
+        some = [result for result in results if result.tls == tls]
         bars += _times(some)
         if tls:
             bars += _share_of_best(some)
     return bars
 
 
-def best_of(entries: Iterable[Entry]) -> Entry | None:
-    """Of the other clients that keep up the cheapest, if any does."""
+def best_of(results: Iterable[PeerResult]) -> PeerResult | None:
+    """The client other than ours that keeps up with the least CPU; None if none keeps up."""
     keeping_up = [
-        entry
-        for entry in entries
-        if entry.keeps_up and entry.cpu_us_per_message and entry.client not in {OURS, OURS_UPDATES}
+        result
+        for result in results
+        if result.keeps_up
+        and result.cpu_us_per_message
+        and result.client not in {OURS, OURS_UPDATES}
     ]
-    return min(keeping_up, key=lambda entry: entry.cpu_us_per_message or 0, default=None)
+    return min(keeping_up, key=lambda result: result.cpu_us_per_message or 0, default=None)
 
 
-def _times(entries: Iterable[Entry]) -> list[Bar]:
+def _times(results: Iterable[PeerResult]) -> list[Bar]:
     return [
         Bar(
-            what=f"CPU of {_TIMES[entry.client][0]}, times ours, saturated, {entry.transport}",
-            seen=entry.times_ours,
-            least=_TIMES[entry.client][1],
+            what=f"CPU of {_TIMES[result.client][0]}, times ours, saturated, {result.transport}",
+            seen=result.times_ours,
+            least=_TIMES[result.client][1],
         )
-        for entry in entries
-        if entry.rate == MAX and entry.client in _TIMES
+        for result in results
+        if result.rate == MAX and result.client in _TIMES
     ]
 
 
-def _share_of_best(entries: Iterable[Entry]) -> list[Bar]:
-    """How much of the best one's CPU time ours is, at each rate."""
+def _share_of_best(results: Iterable[PeerResult]) -> list[Bar]:
+    """Bars for our CPU as a share of the best client's, at each rate."""
     bars = []
-    for rate in dict.fromkeys(entry.rate for entry in entries if entry.rate != MAX):
-        some = [entry for entry in entries if entry.rate == rate]
+    for rate in dict.fromkeys(result.rate for result in results if result.rate != MAX):
+        some = [result for result in results if result.rate == rate]
         best = best_of(some)
         ours = next((each for each in some if each.client == OURS and each.keeps_up), None)
         share = None

@@ -1,15 +1,15 @@
-"""An agent that is asked many things."""
+"""The bars of recording under HTTP load."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from klineagent.bench.figures import Answers, Figures, Spread
-from klineagent.bench.load import Load
+from klineagent.bench.figures import AgentFigures, Answers, Spread
+from klineagent.bench.load import Workload
 from klineagent.bench.operation.operation import bars_of
 from tests.bench.test_figures import some_figures
 
-LOAD = Load(symbols=600, rate="200000", seconds=10, requests=200)
+LOAD = Workload(symbols=600, rate="200000", seconds=10, requests=200)
 ANSWERS = Answers(
     seconds=10,
     asked=2_000,
@@ -28,19 +28,19 @@ QUIET = replace(
 )
 
 
-def missed(asked: Figures, answers: Answers) -> list[str]:
-    """The bars that are not met."""
+def missed(asked: AgentFigures, answers: Answers) -> list[str]:
+    """The bars that are missed."""
     return [bar.what for bar in bars_of(LOAD, QUIET, asked, answers) if not bar.is_met]
 
 
-def test_an_agent_that_records_and_answers_as_before_meets_all_bars() -> None:
-    """A little later is not later: rows wait for each other much longer."""
+def test_an_agent_that_records_as_before_meets_all_bars() -> None:
+    """A little later is within the bar: rows are batched for much longer."""
     asked = replace(QUIET, insert_age_ms=Spread(20, 45.0, 150.0, 150.0))
     assert missed(asked, ANSWERS) == []
 
 
-def test_slow_lost_and_failed_answers_are_seen() -> None:
-    """Each by a bar of its own."""
+def test_slow_lost_and_failed_answers_miss_a_bar() -> None:
+    """Each has a bar of its own."""
     answers = replace(
         ANSWERS, answered=1_979, errors={"/status: 500": 1}, took_ms=Spread(2_000, 3.0, 51.0, 90.0)
     )
@@ -51,8 +51,8 @@ def test_slow_lost_and_failed_answers_are_seen() -> None:
     ]
 
 
-def test_an_agent_that_falls_behind_is_seen() -> None:
-    """By what comes, by its event loop, by how old rows are when they are stored."""
+def test_an_agent_that_falls_behind_misses_bars() -> None:
+    """Those of received frames, of event-loop lag and of the age of stored rows."""
     asked = replace(
         QUIET,
         messages=1_900_000,
@@ -67,12 +67,12 @@ def test_an_agent_that_falls_behind_is_seen() -> None:
     ]
 
 
-def test_how_long_closed_candles_wait_is_told() -> None:
-    """In one minute it is mostly luck, so it decides nothing; without a minute's end it is not."""
+def test_the_wait_of_closed_candles_is_shown_without_a_bar() -> None:
+    """In one minute it is mostly luck; None without a minute's end in the window."""
     asked = replace(QUIET, close_to_stored_ms=Spread(600, 300.0, 1_000.0, 1_000.0))
-    told = {bar.what: bar.seen for bar in bars_of(LOAD, QUIET, asked, ANSWERS)}
-    assert told["close to stored p50, ms more"] == -200
-    assert told["close to stored p99, ms more"] == 100
+    seen = {bar.what: bar.seen for bar in bars_of(LOAD, QUIET, asked, ANSWERS)}
+    assert seen["close to stored p50, ms more"] == -200
+    assert seen["close to stored p99, ms more"] == 100
     asked = replace(QUIET, close_to_stored_ms=None)
-    told = {bar.what: bar.seen for bar in bars_of(LOAD, QUIET, asked, ANSWERS)}
-    assert told["close to stored p99, ms more"] is None
+    seen = {bar.what: bar.seen for bar in bars_of(LOAD, QUIET, asked, ANSWERS)}
+    assert seen["close to stored p99, ms more"] is None

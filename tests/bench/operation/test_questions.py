@@ -1,4 +1,4 @@
-"""What an agent is asked."""
+"""The requests sent to an agent."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def first(number: int) -> list[Question]:
     return list(islice(questions(TOPICS), number))
 
 
-def test_shares_are_of_two_hundred() -> None:
-    """At 200 a second they are numbers a second: metrics as often as a hasty Prometheus asks."""
+def test_shares_add_up_to_two_hundred() -> None:
+    """At 200 requests a second a share is a rate: metrics are read once a second."""
     assert ROUND == 200
     kinds = Counter(question.kind for question in first(ROUND))
     assert kinds["status /metrics"] == kinds["/connections/list"] == 1
@@ -35,14 +35,14 @@ def test_shares_are_of_two_hundred() -> None:
 
 
 def test_a_kind_is_spread_evenly() -> None:
-    """A fifth are pings, and there are never ten others in a row."""
+    """A fifth are pings, never with ten others in a row."""
     kinds = [question.kind for question in first(2 * ROUND)]
     pings = [number for number, kind in enumerate(kinds) if kind == "status /ping"]
     assert max(later - earlier for earlier, later in pairwise(pings)) <= 10
 
 
-def test_questions_about_data_go_through_the_symbols() -> None:
-    """One after the other, so that no answer is a cached one."""
+def test_questions_about_data_take_each_symbol_in_turn() -> None:
+    """So no answer comes from a cache."""
     asked = [question.url for question in first(ROUND) if question.kind == "/v1/coverage"]
     assert asked[:3] == [
         f"http://{TOPICS.command}/v1/coverage?symbol={symbol}"
@@ -50,8 +50,8 @@ def test_questions_about_data_go_through_the_symbols() -> None:
     ]
 
 
-def test_what_is_added_is_removed_before_anything_else_is_added() -> None:
-    """A stream that is not recorded otherwise; of each interval in turn."""
+def test_an_added_stream_is_removed_before_the_next_is_added() -> None:
+    """The streams are those of the spare symbol, each interval in turn."""
     commands = [
         (question.kind, json.loads(question.body))
         for question in first(4 * ROUND)

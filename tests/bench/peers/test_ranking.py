@@ -1,4 +1,4 @@
-"""The agent among others."""
+"""The agent compared with other clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from klineagent.bench.outcome import Bar
 from klineagent.bench.peers.ranking import (
     OURS,
     OURS_UPDATES,
-    Entry,
+    PeerResult,
     bars_of,
     best_of,
     in_terms_of_ours,
@@ -17,9 +17,9 @@ from klineagent.bench.peers.ranking import (
 )
 
 
-def entry(client: str, cpu_us: float | None, **details: object) -> Entry:
+def result(client: str, cpu_us: float | None, **details: object) -> PeerResult:
     """Of a client that has kept up with 20,000 a second over TLS; ours takes 2 us."""
-    measured = Entry(
+    measured = PeerResult(
         client=client,
         version="1",
         tls=True,
@@ -32,25 +32,25 @@ def entry(client: str, cpu_us: float | None, **details: object) -> Entry:
 
 
 PACED = [
-    entry(OURS, 2.0),
-    entry(OURS_UPDATES, 7.0),
-    entry("cryptofeed", 8.5),
-    entry("hasty", 4.0, messages_per_s=19_000),
-    entry("python-binance", 25.0),
-    entry("absent", None, messages_per_s=None, failure="not installed"),
+    result(OURS, 2.0),
+    result(OURS_UPDATES, 7.0),
+    result("cryptofeed", 8.5),
+    result("hasty", 4.0, messages_per_s=19_000),
+    result("python-binance", 25.0),
+    result("absent", None, messages_per_s=None, failure="not installed"),
 ]
 
 
-def quarter(entries: list[Entry]) -> Bar:
-    """The bar about the best of the others."""
-    (bar,) = (bar for bar in bars_of(entries) if bar.most is not None)
+def quarter(results: list[PeerResult]) -> Bar:
+    """The bar that compares us with the best of the others."""
+    (bar,) = (bar for bar in bars_of(results) if bar.most is not None)
     return bar
 
 
-def test_of_several_turns_the_median_counts() -> None:
-    """Of each client its own; turns in which it failed count as the slowest."""
+def test_the_median_of_several_turns_counts() -> None:
+    """Each client has its own median; failed turns count as the slowest."""
     turns = [
-        [entry(OURS, ours), entry("cryptofeed", theirs)]
+        [result(OURS, ours), result("cryptofeed", theirs)]
         for ours, theirs in ((2.0, None), (9.0, 7.0), (2.1, 8.0))
     ]
     assert [each.cpu_us_per_message for each in medians_of(turns)] == [2.1, 8.0]
@@ -58,47 +58,47 @@ def test_of_several_turns_the_median_counts() -> None:
 
 
 def test_all_are_compared_with_the_agent() -> None:
-    """By CPU time a message; who has not run is not compared, nor anybody without the agent."""
-    entries = [evolve(each, times_ours=None) for each in PACED]
-    assert [each.times_ours for each in in_terms_of_ours(entries)] == [1, 3.5, 4.25, 2, 12.5, None]
-    assert {each.times_ours for each in in_terms_of_ours(entries[1:])} == {None}
+    """By CPU per message; there is no multiple for clients that failed, nor without the agent."""
+    results = [evolve(each, times_ours=None) for each in PACED]
+    assert [each.times_ours for each in in_terms_of_ours(results)] == [1, 3.5, 4.25, 2, 12.5, None]
+    assert {each.times_ours for each in in_terms_of_ours(results[1:])} == {None}
 
 
-def test_the_best_is_the_cheapest_of_those_that_keep_up() -> None:
-    """Not the agent itself, and none that has left a part of it lying."""
+def test_the_best_is_the_cheapest_client_that_keeps_up() -> None:
+    """The agent itself and clients that lost frames do not count."""
     best = best_of(PACED)
     assert best is not None
     assert best.client == "cryptofeed"
     assert best_of(PACED[:2]) is None
 
 
-def test_our_cost_is_a_share_of_the_best_ones() -> None:
-    """A quarter of it is enough, at the same rate over TLS."""
+def test_our_cost_is_compared_with_the_best() -> None:
+    """A quarter of it meets the bar, at the same rate over TLS."""
     bar = quarter(PACED)
     assert bar.what == "our CPU, times cryptofeed's, at 20000, TLS"
     assert bar.seen == 2 / 8.5
     assert bar.is_met
-    assert not quarter([entry(OURS, 2.2), *PACED[1:]]).is_met
+    assert not quarter([result(OURS, 2.2), *PACED[1:]]).is_met
 
 
-def test_without_somebody_who_keeps_up_there_is_no_share() -> None:
-    """Neither the others nor, worse, the agent."""
+def test_without_a_client_that_keeps_up_there_is_no_share() -> None:
+    """Either none of the others keeps up, or the agent does not."""
     assert quarter(PACED[:2]).seen is None
-    assert quarter([entry(OURS, 2.0, messages_per_s=19_000), *PACED[1:]]).seen is None
+    assert quarter([result(OURS, 2.0, messages_per_s=19_000), *PACED[1:]]).seen is None
 
 
 def test_plain_sockets_have_no_such_bar() -> None:
-    """An exchange has none."""
+    """Real exchanges offer TLS only."""
     assert bars_of([evolve(each, tls=False) for each in PACED]) == []
 
 
-def test_saturated_others_cost_many_times_as_much() -> None:
-    """So many times as each has a bar for, over each transport; who has none is left out."""
+def test_saturated_clients_are_compared_by_multiples() -> None:
+    """Each client with a bar has one per transport; the others have none."""
     saturated = [
-        entry("trio-websocket, json", 24.0, rate=MAX),
-        entry("cryptofeed", 15.0, rate=MAX, tls=False),
-        entry("ccxt.pro", 30.0, rate=MAX),
-        entry("the same, then a thread", None, rate=MAX, failure="not installed"),
+        result("trio-websocket, json", 24.0, rate=MAX),
+        result("cryptofeed", 15.0, rate=MAX, tls=False),
+        result("ccxt.pro", 30.0, rate=MAX),
+        result("the same, then a thread", None, rate=MAX, failure="not installed"),
     ]
     bars = {bar.what: (bar.seen, bar.is_met) for bar in bars_of(saturated)}
     assert bars == {
