@@ -1,1 +1,1 @@
-"""The proof: whole agents on a virtual clock, under seeded faults, and what must hold then."""
+"""The proof: whole agents on a virtual clock, under seeded faults, compared with an oracle."""

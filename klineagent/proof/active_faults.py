@@ -1,4 +1,4 @@
-"""Which faults are active, and what they explain: missing candles, and rows on their way."""
+"""Which faults are active, and which delays they explain: of missing candles, of unstored rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import trio
 from attrs import define, field
 
-# How long after its end a fault still explains that a candle is missing. Requests that were not
-# answered are made again within seconds; what answers did not settle, within a minute or two; bans
-# go on for as long as they were told to.
+# How long after its end a fault still explains that a candle is missing. Requests without an answer
+# are repeated within seconds, inconclusive answers are rechecked within a minute or two, and bans
+# last as long as they were announced to.
 _UNANSWERED_S, _UNSETTLED_S, _BANNED_S = 0.0, 120.0, 180.0
-# A gap whose candles a halt has made absent, or an odd list has made idle, is asked for less often.
+# Candles missing because of a halt, or of an odd list of symbols, are requested less often.
 _IDLE_S = 900.0
 NO_WEIGHT = "no request weight left"
 EXPLAINS_GAPS: Mapping[str, float] = {
@@ -46,25 +46,25 @@ EXPLAINS_GAPS: Mapping[str, float] = {
     "disk_full": _UNANSWERED_S,
     "disk_failing": _UNANSWERED_S,
 }
-"""By kind of fault. All others leave an agent what it needs to have a missing candle at once."""
+"""By kind of fault, in seconds. Under other kinds an agent can fetch a missing candle at once."""
 
 EXPLAINS_ROWS: Mapping[str, float] = {
     kind: _UNANSWERED_S for kind in EXPLAINS_GAPS if kind.startswith(("store", "disk"))
 }
-"""Likewise for rows that are not stored yet; refused ones hold up no others."""
+"""The same for rows that are not stored yet; refused rows do not delay others."""
 
 
 @define(eq=False)
-class Weather:
-    """Told by the storm what it does, asked by the audit what that explains."""
+class ActiveFaults:
+    """The record of faults: the schedule enters them, the audit asks what they explain."""
 
     _active: Counter[str] = field(factory=Counter, init=False)
     _ended: dict[str, float] = field(factory=dict, init=False)
-    """When a fault of each kind was over last, by Trio's clock."""
+    """When the last fault of each kind ended, by Trio's clock."""
 
     @contextmanager
-    def striking(self, kind: str) -> Iterator[None]:
-        """A fault of that kind is active in here."""
+    def during(self, kind: str) -> Iterator[None]:
+        """Record a fault of `kind` as active while the block lasts."""
         self._active[kind] += 1
         try:
             yield
@@ -73,11 +73,11 @@ class Weather:
             self._ended[kind] = trio.current_time()
 
     def note(self, kind: str) -> None:
-        """At this moment there is something of that kind."""
+        """Record that a fault of `kind` is seen at this moment."""
         self._ended[kind] = trio.current_time()
 
-    def calm_since(self, explains: Mapping[str, float]) -> float:
-        """Since when none of these faults explains anything; infinity as long as one does."""
+    def clear_since(self, explains: Mapping[str, float]) -> float:
+        """Since when no fault of `explains` explains a delay; infinity while one is active."""
         if any(self._active[kind] for kind in explains):
             return math.inf
         return max(

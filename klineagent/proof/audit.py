@@ -1,7 +1,7 @@
-"""At every moment: a due candle is stored, on its way, or known to be missing, and not for long.
+"""Checks a running agent: every due candle is stored, on its way, or known to be missing.
 
-A candle that is known to be missing must be fetched within a bounded time, unless a fault keeps it
-from that; and so must a row be stored that is on its way.
+Unless a fault explains a delay, a missing candle must be fetched and a row on its way must be
+stored within a bounded time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from attrs import define, field, frozen
 from klineagent.agent import Agent
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.clock.reckoning import BOUND_MS
-from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, Weather
-from klineagent.proof.oracle import Witness, account_of, name_of
+from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, ActiveFaults
+from klineagent.proof.oracle import Oracle, describe, name_of
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absent, Ledger, Urgency
 from klineagent.series.subscription import Subscription
@@ -23,15 +23,15 @@ from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.writing.writer import Writer
 from klineagent.twin.interval import TwinInterval
 
-# An agent's clock is late by the way of a message, and its tasks by their turn.
+# An agent's clock is late by a message's transit, and its tasks by the scheduler.
 MOST_LATE_MS = MINUTE_MS
-# No event moves that clock further ahead of what two witnesses have told.
+# No event moves that clock further ahead of the time that two sources agree on.
 MOST_EARLY_MS = 2 * BOUND_MS
-# How long a candle may be known to be missing, and a row be on its way, with nothing to explain it.
+# How long a candle may be missing, and a row be on its way, without a fault that explains it.
 HEALED_WITHIN_S = 30.0
 STORED_WITHIN_S = 60.0
 
-# Of the heaviest request for candles.
+# Weight of the heaviest klines request.
 MOST_WEIGHT = 10
 
 SeriesKey = tuple[str, Interval]
@@ -39,7 +39,7 @@ SeriesKey = tuple[str, Interval]
 
 @frozen
 class _Gap:
-    """Open times that were missing at the last look, the end not included, and since when."""
+    """Open times in [first, end) that were missing at the last look, and since when."""
 
     first_ms: int
     end_ms: int
@@ -47,36 +47,36 @@ class _Gap:
 
 
 @define(eq=False, kw_only=True)
-class Audit:
-    """Looks at the agent that lives again and again.
+class ProofAudit:
+    """Looks at the running agent at intervals.
 
-    A restart or a new connection makes an agent look up what it lacks, and so hides that something
-    was overlooked before. Hence it is not enough to compare the stores in the end.
+    Comparing the store in the end would not do: a restart or a new connection makes an agent look
+    for missing candles, which hides that it had overlooked one before.
     """
 
     store: MemoryStore
     venue_name: str
-    weather: Weather
-    witness: Witness
+    active_faults: ActiveFaults
+    oracle: Oracle
     _audited_ms: dict[SeriesKey, int] = field(factory=dict, init=False)
-    """Up to which open time each series was looked at."""
+    """By series: the open time up to which it was looked at."""
     _suspects: dict[SeriesKey, dict[int, float]] = field(factory=dict, init=False)
-    """Open times that count as closed and are not stored, and since when: they are on their way."""
+    """By series: open times that count as closed but are not stored (on their way), since when."""
     _gaps: dict[SeriesKey, list[_Gap]] = field(factory=dict, init=False)
     _absent: dict[SeriesKey, set[tuple[int, int]]] = field(factory=dict, init=False)
-    """Spans that were said to have no candles at the last look, and have none."""
+    """Spans that the ledger called absent at the last look, already checked."""
 
     def look(self, agent: Agent, started_at: float, now_ms: int) -> None:
-        """Look at what fell due since the last look.
+        """Check the candles that fell due since the last look.
 
         Raises:
-            ProofFailed: a deadline went by unnoticed, or a candle is due that has not opened, or
-                is taken for stored and is not, or for absent and exists, or is on its way for long.
+            ProofFailed: a deadline passed unnoticed, or a candle is due before it opened, counts
+                as stored and is not, counts as absent and exists, or is on its way for too long.
         """
         if found := agent.registry.context.tally.overlooked:
             raise ProofFailed(f"the agent's own audit found {found} candles it had overlooked")
         nothing_is_on_its_way = _is_idle(agent.writer)
-        calm_since = max(started_at, self.weather.calm_since(EXPLAINS_ROWS))
+        clear_since = max(started_at, self.active_faults.clear_since(EXPLAINS_ROWS))
         now = trio.current_time()
         for subscription in agent.registry.subscriptions():
             series = (subscription.symbol, subscription.interval)
@@ -90,36 +90,36 @@ class Audit:
             if ledger.horizon_ms > now_ms + MOST_EARLY_MS:
                 raise ProofFailed(
                     f"{name_of(*series, ledger.horizon_ms)} is awaited and has not opened:"
-                    f" the agent's clock is ahead; the ledger {account_of(ledger)}"
+                    f" the agent's clock is ahead; the ledger {describe(ledger)}"
                 )
             self._check_absences(series, ledger)
             before = self._suspects.get(series, {})
             suspects = {each: before.get(each, now) for each in self._unaccounted(series, ledger)}
             self._suspects[series] = suspects
-            # Of what is older an agent that has just been started cannot know yet.
+            # An agent that has just started cannot know about older candles yet.
             overlooked = [each for each in suspects if each >= ledger.first_ms]
             if overlooked and nothing_is_on_its_way:
                 raise ProofFailed(
                     f"{name_of(*series, min(overlooked))} is taken for stored and is not;"
-                    f" the ledger {account_of(ledger)}"
+                    f" the ledger {describe(ledger)}"
                 )
             for open_ms in overlooked:
-                if now - max(calm_since, suspects[open_ms]) > STORED_WITHIN_S:
+                if now - max(clear_since, suspects[open_ms]) > STORED_WITHIN_S:
                     raise ProofFailed(
                         f"{name_of(*series, open_ms)} is on its way to the store for"
-                        f" {now - suspects[open_ms]:.0f} s; {self.weather}"
+                        f" {now - suspects[open_ms]:.0f} s; {self.active_faults}"
                     )
 
     def time_gaps(self, agent: Agent, started_at: float) -> None:
-        """Look at what is missing, and for how long it has been.
+        """Check for how long candles have been missing.
 
         Raises:
-            ProofFailed: nothing explains that it still is.
+            ProofFailed: one is missing for too long without a fault that explains it.
         """
         budget = agent.registry.context.rest.budget
         if budget.used + MOST_WEIGHT > budget.limit:
-            self.weather.note(NO_WEIGHT)
-        calm_since = max(started_at, self.weather.calm_since(EXPLAINS_GAPS))
+            self.active_faults.note(NO_WEIGHT)
+        clear_since = max(started_at, self.active_faults.clear_since(EXPLAINS_GAPS))
         before, self._gaps, now = self._gaps, {}, trio.current_time()
         for subscription in agent.registry.subscriptions():
             if not subscription.ledger.gaps:
@@ -128,16 +128,16 @@ class Audit:
             gaps = [
                 _Gap(gap.first_ms, gap.end_ms, _known_since(gap.first_ms, before.get(series, ())))
                 for gap in subscription.ledger.gaps
-                # That there is none takes two answers a minute apart, also after a restart.
+                # An absence takes two answers a minute apart, also after a restart.
                 if gap.mark.urgency is not Urgency.HISTORY and not gap.mark.may_not_exist
             ]
             self._gaps[series] = gaps
             for gap in gaps:
-                if now - max(calm_since, gap.since) > HEALED_WITHIN_S:
-                    raise ProofFailed(self._told(subscription, gap))
+                if now - max(clear_since, gap.since) > HEALED_WITHIN_S:
+                    raise ProofFailed(self._overdue(subscription, gap))
 
     def _check_absences(self, series: SeriesKey, ledger: Ledger) -> None:
-        """A candle that is said not to exist must not; nobody would ask for it before an hour."""
+        """Check that candles called absent do not exist; the agent asks again only in an hour."""
         symbol, interval = series[0], TwinInterval(series[1].value)
         before = self._absent.get(series, set())
         absences = {
@@ -149,24 +149,24 @@ class Audit:
         for first_ms, end_ms in absences - before:
             open_ms = first_ms
             while open_ms < end_ms:
-                if self.witness.exists(symbol, interval, open_ms):
+                if self.oracle.exists(symbol, interval, open_ms):
                     raise ProofFailed(
-                        f"{name_of(*series, open_ms)} exists, and is said not to;"
-                        f" the ledger {account_of(ledger)}; {self.weather}"
+                        f"{name_of(*series, open_ms)} exists, but the ledger calls it absent;"
+                        f" the ledger {describe(ledger)}; {self.active_faults}"
                     )
                 open_ms = interval.next_open(open_ms)
 
-    def _told(self, subscription: Subscription, gap: _Gap) -> str:
+    def _overdue(self, subscription: Subscription, gap: _Gap) -> str:
         now = trio.current_time()
         name = name_of(subscription.symbol, subscription.interval, gap.first_ms)
         return (
             f"{name} has been missing for {now - gap.since:.0f} s, and nothing explains that;"
             f" tried: {subscription.attempts_at(gap.first_ms)} at {now:.0f};"
-            f" the ledger {account_of(subscription.ledger)}; {self.weather}"
+            f" the ledger {describe(subscription.ledger)}; {self.active_faults}"
         )
 
     def _unaccounted(self, series: SeriesKey, ledger: Ledger) -> Iterator[int]:
-        """Opens that are neither stored, nor missing, nor absent, as far as `ledger` goes back."""
+        """Yield open times since `ledger.first_ms` neither stored, nor missing, nor absent."""
         for open_ms in self._suspects.get(series, ()):
             if not self._is_accounted(series, ledger, open_ms):
                 yield open_ms
@@ -187,7 +187,7 @@ class Audit:
 
 
 def _known_since(open_ms: int, before: Iterable[_Gap]) -> float:
-    """Since when `open_ms` is missing, as far as it was missing at the last look."""
+    """Since when `open_ms` is missing: from an earlier look, or from now."""
     return min(
         (gap.since for gap in before if gap.first_ms <= open_ms < gap.end_ms),
         default=trio.current_time(),
@@ -195,7 +195,7 @@ def _known_since(open_ms: int, before: Iterable[_Gap]) -> float:
 
 
 def _is_idle(writer: Writer) -> bool:
-    """Whether no row is between a feed and the store."""
+    """Whether no row is between a connection and the store."""
     return (
         not writer.klines.statistics().current_buffer_used
         and not writer.rows_waiting

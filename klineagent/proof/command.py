@@ -1,4 +1,4 @@
-"""`klineagent prove`: many runs, on all the cores one gives it, with progress on the terminal."""
+"""`klineagent prove`: many runs in parallel processes, with progress on the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from klineagent.cli.options import FiniteRange
 from klineagent.cli.tables import wide_console
 from klineagent.core.errors import ConfigError, Interrupted
 from klineagent.core.suggestions import meant
-from klineagent.proof.plan import Plan, ProofFailed, Report
+from klineagent.proof.plan import ProofFailed, ProofPlan, ProofReport
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.schedule import KINDS
 
@@ -31,14 +31,14 @@ ALL, NONE = "all", "none"
 
 
 @click.command()
-@click.option("--seed", default=1, show_default=True, metavar="N", help="Of the first run.")
+@click.option("--seed", default=1, show_default=True, metavar="N", help="Seed of the first run.")
 @click.option(
     "--runs",
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
     metavar="R",
-    help="Each with the next seed.",
+    help="Number of runs, each with the next seed.",
 )
 @click.option(
     "--days",
@@ -46,7 +46,7 @@ ALL, NONE = "all", "none"
     show_default=True,
     type=FiniteRange(min=0.1),
     metavar="D",
-    help="Simulated days of each run.",
+    help="Simulated days per run.",
 )
 @click.option(
     "--symbols",
@@ -54,14 +54,14 @@ ALL, NONE = "all", "none"
     show_default=True,
     type=click.IntRange(1, 600),
     metavar="S",
-    help="Recorded at all 15 intervals.",
+    help="Number of symbols, each at all 15 intervals.",
 )
 @click.option(
     "--faults",
     default=ALL,
     show_default=True,
     metavar="KIND,...",
-    help=f"all, none, or some of: {', '.join(KINDS)}.",
+    help=f"Faults to inject: all, none, or some of: {', '.join(KINDS)}.",
 )
 @click.option(
     "--jobs",
@@ -69,27 +69,27 @@ ALL, NONE = "all", "none"
     show_default="one for each core",
     type=click.IntRange(min=1),
     metavar="J",
-    help="Runs at a time.",
+    help="Number of runs at a time.",
 )
 def prove(seed: int, runs: int, days: float, symbols: int, faults: str, jobs: int) -> None:
     """Prove that no candle is missing, wrong or doubled, and no limit broken.
 
-    Whole agents record a made-up exchange on a virtual clock while everything goes wrong: exchange,
-    network, database, disk, and the agent itself, which is killed and started again. In the end
-    each candle is compared with what was traded, in every field. Exit code 1 at the first one
-    that is not as it should be; the seed that is told then shows it again.
+    Whole agents record a simulated exchange on a virtual clock while exchange, network, database
+    and disk fail, and the agent itself is killed and restarted. In the end every field of every
+    candle is compared with what was traded. The first failure ends the command with exit code 1
+    and prints the command that reproduces it.
     """
-    plan = Plan(seed=seed, days=days, symbols=symbols, kinds=_kinds(faults))
+    plan = ProofPlan(seed=seed, days=days, symbols=symbols, kinds=_kinds(faults))
     plans = [evolve(plan, seed=number) for number in range(seed, seed + runs)]
     try:
         _prove(plans, jobs)
     except* KeyboardInterrupt as interrupts:
-        raise Interrupted("stopped before all was proven") from interrupts
+        raise Interrupted("stopped before all runs were done") from interrupts
 
 
-def _prove(plans: list[Plan], jobs: int) -> None:
-    """Run `plans`, and tell of them."""
-    total, runs = Report(), len(plans)
+def _prove(plans: list[ProofPlan], jobs: int) -> None:
+    """Run `plans` and print their reports."""
+    total, runs = ProofReport(), len(plans)
     console = Console(stderr=True)
     with _progress(console) as progress:
         bar = progress.add_task("proving", total=runs, candles=0)
@@ -115,19 +115,19 @@ def _kinds(faults: str) -> tuple[str, ...]:
     return kinds
 
 
-def _reports(plans: list[Plan], jobs: int) -> Iterator[Report]:
-    """What comes of `plans`, as they are done.
+def _reports(plans: list[ProofPlan], jobs: int) -> Iterator[ProofReport]:
+    """Run `plans` and yield each report as it is done.
 
     Raises:
-        ProofFailed: one of them failed; it names the command that shows it again.
+        ProofFailed: a run failed; the text names the command that reproduces it.
     """
     if len(plans) == 1 or jobs == 1:
         for plan in plans:
             yield _outcome(plan, _run(plan))
         return
-    # Spawned: a fork would share the parent's state with all its runs.
+    # Spawned, as a fork would share the parent's state with all runs.
     context = multiprocessing.get_context("spawn")
-    # At Ctrl-C they end without a word; who has started them tells of it.
+    # On Ctrl-C the children end silently; the parent prints the message.
     quietly = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=quietly) as pool:
         futures = {pool.submit(_run, plan): plan for plan in plans}
@@ -138,14 +138,14 @@ def _reports(plans: list[Plan], jobs: int) -> Iterator[Report]:
             _forget(futures)
 
 
-def _forget(futures: Iterable[Future[Report | str]]) -> None:
+def _forget(futures: Iterable[Future[ProofReport | str]]) -> None:
     for future in futures:
         future.cancel()
 
 
-def _run(plan: Plan) -> Report | str:
-    """One run, in whatever process; a failure is its text."""
-    # What agents tell of under faults is nobody's business here.
+def _run(plan: ProofPlan) -> ProofReport | str:
+    """Run one plan in this process; a failure is returned as its text."""
+    # Agents log thousands of expected errors under faults.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         return run_plan(plan)
@@ -153,12 +153,12 @@ def _run(plan: Plan) -> Report | str:
         return str(failure)
 
 
-def _outcome(plan: Plan, result: Report | str) -> Report:
-    if isinstance(result, Report):
+def _outcome(plan: ProofPlan, result: ProofReport | str) -> ProofReport:
+    if isinstance(result, ProofReport):
         return result
     kinds = ALL if plan.kinds == KINDS else ",".join(plan.kinds) or NONE
     raise ProofFailed(
-        f"{result}\nThe same again: klineagent prove --seed {plan.seed} --days {plan.days:g}"
+        f"{result}\nTo reproduce: klineagent prove --seed {plan.seed} --days {plan.days:g}"
         f" --symbols {plan.symbols} --faults {kinds}"
     )
 
@@ -176,16 +176,16 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _show(report: Report, *, digest: str) -> None:
+def _show(report: ProofReport, *, digest: str) -> None:
     console = wide_console()
     console.print(
         f"[bold]{report.candles:,} candles checked, none missing, wrong or doubled[/bold]"
-        f" in {report.runs} runs and {report.lives} lives of agents"
+        f" in {report.runs} runs with {report.starts} agent starts"
     )
     for title, counts in (
         ("Faults", report.injected),
         ("Repairs", report.repairs),
-        ("Absent, and known to be", report.absent),
+        ("Confirmed absent", report.absent),
         ("Limits watched", report.limits),
     ):
         if counts:

@@ -1,4 +1,4 @@
-"""An agent's lives: it is started, stopped, killed, and started again on what was durable."""
+"""The process lifecycle: an agent is started, stopped, killed and restarted on durable state."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from klineagent.core.errors import StartError, StoreUnavailable
 from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.exchange.network import Network
-from klineagent.proof.oracle import Witness
+from klineagent.proof.oracle import Oracle
 from klineagent.proof.plan import ProofFailed
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary
 
-# What starts it again does not do so at once.
+# A service manager does not restart it at once.
 RESTART_AFTER_S = 60.0
 
 
 @define(eq=False, kw_only=True)
-class Connection:
-    """A process's way to the store, under a witness's eyes; it ends with the process."""
+class ProcessStore:
+    """One process's view of the store: inserts are examined, and calls fail once it has died."""
 
     store: MemoryStore
-    witness: Witness
+    oracle: Oracle
     failures: list[ProofFailed]
     is_cut: bool = False
 
@@ -50,11 +50,11 @@ class Connection:
         """See `Store`."""
         self._check()
         try:
-            self.witness.examine(batch.klines)
+            self.oracle.examine(batch.klines)
         except ProofFailed as failure:
             self.failures.append(failure)
         await self.store.insert(batch)
-        # The process may have died in between: then nobody has heard the answer.
+        # The process may have died in between, so that it never got the answer.
         self._check()
 
     async def record_agent(self, row: AgentRow) -> None:
@@ -115,41 +115,41 @@ class Connection:
 
 
 @define(eq=False, kw_only=True)
-class Life:
-    """One agent after the other, on the same store and disk."""
+class Lifecycle:
+    """Runs one agent after the other on the same store and disks."""
 
     config: Config
     network: Network
     store: MemoryStore
-    witness: Witness
+    oracle: Oracle
     chance: random.Random
-    lives: int = field(default=0, init=False)
+    starts: int = field(default=0, init=False)
     failures: list[ProofFailed] = field(factory=list, init=False)
     repairs: Counter[str] = field(factory=Counter, init=False)
     disk: MemoryDisk = field(factory=MemoryDisk, init=False)
-    """With the spool."""
+    """The disk with the spool."""
     state: MemoryDisk = field(factory=MemoryDisk, init=False)
-    """With what should run, and what was known to be missing."""
+    """The disk with the desired set and the known gaps."""
     agent: Agent | None = field(default=None, init=False)
     started_at: float = field(default=-math.inf, init=False)
-    """When the agent that lives was up, by Trio's clock."""
+    """When the running agent had started, by Trio's clock."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    _connection: Connection | None = field(default=None, init=False)
+    _process_store: ProcessStore | None = field(default=None, init=False)
     _down_s: float = field(default=RESTART_AFTER_S, init=False)
 
-    async def live(self) -> NoReturn:
-        """Start an agent again and again, whenever the last one has ended."""
+    async def run(self) -> NoReturn:
+        """Run agents for ever, each after the last one has ended."""
         while True:
-            self.lives += 1
+            self.starts += 1
             self._scope, self._down_s = trio.CancelScope(), RESTART_AFTER_S
-            self._connection = Connection(
-                store=self.store, witness=self.witness, failures=self.failures
+            self._process_store = ProcessStore(
+                store=self.store, oracle=self.oracle, failures=self.failures
             )
             try:
                 with self._scope:
-                    await self._run(self._connection)
+                    await self._run(self._process_store)
             except* (StartError, ProcessDied):
-                # What started it tries again; what died does not matter any more.
+                # A service manager would restart it, whatever it died of.
                 pass
             if self.agent is not None:
                 self._account(self.agent)
@@ -157,25 +157,25 @@ class Life:
             await trio.sleep(self._down_s)
 
     def stop(self, down_s: float) -> None:
-        """Ask it to stop, as SIGTERM does; it is started again after a while."""
+        """Stop the agent as SIGTERM does; it is restarted after `down_s`."""
         self._down_s = down_s
         self._scope.cancel(reason="asked to stop")
 
     def kill(self, down_s: float) -> None:
-        """End it as `kill -9` does: what it wrote is there, nothing more is done."""
+        """Kill the agent as `kill -9` does: written files remain, nothing else is done."""
         self._end(self.disk.kill(), self.state.kill(), down_s)
 
     def cut_power(self, down_s: float) -> None:
-        """End it and its machine: what was not synced may be gone."""
+        """Cut the machine's power: files that were not synced may be lost."""
         self._end(self.disk.crash(self.chance), self.state.crash(self.chance), down_s)
 
     def _end(self, disk: MemoryDisk, state: MemoryDisk, down_s: float) -> None:
         self.disk, self.state = disk, state
-        if self._connection is not None:
-            self._connection.is_cut = True
+        if self._process_store is not None:
+            self._process_store.is_cut = True
         self.stop(down_s)
 
-    async def _run(self, connection: Connection) -> None:
+    async def _run(self, connection: ProcessStore) -> None:
         async with open_agent(
             self.config,
             network=self.network,
@@ -190,7 +190,7 @@ class Life:
         counts = agent.registry.context.counts
         self.repairs += Counter(
             {
-                "candles healed": counts.healed,
+                "candles fetched": counts.healed,
                 "of these after a missed deadline": counts.missed,
                 "requests for candles": counts.requests,
                 "rows stored": agent.writer.stored,
@@ -198,6 +198,6 @@ class Life:
         )
 
     def account(self) -> None:
-        """Count what the agent that lives now has done."""
+        """Add the counts of the running agent to `repairs`."""
         if self.agent is not None:
             self._account(self.agent)

@@ -1,4 +1,4 @@
-"""What really happened, against what the agent says: the market's own candles as the measure."""
+"""The oracle: it knows the market's candles and compares stored rows and ledgers with them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from klineagent.twin.market.market import Listing, Market
 
 
 @define(eq=False, kw_only=True)
-class Witness:
-    """Compares rows with the market as they are stored, and whole series in the end."""
+class Oracle:
+    """Compares each row with the market when it is stored, and whole series in the end."""
 
     market: Market
     venue_name: str
@@ -36,14 +36,14 @@ class Witness:
 
     @property
     def digest(self) -> str:
-        """Of everything that was stored, in order."""
+        """A digest of all stored rows, in order."""
         return self._history.hexdigest()[:16]
 
     def examine(self, klines: tuple[Kline, ...]) -> None:
-        """Rows on their way into the store.
+        """Compare rows that are about to be stored.
 
         Raises:
-            ProofFailed: one that calls itself closed is not what was traded.
+            ProofFailed: a closed row differs from what was traded.
         """
         for kline in klines:
             self._history.update(b"%d %d" % (kline.open_time, kline.version))
@@ -51,7 +51,7 @@ class Witness:
                 self._compare(kline)
 
     def exists(self, symbol: str, interval: TwinInterval, open_ms: int) -> bool:
-        """Whether there is such a candle."""
+        """Whether the market has this candle."""
         return self._aggregator.whole(symbol, interval, open_ms) is not None
 
     def check_series(
@@ -65,20 +65,21 @@ class Witness:
         end_ms: int,
         set_aside: set[tuple[str, str, int]],
     ) -> None:
-        """Every candle of a series that has closed, from `history` ones before `begin_ms` on.
+        """Check every candle of a series that closed before `end_ms`.
 
-        Those count that whoever reads the table gets: of each the one row that ranks highest.
+        It begins `history` candles before `begin_ms`. As for readers of the table, the row with the
+        highest version counts. Candles `set_aside` are dead letters.
 
         Raises:
-            ProofFailed: one is missing without a reason, or there and should not be, or the agent
-                says something else of it.
+            ProofFailed: a candle is missing without a reason, wrong, or made up, or the ledger
+                contradicts the store.
         """
         interval = TwinInterval(ledger.interval.value)
         open_ms = self._first_open(symbol, interval, begin_ms, history)
         end_ms = interval.open_at(end_ms)
         while open_ms < end_ms:
             stored = store.klines.get((self.venue_name, symbol, interval.value, open_ms))
-            told = self._told_wrong(ledger, open_ms, stored)
+            fault = self._contradiction(ledger, open_ms, stored)
             truth = self._aggregator.whole(symbol, interval, open_ms)
             if stored is not None and stored.is_closed:
                 self._compare(stored)
@@ -87,19 +88,19 @@ class Witness:
                 self.absent["no such candle"] += 1
                 is_covered = ledger.has_begun and ledger.first_ms <= open_ms
                 if is_covered and open_ms not in ledger.absences:
-                    told = "does not exist, and nobody knows"
+                    fault = "does not exist, and the ledger does not know"
             elif (symbol, interval.value, open_ms) in set_aside:
                 self.absent["set aside"] += 1
             else:
-                told = "is missing"
-            if told:
+                fault = "is missing"
+            if fault:
                 raise ProofFailed(
-                    f"{name_of(symbol, interval, open_ms)} {told}; the ledger {account_of(ledger)}"
+                    f"{name_of(symbol, interval, open_ms)} {fault}; the ledger {describe(ledger)}"
                 )
             open_ms = interval.next_open(open_ms)
 
     def _first_open(self, symbol: str, interval: TwinInterval, begin_ms: int, history: int) -> int:
-        """Where the history of a series begins; there is none from before its listing."""
+        """Open time of the first candle in a series' history; not before its listing."""
         listed_ms = interval.open_at(self._listings[symbol].onboard_ms)
         open_ms = interval.open_at(begin_ms)
         for _ in range(history):
@@ -108,34 +109,34 @@ class Witness:
             open_ms = interval.open_at(open_ms - 1)
         return open_ms
 
-    def _told_wrong(self, ledger: Ledger, open_ms: int, stored: Kline | None) -> str:
-        """What the agent says of a candle that is stored, as far as it is not true."""
+    def _contradiction(self, ledger: Ledger, open_ms: int, stored: Kline | None) -> str:
+        """How the ledger contradicts a stored closed candle; empty if it does not."""
         if stored is None or not stored.is_closed:
             return ""
         if open_ms in ledger.gaps:
-            return "is said to be missing, and is stored"
-        # Of a row that was refused another state may have been taken a moment later.
+            return "is stored, but the ledger calls it missing"
+        # After a refused row the store may have accepted another state of the candle.
         absence = ledger.absences.at(open_ms)
         if absence is None or absence.mark.reason is Absent.REFUSED:
             return ""
-        return "is said not to exist, and is stored"
+        return "is stored, but the ledger calls it absent"
 
     def _compare(self, kline: Kline) -> None:
         interval = TwinInterval(kline.interval)
         is_on_grid = interval.open_at(kline.open_time) == kline.open_time
-        # `Aggregator` answer for times on the grid alone.
+        # `Aggregator` knows times on the grid only.
         truth = (
             self._aggregator.whole(kline.symbol, interval, kline.open_time) if is_on_grid else None
         )
         if truth is None:
             raise ProofFailed(f"{name_of(kline.symbol, interval, kline.open_time)} was made up")
         expected = _fields(truth, self._listings[kline.symbol])
-        told: tuple[float, ...] = kline[5:14]
+        actual: tuple[float, ...] = kline[5:14]
         closes_ms = interval.close_of(kline.open_time)
-        if (kline.close_time, *told) != (closes_ms, *expected):
+        if (kline.close_time, *actual) != (closes_ms, *expected):
             raise ProofFailed(
                 f"{name_of(kline.symbol, interval, kline.open_time)} is wrong:"
-                f" {told} stands for {expected}"
+                f" {actual} instead of {expected}"
             )
 
 
@@ -157,7 +158,7 @@ def _fields(candle: Candle, listing: Listing) -> tuple[float, ...]:
 
 
 def name_of(symbol: str, interval: object, open_ms: int) -> str:
-    """A candle, for people."""
+    """Name a candle for an error message."""
     return f"{symbol} {interval} of {_time(open_ms)}"
 
 
@@ -165,8 +166,8 @@ def _time(time_ms: int) -> str:
     return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def account_of(ledger: Ledger) -> str:
-    """What `ledger` knows, for people."""
+def describe(ledger: Ledger) -> str:
+    """Describe a ledger for an error message."""
     gaps = [(_time(first), _time(end), mark.urgency.name) for first, end, mark in ledger.gaps]
     absences = [
         (_time(first), _time(end), mark.reason.name) for first, end, mark in ledger.absences

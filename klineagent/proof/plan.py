@@ -1,4 +1,4 @@
-"""What one proof runs, and what came of it."""
+"""The plan of a proof's run, and its report."""
 
 from __future__ import annotations
 
@@ -10,63 +10,63 @@ from klineagent.core.errors import KlineagentError
 
 
 class ProofFailed(KlineagentError):
-    """Something that must never be was seen: a candle missing, wrong or doubled, a limit broken."""
+    """The agent broke a promise: a candle is missing, wrong or doubled, or a limit was exceeded."""
 
 
 @frozen(kw_only=True)
-class Plan:
-    """One run: everything in it follows from these values."""
+class ProofPlan:
+    """One run; everything in it follows from these values."""
 
     seed: int
     days: float
     symbols: int
     kinds: tuple[str, ...]
-    """Names of the faults that may strike; see `storm.KINDS`."""
+    """Kinds of faults that are injected; see `schedule.KINDS`."""
     pause_s: float = 5 * 3600.0
-    """Time between two faults of one kind, on average."""
+    """Mean time between two faults of one kind."""
 
     @property
-    def is_forgetful(self) -> bool:
-        """Whether agents look back so little that they must remember what they lacked."""
+    def has_short_memory(self) -> bool:
+        """Whether agents look back so little that they depend on their file of known gaps."""
         return self.seed % 4 == 1
 
     @property
     def history(self) -> int:
-        """Candles that agents fetch from before they began."""
-        return 20 if self.is_forgetful else 500
+        """Candles that agents fetch from before their start."""
+        return 20 if self.has_short_memory else 500
 
     @property
     def lookback_s(self) -> int:
-        """How far back agents look for what their store lacks."""
-        return 900 if self.is_forgetful else 86_400
+        """How far back agents look for candles missing in their store."""
+        return 900 if self.has_short_memory else 86_400
 
 
 @frozen(kw_only=True)
-class Report:
-    """What was seen in one run, or in several together."""
+class ProofReport:
+    """The result of one run, or the sum of several."""
 
     runs: int = 0
     candles: int = 0
-    """Candles compared with the truth, each of them in every field."""
-    lives: int = 0
+    """Candles compared in every field."""
+    starts: int = 0
     """How often an agent was started."""
     injected: Counter[str] = field(factory=Counter)
     """Faults by kind."""
     repairs: Counter[str] = field(factory=Counter)
     """What agents did about them."""
     limits: Counter[str] = field(factory=Counter)
-    """Runs in which each limit of the exchange was watched, and not broken."""
+    """Runs in which each limit of the exchange was watched and kept."""
     absent: Counter[str] = field(factory=Counter)
-    """Candles that are not there, by the reason the agent gives."""
+    """Candles that are absent, by the ledger's reason."""
     digest: str = ""
-    """Of the history of one run: the same for the same plan."""
+    """Digest of one run's stored rows: the same for the same plan."""
 
-    def with_run(self, run: Report) -> Report:
-        """Both together."""
-        return Report(
+    def with_run(self, run: ProofReport) -> ProofReport:
+        """The sum of both."""
+        return ProofReport(
             runs=self.runs + run.runs,
             candles=self.candles + run.candles,
-            lives=self.lives + run.lives,
+            starts=self.starts + run.starts,
             injected=self.injected + run.injected,
             repairs=self.repairs + run.repairs,
             limits=self.limits + run.limits,

@@ -1,4 +1,4 @@
-"""One proof: an exchange, a store, an agent's lives and a storm, from one seed."""
+"""One run of the proof: exchange, store, process lifecycle and fault schedule from one seed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
-from klineagent.proof.active_faults import Weather
-from klineagent.proof.audit import Audit
-from klineagent.proof.lifecycle import Life
-from klineagent.proof.oracle import Witness, name_of
-from klineagent.proof.plan import Plan, ProofFailed, Report
-from klineagent.proof.schedule import World, rage
+from klineagent.proof.active_faults import ActiveFaults
+from klineagent.proof.audit import ProofAudit
+from klineagent.proof.lifecycle import Lifecycle
+from klineagent.proof.oracle import Oracle, name_of
+from klineagent.proof.plan import ProofFailed, ProofPlan, ProofReport
+from klineagent.proof.schedule import FaultTargets, inject
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.spool.segment import decode
 from klineagent.twin.exchange import Exchange, open_exchange
@@ -30,16 +30,16 @@ from klineagent.twin.network import TwinNetwork
 from klineagent.twin.venues import venue_named
 
 DAY_S = 86_400.0
-# After the last fault everything must be healed within this time: a ban and the longest wait
-# between two tries together, and the history of whoever was started last.
+# After the last fault everything must be repaired within this time: a ban plus the longest retry
+# delay, and the history of the agent started last.
 SETTLE_S = 45 * 60.0
 START_MS = 1_769_904_000_000  # 2026-02-01
-# Between two looks at the agent: short, for what it overlooks a restart may repair.
+# Between two looks at the agent. Short, as a restart may repair what it overlooked.
 LOOK_EVERY_S = 120.0
 TIME_GAPS_EVERY_S = 20.0
-# Few growing updates: they are not what is proven, and each costs as much as a closing one.
+# Few forming updates: they are not what is proven, and each costs as much as a closing one.
 TICK_MS = 5 * MINUTE_MS
-# What the twin watches; it closes connections, answers 429 and 418, and counts.
+# What the twin enforces: it closes connections, answers 429 and 418, and counts breaches.
 LIMITS = (
     "request weight a minute",
     "messages a second and connection",
@@ -50,11 +50,11 @@ _VENUES = (USDM, USDM, USDM, SPOT, COINM)
 _LOOPBACK = Bind("127.0.0.1", 0)
 
 
-def prove(plan: Plan) -> Report:
+def prove(plan: ProofPlan) -> ProofReport:
     """Run `plan`.
 
     Raises:
-        ProofFailed: at the first candle that is missing, wrong or doubled, or limit broken.
+        ProofFailed: at the first missing, wrong or doubled candle, or broken limit.
     """
     _make_deterministic(plan.seed)
     seen: list[ProofFailed] = []
@@ -65,16 +65,16 @@ def prove(plan: Plan) -> Report:
 
 
 def _make_deterministic(seed: int) -> None:
-    """Let jitter, ids and the order of tasks follow from `seed`."""
+    """Make jitter, ids and the order of tasks follow from `seed`."""
     random.seed(seed)
-    # Trio shuffles tasks on purpose. This is how Hypothesis makes it repeat itself, too.
+    # Trio shuffles tasks on purpose; Hypothesis makes it deterministic in the same way.
     scheduler = vars(import_module("trio._core._run"))
     scheduler["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
     scheduler["_r"] = random.Random(seed)  # noqa: S311 - no secret
 
 
-async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
-    """Run `plan`; what must not be is put into `seen`, and ends the run."""
+async def _prove(plan: ProofPlan, seen: list[ProofFailed]) -> ProofReport:
+    """Run `plan`; a failure is appended to `seen` and ends the run."""
     venue = _VENUES[plan.seed % len(_VENUES)]
     market = EventfulMarket(
         RandomMarket(symbols=plan.symbols, seed=plan.seed, start_ms=START_MS, venue_name=venue.name)
@@ -82,9 +82,11 @@ async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
     symbols = tuple(listing.symbol for listing in market.listings)[: plan.symbols]
     intervals = tuple(each for each in Interval if each is not Interval.S1)
     store = MemoryStore()
-    witness = Witness(market=market, venue_name=venue.name)
-    weather = Weather()
-    audit = Audit(store=store, venue_name=venue.name, weather=weather, witness=witness)
+    oracle = Oracle(market=market, venue_name=venue.name)
+    active_faults = ActiveFaults()
+    audit = ProofAudit(
+        store=store, venue_name=venue.name, active_faults=active_faults, oracle=oracle
+    )
     config = Config(
         symbols=symbols,
         intervals=intervals,
@@ -104,89 +106,91 @@ async def _prove(plan: Plan, seen: list[ProofFailed]) -> Report:
         trio.open_nursery() as connections,
         trio.open_nursery() as tasks,
     ):
-        life = Life(
+        lifecycle = Lifecycle(
             config=config,
             network=TwinNetwork(exchange, connections),
             store=store,
-            witness=witness,
+            oracle=oracle,
             chance=random.Random(plan.seed),  # noqa: S311 - no secret
         )
         ends_at = trio.current_time() + plan.days * DAY_S
         for kind in plan.kinds:
-            world = World(
+            targets = FaultTargets(
                 exchange=exchange,
                 market=market,
                 store=store,
-                life=life,
-                weather=weather,
+                lifecycle=lifecycle,
+                active_faults=active_faults,
                 symbols=symbols,
                 chance=random.Random(f"{plan.seed}/{kind}"),  # noqa: S311 - no secret
             )
-            strike = partial(rage, pause_s=plan.pause_s, until=ends_at - SETTLE_S)
-            tasks.start_soon(strike, kind, world, injected)
-        tasks.start_soon(life.live)
+            strike = partial(inject, pause_s=plan.pause_s, until=ends_at - SETTLE_S)
+            tasks.start_soon(strike, kind, targets, injected)
+        tasks.start_soon(lifecycle.run)
         try:
             look_at = trio.current_time() + LOOK_EVERY_S
             while (now := trio.current_time()) < ends_at:
                 await trio.sleep(min(TIME_GAPS_EVERY_S, ends_at - now))
-                _check_so_far(life, exchange)
-                if life.agent is not None:
-                    audit.time_gaps(life.agent, life.started_at)
+                _check_so_far(lifecycle, exchange)
+                if lifecycle.agent is not None:
+                    audit.time_gaps(lifecycle.agent, lifecycle.started_at)
                     if now >= look_at:
-                        audit.look(life.agent, life.started_at, exchange.clock.now_ms())
+                        audit.look(lifecycle.agent, lifecycle.started_at, exchange.clock.now_ms())
                         look_at += LOOK_EVERY_S
-            _check_series(plan, life, witness, exchange)
+            _check_series(plan, lifecycle, oracle, exchange)
         except ProofFailed as failure:
             seen.append(failure)
-        life.account()
-        tasks.cancel_scope.cancel(reason="it is proven")
-        connections.cancel_scope.cancel(reason="it is proven")
-    return Report(
+        lifecycle.account()
+        tasks.cancel_scope.cancel(reason="the run is over")
+        connections.cancel_scope.cancel(reason="the run is over")
+    return ProofReport(
         runs=1,
-        candles=witness.checked,
-        lives=life.lives,
+        candles=oracle.checked,
+        starts=lifecycle.starts,
         injected=injected + Counter({f"twin: {k}": n for k, n in exchange.faults.injected.items()}),
-        repairs=life.repairs,
+        repairs=lifecycle.repairs,
         limits=Counter(LIMITS),
-        absent=witness.absent,
-        digest=witness.digest,
+        absent=oracle.absent,
+        digest=oracle.digest,
     )
 
 
-def _check_so_far(life: Life, exchange: Exchange) -> None:
-    if life.failures:
-        raise life.failures[0]
+def _check_so_far(lifecycle: Lifecycle, exchange: Exchange) -> None:
+    if lifecycle.failures:
+        raise lifecycle.failures[0]
     if exchange.breaches:
         raise ProofFailed(f"limits of the exchange were broken: {dict(exchange.breaches)}")
 
 
-def _check_series(plan: Plan, life: Life, witness: Witness, exchange: Exchange) -> None:
-    """Compare every series from its beginning to now."""
-    if life.agent is None:
-        raise ProofFailed("no agent is alive, though nothing has struck for a while")
-    set_aside = _set_aside(life)
-    registry = life.agent.registry
+def _check_series(
+    plan: ProofPlan, lifecycle: Lifecycle, oracle: Oracle, exchange: Exchange
+) -> None:
+    """Check every series from its beginning to now."""
+    if lifecycle.agent is None:
+        raise ProofFailed("no agent is running, though the last fault was a while ago")
+    set_aside = _set_aside(lifecycle)
+    registry = lifecycle.agent.registry
     recorded = {(each.symbol, each.interval): each.ledger for each in registry.subscriptions()}
-    for series in product(life.config.symbols, life.config.intervals):
+    for series in product(lifecycle.config.symbols, lifecycle.config.intervals):
         if (ledger := recorded.get(series)) is None:
             raise ProofFailed(f"{name_of(*series, START_MS)} and all after it are not recorded")
-        witness.check_series(
-            life.store,
+        oracle.check_series(
+            lifecycle.store,
             ledger,
             series[0],
             begin_ms=START_MS,
             history=plan.history,
-            # The newest may not be due yet.
+            # The newest candle may not be due yet.
             end_ms=exchange.clock.now_ms() - MINUTE_MS,
             set_aside=set_aside,
         )
 
 
-def _set_aside(life: Life) -> set[tuple[str, str, int]]:
-    """What lies among the dead letters."""
-    letters = [path for path in life.disk.paths if path.startswith("dead/")]
+def _set_aside(lifecycle: Lifecycle) -> set[tuple[str, str, int]]:
+    """Candles among the dead letters, by (symbol, interval, open time)."""
+    letters = [path for path in lifecycle.disk.paths if path.startswith("dead/")]
     return {
         (kline.symbol, kline.interval, kline.open_time)
         for path in letters
-        for kline in decode(life.disk.read(path)).batch.klines
+        for kline in decode(lifecycle.disk.read(path)).batch.klines
     }

@@ -1,4 +1,4 @@
-"""Which faults strike when: a schedule that follows from a seed."""
+"""The fault schedule: which faults strike when, from a seed."""
 
 from __future__ import annotations
 
@@ -14,115 +14,115 @@ from attrs import frozen
 
 from klineagent.core.interval import HOUR_MS, MINUTE_MS
 from klineagent.core.kline import Kline
-from klineagent.proof.active_faults import Weather
-from klineagent.proof.lifecycle import RESTART_AFTER_S, Life
+from klineagent.proof.active_faults import ActiveFaults
+from klineagent.proof.lifecycle import RESTART_AFTER_S, Lifecycle
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.market.eventful import EventfulMarket
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0
-# How long a market of thousands takes to be healed, at the rate that the exchange allows.
+# How long the backfill of thousands of series takes at the rate that the exchange allows.
 MOST_HEALING_S = 20 * MINUTE_S
-# Longer than that nobody need expect of a service that it stands still.
+# A frozen REST service for longer than this is not realistic.
 LONGEST_S = {"frozen_klines": 15 * MINUTE_S}
-# REST answers may be this much older than the stream.
+# How far REST answers may lag behind the stream.
 MOST_LAG_MS = 30_000
 LONGEST_LAG_MS = 15 * MINUTE_MS
-# One row in so many is refused while a fault makes the store do so.
+# The store refuses one row in this many.
 REFUSED_ONE_IN = 200
 OFTEN_REFUSED_ONE_IN = (2, 7, 40)
-# By how much events may tell a wrong time; None for any up to their candle's end. No two of these
-# agree within seconds with what the twin makes up for `/time`.
+# By how much event times may be wrong; None for any time up to their candle's end. No two of these
+# agree within seconds with the wrong times that the twin gives for `/time`.
 WRONG_BY_MS = (None, 4_000, 7_000, 67_000, 17 * MINUTE_MS + 7_000, 25 * HOUR_MS, -7_000, -HOUR_MS)
 
 
 @frozen(kw_only=True)
-class World:
-    """What a fault may strike."""
+class FaultTargets:
+    """What a fault can strike."""
 
     exchange: Exchange
     market: EventfulMarket
     store: MemoryStore
-    life: Life
-    weather: Weather
+    lifecycle: Lifecycle
+    active_faults: ActiveFaults
     symbols: tuple[str, ...]
     chance: random.Random
-    """For this kind of fault alone, so that kinds do not change each other's course."""
+    """Dice for this kind alone, so that kinds do not influence each other."""
 
 
-Block = Callable[[World], AbstractContextManager[None]]
-Shot = Callable[[World, float], None]
-Tale = Callable[[World, float], Awaitable[None]]
+LastingFault = Callable[[FaultTargets], AbstractContextManager[None]]
+InstantFault = Callable[[FaultTargets, float], None]
+FaultSequence = Callable[[FaultTargets, float], Awaitable[None]]
 
 
-def _share(world: World) -> float:
-    return world.chance.uniform(0.05, 0.6)
+def _share(targets: FaultTargets) -> float:
+    return targets.chance.uniform(0.05, 0.6)
 
 
 @contextmanager
-def _refusing(world: World) -> Iterator[None]:
-    """The store takes none of certain rows: the same ones each time it is asked."""
-    with world.store.refusing(_some_rows(world, REFUSED_ONE_IN)):
+def _refusing(targets: FaultTargets) -> Iterator[None]:
+    """The store refuses certain rows, always the same ones."""
+    with targets.store.refusing(_some_rows(targets, REFUSED_ONE_IN)):
         yield
 
 
 @contextmanager
-def _refusing_many(world: World) -> Iterator[None]:
-    """It takes so few rows that each batch has several it refuses, or none of a symbol's."""
-    symbol = world.chance.choice(world.symbols)
-    refused = _some_rows(world, world.chance.choice(OFTEN_REFUSED_ONE_IN))
-    if world.chance.random() < 1 / 2:
+def _refusing_many(targets: FaultTargets) -> Iterator[None]:
+    """The store refuses several rows of each batch, or all rows of one symbol."""
+    symbol = targets.chance.choice(targets.symbols)
+    refused = _some_rows(targets, targets.chance.choice(OFTEN_REFUSED_ONE_IN))
+    if targets.chance.random() < 1 / 2:
         refused = lambda kline: kline.symbol == symbol  # noqa: E731 - one of two
-    with world.store.refusing(refused):
+    with targets.store.refusing(refused):
         yield
 
 
-def _some_rows(world: World, one_in: int) -> Callable[[Kline], bool]:
-    salt = world.chance.getrandbits(32)
+def _some_rows(targets: FaultTargets, one_in: int) -> Callable[[Kline], bool]:
+    salt = targets.chance.getrandbits(32)
     return lambda k: not crc32(f"{salt}{k.symbol}{k.open_time}".encode()) % one_in
 
 
 @contextmanager
-def _away_with_a_full_disk(world: World) -> Iterator[None]:
-    with world.store.offline(), world.life.disk.full():
+def _away_with_a_full_disk(targets: FaultTargets) -> Iterator[None]:
+    with targets.store.offline(), targets.lifecycle.disk.full():
         yield
 
 
 @contextmanager
-def _away_with_a_bad_disk(world: World) -> Iterator[None]:
-    with world.store.offline(), world.life.disk.failing_sync():
+def _away_with_a_bad_disk(targets: FaultTargets) -> Iterator[None]:
+    with targets.store.offline(), targets.lifecycle.disk.failing_sync():
         yield
 
 
 @contextmanager
-def _halting(world: World) -> Iterator[None]:
-    halted = world.chance.sample(world.symbols, max(1, len(world.symbols) // 3))
-    # On futures every interval has a candle; a flat one where nothing was traded.
-    is_flat = not world.exchange.venue.may_lack_candles or world.chance.choice([False, True])
-    with world.market.halting(halted, flat=is_flat):
+def _halting(targets: FaultTargets) -> Iterator[None]:
+    halted = targets.chance.sample(targets.symbols, max(1, len(targets.symbols) // 3))
+    # On futures every interval has a candle, a flat one if nothing was traded.
+    is_flat = not targets.exchange.venue.may_lack_candles or targets.chance.choice([False, True])
+    with targets.market.halting(halted, flat=is_flat):
         yield
 
 
-def _refusing_rest(world: World) -> AbstractContextManager[None]:
-    status: Literal[418, 429] = world.chance.choice([418, 429])
-    headers, words = world.chance.choice([(True, True), (False, True), (False, False)])
-    return world.exchange.faults.refusing_rest(status, headers=headers, tells_until=words)
+def _refusing_rest(targets: FaultTargets) -> AbstractContextManager[None]:
+    status: Literal[418, 429] = targets.chance.choice([418, 429])
+    headers, words = targets.chance.choice([(True, True), (False, True), (False, False)])
+    return targets.exchange.faults.refusing_rest(status, headers=headers, tells_until=words)
 
 
-def _wrong_times(world: World) -> AbstractContextManager[None]:
-    by_ms = world.chance.choice(WRONG_BY_MS)
-    # One frame in a while, many, or all.
-    share = world.chance.choice([0.002, 0.1, 1.0])
-    return world.exchange.lies.wrong_times(share, by_ms=by_ms)
+def _wrong_times(targets: FaultTargets) -> AbstractContextManager[None]:
+    by_ms = targets.chance.choice(WRONG_BY_MS)
+    # An occasional frame, many, or all.
+    share = targets.chance.choice([0.002, 0.1, 1.0])
+    return targets.exchange.lies.wrong_times(share, by_ms=by_ms)
 
 
-def _announce(world: World, _: float) -> None:
-    shape: Literal["wire", "sdk"] = world.chance.choice(["wire", "sdk"])
-    world.exchange.faults.announce_shutdown(shape)
+def _announce(targets: FaultTargets, _: float) -> None:
+    shape: Literal["wire", "sdk"] = targets.chance.choice(["wire", "sdk"])
+    targets.exchange.faults.announce_shutdown(shape)
 
 
-BLOCKS: dict[str, Block] = {
+LASTING: dict[str, LastingFault] = {
     "losing_closings": lambda w: w.exchange.faults.losing_closings(_share(w)),
     "delaying_closings": lambda w: w.exchange.faults.delaying_closings(_share(w)),
     "doubling_closings": lambda w: w.exchange.faults.doubling_closings(_share(w)),
@@ -170,59 +170,59 @@ BLOCKS: dict[str, Block] = {
 }
 """Faults that last for a while."""
 
-SHOTS: dict[str, Shot] = {
+INSTANT: dict[str, InstantFault] = {
     "reset": lambda w, _: w.exchange.faults.reset_connections(w.chance.choice([0.5, 1.0])),
     "close_1001": lambda w, _: w.exchange.faults.close_connections(),
     "shutdown_notice": _announce,
-    "stop": lambda w, down_s: w.life.stop(down_s),
-    "kill": lambda w, down_s: w.life.kill(down_s),
-    "power_cut": lambda w, down_s: w.life.cut_power(down_s),
+    "stop": lambda w, down_s: w.lifecycle.stop(down_s),
+    "kill": lambda w, down_s: w.lifecycle.kill(down_s),
+    "power_cut": lambda w, down_s: w.lifecycle.cut_power(down_s),
 }
-"""Faults that are over at once, but for the agent's end: it stays down for a while."""
+"""Faults that are over at once; an agent that was ended stays down for a while."""
 
 
-async def _kill_while_healing(world: World, lasts_s: float) -> None:
-    """After an outage agents are killed while they fetch what is missing, and as they start.
+async def _kill_while_healing(targets: FaultTargets, lasts_s: float) -> None:
+    """Kill agents after an outage, while they fetch missing candles and while they start.
 
-    Meanwhile what closes anew is stored; in the end no row tells of what they did not get to.
+    Candles that close meanwhile are stored, so no row in the store shows what was not fetched.
     """
-    strike, chance = world.weather.striking, world.chance
-    with strike("offline"), world.exchange.offline():
+    during, chance = targets.active_faults.during, targets.chance
+    with during("offline"), targets.exchange.offline():
         await trio.sleep(lasts_s)
-    with strike("hanging_klines"), world.exchange.faults.hanging_rest("/klines"):
+    with during("hanging_klines"), targets.exchange.faults.hanging_rest("/klines"):
         for _ in range(chance.choice([1, 3])):
             await trio.sleep(chance.uniform(0, MOST_HEALING_S))
-            world.life.kill(RESTART_AFTER_S)
+            targets.lifecycle.kill(RESTART_AFTER_S)
             await trio.sleep(RESTART_AFTER_S)
 
 
-TALES: dict[str, Tale] = {"kill_while_healing": _kill_while_healing}
-"""Faults that follow each other."""
+SEQUENCES: dict[str, FaultSequence] = {"kill_while_healing": _kill_while_healing}
+"""Faults that follow one another."""
 
-KINDS = (*BLOCKS, *SHOTS, *TALES)
-"""Names of all faults."""
+KINDS = (*LASTING, *INSTANT, *SEQUENCES)
+"""The names of all kinds of faults."""
 
 
-async def rage(
-    kind: str, world: World, injected: Counter[str], *, pause_s: float, until: float
+async def inject(
+    kind: str, targets: FaultTargets, injected: Counter[str], *, pause_s: float, until: float
 ) -> None:
-    """Let one kind of fault strike every `pause_s` or so until `until`, on Trio's clock.
+    """Inject faults of one kind until `until` by Trio's clock, every `pause_s` on average.
 
-    Each does so independently of the others.
+    Kinds are independent of each other.
     """
     mean_s = pause_s
     while True:
-        pause_s = world.chance.expovariate(1 / mean_s)
-        lasts_s = world.chance.choice([20.0, 2 * MINUTE_S, 15 * MINUTE_S, HOUR_S])
+        pause_s = targets.chance.expovariate(1 / mean_s)
+        lasts_s = targets.chance.choice([20.0, 2 * MINUTE_S, 15 * MINUTE_S, HOUR_S])
         lasts_s = min(lasts_s, LONGEST_S.get(kind, lasts_s))
         if trio.current_time() + pause_s + lasts_s > until:
             return
         await trio.sleep(pause_s)
         injected[kind] += 1
-        if kind in SHOTS:
-            SHOTS[kind](world, lasts_s)
-        elif kind in TALES:
-            await TALES[kind](world, lasts_s)
+        if kind in INSTANT:
+            INSTANT[kind](targets, lasts_s)
+        elif kind in SEQUENCES:
+            await SEQUENCES[kind](targets, lasts_s)
         else:
-            with world.weather.striking(kind), BLOCKS[kind](world):
+            with targets.active_faults.during(kind), LASTING[kind](targets):
                 await trio.sleep(lasts_s)

@@ -40,5 +40,11 @@ def test_the_dearest_requests_come_first() -> None:
         errors={"/status: 500": 2},
     )
     shown = "\n".join(lines_of(answers_table(answers)))
-    order = ["/v1/why", "/status", "all of them", "failed: /status: 500", "10 % of a core to ask"]
+    order = [
+        "/v1/why",
+        "/status",
+        "all of them",
+        "failed: /status: 500",
+        "load generator: 10 % of a core",
+    ]
     assert sorted(order, key=shown.index) == order

@@ -1,4 +1,4 @@
-"""What proofs do to the process, undone."""
+"""Fixtures that undo what proofs change in the process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trio._core import _run
 
 @pytest.fixture(autouse=True)
 def _no_unclaimed_errors() -> None:
-    """In a storm errors are logged as they should be; nobody reads the thousands of lines."""
+    """Silence the thousands of errors that agents log under a fault schedule."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 @pytest.fixture(autouse=True)
 def _proofs_leave_no_trace(_no_unclaimed_errors: None) -> Iterator[None]:
-    """A proof seeds Trio's scheduler and the module's dice for good; here both are put back."""
+    """Restore Trio's scheduler and the `random` module, which a proof seeds for good."""
     state = random.getstate()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r"):

@@ -1,4 +1,4 @@
-"""Agents that are broken on purpose, in one place each."""
+"""Mutants: agents with one defect each, which the proof must catch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FAR_FUTURE_MS = 1 << 50
 
 @contextmanager
 def healing_off() -> Iterator[None]:
-    """Gaps are found, and nobody fetches what is missing."""
+    """Find gaps but never fetch the missing candles."""
 
     async def rest(self: Backfill, gap: Gap) -> None:
         now = trio.current_time()
@@ -41,7 +41,7 @@ def healing_off() -> Iterator[None]:
 
 @contextmanager
 def deadlines_off() -> Iterator[None]:
-    """A candle whose closing event does not come is not missed as long as the stream is there."""
+    """Ignore deadlines: a lost closing event goes unnoticed while the stream is up."""
 
     async def only_begin(self: Subscription) -> None:
         await self.context.time.known()
@@ -54,7 +54,7 @@ def deadlines_off() -> Iterator[None]:
 
 @contextmanager
 def versions_reversed() -> Iterator[None]:
-    """The oldest state of a candle wins, and open beats closed."""
+    """Reverse versions: the oldest state of a candle wins, and forming beats closed."""
 
     def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
         del close_time_ms
@@ -68,21 +68,21 @@ def versions_reversed() -> Iterator[None]:
 
 @contextmanager
 def due_without_the_last() -> Iterator[None]:
-    """Of the candles that fall due together the last one is taken for closed."""
+    """Take the last of the candles that fall due together for closed."""
     with _forgetting(lambda ledger, _: ledger.interval.shifted(ledger.horizon_ms, -1)):
         yield
 
 
 @contextmanager
 def due_without_the_first() -> Iterator[None]:
-    """Of the candles that fall due together the first one is taken for closed."""
+    """Take the first of the candles that fall due together for closed."""
     with _forgetting(lambda _, horizon_ms: horizon_ms):
         yield
 
 
 @contextmanager
 def _forgetting(which: Callable[[Ledger, int], int]) -> Iterator[None]:
-    """Whenever candles fall due, one of them is left out: `which` of the ledger and its horizon."""
+    """Leave out one candle whenever some fall due: `which`, from the ledger and its horizon."""
     fall_due = Ledger.fall_due
 
     def leave_one_out(self: Ledger, now_ms: int, *, stream_was_away: bool = False) -> bool:
@@ -100,7 +100,7 @@ def _forgetting(which: Callable[[Ledger, int], int]) -> Iterator[None]:
 
 @contextmanager
 def newest_wins_over_closed() -> Iterator[None]:
-    """States of a candle rank by their times alone, as they did at first: closed is not the end."""
+    """Rank states of a candle by time alone, so that a forming one may beat a closed one."""
 
     def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
         del close_time_ms
@@ -113,7 +113,7 @@ def newest_wins_over_closed() -> Iterator[None]:
 
 @contextmanager
 def stale_wake_up() -> Iterator[None]:
-    """Requests that wait for a failure to pass wait for the end of the minute."""
+    """Make requests that back off after a failure wait for the end of the minute."""
 
     async def until_next(self: WeightBudget) -> None:
         await self.time.until(Interval.M1.next_open(self._minute_ms))
@@ -126,7 +126,7 @@ def stale_wake_up() -> Iterator[None]:
 
 @contextmanager
 def one_answer_proves_absence() -> Iterator[None]:
-    """A candle that an answer skips does not exist, on whatever venue."""
+    """Take a candle that one answer skips for absent, on any venue."""
     read = Evidence.read
 
     def skip(
@@ -148,7 +148,7 @@ def one_answer_proves_absence() -> Iterator[None]:
 
 @contextmanager
 def clock_believes() -> Iterator[None]:
-    """The clock shows the latest time that any event has told."""
+    """Set the clock to the latest time of any event."""
 
     def advance(self: Reckoning, time_ms: int, at: float) -> None:
         if time_ms > self.now_ms(at):
@@ -162,7 +162,7 @@ def clock_believes() -> Iterator[None]:
 
 @contextmanager
 def gaps_forgotten() -> Iterator[None]:
-    """What an agent knows to be missing dies with it."""
+    """Forget known gaps in a restart."""
 
     async def load(self: GapSaver) -> None:
         del self
@@ -188,7 +188,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         gaps_forgotten,
     )
 }
-"""All of them by name."""
+"""All mutants by name."""
 
 STRUCK_BY: dict[str, tuple[str, ...]] = {
     "newest_wins_over_closed": ("late_forming",),
@@ -197,4 +197,4 @@ STRUCK_BY: dict[str, tuple[str, ...]] = {
     "clock_believes": ("wrong_times", "losing_closings"),
     "gaps_forgotten": ("kill_while_healing",),
 }
-"""What brings to light what is wrong with them, where that is not all there is."""
+"""The faults that expose a mutant, for those that not every plan exposes."""

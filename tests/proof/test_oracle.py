@@ -1,4 +1,4 @@
-"""What the witness has to say against what is stored, and against what an agent says of it."""
+"""The oracle finds wrong rows, and ledgers that contradict the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from attrs import define
 
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline, version_of
-from klineagent.proof.oracle import Witness
+from klineagent.proof.oracle import Oracle
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absence, Absent, Ledger
 from klineagent.storage.memory.store import MemoryStore
@@ -22,7 +22,7 @@ MARKET = RandomMarket(symbols=1, seed=1, start_ms=START_MS)
 
 
 def row(open_ms: int, **changes: object) -> Kline:
-    """The true row of a minute of BTCUSDT, but for some changes."""
+    """The true row of a minute of BTCUSDT, with changes."""
     candle = Aggregator(MARKET).whole("BTCUSDT", TwinInterval.M1, open_ms)
     assert candle is not None
     listing = MARKET.listings[0]
@@ -53,15 +53,15 @@ def row(open_ms: int, **changes: object) -> Kline:
 
 @define
 class Case:
-    """A store with five minutes, and what an agent says of them."""
+    """A store with five minutes of candles, and a ledger that covers them."""
 
     store: MemoryStore
     ledger: Ledger
 
     def check(self) -> int:
-        """How many candles are right."""
-        witness = Witness(market=MARKET, venue_name="usdm")
-        witness.check_series(
+        """The number of candles that the oracle checked."""
+        oracle = Oracle(market=MARKET, venue_name="usdm")
+        oracle.check_series(
             self.store,
             self.ledger,
             "BTCUSDT",
@@ -70,12 +70,12 @@ class Case:
             end_ms=END_MS,
             set_aside=set(),
         )
-        return witness.checked
+        return oracle.checked
 
 
 @pytest.fixture
 async def case() -> Case:
-    """All is well."""
+    """A case without errors."""
     store, ledger = MemoryStore(), Ledger(Interval.M1, 5_000)
     rows = [row(open_ms) for open_ms in range(START_MS, END_MS, MINUTE_MS)]
     await store.insert(Batch(klines=tuple(rows), token="all", table=Table.KLINES))
@@ -85,38 +85,38 @@ async def case() -> Case:
     return Case(store, ledger)
 
 
-async def test_what_is_right_is_counted(case: Case) -> None:
-    """Each candle once."""
+async def test_correct_candles_are_counted(case: Case) -> None:
+    """Each candle counts once."""
     assert case.check() == 5
 
 
-async def test_a_wrong_row_that_wins_in_the_end_is_found(case: Case) -> None:
-    """Whoever reads the table would get it."""
+async def test_a_wrong_row_with_the_highest_version_is_found(case: Case) -> None:
+    """Readers of the table would get it."""
     wrong = row(START_MS)._replace(high=1.0, version=1 << 60)
     await case.store.insert(Batch(klines=(wrong,), token="wrong", table=Table.KLINES))
     with pytest.raises(ProofFailed, match="00:00:00 is wrong"):
         case.check()
 
 
-async def test_a_forming_row_that_wins_is_a_missing_candle(case: Case) -> None:
-    """It is not among the closed ones of the table."""
+async def test_a_forming_row_with_the_highest_version_is_a_missing_candle(case: Case) -> None:
+    """It is not among the table's closed candles."""
     forming = row(START_MS)._replace(is_closed=False, version=1 << 60)
     await case.store.insert(Batch(klines=(forming,), token="forming", table=Table.KLINES))
     with pytest.raises(ProofFailed, match="00:00:00 is missing"):
         case.check()
 
 
-async def test_an_agent_must_know_what_is_stored(case: Case) -> None:
-    """What it says is missing, or does not exist, must not be there."""
+async def test_a_ledger_that_contradicts_the_store_is_found(case: Case) -> None:
+    """A candle it calls missing or absent must not be stored."""
     case.ledger.reopen(START_MS)
-    with pytest.raises(ProofFailed, match="is said to be missing, and is stored"):
+    with pytest.raises(ProofFailed, match="but the ledger calls it missing"):
         case.check()
     case.ledger.give_up(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
-    with pytest.raises(ProofFailed, match="is said not to exist, and is stored"):
+    with pytest.raises(ProofFailed, match="but the ledger calls it absent"):
         case.check()
 
 
 def test_a_row_off_the_grid_is_made_up() -> None:
-    """Though the market would answer for its time."""
+    """Even though the market has a candle at that time."""
     with pytest.raises(ProofFailed, match="was made up"):
-        Witness(market=MARKET, venue_name="usdm").examine((row(START_MS, open_time=START_MS + 7),))
+        Oracle(market=MARKET, venue_name="usdm").examine((row(START_MS, open_time=START_MS + 7),))

@@ -1,4 +1,4 @@
-"""The proof itself, as its users run it."""
+"""The proof as users run it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def _prove(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_hundred_thousand_candles_are_accounted_for() -> None:
-    """None is missing, wrong or doubled, and no limit broken, whatever fails."""
+    """None is missing, wrong or doubled, and no limit is broken, whatever fails."""
     proof = _prove(*MANY)
     assert proof.returncode == 0, proof.stderr
-    told = re.search(r"([\d,]+) candles checked, none missing, wrong or doubled", proof.stdout)
-    assert told is not None
-    assert int(told[1].replace(",", "")) >= CANDLES
+    checked = re.search(r"([\d,]+) candles checked, none missing, wrong or doubled", proof.stdout)
+    assert checked is not None
+    assert int(checked[1].replace(",", "")) >= CANDLES
     for kind in ("kill", "power_cut", "stalling", "store_offline", "twin: losing_closings"):
         assert re.search(rf"{kind} +\d", proof.stdout)
 
@@ -46,8 +46,10 @@ def test_a_hundred_thousand_candles_are_accounted_for() -> None:
         (("--symbols", "none"), "Invalid value for '--symbols'"),
     ],
 )
-def test_what_cannot_be_proven_is_told_in_a_line(arguments: tuple[str, ...], reason: str) -> None:
-    """A typing error ends with exit code 2 and says what would be right."""
+def test_a_wrong_option_is_one_line_with_a_suggestion(
+    arguments: tuple[str, ...], reason: str
+) -> None:
+    """The command ends with exit code 2."""
     proof = _prove(*arguments)
     assert proof.returncode == 2
     assert reason in proof.stderr

@@ -15,8 +15,8 @@ from trio.testing import MockClock
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.interval import HOUR_MS, MINUTE_MS, Interval, opens_in
-from klineagent.proof.lifecycle import Life
-from klineagent.proof.oracle import Witness
+from klineagent.proof.lifecycle import Lifecycle
+from klineagent.proof.oracle import Oracle
 from klineagent.series.backfill.audit import PASS_S
 from klineagent.series.backfill.gap_file import SUFFIX
 from klineagent.storage.memory.store import MemoryStore
@@ -39,17 +39,17 @@ OUTAGE_S = 2 * DAY_S
 class _World:
     exchange: Exchange
     store: MemoryStore
-    life: Life
+    lifecycle: Lifecycle
 
     async def begun(self) -> None:
         """Wait until an agent runs."""
-        while self.life.agent is None:  # noqa: ASYNC110 - nobody tells of it
+        while self.lifecycle.agent is None:  # noqa: ASYNC110 - a proof has no event for it
             await trio.sleep(0.1)
 
     def missing(self) -> int:
         """How many candles the agent knows to be missing."""
-        assert self.life.agent is not None
-        return self.life.agent.registry.missing()
+        assert self.lifecycle.agent is not None
+        return self.lifecycle.agent.registry.missing()
 
     def not_stored(self, intervals: Collection[Interval] = INTERVALS) -> int:
         """How many candles are not stored that closed since the first agent began."""
@@ -87,20 +87,20 @@ async def _open_world(
         trio.open_nursery() as tasks,
     ):
         store = MemoryStore()
-        life = Life(
+        lifecycle = Lifecycle(
             config=config,
             network=TwinNetwork(exchange, connections),
             store=store,
-            witness=Witness(market=market, venue_name="usdm"),
+            oracle=Oracle(market=market, venue_name="usdm"),
             chance=random.Random(seed),
         )
-        tasks.start_soon(life.live)
-        world = _World(exchange, store, life)
+        tasks.start_soon(lifecycle.run)
+        world = _World(exchange, store, lifecycle)
         await world.begun()
         await trio.sleep(HOUR_S)
-        assert not life.failures
+        assert not lifecycle.failures
         yield world
-        assert not life.failures
+        assert not lifecycle.failures
         tasks.cancel_scope.cancel()
         connections.cancel_scope.cancel()
 
@@ -118,8 +118,8 @@ async def test_a_backfill_that_is_killed_again_and_again_ends_with_all_there_is(
     lives_s = [3.0, 30.0, 90.0, 1.2 * HOUR_S, 1.2 * HOUR_S]
     chance.shuffle(lives_s)
     async with _open_world(seed) as world:
-        life, faults = world.life, world.exchange.faults
-        life.kill(OUTAGE_S)
+        lifecycle, faults = world.lifecycle, world.exchange.faults
+        lifecycle.kill(OUTAGE_S)
         await trio.sleep(OUTAGE_S)
         not_stored = []
         for number, life_s in enumerate(lives_s):
@@ -135,15 +135,15 @@ async def test_a_backfill_that_is_killed_again_and_again_ends_with_all_there_is(
                         await trio.sleep(chance.uniform(60, 120))
                 await trio.sleep(chance.uniform(0.9, 1.1) * life_s)
                 not_stored.append(world.not_stored())
-                end = chance.choice([life.kill, life.cut_power])
+                end = chance.choice([lifecycle.kill, lifecycle.cut_power])
                 end(chance.uniform(1, 300))
                 await trio.sleep(0.5)
         assert max(not_stored) > 100, "all of them died when all was done"
         await world.begun()
         await trio.sleep(10 * MINUTE_S)
         assert world.not_stored() == 0
-        assert life.agent is not None
-        assert life.agent.registry.missing() == 0
+        assert lifecycle.agent is not None
+        assert lifecycle.agent.registry.missing() == 0
 
 
 async def test_a_restart_fetches_nothing_that_is_stored(autojump_clock: MockClock) -> None:
@@ -151,12 +151,12 @@ async def test_a_restart_fetches_nothing_that_is_stored(autojump_clock: MockCloc
     async with _open_world(1) as world:
         await trio.sleep(4 * HOUR_S)
         for life_s in (5 * MINUTE_S, 1.5 * HOUR_S):
-            world.life.kill(5)
+            world.lifecycle.kill(5)
             await trio.sleep(6)
             await world.begun()
             await trio.sleep(life_s)
-            assert world.life.agent is not None
-            registry = world.life.agent.registry
+            assert world.lifecycle.agent is not None
+            registry = world.lifecycle.agent.registry
             # Of each series the candle that closed in between, if one did.
             assert registry.context.tally.found.total() <= registry.count()
             for each in registry.subscriptions():
@@ -172,7 +172,7 @@ async def test_a_wrong_listing_date_takes_nothing_away(
 ) -> None:
     """Neither what closed while no agent ran, nor from the memory of the next agent."""
     async with _open_world(1) as world:
-        world.life.kill(6 * HOUR_S)
+        world.lifecycle.kill(6 * HOUR_S)
         await trio.sleep(6 * HOUR_S)
 
         def lie(content: Any, _: object) -> Any:
@@ -183,12 +183,12 @@ async def test_a_wrong_listing_date_takes_nothing_away(
             await world.begun()
             await trio.sleep(10 * MINUTE_S)
             assert (world.not_stored(), world.missing()) == (0, 0)
-            world.life.kill(5)
+            world.lifecycle.kill(5)
             await trio.sleep(6)
             await world.begun()
             await trio.sleep(MINUTE_S)
-        assert world.life.agent is not None
-        for each in world.life.agent.registry.subscriptions():
+        assert world.lifecycle.agent is not None
+        for each in world.lifecycle.agent.registry.subscriptions():
             assert each.ledger.first_ms <= FEBRUARY_2026_MS
 
 
@@ -216,10 +216,10 @@ async def test_rows_that_went_while_no_agent_ran_are_found(
 
 
 async def _lose(world: _World, first: float, end: float) -> None:
-    """Between two lives, five hours after the first began, rows of these hours are lost."""
+    """Between two starts, five hours after the first began, rows of these hours are lost."""
     first_ms, end_ms = (FEBRUARY_2026_MS + int(hours * HOUR_MS) for hours in (first, end))
     await trio.sleep(4 * HOUR_S)
-    world.life.kill(5)
+    world.lifecycle.kill(5)
     await trio.sleep(1)
     with world.store.forgetting(lambda row: first_ms <= row.open_time < end_ms):
         assert world.not_stored() > 50
@@ -235,7 +235,7 @@ async def test_a_first_candle_that_closed_while_no_agent_ran_is_fetched(
         await trio.sleep(2.6 * HOUR_S)
         with world.store.forgetting(lambda row: row.is_closed):
             pass  # as if they had begun a moment later
-        world.life.kill(HOUR_S)
+        world.lifecycle.kill(HOUR_S)
         await trio.sleep(HOUR_S)
         await world.begun()
         await trio.sleep(10 * MINUTE_S)
@@ -247,21 +247,21 @@ async def test_a_first_candle_that_closed_while_no_agent_ran_is_fetched(
 async def test_a_damaged_file_of_known_gaps_costs_none(autojump_clock: MockClock) -> None:
     """All that is stored is looked through, by the next agent, too, if this one dies of it."""
     async with _open_world(1) as world:
-        life, faults = world.life, world.exchange.faults
-        life.kill(6 * HOUR_S)
+        lifecycle, faults = world.lifecycle, world.exchange.faults
+        lifecycle.kill(6 * HOUR_S)
         await trio.sleep(6 * HOUR_S)
         await world.begun()
         with faults.hanging_rest("/fapi/v1/klines"):
             await trio.sleep(3 * HOUR_S)
             not_stored = world.not_stored()
             assert not_stored > 500
-            life.kill(5)
+            lifecycle.kill(5)
             await trio.sleep(1)
-        life.state.damage(f"{STATE}{SUFFIX}", b"{")
+        lifecycle.state.damage(f"{STATE}{SUFFIX}", b"{")
         with world.store.offline():
             await world.begun()
             await trio.sleep(5 * MINUTE_S)
-            life.kill(5)
+            lifecycle.kill(5)
             await trio.sleep(6)
         await world.begun()
         await trio.sleep(10 * MINUTE_S)
