@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pytest
 import trio
 from trio.testing import MockClock
 
 from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.kline import Kline
+from klineagent.storage.writing.buffer import Conflation
 from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 
 
@@ -26,6 +31,33 @@ async def test_late_states_do_not_replace_the_newest_one(autojump_clock: MockClo
         assert simulation.exchange.faults.injected["late_forming"] == 5
         assert seen == sorted(seen)
         assert {is_closed for _, is_closed in seen} == {False, True}
+
+
+async def test_a_row_that_is_dropped_while_it_is_handed_on_is_fetched_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever task comes first, the writer's or the series': that is left to chance, so often."""
+    put, handed_on = Conflation.put, 0
+
+    def drop_every_other(waiting: Conflation, klines: Iterable[Kline]) -> list[Kline]:
+        nonlocal handed_on
+        rows = [*klines]
+        if not any(row.source == "rest" and row.is_closed for row in rows):
+            return put(waiting, rows)
+        handed_on += 1
+        return rows if handed_on % 2 else put(waiting, rows)
+
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=0
+    ) as simulation:
+        await trio.sleep(300)
+        lost = simulation.store.klines["usdm", "BTCUSDT", "1m", FEBRUARY_2026_MS + MINUTE_MS]
+        monkeypatch.setattr(Conflation, "put", drop_every_other)
+        for times in range(1, 21):
+            simulation.agent.registry.refetch([lost])
+            await trio.sleep(15)
+            assert simulation.agent.registry.missing() == 0
+            assert handed_on == 2 * times
 
 
 async def test_a_correction_that_is_lost_is_fetched_as_one(autojump_clock: MockClock) -> None:

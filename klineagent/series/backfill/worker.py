@@ -253,7 +253,7 @@ class Backfill:
         known = self._known()
         finding = self._evidence.read(request.page, answer, known, trio.current_time())
         healed = [candle for candle in finding.closed if candle.open_time in ledger.gaps]
-        await context.publish([self._as_row(candle, answer.asked_at_ms) for candle in healed])
+        rows = [self._as_row(candle, answer.asked_at_ms) for candle in healed]
         for candle in healed:
             self._account(candle)
             ledger.close(candle.open_time)
@@ -266,6 +266,8 @@ class Backfill:
         self._evidence.forget_but(ledger.gaps)
         before = None if healed else self._attempts.get(gap.first_ms)
         self._retry_later(gap, request, finding, known, before)
+        # Last: a writer without room may give rows up before this returns, and reopens them here.
+        await context.publish(rows)
 
     def _known(self) -> Known:
         context = self.context
