@@ -1,20 +1,44 @@
-"""`klineagent demo`: the demonstration."""
+"""`klineagent demo`: exchange twin, agent and database in one process, on real sockets."""
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import click
+import httpx2
+import trio
+from attrs import evolve, frozen
+from rich.console import Console
+from rich.live import Live
 
-from klineagent.cli.demonstration import Demo, check_intervals, run_demo
+from klineagent.agent import Agent, open_agent
 from klineagent.cli.options import INTERVALS, VENUE
 from klineagent.cli.running import run
-from klineagent.cli.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
-from klineagent.config.model import load_config
+from klineagent.cli.simulate import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
+from klineagent.cli.tables import arrivals_table, summary_table, wide_console
+from klineagent.config.model import Config, load_config
+from klineagent.core.address import Bind
+from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
-from klineagent.twin.exchange import open_market
+from klineagent.process.signals import StopSignal, open_stop_signal
+from klineagent.storage.opening import open_store
+from klineagent.twin.exchange import open_exchange, open_market
+from klineagent.twin.market.market import Market
+from klineagent.twin.server import serve_exchange
+from klineagent.twin.venues import venue_named
+
+LOOPBACK = "127.0.0.1"
+LOOK_EVERY_S = 0.25
+"""How often a terminal is redrawn."""
+TELL_EVERY_S = 2.0
+"""How often a line is written where there is no terminal."""
+SHOWN_SYMBOLS = 12
 
 
 @click.command()
@@ -59,3 +83,130 @@ def demo(
         speed=speed,
     )
     run(partial(run_demo, shown))
+
+
+@frozen(kw_only=True)
+class Demo:
+    """What to show, and for how long."""
+
+    config: Config
+    keeps: bool
+    """Whether what is recorded stays in the store of `config`; if not, nothing stays anywhere."""
+    market: Market
+    symbols: tuple[str, ...]
+    seconds: float
+    speed: float
+
+
+def check_intervals(config: Config) -> None:
+    """Check that the twin makes candles of all intervals that are to be recorded.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    made = {each.value for each in venue_named(config.venue.name).intervals}
+    if lacking := [each.value for each in config.intervals if each.value not in made]:
+        raise ConfigError(f"--intervals: the exchange twin does not make {', '.join(lacking)}")
+
+
+async def run_demo(demo: Demo) -> None:
+    """Record from the twin for a while, then show what the database holds.
+
+    Raises:
+        KlineagentError: a part could not be started, or no candle was stored.
+    """
+    console = wide_console()
+    async with (
+        # First, for what is to be deleted stays if a signal comes before.
+        open_stop_signal() as stop,
+        _storing(demo) as config,
+        open_store(config.store) as store,
+    ):
+        async with (
+            _open_twin(demo) as port,
+            open_agent(_recording(config, demo.symbols, port), store=store) as agent,
+        ):
+            console.print(
+                f"An exchange twin trades at {demo.speed:g} times real time; the agent records"
+                f" {agent.registry.count()} streams of {len(demo.symbols)} symbols into"
+                f" {store.label} and answers at http://{agent.command_bind}/status"
+            )
+            await _watch(console, agent, stop, demo.seconds)
+        # The agent has stopped and drained; what follows is read from the database it wrote.
+        series = await store.summary()
+        if not series:
+            raise KlineagentError("no candle was stored; let it run longer, or faster")
+        console.print(summary_table(series, title=f"Read back from {store.label}"))
+        console.print(f"{sum(each.closed for each in series)} closed candles stored")
+
+
+@asynccontextmanager
+async def _storing(demo: Demo) -> AsyncIterator[Config]:
+    """The configuration with a store that is there as long as it should be."""
+    if demo.keeps:
+        yield demo.config
+        return
+    with tempfile.TemporaryDirectory(prefix="klineagent-demo-") as folder:
+        # In a folder of its own, for the agent's spool is beside it and is to go with it.
+        yield evolve(demo.config, store=f"chdb://{folder}/data")
+
+
+async def _watch(console: Console, agent: Agent, stop: StopSignal, seconds: float) -> None:
+    """Show what arrives, until the time is over or somebody has seen enough."""
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as watching:
+            watching.start_soon(_show, console, agent)
+            await stop.wait()
+            watching.cancel_scope.cancel(reason="Ctrl-C")
+
+
+@asynccontextmanager
+async def _open_twin(demo: Demo) -> AsyncIterator[int]:
+    """The exchange twin on a loopback port."""
+    rules = venue_named(demo.config.venue.name)
+    async with (
+        open_exchange(demo.market, rules, speed=demo.speed) as exchange,
+        trio.open_nursery() as nursery,
+    ):
+        _, port = await nursery.start(serve_exchange, exchange, LOOPBACK, 0)
+        yield port
+        nursery.cancel_scope.cancel(reason="the demonstration is over")
+
+
+def _recording(config: Config, symbols: tuple[str, ...], port: int) -> Config:
+    """The configuration of an agent that records from the twin at `port`."""
+    # The venue's own address without its host: on USD-M klines live under /market.
+    prefix = httpx2.URL(config.venue.ws_url).path.rstrip("/")
+    return evolve(
+        config,
+        symbols=symbols,
+        max_symbols=len(symbols),
+        ws_url=f"ws://{LOOPBACK}:{port}{prefix}",
+        rest_url=f"http://{LOOPBACK}:{port}",
+        command_bind=Bind(LOOPBACK, 0),
+        status_bind=Bind(LOOPBACK, 0),
+        state="none",
+    )
+
+
+async def _show(console: Console, agent: Agent) -> NoReturn:
+    """Show the newest candles until cancelled; lines instead where there is no terminal."""
+    if not console.is_terminal:
+        while True:
+            await trio.sleep(TELL_EVERY_S)
+            console.print(_progress(agent))
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            newest = [kline for each in agent.registry.subscriptions() if (kline := each.newest)]
+            # The shortest interval moves most; it is the first of each symbol.
+            shown = list({kline.symbol: kline for kline in reversed(newest)}.values())
+            table = arrivals_table(sorted(shown)[:SHOWN_SYMBOLS], caption=_progress(agent))
+            live.update(table, refresh=True)
+            await trio.sleep(LOOK_EVERY_S)
+
+
+def _progress(agent: Agent) -> str:
+    return (
+        f"{agent.pool.counts.klines} updates received, {agent.writer.stored} rows written,"
+        f" {agent.writer.rows_waiting} waiting"
+    )

@@ -15,9 +15,9 @@ import httpx2
 import structlog
 import trio
 
+from klineagent.cli.options import FiniteRange
 from klineagent.cli.running import run
 from klineagent.cli.tables import clock_text
-from klineagent.cli.twin_options import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
 from klineagent.config.converters import LOOPBACK, parse_bind
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
@@ -37,6 +37,18 @@ log = structlog.get_logger()
 
 _NOTICE_S = 0.2
 """Between the twin's announcement that it stops and its stop: enough to get it out."""
+
+# Shared with `klineagent demo`.
+POSITIVE = FiniteRange(min=0, min_open=True)
+SYMBOL_COUNT = click.IntRange(1, 2000)
+SPEED_HELP = "How many times faster than real time."
+ARCHIVE = click.option(
+    "--archive",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Replay the candles found in DIR, which is laid out like the exchange's archive.",
+)
+SEED = click.option("--seed", default=1, show_default=True, metavar="S")
 
 _TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S"])
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
