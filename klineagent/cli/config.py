@@ -1,4 +1,4 @@
-"""`klineagent config show`: what an agent would run with, and where each value comes from."""
+"""`klineagent config show`: prints each setting and where its value comes from."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from klineagent.config.model import Config, as_written, trace_config
 from klineagent.storage.url import masked
 
 _DEFAULT = "default"
-_SECRET = "***"  # noqa: S105 - what is shown in its place
+_SECRET = "***"  # noqa: S105 - shown in place of a secret
 
 
 class Setting(Struct, frozen=True):
-    """One setting, fit to be shown."""
+    """One setting, safe to print."""
 
     name: str
     value: str | None
-    """As a user would write it, without secrets; None where nothing is set."""
+    """The value as a user would write it, without secrets; None where nothing is set."""
     source: str
     """The option, the variable, or the file and its key that set it; or "default"."""
 
 
 @click.group("config")
 def config_group() -> None:
-    """Look at the configuration."""
+    """Inspect the configuration."""
 
 
-_JSON = click.Option(["--json", "as_json"], is_flag=True, help="For programs.")
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 
 
 @config_group.command(params=[*serve.params, _JSON])
 def show(file: Path | None, symbols: tuple[str, ...], as_json: bool, **options: object) -> None:
-    """Show what `klineagent serve` would run with, given the same arguments.
+    """Show the settings `klineagent serve` would run with, given the same arguments.
 
-    Each value with its source: an option, a variable, a key of the file, or the default.
+    Each value is shown with its source: an option, a variable, a key of the file, or the default.
     """
     given = {"symbols": ",".join(symbols) or None, **options}
     settings = settings_of(*trace_config(given, os.environ, file))
@@ -56,7 +56,7 @@ def show(file: Path | None, symbols: tuple[str, ...], as_json: bool, **options: 
 
 
 def settings_of(config: Config, sources: Mapping[str, str]) -> list[Setting]:
-    """All settings, in the order they are declared; `sources` names those of other than default."""
+    """List all settings in declaration order; `sources` has those not left at their default."""
     return [
         Setting(each.name, _shown(config, each), sources.get(each.name, _DEFAULT))
         for each in attrs.fields(Config)
@@ -64,7 +64,7 @@ def settings_of(config: Config, sources: Mapping[str, str]) -> list[Setting]:
 
 
 def settings_table(settings: Iterable[Setting]) -> Table:
-    """A line each."""
+    """Make a table with a line per setting."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("setting", "value", "source"):
         table.add_column(name, overflow="fold")
@@ -79,14 +79,14 @@ def settings_table(settings: Iterable[Setting]) -> Table:
 def _shown(config: Config, setting: attrs.Attribute[object]) -> str | None:
     value = getattr(config, setting.name)
     if value is None:
-        value = _found_out(config).get(setting.name)
+        value = _derived(config).get(setting.name)
     if value is None or value == ():
         return None
     return masked(as_written(value)) if setting.repr else _SECRET
 
 
-def _found_out(config: Config) -> dict[str, object]:
-    """What stands for a setting that is not set."""
+def _derived(config: Config) -> dict[str, object]:
+    """Return the values that take the place of settings left unset."""
     return {
         "ws_url": config.effective_ws_url,
         "rest_url": config.effective_rest_url,

@@ -35,15 +35,29 @@ from klineagent.twin.venues import venue_named
 
 LOOPBACK = "127.0.0.1"
 LOOK_EVERY_S = 0.25
-"""How often a terminal is redrawn."""
-TELL_EVERY_S = 2.0
-"""How often a line is written where there is no terminal."""
+"""How often the terminal is redrawn."""
+PRINT_EVERY_S = 2.0
+"""How often a line is printed where there is no terminal."""
 SHOWN_SYMBOLS = 12
 
 
 @click.command()
-@click.option("--seconds", default=20.0, show_default=True, type=POSITIVE, metavar="N")
-@click.option("--symbols", default=5, show_default=True, type=SYMBOL_COUNT, metavar="N")
+@click.option(
+    "--seconds",
+    default=20.0,
+    show_default=True,
+    type=POSITIVE,
+    metavar="N",
+    help="How long to record.",
+)
+@click.option(
+    "--symbols",
+    default=5,
+    show_default=True,
+    type=SYMBOL_COUNT,
+    metavar="N",
+    help="How many symbols to record.",
+)
 @click.option(
     "--speed", default=60.0, show_default=True, type=POSITIVE, metavar="X", help=SPEED_HELP
 )
@@ -51,7 +65,7 @@ SHOWN_SYMBOLS = 12
 @SEED
 @INTERVALS
 @VENUE
-@click.option("--store", help="Keep what is recorded.  [default: a folder that is deleted]")
+@click.option("--store", help="Database to record into.  [default: a temporary folder]")
 def demo(
     seconds: float,
     symbols: int,
@@ -60,9 +74,9 @@ def demo(
     seed: int,
     **options: object,
 ) -> None:
-    """Show all of it at once: exchange twin, agent and database in one process.
+    """Try it all in one process: simulated exchange, agent and database.
 
-    Ends after --seconds or Ctrl-C with what is then in the database.
+    After --seconds, or on Ctrl-C, it prints what the database holds.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
     config = load_config(options, {}, None)
@@ -87,11 +101,11 @@ def demo(
 
 @frozen(kw_only=True)
 class Demo:
-    """What to show, and for how long."""
+    """What the demonstration records, and for how long."""
 
     config: Config
     keeps: bool
-    """Whether what is recorded stays in the store of `config`; if not, nothing stays anywhere."""
+    """Whether rows stay in the store of `config`; otherwise they go to a temporary folder."""
     market: Market
     symbols: tuple[str, ...]
     seconds: float
@@ -99,14 +113,14 @@ class Demo:
 
 
 def check_intervals(config: Config) -> None:
-    """Check that the twin makes candles of all intervals that are to be recorded.
+    """Check that the twin makes candles of every interval to be recorded.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not make one of them.
     """
     made = {each.value for each in venue_named(config.venue.name).intervals}
-    if lacking := [each.value for each in config.intervals if each.value not in made]:
-        raise ConfigError(f"--intervals: the exchange twin does not make {', '.join(lacking)}")
+    if unknown := [each.value for each in config.intervals if each.value not in made]:
+        raise ConfigError(f"--intervals: the simulated exchange does not make {', '.join(unknown)}")
 
 
 async def run_demo(demo: Demo) -> None:
@@ -117,7 +131,7 @@ async def run_demo(demo: Demo) -> None:
     """
     console = wide_console()
     async with (
-        # First, for what is to be deleted stays if a signal comes before.
+        # First: a signal that came earlier would leave the temporary folder behind.
         open_stop_signal() as stop,
         _storing(demo) as config,
         open_store(config.store) as store,
@@ -127,32 +141,32 @@ async def run_demo(demo: Demo) -> None:
             open_agent(_recording(config, demo.symbols, port), store=store) as agent,
         ):
             console.print(
-                f"An exchange twin trades at {demo.speed:g} times real time; the agent records"
+                f"A simulated exchange trades at {demo.speed:g} times real time; the agent records"
                 f" {agent.registry.count()} streams of {len(demo.symbols)} symbols into"
                 f" {store.label} and answers at http://{agent.command_bind}/status"
             )
             await _watch(console, agent, stop, demo.seconds)
-        # The agent has stopped and drained; what follows is read from the database it wrote.
+        # The agent has stopped and drained; this reads the database it wrote.
         series = await store.summary()
         if not series:
-            raise KlineagentError("no candle was stored; let it run longer, or faster")
+            raise KlineagentError("no candle was stored; raise --seconds or --speed")
         console.print(summary_table(series, title=f"Read back from {store.label}"))
         console.print(f"{sum(each.closed for each in series)} closed candles stored")
 
 
 @asynccontextmanager
 async def _storing(demo: Demo) -> AsyncIterator[Config]:
-    """The configuration with a store that is there as long as it should be."""
+    """Yield the configuration with its store: the user's, or a temporary one deleted at the end."""
     if demo.keeps:
         yield demo.config
         return
     with tempfile.TemporaryDirectory(prefix="klineagent-demo-") as folder:
-        # In a folder of its own, for the agent's spool is beside it and is to go with it.
+        # In a subfolder, so that the agent's spool beside it is deleted, too.
         yield evolve(demo.config, store=f"chdb://{folder}/data")
 
 
 async def _watch(console: Console, agent: Agent, stop: StopSignal, seconds: float) -> None:
-    """Show what arrives, until the time is over or somebody has seen enough."""
+    """Show arriving candles until the time is over or Ctrl-C is pressed."""
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as watching:
             watching.start_soon(_show, console, agent)
@@ -162,7 +176,7 @@ async def _watch(console: Console, agent: Agent, stop: StopSignal, seconds: floa
 
 @asynccontextmanager
 async def _open_twin(demo: Demo) -> AsyncIterator[int]:
-    """The exchange twin on a loopback port."""
+    """Serve the exchange twin on a loopback port, and yield the port."""
     rules = venue_named(demo.config.venue.name)
     async with (
         open_exchange(demo.market, rules, speed=demo.speed) as exchange,
@@ -174,8 +188,8 @@ async def _open_twin(demo: Demo) -> AsyncIterator[int]:
 
 
 def _recording(config: Config, symbols: tuple[str, ...], port: int) -> Config:
-    """The configuration of an agent that records from the twin at `port`."""
-    # The venue's own address without its host: on USD-M klines live under /market.
+    """Return the configuration of an agent that records from the twin at `port`."""
+    # The path of the venue's own URL stays: on USD-M klines are under /market.
     prefix = httpx2.URL(config.venue.ws_url).path.rstrip("/")
     return evolve(
         config,
@@ -190,15 +204,15 @@ def _recording(config: Config, symbols: tuple[str, ...], port: int) -> Config:
 
 
 async def _show(console: Console, agent: Agent) -> NoReturn:
-    """Show the newest candles until cancelled; lines instead where there is no terminal."""
+    """Show the newest candles until cancelled; print lines where there is no terminal."""
     if not console.is_terminal:
         while True:
-            await trio.sleep(TELL_EVERY_S)
+            await trio.sleep(PRINT_EVERY_S)
             console.print(_progress(agent))
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             newest = [kline for each in agent.registry.subscriptions() if (kline := each.newest)]
-            # The shortest interval moves most; it is the first of each symbol.
+            # One candle per symbol: its shortest interval, which comes first and moves most.
             shown = list({kline.symbol: kline for kline in reversed(newest)}.values())
             table = arrivals_table(sorted(shown)[:SHOWN_SYMBOLS], caption=_progress(agent))
             live.update(table, refresh=True)

@@ -9,13 +9,13 @@ import click
 from attrs import fields_dict
 
 from klineagent import __version__
-from klineagent.cli.output import told_output
+from klineagent.cli.output import checked_output
 from klineagent.core.errors import KlineagentError, OutputClosed
 from klineagent.core.interrupts import deadly_interrupts
 
 
 class LaterCommand(click.Command):
-    """A command of which only the name and the line of help are known, and where the rest is."""
+    """A command that is imported when it is called; only its name and its help line are known."""
 
     def __init__(self, name: str, where: str, text: str) -> None:
         """`where` is "module:attribute"; `text` is the first sentence of the command's help."""
@@ -46,12 +46,12 @@ _COMMANDS = [
     LaterCommand(
         "serve",
         "klineagent.cli.serve:serve",
-        "Record SYMBOLs, and what is added over HTTP, until SIGINT or SIGTERM.",
+        "Run the agent: record SYMBOLs, and those added later, until SIGINT or SIGTERM.",
     ),
     LaterCommand(
         "config",
         "klineagent.cli.config:config_group",
-        "Look at the configuration.",
+        "Inspect the configuration.",
     ),
     LaterCommand(
         "show",
@@ -61,44 +61,48 @@ _COMMANDS = [
     LaterCommand(
         "spool",
         "klineagent.cli.spool:spool",
-        "Look after rows that wait on disk or that the database refused.",
+        "Inspect and manage rows kept on disk: waiting, refused or damaged.",
     ),
-    LaterCommand("status", f"{_CLIENT}:status", "Tell how the agent at --agent is."),
-    LaterCommand("list", f"{_CLIENT}:list_", "List what runs: symbols and their intervals."),
+    LaterCommand("status", f"{_CLIENT}:status", "Show the state of a running agent."),
+    LaterCommand("list", f"{_CLIENT}:list_", "List the running streams: symbols and intervals."),
     LaterCommand(
-        "add", f"{_CLIENT}:add", "Record SYMBOLs, and what matches PATTERNs, from now on."
+        "add", f"{_CLIENT}:add", "Start recording SYMBOLs, and all symbols that match PATTERNs."
     ),
     LaterCommand(
-        "remove", f"{_CLIENT}:remove", "Record SYMBOLs no more, nor what matches PATTERNs."
+        "remove",
+        f"{_CLIENT}:remove",
+        "Stop recording SYMBOLs, and all symbols that match PATTERNs.",
     ),
     LaterCommand(
         "coverage",
         f"{_CLIENT}:coverage",
-        "Tell what is stored of each series, what is missing and why.",
+        "Show how complete each series is: what is stored, what is missing, and why.",
     ),
     LaterCommand(
         "why",
         f"{_CLIENT}:why",
-        "Tell all that is known of one candle: where it is, or why it is missing.",
+        "Explain one candle: where it is, or why it is missing.",
     ),
     LaterCommand(
-        "limits", f"{_CLIENT}:limits", "Tell what the exchange allows and what is used of it."
+        "limits",
+        f"{_CLIENT}:limits",
+        "Show the exchange's rate limits and how much of each is used.",
     ),
-    LaterCommand("feeds", f"{_CLIENT}:feeds", "Tell of the connections to the exchange."),
+    LaterCommand("feeds", f"{_CLIENT}:feeds", "List the websocket connections to the exchange."),
     LaterCommand(
         "watch",
         f"{_CLIENT}:watch",
-        "Watch the agent: totals, feeds, series that are behind, what happens; q ends it.",
+        "Watch a running agent: totals, connections, lagging series, events; q quits.",
     ),
     LaterCommand(
         "simulate",
         "klineagent.cli.simulate:simulate",
-        "Run a twin of the exchange: websocket and REST on one port.",
+        "Run a simulated exchange: websocket and REST on one port.",
     ),
     LaterCommand(
         "demo",
         "klineagent.cli.demo:demo",
-        "Show all of it at once: exchange twin, agent and database in one process.",
+        "Try it all in one process: simulated exchange, agent and database.",
     ),
     LaterCommand(
         "prove",
@@ -125,9 +129,9 @@ def commands() -> None:
 
 
 def _warn_of_unknown_variables() -> None:
-    """Tell of variables that were meant for us and set nothing.
+    """Warn about KLINEAGENT_ variables that are no setting.
 
-    They end no command: Kubernetes makes some for a service whose name begins with ours.
+    They are no error: Kubernetes makes some for a service whose name begins with ours.
     """
     with deadly_interrupts():
         from klineagent.config.model import Config
@@ -139,13 +143,13 @@ def _warn_of_unknown_variables() -> None:
 def run_command() -> int:
     """Run the command that was typed; returns its exit code.
 
-    An error its user can do something about is one line.
+    An error the user can do something about is printed as one line.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C has ended it.
+        KeyboardInterrupt: Ctrl-C ended the command.
     """
     try:
-        with told_output():
+        with checked_output():
             return commands.main(standalone_mode=False) or 0
     except OutputClosed as closed:
         return closed.exit_code
@@ -156,7 +160,7 @@ def run_command() -> int:
         error.show()
         return error.exit_code
     except click.Abort as abort:
-        # click's word for Ctrl-C, too, and not only for a question that was answered with no.
+        # click raises this for Ctrl-C as well as for a question that was answered with no.
         if isinstance(abort.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from abort
         click.echo("Aborted!", err=True)

@@ -21,33 +21,34 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def setting(name: str, text: str, metavar: str) -> Callable[[_Command], _Command]:
-    """The option that sets field `name` of `Config`; its default is told, and kept there."""
+    """Make the option that sets field `name` of `Config`; its help text shows the default."""
     default = fields_dict(Config)[name].default
-    told = "" if default is None else f"  [default: {as_written(default)}]"
+    suffix = "" if default is None else f"  [default: {as_written(default)}]"
     first, *others = option_names(name)
 
     def add(command: _Command) -> _Command:
-        # Options of their own: of one with two spellings nobody knows which was typed.
+        # Separate options: click does not say which spelling of one option was typed.
         for other in others:
             command = click.option(spelling(other), other, metavar=metavar, hidden=True)(command)
-        return click.option(spelling(first), first, metavar=metavar, help=text + told)(command)
+        return click.option(spelling(first), first, metavar=metavar, help=text + suffix)(command)
 
     return add
 
 
-VENUE = setting("venue", f"The market: {', '.join(VENUES)}.", "VENUE")
+VENUE = setting("venue", f"Binance market: {', '.join(VENUES)}.", "VENUE")
 STORE = setting(
     "store",
-    "chdb:FOLDER, chdb:///absolute/folder, or clickhouse://user:password@host:9000/database.",
+    "Database: chdb:FOLDER, chdb:///absolute/folder, or"
+    " clickhouse://user:password@host:9000/database.",
     "URL",
 )
-INTERVALS = setting("intervals", "What adding a symbol adds.", "1m,5m,...")
+INTERVALS = setting("intervals", "Intervals to record of each symbol.", "1m,5m,...")
 CA_FILE = setting(
-    "ca_file", "Authorities that vouch for the exchange's and the database's certificates.", "PEM"
+    "ca_file", "CA certificates that the exchange's and the database's must chain to.", "PEM"
 )
 SPOOL = setting(
     "spool",
-    "The folder for rows the database cannot take, or none.  [default: one per database and venue]",
+    "Folder for rows the database cannot take, or none.  [default: one per database and venue]",
     "DIR",
 )
 CONFIG_FILE = click.option(
@@ -55,12 +56,12 @@ CONFIG_FILE = click.option(
     "file",
     type=click.Path(path_type=Path),
     envvar=f"{PREFIX}CONFIG",
-    help="A TOML file with a table [klineagent]; options and environment win over it.",
+    help="TOML file with a [klineagent] table; options and environment variables override it.",
 )
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range; click takes "nan" for one in any, and "inf" for one in many."""
+    """A finite number in a range; click alone would accept "nan" and "inf"."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -73,10 +74,10 @@ class FiniteRange(click.FloatRange):
 
 
 def read_symbol(text: str) -> str:
-    """SYMBOL, in capitals, whether it exists or not.
+    """Read SYMBOL, and return it in capitals; whether it exists is not checked.
 
     Raises:
-        ConfigError: it cannot be one.
+        ConfigError: the text cannot be a symbol.
     """
     try:
         return to_symbol(text)
@@ -85,10 +86,10 @@ def read_symbol(text: str) -> str:
 
 
 def read_interval(text: str, venue: Venue | None = None) -> Interval:
-    """INTERVAL, of those of `venue` or of any.
+    """Read INTERVAL, one of those that `venue` has, or of all.
 
     Raises:
-        ConfigError: there is none such.
+        ConfigError: there is no such interval.
     """
     try:
         [interval] = to_intervals([text], venue)

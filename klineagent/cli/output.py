@@ -1,4 +1,4 @@
-"""Standard output that takes no more: a pipe that was closed, a disk that is full."""
+"""Standard output that fails: a pipe that was closed, a disk that is full."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def told_output() -> Iterator[None]:
-    """In this block, and at its end, what standard output does not take is an error of ours.
+def checked_output() -> Iterator[None]:
+    """Turn failed writes to standard output into errors of ours, in the block and at its end.
 
     Raises:
-        OutputClosed: who was reading has read enough.
-        OutputError: it could not be written.
+        OutputClosed: the reader closed the pipe.
+        OutputError: the output could not be written.
     """
     usual = sys.stdout
     if usual is not sys.__stdout__ or not isinstance(usual, io.TextIOWrapper):
-        yield  # there is none, or somebody has put something else in its place
+        yield  # there is none, or it was replaced
         return
     raw = _Output(usual.fileno(), "wb", closefd=False)
     is_unbuffered = isinstance(usual.buffer, io.RawIOBase)  # PYTHONUNBUFFERED
@@ -43,22 +43,22 @@ def told_output() -> Iterator[None]:
 
 
 class _Output(io.FileIO):
-    """Its errors are told from those of sockets and files, and libraries do not act on them.
+    """Raises errors of its own type, distinct from those of sockets and files.
 
-    click and rich would end the process because of a closed pipe, and that amid other tasks.
+    On a closed pipe click and rich would otherwise end the process in the midst of other tasks.
     """
 
     _is_lost = False
 
     def write(self, data: ReadableBuffer, /) -> int:
         size = memoryview(data).nbytes
-        if self._is_lost or not size:  # what buffers still hold, or how click looks at a stream
+        if self._is_lost or not size:  # the rest of a buffer, or click probing the stream
             return size
         try:
             return super().write(data)
         except BrokenPipeError as error:
             self._is_lost = True
-            raise OutputClosed("nobody reads the output any more") from error
+            raise OutputClosed("the reader of the output is gone") from error
         except OSError as error:
             self._is_lost = True
             raise OutputError(f"cannot write the output: {error.strerror}") from error

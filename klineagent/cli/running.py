@@ -13,11 +13,11 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 
 def run(function: Callable[[], Awaitable[None]]) -> None:
-    """Run `function`; an expected error in the group it comes in is taken out of it.
+    """Run `function` under Trio, and unwrap the error of a group that holds only expected ones.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, whatever else it broke.
-        KlineagentError: `function` raised it, and nothing that is not expected.
+        KeyboardInterrupt: Ctrl-C was pressed, whatever else that broke.
+        KlineagentError: `function` raised it, and nothing unexpected.
     """
     try:
         trio.run(function)
@@ -31,6 +31,6 @@ def run(function: Callable[[], Awaitable[None]]) -> None:
 
 
 def first_of(group: BaseExceptionGroup[_Error]) -> _Error:
-    """The first error in `group`, however deep it is."""
+    """Return the first error in `group`, however deeply it is nested."""
     error = group.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error

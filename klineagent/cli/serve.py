@@ -1,4 +1,4 @@
-"""`klineagent serve`: the agent."""
+"""`klineagent serve`: runs the agent."""
 
 from __future__ import annotations
 
@@ -28,60 +28,60 @@ from klineagent.process.logs import LogLevel, configure_logging
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL]...")
 @INTERVALS
 @VENUE
-@setting("ws_url", "Replaces the prefix before /ws and /stream.", "URL")
-@setting("rest_url", "Replaces the venue's REST address.", "URL")
+@setting("ws_url", "Websocket URL instead of the venue's, without /ws or /stream.", "URL")
+@setting("rest_url", "REST URL instead of the venue's.", "URL")
 @STORE
 @CA_FILE
-@setting("command_bind", "Where commands are taken.", "HOST:PORT")
-@setting("command_tls_cert", "Take them over TLS, with this certificate.", "PEM")
-@setting("command_tls_key", "Its key, if that is in another file.", "PEM")
-@setting("token_file", "What clients must show; or set KLINEAGENT_TOKEN.", "FILE")
+@setting("command_bind", "Address of the command API.", "HOST:PORT")
+@setting("command_tls_cert", "Certificate: serve the command API over TLS.", "PEM")
+@setting("command_tls_key", "Its private key, if in another file.", "PEM")
+@setting("token_file", "File with the token clients must send; or set KLINEAGENT_TOKEN.", "FILE")
 @click.option(
     "--allow-anonymous",
     is_flag=True,
     default=None,
-    help="Let anyone command who can reach --command-bind, also from other machines.",
+    help="Accept commands without a token from any machine that reaches --command-bind.",
 )
-@setting("status_bind", "Where health is told.", "HOST:PORT")
-@setting("max_symbols", "How many symbols are accepted.", "N")
-@setting("agent_ip", "The address this agent tells others.", "IP")
-@setting("register_ip", "The manager to register with.", "HOST")
-@setting("register_port", "The manager's port.", "PORT")
-@setting("self_update_interval_s", "Between writes of its row in `agents`.", "S")
-@setting("history", "Candles fetched from before a series is added; 0 for none.", "N")
-@setting("lookback_s", "How far back gaps are looked for.", "1d,12h,...")
-@setting("grace_s", "How long a closed candle may stay without its event.", "S")
+@setting("status_bind", "Address of the health and metrics API.", "HOST:PORT")
+@setting("max_symbols", "Most symbols to record.", "N")
+@setting("agent_ip", "Address other machines reach this agent at.", "IP")
+@setting("register_ip", "Fleet manager to register with.", "HOST")
+@setting("register_port", "The fleet manager's port.", "PORT")
+@setting("self_update_interval_s", "Seconds between heartbeats in table agents.", "S")
+@setting("history", "Past candles to fetch for each new series; 0 for none.", "N")
+@setting("lookback_s", "How far back to look for gaps at the start.", "1d,12h,...")
+@setting("grace_s", "Seconds to wait for a candle's closing event before fetching it.", "S")
 @click.option(
     "--updates/--no-updates",
     default=None,
-    help="Keep every state of every candle, too, in table kline_updates.  [default: no-updates]",
+    help="Also keep every state of every candle, in table kline_updates.  [default: no-updates]",
 )
 @SPOOL
 @setting(
     "state",
-    "The file for subscriptions made over HTTP, or none.  [default: one per database and venue]",
+    "File for subscriptions made over HTTP, or none.  [default: one per database and venue]",
     "FILE",
 )
-@setting("spool_limit", "How large that folder may grow.", "4G,500M,...")
-@setting("flush_interval_s", "How long a row may wait for company.", "S")
-@setting("flush_rows", "Rows in a batch at the most.", "N")
-@setting("buffer_rows", "Rows that may wait while the database is away.", "N")
-@setting("drain_timeout_s", "What stopping may take to write what waits.", "S")
+@setting("spool_limit", "Largest size of the spool.", "4G,500M,...")
+@setting("flush_interval_s", "Seconds a row may wait for its batch to fill.", "S")
+@setting("flush_rows", "Most rows in a batch.", "N")
+@setting("buffer_rows", "Most rows in memory while the database is away.", "N")
+@setting("drain_timeout_s", "Seconds to write waiting rows when stopping.", "S")
 @CONFIG_FILE
-@setting("log_format", "console or json.", "FORMAT")
-@setting("log_level", f"From where on lines are logged: {', '.join(LogLevel)}.", "LEVEL")
+@setting("log_format", "Log format: console or json.", "FORMAT")
+@setting("log_level", f"Least severe level to log: {', '.join(LogLevel)}.", "LEVEL")
 def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> None:
-    """Record SYMBOLs, and what is added over HTTP, until SIGINT or SIGTERM.
+    """Run the agent: record SYMBOLs, and those added later, until SIGINT or SIGTERM.
 
     Every setting can also come from the environment (KLINEAGENT_STORE, ...) or a file.
     """
     if not all(map(str.strip, symbols)):
-        raise ConfigError("SYMBOL: the name is empty; is a variable of your shell not set?")
+        raise ConfigError("SYMBOL: the name is empty; is a shell variable unset?")
     given = {"symbols": ",".join(symbols) or None, **options}
     reread = partial(load_config, given, os.environ, file)
     config = reread()
     configure_logging(config.log_format, level=config.log_level)
-    # Only now: help, completion and `config show` need the options and not the agent.
+    # Imported here: help, completion and `config show` need the options but not the agent.
     with deadly_interrupts():
         from klineagent.service import run_service
     run(partial(run_service, config, reread))

@@ -1,4 +1,4 @@
-"""`klineagent show`: what is stored."""
+"""`klineagent show`: prints what is stored."""
 
 from __future__ import annotations
 
@@ -26,9 +26,16 @@ _COUNT = click.IntRange(min=1)
 @click.command()
 @click.argument("symbol", required=False)
 @click.argument("interval", required=False, default="1m")
-@click.option("--last", default=10, show_default=True, type=_COUNT, metavar="N")
-@click.option("--source", is_flag=True, help="Where each candle is from.")
-@click.option("--updates", is_flag=True, help="The states they went through, where those are kept.")
+@click.option(
+    "--last",
+    default=10,
+    show_default=True,
+    type=_COUNT,
+    metavar="N",
+    help="How many candles to show.",
+)
+@click.option("--source", is_flag=True, help="Also show where each candle came from.")
+@click.option("--updates", is_flag=True, help="Show every stored state (needs serve --updates).")
 @VENUE
 @STORE
 @CA_FILE
@@ -44,8 +51,8 @@ def show(
 ) -> None:
     """Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.
 
-    All series are those of all venues, unless one is named. A chdb folder has one user at a time:
-    stop the agent that writes to it first.
+    Without --venue, series of all venues are listed. A chdb folder can be open in one process at
+    a time: stop the agent that writes to it first.
     """
     configure_logging(LogFormat.CONSOLE)
     config, sources = trace_config(options, os.environ, file)
@@ -53,7 +60,7 @@ def show(
     if updates and symbol is None:
         raise ConfigError("--updates needs a SYMBOL")
     if symbol is None:
-        # The default says where one series is looked for, not what all of them have to be of.
+        # The default venue is where one series is looked up; it does not filter the list.
         table = partial(_series, venue=config.venue.name if "venue" in sources else None)
     else:
         series = (config.venue.name, read_symbol(symbol), wanted.value)
@@ -93,7 +100,7 @@ async def _candles(
 
 
 async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
-    """On which other venues candles of the same name are stored, in words; nothing if on none."""
+    """Return a hint at other venues that have candles of this series; empty if none has."""
     venue, *name = series
     venues = [
         each.venue
@@ -102,15 +109,15 @@ async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
     ]
     if not venues:
         return ""
-    return f"; there are candles of it on {' and '.join(venues)}: --venue {venues[0]}"
+    return f"; it is stored on {' and '.join(venues)}: use --venue {venues[0]}"
 
 
 def _demand_an_engine(folder: Path) -> None:
-    """See that the engine was here before: it makes itself at home in any folder that it opens."""
+    """Refuse a folder without a database, because the engine would create one there."""
     try:
         was_here, is_there = (folder / "metadata").is_dir(), folder.is_dir()
     except OSError as error:
-        raise StartError(f"{folder} cannot be looked into: {error.strerror}") from error
+        raise StartError(f"cannot read {folder}: {error.strerror}") from error
     if not was_here:
-        lacking = "no database is in it" if is_there else "no such folder"
-        raise StartError(f"nothing has been recorded in {folder}: {lacking}")
+        reason = "it holds no database" if is_there else "no such folder"
+        raise StartError(f"nothing has been recorded in {folder}: {reason}")

@@ -1,4 +1,4 @@
-"""`klineagent simulate`: the exchange twin on a port."""
+"""`klineagent simulate`: serves the exchange twin on a port."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ from klineagent.twin.venues import venue_named
 log = structlog.get_logger()
 
 _NOTICE_S = 0.2
-"""Between the twin's announcement that it stops and its stop: enough to get it out."""
+"""Between the announcement that the twin stops and its stop: enough time to send it."""
 
 # Shared with `klineagent demo`.
 POSITIVE = FiniteRange(min=0, min_open=True)
 SYMBOL_COUNT = click.IntRange(1, 2000)
-SPEED_HELP = "How many times faster than real time."
+SPEED_HELP = "Speed, as a multiple of real time."
 ARCHIVE = click.option(
     "--archive",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Replay the candles found in DIR, which is laid out like the exchange's archive.",
+    help="Replay real candles from DIR, laid out like the exchange's public archive.",
 )
-SEED = click.option("--seed", default=1, show_default=True, metavar="S")
+SEED = click.option(
+    "--seed", default=1, show_default=True, metavar="S", help="Seed of the made-up trades."
+)
 
 _TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S"])
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -61,21 +63,44 @@ _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
     default="127.0.0.1:9090",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where to listen; a port alone is this machine's.",
+    help="Address to listen on; a port alone means loopback.",
 )
-@click.option("--venue", default="usdm", show_default=True, type=click.Choice(list(VENUES)))
+@click.option(
+    "--venue",
+    default="usdm",
+    show_default=True,
+    type=click.Choice(list(VENUES)),
+    help="Market to simulate.",
+)
 @ARCHIVE
 @click.option(
     "--speed", default=1.0, show_default=True, type=POSITIVE, metavar="X", help=SPEED_HELP
 )
-@click.option("--symbols", default=10, show_default=True, type=SYMBOL_COUNT, metavar="N")
+@click.option(
+    "--symbols",
+    default=10,
+    show_default=True,
+    type=SYMBOL_COUNT,
+    metavar="N",
+    help="How many made-up symbols to trade.",
+)
 @SEED
 @click.option("--fault", "faults", multiple=True, metavar="KIND[=VALUE]", help=FAULT_HELP)
-@click.option("--start", type=_TIME, metavar="TIME", help="When it begins, UTC.  [default: now]")
-@click.option("--rate", metavar="N", help="Growing updates a second; max for all that is read.")
-@click.option("--all-intervals", is_flag=True, help="Draw all candles before clients can connect.")
-@click.option("--tls", type=_FILE, metavar="PEM", help="Speak TLS; the key and its certificates.")
-@click.option("--log-format", default="console", show_default=True, type=_LOG_FORMATS)
+@click.option(
+    "--start", type=_TIME, metavar="TIME", help="Start of simulated time, UTC.  [default: now]"
+)
+@click.option(
+    "--rate", metavar="N", help="Updates a second, growing; max for as many as clients read."
+)
+@click.option(
+    "--all-intervals", is_flag=True, help="Compute all candles before clients can connect."
+)
+@click.option(
+    "--tls", type=_FILE, metavar="PEM", help="Serve TLS: a file with key and certificates."
+)
+@click.option(
+    "--log-format", default="console", show_default=True, type=_LOG_FORMATS, help="Log format."
+)
 def simulate(
     *,
     bind: str,
@@ -91,9 +116,9 @@ def simulate(
     tls: Path | None,
     log_format: str,
 ) -> None:
-    """Run a twin of the exchange: websocket and REST on one port.
+    """Run a simulated exchange: websocket and REST on one port.
 
-    With --archive it replays real candles; without, it trades N made-up SYMBOLS.
+    It replays real candles with --archive, and otherwise trades --symbols made-up symbols.
     """
     configure_logging(LogFormat(log_format))
     try:
@@ -101,14 +126,14 @@ def simulate(
     except ValueError as error:
         raise ConfigError(f"--bind: {error}") from error
     if start and archive:
-        raise ConfigError("--start: an archive begins where its candles do")
+        raise ConfigError("--start cannot be used with --archive, which begins at its first candle")
     market = open_market(
         archive=archive,
         symbols=symbols,
         seed=seed,
         venue_name=venue,
         start_ms=_utc_ms(start) if start else time.time_ns() // 1_000_000,
-        # A day of many symbols takes longer to draw than it is worth under load.
+        # Under load, a day of history of many symbols would take too long to compute.
         history_ms=DAY_MS if rate is None else HOUR_MS,
     )
     twin = open_exchange(

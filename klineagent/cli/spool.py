@@ -1,7 +1,7 @@
-"""Commands for what waits on disk: `klineagent spool list`, `retry` and `drop`.
+"""`klineagent spool list`, `retry` and `drop`: commands for rows kept on disk.
 
-They may be used while an agent runs, and take no lock: each of their steps gives a whole file a
-name or takes one away, and the agent takes files that come and go for what they are.
+They work beside a running agent and take no lock: each of their steps renames or deletes one whole
+file, and the agent expects files to come and go.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAMES: Callable[[_Command], _Command] = click.argument("names", nargs=-1, metav
 
 
 def _of_an_agent(command: _Command) -> _Command:
-    """The options of `serve` that tell where its spool is."""
+    """Add the options of `serve` that say where its spool is."""
     for option in (CONFIG_FILE, SPOOL, VENUE, STORE):
         command = option(command)
     return command
@@ -42,18 +42,19 @@ def _of_an_agent(command: _Command) -> _Command:
 
 @click.group()
 def spool() -> None:
-    """Look after rows that wait on disk or that the database refused.
+    """Inspect and manage rows kept on disk: waiting, refused or damaged.
 
-    The spool is found by the options, environment and file that its agent was started with.
+    Give the options, environment and configuration file the agent was started with; they say where
+    its spool is.
     """
     configure_logging(LogFormat.CONSOLE)
 
 
 @spool.command("list")
 @_of_an_agent
-@click.option("--json", "as_json", is_flag=True, help="For programs; times are in ms.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; times in milliseconds.")
 def list_(file: Path | None, as_json: bool, **options: object) -> None:
-    """Show what waits, what was refused and what is damaged."""
+    """Show waiting batches, dead letters (refused rows) and damaged files."""
     folder = _folder(file, options)
     with translated_errors(str(folder)):
         files, folders = _opened(folder)
@@ -74,7 +75,7 @@ def list_(file: Path | None, as_json: bool, **options: object) -> None:
 @_NAMES
 @_of_an_agent
 def retry(file: Path | None, names: tuple[str, ...], **options: object) -> None:
-    """Send refused rows again: those of the dead letters NAMEd, or all."""
+    """Send refused rows again: the dead letters called NAME, or all."""
     folder = _folder(file, options)
     with translated_errors(str(folder)):
         files, folders = _opened(folder)
@@ -90,9 +91,9 @@ def retry(file: Path | None, names: tuple[str, ...], **options: object) -> None:
 @spool.command()
 @_NAMES
 @_of_an_agent
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def drop(file: Path | None, names: tuple[str, ...], yes: bool, **options: object) -> None:
-    """Delete the dead letters NAMEd, or all."""
+    """Delete the dead letters called NAME, or all."""
     folder = _folder(file, options)
     with translated_errors(str(folder)):
         files, folders = _opened(folder)
@@ -106,7 +107,7 @@ def drop(file: Path | None, names: tuple[str, ...], yes: bool, **options: object
 
 
 def queues_table(queues: Iterable[Queue]) -> Table:
-    """What waits, a line per table."""
+    """Make a table of waiting batches, a line per database table."""
     table = _table("Waiting")
     table.add_column("table", no_wrap=True)
     for name in ("segments", "rows", "bytes"):
@@ -120,20 +121,20 @@ def queues_table(queues: Iterable[Queue]) -> Table:
 
 
 def dead_letters_table(dead_letters: Iterable[DeadLetter]) -> Table:
-    """What was refused, a block per file: what it is, and why."""
+    """Make a table of dead letters: what each holds, and why it was refused."""
     table = _table("Dead letters")
     table.add_column("name", no_wrap=True)
     table.add_column("rows", no_wrap=True, justify="right")
-    table.add_column("of, and why")
+    table.add_column("contents and reason")
     for letter in dead_letters:
-        # Not as markup: a database's words may hold brackets.
-        told = Text("\n".join(_told(letter)), overflow="fold")
-        table.add_row(shown(letter.name), str(letter.rows), told)
+        # Not as markup: a database's message may hold brackets.
+        description = Text("\n".join(_description(letter)), overflow="fold")
+        table.add_row(shown(letter.name), str(letter.rows), description)
     return table
 
 
 def quarantine_table(names: Iterable[str]) -> Table:
-    """Damaged files."""
+    """Make a table of damaged files."""
     table = _table("Quarantine")
     table.add_column("file", no_wrap=True)
     for name in names:
@@ -142,11 +143,11 @@ def quarantine_table(names: Iterable[str]) -> Table:
 
 
 def shown(name: str) -> str:
-    """How a dead letter is called."""
+    """Return the name of a dead letter as users see it."""
     return name.removesuffix(SUFFIX)
 
 
-def _told(letter: DeadLetter) -> Iterator[str]:
+def _description(letter: DeadLetter) -> Iterator[str]:
     if letter.table and letter.first_open is not None and letter.last_open is not None:
         first, *others = letter.series
         more = f" and {len(others)} more series" if others else ""
@@ -162,7 +163,7 @@ def _table(title: str) -> Table:
 def _folder(file: Path | None, options: Mapping[str, object]) -> Path:
     folder = load_config(options, os.environ, file).spool_folder
     if folder is None:
-        raise ConfigError("with these options an agent has no spool; name its folder with --spool")
+        raise ConfigError("these options give the agent no spool; name its folder with --spool")
     return folder
 
 
@@ -171,7 +172,7 @@ def _opened(path: Path) -> tuple[Files, SpoolFolders]:
         raise SpoolError(f"there is no spool in {path}: no such folder")
     files, folders = Folder(path).files, SpoolFolders()
     for folder in folders.all:
-        # A folder that is not there yet holds nothing.
+        # A folder that does not exist yet holds nothing.
         with suppress(FileNotFoundError):
             folder.refresh(files)
     folders.refuse_newer(files)
@@ -179,9 +180,9 @@ def _opened(path: Path) -> tuple[Files, SpoolFolders]:
 
 
 def _chosen(folders: SpoolFolders, names: Sequence[str]) -> list[str]:
-    there = folders.dead.names
+    letters = folders.dead.names
     wanted = list(dict.fromkeys(f"{shown(name)}{SUFFIX}" for name in names))
     for name in wanted:
-        if name not in there:
+        if name not in letters:
             raise SpoolError(f"there is no dead letter {shown(name)}")
-    return wanted or there
+    return wanted or letters

@@ -1,4 +1,4 @@
-"""What a terminal shows: stored series, candles. All of it fits into 80 columns."""
+"""Tables for the terminal: stored series and candles. All of them fit into 80 columns."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PIPE_COLUMNS = 200
 
 
 def wide_console() -> Console:
-    """Standard output."""
+    """Make a console on standard output; a pipe gets `PIPE_COLUMNS` columns."""
     console = Console()
     return console if console.is_terminal else Console(width=PIPE_COLUMNS)
 
 
 def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
-    """Closed candles stored, a line per series."""
+    """Make a table of closed candles stored, a line per series."""
     table = plain_table(
         title, ["venue", "symbol", "interval"], ["candles"], ["first open", "last open"]
     )
@@ -35,7 +35,7 @@ def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
 
 
 def candles_table(klines: Iterable[Kline], *, title: str, with_source: bool = False) -> Table:
-    """Candles of one series, a line each."""
+    """Make a table of candles of one series, a line each."""
     table = plain_table(title, ["open time"], _NUMBERS, ["source"] if with_source else [])
     for kline in klines:
         source = [kline.source] if with_source else []
@@ -44,7 +44,7 @@ def candles_table(klines: Iterable[Kline], *, title: str, with_source: bool = Fa
 
 
 def updates_table(klines: Iterable[Kline], *, title: str) -> Table:
-    """States of the candles of one series, a line each, with the second they were told."""
+    """Make a table of candle states of one series, a line each, with the second of their event."""
     table = plain_table(title, ["open time", "told"], _NUMBERS[1:], [""])
     for kline in klines:
         times = (clock_text(kline.open_time)[5:], _second_text(kline.event_time)[5:])
@@ -53,7 +53,7 @@ def updates_table(klines: Iterable[Kline], *, title: str) -> Table:
 
 
 def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
-    """Newest candles of many series, as they grow."""
+    """Make a table of the newest candles of many series."""
     table = plain_table("Candles arriving", ["symbol", "", "open"], _NUMBERS, [""])
     table.caption = caption
     for kline in klines:
@@ -64,7 +64,7 @@ def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
 
 
 def clock_text(time_ms: int) -> str:
-    """A time in milliseconds as people read it, to the minute."""
+    """Format a time in milliseconds as UTC, to the minute."""
     return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M}"
 
 
@@ -83,7 +83,7 @@ def _numbers(kline: Kline) -> list[str]:
 def plain_table(
     title: str, texts: Iterable[str], numbers: Iterable[str], more_texts: Iterable[str] = ()
 ) -> Table:
-    """A table without lines that waits for its rows; nothing in it is wrapped."""
+    """Make an empty table without lines; its cells are not wrapped."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in texts:
         table.add_column(name, no_wrap=True)

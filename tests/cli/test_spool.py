@@ -203,7 +203,7 @@ def test_an_agent_without_a_spool(options: list[str]) -> None:
     ended = _spool("list", *options)
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "klineagent: with these options an agent has no spool; name its folder with --spool"
+        "klineagent: these options give the agent no spool; name its folder with --spool"
     ]
 
 

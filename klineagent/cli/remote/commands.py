@@ -39,19 +39,19 @@ _SUBSCRIPTIONS = "/v1/subscriptions"
 
 
 def _subscriptions_options(intervals_help: str) -> Callable[[_Command], _Command]:
-    """What `add` and `remove` take: names, patterns by their properties, intervals."""
+    """Add the options that `add` and `remove` share: filters of patterns, intervals, dry run."""
     options = (
         click.option(
-            "--quote", default="", metavar="USDT", help="Patterns: only this quote asset."
+            "--quote", default="", metavar="USDT", help="Patterns: match only this quote asset."
         ),
         click.option(
             "--contract",
             default="",
             metavar="TYPE",
-            help="Patterns: only these contracts, PERPETUAL.",
+            help="Patterns: match only contracts of this type, such as PERPETUAL.",
         ),
         click.option(
-            "--exclude", multiple=True, metavar="PATTERN", help="Patterns: but not these symbols."
+            "--exclude", multiple=True, metavar="PATTERN", help="Patterns: skip these symbols."
         ),
         click.option(
             "--intervals",
@@ -59,7 +59,7 @@ def _subscriptions_options(intervals_help: str) -> Callable[[_Command], _Command
             help=intervals_help,
             shell_complete=complete_intervals,
         ),
-        click.option("--dry-run", is_flag=True, help="Only tell what would change."),
+        click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing."),
     )
 
     def add_options(command: _Command) -> _Command:
@@ -74,7 +74,7 @@ def _subscriptions_options(intervals_help: str) -> Callable[[_Command], _Command
 @to_an_agent
 @JSON
 def status(address: Address, *, as_json: bool) -> None:
-    """Tell how the agent at --agent is."""
+    """Show the state of a running agent."""
     run(partial(_status, address, as_json=as_json))
 
 
@@ -101,20 +101,26 @@ async def _status(address: Address, *, as_json: bool) -> None:
 
 
 @click.command("list")
-@click.option("--set", "is_set", is_flag=True, help="What should run: symbols and patterns.")
+@click.option(
+    "--set", "is_set", is_flag=True, help="List the desired symbols and patterns instead."
+)
 @to_an_agent
 @JSON
 def list_(address: Address, *, is_set: bool, as_json: bool) -> None:
-    """List what runs: symbols and their intervals."""
+    """List the running streams: symbols and intervals."""
     if is_set:
-        _tell(address, _get(SubscriptionsNow, _SUBSCRIPTIONS), views.set_view, as_json=as_json)
+        _ask_and_show(
+            address, _get(SubscriptionsNow, _SUBSCRIPTIONS), views.set_view, as_json=as_json
+        )
     else:
-        _tell(address, _get(Connections, "/connections/list"), views.list_view, as_json=as_json)
+        _ask_and_show(
+            address, _get(Connections, "/connections/list"), views.list_view, as_json=as_json
+        )
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SYMBOL|PATTERN]...")
-@_subscriptions_options("Or all.  [default: what the agent is configured for]")
+@_subscriptions_options("Intervals to record, or all.  [default: the agent's --intervals]")
 @to_an_agent
 @JSON
 def add(
@@ -126,17 +132,20 @@ def add(
     as_json: bool,
     **filters: object,
 ) -> None:
-    """Record SYMBOLs, and what matches PATTERNs, from now on.
+    """Start recording SYMBOLs, and all symbols that match PATTERNs.
 
-    In a PATTERN * stands for any characters and ? for one; quote it: '*USDT', or '*' for the whole
-    market. Patterns, filters and --dry-run need --intervals.
+    In a PATTERN, * stands for any characters and ? for one. Quote it: '*USDT', or '*' for the whole
+    market. Symbols listed later are recorded as well. Patterns, filters and --dry-run need
+    --intervals.
     """
     wanted = _wanted(names, intervals, filters)
     if wanted is not None:
         _change(address, SubscriptionChange(add=wanted), dry_run=dry_run, as_json=as_json)
         return
     if dry_run or not _are_symbols(names, filters):
-        raise ConfigError("--intervals: say which, or all, for patterns and with --dry-run")
+        raise ConfigError(
+            "--intervals is needed with patterns, filters and --dry-run: 1m,5m,... or all"
+        )
     run(partial(_add_symbols, address, list(names), as_json=as_json))
 
 
@@ -150,7 +159,7 @@ async def _add_symbols(address: Address, names: list[str], *, as_json: bool) -> 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SYMBOL|PATTERN]...", shell_complete=complete_symbols)
-@_subscriptions_options("[default: all]")
+@_subscriptions_options("Intervals to stop.  [default: all]")
 @to_an_agent
 @JSON
 def remove(
@@ -162,9 +171,10 @@ def remove(
     as_json: bool,
     **filters: object,
 ) -> None:
-    """Record SYMBOLs no more, nor what matches PATTERNs.
+    """Stop recording SYMBOLs, and all symbols that match PATTERNs.
 
-    A PATTERN goes as it was added, see `list --set`; other symbols that match it stay.
+    Write a PATTERN as it was added (see `list --set`): it leaves the desired set. Matching symbols
+    that are wanted by name or by another pattern stay.
     """
     change = SubscriptionChange(remove=_wanted(names, intervals or "all", filters) or [])
     run(partial(_remove, address, change, dry_run=dry_run, as_json=as_json))
@@ -185,9 +195,9 @@ async def _remove(
 @to_an_agent
 @JSON
 def coverage(address: Address, *, symbol: str, interval: str, as_json: bool) -> None:
-    """Tell what is stored of each series, what is missing and why.
+    """Show how complete each series is: what is stored, what is missing, and why.
 
-    With --json it is a line per thousand series.
+    With --json, a line holds up to a thousand series.
     """
     wanted = read_symbol(symbol) if symbol else ""
     run(partial(_coverage, address, wanted, interval, as_json=as_json))
@@ -202,7 +212,7 @@ async def _coverage(address: Address, symbol: str, interval: str, *, as_json: bo
         return
     series = [each for page in pages for each in page.value.series]
     if not series:
-        raise AgentRefused("no such series runs; `klineagent list` tells which do")
+        raise AgentRefused("no such series is running; see `klineagent list`")
     _print(views.coverage_view(series, with_spans=bool(symbol)))
     if not symbol:
         _print(views.audited_view(series))
@@ -215,29 +225,29 @@ async def _coverage(address: Address, symbol: str, interval: str, *, as_json: bo
 @to_an_agent
 @JSON
 def why(address: Address, *, symbol: str, interval: str, time: str, as_json: bool) -> None:
-    """Tell all that is known of one candle: where it is, or why it is missing.
+    """Explain one candle: where it is, or why it is missing.
 
-    It is the one that holds TIME, which is UTC, as 2026-02-01T20:00, or milliseconds since 1970.
+    The candle is the one open at TIME: UTC, like 2026-02-01T20:00, or milliseconds since 1970.
     """
     opens = _open_time(interval, time)
     query = {"symbol": read_symbol(symbol), "interval": interval, "open_time": str(opens)}
-    _tell(address, _get(Why, "/v1/why", query), views.why_view, as_json=as_json)
+    _ask_and_show(address, _get(Why, "/v1/why", query), views.why_view, as_json=as_json)
 
 
 @click.command()
 @to_an_agent
 @JSON
 def limits(address: Address, *, as_json: bool) -> None:
-    """Tell what the exchange allows and what is used of it."""
-    _tell(address, _get(Limits, "/v1/limits"), views.limits_view, as_json=as_json)
+    """Show the exchange's rate limits and how much of each is used."""
+    _ask_and_show(address, _get(Limits, "/v1/limits"), views.limits_view, as_json=as_json)
 
 
 @click.command()
 @to_an_agent
 @JSON
 def feeds(address: Address, *, as_json: bool) -> None:
-    """Tell of the connections to the exchange."""
-    _tell(address, _get(Feeds, "/v1/feeds"), views.feeds_view, as_json=as_json)
+    """List the websocket connections to the exchange."""
+    _ask_and_show(address, _get(Feeds, "/v1/feeds"), views.feeds_view, as_json=as_json)
 
 
 @click.command()
@@ -248,29 +258,29 @@ def feeds(address: Address, *, as_json: bool) -> None:
     show_default=True,
     type=FiniteRange(min=0.1),
     metavar="S",
-    help="How often to look.",
+    help="Seconds between updates.",
 )
 @to_an_agent
 def watch(address: Address, *, every_s: float) -> None:
-    """Watch the agent: totals, feeds, series that are behind, what happens; q ends it.
+    """Watch a running agent: totals, connections, lagging series, events; q quits.
 
-    Where there is no terminal, it is told in lines.
+    Without a terminal, it prints a line per update and event.
     """
     run(partial(watch_agent, address, every_s=every_s, console=wide_console()))
 
 
 def _are_symbols(names: Sequence[str], filters: Mapping[str, object]) -> bool:
-    """Whether plain symbols are named, and nothing that needs the exchange's listings."""
+    """Return whether all names are plain symbols, which need no look at the exchange's listings."""
     return not any(filters.values()) and not any(WILDCARDS & set(name) for name in names)
 
 
 def _wanted(
     names: Sequence[str], intervals: str | None, filters: Mapping[str, Any]
 ) -> list[Wanted] | None:
-    """What is meant, as agents read it; None without intervals.
+    """Make the entries of a `SubscriptionChange`; None without intervals.
 
     Raises:
-        ConfigError: nothing is named, or the intervals are none.
+        ConfigError: nothing is named, or an interval does not exist.
     """
     if not names and not (filters["quote"] or filters["contract"]):
         raise ConfigError("name a SYMBOL or a PATTERN, or give --quote or --contract")
@@ -282,7 +292,9 @@ def _wanted(
     properties = {**filters, "exclude": list(filters["exclude"])}
     patterns = [name for name in names if WILDCARDS & set(name)] if names else ["*"]
     if any(filters.values()) and len(patterns) < len(names):
-        raise ConfigError("--quote, --contract and --exclude are for patterns; name symbols apart")
+        raise ConfigError(
+            "--quote, --contract and --exclude are for patterns; use another command for symbols"
+        )
     symbols = [name for name in names if name not in patterns]
     return [
         *([Wanted(symbols=symbols, intervals=written)] if symbols else []),
@@ -291,10 +303,10 @@ def _wanted(
 
 
 def _open_time(interval: str, time: str) -> int:
-    """When the candle opens that holds `time`, which agents are not asked to guess.
+    """Return the open time, in ms, of the candle open at `time`; agents take only open times.
 
     Raises:
-        ConfigError: there is no such interval, or no such time.
+        ConfigError: the interval does not exist, or the time cannot be read.
     """
     candle = read_interval(interval)
     try:
@@ -302,7 +314,7 @@ def _open_time(interval: str, time: str) -> int:
     except InvalidRequest as error:
         raise ConfigError(str(error)) from error
     if open_time < 0:
-        raise ConfigError(f"TIME: the {interval} that holds {time} opens before 1970")
+        raise ConfigError(f"TIME: the {interval} candle at {time} opens before 1970")
     return open_time
 
 
@@ -317,7 +329,7 @@ def _intervals(text: str) -> list[str] | Literal["all"]:
 
 def _change(address: Address, change: SubscriptionChange, *, dry_run: bool, as_json: bool) -> None:
     ask = partial(_changed, change=change, dry_run=dry_run)
-    _tell(address, ask, views.outcome_view, as_json=as_json)
+    _ask_and_show(address, ask, views.outcome_view, as_json=as_json)
 
 
 def _changed(
@@ -333,21 +345,21 @@ def _get(
     return lambda connection: connection.get(model, path, query=query)
 
 
-def _tell(
+def _ask_and_show(
     address: Address,
     ask: _Ask[_Model],
     view: Callable[[_Model], RenderableType],
     *,
     as_json: bool,
 ) -> None:
-    """Ask, and show the answer."""
+    """Ask the agent, and show its answer."""
 
-    async def tell() -> None:
+    async def ask_and_show() -> None:
         async with open_connection(address) as connection:
             answer = await ask(connection)
         _show(answer, view, as_json=as_json)
 
-    run(tell)
+    run(ask_and_show)
 
 
 def _show(

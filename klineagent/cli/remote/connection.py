@@ -1,4 +1,4 @@
-"""The way to a running agent: a call, and what became of it in words for a user."""
+"""Calls to a running agent, and errors that say what to do when one fails."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from klineagent.api.models.contract import Error
 from klineagent.cli.remote.diagnosis import (
+    command_server_hint,
     is_status_server,
-    the_command_server,
     what_it_is,
     why_no_answer,
 )
@@ -32,7 +32,7 @@ from klineagent.storage.url import masked
 
 QUERY_WITHIN_S = 10
 COMMAND_WITHIN_S = 35
-"""Agents answer commands within 30 s, be it that the exchange did not confirm in time."""
+"""Agents answer commands within 30 s, even if the exchange has not confirmed by then."""
 _UNAUTHORIZED = 401
 _DENIED = frozenset({_UNAUTHORIZED, 403})
 _NOT_FOUND = 404
@@ -42,31 +42,31 @@ _Model = TypeVar("_Model", bound=Struct)
 
 @frozen(kw_only=True)
 class Address:
-    """Where an agent is, and what it wants to be shown."""
+    """An agent's URL, and the credentials for it."""
 
     url: str
     token: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
-    """Who vouches for its certificate, if not the authorities everybody knows."""
+    """The CA certificates its own must chain to, if not the system's."""
 
     @property
     def label(self) -> str:
-        """Where it is, fit to be printed."""
+        """The URL without a password, safe to print."""
         return masked(self.url)
 
 
 @frozen
 class AgentAnswer(Generic[_Model]):
-    """What an agent has answered."""
+    """An agent's answer: decoded, and as bytes."""
 
     value: _Model
     body: bytes
-    """As it came."""
+    """The JSON as it was received."""
 
 
 @frozen
 class AgentConnection:
-    """Calls to one agent. Each raises `AgentError` where there is no answer, or not a good one."""
+    """Calls one agent; each call raises an `AgentError` unless it succeeds."""
 
     address: Address
     _http: httpx2.AsyncClient
@@ -79,7 +79,7 @@ class AgentConnection:
         query: Mapping[str, str | int] | None = None,
         within_s: float = QUERY_WITHIN_S,
     ) -> AgentAnswer[_Model]:
-        """Ask."""
+        """GET `path`, and decode the answer as a `model`."""
         return await self._call(model, "GET", path, None, query, within_s)
 
     async def command(
@@ -91,7 +91,7 @@ class AgentConnection:
         *,
         query: Mapping[str, str | int] | None = None,
     ) -> AgentAnswer[_Model]:
-        """Have something done."""
+        """Send a command with `body` as JSON, and decode the answer as a `model`."""
         content = msgspec.json.encode(body)
         return await self._call(model, method, path, content, query, COMMAND_WITHIN_S)
 
@@ -114,7 +114,7 @@ class AgentConnection:
             return AgentAnswer(msgspec.json.decode(response.content, type=model), response.content)
         except msgspec.ValidationError as error:
             raise AgentRefused(
-                f"what answers at {self.address.label} is no agent, or one of another version:"
+                f"the server at {self.address.label} is no agent, or one of another version:"
                 f" {path}: {error}"
             ) from error
         except UNREADABLE:
@@ -128,7 +128,7 @@ class AgentConnection:
         query: Mapping[str, str | int] | None,
         within_s: float,
     ) -> httpx2.Response | httpx2.HTTPError:
-        """The response, or why there is none, which further calls may explain."""
+        """Return the response, or the transport's error, which further calls may explain."""
         try:
             with trio.fail_after(within_s):
                 return await self._http.request(
@@ -137,13 +137,13 @@ class AgentConnection:
         except (httpx2.TimeoutException, trio.TooSlowError) as error:
             raise AgentUnreachable(
                 f"the agent at {self.address.label} did not answer within {within_s:g} s;"
-                " is it overloaded, or --agent the address of something else?"
+                " is it overloaded, or is --agent the address of another server?"
             ) from error
         except httpx2.HTTPError as error:
             return error
 
     async def _refusal(self, path: str, response: httpx2.Response) -> AgentDenied | AgentRefused:
-        """What became of a call that was not answered well."""
+        """Return the error for a response that is no success."""
         label = self.address.label
         try:
             reason = msgspec.json.decode(response.content, type=Error).error
@@ -152,17 +152,17 @@ class AgentConnection:
         has_no_such_path = response.status_code == _NOT_FOUND and reason.startswith("Not Found")
         is_denied = response.status_code in _DENIED
         if (has_no_such_path or is_denied) and await is_status_server(self._http):
-            hint = the_command_server(self._http)
-            return AgentRefused(f"what answers at {label} is an agent's status server; {hint}")
+            hint = command_server_hint(self._http)
+            return AgentRefused(f"the server at {label} is an agent's status server; {hint}")
         if response.status_code == _UNAUTHORIZED and self.address.token is None:
             return AgentDenied(
-                f"the agent at {label} wants a token, and there is none to show it: put it into"
-                " KLINEAGENT_TOKEN, or into a file for --token-file"
+                f"the agent at {label} requires a token: set KLINEAGENT_TOKEN, or give a file with"
+                " --token-file"
             )
         if is_denied:
             return AgentDenied(
-                f"the agent at {label} does not let us in: {reason}; its token goes into"
-                " KLINEAGENT_TOKEN, or into a file for --token-file"
+                f"the agent at {label} denied access: {reason}; set its token in KLINEAGENT_TOKEN,"
+                " or give a file with --token-file"
             )
         if has_no_such_path:
             has_path = bool(self._http.base_url.path.strip("/"))
@@ -172,15 +172,15 @@ class AgentConnection:
 
     async def _no_agent(self, response: httpx2.Response) -> AgentRefused:
         found = await what_it_is(self._http, response)
-        return AgentRefused(f"what answers at {self.address.label} is no agent but {found}")
+        return AgentRefused(f"the server at {self.address.label} is no agent but {found}")
 
 
 @asynccontextmanager
 async def open_connection(address: Address) -> AsyncIterator[AgentConnection]:
-    """A connection that is made when it is used.
+    """Open a client of the agent at `address`; it connects on its first call.
 
     Raises:
-        ConfigError: the address cannot be used.
+        ConfigError: `ca_file` holds no certificates.
     """
     headers = {"Content-Type": "application/json"}
     if address.token is not None:
@@ -189,7 +189,7 @@ async def open_connection(address: Address) -> AsyncIterator[AgentConnection]:
         base_url=address.url,
         headers=headers,
         verify=_trusted(address.ca_file),
-        trust_env=False,  # the environment's proxy is for the web
+        trust_env=False,  # a proxy of the environment is for the web, not for an agent
     ) as http:
         yield AgentConnection(address, http)
 
@@ -199,4 +199,4 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # ssl.SSLError is one, too
         reason = error.strerror or error
-        raise ConfigError(f"--ca-file: {ca_file}: holds no certificates: {reason}") from error
+        raise ConfigError(f"--ca-file: no certificates in {ca_file}: {reason}") from error

@@ -1,4 +1,4 @@
-"""What all commands to a running agent take: where it is, its token, how to print the answer."""
+"""Options of all commands to a running agent: its URL, token and certificate, and JSON output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from klineagent.core.interval import Interval
 DEFAULT_URL = "http://127.0.0.1:9999"
 _HIGHEST_PORT = 65_535
 _COMPLETE_WITHIN_S = 0.5
-"""Whoever presses Tab waits for it."""
+"""The shell waits this long after Tab."""
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -34,27 +34,27 @@ AGENT = click.option(
     envvar="KLINEAGENT_AGENT",
     show_envvar=True,
     metavar="URL",
-    help="Where its command server is.",
+    help="The agent's command API.",
 )
 TOKEN_FILE = click.option(
     "--token-file",
     type=_FILE,
     envvar="KLINEAGENT_TOKEN_FILE",
     metavar="FILE",
-    help="What the agent wants to be shown; or set KLINEAGENT_TOKEN.",
+    help="File with the agent's token; or set KLINEAGENT_TOKEN.",
 )
 CA_FILE = click.option(
     "--ca-file",
     type=_FILE,
     envvar="KLINEAGENT_CA_FILE",
     metavar="PEM",
-    help="Who vouches for the agent's certificate, for https.",
+    help="CA certificate for an https agent.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="For programs: the answer as it came.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the agent's JSON answer.")
 
 
 def to_an_agent(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` the options that tell where the agent is, and make `address` of them."""
+    """Give `command` the options that say where the agent is, and pass them as `address`."""
 
     @CA_FILE
     @TOKEN_FILE
@@ -69,10 +69,10 @@ def to_an_agent(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def address_of(url: str, token_file: Path | None, ca_file: Path | None) -> Address:
-    """The address that is meant.
+    """Make an address of the options' values, with the token from its file or the environment.
 
     Raises:
-        ConfigError: it is none, or there is no token where it should be.
+        ConfigError: the URL is no agent's, or the token file cannot be read.
     """
     try:
         parts = httpx2.URL(url.rstrip("/"))
@@ -81,7 +81,7 @@ def address_of(url: str, token_file: Path | None, ca_file: Path | None) -> Addre
     is_port = parts.port is None or parts.port <= _HIGHEST_PORT
     if parts.scheme not in {"http", "https"} or not parts.host or not is_port:
         raise ConfigError(f"--agent: expected http://HOST:PORT or https://..., got {url!r}")
-    # What is said now wins over what the environment says always.
+    # The option wins over the environment.
     environ = {} if token_file else {"KLINEAGENT_TOKEN": os.environ.get("KLINEAGENT_TOKEN", "")}
     options = {"token_file": str(token_file)} if token_file else {}
     token = load_config(options, environ, None).read_token()
@@ -91,7 +91,7 @@ def address_of(url: str, token_file: Path | None, ca_file: Path | None) -> Addre
 def complete_intervals(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Intervals, also behind a comma."""
+    """Complete intervals, also behind a comma."""
     before, comma, begun = incomplete.rpartition(",")
     there = before.split(",")
     return [
@@ -104,7 +104,7 @@ def complete_intervals(
 def complete_symbols(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Symbols that run, if an agent is there to tell them; patience is short."""
+    """Complete running symbols, if the agent answers within `_COMPLETE_WITHIN_S`."""
     given: dict[str, Any] = ctx.params
 
     async def symbols() -> list[str]:
@@ -118,5 +118,5 @@ def complete_symbols(
     try:
         there = trio.run(symbols)
     except (KlineagentError, trio.TooSlowError):
-        return []  # nothing to offer is no reason to complain where somebody is typing
+        return []  # an error message would land in the line that is being typed
     return [CompletionItem(each) for each in there if each.startswith(incomplete.upper())]

@@ -1,4 +1,4 @@
-"""An agent as it was at one moment, and what happened between two. Pure but for the asking."""
+"""The state of an agent at one moment, and the events between two moments."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from klineagent.api.models.data import (
 from klineagent.cli.remote.connection import AgentAnswer, AgentConnection
 from klineagent.cli.remote.views import duration
 
-TOLD_NAMES = 5
-TOLD_PAUSE_S = 1
-"""Between tries that fail there are many shorter ones."""
+SHOWN_NAMES = 5
+SHOWN_PAUSE_S = 1
+"""Shorter pauses, of which there are many between failing tries, are no event."""
 
 
 @frozen(kw_only=True)
 class Snapshot:
-    """What was there."""
+    """The state of an agent at one moment."""
 
     status: Status
     feeds: Feeds
     limits: Limits
     storage: Storage
     behind: tuple[SeriesCoverage, ...] = ()
-    """Series that miss candles or lag, the worst first."""
+    """Series with missing candles or a lag, the worst first."""
 
     def with_series_of(self, before: Snapshot) -> Snapshot:
-        """The same with the series that were behind `before`."""
+        """Copy this snapshot with the lagging series of `before`."""
         return evolve(self, behind=before.behind)
 
     @property
     def missing(self) -> int:
-        """Candles that are being looked for."""
+        """How many candles are missing."""
         return sum(each.missing.candles for each in self.behind)
 
 
 async def take_snapshot(connection: AgentConnection) -> Snapshot:
-    """All but the series, which are many.
+    """Ask the agent for its state, without the series, which may be many.
 
     Raises:
-        AgentError: the agent does not tell.
+        AgentError: a call failed.
     """
     status = await connection.get(Status, "/status")
     feeds = await connection.get(Feeds, "/v1/feeds")
@@ -62,10 +62,10 @@ async def take_snapshot(connection: AgentConnection) -> Snapshot:
 
 
 async def with_series(snapshot: Snapshot, connection: AgentConnection) -> Snapshot:
-    """The same with its series.
+    """Copy `snapshot` with the series that lag now.
 
     Raises:
-        AgentError: the agent does not tell.
+        AgentError: a call failed.
     """
     behind = [
         series
@@ -80,10 +80,10 @@ async def with_series(snapshot: Snapshot, connection: AgentConnection) -> Snapsh
 async def coverage_pages(
     connection: AgentConnection, symbol: str = "", interval: str = ""
 ) -> list[AgentAnswer[Coverage]]:
-    """All there is to tell of the series, in as few answers as can be.
+    """Fetch the coverage of all series, or of those named, in as few answers as possible.
 
     Raises:
-        AgentError: the agent does not tell.
+        AgentError: a call failed.
     """
     query: dict[str, str | int] = {"limit": MOST_SERIES, "symbol": symbol, "interval": interval}
     pages = [await connection.get(Coverage, "/v1/coverage", query=query)]
@@ -94,17 +94,17 @@ async def coverage_pages(
 
 
 def events_between(before: Snapshot, after: Snapshot) -> Iterator[str]:
-    """What has happened, as far as it can be seen."""
+    """Describe what happened between two snapshots, as far as they show it."""
     yield from _of_symbols(before.status.symbols, after.status.symbols)
     yield from _of_feeds(_numbered(before.feeds), _numbered(after.feeds))
     yield from _of_series(_named(before.behind), _named(after.behind))
     yield from _of_storage(before.storage, after.storage)
     stood, stands = (each.limits.rest.standing_down_seconds for each in (before, after))
-    if stands >= TOLD_PAUSE_S > stood:
-        # Agents do not tell a limit that has been hit from a pause they make by themselves.
+    if stands >= SHOWN_PAUSE_S > stood:
+        # Agents do not distinguish a limit that was hit from a back-off after failures.
         yield (
-            f"no request will be made for {duration(stands)}: the exchange wants it so, or gives no"
-            " good answer"
+            f"no REST request for {duration(stands)}: the exchange asked for a pause, or requests"
+            " failed"
         )
 
 
@@ -137,9 +137,9 @@ def _of_series(
     missing_before = {name for name, each in before.items() if each.missing.candles}
     missing_after = {name for name, each in after.items() if each.missing.candles}
     if begun := sorted(missing_after - missing_before):
-        yield f"candles are missing of {_some(begun)}"
+        yield f"candles are missing in {_some(begun)}"
     if over := sorted(missing_before - missing_after):
-        yield f"no candle is missing any more of {_some(over)}"
+        yield f"no candle is missing any more in {_some(over)}"
 
 
 def _of_storage(before: Storage, after: Storage) -> Iterator[str]:
@@ -162,6 +162,6 @@ def _state(feed: FeedState) -> str:
 
 
 def _some(names: list[str]) -> str:
-    more = len(names) - TOLD_NAMES
-    told = ", ".join(islice(names, TOLD_NAMES))
-    return f"{told} and {more} more" if more > 0 else told
+    more = len(names) - SHOWN_NAMES
+    shown = ", ".join(islice(names, SHOWN_NAMES))
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,4 +1,4 @@
-"""What a terminal shows of an agent's answers. Pure; all of it fits into 80 columns."""
+"""Renders an agent's answers for a terminal, in at most 80 columns. Pure."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from klineagent.cli.tables import plain_table
 from klineagent.core.interval import Interval
 from klineagent.series.desired.wire_format import Pattern, Wanted
 
-_TOLD_STREAMS = 8
-_TOLD_REFUSED = 5
-_NO_MATCH = "matches nothing at the moment"
+_SHOWN_STREAMS = 8
+_SHOWN_REFUSED = 5
+_NO_MATCH = "matches no symbol at the moment"
 _DAY_S = 86_400
 _KILO = 1000
 _UNITS = ("", "k", "M", "G", "T")
 _CLOCKS = {"1s": " %H:%M:%S", "1d": "", "3d": "", "1w": "", "1M": ""}
-"""How times of day are told of an interval, if not to the minute."""
+"""The time-of-day format of intervals that are not shown to the minute."""
 _BEHIND_THE_YEAR, _TO_THE_MINUTE = len("2026-"), len("2026-02-01 00:00")
 _BY_LENGTH = {interval.value: rank for rank, interval in enumerate(Interval)}
 
@@ -48,9 +48,9 @@ def status_view(
     storage: Storage,
     refused: Sequence[SymbolReason] = (),
 ) -> RenderableType:
-    """The agent on a few lines; one more if symbols are wanted that cannot be had."""
-    reasons = "; ".join(each.reason for each in refused[:_TOLD_REFUSED])
-    more = f"; and {len(refused) - _TOLD_REFUSED} more" if len(refused) > _TOLD_REFUSED else ""
+    """Render the agent's state on a few lines; one more if symbols were refused."""
+    reasons = "; ".join(each.reason for each in refused[:_SHOWN_REFUSED])
+    more = f"; and {len(refused) - _SHOWN_REFUSED} more" if len(refused) > _SHOWN_REFUSED else ""
     return _facts(
         {
             "streams": f"{status.connection_count} of {counted(len(status.symbols), 'symbol')}",
@@ -65,7 +65,7 @@ def status_view(
 
 
 def list_view(connections: Connections) -> RenderableType:
-    """A line per symbol, its intervals by length; those that no feed carries yet stand apart."""
+    """Render a line per symbol: intervals that a connection carries, and those still waiting."""
     series: dict[str, tuple[list[str], list[str]]] = {}
     for each in sorted(connections.connections, key=lambda each: _length_of(each.interval)):
         active, waiting = series.setdefault(each.symbol, ([], []))
@@ -80,7 +80,7 @@ def list_view(connections: Connections) -> RenderableType:
 
 
 def set_view(now: SubscriptionsNow) -> RenderableType:
-    """What should run, as it was asked for, and what does not run of it."""
+    """Render the desired set as it was requested, and why parts of it are not running."""
     table = plain_table("Wanted", ["from"], [])
     table.add_column("symbols", overflow="fold")
     table.add_column("intervals")
@@ -102,7 +102,7 @@ def set_view(now: SubscriptionsNow) -> RenderableType:
 
 
 def added_view(added: SymbolsAdded) -> RenderableType:
-    """What became of each symbol."""
+    """Render the result of adding each symbol."""
     table = plain_table("Added", ["symbol"], ["new", "ran", "failed"])
     table.add_column("", overflow="fold")
     for each in added.results:
@@ -114,22 +114,22 @@ def added_view(added: SymbolsAdded) -> RenderableType:
 def removal_view(
     unmatched_before: Iterable[Pattern], outcome: SubscriptionOutcome
 ) -> RenderableType:
-    """What a change that takes something out changes, or why no stream ends."""
+    """Render the outcome of a removal, or why it ends no stream."""
     if outcome.removed_streams or not (outcome.saved or outcome.dry_run):
         return outcome_view(outcome)
     would, is_out = ("would end", "would be") if outcome.dry_run else ("ends", "is")
     if gone := [str(each) for each in unmatched_before if each not in outcome.unmatched]:
         return Text(
-            f"no stream {would}: {', '.join(gone)} {is_out} out of the set, and matched none"
+            f"no stream {would}: {', '.join(gone)} {is_out} out of the set, and matched no symbol"
         )
     return (
-        f"no stream {would}: what was named is not in the set, matches nothing, or is wanted by"
-        " something else there; see `klineagent list --set`"
+        f"no stream {would}: the names are not in the set, match no symbol, or another entry of the"
+        " set wants the same streams; see `klineagent list --set`"
     )
 
 
 def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
-    """What a change changes, and what it takes."""
+    """Render what a change adds and removes, and what it costs."""
     forecast = outcome.forecast
     would = "would be " if outcome.dry_run else ""
     facts = {
@@ -142,7 +142,7 @@ def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
         "subscribing": f"{forecast.subscribe_seconds:g} s",
         "history": (
             f"up to {counted(forecast.history_candles, 'candle')},"
-            f" {forecast.history_weight} of weight,"
+            f" weight {forecast.history_weight},"
             f" {forecast.history_minutes:.1f} min"
         ),
         "a day": f"{short(forecast.rows_per_day)} rows, {short(forecast.bytes_per_day)}B",
@@ -151,12 +151,12 @@ def outcome_view(outcome: SubscriptionOutcome) -> RenderableType:
         patterns = ", ".join(map(str, outcome.unmatched))
         facts["unmatched"] = f"{patterns}: {_NO_MATCH}"
     if not outcome.saved and not outcome.dry_run:
-        facts["saved"] = "no: the set as it is will not survive a restart"
+        facts["saved"] = "no: the change will not survive a restart"
     return _facts(facts)
 
 
 def coverage_view(series: Sequence[SeriesCoverage], *, with_spans: bool) -> RenderableType:
-    """A line per series; if asked for with each span that is missing or absent, and its audit."""
+    """Render a line per series; `with_spans` adds each missing or absent range, and the audit."""
     table = plain_table(
         "Coverage, times in UTC",
         ["symbol", "", "from"],
@@ -179,7 +179,7 @@ def coverage_view(series: Sequence[SeriesCoverage], *, with_spans: bool) -> Rend
 
 
 def why_view(why: Why) -> RenderableType:
-    """One candle."""
+    """Render the explanation of one candle."""
     facts = {
         "candle": f"{why.symbol} {why.interval} {_moment(why.open_time, why.interval)} UTC",
         "state": why.state.replace("_", " "),
@@ -193,7 +193,7 @@ def why_view(why: Why) -> RenderableType:
     if (row := why.store.row) is not None:
         facts["row"] = (
             f"open {row.open:.8g} high {row.high:.8g} low {row.low:.8g} close {row.close:.8g}"
-            f" volume {row.volume:.5g}, {row.trades} trades, told {_second(row.event_time)}"
+            f" volume {row.volume:.5g}, {row.trades} trades, event {_second(row.event_time)}"
         )
         facts["source"] = row.source
     if not why.store.answered:
@@ -202,7 +202,7 @@ def why_view(why: Why) -> RenderableType:
 
 
 def limits_view(limits: Limits) -> RenderableType:
-    """What is used of each limit."""
+    """Render the use of each limit."""
     rest, connections, streams = limits.rest, limits.connections, limits.streams
     table = plain_table("Limits", ["limit"], ["used", "we allow", "it allows"], ["per"])
     minute = f"minute, {rest.minute_ends_in_seconds:.0f} s left"
@@ -214,17 +214,17 @@ def limits_view(limits: Limits) -> RenderableType:
     under_way = counted(rest.requests_under_way, "request")
     waiting = f"{under_way} under way, {rest.requests_waiting} waiting"
     away = rest.standing_down_seconds
-    standing = [Text(f"No request will be made for {duration(ceil(away))}", style="yellow")]
+    standing = [Text(f"No REST request for {duration(ceil(away))}", style="yellow")]
     return Group(table, Text(waiting), *(standing if away else []))
 
 
 def feeds_view(feeds: Feeds) -> RenderableType:
-    """A line per connection."""
+    """Render a line per connection."""
     return feeds_table(feeds.feeds, is_cut=False)
 
 
 def feeds_table(feeds: Iterable[FeedState], *, is_cut: bool) -> Table:
-    """The same, of some of them; cut to one line where that is needed."""
+    """Make the table of `feeds_view`; `is_cut` cuts long reasons to one line."""
     table = plain_table(
         "Feeds", ["", "state"], ["streams", "msg/s", "age", "data", "dials", "lost"], ["last loss"]
     )
@@ -232,7 +232,7 @@ def feeds_table(feeds: Iterable[FeedState], *, is_cut: bool) -> Table:
     for each in feeds:
         streams = f"{each.streams_carried}/{each.streams_wanted}"
         loss = each.last_loss
-        told = "" if loss is None else f"{duration(loss.seconds_ago)} ago: {loss.reason}"
+        last_loss = "" if loss is None else f"{duration(loss.seconds_ago)} ago: {loss.reason}"
         table.add_row(
             str(each.number),
             Text(each.state.replace("_", " "), style="" if each.state == "up" else "yellow"),
@@ -242,18 +242,18 @@ def feeds_table(feeds: Iterable[FeedState], *, is_cut: bool) -> Table:
             _duration_or_none(each.last_data_seconds_ago),
             str(each.dials),
             str(each.lost),
-            Text(told, overflow="ellipsis" if is_cut else "fold"),
+            Text(last_loss, overflow="ellipsis" if is_cut else "fold"),
         )
     return table
 
 
 def messages_rate(feeds: Feeds) -> float:
-    """Of all feeds together, a second."""
+    """Return messages a second, over all connections."""
     return sum(each.messages_per_second for each in feeds.feeds)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say it, in one unit."""
+    """Format seconds in one unit, such as 90s, 5m or 3h."""
     for unit, letter in ((_DAY_S, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f}{letter}"
@@ -261,12 +261,12 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """So many of a thing, whose plural is a regular one."""
+    """Format a count of things, whose plural must be regular."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def short(number: float) -> str:
-    """A large number in few characters."""
+    """Format a large number in few characters, such as 1.23M."""
     at = 0
     while number >= _KILO and at < len(_UNITS) - 1:
         number, at = number / _KILO, at + 1
@@ -291,7 +291,7 @@ def _feeds_text(feeds: Sequence[FeedState]) -> str:
 def _weight_text(limits: Limits) -> str:
     rest = limits.rest
     away = rest.standing_down_seconds
-    pause = f"; no request for {duration(ceil(away))}" if away else ""
+    pause = f"; no REST request for {duration(ceil(away))}" if away else ""
     return f"{rest.used} of {rest.limit} this minute ({rest.allowed} allowed){pause}"
 
 
@@ -304,7 +304,7 @@ def _database_text(storage: Storage) -> str:
 
 def _spool_text(spool: SpoolState | None) -> str:
     if spool is None:
-        return "none: what the database does not take waits in memory"
+        return "none: rows the database cannot take wait in memory"
     used = f"{counted(spool.rows, 'row')} in {short(spool.bytes)}B of {short(spool.limit_bytes)}B"
     return f"{used}; it takes no more: {spool.error}" if spool.error else used
 
@@ -343,7 +343,7 @@ def _names(wanted: Wanted) -> str:
 
 
 def _length_of(interval: str) -> int:
-    """Where it stands among the others; one that a newer agent has comes last."""
+    """Return the rank of an interval by length; one that only a newer agent knows comes last."""
     return _BY_LENGTH.get(interval, len(_BY_LENGTH))
 
 
@@ -352,8 +352,8 @@ def _spaced(intervals: Iterable[str]) -> str:
 
 
 def _streams(count: int, some: Sequence[str]) -> str:
-    more = f" and {count - _TOLD_STREAMS} more" if count > _TOLD_STREAMS else ""
-    return f"{count}: {', '.join(some[:_TOLD_STREAMS])}{more}" if some else str(count)
+    more = f" and {count - _SHOWN_STREAMS} more" if count > _SHOWN_STREAMS else ""
+    return f"{count}: {', '.join(some[:_SHOWN_STREAMS])}{more}" if some else str(count)
 
 
 def _duration_or_none(seconds: float | None) -> str:
@@ -361,7 +361,7 @@ def _duration_or_none(seconds: float | None) -> str:
 
 
 def _moment(moment: str | None, interval: str) -> str:
-    """An edge of a candle, as exactly as it has to be told from that of the next."""
+    """Format an open or close time, as precisely as the interval needs."""
     clock = _CLOCKS.get(interval, " %H:%M")
     return "" if moment is None else f"{datetime.fromisoformat(moment):%Y-%m-%d{clock}}"
 

@@ -1,4 +1,4 @@
-"""`klineagent watch`: a running agent as it changes, full-screen, or in lines for a pipe."""
+"""`klineagent watch`: follows a running agent, full-screen or as lines for a pipe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from klineagent.cli.remote.views import coverage_view, feeds_table, messages_rat
 from klineagent.core.errors import AgentError
 
 SERIES_EVERY_S = 5
-"""How often all series are asked for, which may be thousands."""
+"""How often all series, which may be thousands, are fetched."""
 KEPT_EVENTS = 200
 _HEAD_LINES = 7
 _TABLE_LINES = 5
@@ -37,40 +37,40 @@ _KEYS_AT_ONCE = 64
 
 @frozen
 class Event:
-    """Something that happened, and when it was seen."""
+    """An event, and when it was seen."""
 
     at: datetime
     text: str
 
     def __str__(self) -> str:
-        """As it is told."""
+        """Format the event as a line."""
         return f"{self.at:%H:%M:%S} {self.text}"
 
 
 @define(eq=False)
 class Watched:
-    """What is known of the agent by now."""
+    """The agent's last known state, and its recent events."""
 
     snapshot: Snapshot
     trouble: str = field(default="", init=False)
-    """Why that is not what is there now."""
+    """Why the snapshot is out of date; empty while it is current."""
     events: deque[Event] = field(factory=lambda: deque(maxlen=KEPT_EVENTS), init=False)
-    """The newest first."""
+    """Recent events, newest first."""
 
     def see(self, snapshot: Snapshot) -> list[Event]:
-        """Take in what is there now; returns what has happened since."""
+        """Take the current snapshot, and return the events since the last one."""
         texts = list(events_between(self.snapshot, snapshot))
         if self.trouble:
             texts.insert(0, "the agent answers again")
         self.snapshot, self.trouble = snapshot, ""
-        return self._tell(texts)
+        return self._record(texts)
 
     def miss(self, error: AgentError) -> list[Event]:
-        """It did not answer; returns what is to be told of that."""
+        """Note that the agent did not answer, and return the event for it if that is new."""
         is_new, self.trouble = not self.trouble, str(error)
-        return self._tell([self.trouble] if is_new else [])
+        return self._record([self.trouble] if is_new else [])
 
-    def _tell(self, texts: list[str]) -> list[Event]:
+    def _record(self, texts: list[str]) -> list[Event]:
         events = [Event(datetime.now(UTC), text) for text in texts]
         self.events.extendleft(events)
         return events
@@ -83,7 +83,7 @@ async def watch_agent(address: Address, *, every_s: float, console: Console) -> 
     """Show the agent until q, Ctrl-C or SIGTERM.
 
     Raises:
-        AgentError: it does not answer at the start; later that is shown, and it is asked again.
+        AgentError: the first call failed; later failures are shown, and calls go on.
     """
     async with open_connection(address) as connection:
         watched = Watched(await with_series(await take_snapshot(connection), connection))
@@ -134,7 +134,7 @@ async def _end_by_key(scope: trio.CancelScope) -> None:
 
 @contextmanager
 def _shown(console: Console, address: Address) -> Iterator[Show]:
-    """The way to show it: on a screen of its own where there is a terminal."""
+    """Yield the function that shows a state: full-screen on a terminal, otherwise as lines."""
     if not console.is_terminal:
         yield _Lines(console)
         return
@@ -144,7 +144,7 @@ def _shown(console: Console, address: Address) -> Iterator[Show]:
 
 @contextmanager
 def _key_by_key() -> Iterator[None]:
-    """Have the terminal hand over keys as they are pressed, and not show them."""
+    """Make the terminal deliver each key at once, without echo."""
     if not sys.stdin.isatty():
         yield
         return
@@ -179,7 +179,7 @@ class _Lines:
 
 
 def line(snapshot: Snapshot) -> str:
-    """The agent in one line."""
+    """Render the agent's state in one line."""
     status, rest = snapshot.status, snapshot.limits.rest
     up = sum(each.state != "down" for each in snapshot.feeds.feeds)
     return (
@@ -191,9 +191,10 @@ def line(snapshot: Snapshot) -> str:
 
 
 def screen(watched: Watched, *, title: str, height: int) -> RenderableType:
-    """All of it, in `height` lines: totals, then what is behind, the feeds and the newest events.
+    """Render the state in `height` lines: totals, lagging series, connections, newest events.
 
-    What the totals leave is divided by three, and what a part does not need the others get.
+    The last three share the lines that the totals leave; a part that needs fewer gives the rest
+    to the others.
     """
     snapshot = watched.snapshot
     head = Table.grid(expand=True)
@@ -223,7 +224,7 @@ def screen(watched: Watched, *, title: str, height: int) -> RenderableType:
 
 
 def _shares(room: int, sizes: tuple[int, ...]) -> list[int]:
-    """How many rows each part gets; the small ones what they need, the others the same."""
+    """Divide `room` rows among parts: small parts get what they need, the others equal shares."""
     shares = [0] * len(sizes)
     left = max(room, 0)
     for done, at in enumerate(sorted(range(len(sizes)), key=lambda each: sizes[each])):

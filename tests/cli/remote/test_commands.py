@@ -126,13 +126,15 @@ async def _change(typed: Typed) -> None:
     assert (would["dry_run"], would["added"], would["wanted"]) == (True, 15, 19)
     assert (await typed("add", "SOLUSDT", "--intervals", "1h")).code == 0
     nothing = await typed("add", "NOPE*", "--intervals", "1h", "--dry-run")
-    assert (nothing.code, "NOPE*: matches nothing at the moment" in nothing.out) == (0, True)
+    assert (nothing.code, "NOPE*: matches no symbol at the moment" in nothing.out) == (0, True)
     half = await typed("add", "BTC[US", "--intervals", "1h")
     assert (half.code, len(half.err.splitlines())) == (1, 1)
     assert half.err.startswith("klineagent: add[0].match.name: 'BTC[US' has a bracket")
     assert (await typed("add", "zzz*", "--intervals", "1h")).code == 0
     without = await typed("remove", "zzz*", "--intervals", "1h", "--dry-run")
-    assert without.out == "no stream would end: ZZZ* would be out of the set, and matched none\n"
+    assert (
+        without.out == "no stream would end: ZZZ* would be out of the set, and matched no symbol\n"
+    )
     assert (await typed("remove", "zzz*")).code == 0
     removed = json.loads((await typed("remove", "ETHUSDT", "--json")).out)
     assert (removed["removed"], removed["wanted"]) == (2, 3)
@@ -147,12 +149,15 @@ async def _change(typed: Typed) -> None:
     [
         (["add"], "name a SYMBOL or a PATTERN"),
         (["add", "--exclude", "B*", "--intervals", "1m"], "name a SYMBOL or a PATTERN"),
-        (["add", "*USDT"], "--intervals: say which"),
-        (["add", "BTCUSDT", "--dry-run"], "--intervals: say which"),
+        (["add", "*USDT"], "--intervals is needed"),
+        (["add", "BTCUSDT", "--dry-run"], "--intervals is needed"),
         (["add", "BTCUSDT", "--intervals", "7m"], "--intervals: there is no 7m; use some of 1s"),
-        (["add", "BTCUSDT", "--quote", "USDT", "--intervals", "1m"], "name symbols apart"),
+        (
+            ["add", "BTCUSDT", "--quote", "USDT", "--intervals", "1m"],
+            "use another command for symbols",
+        ),
         (["why", "BTCUSDT", "1m", "soon"], "TIME: 'soon' is no time; write 2026-02-01T20:00:00Z"),
-        (["why", "BTCUSDT", "1w", "0"], "TIME: the 1w that holds 0 opens before 1970"),
+        (["why", "BTCUSDT", "1w", "0"], "TIME: the 1w candle at 0 opens before 1970"),
         (["why", "BTCUSDT", "7m", "2026-02-01"], "INTERVAL: there is no 7m; use"),
         (["why", "1m", "1m", "2026-02-01"], "SYMBOL: 1m is an interval, and no symbol"),
         (["coverage", "1m"], "SYMBOL: 1m is an interval, and no symbol"),
@@ -261,4 +266,4 @@ async def test_what_answers_is_no_agent() -> None:
     async with answering("200 OK", b"<html>") as url:
         ended = await _typed("list", "--agent", url)
     assert ended.code == 1
-    assert ended.err.startswith(f"klineagent: what answers at {url} is no agent")
+    assert ended.err.startswith(f"klineagent: the server at {url} is no agent")

@@ -111,7 +111,7 @@ async def test_a_token_is_wanted_and_none_was_shown() -> None:
     """The agent's own words are about a token that is wrong."""
     async with answering("401 Unauthorized", b'{"error":"this is none of ours"}') as url:
         error = await _fail(url)
-        assert f"the agent at {url} wants a token, and there is none to show it" in str(error)
+        assert f"the agent at {url} requires a token: set KLINEAGENT_TOKEN" in str(error)
         with pytest.raises(AgentDenied, match="this is none of ours"):
             await _ask(Address(url=url, token="t" * 16))
 
@@ -121,7 +121,7 @@ async def test_something_else_answers() -> None:
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url)
     assert isinstance(error, AgentUnreachable)
-    assert "is no agent" in str(error)
+    assert "is neither an agent nor a web server" in str(error)
 
 
 async def test_a_token_and_a_certificate(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ async def test_the_status_server(token: str | None) -> None:
         error = await _fail(f"http://{bind}", token=token)
     assert type(error) is AgentRefused
     assert str(error) == (
-        f"what answers at http://{bind} is an agent's status server; commands are taken at another"
+        f"the server at http://{bind} is an agent's status server; the command API has another"
         " port: try http://127.0.0.1:9999"
     )
 
@@ -79,7 +79,7 @@ async def test_the_status_server_where_the_other_one_should_be(
     async with _status_server() as bind:
         monkeypatch.setattr(diagnosis, "COMMAND_PORT", bind.port)
         error = await _fail(f"http://{bind}")
-    assert str(error).endswith("at another port, which its log tells (`listening`)")
+    assert str(error).endswith("has another port: see `listening` in the agent's log")
 
 
 async def test_an_agent_that_denies_is_no_status_server() -> None:
@@ -104,7 +104,7 @@ async def test_the_exchange(venue: str) -> None:
         error = await _fail(f"http://{host}:{port}")
         nursery.cancel_scope.cancel(reason="the test is over")
     assert type(error) is AgentRefused
-    assert "is no agent but an exchange, or its twin; --agent wants" in str(error)
+    assert "is no agent but an exchange, real or simulated; --agent must be" in str(error)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "301 Moved Permanently", "404 Not Found"])
@@ -114,9 +114,11 @@ async def test_a_web_server(status: str) -> None:
     async with saying(head.encode() + b"<html>") as url:
         error = await _fail(url)
     assert type(error) is AgentRefused
-    assert f"is no agent but a web server (nginx), which says {status}; --agent wants" in str(error)
+    assert f"is no agent but a web server (nginx), which answered {status}; --agent must" in str(
+        error
+    )
     async with answering(status, b"<html>") as url:
-        assert f"is no agent but a web server, which says {status};" in str(await _fail(url))
+        assert f"is no agent but a web server, which answered {status};" in str(await _fail(url))
 
 
 async def test_no_web_server_at_all() -> None:
@@ -124,11 +126,11 @@ async def test_no_web_server_at_all() -> None:
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url)
     assert isinstance(error, AgentUnreachable)
-    assert f"what answers at {url} is no agent, nor a web server: " in str(error)
+    assert f"the server at {url} is neither an agent nor a web server: " in str(error)
     assert "http://HOST:9999" in str(error)
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url.replace("http", "https"))
-    assert "is no agent, or speaks another TLS: " in str(error)
+    assert "is no agent, or TLS failed: " in str(error)
 
 
 async def test_https_to_what_does_not_speak_tls() -> None:
@@ -136,7 +138,7 @@ async def test_https_to_what_does_not_speak_tls() -> None:
     async with _status_server() as bind:
         error = await _fail(f"https://{bind}")
     assert isinstance(error, AgentUnreachable)
-    told = f"what answers at https://{bind} does not speak TLS: use http://{bind}"
+    told = f"the server at https://{bind} does not speak TLS: use http://{bind}"
     assert str(error) == told
 
 
@@ -164,7 +166,7 @@ async def test_http_to_what_speaks_tls(
     async with _status_server(tls=certified(ca_file)) as bind:
         error = await _fail(f"http://{bind}", ca_file=ca_file if is_trusted else None)
     assert isinstance(error, AgentUnreachable)
-    assert str(error) == f"what answers at http://{bind} speaks TLS: use https://{bind}"
+    assert str(error) == f"the server at http://{bind} speaks TLS: use https://{bind}"
 
 
 async def test_a_web_server_with_tls_may_say_so_itself(

@@ -73,7 +73,7 @@ def test_the_status_is_six_lines() -> None:
         "streams   14 of 2 symbols",
         "feeds     1 of 2 up, carrying 14 streams",
         "messages  140 a second",
-        "weight    120 of 1920 this minute (2400 allowed); no request for 90s",
+        "weight    120 of 1920 this minute (2400 allowed); no REST request for 90s",
         "database  12.4k rows stored, 48 on their way",
         "spool     0 rows in 0B of 2GB",
     ]
@@ -164,7 +164,7 @@ def test_the_set_is_told_as_it_was_asked_for() -> None:
         "*USDT PERPETUAL but B*",
         "without XRPUSDT",
         "32 streams of 3 symbols (100 allowed): 30 active, 2 pending, 1 ending",
-        "NOPE* USDT: matches nothing at the moment",
+        "NOPE* USDT: matches no symbol at the moment",
         "OMGUSDT: does not trade [SETTLING]",
         "not saved",
     ):
@@ -211,8 +211,8 @@ def test_a_removal_that_ends_nothing() -> None:
 @pytest.mark.parametrize(
     ("dry_run", "told"),
     [
-        (False, "no stream ends: ZZZ* USDT is out of the set, and matched none"),
-        (True, "no stream would end: ZZZ* USDT would be out of the set, and matched none"),
+        (False, "no stream ends: ZZZ* USDT is out of the set, and matched no symbol"),
+        (True, "no stream would end: ZZZ* USDT would be out of the set, and matched no symbol"),
     ],
 )
 def test_a_removal_of_a_pattern_that_matched_nothing(dry_run: bool, told: str) -> None:
@@ -229,7 +229,7 @@ def test_what_a_change_takes(dry_run: bool) -> None:
     text = "\n".join(_shown(outcome_view(outcome)))
     assert ("would be added" in text) is dry_run
     assert ("not survive" in text) is not dry_run
-    assert "NOPE*: matches nothing at the moment" in text
+    assert "NOPE*: matches no symbol at the moment" in text
     assert "S7 1m and 2 more" in " ".join(text.split())
     assert "34.6k rows, 1.4MB" in text
 
@@ -306,10 +306,10 @@ def test_limits_and_feeds() -> None:
     """A line each, and what is the matter."""
     lines = _shown(limits_view(STANDING_DOWN))
     assert _row(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
-    assert lines[-1] == "No request will be made for 90s"
-    assert "No request" not in "\n".join(_shown(limits_view(LIMITS)))
+    assert lines[-1] == "No REST request for 90s"
+    assert "No REST request" not in "\n".join(_shown(limits_view(LIMITS)))
     moment = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.2))
-    assert _shown(limits_view(moment))[-1] == "No request will be made for 1s"
+    assert _shown(limits_view(moment))[-1] == "No REST request for 1s"
     lines = _shown(feeds_view(Feeds([FEED, LOST])))
     assert "exchange: [1001]" in "".join(lines[-3:]).replace("  ", "")
     assert _row(lines, "1")[:6] == ["1", "up", "14/14", "70", "2h", "0s"]

@@ -35,7 +35,7 @@ def test_it_fills_the_screen_and_no_more(height: int) -> None:
     lines = _screen(_a_busy_one(), height=height)
     assert height - 3 <= len(lines) <= height
     text = "\n".join(lines)
-    for told in ("14 of 2 symbols", "S0USDT", "down", "candles are missing of"):
+    for told in ("14 of 2 symbols", "S0USDT", "down", "candles are missing in"):
         assert told in text
 
 
