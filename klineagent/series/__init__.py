@@ -1,1 +1,1 @@
-"""One (symbol, interval): what is known of it, its subscription, and the set of those that run."""
+"""Series, each one (symbol, interval): ledger, subscription, statistics, and their registry."""

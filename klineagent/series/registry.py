@@ -1,4 +1,4 @@
-"""The subscriptions that run: add, remove, list."""
+"""The registry of running subscriptions: add, remove, list."""
 
 from __future__ import annotations
 
@@ -21,85 +21,86 @@ from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.subscription import Subscription
 
 UNSUBSCRIBE_TIMEOUT_S = 5
-# Thousands of them must not hold up everything else.
+# Between two checkpoints: thousands of cancellations must not hold up other tasks.
 DROPPED_AT_ONCE = 32
 
 
 @frozen
 class SubscriptionInfo:
-    """What the outside may know of a subscription."""
+    """A subscription as listings show it."""
 
     symbol: str
     interval: Interval
     created_at: str
-    """In ISO 8601, UTC."""
+    """The time in ISO 8601, UTC."""
     is_active: bool
+    """Whether a connection carries its stream."""
 
 
 @define(eq=False)
 class _Entry:
-    """A subscription and how far it has come; it stays in the registry as long as its task."""
+    """A subscription and its progress; it stays in the registry until its task has ended."""
 
     subscription: Subscription
     settled: trio.Event = field(factory=trio.Event, init=False)
-    """Set once it is here to stay, or has ended before that."""
+    """Set once the exchange has confirmed the subscription, or it has ended before."""
     ended: trio.Event = field(factory=trio.Event, init=False)
     refusal: InvalidRequest | None = field(default=None, init=False)
 
 
 @define(eq=False, kw_only=True)
 class Registry:
-    """All subscriptions of this agent, at most `max_symbols` symbols of them."""
+    """Holds all subscriptions of one venue, to at most `max_symbols` symbols."""
 
     context: VenueContext
     max_symbols: int
     _nursery: trio.Nursery
     _entries: dict[tuple[str, Interval], _Entry] = field(factory=dict, init=False)
     _intervals: Counter[str] = field(factory=Counter, init=False)
-    """How many of its intervals run, per symbol."""
+    """The number of running intervals, by symbol."""
 
     def count(self) -> int:
-        """How many subscriptions there are."""
+        """Count the subscriptions."""
         return len(self._entries)
 
     def symbols(self) -> list[str]:
-        """Their symbols, sorted."""
+        """Return the symbols of all subscriptions, sorted."""
         return sorted(self._intervals)
 
     def subscriptions(self) -> list[Subscription]:
-        """All of them, in the order they were added."""
+        """Return all subscriptions in the order in which they were added."""
         return [entry.subscription for entry in self._entries.values()]
 
     def listing(self) -> list[SubscriptionInfo]:
-        """What there is to tell of each."""
+        """List all subscriptions."""
         return [
             SubscriptionInfo(each.symbol, each.interval, each.created_at, each.is_active)
             for each in self.subscriptions()
         ]
 
     def subscription(self, symbol: str, interval: Interval) -> Subscription | None:
-        """The one of that series, if it runs or is about to."""
+        """Return the subscription to that series, if it runs or is starting."""
         entry = self._entries.get((symbol, interval))
         return None if entry is None else entry.subscription
 
     def missing(self) -> int:
-        """How many candles are known to be missing at this moment."""
+        """Count the candles that are missing at this moment."""
         return sum(each.ledger.missing for each in self.subscriptions())
 
     def refetch(self, klines: Iterable[Kline]) -> None:
-        """Closed candles did not make it into the store: they have to be fetched again."""
+        """Fetch closed candles again whose rows were lost before they were stored."""
         for kline in klines:
             if (subscription := self._subscription_of(kline)) is not None:
                 subscription.refetch(kline)
 
     def set_aside(self, klines: Iterable[Kline]) -> None:
-        """Closed candles will never make it into the store, which does not take them."""
+        """Give up closed candles whose rows the store refuses for good."""
         for kline in klines:
             if (subscription := self._subscription_of(kline)) is not None:
                 subscription.ledger.set_aside(kline.open_time)
 
     def watched(self, kline: Kline) -> bool:
-        """Whether the series of `kline` ran already when that candle closed."""
+        """Whether the series of `kline` ran when that candle closed."""
         subscription = self._subscription_of(kline)
         return subscription is not None and 0 < subscription.ledger.began_ms <= kline.open_time
 
@@ -107,18 +108,18 @@ class Registry:
         return self.subscription(kline.symbol, Interval(kline.interval))
 
     def obstacle(self) -> str:
-        """Why nothing can be confirmed at this moment, as far as it is known."""
+        """Return why no subscription can be confirmed at this moment; empty if that is unknown."""
         return self.context.book.obstacle
 
     def keep(self, symbol: str, interval: Interval) -> None:
-        """Start a subscription and let it try, however long the exchange takes to be reached.
+        """Start a subscription, however long it takes to reach the exchange.
 
-        One that is there, and be it about to end, is left as it is.
+        A subscription that exists, even one about to end, is left as it is.
 
         Raises:
             InvalidRequest: the venue has no such interval.
-            SymbolLimitReached: one symbol more would be too many.
-            ShuttingDown: nothing is started any more.
+            SymbolLimitReached: one symbol more would exceed `max_symbols`.
+            ShuttingDown: the registry is closing.
         """
         self._check(interval)
         if (symbol, interval) in self._entries:
@@ -130,20 +131,20 @@ class Registry:
     async def add(self, symbol: str, interval: Interval) -> bool:
         """Start a subscription and wait until the exchange has confirmed it.
 
-        The caller sets the deadline; where it passes, or anything else fails, nothing is left.
+        The caller sets the deadline; if it passes, or anything else fails, the subscription ends.
 
         Returns:
             Whether it was started; False if it ran already.
 
         Raises:
             InvalidRequest: the venue has no such interval, or does not trade the symbol.
-            SymbolLimitReached: one symbol more would be too many.
-            ShuttingDown: nothing is started any more.
+            SymbolLimitReached: one symbol more would exceed `max_symbols`.
+            ShuttingDown: the registry is closing.
         """
         self._check(interval)
         if await self._runs(symbol, interval):
             return False
-        # Before a place under the limit is taken: others may have better use for it.
+        # Checked before a place under the limit is taken, which another symbol may need.
         await self.context.book.check(symbol)
         if await self._runs(symbol, interval):
             return False
@@ -152,7 +153,7 @@ class Registry:
         try:
             await entry.settled.wait()
         except trio.Cancelled:
-            # Also where it has settled in this very moment: nobody will be told.
+            # Even if it has settled at this moment: the caller will not learn of it.
             entry.subscription.scope.cancel(reason="the caller gave up")
             with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S, shield=True):
                 await entry.ended.wait()
@@ -176,7 +177,7 @@ class Registry:
             await self.context.pool.gone(entry.subscription.stream_name)
 
     async def drop(self, series: Iterable[tuple[str, Interval]]) -> None:
-        """Stop those of `series` that run and wait until they have ended, but for no exchange."""
+        """Stop the subscriptions to `series` and wait until they ended, not for the exchange."""
         entries = [entry for each in series if (entry := self._entries.get(each)) is not None]
         for number, entry in enumerate(entries, 1):
             entry.subscription.scope.cancel(reason="not wanted any more")
@@ -192,7 +193,7 @@ class Registry:
             )
 
     async def _runs(self, symbol: str, interval: Interval) -> bool:
-        """Whether it runs, once whoever adds or removes it at this moment is done."""
+        """Whether it runs, once concurrent calls that add or remove it are done."""
         while (entry := self._entries.get((symbol, interval))) is not None:
             if entry.subscription.scope.cancel_called:
                 await entry.ended.wait()
@@ -203,11 +204,11 @@ class Registry:
         return False
 
     def _enter(self, symbol: str, interval: Interval) -> _Entry:
-        """Take the place of a new subscription.
+        """Enter a new subscription.
 
         Raises:
-            SymbolLimitReached: there is none.
-            ShuttingDown: nor will there be.
+            SymbolLimitReached: one symbol more would exceed `max_symbols`.
+            ShuttingDown: the registry is closing.
         """
         if self._nursery.cancel_scope.cancel_called:
             raise ShuttingDown("the agent is shutting down")
@@ -237,7 +238,7 @@ class Registry:
 
 @asynccontextmanager
 async def open_registry(*, context: VenueContext, max_symbols: int) -> AsyncIterator[Registry]:
-    """An empty registry; leaving the block ends every subscription."""
+    """Open an empty registry; leaving the block ends every subscription."""
     async with trio.open_nursery() as nursery:
         yield Registry(context=context, max_symbols=max_symbols, nursery=nursery)
         nursery.cancel_scope.cancel(reason="the registry is closed")

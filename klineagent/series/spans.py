@@ -1,4 +1,4 @@
-"""Ranges of time that are marked: sorted, disjoint, as few as can be. Pure."""
+"""Marked ranges of time: sorted, disjoint, and merged where possible. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Span(NamedTuple, Generic[T]):
-    """From `first_ms` up to, not including, `end_ms`."""
+    """A marked range [`first_ms`, `end_ms`)."""
 
     first_ms: int
     end_ms: int
@@ -18,7 +18,7 @@ class Span(NamedTuple, Generic[T]):
 
 
 class Spans(Generic[T]):
-    """Marked ranges; neighbours with equal marks are one."""
+    """Holds marked ranges; adjacent ranges with equal marks are merged."""
 
     def __init__(self) -> None:
         self._spans: list[Span[T]] = []
@@ -40,12 +40,12 @@ class Spans(Generic[T]):
         return self.at(time_ms) is not None
 
     def at(self, time_ms: int) -> Span[T] | None:
-        """The range that holds `time_ms`, if one does."""
+        """Return the range that holds `time_ms`; None if none does."""
         at = bisect_right(self._firsts, time_ms) - 1
         return self._spans[at] if at >= 0 and time_ms < self._spans[at].end_ms else None
 
     def within(self, first_ms: int, end_ms: int) -> list[Span[T]]:
-        """The parts of [`first_ms`, `end_ms`) that are marked."""
+        """Return the marked parts of [`first_ms`, `end_ms`)."""
         start = max(0, bisect_right(self._firsts, first_ms) - 1)
         inside = (
             Span(max(span.first_ms, first_ms), min(span.end_ms, end_ms), span.mark)
@@ -54,7 +54,7 @@ class Spans(Generic[T]):
         return [span for span in inside if span.first_ms < span.end_ms]
 
     def mark(self, first_ms: int, end_ms: int, mark: T) -> None:
-        """Mark [`first_ms`, `end_ms`), whatever was marked there before."""
+        """Mark [`first_ms`, `end_ms`), replacing earlier marks."""
         self.clear(first_ms, end_ms)
         at = bisect_left(self._firsts, first_ms)
         before, after = self._spans[max(0, at - 1) : at], self._spans[at : at + 1]
@@ -66,7 +66,7 @@ class Spans(Generic[T]):
         self._replace(start, end, [Span(first_ms, end_ms, mark)])
 
     def clear(self, first_ms: int, end_ms: int) -> list[Span[T]]:
-        """Unmark [`first_ms`, `end_ms`); give the parts that were marked."""
+        """Unmark [`first_ms`, `end_ms`); return the parts that were marked."""
         start = max(0, bisect_right(self._firsts, first_ms) - 1)
         end = bisect_left(self._firsts, end_ms)
         taken: list[Span[T]] = []

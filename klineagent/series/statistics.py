@@ -1,4 +1,4 @@
-"""All series at one look: how many there are, what they lack, how far they lag."""
+"""Statistics of series, all together or one by one: candles missing and absent, and the lag."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from klineagent.core.interval import Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.series.ledger import Gap, Ledger, Urgency
 
-# A millisecond where nothing is missing, and two or three at the worst; then others get their turn.
+# Series between two checkpoints: one millisecond if nothing is missing, three at the worst.
 AT_ONCE = 1000
 LASTS_S = 1.0
 
 
 class CountedSeries(Protocol):
-    """What is looked at of a `Subscription`."""
+    """The part of a `Subscription` that statistics need."""
 
     symbol: str
     interval: Interval
@@ -35,32 +35,33 @@ class CountedSeries(Protocol):
 
 @define(eq=False)
 class Totals:
-    """What was counted so far."""
+    """Sums over all series at one moment."""
 
     series: int = field(default=0, init=False)
     active: int = field(default=0, init=False)
-    """Carried by a connection at this moment."""
+    """The number of series that a connection carries."""
     incomplete: int = field(default=0, init=False)
-    """With candles missing."""
+    """The number of series with missing candles."""
     missing: Counter[Urgency] = field(factory=Counter, init=False)
-    """Candles."""
+    """The number of missing candles."""
     lag_ms: dict[Interval, int] = field(factory=dict, init=False)
-    """The longest of each interval."""
+    """The longest lag of each interval."""
     overdue: list[tuple[int, CountedSeries]] = field(factory=list, init=False)
-    """Series that lack candles although they ran, and since when, by the exchange's clock."""
+    """Series with candles missing that fell due while they ran, and since when, by the exchange's
+    clock."""
 
     audited_ms: int | None = field(default=None, init=False)
-    """When the one was last compared with the store whose turn is longest ago."""
+    """The oldest time at which a series was last compared with the store."""
 
     def count(self, series: CountedSeries, now_ms: int) -> None:
-        """Count one series more."""
+        """Add one series."""
         self.series += 1
         if series.audited_ms is not None:
             self.audited_ms = min(series.audited_ms, self.audited_ms or series.audited_ms)
         self.active += series.is_active
         longest_ms = self.lag_ms.setdefault(series.interval, 0)
         ledger = series.ledger
-        if not ledger.gaps:  # as it is with nearly all of them
+        if not ledger.gaps:  # true of nearly all series
             return
         self.incomplete += 1
         self.lag_ms[series.interval] = max(longest_ms, lag_of(ledger, now_ms))
@@ -72,7 +73,7 @@ class Totals:
 
 @define(eq=False, kw_only=True)
 class Statistics:
-    """Counts all series for whoever asks, at most once a second however often that is."""
+    """Sums up all series, at most once a second however often that is asked for."""
 
     subscriptions: Callable[[], Iterable[CountedSeries]]
     time: ExchangeTime
@@ -81,7 +82,7 @@ class Statistics:
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def totals(self) -> Totals:
-        """How things stand, or stood a moment ago."""
+        """Return the totals, at most a second old."""
         async with self._turn:
             if trio.current_time() - self._taken_at >= LASTS_S:
                 self._totals = await _taken(self.subscriptions(), self.time.now_ms())
@@ -90,7 +91,7 @@ class Statistics:
 
 
 async def _taken(series: Iterable[CountedSeries], now_ms: int) -> Totals:
-    """Count `series`, some at a time."""
+    """Sum up `series`, with a checkpoint every `AT_ONCE` of them."""
     totals = Totals()
     for number, each in enumerate(series, start=1):
         totals.count(each, now_ms)
@@ -99,27 +100,27 @@ async def _taken(series: Iterable[CountedSeries], now_ms: int) -> Totals:
     return totals
 
 
-# These fell due while the series ran; older gaps are filled when there is weight to spare.
+# The urgencies of candles that fell due while the series ran.
 OVERDUE = frozenset({Urgency.FRESH, Urgency.MISSED})
 
 
 class CandleState(enum.StrEnum):
-    """What is known of a candle, without a look into the store."""
+    """The state of a candle according to the ledger, without a look into the store."""
 
     NOT_COVERED = "not_covered"
-    """It is older than what is accounted for, or the series has not begun."""
+    """The candle is older than the ledger's first, or the series has not begun."""
     CLOSED = "closed"
-    """It has come, and was handed on to the store."""
+    """The candle has closed and was handed on to be stored."""
     MISSING = "missing"
     ABSENT = "absent"
     FORMING = "forming"
     AWAITED = "awaited"
-    """It has closed by the clock; its closing event may take a little."""
+    """The candle has closed by the clock; its closing event may still come in time."""
     FUTURE = "future"
 
 
 def candle_state_of(ledger: Ledger, open_ms: int, now_ms: int) -> CandleState:
-    """What is known of the candle that opens at `open_ms`, which is on the grid."""
+    """Return the state of the candle that opens at `open_ms`, a time on the grid."""
     if not ledger.has_begun or open_ms < ledger.first_ms:
         return CandleState.NOT_COVERED
     if ledger.has_closed(open_ms):
@@ -136,32 +137,31 @@ def candle_state_of(ledger: Ledger, open_ms: int, now_ms: int) -> CandleState:
 
 @frozen(kw_only=True)
 class SeriesStatistics:
-    """How complete a series is. Times are open times in milliseconds, those in braces excluded."""
+    """How complete a series is. Times are open times in milliseconds."""
 
     first_ms: int
+    """The oldest candle that is covered."""
     end_ms: int
-    """Of the oldest candle that is not due yet."""
+    """The oldest candle that is not due yet."""
     expected: int
-    """Candles that are due."""
+    """The number of candles that are due."""
     missing: int
     absent: int
     healed: int
-    """Candles that were missing and came."""
+    """The number of candles that were missing and came."""
     newest_closed_ms: int | None
     lag_ms: int
-    """How long ago the newest due candle closed that is not missing; 0 if none newer is.
-
-    History does not count: a new series does not lag because it is filled backwards.
-    """
+    """The time since the close of the newest due candle that is not missing; 0 if that is the
+    newest one. Missing history is no lag: a new series is filled backwards."""
 
     @property
     def closed(self) -> int:
-        """Candles that came: they are in the store, or on their way."""
+        """The number of candles that closed: they are stored, or on their way to the store."""
         return self.expected - self.missing - self.absent
 
     @classmethod
     def of(cls, ledger: Ledger, now_ms: int) -> SeriesStatistics:
-        """Sum up `ledger`, which has begun."""
+        """Compute the statistics of `ledger`, which has begun."""
         return cls(
             first_ms=ledger.first_ms,
             end_ms=ledger.horizon_ms,
@@ -175,7 +175,7 @@ class SeriesStatistics:
 
 
 def lag_of(ledger: Ledger, now_ms: int) -> int:
-    """See `SeriesStatistics.lag_ms`."""
+    """Compute `SeriesStatistics.lag_ms`."""
     end_ms = ledger.horizon_ms
     for gap in reversed(ledger.gaps):
         if gap.end_ms != end_ms or gap.mark.urgency is Urgency.HISTORY:
@@ -185,24 +185,27 @@ def lag_of(ledger: Ledger, now_ms: int) -> int:
 
 
 def overdue_since(ledger: Ledger) -> int | None:
-    """When the oldest candle fell due that is missing although the series ran, if there is one."""
+    """Return when the oldest overdue candle fell due; None if none is overdue.
+
+    Overdue are missing candles that closed while the series ran and that probably exist.
+    """
     return min((due_of(ledger, gap) for gap in _overdue(ledger)), default=None)
 
 
 def due_of(ledger: Ledger, gap: Gap) -> int:
-    """When the first candle of `gap` fell due."""
+    """Return when the first candle of `gap` fell due."""
     return ledger.interval.next_open(gap.first_ms) + ledger.grace_ms
 
 
 def _overdue(ledger: Ledger) -> list[Gap]:
-    # Nobody need be called for a halt of trading, however long it lasts.
+    # A trading halt is no reason for an alert, however long it lasts.
     return [
         gap for gap in ledger.gaps if gap.mark.urgency in OVERDUE and not gap.mark.may_not_exist
     ]
 
 
 def newest_closed(ledger: Ledger) -> int | None:
-    """The open time of the newest candle that came."""
+    """Return the open time of the newest closed candle; None if there is none."""
     if (early_ms := ledger.newest_early_ms) is not None:
         return early_ms
     end_ms = ledger.horizon_ms

@@ -1,4 +1,4 @@
-"""One (symbol, interval): its nursery, its cancel scope, its stream, its ledger."""
+"""The subscription to one series: its nursery, its cancel scope, its stream, its ledger."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def _now() -> str:
 
 @define(eq=False, kw_only=True)
 class Subscription:
-    """Keeps the klines of one series coming, with none missing, until its scope is cancelled."""
+    """Records one series, with no candle missing, until its scope is cancelled."""
 
     symbol: str
     interval: Interval
     context: VenueContext
     created_at: str = field(factory=_now, init=False)
-    """In ISO 8601: written once, and told of 9,000 at a time."""
+    """The time in ISO 8601, formatted once: listings show 9,000 of them."""
     newest: Kline | None = field(default=None, init=False)
-    """The newest state of the newest candle that came; a late one does not replace it."""
+    """The newest state of the newest candle that came; late events do not replace it."""
     ledger: Ledger = field(init=False)
     audited_ms: int | None = field(default=None, init=False)
-    """When the ledger was last compared with the store, by the exchange's clock: at the start, as
-    soon as the store has answered, and by the audit since."""
+    """When the ledger was last compared with the store, by the exchange's clock: by the startup
+    scan, and by the audit since. None until the startup scan is done."""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _backfill: Backfill = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
@@ -58,7 +58,7 @@ class Subscription:
 
     @property
     def stream_name(self) -> str:
-        """The name of its stream on the wire."""
+        """The stream's name on the wire."""
         return stream_name(self.symbol, self.interval)
 
     @property
@@ -67,10 +67,10 @@ class Subscription:
         return self._stream is not None and self._stream.is_carried
 
     async def hold(self, check: Callable[[str], Awaitable[None]], *, confirmed: trio.Event) -> None:
-        """Run until `scope` is cancelled; sets `confirmed` once the exchange has confirmed it.
+        """Run until `scope` is cancelled; set `confirmed` once the exchange has confirmed it.
 
-        `check` returns when the symbol may be subscribed; what it raises comes out of here, and
-        nothing was started.
+        `check` returns when the symbol may be subscribed. What it raises is raised here, before
+        anything is started.
         """
         with self.scope:
             await check(self.symbol)
@@ -84,16 +84,16 @@ class Subscription:
                     await self._backfill.run()
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
-        """What was tried for the gap that begins at `first_ms`, if anything was in vain."""
+        """Return the attempts to fill the gap that begins at `first_ms`; None before the first."""
         return self._backfill.attempts_at(first_ms)
 
     def refetch(self, kline: Kline) -> None:
-        """A closed candle did not make it into the store."""
+        """Fetch a closed candle again whose row was lost before it was stored."""
         self.ledger.reopen(kline.open_time, above_version=kline.rank_to_exceed)
         self._backfill.wake()
 
     def reopen(self, open_ms: int, *, above_version: int) -> bool:
-        """Fetch a candle again that counts as closed, as a correction; tell whether it does."""
+        """Fetch a closed candle again as a correction; return False if it is not closed."""
         if not self.ledger.has_closed(open_ms):
             return False
         self.ledger.reopen(open_ms, above_version=above_version)
@@ -103,13 +103,13 @@ class Subscription:
     def _carried(self, confirmed: trio.Event) -> None:
         confirmed.set()
         self.context.rest.end_backoff()
-        # What closed before was told to nobody.
+        # Closing events were lost while no connection carried the stream.
         if self.ledger.has_begun:
             self.ledger.fall_due(self.context.time.now_ms(), stream_was_away=True)
             self._backfill.wake()
 
     async def _watch_deadlines(self) -> NoReturn:
-        """Whatever the socket looks like: a candle that is not closed in time must be fetched."""
+        """Mark candles missing whose closing event does not come in time, whatever the reason."""
         time = self.context.time
         await time.known()
         self._begin()
@@ -121,14 +121,14 @@ class Subscription:
                 self._backfill.wake()
 
     def _rewind(self, now_ms: int) -> None:
-        """The clock was ahead, and it is `now_ms`."""
+        """Rewind the ledger, because the clock was ahead and it is `now_ms`."""
         self.ledger.rewind(now_ms)
         if self.audited_ms is not None:
             self.audited_ms = min(self.audited_ms, now_ms)
         self._backfill.wake()  # an absence may be due sooner
 
     async def _scan_store(self) -> None:
-        """Find out what is missing from before, in the store and as history."""
+        """Mark candles missing that opened before the start and are not stored."""
         await self.context.time.known()
         self._begin()
         begin_ms = self.ledger.first_ms
@@ -153,7 +153,7 @@ class Subscription:
     def _observe(self, kline: Kline) -> None:
         if self.newest is None or _order(kline) >= _order(self.newest):
             self.newest = kline
-        # Before the exchange has told the time nobody knows what is expected.
+        # Until the exchange's time is known, it is not known which candles are expected.
         if kline.is_closed and self.context.time.is_known:
             self._begin()
             self.ledger.close(kline.open_time)
