@@ -160,8 +160,8 @@ class Ledger:
     """The confirmed absences; none overlaps a gap."""
     healed: int = field(default=0, init=False)
     """The number of candles that came after they were missing."""
-    # Closed candles at or after the horizon. A candle falls due within the grace after its close, so
-    # these are the candles of one grace at most: one, or five of one second.
+    # Closed candles at or after the horizon. A candle falls due within the grace after its close,
+    # so these are the candles of one grace at most: one, or five of one second.
     _early: set[int] = field(factory=set, init=False)
 
     @property

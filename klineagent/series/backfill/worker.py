@@ -337,7 +337,7 @@ class Backfill:
                 is_urgent=known.trades and left.mark.urgency is not Urgency.HISTORY,
                 was_empty=finding.is_empty,
                 is_doubtful=is_doubtful,
-                proven_at=self._evidence.proven_at(gap.first_ms, gap.end_ms),
+                proven_at=self._evidence.proven_at(left.first_ms, left.end_ms),
             )
 
     def _open_question(self, gap: Gap, finding: Finding, known: Known) -> str:
