@@ -1,1 +1,1 @@
-"""Finding out what a series lacks, and fetching it."""
+"""Backfill of missing candles: startup scan, requests and proofs, audit, known gaps."""

@@ -1,4 +1,4 @@
-"""What was tried in vain for a gap, and how long it is left alone. Pure."""
+"""Attempts to fill a gap that did not settle it, and the retry delays between them. Pure."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import math
 
 from attrs import evolve, frozen
 
-# The first delay: REST may lag behind the stream by some seconds.
+# The first retry delay: REST may lag behind the stream by some seconds.
 FIRST_DELAY_S = 1.0
-# Delays double up to this, and up to the other for history and for symbols that do not trade.
+# Retry delays double up to this; for history and for symbols that do not trade, up to the second.
 PATIENT_DELAY_S = 60.0
 IDLE_DELAY_S = 600.0
-# In the end they are a sixtieth of the time for which the gap has been asked for, and never longer
-# than this: candles from before a listing cost 130 requests on the first day and then 24 a day.
+# Later a delay is a sixtieth of the time since the first attempt, and never longer than this:
+# candles from before a listing cost 130 requests on the first day and then 24 a day.
 LONGEST_DELAY_S = 3600.0
 _SHARE = 60
 
 
 @frozen
 class Attempts:
-    """What was done in vain for the gap that begins at some open time. Times are Trio's."""
+    """The attempts to fill one gap that did not settle it. Times are Trio's."""
 
     since: float
-    """When it was first in vain; delays grow from then on."""
+    """When the first attempt failed; retry delays grow from then on."""
     tries: int = 0
-    """Requests that did not fill it, answered or not."""
+    """The number of requests that did not settle the gap, answered or not."""
     retry_at: float = -math.inf
-    """What is past does not count: then it waits for its turn."""
+    """When the next attempt may be made; in the past if it only waits for its turn."""
     was_empty: bool = False
     """Whether the last answer had no candle at all."""
     was_doubtful: bool = False
-    """Whether it told something that a second answer can settle."""
+    """Whether a second answer can settle what the last one said."""
 
     def failed(self) -> Attempts:
-        """After a request without an answer: nobody asks for a while, so no delay of its own."""
+        """Count a request without an answer; all requests back off, so it adds no delay."""
         return evolve(self, tries=self.tries + 1)
 
     def unsettled(
@@ -46,11 +46,12 @@ class Attempts:
         is_doubtful: bool = False,
         proven_at: float = math.inf,
     ) -> Attempts:
-        """After an answer that did not settle the gap, at `now`.
+        """Count an answer at `now` that did not settle the gap, and set the next attempt.
 
-        It is asked for again after `least_s`, and at once when an answer may prove something.
+        The retry delay is at least `least_s`; it ends early at `proven_at`, when an answer may
+        prove an absence.
         """
-        # A first hint after hours of nothing: delays begin anew.
+        # After a first hint delays begin anew, however long there was none.
         since = now if is_doubtful and not self.was_doubtful else self.since
         delay_s = retry_delay_s(now - since, PATIENT_DELAY_S if is_urgent else IDLE_DELAY_S)
         retry_at = now + max(least_s, delay_s)
@@ -60,7 +61,7 @@ class Attempts:
 
 
 def retry_delay_s(tried_for_s: float, patient_s: float) -> float:
-    """How long a gap is left alone that has been asked for in vain for `tried_for_s`."""
-    # As long as it has lasted: 1, 1, 2, 4, 8, ...
+    """Return the retry delay of a gap that has not been settled for `tried_for_s` seconds."""
+    # The delay is the time since the first attempt: 1, 1, 2, 4, 8, ...
     longest_s = min(max(patient_s, tried_for_s / _SHARE), LONGEST_DELAY_S)
     return min(max(FIRST_DELAY_S, tried_for_s), longest_s)

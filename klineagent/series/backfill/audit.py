@@ -1,9 +1,9 @@
-"""Compares for ever, slowly, what ledgers call closed with what the store holds.
+"""The audit: compares ledgers with the store, continuously and slowly.
 
-A row that the store had acknowledged may be gone, or a row of an older agent may outrank it: then
-nothing else here would ever notice. A candle is suspect if its ledger calls it closed and the store
-does not show it. It is found missing if that is so still when the store is asked again, after a
-moment in which the candle was neither in memory nor in the spool.
+A row that the store has acknowledged may be gone, or a row of an older agent may outrank it; only
+the audit notices. A candle is suspect if its ledger calls it closed and the store does not show it.
+It is found missing if the store still does not show it after a moment at which the candle was
+neither in memory nor in the spool.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from klineagent.series.spans import Span, Spans
 from klineagent.series.subscription import Subscription
 from klineagent.storage.writing.writer import Writer
 
-# Between two questions: at least some seconds, and so long that they take a fiftieth of the time.
+# The delay between two queries: at least this, and long enough that queries take a fiftieth of the
+# time.
 QUERY_DELAY_S = 5.0
 SHARE = 0.02
-# A pass over few series takes longer than their questions do.
+# The shortest pass over all series: with few series it takes longer than their queries.
 PASS_S = 600.0
-# What closed just now is on its way; looking at it twice would cost most questions.
+# Candles that closed just now are on their way; including them would cost most of the queries.
 SETTLED_AFTER_MS = 3 * MINUTE_MS
-# Where reads are answered by a replica, it may be behind by as much.
+# The delay before the second query: a replica that answers it may be behind by as much.
 AGAIN_AFTER_S = 30.0
 AWAY_S = 60.0
 LATER_S = 1.0
 CANDLES_AT_ONCE = 10_000
-# How long rows may be on their way before it is told that nobody can see what is missing, and how
-# many segments of the spool are read to see it all the same: some milliseconds each.
+# How long rows may be on their way before the audit logs that it cannot see what is missing, and
+# how many segments of the spool it reads to see it nevertheless: some milliseconds each.
 PATIENCE_S = 300.0
 SEGMENTS_AT_ONCE = 100
 
@@ -48,7 +49,7 @@ log = structlog.get_logger()
 
 
 def closed_within(ledger: Ledger, first_ms: int, end_ms: int) -> Spans[None]:
-    """The open times in [`first_ms`, `end_ms`) whose candles count as closed. Pure."""
+    """Return the ranges in [`first_ms`, `end_ms`) whose candles count as closed. Pure."""
     closed: Spans[None] = Spans()
     first_ms, end_ms = max(first_ms, ledger.first_ms), min(end_ms, ledger.horizon_ms)
     if first_ms < end_ms:
@@ -60,7 +61,7 @@ def closed_within(ledger: Ledger, first_ms: int, end_ms: int) -> Spans[None]:
 
 
 def without(suspects: Spans[None], stored: Iterable[Run], interval: Interval) -> Spans[None]:
-    """Those of `suspects` that are not stored. Pure."""
+    """Remove the `stored` runs from `suspects` and return them. Pure."""
     for first_ms, last_ms in stored:
         suspects.clear(first_ms, interval.next_open(last_ms))
     return suspects
@@ -69,7 +70,7 @@ def without(suspects: Spans[None], stored: Iterable[Run], interval: Interval) ->
 def still_suspect(
     suspects: Iterable[Span[None]], ledger: Ledger, on_their_way: Iterable[Kline]
 ) -> Spans[None]:
-    """Those of `suspects` that count as closed now and are not `on_their_way`. Pure."""
+    """Return the `suspects` that still count as closed and are not `on_their_way`. Pure."""
     left: Spans[None] = Spans()
     for each in suspects:
         for closed in closed_within(ledger, each.first_ms, each.end_ms):
@@ -80,30 +81,30 @@ def still_suspect(
 
 
 def opens_of(spans: Iterable[Span[None]], interval: Interval) -> Iterator[int]:
-    """The open times in `spans`. Pure."""
+    """Yield the open times in `spans`. Pure."""
     for each in spans:
         yield from opens_in(each.first_ms, each.end_ms, interval.value)
 
 
 @define(eq=False, kw_only=True)
 class StoreAudit:
-    """Looks at every series in turn; what it finds is fetched again and written as a correction."""
+    """Audits every series in turn; missing candles are fetched again and stored as corrections."""
 
     registry: Registry
     writer: Writer
     _next_at: float = field(default=0.0, init=False)
-    """When the store may be asked again."""
+    """When the store may be queried again, by Trio's clock."""
     _blind: Trouble = field(factory=lambda: Trouble("audit_blind", "audit_sees"), init=False)
 
     async def run(self) -> NoReturn:
-        """Look at all series, again and again."""
+        """Audit all series, again and again."""
         trouble = Trouble("audit_waits", "audit_goes_on")
         while True:
             running = self.registry.subscriptions()
             for series in running:
                 await trio.sleep(PASS_S / len(running))
                 if series.audited_ms is None or series.scope.cancel_called:
-                    continue  # its start is not over, or its end has begun
+                    continue  # the startup scan is not done, or the subscription is ending
                 try:
                     await self._audit(series)
                 except StoreError as error:
@@ -115,7 +116,7 @@ class StoreAudit:
                 await trio.sleep(PASS_S)
 
     async def _audit(self, series: Subscription) -> None:
-        """Look at all of `series`, unless it ends meanwhile or nobody can tell what is missing."""
+        """Audit `series`, unless it ends meanwhile or it cannot be seen what is missing."""
         interval, time = series.interval, self.registry.context.time
         first_ms = series.ledger.first_ms
         settled_ms = interval.open_at(time.now_ms() - SETTLED_AFTER_MS)
@@ -131,9 +132,9 @@ class StoreAudit:
         series.audited_ms = time.now_ms()
 
     async def _lost(self, series: Subscription, first_ms: int, end_ms: int) -> Spans[None] | None:
-        """What of [`first_ms`, `end_ms`) counts as closed and is neither stored nor on its way.
+        """Return what in [`first_ms`, `end_ms`) is closed and neither stored nor on its way.
 
-        None if nobody can tell, for it cannot be seen what is on its way.
+        None if it cannot be seen what is on its way.
         """
         await self._turn()
         suspects = closed_within(series.ledger, first_ms, end_ms)
@@ -145,15 +146,15 @@ class StoreAudit:
         left = await self._not_on_their_way(series, suspects)
         if not left:
             return left
-        # From that moment on nothing but the store can have them.
+        # From that moment on only the store can have them.
         return without(left, await self._stored(series, first_ms, end_ms), series.interval)
 
     async def _not_on_their_way(
         self, series: Subscription, suspects: Spans[None]
     ) -> Spans[None] | None:
-        """Those of `suspects` that are neither in memory nor in the spool.
+        """Return the `suspects` that are neither in memory nor in the spool.
 
-        None if that cannot be seen: at once where it could not the last time, else after minutes.
+        None if that cannot be seen within `PATIENCE_S`, or at once if it could not the last time.
         """
         until = trio.current_time() + (0 if self._blind.error else PATIENCE_S)
         while (left := await self._out_of_sight(series, suspects)) is None:
@@ -167,7 +168,7 @@ class StoreAudit:
     async def _out_of_sight(
         self, series: Subscription, suspects: Spans[None]
     ) -> Spans[None] | None:
-        """As `_not_on_their_way`, without patience."""
+        """Return the same as `_not_on_their_way`, without waiting."""
         rows, spool, interval = self.writer.at_risk(), self.writer.spool, series.interval
         if rows is None:
             return None
@@ -182,12 +183,12 @@ class StoreAudit:
             for open_ms in opens:
                 if await spool.holds((*name, open_ms)):
                     left.clear(open_ms, interval.next_open(open_ms))
-        except SpoolError:  # the writer tells of it
+        except SpoolError:  # the writer logs it
             return None
         return left
 
     async def _turn(self) -> None:
-        """Wait until the store may be asked: it is there, and others had it for long enough."""
+        """Wait until the store may be queried: it is reachable, and the query delay is over."""
         await trio.sleep_until(self._next_at)
         await self.writer.room()
 
@@ -198,7 +199,7 @@ class StoreAudit:
             )
 
     async def _reopen(self, series: Subscription, lost: Sequence[int]) -> None:
-        """Have candles fetched again; no row that is stored of them may outrank what comes."""
+        """Have candles fetched again, with versions above all their stored rows."""
         with self._at_our_share():
             ranks = await self.writer.store.highest_ranks(
                 *self._name_of(series), first_ms=lost[0], end_ms=lost[-1] + 1
@@ -222,7 +223,7 @@ class StoreAudit:
 
     @contextmanager
     def _at_our_share(self) -> Iterator[None]:
-        """Leave the store to others for as long as this block takes, many times over."""
+        """Set the next query so that queries like this block take `SHARE` of the time."""
         began_at = trio.current_time()
         try:
             yield

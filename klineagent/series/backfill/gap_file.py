@@ -1,4 +1,4 @@
-"""The file beside the state that lets known gaps survive the process; it never blocks recording."""
+"""The gap file beside the state file: known gaps survive restarts. It never blocks recording."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from klineagent.storage.url import place
 from klineagent.storage.writing.writer import Writer
 
 SUFFIX = ".gaps"
-"""What the file is called, after the name of the state's."""
+"""The suffix of the gap file, after the name of the state file."""
 UNREADABLE = ".unreadable"
-"""What it is called from when it could not be read, after its own name."""
-# New gaps are written soon, for a row that was lost may be older than what the next start looks
-# through; times move on now and then.
+"""The suffix that an unreadable gap file gets, after its own name."""
+# New gaps are saved soon, because a lost row may be older than the range of the next startup scan;
+# the times without new gaps are saved less often.
 SOON_S = 2.0
 EVERY_S = 60.0
 LATER_S = 0.1
-# Some milliseconds, then others get their turn.
+# Series between two checkpoints: some milliseconds.
 AT_ONCE = 300
 
 log = structlog.get_logger()
@@ -44,31 +44,31 @@ log = structlog.get_logger()
 
 @frozen(kw_only=True)
 class GapFile:
-    """File `name` on `disk`, which whoever opened it holds."""
+    """The gap file `name` on `disk`, which must be locked by the caller."""
 
     disk: Disk
     name: str
     venue: str
     store: str
-    """The place of the store it is about."""
+    """The place of the store to which the gaps belong."""
 
     @classmethod
     def beside(cls, state: StateFile, *, store: str) -> GapFile:
-        """The one that goes with `state`, under its lock, and with the store of that label."""
+        """Return the gap file beside `state`, under its lock, for the store of that label."""
         return cls(
             disk=state.disk, name=state.name + SUFFIX, venue=state.venue.name, store=place(store)
         )
 
     @property
     def label(self) -> str:
-        """What a user calls it."""
+        """The path that messages show."""
         return str(PurePath(self.disk.label) / self.name)
 
     async def load(self) -> SavedGaps:
-        """What was saved last; where that cannot be read it is told, and nothing is known.
+        """Load what was saved last; an unreadable file is logged and moved aside.
 
         Raises:
-            StateUnreadable: a newer klineagent wrote it; it stays as it is.
+            StateUnreadable: a newer klineagent wrote the file, which stays as it is.
         """
 
         def read(files: Files) -> SavedGaps:
@@ -90,10 +90,10 @@ class GapFile:
             raise StateUnreadable(f"known gaps {self.label}: {error}") from error
 
     async def save(self, known: SavedGaps) -> None:
-        """Keep `known`; on return it survives power loss.
+        """Save `known`; on return it survives power loss.
 
         Raises:
-            StateError: it is not sure whether it does; what was saved before does otherwise.
+            StateError: it may not survive; then what was saved before does.
         """
 
         def save(files: Files) -> None:
@@ -110,23 +110,27 @@ class GapFile:
 
 @define(eq=False, kw_only=True)
 class GapSaver:
-    """Writes down what is known to be missing; without a file that dies with the process."""
+    """Saves known gaps to `file`; without a file they end with the process."""
 
     file: GapFile | None = None
     known: SavedGaps = field(factory=SavedGaps)
-    """What was saved last, of series that do not run any more, too."""
+    """The gaps that were saved last, also of series that do not run any more."""
 
     async def load(self) -> None:
-        """Read what the last run wrote down; raises `StateUnreadable`."""
+        """Load what the last run saved.
+
+        Raises:
+            StateUnreadable: see `GapFile.load`.
+        """
         if self.file is not None:
             self.known = await self.file.load()
 
     def known_of(self, series: Series) -> KnownGaps | None:
-        """What was written down last of a series; None if it never ran."""
+        """Return what was saved last of a series; None if it never ran."""
         return self.known.of(series)
 
     async def run(self, registry: Registry, writer: Writer) -> None:
-        """Save again and again what is known of all series; what was saved last does at the end."""
+        """Save the gaps of all series, again and again; the last save suffices at the stop."""
         if self.file is not None:
             await self._run(self.file, registry, writer)
 
@@ -151,10 +155,10 @@ class GapSaver:
         gaps = dict(self.known.gaps)
         series = registry.subscriptions()
         for at in range(0, len(series), AT_ONCE):
-            # What nobody can tell of now stays as it was written down, which is right for ever.
-            while (at_risk := writer.at_risk()) is None:  # noqa: ASYNC110 - nobody tells of it
+            # Until the rows at risk are known, the earlier save stays, which is never wrong.
+            while (at_risk := writer.at_risk()) is None:  # noqa: ASYNC110 - there is no event
                 await trio.sleep(LATER_S)
-            # These rows and ledgers are of one moment, without a checkpoint between them.
+            # No checkpoint between reading rows and ledgers: both must be of one moment.
             gaps |= known_gaps(series[at : at + AT_ONCE], at_risk)
             await trio.lowlevel.checkpoint()
         known = evolve(self.known, gaps=gaps)

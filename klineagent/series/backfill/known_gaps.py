@@ -1,4 +1,4 @@
-"""What an agent knows to be missing or absent, as its next run has to know it. Pure.
+"""Known gaps and absences as the gap file holds them for the next run. Pure.
 
     {"format": 1, "klineagent": "0.2.0", "venue": "usdm", "store": "clickhouse://db/market",
      "since": [{"symbols": ["BTCUSDT", ...], "times": {"1m": 1769860800000, ...}}, ...],
@@ -8,9 +8,9 @@
                      "absent": [...]}, ...],
      "is_whole": true}
 
-Once written it is right for ever: what it calls neither missing nor absent, from `since` on, was
-stored, and what closed later the store is asked for, from `until` on. A newer one says more, so
-none is urgent.
+A gap file never becomes wrong, so no save is urgent: from `since` on, candles that it calls neither
+missing nor absent were stored; candles from `until` on are looked up in the store at the next
+start. A newer file only says more.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ Series = tuple[str, Interval]
 
 @frozen
 class KnownGaps:
-    """What was known of a series when it was written down."""
+    """The gaps and absences of one series when they were saved."""
 
     since_ms: int
-    """From this open time on it was accounted for."""
+    """The oldest open time that the ledger covered."""
     until_ms: int
-    """What opened since, and before this, was stored durably, or is here."""
+    """Candles since `since_ms` and before this were stored durably, or are listed here."""
     gaps: tuple[Gap, ...] = ()
     absences: tuple[Span[Absence], ...] = ()
 
     def without(self, stored: Iterable[Run], interval: Interval) -> KnownGaps:
-        """The same, but for candles that are `stored` by now."""
+        """Return the same without candles that are `stored` by now."""
         gaps, absences = spans_of(self.gaps), spans_of(self.absences)
         for first_ms, last_ms in stored:
             gaps.clear(first_ms, interval.next_open(last_ms))
@@ -59,24 +59,24 @@ class KnownGaps:
 
 
 UNKNOWN = KnownGaps(since_ms=2**62, until_ms=0)
-"""Of a series that may have run, and nothing is known of it: the store is asked for all of it."""
+"""The known gaps of a series that may have run but was not saved: all of it must be looked up."""
 
 
 @frozen
 class SavedGaps:
-    """All that was written down."""
+    """The content of a gap file."""
 
     gaps: Mapping[Series, KnownGaps] = field(factory=dict)
     is_whole: bool = True
-    """Whether no other series ever ran; not so where an earlier file could not be read."""
+    """Whether these are all series that ever ran; False after an earlier file was unreadable."""
 
     def of(self, series: Series) -> KnownGaps | None:
-        """What is known of a series; None if it never ran."""
+        """Return what is known of a series; None if it never ran."""
         return self.gaps.get(series, None if self.is_whole else UNKNOWN)
 
 
 class TrackedSeries(Protocol):
-    """What is looked at of a `Subscription`."""
+    """The part of a `Subscription` that the gap file needs."""
 
     symbol: str
     interval: Interval
@@ -87,10 +87,10 @@ class TrackedSeries(Protocol):
 def known_gaps(
     series: Iterable[TrackedSeries], at_risk: Iterable[Kline]
 ) -> dict[Series, KnownGaps]:
-    """What is known of those of `series` whose start is over.
+    """Return the known gaps of those `series` whose startup scan is done.
 
-    Rows `at_risk` have closed and are not durable yet: to the next run they are missing. They and
-    the ledgers must be of one moment.
+    Rows `at_risk` are closed candles that are not durable yet: to the next run they are missing.
+    They and the ledgers must be of one moment.
     """
     undurable: dict[Series, dict[int, int]] = {}
     for kline in at_risk:
@@ -108,9 +108,9 @@ def known_gaps(
 
 
 def _known(ledger: Ledger, undurable: Mapping[int, int]) -> KnownGaps:
-    """What `ledger` tells, where the rows that open at `undurable` have not got anywhere yet.
+    """Return the known gaps of `ledger`, with rows that are not durable as gaps.
 
-    With each goes what it has to outrank when it is fetched again.
+    `undurable` maps their open times to the versions that fetched rows must exceed.
     """
     gaps, absences = spans_of(ledger.gaps), spans_of(ledger.absences)
     for open_ms, rank in undurable.items():
@@ -122,7 +122,7 @@ def _known(ledger: Ledger, undurable: Mapping[int, int]) -> KnownGaps:
 
 
 def spans_of(marked: Iterable[Span[T]]) -> Spans[T]:
-    """`marked` as spans that can be changed."""
+    """Copy `marked` into mutable spans."""
     spans: Spans[T] = Spans()
     for each in marked:
         spans.mark(*each)
@@ -130,7 +130,7 @@ def spans_of(marked: Iterable[Span[T]]) -> Spans[T]:
 
 
 class _Group(Struct, frozen=True):
-    """Series of equal times."""
+    """Series with equal times."""
 
     symbols: list[str]
     times: dict[Interval, int]
@@ -153,7 +153,7 @@ class _GapFileContent(Head, frozen=True, kw_only=True):
 
 
 def encode(known: SavedGaps, *, venue: str, store: str) -> bytes:
-    """The content of the file."""
+    """Encode `known` as the content of a gap file."""
     saved = _GapFileContent(
         format=FORMAT,
         klineagent=__version__,
@@ -172,11 +172,11 @@ def encode(known: SavedGaps, *, venue: str, store: str) -> bytes:
 
 
 def decode(content: bytes, *, venue: str, store: str) -> SavedGaps:
-    """What the content of a file says.
+    """Decode the content of a gap file.
 
     Raises:
         StateUnreadable: a newer klineagent wrote it.
-        ValueError: it is not what `encode` makes, or not of that venue and store.
+        ValueError: it is no gap file, or belongs to another venue or store.
     """
     try:
         if newer := msgspec.json.decode(content, type=Head).newer_than(FORMAT):
@@ -199,7 +199,7 @@ def decode(content: bytes, *, venue: str, store: str) -> SavedGaps:
 
 
 def _grouped(times: Mapping[Series, int]) -> list[_Group]:
-    """Nearly all series of a market share their times, those of a symbol come one by one."""
+    """Group series by equal times: nearly all series of a market share theirs."""
     by_symbol: dict[str, dict[Interval, int]] = {}
     for (symbol, interval), time_ms in times.items():
         by_symbol.setdefault(symbol, {})[interval] = time_ms

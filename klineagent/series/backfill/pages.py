@@ -1,8 +1,8 @@
-"""Filling gaps from REST: what to ask for, and what the answers prove. Pure.
+"""Pages of candles: what to request for a gap, and what the answers prove. Pure.
 
-A klines answer does not say which of its candles are closed. It may be older than the stream, or
-wrong: empty, short, shifted. So what one answer cannot prove is remembered until a second one, some
-time later, says the same.
+A klines answer does not say which of its candles are closed. It may lag behind the stream, or be
+wrong: empty, short, shifted. What one answer cannot prove is remembered until a second one, some
+time later, confirms it.
 """
 
 from __future__ import annotations
@@ -21,53 +21,55 @@ from klineagent.exchange.wire import RestCandle
 from klineagent.series.ledger import Missing
 from klineagent.series.spans import Spans
 
-# The service of klines may hang, or lag, for a quarter of an hour while all else is well. What an
-# answer does not show is not proven to be missing at the exchange within that time.
+# The exchange's klines service may hang or lag for a quarter of an hour while all else is well. An
+# answer within that time does not prove that the exchange has no such candle.
 OUTAGE_MS = 20 * MINUTE_MS
 _LONG_S = OUTAGE_MS / SECOND_MS
-# Where a candle opened off the grid, the one before it was cut short and shares its slot: a page of
-# one slot and one for proof has room for these.
+# A candle that opened off the grid shares its slot with the one before it, which was cut short: a
+# page of one slot and one more for proof has room for both of each.
 LEAST_ROWS = 4
-# Between two answers that confirm what each of them could have made up.
+# The least time between two answers that confirm each other.
 AGREE_AFTER_S = 3.0
-# Between two answers that both skip a candle, before it counts as absent.
+# The least time between two answers that both skip a candle before it counts as absent.
 SKIPPED_AFTER_S = 60.0
 
 
 @frozen
 class Finding:
-    """What is proven about a page, by its answer and those before."""
+    """What an answer to a page proves, together with earlier answers."""
 
     closed: list[RestCandle]
-    """Final rows, ascending, and among them those that open off the grid."""
+    """Final rows, ascending, including those that open off the grid."""
     absent: list[tuple[int, int]]
-    """Ranges of open times, the ends not included, that the exchange has no candle for."""
+    """Ranges [first, end) of open times for which the exchange has no candle."""
     off_grid: list[int]
-    """Open times that have no candle of their own: one that is final opened a little later."""
+    """Open times without a candle of their own: a final candle opened a little later."""
     shown_until_ms: int
-    """Before this open time the answer shows all that the exchange had."""
+    """The answer shows all candles that the exchange had before this open time."""
     is_empty: bool
+    """Whether the answer was valid and had no candle."""
     is_whole: bool
-    """Whether nothing in the answer had to be left out; else it proves no absence."""
+    """Whether no row had to be left out; otherwise the answer proves no absence."""
 
 
 @frozen(kw_only=True)
 class Known:
-    """What is known about a series besides the answer."""
+    """What is known about a series apart from the answer."""
 
     has_every_candle: bool
     """See `Venue.has_every_candle`."""
     trades: bool
+    """Whether the symbol trades now."""
     newest_ms: int
-    """The newest open time that anything has told of; an answer without it may be an old one."""
+    """The newest known open time; an answer without it may be an old one."""
     halt: TradingHalt | None = None
-    """When the symbol did not trade: no candle need have opened meanwhile."""
+    """When the symbol did not trade: no candle need have opened then."""
 
 
 def page_of(first_ms: int, end_ms: int, interval: Interval, venue: Venue) -> Page:
-    """The request for a gap: as many candles as are cheap, and one more for proof."""
+    """Return the request for a gap: as many candles as are cheap, and one more for proof."""
     slots = min(interval.count(first_ms, end_ms) + 1, venue.klines_page)
-    # Candles off the grid open anywhere within the last slot, too.
+    # The page covers the whole last slot: candles off the grid open anywhere within it.
     last_ms = interval.shifted(first_ms, slots) - 1
     if venue.klines_window_ms is not None and last_ms > first_ms + venue.klines_window_ms:
         last_ms = first_ms + venue.klines_window_ms
@@ -76,11 +78,11 @@ def page_of(first_ms: int, end_ms: int, interval: Interval, venue: Venue) -> Pag
 
 
 def search_of(first_ms: int, end_ms: int, now_ms: int, interval: Interval, venue: Venue) -> Page:
-    """The request for a gap that was answered with nothing at all.
+    """Return the request for a gap whose last answer was empty.
 
-    Where every interval has a candle, those before the listing are missing for ever, so the end of
-    the gap is asked for. Elsewhere a halt may last for weeks: the first candles since its beginning
-    are asked for, whenever they opened.
+    On a venue with a candle in every interval the symbol was probably listed later, so the end of
+    the gap is requested. On others a halt may last for weeks: the first candles since its beginning
+    are requested, whenever they opened.
     """
     if not venue.has_every_candle:
         limit = min(interval.count(first_ms, end_ms) + 1, venue.klines_page)
@@ -95,7 +97,7 @@ def search_of(first_ms: int, end_ms: int, now_ms: int, interval: Interval, venue
 
 @frozen
 class _Sighting:
-    """A row that needs a second answer, and since when answers have shown it unchanged."""
+    """A row that needs a second answer, and since when answers show it unchanged."""
 
     row: RestCandle
     since: float
@@ -103,7 +105,7 @@ class _Sighting:
 
 @frozen
 class _Skipped:
-    """Since when answers have had no candle, and how long they must go on to prove it."""
+    """Since when answers skip a candle, and for how long they must to prove its absence."""
 
     after_s: float
     since: float
@@ -111,9 +113,9 @@ class _Skipped:
 
 @define(eq=False)
 class Evidence:
-    """What answers have said about one series that no single one proves.
+    """Remembers what answers about one series said that no single one proves.
 
-    It grows with gaps that were asked for, by at most the rows of one page each.
+    It grows with the gaps that were requested, by at most the rows of one page each.
     """
 
     _interval: Interval
@@ -126,7 +128,7 @@ class Evidence:
         return self.has_rows(first_ms, end_ms) or bool(self._skipped.within(first_ms, end_ms))
 
     def has_rows(self, first_ms: int, end_ms: int) -> bool:
-        """Whether that is for a row that was answered."""
+        """Whether a second answer can confirm a row in [`first_ms`, `end_ms`)."""
         return any(first_ms <= open_ms < end_ms for open_ms in self._rows)
 
     def is_skipped(self, first_ms: int, end_ms: int) -> bool:
@@ -135,12 +137,12 @@ class Evidence:
         return sum(each.end_ms - each.first_ms for each in skipped) == end_ms - first_ms
 
     def proven_at(self, first_ms: int, end_ms: int) -> float:
-        """When an answer that skips them again proves the first of these absent; inf for never."""
+        """Return when another answer without them can prove the first absence; inf for never."""
         skipped = self._skipped.within(first_ms, end_ms)
         return min((each.mark.since + each.mark.after_s for each in skipped), default=math.inf)
 
     def forget_but(self, gaps: Spans[Missing]) -> None:
-        """Drop what is not in `gaps` any more."""
+        """Forget everything that is not in `gaps`."""
         self._rows = {at: each for at, each in self._rows.items() if at in gaps}
         skipped: Spans[_Skipped] = Spans()
         for each in self._skipped:
@@ -149,9 +151,9 @@ class Evidence:
         self._skipped = skipped
 
     def read(self, page: Page, answer: CandleAnswer, known: Known, at: float) -> Finding:
-        """Read `answer` to the request for `page`, which came at `at` by a clock that never steps.
+        """Read the `answer` to `page`, which came at `at` by Trio's clock.
 
-        An answer proves nothing about what it skips where rows were left out of it.
+        If rows were left out of the answer it proves no absence.
         """
         interval = self._interval
         rows = sorted(
@@ -169,7 +171,7 @@ class Evidence:
             in_slot = list(group)
             over = [row for row in in_slot if self._is_over(row, newest_ms, answer, known)]
             seen = {row.open_time: self._sighting(row, at) for row in over}
-            # Where one candle opened off the grid, two share a slot: both are final, or none is.
+            # If a candle opened off the grid two share a slot: both are final, or neither is.
             if len(seen) == len(in_slot) and all(
                 self._is_proven(each, newest_ms, at) for each in seen.values()
             ):
@@ -201,17 +203,17 @@ class Evidence:
         return interval.open_at(open_ms) == open_ms and row.close_time == interval.close_of(open_ms)
 
     def _is_over(self, row: RestCandle, newest_ms: int, answer: CandleAnswer, known: Known) -> bool:
-        """Whether `row` is not that of the open candle, if the answer is true."""
+        """Whether the candle of `row` is over, if the answer is true."""
         if row.open_time < newest_ms:
             return True
-        # Nothing stands behind it. That a later one is known, or must be, shows an old answer.
+        # It is the last row. If a later candle is known, or must exist, the answer is an old one.
         if known.newest_ms > row.open_time or (known.has_every_candle and known.trades):
             return False
         closed_ms = max(row.close_time + 1, self._interval.next_open(row.open_time))
         return answer.asked_at_ms >= closed_ms + OUTAGE_MS
 
     def _is_proven(self, seen: _Sighting, newest_ms: int, at: float) -> bool:
-        """Whether a candle that is over needs no second answer, or has got it."""
+        """Whether a candle that is over is final: it needs no second answer, or has got one."""
         has_successor = newest_ms >= self._interval.next_open(seen.row.open_time)
         if has_successor and self._is_regular(seen.row):
             return True
@@ -224,20 +226,20 @@ class Evidence:
     def _absent(
         self, first_ms: int, taken: Iterable[int], shown_until_ms: int, known: Known, at: float
     ) -> list[tuple[int, int]]:
-        """What of [`first_ms`, `shown_until_ms`) is skipped, now and long enough ago."""
+        """Return what in [`first_ms`, `shown_until_ms`) was skipped long enough to be absent."""
         next_open, absent = self._interval.next_open, []
         expected_ms = first_ms
         for slot_ms in taken:
             if expected_ms < slot_ms and not known.has_every_candle:
                 absent += self._skip(expected_ms, slot_ms, SKIPPED_AFTER_S, at)
             elif expected_ms < slot_ms:
-                # Unless the symbol did not trade then, or when that was first skipped.
+                # Every candle exists, except during a halt, or if it was skipped during one before.
                 if known.halt is not None:
                     absent += self._skip_halt(known.halt, expected_ms, slot_ms, at)
                 for each in self._skipped.within(expected_ms, slot_ms):
                     absent += self._skip(each.first_ms, each.end_ms, each.mark.after_s, at)
             expected_ms = next_open(slot_ms)
-        # Where nothing stands behind, an answer proves nothing unless the symbol trades no more.
+        # Candles after the last row are proven absent only if the symbol does not trade any more.
         expected_ms = max(expected_ms, next_open(self._interval.open_at(known.newest_ms)))
         if expected_ms < shown_until_ms and not known.trades:
             absent += self._skip(expected_ms, shown_until_ms, _LONG_S, at)
@@ -246,13 +248,13 @@ class Evidence:
     def _skip_halt(
         self, halt: TradingHalt, first_ms: int, end_ms: int, at: float
     ) -> list[tuple[int, int]]:
-        """Like `_skip`, of what opened in [`first_ms`, `end_ms`) during a halt."""
+        """Call `_skip` for the part of [`first_ms`, `end_ms`) that lies in `halt`."""
         first_ms = max(first_ms, self._interval.first_open(halt.since_ms))
         end_ms = min(end_ms, self._interval.first_open(halt.until_ms))
         return self._skip(first_ms, end_ms, _LONG_S, at) if first_ms < end_ms else []
 
     def _skip(self, first_ms: int, end_ms: int, after_s: float, at: float) -> list[tuple[int, int]]:
-        """Note that [`first_ms`, `end_ms`) was skipped; give what was so `after_s` ago, too."""
+        """Note that [`first_ms`, `end_ms`) is skipped; return what was skipped `after_s` ago."""
         before = self._skipped.clear(first_ms, end_ms)
         self._skipped.mark(first_ms, end_ms, _Skipped(after_s, at))
         absent = []

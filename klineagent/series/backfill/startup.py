@@ -1,4 +1,4 @@
-"""What the store already holds of series that begin, and so what it lacks."""
+"""The startup scan: what the store holds of series that begin, and so what is missing."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from klineagent.series.ledger import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 from klineagent.storage.store import SeriesRuns, Store
 
-# Series that begin within this time, thousands of them at a start, are looked up in one query.
+# Series that begin within this time, thousands at a start, are looked up in one query.
 GATHER_S = 0.2
-# As many are a month of a whole market. Where it is more, symbols are looked up one after another:
-# a database needs about a byte for each candle that it looks through.
+# The largest query: a month of a whole market. Beyond it symbols are split over several queries,
+# because a database needs about a byte of memory for each candle that it scans.
 CANDLES_AT_ONCE = 50_000_000
 
 MissingRange = tuple[int, int, Urgency]
-"""Open times, the end not included, and how urgent they are."""
+"""A range [first, end) of missing open times, and its urgency."""
 
 
 @frozen
 class StoredCoverage:
-    """What the store told of a series, and the run before this one."""
+    """What is stored of a series before its beginning, by the store and by the gap file."""
 
     since_ms: int
-    """From this open time on all before the beginning is stored, but for the rest of this."""
+    """From this open time on all candles are stored, except `gaps` and `absences`."""
     gaps: tuple[Gap, ...]
     absences: tuple[Span[Absence], ...] = ()
 
@@ -55,17 +55,17 @@ def stored_coverage(
     history: int,
     lookback_ms: int,
 ) -> StoredCoverage:
-    """What to know of a series that begins at `begin_ms`. Pure.
+    """Compute the stored coverage of a series that begins at `begin_ms`. Pure.
 
     Args:
-        stored: what the store holds from `since_ms` on.
-        known: what the last run wrote down.
-        interval: of the series.
-        since_ms: `since_of`, or earlier where the last run ended before that.
-        begin_ms: the open time it begins with.
-        listed_ms: no history is wished for from before; 0 if that is not known.
-        history: as many candles before that should be there, whatever is stored.
-        lookback_ms: what is missing and older than that is less urgent.
+        stored: the candles that the store holds from `since_ms` on.
+        known: the gaps that the last run saved.
+        interval: the interval of the series.
+        since_ms: `since_of`, or earlier if the last run ended before that.
+        begin_ms: the open time with which the series begins.
+        listed_ms: the symbol's listing, before which there is no history; 0 if it is unknown.
+        history: the number of candles before `begin_ms` that should be stored in any case.
+        lookback_ms: candles that are missing and older than this are less urgent.
     """
     gaps: Spans[Missing] = Spans()
     for first_ms, end_ms, urgency in missing_ranges(
@@ -92,9 +92,9 @@ def stored_coverage(
 
 
 def _is_gone(absence: Span[Absence], gaps: Spans[Missing]) -> bool:
-    """Whether a candle that is stored off the grid must be asked for: its neighbours are gone.
+    """Whether a candle that was stored off the grid must be fetched: its neighbours are missing.
 
-    What is off the grid shows in no coverage.
+    Coverage does not show candles off the grid.
     """
     if absence.mark.reason is not Absent.OFF_GRID:
         return False
@@ -113,11 +113,11 @@ def missing_ranges(
     history: int,
     lookback_ms: int,
 ) -> list[MissingRange]:
-    """What should be there of a series before `begin_ms`, where it begins, and is not.
+    """Return what is missing of a series before `begin_ms`, where it begins. Pure.
 
-    Pure. That is what closed since the newest candle stored, what is not `stored` since `since_ms`,
-    where nothing older is stored all since `known_ms`, when the series first ran, and `history`
-    candles since the listing. A listing that is to come is an error.
+    Missing are the candles since the newest stored one; those not `stored` since `since_ms`; if
+    nothing older is stored, all since `known_ms`, when the series first ran; and `history` candles,
+    but none before the listing. A listing in the future is an error of the exchange and ignored.
     """
     recent_ms = interval.open_at(max(0, begin_ms - lookback_ms))
     history_ms = history_since(interval, begin_ms, history)
@@ -129,8 +129,8 @@ def missing_ranges(
         gaps += _divided(known_ms, begin_ms, recent_ms)
         return [gap for gap in gaps if gap[0] < gap[1]]
     if stored.before is not None:
-        # A gap that begins before what was looked through is one of its gaps, all of it: the
-        # agent was away for long, and what came since may be stored already.
+        # A gap that begins before the scanned range counts as a whole: the agent was away for
+        # long, and candles that came since may be stored already.
         expected_ms = interval.next_open(stored.before)
     else:
         expected_ms = stored.runs[0][0]
@@ -145,7 +145,7 @@ def missing_ranges(
 
 
 def accounted_since(stored: SeriesRuns | None, *, begin_ms: int, since_ms: int) -> int:
-    """From which open time on the store holds what it does not lack. Pure."""
+    """Return from which open time on all candles are stored or listed as missing. Pure."""
     if stored is None:
         return begin_ms
     if stored.before is None:
@@ -154,28 +154,28 @@ def accounted_since(stored: SeriesRuns | None, *, begin_ms: int, since_ms: int) 
 
 
 def since_of(interval: Interval, now_ms: int, *, history: int, lookback_ms: int) -> int:
-    """From which open time on the store's gaps matter. Pure."""
+    """Return from which open time on the store is scanned for gaps. Pure."""
     recent_ms = interval.open_at(max(0, now_ms - lookback_ms))
     return min(recent_ms, history_since(interval, interval.open_at(now_ms), history))
 
 
 def history_since(interval: Interval, end_ms: int, candles: int) -> int:
-    """The open time of the oldest of so many candles before `end_ms`, none from before 1970. Pure.
+    """Return the open time `candles` before `end_ms`, at the earliest in 1970. Pure.
 
-    There is no year for 50,000 monthly candles.
+    The calendar has no year for 50,000 monthly candles.
     """
     since_1970 = interval.count(interval.first_open(0), end_ms)
     return interval.shifted(end_ms, -min(candles, since_1970))
 
 
 def _divided(first_ms: int, end_ms: int, recent_ms: int) -> list[MissingRange]:
-    """A gap between stored candles: what is recent of it is more urgent than the rest."""
+    """Divide a gap at `recent_ms`: the recent part is more urgent."""
     divide_ms = min(max(first_ms, recent_ms), end_ms)
     return [(first_ms, divide_ms, Urgency.HISTORY), (divide_ms, end_ms, Urgency.RESTART)]
 
 
 def _parts(since: Mapping[Series, int], now_ms: int) -> Iterator[Mapping[Series, int]]:
-    """`since` by some symbols at a time, so that not too many candles are looked up at once."""
+    """Split `since` by symbols so that one query does not scan too many candles."""
     part: dict[Series, int] = {}
     left = CANDLES_AT_ONCE
     for _, same_symbol in groupby(sorted(since, key=_symbol), key=_symbol):
@@ -203,13 +203,13 @@ class _ScanRound:
     series: set[Series] = field(factory=set)
     answered: trio.Event = field(factory=trio.Event)
     since_ms: dict[Series, int] = field(factory=dict)
-    """From which open time on each was looked up."""
+    """The open time from which on each series was looked up."""
     coverage: dict[Series, SeriesRuns] = field(factory=dict)
 
 
 @define(eq=False, kw_only=True)
 class StartupScan:
-    """Looks up what `store` holds of a venue's series; a store that is away is asked again."""
+    """Looks up what `store` holds of a venue's series; retries while the store is unreachable."""
 
     store: Store
     venue: Venue
@@ -217,14 +217,14 @@ class StartupScan:
     history: int
     lookback_ms: int
     known: Callable[[Series], KnownGaps | None]
-    """What the last run wrote down of a series."""
+    """Returns what the last run saved of a series."""
     _next: _ScanRound = field(factory=_ScanRound, init=False)
     _work: trio.Event = field(factory=trio.Event, init=False)
 
     async def stored_coverage(
         self, symbol: str, interval: Interval, begin_ms: int, *, listed_ms: int
     ) -> StoredCoverage:
-        """What the store holds, and lacks, of a series before `begin_ms`; waits for the store."""
+        """Return what is stored of a series before `begin_ms`; waits for the store."""
         mine, series = self._next, (symbol, interval)
         mine.series.add(series)
         self._work.set()
@@ -241,7 +241,7 @@ class StartupScan:
         )
 
     async def run(self) -> NoReturn:
-        """Look up what is asked for, round by round."""
+        """Look up the series that begin, round by round."""
         while True:
             await self._work.wait()
             await trio.sleep(GATHER_S)
@@ -259,10 +259,10 @@ class StartupScan:
                 round_.coverage[found.symbol, Interval(found.interval)] = found
 
     def _queries(self, series: Iterable[Series]) -> Iterator[Mapping[Series, int]]:
-        """From which open time on `series` are looked up, those together that ask for as much.
+        """Group `series` into queries, each with the open times from which on it scans.
 
-        One that was removed a year ago must not have all others looked up for a year, and a whole
-        market not be looked up for a year at once.
+        Series with similar ranges share a query: one that was removed a year ago must not cause a
+        scan of a year for all others, and a whole market must not be scanned for a year at once.
         """
         now_ms = self.time.now_ms()
         by_age: dict[int, dict[Series, int]] = {}
@@ -294,7 +294,7 @@ class StartupScan:
 
 
 def _nothing(_: Series) -> None:
-    """What is known where nothing was ever written down."""
+    """Know nothing of any series."""
 
 
 @asynccontextmanager
@@ -307,7 +307,7 @@ async def open_startup_scan(
     lookback_ms: int,
     known: Callable[[Series], KnownGaps | None] = _nothing,
 ) -> AsyncIterator[StartupScan]:
-    """Run the startup scan of what `store` holds of `venue`, as long as the block lasts."""
+    """Run the startup scan for series of `venue` in `store`, for the length of the block."""
     scan = StartupScan(
         store=store,
         venue=venue,

@@ -1,4 +1,4 @@
-"""Fetches what a series lacks, the most urgent first, until nothing is missing."""
+"""The backfill of one series: fetches missing candles by REST, the most urgent first."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from klineagent.series.ledger import (
 from klineagent.series.spans import Span
 from klineagent.series.statistics import newest_closed
 
-# A request that was refused is wrong, and will be for a while.
+# The retry delay after a refused request: it will be refused for a while.
 REFUSED_DELAY_S = 60.0
 
 log = structlog.get_logger()
@@ -53,25 +53,25 @@ log = structlog.get_logger()
 
 @define(kw_only=True)
 class BackfillCounts:
-    """What healing has done so far."""
+    """Counts what the backfill of all series has done since the start."""
 
     healed: int = 0
-    """Candles fetched that were missing."""
+    """Missing candles that were fetched."""
     missed: int = 0
-    """Of these, such whose closing event did not come in time."""
+    """Fetched candles whose closing event had not come in time."""
     requests: int = 0
-    """Also such as were called back before they were sent."""
+    """Requests, including those that were withdrawn before they were sent."""
 
 
 @define
 class Misses:
-    """Tells of candles that were not closed in time: at once, and then once a minute."""
+    """Logs candles whose closing event did not come in time: at once, then once a minute."""
 
     _count: int = field(default=0, init=False)
     _reported_at: float = field(default=-math.inf, init=False)
 
     def note(self, stream_name: str) -> None:
-        """The deadline of a candle of that stream has passed."""
+        """Note that a deadline of the stream called `stream_name` has passed."""
         self._count += 1
         now = trio.current_time()
         if now - self._reported_at >= REPORT_AGAIN_AFTER_S:
@@ -90,7 +90,7 @@ class VenueContext:
     startup_scan: StartupScan
     publish: Publish
     room: Callable[[], Awaitable[None]]
-    """Waits until there is room for rows that are fetched: the store may be away."""
+    """Waits until there is room for fetched rows: the store may be unreachable."""
     grace_ms: int
     counts: BackfillCounts = field(factory=BackfillCounts)
     tally: MissingCounts = field(factory=MissingCounts)
@@ -101,42 +101,43 @@ class VenueContext:
 
 @frozen
 class _PageRequest:
-    """What is asked for at once."""
+    """A page to request, and the gaps that it covers."""
 
     page: Page
     end_ms: int
-    """Where the gaps end that it is about; what it shows behind them is proof."""
+    """Where the gaps end; candles after them serve as proof."""
     is_search: bool = False
+    """Whether the page comes from `search_of`, after an empty answer."""
 
 
 @frozen
 class _PendingRequest:
-    """A request that was not answered yet."""
+    """A request that waits for its turn or its answer."""
 
     urgency: Urgency
     waiting: trio.CancelScope
-    """Cancelled where it waits for its turn and something more urgent comes up."""
+    """Cancelled if a more urgent gap comes up; ends the request only while it waits its turn."""
 
 
 @define(eq=False, kw_only=True)
 class Backfill:
-    """Fills the gaps of one ledger."""
+    """Fills the gaps of one ledger and looks at its absences again."""
 
     symbol: str
     stream_name: str
     ledger: Ledger
     context: VenueContext
     newest_ms: Callable[[], int]
-    """The newest open time that an event of the stream has told of."""
+    """Returns the newest open time that the stream has delivered."""
     _news: trio.Event = field(factory=trio.Event, init=False)
-    # By the open time that a gap begins with.
+    # By the first open time of the gap.
     _attempts: dict[int, Attempts] = field(factory=dict, init=False)
-    # Only where something is missing: a market has 9,000 healers.
+    # Made only when a candle is missing: a market has 9,000 series.
     _remembered: Evidence | None = field(default=None, init=False)
     _pending: _PendingRequest | None = field(default=None, init=False)
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Look for work: the ledger has changed."""
         self._news.set()
         if self._pending is not None and self._is_outranked(self._pending.urgency):
             self._pending.waiting.cancel()
@@ -148,22 +149,22 @@ class Backfill:
         return self._remembered
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
-        """What was tried for the gap that begins at `first_ms`, if anything was in vain."""
+        """Return the attempts to fill the gap that begins at `first_ms`; None before the first."""
         return self._attempts.get(first_ms)
 
     async def run(self) -> NoReturn:
-        """Fill gaps as they come, and look again at what seemed not to exist."""
+        """Fill gaps as they come, and look again at absences when that is due."""
         while True:
-            # A gap may have been filled since, or become part of one that begins earlier.
+            # A gap may have been filled, or have become part of one that begins earlier.
             firsts = {gap.first_ms for gap in self.ledger.gaps} if self._attempts else set()
             self._attempts = {at: each for at, each in self._attempts.items() if at in firsts}
-            now, resting = trio.current_time(), self._resting()
-            if (gap := self.ledger.next_gap(but=resting)) is not None:
+            now, delayed = trio.current_time(), self._delayed()
+            if (gap := self.ledger.next_gap(but=delayed)) is not None:
                 await self._fill(gap)
                 continue
             if not self.ledger.gaps:
                 self._remembered = None
-            wake_at = min(resting.values(), default=math.inf)
+            wake_at = min(delayed.values(), default=math.inf)
             if self.ledger.absences:
                 now_ms = self.context.time.now_ms()
                 if (absence := self.ledger.due_absence(now_ms)) is not None:
@@ -172,29 +173,29 @@ class Backfill:
                 if (look_ms := self.ledger.next_look_ms()) is not None:
                     wake_at = min(wake_at, now + (look_ms - now_ms) / SECOND_MS)
             self._news = trio.Event()
-            if wake_at == math.inf:  # nearly always, in nearly all healers: no scope for that
+            if wake_at == math.inf:  # nearly always, for nearly all series: saves the scope
                 await self._news.wait()
                 continue
             with trio.move_on_at(wake_at):
                 await self._news.wait()
 
-    def _resting(self) -> dict[int, float]:
-        """The gaps that are left alone for a while, by where they begin, and until when."""
+    def _delayed(self) -> dict[int, float]:
+        """Return the gaps in a retry delay, by their first open times, and when it ends."""
         now = trio.current_time()
         return {at: each.retry_at for at, each in self._attempts.items() if each.retry_at > now}
 
     def _is_outranked(self, urgency: Urgency) -> bool:
-        """Whether there is a gap that is more urgent."""
-        gap = self.ledger.next_gap(but=self._resting())
+        """Whether a more urgent gap is ready to be requested."""
+        gap = self.ledger.next_gap(but=self._delayed())
         return gap is not None and gap.mark.urgency < urgency
 
     def _outranked_at(self, urgency: Urgency) -> float:
-        """When the first gap is tried again that is more urgent."""
+        """Return when the first more urgent gap leaves its retry delay."""
         gaps = self.ledger.gaps
         return min(
             (
                 until
-                for at, until in self._resting().items()
+                for at, until in self._delayed().items()
                 if (gap := gaps.at(at)) and gap.mark.urgency < urgency
             ),
             default=math.inf,
@@ -203,7 +204,7 @@ class Backfill:
     async def _fill(self, gap: Gap) -> None:
         await self.context.room()
         if gap.first_ms not in self.ledger.gaps or self._is_outranked(gap.mark.urgency):
-            return  # things have changed meanwhile
+            return  # the ledger has changed meanwhile
         request = self._request_for(gap)
         self.context.counts.requests += 1
         now = trio.current_time()
@@ -234,7 +235,7 @@ class Backfill:
             self._pending = None
 
     def _request_for(self, gap: Gap) -> _PageRequest:
-        """One request for `gap` and for all others that it reaches."""
+        """Return a request for `gap` and for all other gaps that its page reaches."""
         ledger, venue = self.ledger, self.context.rest.venue
         first_ms, interval = gap.first_ms, ledger.interval
         attempts = self._attempts.get(first_ms)
@@ -248,7 +249,7 @@ class Backfill:
         return _PageRequest(page, min(end_ms, interval.open_at(page.last_ms)))
 
     async def _use(self, gap: Gap, request: _PageRequest, answer: CandleAnswer) -> None:
-        """Hand on what is proven of the missing candles, and note what is not."""
+        """Publish the missing candles that the answer proves, and note what it does not settle."""
         ledger, context = self.ledger, self.context
         known = self._known()
         finding = self._evidence.read(request.page, answer, known, trio.current_time())
@@ -282,27 +283,27 @@ class Backfill:
         candles = self.ledger.count(self.ledger.gaps.within(first_ms, end_ms))
         if candles and why is Absent.OFF_GRID:
             self.context.off_grid.happens(self.stream_name, candles)
-        # Any moment will do, as long as each series has its own, and has it again after a restart.
+        # Any moment will do that differs by series and is the same after a restart.
         into_hour_ms = zlib.crc32(self.stream_name.encode()) % HOUR_MS
         absence = Absence.proven(why, answer.asked_at_ms, into_hour_ms)
         self.ledger.give_up(first_ms, end_ms, absence)
 
-    def _as_row(self, candle: RestCandle, told_at_ms: int) -> Kline:
-        """What is stored of a candle that is missing; a correction outranks the row it corrects."""
+    def _as_row(self, candle: RestCandle, answered_at_ms: int) -> Kline:
+        """Convert a missing candle to a row; a correction outranks the row that it corrects."""
         kline = candle.as_closed(self.context.rest.venue.name, self.symbol, self.ledger.interval)
         gap = self.ledger.gaps.at(candle.open_time)
         if gap is None or not gap.mark.above_version:
             return kline
-        return kline.as_repair(told_at_ms, above_version=gap.mark.above_version)
+        return kline.as_repair(answered_at_ms, above_version=gap.mark.above_version)
 
     def _account(self, healed: RestCandle) -> None:
-        """Count a candle that is missing until now."""
+        """Count a fetched candle that the ledger still calls missing."""
         counts, gap = self.context.counts, self.ledger.gaps.at(healed.open_time)
         counts.healed += 1
         if gap is None or gap.mark.urgency is not Urgency.MISSED:
             return
         counts.missed += 1
-        # A stream is not to blame for silence where nothing was traded.
+        # A candle without trades is no proof that the stream fails.
         if healed.trades:
             self.context.pool.miss(self.stream_name)
 
@@ -314,10 +315,10 @@ class Backfill:
         known: Known,
         before: Attempts | None,
     ) -> None:
-        """Leave alone for a while what the answer was about and did not settle."""
+        """Set retry delays for the gaps that the answer did not settle."""
         ledger, now = self.ledger, trio.current_time()
         first_ms = request.page.first_ms
-        # At least one candle, or a page of odd rows would be asked for without rest.
+        # At least one candle, or a page of odd rows would be requested without any delay.
         least_ms = ledger.interval.next_open(first_ms)
         end_ms = max(least_ms, min(request.end_ms, finding.shown_until_ms))
         if finding.is_empty and (request.is_search or not known.has_every_candle):
@@ -325,10 +326,10 @@ class Backfill:
         unsettled = ledger.gaps.within(first_ms, end_ms)
         for each in unsettled:
             ledger.fail(each.first_ms, each.end_ms, self._open_question(each, finding, known))
-        # Neighbours are one gap by now.
+        # `fail` has given neighbours equal marks, so they are one gap now.
         for left in {left for each in unsettled if (left := ledger.gaps.at(each.first_ms))}:
             attempts = self._attempts.get(left.first_ms) or before or Attempts(now)
-            if attempts.retry_at > now:  # it was not its turn
+            if attempts.retry_at > now:  # the request was not for this gap
                 continue
             is_doubtful = self._evidence.is_doubtful(left.first_ms, left.end_ms)
             self._attempts[left.first_ms] = attempts.unsettled(
@@ -341,7 +342,7 @@ class Backfill:
             )
 
     def _open_question(self, gap: Gap, finding: Finding, known: Known) -> str:
-        """What is open about `gap`, for who asks."""
+        """Return why the answer did not settle `gap`, as users see it."""
         if self._evidence.has_rows(gap.first_ms, gap.end_ms):
             return UNCONFIRMED
         if not finding.is_whole:
@@ -352,7 +353,7 @@ class Backfill:
         return NOT_SHOWN
 
     async def _look_again(self, absence: Span[Absence]) -> None:
-        """Ask for candles that seemed not to exist when they were asked for before."""
+        """Request candles again that are confirmed absent."""
         ledger, known, venue = self.ledger, self._known(), self.context.rest.venue
         first_ms, end_ms, interval = absence.first_ms, absence.end_ms, ledger.interval
         now_ms = self.context.time.now_ms()
