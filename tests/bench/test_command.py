@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def test_a_signal_ends_all_of_it(tmp_path: Path) -> None:
     ) as process:
         while not any(tmp_path.iterdir()):
             assert process.poll() is None
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == INTERRUPTED

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from klineagent.cli.group import LaterCommand, commands
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
+from tests.cli.typed import typed, typed_aside
 from tests.klines import a_kline
 from tests.servers import InstalledServer
 
@@ -49,8 +50,8 @@ async def test_show_tells_where_candles_are_from(real_store_url: str) -> None:
     """If asked to."""
     async with open_store(real_store_url) as store:
         await store.insert(Batch("a", (a_kline(0), a_kline(1)._replace(source="rest"))))
-    shown = _klineagent("show", "BTCUSDT", "--source", "--store", real_store_url).stdout
-    assert [line.split()[-1] for line in shown.splitlines() if "2026-" in line] == [
+    shown = await typed_aside("show", "BTCUSDT", "--source", "--store", real_store_url)
+    assert [line.split()[-1] for line in shown.out.splitlines() if "2026-" in line] == [
         "stream",
         "rest",
     ]
@@ -62,17 +63,17 @@ async def test_show_of_a_venue_tells_of_no_other(real_store_url: str) -> None:
         spot = a_kline()._replace(venue="spot", symbol="SOLUSDT")
         await store.insert(Batch("a", (a_kline(), spot)))
 
-    def shown(*options: str, **environ: str) -> list[str]:
-        ended = _klineagent("show", "--store", real_store_url, *options, **environ)
-        assert ended.returncode == 0, ended.stderr
-        return [line.split()[0] for line in ended.stdout.splitlines() if "USDT" in line]
+    async def shown(*options: str, **environ: str) -> list[str]:
+        ended = await typed_aside("show", "--store", real_store_url, *options, **environ)
+        assert ended.code == 0, ended.err
+        return [line.split()[0] for line in ended.out.splitlines() if "USDT" in line]
 
-    assert shown() == ["spot", "usdm"]
-    assert shown("--venue", "usdm") == ["usdm"]
-    assert shown(KLINEAGENT_VENUE="spot") == ["spot"]
-    nothing = _klineagent("show", "--store", real_store_url, "--venue", "coinm")
-    assert nothing.returncode == 1
-    assert nothing.stderr == "klineagent: no closed candle on coinm is stored\n"
+    assert await shown() == ["spot", "usdm"]
+    assert await shown("--venue", "usdm") == ["usdm"]
+    assert await shown(KLINEAGENT_VENUE="spot") == ["spot"]
+    nothing = await typed_aside("show", "--store", real_store_url, "--venue", "coinm")
+    assert nothing.code == 1
+    assert nothing.err == "klineagent: no closed candle on coinm is stored\n"
 
 
 async def test_show_tells_of_other_venues_that_have_the_series(real_store_url: str) -> None:
@@ -81,14 +82,14 @@ async def test_show_tells_of_other_venues_that_have_the_series(real_store_url: s
         others = tuple(a_kline()._replace(venue=venue) for venue in ("spot", "coinm"))
         await store.insert(Batch("a", (*others, a_kline()._replace(symbol="ETHUSDT"))))
     for words, what in ([], "closed candle"), (["--updates"], "update"):
-        ended = _klineagent("show", "BTCUSDT", "1m", *words, "--store", real_store_url)
-        assert ended.returncode == 1
-        assert ended.stderr == (
+        ended = await typed_aside("show", "BTCUSDT", "1m", *words, "--store", real_store_url)
+        assert ended.code == 1
+        assert ended.err == (
             f"klineagent: no {what} of BTCUSDT 1m on usdm is stored; it is stored on coinm"
             " and spot: use --venue coinm\n"
         )
-    ended = _klineagent("show", "BTCUSDT", "5m", "--store", real_store_url)
-    assert ended.stderr == "klineagent: no closed candle of BTCUSDT 5m on usdm is stored\n"
+    ended = await typed_aside("show", "BTCUSDT", "5m", "--store", real_store_url)
+    assert ended.err == "klineagent: no closed candle of BTCUSDT 5m on usdm is stored\n"
 
 
 @pytest.mark.parametrize("command", ["serve", "simulate", "demo", "show"])
@@ -196,10 +197,10 @@ def test_without_a_twin_in_memory_there_is_no_pytest() -> None:
 )
 def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], named: str) -> None:
     """Exit code 2, a reason on stderr, no stack trace."""
-    ended = _klineagent(*arguments)
-    assert ended.returncode == 2
-    assert named in ended.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in ended.stderr
+    ended = typed(*arguments)
+    assert ended.code == 2
+    assert named in ended.err.strip().splitlines()[-1]
+    assert "Traceback" not in ended.err
 
 
 def test_a_misspelt_variable_is_told_and_ends_nothing() -> None:
@@ -213,34 +214,34 @@ def test_a_misspelt_variable_is_told_and_ends_nothing() -> None:
 
 def test_an_archive_without_candles_is_told(tmp_path: Path) -> None:
     """The folder is named."""
-    ended = _klineagent("simulate", "--archive", str(tmp_path))
-    assert ended.returncode == 2
-    assert str(tmp_path) in ended.stderr
+    ended = typed("simulate", "--archive", str(tmp_path))
+    assert ended.code == 2
+    assert str(tmp_path) in ended.err
 
 
 def test_showing_what_was_never_recorded_makes_nothing(tmp_path: Path) -> None:
     """A folder that is not there, or that is somebody else's, is told, and left as it is."""
     for folder in (tmp_path / "nothing", tmp_path):
-        ended = _klineagent("show", "--store", f"chdb://{folder}")
-        assert ended.returncode == 1
-        assert f"nothing has been recorded in {folder}: " in ended.stderr
+        ended = typed("show", "--store", f"chdb://{folder}")
+        assert ended.code == 1
+        assert f"nothing has been recorded in {folder}: " in ended.err
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
     """In one line, with the system's reason."""
     folder = tmp_path / ("x" * 300)
-    ended = _klineagent("show", "--store", f"chdb://{folder}")
-    assert ended.returncode == 1
-    assert ended.stderr == f"klineagent: cannot read {folder}: File name too long\n"
+    ended = typed("show", "--store", f"chdb://{folder}")
+    assert ended.code == 1
+    assert ended.err == f"klineagent: cannot read {folder}: File name too long\n"
 
 
 def test_showing_a_misspelt_database_makes_nothing(installed_server: InstalledServer) -> None:
     """It is told in one line, the second time as well."""
     for _ in range(2):
-        ended = _klineagent("show", "--store", installed_server.url_of("mraket"))
-        assert ended.returncode == 1
-        assert ended.stderr == (
+        ended = typed("show", "--store", installed_server.url_of("mraket"))
+        assert ended.code == 1
+        assert ended.err == (
             "klineagent: nothing has been recorded in database mraket:"
             " there is nothing of that name\n"
         )
@@ -250,6 +251,6 @@ async def test_showing_a_series_that_is_not_stored_says_so(real_store_url: str) 
     """An empty answer is told in words."""
     async with open_store(real_store_url) as store:
         await store.prepare()
-    ended = _klineagent("show", "NOPE", "--store", real_store_url)
-    assert ended.returncode == 1
-    assert "no closed candle of NOPE 1m on usdm is stored" in ended.stderr
+    ended = await typed_aside("show", "NOPE", "--store", real_store_url)
+    assert ended.code == 1
+    assert "no closed candle of NOPE 1m on usdm is stored" in ended.err

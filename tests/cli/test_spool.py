@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from klineagent.storage.spool import segment
 from klineagent.storage.spool.disk import Folder
 from klineagent.storage.spool.spool import Spool, open_spool
+from tests.cli.typed import typed, typed_aside
 from tests.storage.samples import FIRST_OPEN, sample
 from tests.storage.spools import NO_LIMIT, candles, drained, updates
 
@@ -35,29 +35,20 @@ async def agents(folder: Path) -> AsyncIterator[Spool]:
         yield spool
 
 
-def _spool(*arguments: str, typed: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "klineagent", "spool", *arguments],
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={"PATH": "", "TERM": "dumb", **environ},
-    )
+_spool = partial(typed_aside, "spool")
 
 
-def _listed(folder: Path) -> dict[str, Any]:
-    ended = _spool("list", "--spool", str(folder), "--json")
-    assert ended.returncode == 0, ended.stderr
-    listed: dict[str, Any] = json.loads(ended.stdout)
+async def _listed(folder: Path) -> dict[str, Any]:
+    ended = await _spool("list", "--spool", str(folder), "--json")
+    assert ended.code == 0, ended.err
+    listed: dict[str, Any] = json.loads(ended.out)
     return listed
 
 
 async def test_list_tells_programs_all_of_it(agents: Spool, folder: Path) -> None:
     """Queues by table, dead letters with what is in them and why, damaged files."""
     (folder / "quarantine" / "torn.seg").write_bytes(b"KL")
-    listed = _listed(folder)
+    listed = await _listed(folder)
     assert listed["quarantined"] == ["torn.seg"]
     assert [
         (queue["table"], queue["segments"], queue["rows"], queue["oldest_event"])
@@ -87,12 +78,13 @@ async def test_files_of_a_newer_agent_are_left_alone(
     agents: Spool, folder: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is asked for is refused, with the version that knows them."""
-    monkeypatch.setattr(segment, "FORMAT", 3)
-    monkeypatch.setattr(segment, "__version__", "4.5.6")
-    await agents.set_aside(candles(1), "refused")
-    done = _spool(*command, "--spool", str(folder))
-    assert done.returncode == 1
-    assert "klineagent 4.5.6 wrote it" in done.stderr
+    with monkeypatch.context() as newer:
+        newer.setattr(segment, "FORMAT", 3)
+        newer.setattr(segment, "__version__", "4.5.6")
+        await agents.set_aside(candles(1), "refused")
+    done = await _spool(*command, "--spool", str(folder))
+    assert done.code == 1
+    assert "klineagent 4.5.6 wrote it" in done.err
     await agents.refresh()
     assert (agents.segments, agents.dead_letters, agents.damaged) == (2, 3, 0)
 
@@ -101,13 +93,13 @@ async def test_list_tells_people_all_of_it(agents: Spool, folder: Path) -> None:
     """In tables; a database's words are shown as they are."""
     (folder / "quarantine" / "torn.seg").write_bytes(b"KL")
     (folder / "dead" / "broken.seg").write_bytes(b"")
-    ended = _spool("list", "--spool", str(folder))
-    assert ended.returncode == 0, ended.stderr
-    rows = [line.split() for line in ended.stdout.splitlines()]
+    ended = await _spool("list", "--spool", str(folder))
+    assert ended.code == 0, ended.err
+    rows = [line.split() for line in ended.out.splitlines()]
     waiting = next(row for row in rows if row[:1] == ["klines"])
     assert (waiting[1:3], waiting[-2:]) == (["1", "3"], ["2026-02-01", "16:41"])
     for text in ("code 117: [no] such number", "kline_updates: BTCUSDT 1m", "torn.seg"):
-        assert text in ended.stdout
+        assert text in ended.out
     broken = next(row for row in rows if row[:1] == ["broken"])
     assert broken[1:3] == ["0", "damaged:"]
     assert agents.dead_letters == 2
@@ -115,10 +107,10 @@ async def test_list_tells_people_all_of_it(agents: Spool, folder: Path) -> None:
 
 async def test_retry_of_one_puts_it_back_as_new(agents: Spool, folder: Path) -> None:
     """The running agent finds it under another token, before what came after it."""
-    name = _listed(folder)["dead_letters"][0]["name"]
-    ended = _spool("retry", name.removesuffix(".seg"), "--spool", str(folder))
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.endswith(": 2 rows wait for klines\n")
+    name = (await _listed(folder))["dead_letters"][0]["name"]
+    ended = await _spool("retry", name.removesuffix(".seg"), "--spool", str(folder))
+    assert ended.code == 0, ended.err
+    assert ended.out.endswith(": 2 rows wait for klines\n")
     await agents.refresh()
     assert (agents.segments, agents.rows, agents.dead_letters) == (3, 10, 1)
     first, retried, last = await drained(agents)
@@ -130,35 +122,35 @@ async def test_retry_of_one_puts_it_back_as_new(agents: Spool, folder: Path) -> 
 async def test_retry_of_all(agents: Spool, folder: Path) -> None:
     """Each goes to the queue of its table; a damaged one to quarantine, and that is told."""
     (folder / "dead" / "broken.seg").write_bytes(b"KLSG")
-    ended = _spool("retry", "--spool", str(folder))
-    assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.splitlines()) == 2
-    assert "dead/broken.seg" in ended.stderr
+    ended = await _spool("retry", "--spool", str(folder))
+    assert ended.code == 0, ended.err
+    assert len(ended.out.splitlines()) == 2
+    assert "dead/broken.seg" in ended.err
     await agents.refresh()
     assert (agents.segments, agents.dead_letters, agents.damaged) == (4, 0, 1)
-    assert _spool("retry", "--spool", str(folder)).stdout == "there are no dead letters\n"
+    assert (await _spool("retry", "--spool", str(folder))).out == "there are no dead letters\n"
 
 
 async def test_drop_asks(agents: Spool, folder: Path) -> None:
     """Without a yes nothing is deleted; nor where nobody is there to say it."""
-    for typed in ("n\n", ""):
-        ended = _spool("drop", "--spool", str(folder), typed=typed)
-        assert ended.returncode == 1
-        assert "Delete 2 dead letters, 3 rows, for good?" in ended.stdout
+    for answer in ("n\n", ""):
+        ended = await _spool("drop", "--spool", str(folder), answer=answer)
+        assert ended.code == 1
+        assert "Delete 2 dead letters, 3 rows, for good?" in ended.out
     await agents.refresh()
     assert agents.dead_letters == 2
-    ended = _spool("drop", "--spool", str(folder), typed="y\n")
-    assert ended.stdout.endswith("2 dead letters deleted, 3 rows\n")
+    ended = await _spool("drop", "--spool", str(folder), answer="y\n")
+    assert ended.out.endswith("2 dead letters deleted, 3 rows\n")
     await agents.refresh()
     assert (agents.dead_letters, agents.segments) == (0, 2)
 
 
 async def test_drop_of_one_without_asking(agents: Spool, folder: Path) -> None:
     """The others stay."""
-    name = _listed(folder)["dead_letters"][1]["name"]
-    ended = _spool("drop", name, name, "--yes", "--spool", str(folder))
-    assert ended.stdout == "1 dead letters deleted, 1 rows\n"
-    assert [each["reason"] for each in _listed(folder)["dead_letters"]] == [
+    name = (await _listed(folder))["dead_letters"][1]["name"]
+    ended = await _spool("drop", name, name, "--yes", "--spool", str(folder))
+    assert ended.out == "1 dead letters deleted, 1 rows\n"
+    assert [each["reason"] for each in (await _listed(folder))["dead_letters"]] == [
         "code 117: [no] such number"
     ]
     await agents.refresh()
@@ -167,11 +159,11 @@ async def test_drop_of_one_without_asking(agents: Spool, folder: Path) -> None:
 
 async def test_a_name_that_is_not_there_changes_nothing(agents: Spool, folder: Path) -> None:
     """It is told, and the others are not touched either; a path is no name."""
-    names = [each["name"] for each in _listed(folder)["dead_letters"]]
+    names = [each["name"] for each in (await _listed(folder))["dead_letters"]]
     for command in (["retry"], ["drop", "--yes"]):
-        ended = _spool(*command, *names, "../candles/other", "--spool", str(folder))
-        assert ended.returncode == 1
-        assert ended.stderr == "klineagent: there is no dead letter ../candles/other\n"
+        ended = await _spool(*command, *names, "../candles/other", "--spool", str(folder))
+        assert ended.code == 1
+        assert ended.err == "klineagent: there is no dead letter ../candles/other\n"
     await agents.refresh()
     assert agents.dead_letters == 2
 
@@ -185,38 +177,38 @@ async def test_the_spool_is_found_as_its_agent_finds_it(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text(f'[klineagent]\nstore = "{store}"\nvenue = "spot"\n')
     for ended in (
-        _spool("list", "--store", store, "--venue", "spot"),
-        _spool("list", KLINEAGENT_STORE=store, KLINEAGENT_VENUE="spot"),
-        _spool("list", "--config", str(file)),
-        _spool("list", KLINEAGENT_SPOOL=str(spool)),
+        await _spool("list", "--store", store, "--venue", "spot"),
+        await _spool("list", KLINEAGENT_STORE=store, KLINEAGENT_VENUE="spot"),
+        await _spool("list", "--config", str(file)),
+        await _spool("list", KLINEAGENT_SPOOL=str(spool)),
     ):
-        assert ended.returncode == 0, ended.stderr
-        assert f"Spool {spool}\n" in ended.stdout
-    ended = _spool("list", "--store", store, "--venue", "usdm")
-    assert ended.returncode == 1
-    assert ended.stderr.strip().endswith("data-spool-usdm: no such folder")
+        assert ended.code == 0, ended.err
+        assert f"Spool {spool}\n" in ended.out
+    ended = await _spool("list", "--store", store, "--venue", "usdm")
+    assert ended.code == 1
+    assert ended.err.strip().endswith("data-spool-usdm: no such folder")
 
 
 @pytest.mark.parametrize("options", [["--spool", "none"], ["--store", "memory:"]])
-def test_an_agent_without_a_spool(options: list[str]) -> None:
+async def test_an_agent_without_a_spool(options: list[str]) -> None:
     """There is nothing to look after, and that is an error in how it was asked."""
-    ended = _spool("list", *options)
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines() == [
+    ended = await _spool("list", *options)
+    assert ended.code == 2
+    assert ended.err.splitlines() == [
         "klineagent: these options give the agent no spool; name its folder with --spool"
     ]
 
 
-def test_every_command_explains_itself() -> None:
+async def test_every_command_explains_itself() -> None:
     """The group and each of its commands."""
     for arguments in ([], ["list"], ["retry"], ["drop"]):
-        helped = _spool(*arguments, "--help")
-        assert helped.returncode == 0
-        assert helped.stdout.startswith(" ".join(["Usage: python -m klineagent spool", *arguments]))
+        helped = await _spool(*arguments, "--help")
+        assert helped.code == 0
+        assert helped.out.startswith(" ".join(["Usage: klineagent spool", *arguments]))
 
 
 def test_a_folder_an_agent_never_used_holds_nothing(tmp_path: Path) -> None:
     """No table is missing; nothing is made."""
-    listed = _listed(tmp_path)
+    listed = json.loads(typed("spool", "list", "--spool", str(tmp_path), "--json").out)
     assert [queue["segments"] for queue in listed["queues"]] == [0, 0]
     assert list(tmp_path.iterdir()) == []

@@ -17,12 +17,9 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
-from attrs import frozen
-from click.testing import CliRunner
 
-from klineagent.cli.group import commands
-from klineagent.core.errors import KlineagentError
 from tests.cli.remote.scripted import answering
+from tests.cli.typed import Ended, typed_aside
 from tests.processes import running_agent, running_twin
 
 TOKEN = "0123456789abcdef"
@@ -30,34 +27,6 @@ DONE_WITHIN_S = 60
 
 
 Typed = Callable[..., Awaitable["Ended"]]
-
-
-@frozen
-class Ended:
-    """What a command has said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[list[str]]:
-        return [line.split() for line in self.out.splitlines()]
-
-
-def _invoked(*words: str, **environ: str) -> Ended:
-    """A command without the second that a process takes to start."""
-    ended = CliRunner(env={"KLINEAGENT_TOKEN": "", **environ}).invoke(commands, words)
-    match ended.exception:
-        case KlineagentError() as error:  # which `main` makes this of
-            return Ended(error.exit_code, ended.stdout, f"klineagent: {error}\n")
-        case None | SystemExit():
-            return Ended(ended.exit_code, ended.stdout, ended.stderr)
-    raise ended.exception
-
-
-async def _typed(*words: str, **environ: str) -> Ended:
-    return await trio.to_thread.run_sync(partial(_invoked, *words, **environ))
 
 
 async def test_an_operators_day(tmp_path: Path) -> None:
@@ -70,17 +39,17 @@ async def test_an_operators_day(tmp_path: Path) -> None:
         running_agent(twin, "memory:", "BTCUSDT", options=options) as (_, told),
     ):
         agent = f"http://{told['command']}"
-        typed = partial(_typed, KLINEAGENT_AGENT=agent, KLINEAGENT_TOKEN=TOKEN)
+        typed = partial(typed_aside, KLINEAGENT_AGENT=agent, KLINEAGENT_TOKEN=TOKEN)
         await _look(typed, agent)
         await _change(typed)
         for denied in (
-            await _typed("status", "--agent", agent),
+            await typed_aside("status", "--agent", agent),
             await typed("status", KLINEAGENT_TOKEN=TOKEN[::-1]),
         ):
             assert denied.code == 4
             assert len(denied.err.splitlines()) == 1
             assert "--token-file" in denied.err
-        by_file = await _typed("status", "--agent", agent, "--token-file", str(token_file))
+        by_file = await typed_aside("status", "--agent", agent, "--token-file", str(token_file))
         assert by_file.code == 0
 
 
@@ -168,7 +137,7 @@ async def _change(typed: Typed) -> None:
 )
 async def test_what_cannot_be_meant(words: list[str], told: str) -> None:
     """One line that names it, and exit code 2, before anybody is asked."""
-    ended = await _typed(*words)
+    ended = await typed_aside(*words)
     assert ended.code == 2
     assert told in ended.err.splitlines()[-1]
 
@@ -189,7 +158,7 @@ async def test_an_agent_that_is_not_there() -> None:
 async def test_a_token_is_no_option() -> None:
     """Whoever lists processes would read it."""
     for command in ("serve", "status", "watch"):
-        assert "--token " not in (await _typed(command, "--help")).out
+        assert "--token " not in (await typed_aside(command, "--help")).out
 
 
 @pytest.fixture
@@ -264,6 +233,6 @@ async def test_watch_fills_a_terminal_and_leaves_it_as_it_was(watched: str, key:
 async def test_what_answers_is_no_agent() -> None:
     """Said so, instead of a stack."""
     async with answering("200 OK", b"<html>") as url:
-        ended = await _typed("list", "--agent", url)
+        ended = await typed_aside("list", "--agent", url)
     assert ended.code == 1
     assert ended.err.startswith(f"klineagent: the server at {url} is no agent")

@@ -234,7 +234,8 @@ async def test_many_series_in_one_answer(store: Store) -> None:
     assert await store.coverage("usdm", since, symbols) == expected
     for each in expected:
         series, first_ms = (each.symbol, each.interval), since[each.interval]
-        assert await store.stored_runs("usdm", *series, first_ms, 2**42) == each.runs
+        end_ms = row_of(Interval(each.interval), FIRST_OPEN, 401)[-1]
+        assert await store.stored_runs("usdm", *series, first_ms, end_ms) == each.runs
 
 
 async def test_the_runs_of_a_range(store: Store) -> None:
