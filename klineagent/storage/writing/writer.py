@@ -151,8 +151,10 @@ class Writer:
         None if some are where nobody can look at them, or too many to look at; then ask again.
         """
         rows_in_hand = self.waiting.closed + self.inserter.rows_under_way
-        is_hidden = self.klines.statistics().current_buffer_used or self._spooling
-        if is_hidden or rows_in_hand > MOST_AT_RISK:
+        channel = self.klines.statistics()
+        # The collector waits, but when it was just handed rows that nobody else has any more.
+        is_hidden = channel.current_buffer_used or not channel.tasks_waiting_receive
+        if is_hidden or self._spooling or rows_in_hand > MOST_AT_RISK:
             return None
         batches = (each for each in self.inserter.unanswered if each.table is Table.KLINES)
         sent = (row for batch in batches for row in batch.klines if row.is_closed)

@@ -9,7 +9,7 @@ import pytest
 import structlog
 import trio
 from attrs import define, field
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from klineagent.core.errors import RowsRefused, StoreAnswerUnknown
 from klineagent.core.kline import Kline
@@ -444,3 +444,22 @@ async def test_an_answer_nobody_knows_becomes_an_alarm(autojump_clock: MockClock
     async with _writer(PuzzlingStore(), drain_s=0.1) as writer:
         await writer.klines.send([a_kline(0, is_closed=False)])
         await trio.sleep(600)
+
+
+async def test_rows_that_were_just_handed_over_are_not_taken_for_stored(
+    autojump_clock: MockClock,
+) -> None:
+    """For a moment nobody holds them but the task that will run next; then they are at risk."""
+    rows = [a_kline(0), a_kline(1)]
+    async with _writer(MemoryStore()) as writer:
+        await wait_all_tasks_blocked()
+        assert writer.at_risk() == []
+        writer.klines.send_nowait(rows[:1])
+        writer.klines.send_nowait(rows[1:])
+        assert writer.at_risk() is None
+        await wait_all_tasks_blocked()
+        assert writer.at_risk() == rows
+        writer.klines.send_nowait([a_kline(2)])
+        assert writer.at_risk() is None
+        await trio.sleep(2)
+        assert writer.at_risk() == []
