@@ -1,11 +1,11 @@
-"""The way in: `klineagent`, and `python -m klineagent`."""
+"""The entry point of `klineagent` and `python -m klineagent`."""
 
-# Nearly nothing is imported here: until `main` runs, Ctrl-C would end in a stack trace.
+# Imports nearly nothing: until `main` runs, Ctrl-C would print a stack trace.
 import sys
 
 
 def main() -> None:
-    """Run the command that was typed, and end the process with its exit code."""
+    """Run the command, and end the process with its exit code."""
     try:
         from klineagent.core.interrupts import deadly_interrupts
 
@@ -13,7 +13,7 @@ def main() -> None:
             from klineagent.cli.group import run_command
         exit_code = run_command()
     except KeyboardInterrupt:
-        exit_code = 130  # INTERRUPTED, which may be what was not imported yet
+        exit_code = 130  # INTERRUPTED, whose module may not be imported yet
     sys.exit(exit_code)
 
 

@@ -1,7 +1,7 @@
-"""`klineagent serve` from its start to its stop, and what it tells who has started it.
+"""Runs the agent for `klineagent serve`: start, reload and stop, reported to the service manager.
 
-SIGHUP     the configuration is read again, and what can be changed while it runs is changed
-SIGTERM    the end, in good order
+SIGHUP             reloads the configuration, and applies what can change while the agent runs
+SIGINT, SIGTERM    stop the agent in an orderly way
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 async def run_service(config: Config, reread: Callable[[], Config]) -> None:
-    """Record until a signal says to stop; `reread` loads the configuration as `config` was.
+    """Record until a signal stops the agent; `reread` loads the configuration again.
 
     Raises:
         KlineagentError: the agent could not be started.
@@ -35,14 +35,14 @@ async def run_service(config: Config, reread: Callable[[], Config]) -> None:
     async with (
         open_stop_signal() as stop,
         open_service_manager(os.environ) as service_manager,
-        # Around the start and the end as well, in which the signal must not be deadly.
+        # Around start and stop as well, when SIGHUP must not kill the process.
         reloaded_by_signal(
             reload := Reload(config=config, reread=reread, service_manager=service_manager)
         ),
         open_agent(config) as agent,
     ):
-        # What is loaded by now, some hundred thousand objects, stays loaded; looking through it for
-        # garbage would stop the agent for tens of milliseconds each time.
+        # Some hundred thousand objects are loaded by now and stay loaded; scanning them for garbage
+        # would stop the agent for tens of milliseconds each time.
         gc.collect()
         gc.freeze()
         reload.status = f"commands on {agent.command_bind}, status on {agent.status_bind}"
@@ -55,17 +55,17 @@ async def run_service(config: Config, reread: Callable[[], Config]) -> None:
 
 @define(eq=False, kw_only=True)
 class Reload:
-    """Reading the configuration again, and applying what can be applied at once."""
+    """Reads the configuration again, and applies what can change at once."""
 
     config: Config
-    """What is in force."""
+    """The configuration in force."""
     reread: Callable[[], Config]
     service_manager: ServiceManager
     status: str | None = None
     """The status line for the service manager after a reload; None while there is none to do."""
 
     async def __call__(self) -> None:
-        """Reload; a configuration that cannot be used changes nothing."""
+        """Reload; an invalid configuration is logged and changes nothing."""
         if (status := self.status) is None:
             return
         await self.service_manager.reloading()
@@ -81,9 +81,9 @@ class Reload:
             for each in fields(Config)
             if getattr(self.config, each.name) != getattr(wanted, each.name)
         }
-        # Not only where it was changed: it may have been changed over HTTP meanwhile.
+        # Even if the setting is the same: the level may have been changed over HTTP meanwhile.
         set_level(wanted.log_level)
-        # Compared with what the agent was started with, so that it is told until the restart.
+        # Other settings stay as at the start, so that each reload reports them until a restart.
         self.config = evolve(self.config, log_level=wanted.log_level)
         later = sorted(changed - RELOADABLE)
         log.info("reloaded", log_level=str(wanted.log_level), needs_restart=later)

@@ -1,1 +1,1 @@
-"""The command and status apps: who may ask, what is asked, how long it takes."""
+"""The HTTP API: the command and status apps, access to them, and their OpenAPI documents."""

@@ -1,4 +1,4 @@
-"""What the configuration says about who may ask, as the servers need it."""
+"""Access to the servers, as configured: their guards, and TLS of the command server."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ log = structlog.get_logger()
 
 
 def command_guard(config: Config) -> Guard:
-    """The guard of the command server.
+    """Make the guard of the command server.
 
     Raises:
-        ConfigError: anyone could command, and nobody said that this is meant.
+        ConfigError: other machines could send commands without a token, and `allow_anonymous` is
+            not set.
     """
     guard = Guard(token=_token(config), is_local=is_loopback(config.command_bind.host))
     if guard.token is None and not guard.is_local:
         if not config.allow_anonymous:
             raise ConfigError(
-                f"command_bind: others can reach {config.command_bind}: set a token (--token-file"
-                " or KLINEAGENT_TOKEN), listen on 127.0.0.1, or say --allow-anonymous"
+                f"command_bind: other machines can reach {config.command_bind}: set a token"
+                " (--token-file or KLINEAGENT_TOKEN), listen on 127.0.0.1, or use --allow-anonymous"
             )
         log.warning("anonymous_allowed", command=str(config.command_bind))
     if (
@@ -32,13 +33,13 @@ def command_guard(config: Config) -> Guard:
         and guard.is_local
         and not is_loopback(config.fleet_manager.host)
     ):
-        hint = "it is told an address where nobody listens; set --command-bind"
+        hint = "the command API listens on loopback only; set --command-bind"
         log.warning("manager_cannot_command", manager=str(config.fleet_manager), hint=hint)
     return guard
 
 
 def status_guard(config: Config) -> Guard:
-    """The guard of the status server; without a token, others learn that the agent lives."""
+    """Make the guard of the status server; without a token, only the open paths are answered."""
     is_local = is_loopback(config.status_bind.host)
     return Guard(
         token=_token(config),
@@ -49,10 +50,10 @@ def status_guard(config: Config) -> Guard:
 
 
 def command_tls(config: Config) -> ssl.SSLContext | None:
-    """What the command server needs for TLS, if it is to speak it.
+    """Make the TLS context of the command server; None without a certificate.
 
     Raises:
-        ConfigError: the files are no certificate and its key.
+        ConfigError: the files hold no certificate and key.
     """
     if config.command_tls_cert is None:
         return None
@@ -62,7 +63,7 @@ def command_tls(config: Config) -> ssl.SSLContext | None:
         context.load_cert_chain(config.command_tls_cert, config.command_tls_key)
     except ssl.SSLError as error:
         raise ConfigError(
-            "command_tls_cert: it needs a certificate as PEM, and its key in the same file or in"
+            "command_tls_cert: a PEM certificate is needed, and its key in the same file or in"
             " command_tls_key"
         ) from error
     except OSError as error:

@@ -1,12 +1,12 @@
-"""Who may ask: whoever has the token, or anyone where that is safe or wished for.
+"""Decides which requests a server answers. Pure.
 
-    a token is set       `Authorization: Bearer TOKEN`, or 401
-    none, on loopback    programs of this machine; web pages of others are turned away
-    none, elsewhere      anyone if `--allow-anonymous`; else the command server does not start, and
-                         the status server tells no more than that it lives
+    a token is set       requests with `Authorization: Bearer TOKEN`; others get 401
+    none, on loopback    requests of this machine, except those of foreign web pages
+    none, elsewhere      all requests if `--allow-anonymous`; otherwise the command server does not
+                         start, and the status server answers its open paths only
 
-Signs of life are open to all; details of what is wrong are for those who could ask for more. The
-guard looks at the head of a request only: nobody waits for, or stores, the body of a stranger.
+Health paths are open to all, but only authorized clients get details of what is wrong. The guard
+reads the head of a request only: the body of an unauthorized request is neither awaited nor stored.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from attrs import field, frozen
 from klineagent.core.errors import Forbidden, RequestError, Unauthorized
 
 OPEN_PATHS = frozenset({"/ping", "/live", "/ready"})
-"""What the status server answers to everybody."""
+"""Paths of the status server that need no token."""
 _SCHEME = "bearer "
 
 
 @frozen(kw_only=True)
 class RequestHead:
-    """What a guard looks at; an absent header is empty."""
+    """The parts of a request's head that a guard reads; an absent header is empty."""
 
     path: str
     authorization: str = ""
@@ -37,36 +37,36 @@ class RequestHead:
 
 @frozen(kw_only=True)
 class Guard:
-    """The rule of one server; without arguments anyone may ask anything."""
+    """The access rule of one server; without arguments every request passes."""
 
     token: bytes | None = field(default=None, repr=False)
     open_paths: frozenset[str] = frozenset()
     is_local: bool = False
     """Whether only this machine can reach the server."""
     is_closed: bool = False
-    """Whether nobody may ask for what is not open."""
+    """Whether all but the open paths are refused."""
 
     @property
     def errors(self) -> list[type[RequestError]]:
-        """How it refuses, if it does."""
+        """The errors `check` may raise."""
         if self.token is not None:
             return [Unauthorized]
         return [Forbidden] if self.is_closed or self.is_local else []
 
     def check(self, request: RequestHead) -> None:
-        """Let `request` pass.
+        """Check that `request` may be answered.
 
         Raises:
             Unauthorized: the token is missing or wrong.
-            Forbidden: no token would help.
+            Forbidden: the request is refused with or without a token.
         """
         if request.path not in self.open_paths:
             self._check_closed(request)
 
     def trusts(self, request: RequestHead) -> bool:
-        """Whether who asks has shown the token, or is on this machine, which alone can ask.
+        """Return whether the client sent the token, or is on this machine and only it can connect.
 
-        Others learn from open paths no more than that something is wrong, and where.
+        Other clients get no details from open paths.
         """
         try:
             self._check_closed(request)
@@ -87,17 +87,17 @@ class Guard:
     @staticmethod
     def _check_token(token: bytes, authorization: str) -> None:
         scheme, given = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :].strip()
-        # Compared whole whatever the scheme is: how long it takes says nothing about the token.
+        # Compared in constant time, whatever the scheme: timing reveals nothing about the token.
         is_right = hmac.compare_digest(given.encode("utf-8", "replace"), token)
         if not is_right or scheme.lower() != _SCHEME:
-            raise Unauthorized("Authorization: a bearer token is needed, and this is none of ours")
+            raise Unauthorized("Authorization: the bearer token is missing or wrong")
 
 
 ANYONE = Guard()
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
+    """Return whether only this machine can reach a server that listens on `host`."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
@@ -105,21 +105,21 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_browser(request: RequestHead) -> None:
-    """Turn away web pages: a browser on this machine would carry out what any page tells it.
+    """Block CSRF (by `Origin`, `Sec-Fetch-Site`) and DNS rebinding (by `Host`).
 
-    A page of another origin sends `Origin` or `Sec-Fetch-Site`. One whose name has been pointed to
-    this machine counts as ours, but betrays itself by that name in `Host`.
+    A browser on this machine sends requests on behalf of any web page. `Host` must be localhost or
+    an IP address: a rebound name points here, too, but shows in `Host`.
     """
     if request.host and not _is_of_this_machine(request.host):
-        raise Forbidden("Host: only this machine may ask; call it localhost or by its address")
+        raise Forbidden("Host: must be localhost or an IP address")
     if request.origin and request.origin.lower().partition("://")[2] != request.host.lower():
-        raise Forbidden("Origin: web pages of others may not ask")
+        raise Forbidden("Origin: cross-origin requests are refused")
     if request.fetch_site not in {"", "none", "same-origin"}:
-        raise Forbidden("Sec-Fetch-Site: web pages of others may not ask")
+        raise Forbidden("Sec-Fetch-Site: cross-origin requests are refused")
 
 
 def _is_of_this_machine(host: str) -> bool:
-    """Whether a `Host` is an address, which is no name to be pointed elsewhere, or localhost."""
+    """Return whether a `Host` is localhost or an IP address, which cannot be rebound."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         ipaddress.ip_address(name.partition("%")[0])

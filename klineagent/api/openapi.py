@@ -1,11 +1,11 @@
-"""What an app says of itself: `/openapi.json` for programs.
+"""OpenAPI documents of an app: `/openapi.json`, and `/docs` as a page.
 
 How to add an endpoint:
 
-1. Its request and answer are Structs in `models.py`, or in `THING_models.py`.
-2. A function `add_THING_routes(app, ...)` in `THING.py` declares it; `command_app` or `status_app`
-   calls that function.
-3. Each handler says what it answers; `@app.get` stands above `@operation`:
+1. Its request and answer are Structs in a module of `models/`.
+2. A function `add_THING_routes(app, ...)` in `routes/THING.py` declares it; `command_app` or
+   `status_app` calls that function.
+3. Each handler declares its answers; `@app.get` stands above `@operation`:
 
     def add_limits_routes(app: QuartTrio, budgets: Budgets) -> None:
         @app.get("/v1/limits")
@@ -15,14 +15,14 @@ How to add an endpoint:
             asked = read_query(LimitsQuery)  # requests.py; a body: await read_body(LimitsBody)
             return Limits(...)  # or with another status than 200: return Limits(...), 503
 
-What a handler cannot do it raises as a `RequestError` (errors.py), which is answered as
-`{"error": ...}` with its status; `raises` lists those that can come. What every endpoint can
-answer (500, 503; with a token 401), and what a query or a body can bring about (400, 408, 413), is
-added here. `tag` is one of `TAGS`. The handler's name is the operation's id, unique in its app.
+A handler reports failure by raising a `RequestError` (core/errors.py), answered as
+`{"error": ...}` with its status; `raises` lists the possible ones. The statuses that every endpoint
+has (500, 503; with a token 401), and those of a query or a body (400, 408, 413), are added here.
+`tag` is one of `TAGS`. The handler's name is the operation's id, unique in its app.
 
-An answer with a status of its own is told by a mapping, `@operation({200: Ready, 503: Ready},
-...)`; one that is no JSON by its media type, `@operation("text/plain", ...)`, and the handler
-returns a `quart.Response`.
+A mapping declares answers by status, `@operation({200: Ready, 503: Ready}, ...)`. A media type
+declares an answer that is no JSON, `@operation("text/plain", ...)`; the handler then returns a
+`quart.Response`.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ from klineagent.api.models.contract import Error, OpenApi
 from klineagent.core.errors import RequestError, Unauthorized
 
 TAGS = {
-    "queries": "What runs.",
-    "commands": "Adding and removing.",
-    "subscriptions": "The set that should run, as a whole.",
-    "data": "What is stored, what is missing and why, and what the exchange allows.",
-    "health": "Whether the agent lives and is ready, and its figures.",
-    "documents": "All of this, for programs and for people.",
+    "queries": "The running streams.",
+    "commands": "Add and remove streams, and change log levels.",
+    "subscriptions": "The desired set of streams, as a whole.",
+    "data": "What is stored, what is missing and why, and the exchange's limits.",
+    "health": "Whether the agent is alive and ready, and its metrics.",
+    "documents": "This API, described for programs and for people.",
 }
 
-_BUG = "A bug; its stack is in the log."
+_BUG = "An internal error; its stack trace is in the log."
 _BUSY = "Too many connections, or no answer in time."
 _BAD_QUERY = "A parameter is missing, unknown or wrong."
 _BAD_BODIES = {
-    400: "The body is not JSON, not an object or lacks a field, or a field is wrong.",
+    400: "The body is not JSON or not an object, or a field is missing or wrong.",
     408: "The body was not complete in time.",
     413: "The body is too large.",
 }
@@ -81,7 +81,7 @@ _REFERENCE = "#/components/schemas/{name}"
 _JSON = "application/json"
 
 Content = type[Struct] | str
-"""What is answered: a model as JSON, or anything as a media type."""
+"""The content of an answer: a model as JSON, or a media type."""
 Answer = Struct | tuple[Struct, int] | Response
 Handler = Callable[..., Awaitable[Answer]]
 View = Callable[..., Awaitable[Response]]
@@ -89,7 +89,7 @@ View = Callable[..., Awaitable[Response]]
 
 @frozen
 class _Documented:
-    """An answer, in the place where quart-schema would have its model."""
+    """A documented answer, passed where quart-schema expects a model."""
 
     contents: tuple[Content, ...]
     """One of these."""
@@ -105,15 +105,15 @@ def operation(
     raises: Iterable[type[RequestError]] = (),
     is_open: bool = False,
 ) -> Callable[[Handler], View]:
-    """Document a handler, and let it return Structs; see the module.
+    """Document a handler, and let it return Structs; see the module's docstring.
 
     Args:
-        answers: what it answers when all is well, or what for each status.
+        answers: the content of its success, or of each status.
         tag: one of `TAGS`.
-        body: what it reads from the request's body.
-        query: what it reads from the query string.
-        raises: what it raises.
-        is_open: whether it answers without the token; the guard decides, this only tells.
+        body: the model of the request's body.
+        query: the model of the query string.
+        raises: the errors it raises.
+        is_open: whether it answers without the token; this only documents what the guard decides.
     """
     if tag not in TAGS:
         raise ValueError(f"{tag!r} is none of {', '.join(TAGS)}")
@@ -142,7 +142,7 @@ def _documented(
     query: type[Struct] | None,
     raises: Iterable[type[RequestError]],
 ) -> dict[int, _Documented]:
-    """Every answer by its status; one status may have several reasons."""
+    """Return the documented answers by status; one status may have several reasons."""
     texts = {500: [_BUG], 503: [_BUSY]}
     for error in raises:
         texts.setdefault(error.http_status, []).append(_description(error))
@@ -173,7 +173,7 @@ def _answering(handler: Handler) -> View:
 
 
 def json_response(answer: object, status: int = 200) -> Response:
-    """`answer` as JSON."""
+    """Make a response with `answer` as JSON."""
     return Response(msgspec.json.encode(answer), status, content_type=_JSON)
 
 
@@ -182,25 +182,25 @@ def _description(content: Content | type[RequestError]) -> str:
 
 
 class _Provider(OpenAPIProvider):
-    """Builds the document; knows that models hold models, which quart-schema's own forgets."""
+    """Builds the document; unlike quart-schema's own, it includes models nested in models."""
 
     def __init__(self, app: QuartTrio, schema: _Schema) -> None:
         super().__init__(app, schema)
         self._guard_errors = schema.errors
 
     def operation_id(self, method: str, path: str, func: Callable[..., Any]) -> str:
-        """The handler's name: here, each serves one method."""
+        """Return the handler's name: each handler here serves one method."""
         return func.__name__
 
     def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
-        """See `OpenAPIProvider`; adds how the guard refuses."""
+        """See `OpenAPIProvider`; adds the guard's errors."""
         paths, components = super().build_paths(rule)
         for methods in paths.values():
             for each in methods.values():
                 responses = dict(each["responses"])
                 for error in () if each.get("security") == [] else self._guard_errors:
-                    told = _Documented((Error,), _description(error))
-                    responses[error.http_status], _ = self.build_response_object(told, None)
+                    refused = _Documented((Error,), _description(error))
+                    responses[error.http_status], _ = self.build_response_object(refused, None)
                 each["responses"] = dict(sorted(responses.items()))
         return paths, components
 
@@ -252,13 +252,13 @@ class _Provider(OpenAPIProvider):
 
 
 def _schema_of(model: type[Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A reference to the schema of `model`, and all schemas that takes."""
+    """Return a reference to the schema of `model`, and all schemas it needs."""
     (reference,), components = msgspec.json.schema_components([model], ref_template=_REFERENCE)
     return reference, dict(components)
 
 
 class _Schema(QuartSchema):
-    """What quart-schema knows of an app, and how the app's guard refuses."""
+    """quart-schema's view of an app, and the errors of the app's guard."""
 
     def __init__(self, guard: Guard, **settings: Any) -> None:
         super().__init__(**settings)
@@ -266,7 +266,7 @@ class _Schema(QuartSchema):
 
 
 def add_openapi(app: QuartTrio, guard: Guard, *, title: str, description: str) -> None:
-    """Let `app` describe itself at `/openapi.json`, with routes that are added later, too."""
+    """Add `/openapi.json`, which describes all routes of `app`, including those added later."""
     json = app.json
     needs_token = Unauthorized in guard.errors
     schema = _Schema(
@@ -283,12 +283,12 @@ def add_openapi(app: QuartTrio, guard: Guard, *, title: str, description: str) -
         openapi_provider_class=_Provider,
     )
     schema.init_app(app)
-    app.json = json  # it has put its own in place
+    app.json = json  # quart-schema has replaced it
 
     @app.get("/openapi.json")
     @operation(OpenApi, tag="documents")
     async def openapi() -> Response:
-        """Describe all of this to a program."""
+        """Return this API's OpenAPI document."""
         return json_response(schema.openapi_provider.schema())
 
 
@@ -296,7 +296,7 @@ _PAGE = "docs.html"
 
 
 def add_documents(app: QuartTrio, guard: Guard, *, title: str, description: str) -> None:
-    """`GET /openapi.json` and `GET /docs`, about all routes of `app`, also those to come."""
+    """Add `GET /openapi.json` and `GET /docs`, which describe all routes of `app`."""
     add_openapi(app, guard, title=title, description=description)
     page = resources.files(__package__).joinpath(_PAGE).read_text(encoding="utf-8")
     headers = {"Content-Security-Policy": _policy(page), "X-Content-Type-Options": "nosniff"}
@@ -304,12 +304,12 @@ def add_documents(app: QuartTrio, guard: Guard, *, title: str, description: str)
     @app.get("/docs")
     @operation("text/html", tag="documents")
     async def docs() -> Response:
-        """Show all of this to people."""
+        """Return this API's documentation as a page."""
         return Response(page, headers=headers, content_type="text/html; charset=utf-8")
 
 
 def _policy(page: str) -> str:
-    """Nothing but the page's own script and style, and no address but its own server's."""
+    """Make a content security policy that allows only the page's own script, style and server."""
     allowed = {kind: _hash(page, kind) for kind in ("script", "style")}
     return (
         f"default-src 'none'; script-src '{allowed['script']}'; style-src '{allowed['style']}';"

@@ -1,4 +1,4 @@
-"""What requests ask for: bodies and query strings to Structs, names to what they mean."""
+"""Reads requests: bodies and query strings as Structs, names as symbols and intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from klineagent.exchange.venues import Venue
 
 @frozen
 class StreamRequest:
-    """One (symbol, interval) to add or to remove."""
+    """One stream, (symbol, interval), to add or remove."""
 
     symbol: str
     interval: Interval
@@ -27,19 +27,19 @@ _Asked = TypeVar("_Asked", bound=Struct)
 
 
 async def read_body(kind: type[_Asked]) -> _Asked:
-    """The body of the request under way.
+    """Read the current request's body.
 
     Raises:
-        InvalidRequest: it is not JSON, or not a `kind`.
+        InvalidRequest: the body is not JSON, or not a `kind`.
     """
     return decode(await request.get_data(), kind)
 
 
 def read_query(kind: type[_Asked]) -> _Asked:
-    """The query string of the request under way; numbers and truth values as words.
+    """Read the current request's query string, converting numbers and booleans from text.
 
     Raises:
-        InvalidRequest: a parameter is missing, unknown, there twice, or wrong.
+        InvalidRequest: a parameter is missing, unknown, given twice, or wrong.
     """
     asked = request.args.to_dict(flat=False)
     known = {each.encode_name for each in msgspec.structs.fields(kind)}
@@ -53,11 +53,11 @@ def read_query(kind: type[_Asked]) -> _Asked:
             {name: value for name, (value,) in asked.items()}, kind, strict=False
         )
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"the query is not as it should be: {error}") from error
+        raise InvalidRequest(f"the query is invalid: {error}") from error
 
 
 def stream_request(asked: StreamBody, venue: Venue) -> StreamRequest:
-    """The stream that is meant.
+    """Read which stream is meant.
 
     Raises:
         InvalidRequest: the symbol is empty, or `venue` has no such interval.
@@ -68,7 +68,7 @@ def stream_request(asked: StreamBody, venue: Venue) -> StreamRequest:
 
 
 def symbols_request(asked: SymbolsBody) -> list[str]:
-    """The symbols that are meant; each once, in the order they were named first.
+    """Read which symbols are meant, without duplicates, in the order given.
 
     Raises:
         InvalidRequest: there are none, or one is empty.
@@ -80,16 +80,16 @@ def symbols_request(asked: SymbolsBody) -> list[str]:
 
 
 def decode(body: bytes | str, kind: type[_Asked]) -> _Asked:
-    """Read JSON.
+    """Decode JSON.
 
     Raises:
-        InvalidRequest: it is none, or not a `kind`.
+        InvalidRequest: the body is not JSON, or not a `kind`.
     """
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        # "Expected `str`, got `int` - at `$.symbol`": it names the field.
-        raise InvalidRequest(f"the body is not as it should be: {error}") from error
+        # msgspec names the field: "Expected `str`, got `int` - at `$.symbol`".
+        raise InvalidRequest(f"the body is invalid: {error}") from error
     except UNREADABLE as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
 
@@ -101,7 +101,7 @@ def _symbol(name: str, *, field: str) -> str:
 
 
 def interval_named(name: str, venue: Venue) -> Interval:
-    """The interval that is meant.
+    """Read which interval is meant.
 
     Raises:
         InvalidRequest: `venue` has no such interval.

@@ -1,4 +1,4 @@
-"""What the command server needs of the subscriptions it commands."""
+"""The subscriptions as the command API needs them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from klineagent.series.registry import SubscriptionInfo
 
 
 class Subscriptions(Protocol):
-    """The subscriptions; `klineagent.series.desired.desired.Desired` is the real thing."""
+    """The subscriptions; `klineagent.series.desired.desired.Desired` implements it."""
 
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of subscriptions."""
 
     def symbols(self) -> list[str]:
-        """Their symbols, sorted."""
+        """Return their symbols, sorted."""
 
     def listing(self) -> list[SubscriptionInfo]:
-        """All of them."""
+        """Describe all subscriptions."""
 
     def intervals(self, symbol: str) -> list[Interval]:
-        """Those at which `symbol` runs, or should."""
+        """Return the intervals at which `symbol` runs, or should."""
 
     def obstacle(self) -> str:
-        """Why nothing can be confirmed at this moment, if that is known."""
+        """Say why nothing can be confirmed at the moment; empty if unknown."""
 
     async def add(self, symbol: str, interval: Interval) -> bool:
-        """Start one; False if it ran already.
+        """Add a subscription; return False if it was running already.
 
         Raises:
-            RequestError: it could not be started, and nothing is left of the attempt.
+            RequestError: the subscription could not be started, and was undone.
         """
 
     async def remove(self, symbol: str, interval: Interval) -> None:
-        """Stop one.
+        """Remove a subscription.
 
         Raises:
             NotRunning: there is no such subscription.
@@ -43,7 +43,7 @@ class Subscriptions(Protocol):
 
 
 def not_confirmed(subscriptions: Subscriptions, within_s: float) -> NotConfirmed:
-    """The error of a call whose deadline has passed."""
+    """Make the error of a call whose deadline has passed."""
     obstacle = subscriptions.obstacle()
     because = f": {obstacle}" if obstacle else ""
     return NotConfirmed(f"the exchange did not confirm within {within_s:g} s{because}")

@@ -1,4 +1,4 @@
-"""How long things take, noted as they happen: once per flush, per closed candle, per loop pass."""
+"""Histograms of durations: of each flush, each closed candle, each pass of the event loop."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from klineagent.storage.store import Batch, Table
 
 @define(eq=False)
 class Histogram:
-    """How often something took how long."""
+    """Counts durations in buckets."""
 
     bounds: Sequence[float]
-    """Ascending, in seconds, each included; above the last there is one bucket more."""
+    """Upper bounds of the buckets in seconds, ascending and inclusive; one more bucket is above."""
     total: float = field(default=0, init=False)
     _counts: list[int] = field(init=False)
 
@@ -33,17 +33,17 @@ class Histogram:
         self._counts = [0] * (len(self.bounds) + 1)
 
     def observe(self, seconds: float) -> None:
-        """It took that long once more."""
+        """Count one duration."""
         self._counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
     @property
     def count(self) -> int:
-        """How often it was observed."""
+        """How many durations were counted."""
         return sum(self._counts)
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Each bound and how often it was kept, as `HistogramMetricFamily` takes them."""
+        """Return each bound with its cumulative count, as `HistogramMetricFamily` takes them."""
         bounds = [*map(floatToGoString, self.bounds), "+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True))
 
@@ -55,18 +55,18 @@ LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class LoopLag(trio.abc.Instrument):
-    """How long each pass of the event loop keeps everything else waiting, in real time."""
+    """Measures each pass of the event loop in real time: how long other tasks had to wait."""
 
     def __init__(self) -> None:
         self.passes = Histogram(LAG_BOUNDS_S)
         self._began_at = perf_counter()
 
     def after_io_wait(self, timeout: float) -> None:
-        """Tasks that can run are run now."""
+        """Start the clock: runnable tasks run now."""
         self._began_at = perf_counter()
 
     def before_io_wait(self, timeout: float) -> None:
-        """All of them have run."""
+        """Stop the clock: all of them have run."""
         self.passes.observe(perf_counter() - self._began_at)
 
 
@@ -80,17 +80,17 @@ class Timings:
 
     time: ExchangeTime
     watched: Callable[[Kline], bool] = field(default=_always, init=False)
-    """Whether a series ran already when the candle closed; what is older was fetched late."""
+    """Whether the candle's series ran already when it closed; older candles are fetched late."""
     flushes: Histogram = field(factory=partial(Histogram, FLUSH_BOUNDS_S), init=False)
-    """Inserts that were acknowledged."""
+    """Durations of acknowledged inserts."""
     stored_after: defaultdict[str, Histogram] = field(
         factory=partial(defaultdict, partial(Histogram, STORED_BOUNDS_S)), init=False
     )
-    """From a candle's close to the store's acknowledgement, by interval."""
+    """Seconds from a candle's close to the store's acknowledgement, by interval."""
     loop: LoopLag = field(factory=LoopLag, init=False)
 
     def acknowledged(self, batch: Batch, took_s: float) -> None:
-        """The store has `batch`."""
+        """Note that the store acknowledged `batch`, `took_s` seconds after it was sent."""
         self.flushes.observe(took_s)
         if batch.table is Table.KLINES:
             now_ms = self.time.now_ms()
@@ -102,7 +102,7 @@ class Timings:
 
 @asynccontextmanager
 async def open_timings(time: ExchangeTime) -> AsyncIterator[Timings]:
-    """Empty histograms; the loop's passes are timed in the block."""
+    """Yield empty histograms, and time the event loop's passes until the block ends."""
     timings = Timings(time)
     trio.lowlevel.add_instrument(timings.loop)
     try:

@@ -1,7 +1,7 @@
-"""What a user may write for a setting, and what it means. Each converter is also the check. Pure.
+"""Converters of settings: from what a user may write to a field's type. Pure.
 
-They take what a TOML file holds as well as text from the environment and options, and raise
-`ValueError` with what was expected.
+They take values of a TOML file as well as text from the environment and options, and raise a
+`ValueError` that says what was expected.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from klineagent.exchange.venues import VENUES, Venue
 from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.url import locate, masked
 
-# Managers ping their agents from other machines; commands are for who may give them.
+# Health is open to other machines, for fleet managers ping agents; commands are not.
 ANY_HOST = "0.0.0.0"  # noqa: S104 - meant: see above
 LOOPBACK = "127.0.0.1"
 MAX_PORT = 65_535
 NAME_LENGTH = 253
 DAY_S = 86_400
-# Whoever can reach the server can try as many as it answers; this many cannot be guessed.
+# Clients can try as many tokens as the server answers; one of this length cannot be guessed.
 TOKEN_LENGTH = 16
 WILDCARDS = frozenset("*?[")
-# What the exchange's REST API takes for the name of a symbol, of any script.
+"""Characters that make a name a pattern; no symbol has any of them."""
+# What the exchange's REST API accepts as a symbol, in any script.
 _SYMBOL = re.compile(r"[\w.-]{1,50}")
-"""What makes a pattern of a name; no symbol has any of them."""
 
-# Looking for what has fallen due takes time with the square of it.
+# The search for due candles takes time that grows with its square.
 MAX_GRACE_S = 600
-# Twenty years: no venue has candles as old.
+# Twenty years: no venue has older candles.
 MAX_LOOKBACK_DAYS = 7300
 
 _E = TypeVar("_E", bound=enum.Enum)
 
 
 def to_text(value: object) -> str:
-    """Text that is not blank."""
+    """Convert to text that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"expected text, got {value!r}")
     return value.strip()
@@ -50,85 +50,85 @@ def to_text(value: object) -> str:
 
 def _whole_number(value: object) -> int:
     try:
-        return int(str(value))  # by way of str, which makes 1.5 and true as wrong as "abc"
+        return int(str(value))  # through str, so that 1.5 and true fail like "abc"
     except ValueError:
         raise ValueError(f"expected a whole number, got {value!r}") from None
 
 
 def to_count(value: object) -> int:
-    """A whole number from 1 on."""
+    """Convert to a whole number of at least 1."""
     if (count := _whole_number(value)) < 1:
         raise ValueError(f"expected at least 1, got {count}")
     return count
 
 
 def to_port(value: object) -> int:
-    """A port one can call."""
+    """Convert to a port from 1 to 65535."""
     if not 1 <= (port := _whole_number(value)) <= MAX_PORT:
         raise ValueError(f"expected a port from 1 to {MAX_PORT}, got {port}")
     return port
 
 
 def to_seconds(value: object) -> float:
-    """Seconds, more than none."""
+    """Convert to seconds, more than 0."""
     try:
         seconds = float(str(value))
     except ValueError:
         raise ValueError(f"expected a number of seconds, got {value!r}") from None
-    return _more_than_none(seconds, value)
+    return _positive(seconds, value)
 
 
-def _more_than_none(seconds: float, value: object) -> float:
-    """`seconds`, which was written as `value`."""
+def _positive(seconds: float, value: object) -> float:
+    """Check `seconds`, which was written as `value`."""
     if not 0 < seconds < math.inf:
         raise ValueError(f"expected more than 0 seconds, got {value!r}")
     return seconds
 
 
 def to_amount(value: object) -> int:
-    """A whole number from 0 on."""
+    """Convert to a whole number of at least 0."""
     if (amount := _whole_number(value)) < 0:
         raise ValueError(f"expected 0 or more, got {amount}")
     return amount
 
 
 def to_grace(value: object) -> float:
-    """Seconds, up to ten minutes."""
+    """Convert to seconds, up to ten minutes."""
     if (seconds := to_seconds(value)) > MAX_GRACE_S:
         raise ValueError(f"expected at most {MAX_GRACE_S} seconds, got {value}")
     return seconds
 
 
 def to_duration(value: object) -> float:
-    """Seconds, or a number with s, m, h or d behind it."""
+    """Convert seconds, or a number followed by s, m, h or d, to seconds."""
     text = str(value).strip()
     unit_s = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}.get(text[-1:])
     try:
         number = float(text[:-1] if unit_s else text)
     except ValueError:
         raise ValueError(
-            f"expected seconds, or a number with s, m, h or d behind it, got {value!r}"
+            f"expected seconds, or a number followed by s, m, h or d, got {value!r}"
         ) from None
-    # Checked afterwards: so many days may be more seconds than a number holds.
-    return _more_than_none(number * (unit_s or 1), value)
+    # Checked after multiplying: so many days may overflow to infinity.
+    return _positive(number * (unit_s or 1), value)
 
 
 def to_lookback(value: object) -> float:
-    """Seconds, or a number with s, m, h or d behind it, up to twenty years."""
+    """Convert like `to_duration`, up to twenty years."""
     if (seconds := to_duration(value)) > MAX_LOOKBACK_DAYS * DAY_S:
         raise ValueError(f"expected at most {MAX_LOOKBACK_DAYS} days, got {value!r}")
     return seconds
 
 
 def to_byte_count(value: object) -> int:
-    """Bytes, or a number with K, M, G or T behind it."""
+    """Convert bytes, or a whole number followed by K, M, G or T, to bytes."""
     text = str(value).strip().upper().removesuffix("B")
     power = "KMGT".find(text[-1:]) + 1 if text else 0
     try:
         number = int(text[:-1] if power else text)
     except ValueError:
         raise ValueError(
-            f"expected bytes, or a whole number with K, M, G or T behind it, got {value!r}"
+            f"expected bytes, or a whole number followed by K, M, G or T, got {value!r}"
         ) from None
     if number < 1:
         raise ValueError(f"expected at least 1, got {value!r}")
@@ -136,7 +136,7 @@ def to_byte_count(value: object) -> int:
 
 
 def to_yes_or_no(value: object) -> bool:
-    """True or false, in the words people use for them."""
+    """Convert true, yes or 1, or false, no or 0, to a boolean."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if (answer := words.get(str(value).strip().lower())) is None:
         raise ValueError(f"expected true or false, got {value!r}")
@@ -144,37 +144,37 @@ def to_yes_or_no(value: object) -> bool:
 
 
 def _names(value: object) -> list[str]:
-    """Read a list, or a string with commas; blanks fall away, and what is there twice."""
+    """Read a list, or a string with commas; drop blanks and duplicates."""
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, list | tuple):
         raise ValueError(f"expected a list of names, got {value!r}")  # noqa: TRY004 - one kind
-    if strangers := [each for each in value if not isinstance(each, str | Interval)]:
-        raise ValueError(f"expected names in quotes, got {strangers[0]!r}")
+    if others := [each for each in value if not isinstance(each, str | Interval)]:
+        raise ValueError(f"expected names in quotes, got {others[0]!r}")
     names = list(dict.fromkeys(name for each in value if (name := str(each).strip())))
-    if torn := [name for name in names if not name.isprintable()]:
-        raise ValueError(f"expected names of one line, got {torn[0]!r}")
+    if unprintable := [name for name in names if not name.isprintable()]:
+        raise ValueError(f"expected names of one line, got {unprintable[0]!r}")
     return names
 
 
 def to_symbols(value: object) -> tuple[str, ...]:
-    """Symbols in capitals, each once; none is fine."""
+    """Convert to symbols in capitals, without duplicates; there may be none."""
     return tuple(dict.fromkeys(map(to_symbol, _names(value))))
 
 
 def to_symbol(name: str) -> str:
-    """One symbol in capitals: what may be one, whether it exists or not."""
+    """Convert to a symbol in capitals; whether it exists is not checked."""
     if name in {each.value for each in Interval}:
-        raise ValueError(f"{name} is an interval, and no symbol")
+        raise ValueError(f"{name} is an interval, not a symbol")
     if WILDCARDS & set(name):
-        raise ValueError(f"{name} is a pattern; those are for `klineagent add`")
+        raise ValueError(f"{name} is a pattern; add patterns with `klineagent add`")
     if not _SYMBOL.fullmatch(name):
         raise ValueError(f"{name} cannot be a symbol: expected letters, digits, '_', '-' and '.'")
     return name.upper()
 
 
 def to_intervals(value: object, venue: Venue | None = None) -> tuple[Interval, ...]:
-    """At least one interval, of those that `venue` offers."""
+    """Convert to at least one interval, of those that `venue` has."""
     if not (names := _names(value)):
         raise ValueError("expected at least one interval")
     offered = {each.value: each for each in Interval if venue is None or each in venue.intervals}
@@ -187,7 +187,7 @@ def to_intervals(value: object, venue: Venue | None = None) -> tuple[Interval, .
 
 
 def _member(kind: type[_E], value: object) -> _E:
-    """The member of `kind` with this value, or the member itself."""
+    """Convert a value, or the member itself, to a member of `kind`."""
     try:
         return kind(value)
     except ValueError:
@@ -197,17 +197,17 @@ def _member(kind: type[_E], value: object) -> _E:
 
 
 def to_log_format(value: object) -> LogFormat:
-    """How log lines look, by its name."""
+    """Convert the name of a log format."""
     return _member(LogFormat, value)
 
 
 def to_log_level(value: object) -> LogLevel:
-    """From where on lines are logged, by its name."""
+    """Convert the name of a log level, in any case."""
     return _member(LogLevel, value.lower() if isinstance(value, str) else value)
 
 
 def to_venue(value: object) -> Venue:
-    """A market, by its name."""
+    """Convert the name of a venue."""
     if isinstance(value, Venue):
         return value
     if venue := VENUES.get(str(value).strip().lower()):
@@ -216,7 +216,7 @@ def to_venue(value: object) -> Venue:
 
 
 def to_host(value: object) -> str:
-    """A host name or an IP address, IPv6 with or without its brackets."""
+    """Convert to a host name or an IP address; IPv6 may be in brackets."""
     host = to_text(value)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -230,28 +230,28 @@ def _is_address(host: str) -> bool:
         ip_address(host)
     except ValueError:
         return False
-    return not re.search(r"\s", host)  # which it takes for a part of the zone
+    return not re.search(r"\s", host)  # ip_address accepts blanks in a zone
 
 
 def _is_name(host: str) -> bool:
-    """Whether it can be a host's name: what ends in a number is an address to most who read it."""
+    """Return whether `host` can be a host name; one that ends in a number counts as an address."""
     labels = host.removesuffix(".").split(".")
     fits = len(host) <= NAME_LENGTH and not labels[-1].isdecimal()
     return fits and all(re.fullmatch(r"\w([\w-]{0,61}\w)?", label) for label in labels)
 
 
 def to_command_bind(value: object) -> Bind:
-    """Where to listen for commands; a port alone is this machine's."""
+    """Convert the command API's address; a port alone means loopback."""
     return parse_bind(value, host=LOOPBACK)
 
 
 def to_status_bind(value: object) -> Bind:
-    """Where to listen for questions; a port alone is everybody's."""
+    """Convert the status API's address; a port alone means all interfaces."""
     return parse_bind(value, host=ANY_HOST)
 
 
 def parse_bind(value: object, *, host: str) -> Bind:
-    """Read `HOST:PORT`, `[IPV6]:PORT` or a port alone, which is that of `host`.
+    """Read `HOST:PORT`, `[IPV6]:PORT`, or a port alone, to which `host` is added.
 
     Port 0 lets the system choose.
     """
@@ -266,7 +266,7 @@ def parse_bind(value: object, *, host: str) -> Bind:
 
 
 def to_token(value: object) -> str:
-    """A bearer token; what is wrong with one is told without showing it."""
+    """Convert to a bearer token; errors do not show it."""
     token = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"[\w.~+/-]+=*", token, re.ASCII) or len(token) < TOKEN_LENGTH:
         raise ValueError(
@@ -277,13 +277,13 @@ def to_token(value: object) -> str:
 
 
 def to_ws_url(value: object) -> str:
-    """The prefix of stream addresses, before `/ws` and `/stream`."""
-    # The prefix is wanted; people paste the whole address.
+    """Convert to the prefix of stream URLs, without `/ws` or `/stream`."""
+    # People paste the whole URL.
     return re.sub(r"/(ws|stream)$", "", _url(value, ("ws", "wss")))
 
 
 def to_rest_url(value: object) -> str:
-    """A REST address."""
+    """Convert to a REST URL."""
     return _url(value, ("http", "https"))
 
 
@@ -293,7 +293,7 @@ def _url(value: object, schemes: tuple[str, ...]) -> str:
         parts = urlsplit(url)
         sound = parts.scheme in schemes and parts.hostname and (parts.port or True)
         (parts.hostname or "").encode("idna")
-    except ValueError:  # not an address, not a port, or a name no resolver takes
+    except ValueError:  # no URL, no port, or a name no resolver accepts
         sound = False
     if not sound or parts.query or parts.fragment or re.search(r"\s", url):
         raise ValueError(
@@ -303,7 +303,7 @@ def _url(value: object, schemes: tuple[str, ...]) -> str:
 
 
 def to_store_url(value: object) -> str:
-    """A store's URL that names one."""
+    """Convert to a valid store URL."""
     url = to_text(value)
     locate(url)
     return url

@@ -1,8 +1,8 @@
-"""Configuration: defaults, overridden by a TOML file, by the environment, by options.
+"""The configuration: defaults, overridden by a TOML file, the environment and options.
 
-typed-settings lists the fields; what sets them is read in `sources.py`. Every field has a
-converter (`converters.py`) that is also its check; it is applied as the layers are merged, because
-afterwards nobody knows any more under which name the user wrote a value.
+typed-settings lists the fields; `sources.py` reads what sets them. Every field has a converter
+(`converters.py`) that also validates it; it runs while the layers are merged, because afterwards
+the name under which the user wrote a value is no longer known.
 """
 
 from __future__ import annotations
@@ -65,87 +65,87 @@ _GIGA = 1024**3
 
 
 def _shown(url: str | None) -> str:
-    """A URL in a repr, its password masked."""
+    """Show a URL in a repr, with its password masked."""
     return repr(url and masked(url))
 
 
 @frozen(kw_only=True)
 class Config:
-    """Everything that can be set. Times are seconds."""
+    """All settings of an agent. Times are in seconds."""
 
     symbols: tuple[str, ...] = field(default=(), converter=to_symbols)
-    """Symbols to record from the start; more can be added while it runs."""
+    """Symbols to record from the start; more can be added while the agent runs."""
     intervals: tuple[Interval, ...] = field(
         default=tuple(map(Interval, ("1m", "5m", "15m", "1h", "4h", "1d", "1w"))),
         converter=to_intervals,
     )
-    """Intervals that adding a symbol adds."""
-    # `Annotated` hides the attrs class, whose fields would be taken for nested settings.
+    """Intervals to record of each symbol."""
+    # `Annotated` hides the attrs class, whose fields typed-settings would take for settings.
     venue: Annotated[Venue, "by its name"] = field(default=USDM, converter=to_venue)
     """The market: usdm, coinm or spot."""
     ws_url: str | None = field(default=None, converter=optional(to_ws_url), repr=_shown)
-    """Where the streams are, if not at the venue's own address."""
+    """The prefix of websocket URLs, if not the venue's."""
     rest_url: str | None = field(default=None, converter=optional(to_rest_url), repr=_shown)
-    """Where the REST API is, if not at the venue's own address."""
+    """The REST API's URL, if not the venue's."""
     store: str = field(default="chdb:klineagent-data", converter=to_store_url, repr=_shown)
     """The database to write to."""
     ca_file: str | None = field(default=None, converter=optional(to_text))
-    """A PEM file of authorities that vouch for the exchange's and the database's certificates."""
+    """PEM file of CA certificates for the exchange and the database, if not the system's."""
     command_bind: Bind = field(default=Bind(LOOPBACK, 9999), converter=to_command_bind)
-    """HOST:PORT of the command server."""
+    """HOST:PORT of the command API."""
     command_tls_cert: str | None = field(default=None, converter=optional(to_text))
-    """The PEM file of the command server's certificate, for TLS; it may hold the key as well."""
+    """PEM file of the command API's certificate, for TLS; it may hold the key as well."""
     command_tls_key: str | None = field(default=None, converter=optional(to_text))
-    """The PEM file of that certificate's key, if it is elsewhere."""
+    """PEM file of that certificate's key, if separate."""
     status_bind: Bind = field(default=Bind(ANY_HOST, 9988), converter=to_status_bind)
-    """HOST:PORT of the status server."""
-    # No option: whoever lists the processes of a machine reads their options.
+    """HOST:PORT of the status API."""
+    # No option: options show in the machine's list of processes.
     token: str | None = field(default=None, converter=optional(to_token), repr=False)
-    """What clients have to show."""
+    """The bearer token clients must send."""
     token_file: str | None = field(default=None, converter=optional(to_text))
-    """The file that holds it, if it is not in the environment or the configuration file."""
+    """The file that holds the token, if it is not in the environment or configuration file."""
     allow_anonymous: bool = field(default=False, converter=to_yes_or_no)
-    """Whether anyone may command who can reach the server, wherever it listens."""
+    """Whether commands need no token even if other machines can reach the command API."""
     max_symbols: int = field(default=100, converter=to_count)
-    """How many symbols this agent accepts."""
+    """The most symbols this agent records."""
     register_ip: str | None = field(default=None, converter=optional(to_host))
-    """The manager to register with; without one, the agent runs unmanaged."""
+    """The fleet manager to register with; without one, the agent runs on its own."""
     register_port: int | None = field(default=None, converter=optional(to_port))
-    """The manager's port."""
+    """The fleet manager's port."""
     agent_ip: str | None = field(default=None, converter=optional(to_host))
-    """The address others reach this agent at, if not that of the interface that reaches out."""
+    """The address other machines reach this agent at, if not that of the default route."""
     self_update_interval_s: float = field(default=60.0, converter=to_seconds)
-    """How often this agent's row in table `agents` is written."""
+    """The interval between heartbeats in table `agents`."""
     log_format: LogFormat = field(default=LogFormat.CONSOLE, converter=to_log_format)
-    """How log lines look: console or json."""
+    """The log format: console or json."""
     log_level: LogLevel = field(default=LogLevel.INFO, converter=to_log_level)
-    """From where on lines are logged: debug, info, warning, error or critical."""
+    """The least severe level to log: debug, info, warning, error or critical."""
     flush_interval_s: float = field(default=1.0, converter=to_seconds)
-    """How long a row may wait for company before it is written."""
+    """How long a row may wait for its batch to fill."""
     flush_rows: int = field(default=5_000, converter=to_count)
-    """How many rows make a batch before that."""
+    """The most rows in a batch; a full batch is written at once."""
     buffer_rows: int = field(default=200_000, converter=to_count)
-    """How many rows may wait in memory while the database is away and the spool is full."""
+    """The most rows in memory while the database is away and the spool is full."""
     history: int = field(default=500, converter=to_amount)
-    """How many candles before its start a new subscription has fetched; 0 for none."""
+    """How many past candles are fetched for each new series; 0 for none."""
     lookback_s: float = field(default=86_400.0, converter=to_lookback)
     """How far back the store is searched for gaps at the start."""
     grace_s: float = field(default=5.0, converter=to_grace)
-    """How long after its close a candle may stay without its closing event."""
+    """How long to wait for a candle's closing event before the candle is fetched."""
     updates: bool = field(default=False, converter=to_yes_or_no)
-    """Whether every state of every candle is kept as well, in table `kline_updates`."""
+    """Whether every state of every candle is also kept, in table `kline_updates`."""
     spool: str | None = field(default=None, converter=optional(to_text))
-    """The folder for what the database cannot take, if not beside its own; "none" for no spool."""
+    """The folder for rows the database cannot take, if not beside the data; "none" for none."""
     state: str | None = field(default=None, converter=optional(to_text))
-    """The file that keeps what was asked for over HTTP, if not beside the data; "none" for none."""
+    """The file for subscriptions made over HTTP, if not beside the data; "none" for none."""
     spool_limit: int = field(default=4 * _GIGA, converter=to_byte_count)
-    """How large it may grow."""
+    """The largest size of the spool, in bytes."""
     drain_timeout_s: float = field(default=3.0, converter=to_seconds)
-    """How long stopping may take to write what is waiting."""
+    """How long stopping may take to write waiting rows."""
 
     @property
     def spool_folder(self) -> Path | None:
-        """Where the spool is, if there is one: one for each database and venue."""
+        """The spool's folder, one per database and venue; None without a spool."""
         if self.spool == "none":
             return None
         if self.spool is not None:
@@ -154,7 +154,7 @@ class Config:
 
     @property
     def state_file(self) -> Path | None:
-        """Where the subscriptions are kept, if they are: one file for each database and venue."""
+        """The file of the subscriptions, one per database and venue; None if not kept."""
         if self.state == "none":
             return None
         if self.state is not None:
@@ -163,7 +163,7 @@ class Config:
         return beside and beside.with_name(f"{beside.name}.json")
 
     def _beside_the_data(self, what: str) -> Path | None:
-        """A place of its own for each database and venue; None for one that is in memory."""
+        """Return a path beside the data, one per database and venue; None for a store in memory."""
         match locate(self.store):
             case FolderLocation(folder=folder):
                 return folder.with_name(f"{folder.name}-{what}-{self.venue.name}")
@@ -173,10 +173,10 @@ class Config:
         return None
 
     def read_token(self) -> str | None:
-        """What clients have to show, if anything, from wherever it is.
+        """Return the token, from its file if there is one; None if clients need none.
 
         Raises:
-            ConfigError: its file cannot be read, or holds none.
+            ConfigError: the file cannot be read, or holds no token.
         """
         if self.token_file is None:
             return self.token
@@ -185,36 +185,36 @@ class Config:
         except OSError as error:
             raise ConfigError(f"token_file: {self.token_file}: {error.strerror}") from error
         except ValueError as error:
-            # Not UTF-8 either is no token; that error would quote a piece of it.
+            # A UnicodeDecodeError would quote a piece of the token.
             reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error
             raise ConfigError(f"token_file: {self.token_file}: {reason}") from None
 
     @property
     def effective_ws_url(self) -> str:
-        """Where the streams are: the prefix before `/ws` and `/stream`."""
+        """The prefix of websocket URLs, without `/ws` and `/stream`."""
         own = self.venue.ws_url
         if self.ws_url is None:
             return own
         parts = urlsplit(self.ws_url)
-        # The old agent's STREAM_URL was the bare host, which today confirms USD-M streams and
-        # then stays silent.
+        # The old agent's STREAM_URL was the bare host, which today acknowledges USD-M streams and
+        # then sends nothing.
         return own if parts.netloc == urlsplit(own).netloc and not parts.path else self.ws_url
 
     @property
     def effective_rest_url(self) -> str:
-        """Where the REST API is."""
+        """The REST API's URL."""
         return self.rest_url or self.venue.rest_url
 
     @property
     def fleet_manager(self) -> Bind | None:
-        """The manager to register with, if there is one."""
+        """The fleet manager to register with, if there is one."""
         if self.register_ip is None or self.register_port is None:
             return None
         return Bind(self.register_ip, self.register_port)
 
 
 def as_written(value: object) -> str:
-    """A field's value as a user would write it."""
+    """Format a field's value as a user would write it."""
     match value:
         case Venue():
             return value.name
@@ -230,7 +230,7 @@ def as_written(value: object) -> str:
 
 
 def _number_as_written(number: float) -> str:
-    # Of numbers this large, floats are seconds and integers are bytes.
+    # Among large numbers, floats are seconds and integers are bytes.
     unit, letter = (_GIGA, "G") if isinstance(number, int) else (DAY_S, "d")
     if number and number % unit == 0:
         return f"{number / unit:g}{letter}"
@@ -243,13 +243,12 @@ def load_config(
     """Read the configuration; later sources win: defaults, `file`, `environ`, `options`.
 
     Args:
-        options: what the command line gave, by the name of its option, `-` being `_`; None means
-            it did not.
-        environ: `KLINEAGENT_<FIELD>`, or the old agent's names; an empty variable is no variable.
-        file: a TOML file with a table `[klineagent]`.
+        options: values of the command line by option, with `_` for `-`; None if not given.
+        environ: `KLINEAGENT_<FIELD>`, or the old agent's names; empty variables are ignored.
+        file: a TOML file with a `[klineagent]` table.
 
     Raises:
-        ConfigError: one line that names what cannot be used and says what would be right.
+        ConfigError: a value cannot be used; one line that names it and says what is expected.
     """
     return trace_config(options, environ, file)[0]
 
@@ -257,7 +256,7 @@ def load_config(
 def trace_config(
     options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
 ) -> tuple[Config, dict[str, str]]:
-    """`load_config`, and where each field that does not have its default was set."""
+    """Read the configuration like `load_config`; also return where each field was set."""
     layers = _Layers(typed=options, environ=environ, file=file)
     config = load_settings(
         Config, [layers], converter=cattrs.Converter(prefer_attrib_converters=True)
@@ -268,19 +267,19 @@ def trace_config(
 
 @frozen(kw_only=True)
 class _Layers:
-    """A loader of typed-settings that converts what it loads."""
+    """A loader for typed-settings that also converts the values."""
 
     typed: Mapping[str, object]
     environ: Mapping[str, str]
     file: Path | None
     sources: dict[str, str] = field(factory=dict, init=False)
-    """The label of each field's last entry."""
+    """By field, the label of the entry that won."""
 
     def __call__(self, settings_cls: type, options: OptionList) -> LoadedSettings:
         """Load and convert; see `typed_settings.loaders.Loader`.
 
         Raises:
-            ConfigError: a value cannot be used, be it one that another layer overrides.
+            ConfigError: a value cannot be used, even one that another layer overrides.
         """
         entries = [
             *(read_file(self.file, options) if self.file else []),
@@ -291,8 +290,8 @@ class _Layers:
             each.name: each.converter for each in options
         }
         values: dict[str, Any] = {}
-        # Intervals come last, because which there are is up to the venue that wins; what another
-        # layer overrides may have been meant for another venue.
+        # Intervals come last, because they depend on the venue that wins; overridden ones may have
+        # been meant for another venue.
         entries.sort(key=lambda entry: entry.field == "intervals")
         for entry in entries:
             convert = converters[entry.field]
@@ -313,36 +312,35 @@ def _converted(entry: SettingEntry, convert: Callable[[Any], Any] | None) -> obj
 
 
 def check_symbols(config: Config) -> None:
-    """Check that there are not too many.
+    """Check the number of symbols.
 
     Raises:
         ConfigError: there are more than `max_symbols`.
     """
     if len(config.symbols) > config.max_symbols:
         raise ConfigError(
-            f"symbols: {len(config.symbols)} are more than max_symbols allows,"
-            f" which is {config.max_symbols}"
+            f"symbols: {len(config.symbols)} exceed max_symbols, which is {config.max_symbols}"
         )
 
 
 def _check_together(config: Config, sources: Mapping[str, str]) -> None:
-    """Check what no field can know alone; `sources` are where fields were set."""
+    """Check fields against each other; `sources` says where they were set."""
     check_symbols(config)
     if config.buffer_rows < config.flush_rows:
         raise ConfigError(
-            f"buffer_rows: {config.buffer_rows} rows cannot hold a batch of {config.flush_rows},"
-            " which is flush_rows"
+            f"buffer_rows: {config.buffer_rows} is less than flush_rows, which is"
+            f" {config.flush_rows}"
         )
     if config.token and config.token_file:
-        raise ConfigError("token and token_file: there can be only one")
+        raise ConfigError("token and token_file: set only one of them")
     if config.command_tls_key and not config.command_tls_cert:
-        raise ConfigError("command_tls_key needs command_tls_cert, the certificate it is for")
+        raise ConfigError("command_tls_key needs command_tls_cert, its certificate")
     if config.register_ip and not config.register_port:
-        raise ConfigError("register_ip needs register_port, the port of the manager")
-    # To the old agent a port alone meant that there is no manager.
+        raise ConfigError("register_ip needs register_port, the fleet manager's port")
+    # To the old agent a port alone meant that there is no fleet manager.
     is_old = sources.get("register_port") == OLD_VARIABLES["register_port"]
     if config.register_port and not config.register_ip and not is_old:
-        raise ConfigError("register_port needs register_ip, the address of the manager")
+        raise ConfigError("register_port needs register_ip, the fleet manager's address")
     _check_binds(config.command_bind, config.status_bind)
 
 
@@ -350,4 +348,4 @@ def _check_binds(command: Bind, status: Bind) -> None:
     hosts = {command.host, status.host}
     one_address = len(hosts) == 1 or (ANY_HOST in hosts and ":" not in "".join(hosts))
     if one_address and command.port == status.port != 0:
-        raise ConfigError(f"command_bind and status_bind: both cannot have port {command.port}")
+        raise ConfigError(f"command_bind and status_bind: both have port {command.port}")

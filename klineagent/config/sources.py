@@ -1,4 +1,4 @@
-"""Where settings are written, the command line, environment and file; and their names there."""
+"""Reads settings from the command line, the environment and a file; knows their names there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from klineagent.core.suggestions import meant
 
 FILE_TABLE = "klineagent"
 PREFIX = "KLINEAGENT_"
-# What the agent before this one was configured by; the new names win.
+# Variables of the previous agent; the new names win.
 OLD_VARIABLES = {
     "command_bind": "DATA_AGENT_PORT",
     "status_bind": "DATA_AGENT_STATUS_PORT",
@@ -27,16 +27,16 @@ OLD_VARIABLES = {
     "self_update_interval_s": "DATA_AGENT_SELF_UPDATE_INTERVAL",
     "ws_url": "STREAM_URL",
 }
-# Variables that are no settings: the file with the settings, and where clients find the agent.
+# Variables that set no field: the configuration file, and the agent's URL for clients.
 _OTHER_VARIABLES = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}AGENT"})
-# Kubernetes makes these in every container beside a service called klineagent.
+# Kubernetes sets these in every container beside a service called klineagent.
 _SERVICE_VARIABLES = re.compile(rf"{PREFIX}(SERVICE_HOST|(SERVICE_)?PORT(_.+)?)")
-# Options that are called otherwise than their field; they may be called by that as well.
+# Options with a shorter name than their field; the field's name works as well.
 SHORT_OPTIONS = {"lookback_s": "lookback", "grace_s": "grace"}
 
 
 class SettingEntry(NamedTuple):
-    """A value as a user wrote it, and the name the user knows it by."""
+    """A value as the user wrote it, with the name the user knows it by."""
 
     field: str
     label: str
@@ -44,22 +44,22 @@ class SettingEntry(NamedTuple):
 
 
 def option_names(field: str) -> list[str]:
-    """The names of the options that set a field of `Config`; the first is the one that is told."""
+    """Return the names of the options that set a field of `Config`; the first one is shown."""
     return [name for name in (SHORT_OPTIONS.get(field), field) if name]
 
 
 def spelling(name: str) -> str:
-    """An option as it is typed; symbols are arguments."""
+    """Return an option as it is typed; symbols are arguments."""
     return "SYMBOL" if name == "symbols" else f"--{name.replace('_', '-')}"
 
 
 def variable(field: str) -> str:
-    """The variable that sets a field of `Config`."""
+    """Return the variable that sets a field of `Config`."""
     return f"{PREFIX}{field.upper()}"
 
 
 def read_options(options: Mapping[str, object], fields: OptionList) -> list[SettingEntry]:
-    """What the command line gave, by the name of its option; None means it did not."""
+    """Read the values of the command line; None means an option was not given."""
     return [
         SettingEntry(each.name, spelling(name), value)
         for each in fields
@@ -69,7 +69,7 @@ def read_options(options: Mapping[str, object], fields: OptionList) -> list[Sett
 
 
 def read_environment(environ: Mapping[str, str], fields: OptionList) -> list[SettingEntry]:
-    """What variables say; an empty variable is no variable."""
+    """Read the values of variables; empty ones are ignored."""
     entries = []
     for each in fields:
         for name in (variable(each.name), OLD_VARIABLES.get(each.name, "")):
@@ -80,21 +80,21 @@ def read_environment(environ: Mapping[str, str], fields: OptionList) -> list[Set
 
 
 def unknown_variables(environ: Collection[str], fields: Collection[str]) -> Iterator[str]:
-    """A line for each variable that looks like one of ours and is none."""
+    """Describe each variable with our prefix that sets nothing, a line each."""
     known = {variable(each) for each in fields} | _OTHER_VARIABLES
     for name in environ:
         is_ours = name.startswith(PREFIX) and not _SERVICE_VARIABLES.fullmatch(name)
         if is_ours and name not in known:
-            # Without what all have in common, and what makes all alike.
+            # Compared without the prefix, which would make all of them similar.
             endings = [each.removeprefix(PREFIX) for each in known]
             yield _unknown(name.removeprefix(PREFIX), endings, prefix=PREFIX)
 
 
 def read_file(file: Path, fields: OptionList) -> list[SettingEntry]:
-    """What the table of a TOML file says.
+    """Read the values of a TOML file's table.
 
     Raises:
-        ConfigError: it cannot be read, or has keys that are no settings; with the nearest that are.
+        ConfigError: the file cannot be read, or has unknown keys; similar names are suggested.
     """
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def read_file(file: Path, fields: OptionList) -> list[SettingEntry]:
         raise ConfigError(f"{file}: is not TOML: {error}") from error
     table = document.get(FILE_TABLE)
     if not isinstance(table, dict):
-        raise ConfigError(f"{file}: has no table [{FILE_TABLE}]")
+        raise ConfigError(f"{file}: has no [{FILE_TABLE}] table")
     values = {key.replace("-", "_"): value for key, value in table.items()}
     known = [each.name for each in fields]
     if unknown := [_unknown(key, known) for key in values if key not in known]:
@@ -113,6 +113,6 @@ def read_file(file: Path, fields: OptionList) -> list[SettingEntry]:
 
 
 def _unknown(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """What to tell of a name that is none of those `known`."""
+    """Describe a name that is not among `known`, and suggest similar ones."""
     advice = meant(name, known, prefix=prefix) or "`klineagent config show` lists all."
-    return f"{prefix}{name} is no setting; {advice}"
+    return f"{prefix}{name} is not a setting; {advice}"

@@ -1,1 +1,1 @@
-"""This agent among others: registration with a manager, its row in `agents`."""
+"""The agent in a fleet: registration with a fleet manager, and its heartbeat row."""

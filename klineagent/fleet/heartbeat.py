@@ -1,4 +1,4 @@
-"""This agent's row in table `agents`, by which a manager sees it alive."""
+"""The agent's heartbeat: its row in table `agents`, by which a fleet manager sees it is alive."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from klineagent.storage.store import AgentRow
 
 
 class AgentLoad(Protocol):
-    """What the row tells of an agent."""
+    """The load of an agent, as its row reports it."""
 
     def count(self) -> int:
-        """Live (symbol, interval) subscriptions."""
+        """Return the number of live (symbol, interval) subscriptions."""
 
     def symbols(self) -> list[str]:
-        """Their symbols."""
+        """Return their symbols."""
 
 
 class Agents(Protocol):
     """The part of a `Store` that holds table `agents`."""
 
     async def record_agent(self, row: AgentRow) -> None:
-        """Make `row` the one live row of its (ip, port).
+        """Make `row` the only live row of its (ip, port).
 
         Raises:
-            StoreError: it could not.
+            StoreError: the row could not be written.
         """
 
 
 async def beat(store: Agents, agent: Bind, load: AgentLoad, *, every_s: float) -> NoReturn:
     """Write the row of `agent`, its command address, now and every `every_s` seconds.
 
-    A store that fails is told of; the next beat tries again.
+    A failure is logged, and the next beat tries again.
     """
     trouble = Trouble("heartbeat_failed", "heartbeat_recovered")
     while True:

@@ -1,4 +1,4 @@
-"""Telling a manager that this agent is there."""
+"""Registers the agent with a fleet manager."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ async def register(
 ) -> None:
     """Register `agent`, this agent's command address, with `manager`.
 
-    `POST /register` with `{"ip": ..., "port": ...}`; the manager accepts by 200 and
-    `{"status": "ok"}`. Tried until it does, so run it beside everything else.
+    It sends `POST /register` with `{"ip": ..., "port": ...}` until the fleet manager answers 200
+    with `{"status": "ok"}`, however long that takes.
     """
     backoff = Backoff(first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
     tries = 1
-    # No proxies from the environment: managers are neighbours. Deadlines are ours, below.
+    # No proxies from the environment: fleet managers are on the same network. The deadline of a
+    # call is set below.
     async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:
         while (reason := await _refusal(client, manager, agent)) is not None:
             if tries == 1:
@@ -44,7 +45,7 @@ async def register(
 
 
 async def _refusal(client: httpx2.AsyncClient, manager: Bind, agent: Bind) -> str | None:
-    """Try once: why the manager did not accept, or None if it did."""
+    """Try once; return why the fleet manager did not accept, or None if it did."""
     with trio.move_on_after(TRY_WITHIN_S):
         try:
             response = await client.post(
@@ -62,5 +63,5 @@ def _reason_in(response: httpx2.Response) -> str | None:
     try:
         status = msgspec.json.decode(response.content, type=_Reply).status
     except UNREADABLE as error:
-        return f"answered 200, but not as it should: {error}"
+        return f"answered 200 with an invalid body: {error}"
     return None if status == "ok" else f"answered status {status!r}"

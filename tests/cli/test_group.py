@@ -190,9 +190,9 @@ def test_without_a_twin_in_memory_there_is_no_pytest() -> None:
         (["demo", "--intervals", "7m"], "--intervals"),
         (["show", "--store", "paper:"], "store"),
         (["show", "BTCUSDT", "7m"], "INTERVAL: there is no 7m on usdm"),
-        (["show", "1m"], "SYMBOL: 1m is an interval, and no symbol"),
-        (["serve", "1M"], "SYMBOL: 1M is an interval, and no symbol"),
-        (["serve", "*USDT"], "SYMBOL: *USDT is a pattern; those are for `klineagent add`"),
+        (["show", "1m"], "SYMBOL: 1m is an interval, not a symbol"),
+        (["serve", "1M"], "SYMBOL: 1M is an interval, not a symbol"),
+        (["serve", "*USDT"], "SYMBOL: *USDT is a pattern; add patterns with `klineagent add`"),
     ],
 )
 def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], named: str) -> None:
@@ -208,7 +208,7 @@ def test_a_misspelt_variable_is_told_and_ends_nothing() -> None:
     ended = CliRunner(env={"KLINEAGENT_STROE": "memory:"}).invoke(commands, ["config", "show"])
     assert ended.exit_code == 0
     assert ended.stderr == (
-        "klineagent: KLINEAGENT_STROE is no setting; did you mean KLINEAGENT_STORE?\n"
+        "klineagent: KLINEAGENT_STROE is not a setting; did you mean KLINEAGENT_STORE?\n"
     )
 
 

@@ -230,7 +230,7 @@ def test_the_venue_brings_its_addresses() -> None:
         ("flush_interval_s", 0, "more than 0"),
         ("drain_timeout_s", "nan", "more than 0"),
         ("history", -1, "0 or more"),
-        ("lookback_s", "1w", "seconds, or a number with s, m, h or d behind it, got '1w'"),
+        ("lookback_s", "1w", "seconds, or a number followed by s, m, h or d, got '1w'"),
         ("lookback_s", "d", "s, m, h or d"),
         ("lookback_s", "0d", "more than 0"),
         ("lookback_s", "-1d", "more than 0 seconds, got '-1d'"),
@@ -240,7 +240,7 @@ def test_the_venue_brings_its_addresses() -> None:
         ("grace_s", "601", "at most 600 seconds"),
         ("updates", "perhaps", "true or false"),
         ("spool", " ", "text"),
-        ("spool_limit", "4Q", "bytes, or a whole number with K, M, G or T behind it, got '4Q'"),
+        ("spool_limit", "4Q", "bytes, or a whole number followed by K, M, G or T, got '4Q'"),
         ("spool_limit", "0G", "at least 1"),
         ("spool_limit", "-4G", "at least 1, got '-4G'"),
         ("spool_limit", "B", "K, M, G or T"),
@@ -275,8 +275,8 @@ def test_errors_name_the_source(file: Path) -> None:
     [
         ("[klineagent]\n[klineagent.venue]\nname = 3\n", "venue"),
         ("[klineagent]\n[klineagent.venu]\n", r"did you mean venue\?"),
-        ("max_symbols = 3\n", r"no table \[klineagent\]"),
-        ("klineagent = 3\n", r"no table \[klineagent\]"),
+        ("max_symbols = 3\n", r"no \[klineagent\] table"),
+        ("klineagent = 3\n", r"no \[klineagent\] table"),
         ("[klineagent\n", "is not TOML"),
         ("\xff", "is not TOML"),
     ],
@@ -293,14 +293,14 @@ def test_files_that_cannot_be_used(file: Path, text: str, complaint: str) -> Non
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ("maxsymbols = 3", "maxsymbols is no setting; did you mean max_symbols?"),
-        ("lookback = '2h'", "lookback is no setting; did you mean lookback_s?"),
-        ("colour = 3", "colour is no setting; `klineagent config show` lists all."),
+        ("maxsymbols = 3", "maxsymbols is not a setting; did you mean max_symbols?"),
+        ("lookback = '2h'", "lookback is not a setting; did you mean lookback_s?"),
+        ("colour = 3", "colour is not a setting; `klineagent config show` lists all."),
         (
             "colour = 3\nvenu = 3",
             (
-                "colour is no setting; `klineagent config show` lists all."
-                " venu is no setting; did you mean venue?"
+                "colour is not a setting; `klineagent config show` lists all."
+                " venu is not a setting; did you mean venue?"
             ),
         ),
     ],
@@ -372,7 +372,7 @@ def test_the_old_port_alone_means_no_manager(environ: dict[str, str], file: Path
 
 def test_more_symbols_than_are_accepted() -> None:
     """Nothing needs to be opened to see that."""
-    with pytest.raises(ConfigError, match="symbols: 2 are more than max_symbols allows, which is"):
+    with pytest.raises(ConfigError, match="symbols: 2 exceed max_symbols, which is"):
         load_config({"symbols": "a,b", "max_symbols": 1}, {}, None)
 
 
@@ -392,7 +392,7 @@ def test_servers_at_one_address_need_two_ports(command: str, status: str, is_usa
     if is_usable:
         load_config(binds, {}, None)
         return
-    with pytest.raises(ConfigError, match="both cannot have port 7"):
+    with pytest.raises(ConfigError, match="both have port 7"):
         load_config(binds, {}, None)
 
 
@@ -473,7 +473,9 @@ def test_a_host_no_resolver_takes_is_refused(url: str) -> None:
 
 def test_a_buffer_smaller_than_a_batch_is_refused() -> None:
     """It would drop rows while the database is well."""
-    with pytest.raises(ConfigError, match="buffer_rows: 100 rows cannot hold a batch of 5000"):
+    with pytest.raises(
+        ConfigError, match="buffer_rows: 100 is less than flush_rows, which is 5000"
+    ):
         load_config({"buffer_rows": "100"}, {}, None)
 
 

@@ -12,15 +12,15 @@ FIELDS = ("store", "lookback_s", "intervals")
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("KLINEAGENT_STROE", "KLINEAGENT_STROE is no setting; did you mean KLINEAGENT_STORE?"),
+        ("KLINEAGENT_STROE", "KLINEAGENT_STROE is not a setting; did you mean KLINEAGENT_STORE?"),
         (
             "KLINEAGENT_LOOKBACK",
-            "KLINEAGENT_LOOKBACK is no setting; did you mean KLINEAGENT_LOOKBACK_S?",
+            "KLINEAGENT_LOOKBACK is not a setting; did you mean KLINEAGENT_LOOKBACK_S?",
         ),
-        ("KLINEAGENT_AGNET", "KLINEAGENT_AGNET is no setting; did you mean KLINEAGENT_AGENT?"),
+        ("KLINEAGENT_AGNET", "KLINEAGENT_AGNET is not a setting; did you mean KLINEAGENT_AGENT?"),
         (
             "KLINEAGENT_9999_TCP",
-            "KLINEAGENT_9999_TCP is no setting; `klineagent config show` lists all.",
+            "KLINEAGENT_9999_TCP is not a setting; `klineagent config show` lists all.",
         ),
     ],
 )
@@ -41,7 +41,7 @@ def test_what_kubernetes_makes_for_a_service_of_our_name_is_not_told(ending: str
     """Nobody has written it; a setting with such an ending is told all the same."""
     assert list(unknown_variables([f"KLINEAGENT_{ending}"], FIELDS)) == []
     [told] = unknown_variables([f"KLINEAGENT_REGISTRY_{ending}"], FIELDS)
-    assert told.startswith(f"KLINEAGENT_REGISTRY_{ending} is no setting")
+    assert told.startswith(f"KLINEAGENT_REGISTRY_{ending} is not a setting")
 
 
 def test_variables_that_are_known_or_none_of_ours_are_not_told() -> None:

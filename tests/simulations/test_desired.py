@@ -516,7 +516,7 @@ async def test_an_agent_of_which_all_symbols_are_refused_is_not_ready(
         await _call(simulation, "POST", "/symbols/remove", {"symbols": ["BTCUSDT"]})
         await trio.sleep(5 * MINUTE_S)
         answer = await status.get("/ready")
-        reason = f"no symbol that is wanted can be had: {gone} does not exist on usdm"
+        reason = f"no wanted symbol can be recorded: {gone} does not exist on usdm"
         assert answer.status_code == 503
         assert await answer.get_json() == {
             "ready": False,

@@ -1,1 +1,1 @@
-"""What requests and answers look like on the wire."""
+"""The JSON of requests and answers, as Structs."""

@@ -1,7 +1,6 @@
-"""What requests and answers look like on the wire: a Struct each, and the source of the documents.
+"""Models of requests and answers that are older than `/v1`, and vocabulary shared by all.
 
-Those of one topic may have a module of their own, `THING_models.py` beside `THING.py`; names are
-unique across all of them, for `/openapi.json` lists them in one table.
+Struct names are unique across the modules of this folder: `/openapi.json` lists them in one table.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 # Vocabulary that many models share.
 SymbolName = Annotated[
     str,
-    Meta(description="A symbol; case and blanks around it do not matter.", examples=["BTCUSDT"]),
+    Meta(description="A symbol; case and surrounding blanks are ignored.", examples=["BTCUSDT"]),
 ]
 IntervalName = Annotated[
     str, Meta(description="An interval that the venue offers.", examples=["1m"])
@@ -25,7 +24,7 @@ Utc = Annotated[
 
 
 class Error(Struct, frozen=True):
-    """What was wrong, naming the field."""
+    """What went wrong, naming the field."""
 
     error: Annotated[str, Meta(examples=["interval: '7m' does not exist on usdm"])]
 
@@ -54,59 +53,59 @@ class StreamBody(Struct, frozen=True):
 
 
 class SymbolsBody(Struct, frozen=True):
-    """Symbols; one that is named twice counts once."""
+    """Symbols; duplicates are ignored."""
 
-    # Told, not checked: what is wrong with an empty one, requests.py says in the contract's words.
+    # For the document only: requests.py rejects an empty list with the contract's message.
     symbols: Annotated[list[SymbolName], Meta(extra_json_schema={"minItems": 1})]
 
 
 class Done(Struct, frozen=True, kw_only=True):
-    """What was done."""
+    """The command was carried out."""
 
     status: Annotated[str, Meta(examples=["ok"])] = "ok"
     message: Annotated[str, Meta(examples=["Added stream for BTCUSDT 1m"])]
 
 
 class ConnectionCount(Struct, frozen=True):
-    """How many streams run."""
+    """The number of running streams."""
 
     connection_count: Count
 
 
 class Connection(Struct, frozen=True):
-    """A stream that runs."""
+    """A running stream."""
 
     symbol: SymbolName
     interval: IntervalName
     created_at: Utc
     is_active: Annotated[
-        bool, Meta(description="Whether the exchange has confirmed it on the present connection.")
+        bool, Meta(description="Whether the exchange has confirmed it on the current connection.")
     ]
 
 
 class Connections(Struct, frozen=True):
-    """All streams that run."""
+    """All running streams."""
 
     connections: list[Connection]
     count: Count
 
 
 class Symbols(Struct, frozen=True):
-    """The symbols of which streams run, sorted."""
+    """The symbols with running streams, sorted."""
 
     symbols: list[SymbolName]
     count: Count
 
 
 class Current(Struct, frozen=True):
-    """What runs."""
+    """The running streams' number and symbols."""
 
     connection_count: Count
     symbols: list[SymbolName]
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """What runs, and that all is well enough to say so."""
+    """The running streams' number and symbols, with the status `ok`."""
 
     status: Annotated[str, Meta(examples=["ok"])] = "ok"
     connection_count: Count
@@ -114,20 +113,22 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class SymbolCounts(Struct, frozen=True):
-    """What became of one symbol, in intervals."""
+    """The result for one symbol, counted in intervals."""
 
     symbol: SymbolName
     success_count: Annotated[
-        int, Meta(ge=0, description="Run now and did not before, or the other way round.")
+        int, Meta(ge=0, description="Intervals added, or removed, by this call.")
     ]
-    failed_count: Annotated[int, Meta(ge=0, description="Are not as it was asked for.")]
-    skipped_count: Annotated[int, Meta(ge=0, description="Were so already.")]
-    total_count: Annotated[int, Meta(ge=0, description="Were asked for.")]
-    error: Annotated[str, Meta(description="Why it failed, if it did.")] | UnsetType = UNSET
+    failed_count: Annotated[int, Meta(ge=0, description="Intervals that failed.")]
+    skipped_count: Annotated[
+        int, Meta(ge=0, description="Intervals that were running, or not running, already.")
+    ]
+    total_count: Annotated[int, Meta(ge=0, description="Intervals requested.")]
+    error: Annotated[str, Meta(description="Why the symbol failed.")] | UnsetType = UNSET
 
 
 class Summary(Struct, frozen=True):
-    """What became of all symbols of a call."""
+    """The result for all symbols of a call."""
 
     total_symbols: Count
     success_count: Count
@@ -137,7 +138,7 @@ class Summary(Struct, frozen=True):
 
 
 class SymbolsAdded(Struct, frozen=True):
-    """What became of each symbol, and what runs now."""
+    """The result for each symbol, and the streams running now."""
 
     status: Annotated[
         str, Meta(description="`partial` if any symbol failed.", examples=["ok", "partial"])

@@ -1,4 +1,4 @@
-"""What is asked and answered about the data, the limits and the feeds."""
+"""Models of `/v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds`, `/v1/storage` and of health."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ Cursor = Annotated[str, Meta(description="Where a page ends.", examples=["BTCUSD
 
 
 class CoverageQuery(Struct, frozen=True):
-    """Which series, and how many of them at once."""
+    """Which series, and how many on a page."""
 
     symbol: Annotated[str, Meta(description="Only this symbol.", examples=["BTCUSDT"])] = ""
     interval: Annotated[str, Meta(description="Only this interval.", examples=["1m"])] = ""
     limit: Annotated[int, Meta(ge=1, le=MOST_SERIES, description="Series on a page.")] = 100
     after: Annotated[
-        str, Meta(description="`next` of the page before; the first page if absent.")
+        str, Meta(description="`next` of the previous page; without it, the first page.")
     ] = ""
 
 
 class MissingSpan(Struct, frozen=True):
-    """Neighbouring candles that are missing."""
+    """A range of missing candles."""
 
     from_: First = field(name="from")
     to: Last
     candles: Count
     urgency: Annotated[str, Meta(examples=["missed"])]
     how: Annotated[str, Meta(description="How they came to be missing.")]
-    error: Annotated[str, Meta(description="Why the last try to fetch them failed, if it did.")]
+    error: Annotated[str, Meta(description="Why the last attempt to fetch them failed, if it did.")]
 
 
 class AbsentSpan(Struct, frozen=True):
-    """Neighbouring candles that will not come."""
+    """A range of candles that do not exist, or cannot be stored."""
 
     from_: First = field(name="from")
     to: Last
@@ -59,19 +59,19 @@ class AbsentSpan(Struct, frozen=True):
 
 
 class MissingCandles(Struct, frozen=True):
-    """What should be in the database and is not; it is being fetched."""
+    """Candles that should be in the database and are not; they are being fetched."""
 
     candles: Count
     spans: list[MissingSpan]
-    more_spans: Annotated[int, Meta(ge=0, description="Older ones that are not told.")]
+    more_spans: Annotated[int, Meta(ge=0, description="Older ranges that are not listed.")]
 
 
 class AbsentCandles(Struct, frozen=True):
-    """What does not exist, or cannot be stored."""
+    """Candles that do not exist, or cannot be stored."""
 
     candles: Count
     spans: list[AbsentSpan]
-    more_spans: Annotated[int, Meta(ge=0, description="Older ones that are not told.")]
+    more_spans: Annotated[int, Meta(ge=0, description="Older ranges that are not listed.")]
 
 
 class SeriesCoverage(Struct, frozen=True):
@@ -79,34 +79,36 @@ class SeriesCoverage(Struct, frozen=True):
 
     symbol: SymbolName
     interval: IntervalName
-    is_active: Annotated[bool, Meta(description="Whether a feed carries it at this moment.")]
+    is_active: Annotated[bool, Meta(description="Whether a connection carries it at the moment.")]
     expected: Annotated[int, Meta(ge=0, description="Candles from the first to the last due one.")]
     stored: Annotated[
-        int, Meta(ge=0, description="In the database or on the way there: in memory, in the spool.")
+        int, Meta(ge=0, description="In the database, or on the way there in memory or the spool.")
     ]
     missing: MissingCandles
     absent: AbsentCandles
-    healed: Annotated[int, Meta(ge=0, description="Were missing and came, in this run.")]
+    healed: Annotated[
+        int, Meta(ge=0, description="Missing candles recovered since the agent started.")
+    ]
     lag_seconds: Annotated[
         float,
         Meta(
             ge=0,
-            description="How long ago the newest candle closed that is not missing; 0 if"
-            " it is the newest that is due.",
+            description="Seconds since the close of the newest candle that is not missing; 0 if"
+            " no newer one is due.",
         ),
     ]
     from_: Annotated[Utc | None, Meta(description="Open time of the first candle.")] = field(
         name="from", default=None
     )
-    to: Annotated[Utc | None, Meta(description="Open time of the last one that is due.")] = None
+    to: Annotated[Utc | None, Meta(description="Open time of the last candle due.")] = None
     last_close: Annotated[
-        Utc | None, Meta(description="When the newest candle closed that came.")
+        Utc | None, Meta(description="Close time of the newest candle received.")
     ] = None
     audited: Annotated[
         Utc | None,
         Meta(
-            description="When this was last compared with what the database holds, by the"
-            " exchange's clock: at the start, and again and again since."
+            description="When the series was last compared with the database, by the exchange's"
+            " clock: at the start, and regularly since."
         ),
     ] = None
 
@@ -115,10 +117,10 @@ class Coverage(Struct, frozen=True):
     """A page of series, by symbol and interval."""
 
     series: list[SeriesCoverage]
-    total: Annotated[int, Meta(ge=0, description="All series there are, on whatever page.")]
-    at: Annotated[Utc, Meta(description="When that was, by the exchange's clock.")]
+    total: Annotated[int, Meta(ge=0, description="The number of series on all pages.")]
+    at: Annotated[Utc, Meta(description="The time of this answer, by the exchange's clock.")]
     next: Annotated[
-        Cursor | None, Meta(description="Give it as `after` for the next page; null on the last.")
+        Cursor | None, Meta(description="Pass it as `after` for the next page; null on the last.")
     ] = None
 
 
@@ -130,23 +132,23 @@ class WhyQuery(Struct, frozen=True):
     open_time: Annotated[
         str,
         Meta(
-            description="Milliseconds since the epoch, or ISO 8601; without an offset it is UTC.",
+            description="Milliseconds since the epoch, or ISO 8601; UTC without an offset.",
             examples=["2026-02-01T20:00:00Z", "1769976000000"],
         ),
     ]
 
 
 class Search(Struct, frozen=True):
-    """What is done for a missing candle."""
+    """The search for a missing candle."""
 
-    since: Annotated[Utc, Meta(description="When it fell due.")]
+    since: Annotated[Utc, Meta(description="When the candle fell due.")]
     urgency: Annotated[str, Meta(examples=["missed"])]
     how: Annotated[str, Meta(description="How it came to be missing.")]
-    tries: Annotated[int, Meta(ge=0, description="How often it was asked for in vain.")]
-    error: Annotated[str, Meta(description="Why the last try failed, if it did.")]
-    waits_for: Annotated[str, Meta(description="What comes before the next try.")]
+    tries: Annotated[int, Meta(ge=0, description="Failed attempts to fetch it.")]
+    error: Annotated[str, Meta(description="Why the last attempt failed, if it did.")]
+    waits_for: Annotated[str, Meta(description="What the next attempt waits for.")]
     next_try: Annotated[
-        Utc | None, Meta(description="Not before this time; null where nobody can tell.")
+        Utc | None, Meta(description="Earliest time of the next attempt; null if unknown.")
     ] = None
 
 
@@ -164,22 +166,22 @@ class StoredRow(Struct, frozen=True):
     source: Annotated[
         str,
         Meta(
-            description="Where it is from: `stream`, `rest`, `archive`, `repair`, or `unknown`.",
+            description="Its source: `stream`, `rest`, `archive`, `repair`, or `unknown`.",
             examples=["stream"],
         ),
     ] = "unknown"
 
 
 class StoreSays(Struct, frozen=True):
-    """What the database has of a candle."""
+    """The database's answer about a candle."""
 
-    answered: Annotated[bool, Meta(description="Whether it could be asked.")]
+    answered: Annotated[bool, Meta(description="Whether the database answered.")]
     row: StoredRow | None = None
-    error: Annotated[str, Meta(description="Why it could not.")] = ""
+    error: Annotated[str, Meta(description="Why it did not.")] = ""
 
 
 class Why(Struct, frozen=True):
-    """All that is known of one candle."""
+    """All that is known about one candle."""
 
     symbol: SymbolName
     interval: IntervalName
@@ -188,38 +190,42 @@ class Why(Struct, frozen=True):
     state: Annotated[
         State,
         Meta(
-            description="`on_its_way`: it came, and waits in memory or in the spool; `closed`: it"
-            " came, and who has it cannot be told; `lost`: it came, and nobody has it: the audit"
-            " will fetch it again; the others say what they mean."
+            description="`stored`: in the database; `on_its_way`: received, and waiting in memory"
+            " or the spool; `closed`: received, but where it is cannot be determined; `lost`:"
+            " received, but neither stored nor waiting: the audit will fetch it again; `forming`:"
+            " open now; `expected`: not due yet; `missing`: due, and being fetched; `absent`: does"
+            " not exist, or cannot be stored; `not_covered`: the series does not include it."
         ),
     ]
     explanation: Annotated[str, Meta(examples=["The database has it."])]
-    due: Annotated[Utc, Meta(description="Missing from then on, if it has not come.")]
+    due: Annotated[
+        Utc, Meta(description="It counts as missing from this time on, unless received.")
+    ]
     store: StoreSays
     search: Search | None = None
     newest_event: Annotated[
-        Utc | None, Meta(description="When it last changed, while it is forming.")
+        Utc | None, Meta(description="Time of its last event, while it is forming.")
     ] = None
 
 
 class RestLimits(Struct, frozen=True):
-    """Request weight of the present minute, which is the exchange's."""
+    """Request weight of the exchange's current minute."""
 
-    used: Annotated[int, Meta(ge=0, description="By us, and by others at our address.")]
-    limit: Annotated[int, Meta(ge=0, description="What we use at most.")]
-    allowed: Annotated[int, Meta(ge=0, description="What the exchange allows.")]
-    share: Annotated[float, Meta(ge=0, le=1, description="`limit` as a part of `allowed`.")]
+    used: Annotated[int, Meta(ge=0, description="Used by this agent and others at its address.")]
+    limit: Annotated[int, Meta(ge=0, description="Most this agent uses.")]
+    allowed: Annotated[int, Meta(ge=0, description="Most the exchange allows.")]
+    share: Annotated[float, Meta(ge=0, le=1, description="`limit` as a fraction of `allowed`.")]
     minute_ends_in_seconds: Seconds
     requests_under_way: Count
     requests_waiting: Count
     standing_down_seconds: Annotated[
-        float, Meta(ge=0, description="How long no request will be made; 0 if one may.")
+        float, Meta(ge=0, description="Seconds until the next request; 0 if requests are allowed.")
     ]
     standing_down_until: Utc | None = None
 
 
 class ConnectionLimits(Struct, frozen=True):
-    """Connections that were made, or tried."""
+    """Connection attempts in the current window."""
 
     used: Count
     limit: Count
@@ -227,7 +233,7 @@ class ConnectionLimits(Struct, frozen=True):
 
 
 class StreamLimits(Struct, frozen=True):
-    """Streams on connections."""
+    """Streams, and how many a connection takes."""
 
     wanted: Count
     limit_per_connection: Count
@@ -235,14 +241,14 @@ class StreamLimits(Struct, frozen=True):
 
 
 class MessageLimits(Struct, frozen=True):
-    """Requests a connection makes to be sent, or not to be sent, streams."""
+    """SUBSCRIBE and UNSUBSCRIBE requests on a connection."""
 
     limit_per_second: Seconds
     streams_per_message: Count
 
 
 class Limits(Struct, frozen=True):
-    """What the exchange allows, what we allow ourselves, and what is used of it."""
+    """The exchange's limits, this agent's own lower ones, and how much of each is used."""
 
     rest: RestLimits
     connections: ConnectionLimits
@@ -251,26 +257,26 @@ class Limits(Struct, frozen=True):
 
 
 class SpoolState(Struct, frozen=True):
-    """What waits on disk for a database that takes no rows."""
+    """Rows that wait on disk for the database."""
 
     where: Annotated[str, Meta(examples=["data-spool-usdm"])]
     rows: Count
     batches: Count
     bytes: Count
     limit_bytes: Count
-    error: Annotated[str, Meta(description="Why it takes nothing.")] | None = None
+    error: Annotated[str, Meta(description="Why the spool takes no rows.")] | None = None
 
 
 class Storage(Struct, frozen=True):
-    """The database, and rows that are not in it yet. Rows are counted from the agent's start on."""
+    """The database, and rows not in it yet; rows are counted since the agent started."""
 
     database: Annotated[str, Meta(examples=["clickhouse://db.example:9000/market"])]
-    takes_rows: Annotated[bool, Meta(description="As far as the last try tells.")]
+    takes_rows: Annotated[bool, Meta(description="Whether the last attempt to write succeeded.")]
     rows_stored: Count
-    rows_waiting: Annotated[int, Meta(ge=0, description="In memory, on their way.")]
-    rows_refused: Annotated[int, Meta(ge=0, description="Which the database will never take.")]
-    error: Annotated[str, Meta(description="Why it takes none.")] | None = None
-    spool: Annotated[SpoolState | None, Meta(description="Null where there is none.")] = None
+    rows_waiting: Annotated[int, Meta(ge=0, description="Rows waiting in memory.")]
+    rows_refused: Annotated[int, Meta(ge=0, description="Rows the database will never take.")]
+    error: Annotated[str, Meta(description="Why the database takes no rows.")] | None = None
+    spool: Annotated[SpoolState | None, Meta(description="Null without a spool.")] = None
 
 
 class LastLoss(Struct, frozen=True):
@@ -281,47 +287,48 @@ class LastLoss(Struct, frozen=True):
 
 
 class FeedState(Struct, frozen=True):
-    """One place for up to a thousand streams, and the connection that is there now."""
+    """A connection slot for up to a thousand streams, and its current connection."""
 
     number: Annotated[int, Meta(ge=1)]
     state: Annotated[
-        Literal["up", "taking_over", "down"], Meta(description="`taking_over`: there are two.")
+        Literal["up", "taking_over", "down"],
+        Meta(description="`taking_over`: a new connection replaces the old."),
     ]
     streams_wanted: Count
     streams_carried: Annotated[int, Meta(ge=0, description="Acknowledged by the exchange.")]
-    messages: Annotated[int, Meta(ge=0, description="Klines of this connection.")]
-    messages_per_second: Annotated[float, Meta(ge=0, description="Of the last half minute.")]
+    messages: Annotated[int, Meta(ge=0, description="Klines received on this connection.")]
+    messages_per_second: Annotated[float, Meta(ge=0, description="Over the last half minute.")]
     dials: Count
-    lost: Annotated[int, Meta(ge=0, description="Connections that ended on their own.")]
-    replaced: Annotated[int, Meta(ge=0, description="Connections another took over from.")]
-    age_seconds: Annotated[Seconds | None, Meta(description="Of the connection.")] = None
+    lost: Annotated[int, Meta(ge=0, description="Connections that were lost.")]
+    replaced: Annotated[int, Meta(ge=0, description="Connections replaced by a new one.")]
+    age_seconds: Annotated[Seconds | None, Meta(description="Age of the connection.")] = None
     last_data_seconds_ago: Seconds | None = None
     last_loss: LastLoss | None = None
 
 
 class Feeds(Struct, frozen=True):
-    """All of them."""
+    """All connection slots."""
 
     feeds: list[FeedState]
 
 
 class Live(Struct, frozen=True):
-    """The event loop runs."""
+    """The event loop is running."""
 
     status: Annotated[str, Meta(examples=["ok"])] = "ok"
 
 
 class Reason(Struct, frozen=True):
-    """One thing that is wrong."""
+    """One reason why the agent is not ready."""
 
-    part: Annotated[str, Meta(description="Where.", examples=["feeds", "store"])]
+    part: Annotated[str, Meta(description="The part of the agent.", examples=["feeds", "store"])]
     reason: Annotated[
         str, Meta(examples=["the database takes no rows, and there is no spool: no answer"])
     ]
 
 
 class Ready(Struct, frozen=True):
-    """Whether candles are recorded as they should be, and everything that is wrong if not."""
+    """Whether the agent records candles as it should, and every reason if not."""
 
     ready: bool
     reasons: list[Reason]

@@ -1,4 +1,4 @@
-"""Times as they are asked for and told: ISO 8601 in UTC, or milliseconds. Pure."""
+"""Times of the API: written as ISO 8601 in UTC; read as that or as milliseconds. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _YEAR_9999_MS = 253_370_764_800_000
 
 
 def utc(time_ms: int) -> str:
-    """`time_ms` in ISO 8601."""
+    """Format `time_ms` as ISO 8601."""
     moment = _EPOCH + timedelta(milliseconds=time_ms)
     return moment.isoformat(timespec="milliseconds" if time_ms % SECOND_MS else "seconds")
 
 
 def read_moment(text: str, *, field: str) -> int:
-    """What `text` says, in milliseconds.
+    """Read a time in milliseconds from `text`.
 
     Raises:
-        InvalidRequest: nothing that would be a time.
+        InvalidRequest: `text` is no time, or out of range.
     """
     text = text.strip()
     if text.isascii() and text.isdigit():
@@ -29,7 +29,7 @@ def read_moment(text: str, *, field: str) -> int:
     else:
         time_ms = _read_iso(text, field)
     if not 0 <= time_ms < _YEAR_9999_MS:
-        raise InvalidRequest(f"{field}: {text} lies outside of 1970 to 9998")
+        raise InvalidRequest(f"{field}: {text} is outside the years 1970 to 9998")
     return time_ms
 
 

@@ -1,4 +1,4 @@
-"""The command server's app: what runs, and adding and removing it."""
+"""The command API's app, with the routes that list, add and remove streams and symbols."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from klineagent.core.interval import Interval
 from klineagent.exchange.venues import Venue
 from klineagent.series.registry import SubscriptionInfo
 
-# A second less than callers wait, so that they read the reason instead of hanging up.
+# A second less than callers wait, so that they get the reason before they hang up.
 ADD_STREAM_WITHIN_S = 29
 REMOVE_STREAM_WITHIN_S = 9
-# A millisecond of work, then others get their turn.
+# A millisecond of work between checkpoints.
 STREAMS_AT_ONCE = 1000
 
 _TITLE = "klineagent: commands"
-_DESCRIPTION = "What runs, and adding and removing it."
+_DESCRIPTION = "List, add and remove streams; query coverage, limits and storage."
 
 log = structlog.get_logger()
 
@@ -60,9 +60,9 @@ def command_app(
     venue: Venue,
     guard: Guard = ANYONE,
 ) -> QuartTrio:
-    """An app that commands `subscriptions`; adding a symbol adds all `intervals`.
+    """Make the app that controls `subscriptions`; adding a symbol adds all `intervals`.
 
-    The queries never wait for anything, so only commands have deadlines.
+    Queries never wait for anything, so only commands have deadlines.
     """
     app = json_app(__name__, guard)
     add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)
@@ -75,18 +75,18 @@ def command_app(
 
 
 def add_query_routes(app: QuartTrio, subscriptions: Subscriptions) -> None:
-    """What runs."""
+    """Add the routes that list running streams."""
 
     @app.get("/connections/count")
     @operation(ConnectionCount, tag="queries")
     async def count_connections() -> ConnectionCount:
-        """Count the streams that run."""
+        """Count the running streams."""
         return ConnectionCount(subscriptions.count())
 
     @app.get("/connections/list")
     @operation(Connections, tag="queries")
     async def list_connections() -> Connections:
-        """List the streams that run."""
+        """List the running streams."""
         listing = subscriptions.listing()
         connections = await in_portions(_connection, listing, at_once=STREAMS_AT_ONCE)
         return Connections(connections, len(connections))
@@ -94,19 +94,19 @@ def add_query_routes(app: QuartTrio, subscriptions: Subscriptions) -> None:
     @app.get("/symbols")
     @operation(Symbols, tag="queries")
     async def list_symbols() -> Symbols:
-        """List the symbols of which streams run."""
+        """List the symbols with running streams."""
         symbols = subscriptions.symbols()
         return Symbols(symbols, len(symbols))
 
     @app.get("/status")
     @operation(Status, tag="queries")
     async def status() -> Status:
-        """Tell what runs in one answer."""
+        """Return the number of running streams and their symbols in one answer."""
         return Status(connection_count=subscriptions.count(), symbols=subscriptions.symbols())
 
 
 def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue) -> None:
-    """Adding and removing one stream."""
+    """Add the routes that add and remove one stream."""
 
     @app.post("/streams/add")
     @operation(
@@ -118,7 +118,7 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
     async def add_stream() -> Done:
         """Add a stream.
 
-        Adding one that runs is fine and changes nothing.
+        Adding a running stream succeeds and changes nothing.
         """
         asked = stream_request(await read_body(StreamBody), venue)
         with _confirmed_within(ADD_STREAM_WITHIN_S, subscriptions):
@@ -141,7 +141,7 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
 def add_symbol_routes(
     app: QuartTrio, subscriptions: Subscriptions, intervals: Sequence[Interval]
 ) -> None:
-    """Adding symbols at all intervals, and removing them."""
+    """Add the routes that add and remove symbols at all intervals."""
 
     @app.post("/symbols/add")
     @operation(
@@ -152,7 +152,8 @@ def add_symbol_routes(
     async def add_all() -> tuple[SymbolsAdded, int]:
         """Add symbols, each at all configured intervals or not at all.
 
-        It is a success as long as one symbol was added; if none was, the first failure decides.
+        The call succeeds if at least one symbol was added; otherwise its status is that of the
+        first failure.
         """
         symbols = symbols_request(await read_body(SymbolsBody))
         started_at = trio.current_time()
@@ -173,7 +174,7 @@ def add_symbol_routes(
     async def remove_all() -> tuple[SymbolsAdded, int]:
         """Remove symbols, each at all intervals at which it runs.
 
-        It is a success as long as one symbol was removed; 404 if none of them runs.
+        The call succeeds if at least one symbol was removed; it is 404 if none is running.
         """
         symbols = symbols_request(await read_body(SymbolsBody))
         started_at = trio.current_time()
@@ -211,7 +212,7 @@ def _connection(info: SubscriptionInfo) -> Connection:
 def _symbols_answer(
     results: Sequence[SymbolResult], current: Current, duration_s: float
 ) -> tuple[SymbolsAdded, int]:
-    """Success as long as one symbol succeeded; else the status of the first failure."""
+    """Return the answer with status 200 if a symbol succeeded, else that of the first failure."""
     failures = [result.failure for result in results if result.failure]
     nothing = failures[0] if len(failures) == len(results) else None
     answer = SymbolsAdded(

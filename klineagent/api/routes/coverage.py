@@ -1,4 +1,4 @@
-"""How complete series are, as it is told. Pure, and as quick as there are few gaps."""
+"""Coverage of series as the API reports it. Pure; its cost grows with the number of gaps."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from klineagent.series.spans import Span, Spans
 from klineagent.series.statistics import SeriesStatistics
 from klineagent.series.subscription import Subscription
 
-SPANS_TOLD = 50
+MOST_SPANS = 50
 HOW = {
     Urgency.FRESH: "its stream was away, or its row was lost on the way to the database",
     Urgency.MISSED: "its closing event did not come in time",
-    Urgency.RESTART: "the database lacked it when the series began",
+    Urgency.RESTART: "the database did not have it when the series began",
     Urgency.HISTORY: "it is older than the series",
 }
 
@@ -48,52 +48,52 @@ _NOTHING = SeriesStatistics(
 
 @frozen(order=True)
 class PagePosition:
-    """Where a series stands in the order of all."""
+    """The position of a series in the order of all."""
 
     symbol: str
     rank: int
 
     @classmethod
     def read(cls, text: str) -> PagePosition:
-        """The position that `cursor_of` gave.
+        """Parse a cursor of `cursor_of`.
 
         Raises:
-            InvalidRequest: it never gave that.
+            InvalidRequest: `text` is no such cursor.
         """
         symbol, _, name = text.rpartition(":")
         try:
             return cls(symbol, _RANKS[Interval(name)])
         except ValueError as error:
-            raise InvalidRequest(f"after: {text[:40]!r} is no `next` of any page") from error
+            raise InvalidRequest(f"after: {text[:40]!r} is not the `next` of a page") from error
 
 
 _RANKS = {interval: rank for rank, interval in enumerate(Interval)}
 
 
 def cursor_of(series: Subscription) -> str:
-    """What tells where a page ends that ends with `series`."""
+    """Return the cursor of a page that ends with `series`."""
     return f"{series.symbol}:{series.interval}"
 
 
 def series_after(
     registry: Registry, position: PagePosition | None, *, symbol: str, interval: Interval | None
 ) -> Iterator[Subscription]:
-    """Subscriptions in order, from behind `position` on; an empty `symbol` stands for all."""
-    # By symbol and not by series, of which there are fifteen times as many.
+    """Iterate over subscriptions in order, after `position`; an empty `symbol` means all."""
+    # Sorted by symbol: there are fifteen times as many series.
     symbols = [symbol] if symbol else registry.symbols()
     intervals = [interval] if interval is not None else list(Interval)
     begin = 0 if position is None else bisect_left(symbols, position.symbol)
     for name in symbols[begin:]:
-        told_to = position.rank if position is not None and name == position.symbol else -1
+        last_rank = position.rank if position is not None and name == position.symbol else -1
         for each in intervals:
-            if _RANKS[each] <= told_to:
+            if _RANKS[each] <= last_rank:
                 continue
             if (series := registry.subscription(name, each)) is not None:
                 yield series
 
 
 def coverage_of(series: Subscription, now_ms: int) -> SeriesCoverage:
-    """Tell of one series."""
+    """Report the coverage of one series."""
     ledger, interval = series.ledger, series.interval
     found = SeriesStatistics.of(ledger, now_ms) if ledger.has_begun else _NOTHING
     newest_ms = found.newest_closed_ms
@@ -143,4 +143,4 @@ def _absent(ledger: Ledger) -> AbsentCandles:
 
 
 def _newest(spans: Spans[T]) -> list[Span[T]]:
-    return list(islice(reversed(spans), SPANS_TOLD))[::-1]
+    return list(islice(reversed(spans), MOST_SPANS))[::-1]

@@ -1,4 +1,4 @@
-"""The routes that answer about data, limits, feeds and database; the rest is in what they call."""
+"""The routes of coverage, single candles, limits, connections and storage."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from klineagent.core.errors import InvalidRequest
 from klineagent.series.registry import Registry
 from klineagent.storage.writing.writer import Writer
 
-# A millisecond or two of work, then others get their turn.
+# A millisecond or two of work between checkpoints.
 SERIES_AT_ONCE = 50
 
 
 def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> None:
-    """`GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
+    """Add `GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
     context = registry.context
     venue = context.pool.venue
     lookup = CandleLookup(registry=registry, writer=writer)
@@ -41,10 +41,10 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
     @app.get("/v1/coverage")
     @operation(Coverage, tag="data", query=CoverageQuery, raises=[InvalidRequest])
     async def coverage() -> Coverage:
-        """Tell how complete the series are: what is stored, what is missing, and why.
+        """Report how complete the series are: what is stored, what is missing, and why.
 
-        Every candle from `from` to `to` is stored, missing or absent. It is told from memory, not
-        by asking the database.
+        Every candle from `from` to `to` is stored, missing or absent. The answer comes from memory;
+        the database is not queried.
         """
         asked = read_query(CoverageQuery)
         found = series_after(
@@ -54,11 +54,11 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
             interval=interval_named(asked.interval, venue) if asked.interval else None,
         )
         page = list(islice(found, asked.limit + 1))
-        tell = partial(coverage_of, now_ms=(now_ms := context.time.now_ms()))
-        told = await in_portions(tell, page[: asked.limit], at_once=SERIES_AT_ONCE)
+        report = partial(coverage_of, now_ms=(now_ms := context.time.now_ms()))
+        reported = await in_portions(report, page[: asked.limit], at_once=SERIES_AT_ONCE)
         more = len(page) > asked.limit
         return Coverage(
-            series=told,
+            series=reported,
             total=registry.count(),
             at=utc(now_ms),
             next=cursor_of(page[asked.limit - 1]) if more else None,
@@ -67,7 +67,7 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
     @app.get("/v1/why")
     @operation(Why, tag="data", query=WhyQuery, raises=[InvalidRequest])
     async def why() -> Why:
-        """Tell all that is known of one candle, and what the database says of it."""
+        """Explain one candle: where it is, or why it is missing, and the database's row."""
         asked = read_query(WhyQuery)
         stream = stream_request(StreamBody(asked.symbol, asked.interval), venue)
         open_ms = read_moment(asked.open_time, field="open_time")
@@ -76,17 +76,17 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
     @app.get("/v1/limits")
     @operation(Limits, tag="data")
     async def limits() -> Limits:
-        """Tell what the exchange allows, what we allow ourselves, and what is used of it."""
+        """Report the exchange's limits, this agent's own lower ones, and how much is used."""
         return limits_of(context.rest, context.pool)
 
     @app.get("/v1/feeds")
     @operation(Feeds, tag="data")
     async def feeds() -> Feeds:
-        """Tell of the connections: their streams, what comes over them, how they were lost."""
+        """Report the connections: their streams, their message rates, and how they were lost."""
         return feeds_of(context.pool)
 
     @app.get("/v1/storage")
     @operation(Storage, tag="data")
     async def storage() -> Storage:
-        """Tell whether the database takes rows, and where those are that it has not taken."""
+        """Report whether the database takes rows, and where waiting rows are."""
         return storage_of(writer)

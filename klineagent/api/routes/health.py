@@ -1,4 +1,4 @@
-"""Whether the agent lives, and whether it does what it is for."""
+"""The status API's app, with liveness and readiness."""
 
 from __future__ import annotations
 
@@ -19,87 +19,87 @@ from klineagent.series.statistics import Statistics, Totals
 from klineagent.storage.spool.spool import FILLING_AT
 from klineagent.storage.writing.writer import Writer
 
-# A lost connection is dialled again within the longest backoff, which is half a minute.
+# A lost connection is dialled again within the longest backoff, half a minute.
 FEED_DOWN_AFTER_S = 45
-# Longer than most troubles of an exchange, and than the longest delay between two tries by far.
+# Longer than most outages of an exchange, and far longer than the delay between two attempts.
 OVERDUE_AFTER_S = 600
-# Of what may be thousands.
-TOLD = 5
+# There may be thousands.
+MOST_NAMED = 5
 
 _Texts = tuple[str, str]
 
 
 @frozen
 class Shortcoming:
-    """Why the agent is not ready."""
+    """A reason why the agent is not ready."""
 
     part: str
     """One of: exchange, feeds, store, series."""
     plain: str
-    """What anybody may know: no address, no name, nobody else's words."""
+    """The reason for unauthorized clients: no addresses, names, or messages of other servers."""
     text: str
-    """The same with all that helps."""
+    """The reason with all details."""
 
 
 def add_health_routes(
     app: QuartTrio, guard: Guard, *, desired: Desired, writer: Writer, statistics: Statistics
 ) -> None:
-    """`GET /live` and `GET /ready`, which anyone may ask."""
+    """Add `GET /live` and `GET /ready`, which need no token."""
 
     @app.get("/live")
     @operation(Live, tag="health", is_open=True)
     async def live() -> Live:
-        """Say that the event loop runs."""
+        """Confirm that the event loop is running."""
         return Live()
 
     @app.get("/ready")
     @operation({200: Ready, 503: Ready}, tag="health", is_open=True)
     async def ready() -> tuple[Ready, int]:
-        """Tell whether candles are recorded, and if not, why.
+        """Report whether candles are recorded, and if not, why.
 
-        That is: the exchange is there, connections are up, the database takes rows or the spool has
-        room for them, some symbol that is wanted can be had, and no candle that fell due while its
-        series ran is missing for long.
-        Details are for those who show the token, or ask a server that only this machine can reach.
+        Ready means: the exchange answers, connections are up, the database takes rows or the spool
+        has room for them, not every wanted symbol was refused, and no candle that fell due while
+        its series ran is missing for long. Details need the token, or a server that only this
+        machine can reach.
         """
         is_trusted = guard.trusts(asked())
         found = shortcomings(desired, writer, await statistics.totals())
-        told = {(each.part, each.text if is_trusted else each.plain): None for each in found}
-        reasons = [Reason(part, reason) for part, reason in told]
+        distinct = {(each.part, each.text if is_trusted else each.plain): None for each in found}
+        reasons = [Reason(part, reason) for part, reason in distinct]
         return Ready(not reasons, reasons), 503 if reasons else 200
 
 
 def shortcomings(desired: Desired, writer: Writer, totals: Totals) -> list[Shortcoming]:
-    """Everything that keeps the agent from being ready."""
+    """List every reason why the agent is not ready."""
     registry = desired.registry
-    told = {
+    reasons = {
         "exchange": _of_exchange(registry),
         "feeds": _of_feeds(registry),
         "store": _of_store(writer),
         "series": [*_of_symbols(desired), *_of_series(registry, totals)],
     }
-    return [Shortcoming(part, *texts) for part, found in told.items() for texts in found]
+    return [Shortcoming(part, *texts) for part, found in reasons.items() for texts in found]
 
 
 def _of_exchange(registry: Registry) -> Iterator[_Texts]:
     context = registry.context
     if not (context.time.is_known and context.book.is_loaded):
         plain = "the exchange has not answered yet"
-        reason = registry.obstacle() or context.rest.last_error or "nothing was tried"
+        reason = registry.obstacle() or context.rest.last_error or "no request was made"
         yield plain, f"{plain}: {reason}"
 
 
 def _of_feeds(registry: Registry) -> Iterator[_Texts]:
     slots = registry.context.pool.slots
-    # At the start there is nothing to be patient about; later a feed may be new, or dialled again.
+    # At the start any slot without a connection counts; later it may be new, or dialled again.
     has_started = any(each.is_up or each.was_up for each in slots)
     patience_s = FEED_DOWN_AFTER_S if has_started else 0
     for each in slots:
         if not each.is_up and each.down_s >= patience_s:
-            reason = each.last_loss or "the first is being made"
+            reason = each.last_loss or "the first is being opened"
             yield (
                 "a connection to the exchange is down",
-                f"feed {each.number} has no connection for {each.down_s:.0f} s: {reason}",
+                f"feed {each.number} has had no connection for {each.down_s:.0f} s: {reason}",
             )
 
 
@@ -111,17 +111,17 @@ def _of_store(writer: Writer) -> Iterator[_Texts]:
         plain += ", and there is no spool"
         yield plain, f"{plain}: {writer.inserter.error}"
     elif spool.bytes >= FILLING_AT * spool.limit_bytes:
-        used = f"the spool has {spool.bytes} of {spool.limit_bytes} bytes"
+        used = f"the spool uses {spool.bytes} of {spool.limit_bytes} bytes"
         yield f"{plain}, and the spool is filling", f"{plain}, and {used}: {writer.inserter.error}"
     elif writer.spool_error:
-        plain += ", nor does the spool"
+        plain += ", and the spool takes none either"
         yield plain, f"{plain}: {writer.spool_error}"
 
 
 def _of_symbols(desired: Desired) -> Iterator[_Texts]:
-    # A set that is empty is what somebody wants.
+    # An empty set is what the user wants.
     if (refused := desired.refused) and not desired.count():
-        plain = "no symbol that is wanted can be had"
+        plain = "no wanted symbol can be recorded"
         yield plain, f"{plain}: {_some([refused[symbol] for symbol in sorted(refused)])}"
 
 
@@ -131,7 +131,7 @@ def _of_series(registry: Registry, totals: Totals) -> Iterator[_Texts]:
     late = sorted(
         (at_ms, series.symbol, str(series.interval))
         for at_ms, series in totals.overdue
-        # Of a symbol that does not trade nothing may ever come; it is looked for more rarely.
+        # A symbol that does not trade may never get a candle; it is searched for less often.
         if at_ms < since_ms and context.book.trades(series.symbol)
     )
     if late:
@@ -141,16 +141,16 @@ def _of_series(registry: Registry, totals: Totals) -> Iterator[_Texts]:
 
 
 def _some(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - TOLD} more" if len(texts) > TOLD else ""
-    return ", ".join(texts[:TOLD]) + more
+    more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
+    return ", ".join(texts[:MOST_NAMED]) + more
 
 
 _TITLE = "klineagent: status"
-_DESCRIPTION = "Whether the agent lives. It answers at once, whatever the command server is doing."
+_DESCRIPTION = "Health and metrics. It answers at once, however busy the command API is."
 
 
 def status_app(guard: Guard = ANYONE) -> QuartTrio:
-    """An app that answers `GET /ping`, and documents itself."""
+    """Make the status API's app, which answers `GET /ping` and documents itself."""
     app = json_app(__name__, guard)
     add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)
     add_ping_route(app, is_open=True)
@@ -158,10 +158,10 @@ def status_app(guard: Guard = ANYONE) -> QuartTrio:
 
 
 def add_ping_route(app: QuartTrio, *, is_open: bool) -> None:
-    """`GET /ping`, on either server."""
+    """Add `GET /ping`, which both servers have."""
 
     @app.get("/ping")
     @operation(Pong, tag="health", is_open=is_open)
     async def ping() -> Pong:
-        """Say that the server answers."""
+        """Confirm that the server answers."""
         return Pong()

@@ -1,4 +1,4 @@
-"""What the exchange allows and what is used of it; the connections to it."""
+"""Limits, connections and storage as the API reports them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from klineagent.storage.writing.writer import Writer
 
 
 def limits_of(rest: RestClient, pool: Pool) -> Limits:
-    """All budgets, and what is left of them."""
+    """Report every limit, and how much of it is used."""
     spending = rest.budget.spending()
     stand_s = spending.backing_off_s
     return Limits(
@@ -63,14 +63,14 @@ def limits_of(rest: RestClient, pool: Pool) -> Limits:
 
 
 def feeds_of(pool: Pool) -> Feeds:
-    """The connections, one by one."""
+    """Report every connection slot."""
     return Feeds([_state_of(each) for each in pool.slots])
 
 
 def _state_of(slot: ConnectionSlot) -> FeedState:
     now = trio.current_time()
     streams = slot.stream_set.streams.values()
-    # While another takes over, the older one is what counts.
+    # During a takeover, the old connection is reported.
     connection = next((each for each in slot.connections if each.is_open), None)
     last_kline_at = slot.last_kline_at
     return FeedState(
@@ -98,7 +98,7 @@ def _state_name(slot: ConnectionSlot) -> Literal["up", "taking_over", "down"]:
 
 
 def storage_of(writer: Writer) -> Storage:
-    """Whether rows are taken, and where those are that are not."""
+    """Report whether the database takes rows, and where waiting rows are."""
     return Storage(
         database=writer.store.label,
         takes_rows=writer.inserter.is_up,

@@ -1,4 +1,4 @@
-"""`/v1/log-level`: how much is logged, told and changed while the agent runs."""
+"""`/v1/log-level`: reads and changes log levels of the running agent."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from klineagent.process.logs import OURS, LogLevel, levels, set_level
 
 LevelName = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
-    Meta(description="Lines of this level and of worse ones are logged."),
+    Meta(description="Least severe level that is logged."),
 ]
 
 log = structlog.get_logger()
 
 
 class LogLevelBody(Struct, frozen=True):
-    """A level, and for whom."""
+    """A log level, and the logger it is for."""
 
     level: LevelName
     logger: Annotated[
         str,
         Meta(
-            description="All of ours, one of our modules, or a library; with all below it.",
+            description="A logger: `klineagent`, one of its modules, or a library; it and all"
+            " below it change.",
             examples=["klineagent", "klineagent.exchange", "httpx2"],
         ),
     ] = OURS
 
 
 class LogLevels(Struct, frozen=True):
-    """Every logger that has a level of its own; the others have that of the one above."""
+    """Every logger with a level of its own; others inherit from the logger above."""
 
     loggers: Annotated[
         dict[str, LevelName], Meta(examples=[{"klineagent": "info", "httpx2": "warning"}])
@@ -43,18 +44,18 @@ class LogLevels(Struct, frozen=True):
 
 
 def add_logging_routes(app: QuartTrio) -> None:
-    """Reading and setting levels; they last until the agent is restarted or reloaded."""
+    """Add the routes of log levels; changes last until the agent is restarted or reloaded."""
 
     @app.get("/v1/log-level")
     @operation(LogLevels, tag="commands")
     async def log_levels() -> LogLevels:
-        """Tell how much is logged."""
+        """List the log levels."""
         return _levels()
 
     @app.put("/v1/log-level")
     @operation(LogLevels, tag="commands", body=LogLevelBody, raises=[InvalidRequest])
     async def set_log_level() -> LogLevels:
-        """Change how much is logged."""
+        """Change the log level of a logger."""
         asked = await read_body(LogLevelBody)
         try:
             set_level(LogLevel(asked.level), asked.logger)

@@ -1,4 +1,4 @@
-"""The agent's figures in Prometheus' format, read where they are counted when somebody asks."""
+"""`GET /metrics`: the agent's metrics for Prometheus, read from where they are counted."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from klineagent.storage.writing.writer import Writer
 def add_metrics_route(
     app: QuartTrio, *, desired: Desired, writer: Writer, statistics: Statistics, timings: Timings
 ) -> None:
-    """`GET /metrics`."""
+    """Add `GET /metrics`."""
     process = ProcessCollector(registry=None)
 
     @app.get("/metrics")
     @operation("text/plain", tag="health")
     async def metrics() -> Response:
-        """Tell all figures in Prometheus' text format, or in OpenMetrics where that is accepted."""
+        """Return all metrics in Prometheus' text format, or in OpenMetrics if accepted."""
         totals = await statistics.totals()
         figures = AgentMetrics(desired=desired, writer=writer, timings=timings, totals=totals)
         collectors = CollectorRegistry(auto_describe=False)
@@ -56,7 +56,7 @@ def add_metrics_route(
 
 @frozen(kw_only=True)
 class AgentMetrics(Collector):
-    """All figures as of one moment; the names of those that only grow end in `_total`."""
+    """Collects all metrics as of one moment; names of counters end in `_total`."""
 
     desired: Desired
     writer: Writer
@@ -65,7 +65,7 @@ class AgentMetrics(Collector):
 
     @property
     def registry(self) -> Registry:
-        """What runs."""
+        """The running subscriptions."""
         return self.desired.registry
 
     def collect(self) -> Iterable[Metric]:
@@ -80,10 +80,10 @@ class AgentMetrics(Collector):
             },
         )
         ready = not shortcomings(self.desired, self.writer, self.totals)
-        yield _gauge("ready", "Whether /ready says yes.", ready)
+        yield _gauge("ready", "Whether the agent is ready (1), as GET /ready reports.", ready)
         yield _histogram(
             "event_loop_lag_seconds",
-            "How long a pass of the event loop kept everything else waiting.",
+            "Duration of a pass of the event loop, in which other tasks wait.",
             {"": self.timings.loop.passes},
         )
         yield from self._feeds()
@@ -96,65 +96,71 @@ class AgentMetrics(Collector):
         pool = self.registry.context.pool
         counts, feeds = pool.counts, pool.connection_counts
         up = sum(each.is_up for each in pool.slots)
-        yield _counter("klines_received", "Klines that came over feeds.", counts.klines)
-        yield _counter("klines_unwanted", "Klines that nobody wanted any more.", counts.unwanted)
+        yield _counter("klines_received", "Klines received on connections.", counts.klines)
+        yield _counter("klines_unwanted", "Klines of streams no longer wanted.", counts.unwanted)
         yield _counters(
             "bad_frames",
-            "Frames that were dropped, for they cannot be read or do not fit themselves.",
+            "Frames dropped because they are unreadable or contradict themselves.",
             "reason",
             {_label(each): counts.bad[each] for each in Flaw},
         )
-        yield _counter("other_events", "Events that are no klines.", counts.other_events)
+        yield _counter("other_events", "Events other than klines.", counts.other_events)
         yield _gauge(
             "event_age_seconds",
-            "How long ago the newest kline came over a feed; NaN if none ever did.",
+            "Seconds since the last kline was received; NaN if none ever was.",
             _age(pool.last_kline_at),
         )
         yield _gauge(
             "exchange_clock_age_seconds",
-            "How long ago the exchange last told the time, in whatever way; NaN if it never did.",
+            "Seconds since the exchange's clock was last read, from any source; NaN if never.",
             _finite(self.registry.context.time.silent_s()),
         )
         reckoning = self.registry.context.time.reckoning
         yield _counter(
             "event_times_rejected",
-            "Times of events that were too far ahead to be believed.",
+            "Event times rejected as too far ahead.",
             reckoning.rejected,
         )
         yield _counter(
             "exchange_clock_steps",
-            "How often the exchange's clock was set, forward or back, by more than 5 s.",
+            "Steps of the exchange's clock by more than 5 s, forward or back.",
             reckoning.steps,
         )
         yield _gauges(
             "feeds",
-            "Connections there should be.",
+            "Connection slots.",
             "state",
             {"up": up, "down": len(pool.slots) - up},
         )
-        yield _counter("feed_dials", "Connections that were tried.", feeds.dials)
-        yield _counter("feeds_lost", "Connections that ended on their own.", feeds.lost)
-        yield _counter("feeds_replaced", "Connections another took over from.", feeds.replaced)
-        yield _gauge("dials_used", "Connections tried in the present window.", pool.dials.taken)
-        yield _gauge("dials_limit", "Connections that may be tried in a window.", pool.dials.count)
+        yield _counter("feed_dials", "Connection attempts.", feeds.dials)
+        yield _counter("feeds_lost", "Connections lost.", feeds.lost)
+        yield _counter("feeds_replaced", "Connections replaced by a new one.", feeds.replaced)
+        yield _gauge("dials_used", "Connection attempts in the current window.", pool.dials.taken)
+        yield _gauge("dials_limit", "Connection attempts allowed in a window.", pool.dials.count)
 
     def _rest(self) -> Iterator[Metric]:
         rest = self.registry.context.rest
         spending = rest.budget.spending()
-        yield _gauge("rest_weight_used", "Request weight used this minute.", spending.used)
-        yield _gauge("rest_weight_limit", "Request weight we use in a minute.", spending.limit)
-        yield _gauge("rest_waiting_requests", "Requests that wait for weight.", spending.waiting)
+        yield _gauge("rest_weight_used", "REST weight used this minute.", spending.used)
+        yield _gauge(
+            "rest_weight_limit", "REST weight this agent uses in a minute at most.", spending.limit
+        )
+        yield _gauge("rest_waiting_requests", "REST requests waiting for weight.", spending.waiting)
         yield _gauge(
             "rest_standing_down_seconds",
-            "How long no request will be made, after a refusal or a failure.",
+            "Seconds until the next REST request, after a refusal or failure.",
             spending.backing_off_s,
         )
-        yield _counter("rest_requests", "Requests that were made.", rest.counts.requests)
-        yield _counter("rest_refusals", "Requests refused for a limit.", rest.counts.refused)
-        yield _counter("rest_failures", "Requests without a usable answer.", rest.counts.failed)
+        yield _counter("rest_requests", "REST requests sent.", rest.counts.requests)
+        yield _counter(
+            "rest_refusals", "REST requests refused because of a limit.", rest.counts.refused
+        )
+        yield _counter(
+            "rest_failures", "REST requests without a usable answer.", rest.counts.failed
+        )
         yield _counter(
             "rest_odd_elements",
-            "Symbols and candles in answers that cannot be read, or cannot be true.",
+            "Symbols and candles in REST answers that are unreadable or impossible.",
             rest.counts.odd,
         )
 
@@ -163,36 +169,36 @@ class AgentMetrics(Collector):
         yield _gauge("symbols", "Symbols with subscriptions.", len(self.registry.symbols()))
         yield _gauge(
             "symbols_refused",
-            "Symbols that are wanted by name and cannot be had: not in the exchange's list, or one"
-            " too many.",
+            "Symbols wanted by name that cannot be recorded: unknown to the exchange, or above"
+            " max_symbols.",
             len(self.desired.refused),
         )
         yield _gauges(
             "subscriptions",
-            "Series that are recorded.",
+            "Series being recorded.",
             "state",
             {"active": totals.active, "inactive": totals.series - totals.active},
         )
         yield _gauge("series_incomplete", "Series with missing candles.", totals.incomplete)
         yield _gauges(
             "series_lag_seconds",
-            "How long ago the newest candle closed that is not missing, at worst; 0 if up to date.",
+            "Seconds since the close of the newest candle not missing, at worst; 0 if up to date.",
             "interval",
             {each.value: lag_ms / SECOND_MS for each, lag_ms in totals.lag_ms.items()},
         )
         yield _gauge(
             "overdue_seconds",
-            "How long ago the oldest candle fell due that is missing although its series ran.",
+            "Seconds since the oldest missing candle of a running series fell due.",
             self._overdue_s(),
         )
         yield _gauge(
             "audit_age_seconds",
-            "How long ago the series was compared with the database whose turn is longest ago.",
+            "Seconds since the least recently audited series was compared with the database.",
             self._audit_age_s(),
         )
         yield _counter(
             "audit_findings",
-            "Candles that counted as closed and that the database did not have.",
+            "Candles counted as stored that the audit did not find in the database.",
             tally.overlooked,
         )
         yield _gauges(
@@ -203,24 +209,24 @@ class AgentMetrics(Collector):
         )
         yield _counters(
             "candles_found_missing",
-            "Candles found to be missing so far.",
+            "Candles found to be missing.",
             "urgency",
             {_label(each): tally.found[each] for each in Urgency},
         )
         yield _counters(
             "candles_healed",
-            "Candles that were missing and came.",
+            "Missing candles recovered.",
             "urgency",
             {_label(each): tally.healed[each] for each in Urgency},
         )
         yield _counters(
             "candles_forgone",
-            "Candles that were missing and will not come.",
+            "Missing candles given up as absent.",
             "reason",
             {_label(each): tally.given_up[each] for each in Absent},
         )
         yield _counter(
-            "absences_disproved", "Absent candles that the exchange had after all.", tally.disproved
+            "absences_disproved", "Absent candles the exchange had after all.", tally.disproved
         )
 
     def _rows(self) -> Iterator[Metric]:
@@ -236,27 +242,31 @@ class AgentMetrics(Collector):
         refused_series = writer.inserter.refused_series
         yield _counters(
             "rows_refused_by_kind",
-            "The same, by what they were; of forming ones nothing is kept.",
+            "Rows the database will never take, by kind; forming ones are not kept.",
             "kind",
             {each.value: refused_series.counts[each] for each in RowKind},
         )
         yield _counter(
             "rows_withheld",
-            "Forming rows not sent, because the database refused rows of their series.",
+            "Forming rows not sent because the database refused rows of their series.",
             refused_series.withheld,
         )
-        yield _counters("rows_dropped", "Rows given up for lack of room.", "kind", dropped)
-        yield _counter("rows_spooled", "Rows put on disk meanwhile.", writer.spooled)
-        yield _gauge("queue_rows", "Rows in memory on their way.", writer.rows_waiting)
-        yield _gauge("queue_limit_rows", "Rows memory takes.", writer.waiting.capacity)
+        yield _counters(
+            "rows_dropped", "Rows dropped because memory or the spool was full.", "kind", dropped
+        )
+        yield _counter("rows_spooled", "Rows written to the spool.", writer.spooled)
+        yield _gauge("queue_rows", "Rows waiting in memory.", writer.rows_waiting)
+        yield _gauge(
+            "queue_limit_rows", "Most rows that may wait in memory.", writer.waiting.capacity
+        )
         yield _histogram(
             "flush_seconds",
-            "How long inserts took that were acknowledged.",
+            "Duration of acknowledged inserts.",
             {"": self.timings.flushes},
         )
         yield _histogram(
             "close_to_stored_seconds",
-            "From a candle's close to the database's acknowledgement, while its series ran.",
+            "Time from a candle's close to the database's acknowledgement.",
             self.timings.stored_after,
             label="interval",
         )
@@ -264,12 +274,16 @@ class AgentMetrics(Collector):
     def _spool(self) -> Iterator[Metric]:
         if (spool := self.writer.spool) is None:
             return
-        yield _gauge("spool_bytes", "What all files of the spool take.", spool.bytes)
-        yield _gauge("spool_limit_bytes", "What they may take.", spool.limit_bytes)
-        yield _gauge("spool_segments", "Batches that wait on disk.", spool.segments)
-        yield _gauge("spool_rows", "Rows that wait on disk.", spool.rows)
-        yield _gauge("spool_dead_letters", "Batches the database refused.", spool.dead_letters)
-        yield _gauge("spool_damaged_files", "Files set aside as damaged.", spool.damaged)
+        yield _gauge("spool_bytes", "Size of the spool's files.", spool.bytes)
+        yield _gauge("spool_limit_bytes", "Largest size of the spool's files.", spool.limit_bytes)
+        yield _gauge("spool_segments", "Batches waiting in the spool.", spool.segments)
+        yield _gauge("spool_rows", "Rows waiting in the spool.", spool.rows)
+        yield _gauge(
+            "spool_dead_letters", "Dead letters: batches the database refused.", spool.dead_letters
+        )
+        yield _gauge(
+            "spool_damaged_files", "Damaged files in the spool's quarantine.", spool.damaged
+        )
 
     def _audit_age_s(self) -> float:
         if (audited_ms := self.totals.audited_ms) is None:

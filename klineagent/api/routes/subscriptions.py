@@ -1,4 +1,4 @@
-"""The set that should run: telling it, replacing it, changing it."""
+"""`/v1/subscriptions`: reads, replaces and changes the desired set."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from klineagent.series.desired.selection import Selection, SeriesSet, count, in_
 from klineagent.series.desired.wire_format import Reader, SubscriptionSet, pattern_of, write
 
 PATH = "/v1/subscriptions"
-# Symbols can be judged once the exchange has told what there is: a second after a start.
+# Symbols can be validated once exchangeInfo is there, a second after a start.
 KNOWN_WITHIN_S = 5
-TOLD_STREAMS = 20
-TOLD_REASONS = 100
+MOST_STREAMS_NAMED = 20
+MOST_REASONS = 100
 
-_REFUSALS = (InvalidRequest, SymbolLimitReached, NotConfirmed, ShuttingDown)
+_ERRORS = (InvalidRequest, SymbolLimitReached, NotConfirmed, ShuttingDown)
 
 
 def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
-    """What should run, as a whole."""
+    """Add the routes of the desired set."""
 
     @app.get(PATH)
     @operation(SubscriptionsNow, tag="subscriptions")
     async def get_subscriptions() -> SubscriptionsNow:
-        """Tell what should run, and how far that has come.
+        """Return the desired set, and the progress towards it.
 
-        `subscriptions` and `exclude` are what a PUT takes.
+        `subscriptions` and `exclude` can be sent back by PUT.
         """
         return await _now(desired, saved=await desired.saved())
 
@@ -55,12 +55,12 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         tag="subscriptions",
         body=SubscriptionSet,
         query=DryRun,
-        raises=_REFUSALS,
+        raises=_ERRORS,
     )
     async def put_subscriptions() -> SubscriptionOutcome:
-        """Replace the whole set, but for what the configuration names.
+        """Replace the whole set, except for what the configuration names.
 
-        The answer comes at once; the work goes on in the background. Done twice it changes nothing.
+        The answer comes at once, and the change is carried out in the background. It is idempotent.
         """
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionSet)
         reader = await _reader(desired)
@@ -72,12 +72,12 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         tag="subscriptions",
         body=SubscriptionChange,
         query=DryRun,
-        raises=_REFUSALS,
+        raises=_ERRORS,
     )
     async def patch_subscriptions() -> SubscriptionOutcome:
         """Change the set: `remove`, then `add`.
 
-        What is removed need not be there, and what is added may be.
+        Removing what is not in the set, or adding what is, changes nothing.
         """
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionChange)
         reader = await _reader(desired)
@@ -87,10 +87,10 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
 
 
 async def _reader(desired: Desired) -> Reader:
-    """A reader that knows what there is.
+    """Make a reader that knows the exchange's symbols.
 
     Raises:
-        NotConfirmed: the exchange has not told yet.
+        NotConfirmed: the exchange has not listed them in time.
     """
     try:
         with trio.fail_after(KNOWN_WITHIN_S):
@@ -105,8 +105,8 @@ async def _reader(desired: Desired) -> Reader:
 async def _carry_out(
     desired: Desired, selection: Selection, *, dry_run: bool
 ) -> SubscriptionOutcome:
-    # Nothing is awaited between this look and the change, nor before the forecast has looked at the
-    # connections: what is told is what is done.
+    # No await before the change is adopted, nor before the forecast reads the connections: the
+    # answer describes exactly what was done.
     change = desired.demand.change(selection)
     if not dry_run:
         desired.adopt(change)
@@ -134,7 +134,9 @@ def _outcome(
 
 
 def _names(series: SeriesSet) -> list[str]:
-    return [f"{symbol} {interval}" for symbol, interval in islice(in_order(series), TOLD_STREAMS)]
+    return [
+        f"{symbol} {interval}" for symbol, interval in islice(in_order(series), MOST_STREAMS_NAMED)
+    ]
 
 
 def _forecast(forecast: Forecast) -> ForecastTold:
@@ -178,5 +180,5 @@ async def _now(desired: Desired, *, saved: bool) -> SubscriptionsNow:
 
 
 def _reasons(reasons: Mapping[str, str]) -> list[SymbolReason]:
-    first = islice(reasons.items(), TOLD_REASONS)
+    first = islice(reasons.items(), MOST_REASONS)
     return [SymbolReason(symbol=symbol, reason=reason) for symbol, reason in first]

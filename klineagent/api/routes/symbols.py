@@ -1,4 +1,4 @@
-"""Adding symbols, each at all intervals or not at all, and removing them."""
+"""Adds symbols, each at all intervals or not at all, and removes them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from klineagent.api.subscriptions import Subscriptions, not_confirmed
 from klineagent.core.errors import NotRunning, RequestError
 from klineagent.core.interval import Interval
 
-# Managers give a whole call 30 s; what has failed by then is undone, and the answer is out.
+# Fleet managers allow 30 s for a call: by then failures are undone and the answer is sent.
 SYMBOLS_WITHIN_S = 24
 UNDO_WITHIN_S = 5
-# Each interval of a symbol takes a task until the exchange has confirmed it. A market of 9,000
-# streams at once would leave 30 MB behind, and keep everybody else waiting for two seconds.
+# Each interval of a symbol takes a task until the exchange has confirmed it. 9,000 streams at once
+# would take 30 MB, and block other tasks for two seconds.
 SYMBOLS_AT_ONCE = 64
 
 log = structlog.get_logger()
@@ -26,23 +26,23 @@ log = structlog.get_logger()
 
 @frozen(kw_only=True)
 class SymbolResult:
-    """What became of one symbol."""
+    """The result for one symbol."""
 
     symbol: str
     succeeded: int
-    """Intervals that run now and did not before; or the other way round."""
+    """Intervals added, or removed, by this call."""
     skipped: int
-    """Intervals of which that was so already."""
+    """Intervals that were running, or not running, already."""
     total: int
     failure: RequestError | None = None
 
     @property
     def failed(self) -> int:
-        """Intervals that are not as it was asked for."""
+        """How many intervals failed."""
         return self.total - self.succeeded - self.skipped
 
     def counts(self) -> SymbolCounts:
-        """The result as the contract has it."""
+        """Convert the result to the API's model."""
         return SymbolCounts(
             symbol=self.symbol,
             success_count=self.succeeded,
@@ -56,10 +56,10 @@ class SymbolResult:
 async def add_symbols(
     subscriptions: Subscriptions, symbols: Sequence[str], intervals: Sequence[Interval]
 ) -> list[SymbolResult]:
-    """Subscribe all `symbols` at all `intervals`, many at a time.
+    """Subscribe to all `symbols` at all `intervals`, many at a time.
 
-    A symbol of which one interval cannot be added loses those this call has started. So does one
-    that is not complete when the caller is cancelled.
+    If one interval of a symbol cannot be added, or the caller is cancelled before all are, those
+    that this call has started are removed again.
 
     Returns:
         One result per symbol, in order.
@@ -92,10 +92,10 @@ async def _for_each(
     symbols: Sequence[str], work: Callable[[str], Awaitable[SymbolResult]]
 ) -> list[SymbolResult]:
     results: dict[str, SymbolResult] = {}
-    places = trio.CapacityLimiter(SYMBOLS_AT_ONCE)
+    limiter = trio.CapacityLimiter(SYMBOLS_AT_ONCE)
 
     async def run(symbol: str) -> None:
-        async with places:
+        async with limiter:
             results[symbol] = await work(symbol)
 
     async with trio.open_nursery() as nursery:
@@ -128,7 +128,8 @@ async def _add_symbol(
         complete = len(started) + len(skipped) == len(intervals)
     finally:
         if not complete:
-            # Another call that found one of these running has been told so, and loses it here.
+            # Another call may have found one of these running and reported so; it is removed
+            # nevertheless.
             with trio.move_on_after(UNDO_WITHIN_S, shield=True):
                 await _undo(subscriptions, symbol, started)
     if complete:
@@ -160,7 +161,7 @@ async def _remove_symbol(
         try:
             await subscriptions.remove(symbol, interval)
         except NotRunning:
-            skipped.append(interval)  # somebody else has just removed it
+            skipped.append(interval)  # another call has just removed it
         else:
             removed.append(interval)
 
@@ -191,7 +192,7 @@ async def _undo(subscriptions: Subscriptions, symbol: str, intervals: Sequence[I
 
 
 def summary(results: Sequence[SymbolResult], duration_s: float) -> Summary:
-    """The contract's `summary` of a call."""
+    """Make the `summary` of a call."""
     failed = [result.symbol for result in results if result.failure]
     return Summary(
         total_symbols=len(results),

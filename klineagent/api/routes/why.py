@@ -1,4 +1,4 @@
-"""What is known of one candle, and what the store says of it."""
+"""Explains one candle: what the ledger, the writer and the database know about it."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ SPOOL_WITHIN_S = 2
 
 _WAITING = {RowLocation.MEMORY, RowLocation.SPOOL}
 _VERDICTS: Mapping[CandleState, tuple[State, str]] = {
-    CandleState.MISSING: ("missing", "It should be there; it is being looked for."),
+    CandleState.MISSING: ("missing", "It is due and not stored; it is being fetched."),
     CandleState.ABSENT: ("absent", "It will not come."),
     CandleState.FORMING: ("forming", "It is open."),
-    CandleState.AWAITED: ("expected", "It has closed; its closing event may take a little."),
+    CandleState.AWAITED: ("expected", "It has closed; its closing event may still arrive."),
     CandleState.FUTURE: ("expected", "It has not opened yet."),
 }
 
 
 @define(eq=False, kw_only=True)
 class CandleLookup:
-    """Answers why a candle is there, or is not."""
+    """Looks up candles in the ledger, the writer and the database."""
 
     registry: Registry
     writer: Writer
-    # A store takes one such question at a time.
+    # A store answers one such query at a time.
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def why(self, symbol: str, interval: Interval, open_ms: int) -> Why:
-        """All that is known of the candle that opens at `open_ms`.
+        """Report all that is known about the candle that opens at `open_ms`.
 
         Raises:
             InvalidRequest: no candle of `interval` opens then.
@@ -52,7 +52,7 @@ class CandleLookup:
         if (opened_ms := interval.open_at(open_ms)) != open_ms:
             raise InvalidRequest(
                 f"open_time: no {interval} candle opens at {utc(open_ms)};"
-                f" the one that holds this moment opens at {utc(opened_ms)}"
+                f" the candle of that time opens at {utc(opened_ms)}"
             )
         says, location = await self._look_up(symbol, interval, open_ms)
         series = self.registry.subscription(symbol, interval)
@@ -79,9 +79,10 @@ class CandleLookup:
     async def _look_up(
         self, symbol: str, interval: Interval, open_ms: int
     ) -> tuple[StoreSays, RowLocation | None]:
-        """What the store says of a candle, and who else holds it; None if nobody can tell."""
+        """Return the store's answer about a candle, and where it waits; None if unknown."""
         key = (self.registry.context.pool.venue.name, symbol, interval.value, open_ms)
-        # Before and after: what moved on meanwhile the store has, what came meanwhile waits.
+        # Located before the store is asked, and again after: a row that moved on in between is in
+        # the store, and one that arrived in between waits.
         location = await self._locate_row(key)
         says = await self._ask(symbol, interval, open_ms)
         if location is RowLocation.NEITHER and says.row is None:
@@ -114,9 +115,9 @@ class CandleLookup:
         says: StoreSays,
         location: RowLocation | None,
     ) -> tuple[State, str]:
-        """The state, and a sentence that explains it."""
+        """Return the state, and a sentence that explains it."""
         if series is None:
-            return "not_covered", "The series does not run."
+            return "not_covered", "The series is not running."
         ledger = series.ledger
         candle_state = candle_state_of(ledger, open_ms, self.registry.context.time.now_ms())
         if candle_state is CandleState.NOT_COVERED:
@@ -130,7 +131,7 @@ class CandleLookup:
 
     def _beginning_of(self, ledger: Ledger) -> str:
         if ledger.has_begun:
-            return f"The series is accounted for from {utc(ledger.first_ms)} on."
+            return f"The series is tracked from {utc(ledger.first_ms)} on."
         obstacle = self.registry.obstacle() or "the exchange has not confirmed it yet"
         return f"The series has not begun: {obstacle}."
 
@@ -147,7 +148,7 @@ class CandleLookup:
         elif backoff_s > max(retry_s, 0):
             waits_for, wait_s = "the exchange, which refused or did not answer", backoff_s
         elif retry_s > 0:
-            waits_for, wait_s = "its next try, each a little later", retry_s
+            waits_for, wait_s = "its retry delay, which grows with each attempt", retry_s
         else:
             waits_for, wait_s = "its turn", 0
         return Search(
@@ -166,12 +167,18 @@ def _of_closed(says: StoreSays, location: RowLocation | None) -> tuple[State, st
         return "stored", "The database has it."
     if not says.answered:
         at = f", and waits in {location.value}" if location in _WAITING else ""
-        return "closed", f"It came{at}; whether the database has it cannot be asked."
+        return "closed", f"It was received{at}; the database does not answer whether it has it."
     if location in _WAITING:
-        return "on_its_way", f"It came, and waits in {location.value} for the database."
+        return "on_its_way", f"It was received, and waits in {location.value} for the database."
     if location is None:
-        return "closed", "It came; the database has not got it, and the spool cannot be read."
-    return "lost", "It came, yet nobody holds it; the audit will fetch it again."
+        return (
+            "closed",
+            "It was received; the database does not have it, and the spool cannot be read.",
+        )
+    return (
+        "lost",
+        "It was received, but is neither stored nor waiting; the audit will fetch it again.",
+    )
 
 
 def _row(kline: Kline) -> StoredRow:

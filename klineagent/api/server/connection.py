@@ -1,13 +1,13 @@
-"""One client's connection: hypercorn's, bounded in everything a client could stretch.
+"""One client's connection: hypercorn's, with a bound on everything a client could prolong.
 
-    head of a request      16 KiB, complete 10 s after the connection (TLS included) or the answer
-                           before it
-    body                   64 KiB, complete 10 s after its head (application.py)
-    answer                 64 KiB of it taken every 3 s
-    connections            so many at once; beyond, who waits longest without a request makes room
-    protocol               HTTP/1.1; no HTTP/2, whose streams would evade all this, no websocket
+    head of a request      16 KiB, complete 10 s after the connection (TLS included) or the previous
+                           answer
+    body                   64 KiB, complete 10 s after its head (app.py)
+    answer                 64 KiB of it read every 3 s
+    connections            a fixed number; one more closes the connection that has been idle longest
+    protocol               HTTP/1.1; no HTTP/2, whose streams would evade these bounds, no websocket
 
-Who hangs up cancels what was asked for.
+A client that disconnects cancels its request.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEAD_WITHIN_S = 10
 # enough for who stops us while such a client hangs on.
 READ_WITHIN_S = 3
 PIECE_BYTES = 64 * 1024
-# Closing a socket with unread bytes takes back what was sent to the client: the reason of it all.
+# Closing a socket with unread bytes resets the connection, and the client may lose the answer.
 LINGER_S = 1
 
 _REASONS = {
@@ -54,7 +54,7 @@ log = structlog.get_logger()
 
 
 class _Http11(H11Protocol):
-    """Refuses in JSON, and stays what it is whatever a client would upgrade to."""
+    """HTTP/1.1 that reports errors as JSON, and ignores requests to upgrade."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
@@ -85,43 +85,43 @@ class _Http11(H11Protocol):
 
 @define
 class ConnectionSlots:
-    """How many connections there may be, and which of them can go."""
+    """Counts connections up to `limit`, and closes idle ones to make room."""
 
     limit: int
     taken: int = 0
     _idle: dict[HttpConnection, None] = field(factory=dict, repr=False)
-    """Those without a request under way; who has waited longest comes first."""
+    """Connections without a running request, longest idle first."""
 
     def take(self) -> bool:
-        """Take a place, if need be that of the connection that waits longest; False if none can."""
+        """Take a slot, closing the longest idle connection if needed; False if none is idle."""
         if self.taken >= self.limit:
             if not self._idle:
                 return False
             longest = next(iter(self._idle))
             self.set_idle(longest, is_idle=False)
-            longest.end("makes room")
+            longest.end("closed to make room")
         self.taken += 1
         return True
 
     def leave(self, connection: HttpConnection) -> None:
-        """Give a place back."""
+        """Free the slot of `connection`."""
         self.set_idle(connection, is_idle=False)
         self.taken -= 1
 
     def end_idle(self) -> None:
-        """No more requests are waited for."""
+        """Close all idle connections."""
         for connection in self._idle:
             connection.end("asked to stop")
 
     def set_idle(self, connection: HttpConnection, *, is_idle: bool) -> None:
-        """Whether `connection` waits for a request."""
+        """Note whether `connection` waits for a request."""
         self._idle.pop(connection, None)
         if is_idle:
             self._idle[connection] = None
 
 
 class HttpConnection(TCPServer):
-    """Serves one client until either side has enough."""
+    """Serves one client until either side closes the connection."""
 
     def __init__(
         self,
@@ -139,11 +139,11 @@ class HttpConnection(TCPServer):
         self._lingers = False
 
     def end(self, reason: str) -> None:
-        """Cut it short."""
+        """End the connection."""
         self._ending.cancel(reason=reason)
 
     async def run(self) -> None:
-        """Serve; whatever goes wrong in here concerns nobody else."""
+        """Serve the client; errors end this connection only."""
         if not self._slots.take():
             await self._refuse()
             return
@@ -154,29 +154,29 @@ class HttpConnection(TCPServer):
             if self._lingers:
                 await self._linger()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client is gone, or as good as that
+            pass  # the client is gone
         except* Exception:
-            # A bug that one client met must not end all the others.
+            # A bug in one client's request must not end the other connections.
             log.exception("connection_failed")
         finally:
             self._slots.leave(self)
             await trio.aclose_forcefully(self.stream)
 
     async def protocol_send(self, event: Event) -> None:
-        """Do what the protocol says; see `TCPServer`."""
+        """Carry out an event of the protocol; see `TCPServer`."""
         match event:
             case RawData(data=data):
                 await self._send(data)
             case Closed():
                 self._lingers = True
-                self.end("all is said")
+                self.end("the protocol closed it")
             case Updated(idle=is_idle):
                 self._wait(is_idle=is_idle)
 
     def _wait(self, *, is_idle: bool) -> None:
-        """Wait for a request, or no longer.
+        """Start or stop the deadline for the next request's head.
 
-        Not as hypercorn does it, with a task: quart-trio cancels the handler that starts it.
+        hypercorn uses a task for that, but then quart-trio would cancel the handler that starts it.
         """
         self._slots.set_idle(self, is_idle=is_idle)
         self._ending.deadline = trio.current_time() + HEAD_WITHIN_S if is_idle else math.inf
@@ -199,10 +199,10 @@ class HttpConnection(TCPServer):
                 self.protocol_send,
             )
             await self._read_data()
-            self.end("the client hung up")
+            self.end("the client disconnected")
 
     async def _send(self, data: bytes) -> None:
-        """Send piece by piece; what has begun is not torn by a cancellation, only by a deadline."""
+        """Send in pieces; only a deadline, no cancellation, interrupts a piece."""
         async with self.send_lock:
             for start in range(0, len(data), PIECE_BYTES):
                 with trio.move_on_after(READ_WITHIN_S, shield=True) as patience:
@@ -222,7 +222,7 @@ class HttpConnection(TCPServer):
                 pass
 
     async def _refuse(self) -> None:
-        """Say why, to those who can read it without a handshake."""
+        """Send 503, unless the client expects a TLS handshake first."""
         try:
             if not self._is_secure:
                 with trio.move_on_after(LINGER_S):

@@ -1,4 +1,4 @@
-"""Listening at an address, and serving an app there for as long as the calling task lives."""
+"""Listens at an address, and serves an app there until the calling task is cancelled."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from klineagent.core.errors import StartError
 
 # More than the requests that may arrive in one burst; the kernel refuses what exceeds it.
 BACKLOG = 1024
-# A server's share of the file descriptors a process usually may have, which are 1024: those who
-# knock must not take what the exchange's and the database's connections need.
+# A server's share of the usual 1024 file descriptors of a process: clients must not use up those
+# that connections to the exchange and the database need.
 MAX_CONNECTIONS = 300
 
 
 @frozen
 class Listener:
-    """An address where nobody else can listen; who calls waits until it is served."""
+    """A bound address; clients that connect wait until it is served."""
 
     bind: Bind
     """With the real port where 0 was asked for."""
@@ -49,7 +49,7 @@ async def open_listener(bind: Bind) -> AsyncIterator[Listener]:
         raise StartError(f"cannot listen on {bind}: {reason}") from error
     try:
         if bind.port == 0:
-            # A name with several addresses would get a port for each; one is told, so one it is.
+            # A name with several addresses would get a port for each; only one can be reported.
             for spare in sockets[1:]:
                 spare.socket.close()
             del sockets[1:]
@@ -71,7 +71,7 @@ async def serve_http(
 ) -> None:
     """Serve `app` at `listener` until cancelled.
 
-    Cancelled, it stops accepting and gives the requests under way `drain_s` seconds to end.
+    On cancellation it stops accepting connections, and gives running requests `drain_s` seconds.
     """
     wrapped, config = wrap_app(app, 0, "asgi"), _hypercorn_config()
     context, slots = WorkerContext(max_requests=None), ConnectionSlots(max_connections)
@@ -112,7 +112,7 @@ def _hypercorn_config() -> hypercorn.config.Config:
     config = hypercorn.config.Config()
     config.h11_max_incomplete_size = HEAD_BYTES
     config.accesslog = None
-    # Its own handler would write beside our log.
+    # hypercorn's own handler would bypass our log format.
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     return config

@@ -1,4 +1,4 @@
-"""One request at a time through the door, so that many at once do not hold up everything else."""
+"""ASGI middleware: starts requests one after another, and gives each a deadline."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from msgspec.json import encode
 
 from klineagent.api.models.contract import Error
 
-# About as many as a request takes to its answer, so that one or two are under way at a time. In an
-# idle agent this is a third of a millisecond.
+# About as many passes as a request takes to its answer, so that one or two run at a time. In an
+# idle agent this takes a third of a millisecond.
 PASSES_APART = 8
-# No longer, though: where others make passes long, waiting for so many helps nobody, and 200
-# requests a second must get in.
+# An upper bound: when other tasks make passes long, waiting for so many gains nothing, and 200
+# requests a second must be let in.
 APART_S = 0.002
 
 
 class RequestPacer:
-    """An ASGI app in front of another: requests enter some passes of the scheduler apart.
+    """Lets requests into an ASGI app a few scheduler passes apart.
 
-    Trio runs every task that can run before it looks at sockets and timers again. A hundred
-    requests of a millisecond that begin together would each make their steps in the same passes,
-    a tenth of a second long; the status server's answer takes several of those. Entering in turn
-    keeps each pass as short as one request. Nobody waits for another's exchange or database:
-    the turn ends as soon as the request is under way.
+    Trio runs every runnable task before it polls sockets and timers again. A hundred requests of a
+    millisecond that begin together would all step in the same passes, a tenth of a second long,
+    and an answer of the status server takes several passes. Entering in turn keeps each pass as
+    short as one request. A request's turn ends as soon as it has started, so none waits for
+    another's exchange or database calls.
     """
 
     def __init__(self, app: ASGIFramework) -> None:
@@ -40,7 +40,7 @@ class RequestPacer:
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        """Pass on `scope` when it is its turn."""
+        """Call the app with `scope` when its turn has come."""
         if scope["type"] == "http":
             async with self._turn:
                 enters_at = trio.current_time() + APART_S
@@ -51,14 +51,14 @@ class RequestPacer:
         await self._app(scope, receive, send)
 
 
-# More than any handler gives itself, which are 10 s for a body and 29 s for the exchange: who comes
-# to this has met a bug.
+# More than the handlers' own deadlines, 10 s for a body and 29 s for the exchange: only a bug
+# exceeds it.
 ANSWER_WITHIN_S = 45
 
 
 @define
 class RequestDeadline:
-    """An ASGI app in front of another; cancels it after `within_s`, and answers in its place."""
+    """Cancels a request to an ASGI app after `within_s`, and answers it with 503."""
 
     app: ASGIFramework
     within_s: float = ANSWER_WITHIN_S
@@ -66,7 +66,7 @@ class RequestDeadline:
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        """Pass on `scope`; what has no answer by then gets 503."""
+        """Call the app with `scope`; a request not answered in time gets 503."""
         has_begun = False
 
         async def watched_send(event: ASGISendEvent) -> None:

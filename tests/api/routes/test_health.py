@@ -140,7 +140,7 @@ async def test_this_machine_learns_everything_where_nobody_else_can_ask(
         told = await _reasons(agent)
         assert "recorder may not write" in told["store"]
         assert "BTCUSDT 1m" in told["series"]
-        assert told["feeds"].startswith("feed 1 has no connection for ")
+        assert told["feeds"].startswith("feed 1 has had no connection for ")
         for page in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
             assert set((await _reasons(agent, **page)).values()) <= set(PLAIN.values())
 
