@@ -99,7 +99,7 @@ def _away_with_a_bad_disk(targets: FaultTargets) -> Iterator[None]:
 def _halting(targets: FaultTargets) -> Iterator[None]:
     halted = targets.chance.sample(targets.symbols, max(1, len(targets.symbols) // 3))
     # On futures every interval has a candle, a flat one if nothing was traded.
-    is_flat = not targets.exchange.venue.may_lack_candles or targets.chance.choice([False, True])
+    is_flat = not targets.exchange.venue.may_skip_candles or targets.chance.choice([False, True])
     with targets.market.halting(halted, flat=is_flat):
         yield
 

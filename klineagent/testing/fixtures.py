@@ -23,11 +23,11 @@ from klineagent.testing.simulation import Simulation, open_simulation
 
 @pytest.fixture
 async def simulation() -> AsyncIterator[Simulation]:
-    """An agent that records from the exchange twin into memory, on pytest-trio's virtual clock.
+    """Run an agent that records from the exchange twin into memory, on a virtual clock.
 
-    The test asks for `autojump_clock`, too: pytest-trio takes its clock from the test alone.
+    The test must request `autojump_clock`, too: pytest-trio takes a clock from the test only.
     """
     if not isinstance(trio.lowlevel.current_clock(), MockClock):
-        pytest.fail("the test needs `autojump_clock` beside `simulation`, or it runs in real time")
+        pytest.fail("request `autojump_clock` beside `simulation`, or the test runs in real time")
     async with open_simulation() as running:
         yield running

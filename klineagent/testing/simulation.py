@@ -1,7 +1,7 @@
-"""Whole-agent simulations: the real agent against the exchange twin, on whatever clock Trio has.
+"""Whole-agent simulations: the real agent against the exchange twin, on Trio's current clock.
 
-Nothing in here uses a thread, so a virtual clock (`trio.testing.MockClock`, pytest-trio's
-`autojump_clock`) is exact: a day passes in seconds.
+No thread is used, so a virtual clock (`trio.testing.MockClock`, pytest-trio's `autojump_clock`) is
+exact: a day passes in seconds.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from klineagent.twin.network import TwinNetwork
 from klineagent.twin.venues import venue_named
 
 FEBRUARY_2026_MS = 1_769_904_000_000
-# The address is real and nobody calls there, unless a simulation wants to.
+# The servers listen on a real port, which is used only if a simulation sends requests.
 _LOOPBACK = Bind("127.0.0.1", 0)
 
 
 @frozen(kw_only=True)
 class Simulation:
-    """The parts of a simulation, all of them running."""
+    """The running parts of a simulation."""
 
     exchange: Exchange
-    """`with exchange.offline():` is an outage of the exchange."""
+    """`with exchange.offline():` simulates an outage of the exchange."""
     agent: Agent
     store: MemoryStore
-    """`with store.offline():` is an outage of the database."""
+    """`with store.offline():` simulates an outage of the database."""
 
 
 @asynccontextmanager
@@ -55,16 +55,16 @@ async def open_simulation(
     tick_ms: int = MINUTE_MS,
     **settings: Any,
 ) -> AsyncIterator[Simulation]:
-    """An agent that records `symbols` at `intervals` from a twin of `venue` into memory.
+    """Run an agent that records `symbols` at `intervals` from a twin of `venue` into memory.
 
     Args:
-        symbols: what it records from the start.
-        intervals: at which intervals.
-        market: what is traded; a made-up market from 2026-02-01 on if not given.
-        venue: whose rules the twin keeps.
-        store: where klines go; give the one of an earlier simulation to go on with its data.
-        disk: where they wait while the store is away; no spool if not given.
-        state: where it is kept what should run; give the one of an earlier simulation to go on.
+        symbols: the symbols recorded from the start.
+        intervals: the intervals of each symbol.
+        market: the market the twin trades; by default a made-up one from 2026-02-01 on.
+        venue: the venue whose rules the twin follows.
+        store: the database; pass that of an earlier simulation to continue with its data.
+        disk: the disk with the spool; no spool by default.
+        state: the disk with the desired set; pass that of an earlier simulation to continue.
         tick_ms: exchange time between two updates of a forming candle.
         settings: any other fields of `Config`.
     """

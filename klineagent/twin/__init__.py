@@ -1,1 +1,1 @@
-"""The exchange twin: a Binance that runs here, on sockets or memory streams."""
+"""The exchange twin: an exchange of our own that behaves like Binance, on sockets or in memory."""

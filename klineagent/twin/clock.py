@@ -1,4 +1,4 @@
-"""The exchange's clock: the run's clock, set to another time and pace."""
+"""The twin's clock: Trio's clock, set to another time and pace."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from klineagent.twin.interval import SECOND_MS
 
 @frozen(kw_only=True)
 class ExchangeClock:
-    """Exchange time: `start_ms` when made, then `speed` times as fast as Trio's clock.
+    """Exchange time: it starts at `start_ms` and runs `speed` times as fast as Trio's clock.
 
-    With a virtual clock below it is exact; it must be made inside a Trio run.
+    It is exact on a virtual clock. It must be created inside a Trio run.
     """
 
     start_ms: int
@@ -20,9 +20,9 @@ class ExchangeClock:
     _started: float = field(init=False, factory=trio.current_time)
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch, as the exchange tells them."""
+        """The exchange's time in milliseconds since the epoch."""
         return self.start_ms + round((trio.current_time() - self._started) * self.speed * SECOND_MS)
 
     async def sleep_until(self, time_ms: int) -> None:
-        """Return once the exchange's clock shows `time_ms`; at once if it has passed."""
+        """Wait until the clock shows `time_ms`; return at once if that has passed."""
         await trio.sleep_until(self._started + (time_ms - self.start_ms) / self.speed / SECOND_MS)

@@ -1,4 +1,4 @@
-"""The exchange: a market, its clock, and everyone who listens."""
+"""The twin's exchange: a market, its clock and its connected clients."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ _EVENTS_AT_ONCE = 256
 class Exchange:
     """A venue that trades `market`.
 
-    `run` makes it speak; `serve_exchange` and `TwinNetwork` bring the listeners. Made inside a
-    Trio run, one at a time: it has one address to its REST callers, and one pool of weight.
+    `run` sends its events; `serve_exchange` and `TwinNetwork` connect clients. It must be created
+    inside a Trio run. All REST clients share one address and so one weight limit.
     """
 
     market: Market
     venue: VenueRules
     clock: ExchangeClock
     tick_ms: int
-    """Exchange time between growing updates of a stream."""
+    """Exchange time between two forming updates of a stream."""
     empty_candles_close: bool = True
-    """Whether a candle without trades has a closing event; of futures nobody knows."""
+    """Whether a candle without trades has a closing event; for futures this is not documented."""
     seed: int = 0
-    """Of the moments of first pings, and of where faults strike."""
+    """Seed of the times of first pings, and of where faults strike."""
     rate: float | None = None
-    """Growing updates a second, of Trio's clock; None for as many as there is growth to tell of."""
+    """Forming updates a second by Trio's clock; None for one per changed candle and tick."""
     breaches: Counter[str] = field(init=False, factory=Counter)
-    """Limits that clients broke, by kind."""
+    """Breaches: limits that clients broke, by kind."""
     connections: ClientConnections = field(init=False)
     faults: ExchangeFaults = field(init=False)
     lies: Lies = field(init=False)
     rest: RestApi = field(init=False)
     firehose: Firehose | None = field(init=False, default=None)
-    """Speaks for the market where there is a rate."""
+    """Sends events at `rate`, if there is one."""
     _event_source: EventSource = field(init=False)
     _subscribers: SubscriberIndex = field(init=False)
     _series: Mapping[str, Series] = field(init=False)
@@ -106,7 +106,7 @@ class Exchange:
         self.lies = Lies(
             faults=self.faults,
             now_ms=self.clock.now_ms,
-            may_lack_candles=self.venue.may_lack_candles,
+            may_skip_candles=self.venue.may_skip_candles,
         )
         if self.rate is not None:
             self.firehose = Firehose(
@@ -126,22 +126,22 @@ class Exchange:
         return f"<Exchange {self.venue.name} {state}, {len(self.connections.clients)} sockets>"
 
     def offline(self) -> AbstractContextManager[None]:
-        """An outage: connections break without a word, and none can be made."""
+        """Simulate an outage: connections are reset, and none can be opened."""
         return self.faults.offline()
 
     def announce_shutdown(self) -> None:
-        """Tell all sockets that the server is about to stop, if the venue is one that does."""
+        """Send a shutdown notice to all clients, if the venue sends such notices."""
         if self.venue.announces_shutdown:
             self.connections.broadcast(shutdown_event(self.clock.now_ms()))
 
-    # What connections need.
+    # Called by connections.
 
     def first_ping_s(self) -> float:
-        """Time until the first ping of a new connection: any phase of the venue's rhythm."""
+        """Seconds until the first ping of a new connection: a random phase of the ping interval."""
         return self._dice.uniform(0, self.venue.ping_every_s)
 
     def open_protocol(self, target: str) -> SocketProtocol | None:
-        """The socket a client asks for by its request target; None if there is no such path."""
+        """Open the socket at a request target; None if there is no such path."""
         return open_protocol(
             self.venue,
             target,
@@ -151,7 +151,7 @@ class Exchange:
         )
 
     async def answer(self, method: str, path: str, query: Mapping[str, str]) -> RestAnswer | None:
-        """Answer a REST request; with None the connection must break instead."""
+        """Answer a REST request; None if the connection must be reset instead."""
         if await self.faults.hang_rest(path):
             return None
         now_ms = self.clock.now_ms()
@@ -160,27 +160,27 @@ class Exchange:
         return self.faults.spoil(path, query, answer, now_ms)
 
     def refill(self, client: ClientConnection) -> None:
-        """All that was sent to `client` is on its way."""
+        """Send more to `client`, whose send buffer is empty, if the rate is unlimited."""
         if self.firehose is not None:
             self.firehose.refill(client)
 
-    # The market's event_source.
+    # Events.
 
     def draw(self) -> None:
-        """Draw every open candle, so that the first event of a month is no year's work."""
+        """Compute every open candle in advance, as a first event may cost a month of minutes."""
         now_ms = self.clock.now_ms()
         for stream in self._series:
             self._event_source.peek(stream, now_ms)
 
     async def run(self) -> NoReturn:
-        """Push events for ever; after a market's end there are none."""
+        """Send events for ever; none after the market's end."""
         if self.firehose is not None:
             await self.firehose.run()
         moment = next_moment(self.market.start_ms - 1, self.tick_ms)
         while self.market.end_ms is None or moment.time_ms < self.market.end_ms + MINUTE_MS:
             await self._push_late(moment.time_ms)
             await self.clock.sleep_until(moment.time_ms)
-            # An overloaded twin leaves growing updates out, and never a closing one.
+            # An overloaded twin skips forming updates, never closing ones.
             is_late = self.clock.now_ms() - moment.time_ms >= self.tick_ms
             if moment.closes:
                 await self._push(
@@ -202,7 +202,7 @@ class Exchange:
         return self.empty_candles_close and not self.faults.silences_close_of(candle)
 
     async def _push(self, events: Iterator[StreamEvent], now_ms: int) -> None:
-        """Send `events`, which are made as they are sent, some at a time: others must run too."""
+        """Send lazily made `events` in portions, so that other tasks get their turn."""
         if self.faults.disturb_events:
             events = self.faults.tamper(events, now_ms)
         while some := list(islice(events, _EVENTS_AT_ONCE)):
@@ -210,7 +210,7 @@ class Exchange:
             await trio.lowlevel.checkpoint()
 
     async def _push_late(self, before_ms: int) -> None:
-        """Send events that faults held back, each at its time, as far as it is before this one."""
+        """Send the events that faults delayed to times before `before_ms`, each at its time."""
         while (late_at := self.faults.late_at()) is not None and late_at < before_ms:
             await self.clock.sleep_until(late_at)
             self._subscribers.send(self.faults.take_late(late_at))
@@ -225,12 +225,12 @@ def open_market(
     start_ms: int,
     history_ms: int = DAY_MS,
 ) -> Market:
-    """The market to trade: the archive in a folder, with all it holds, or a made-up one.
+    """Open the market to trade: all of the archive in a folder, or a made-up one.
 
-    All but `venue_name` describe the made-up one only.
+    All parameters but `archive` and `venue_name` describe the made-up one only.
 
     Raises:
-        ConfigError: no such venue, or the archive cannot be used.
+        ConfigError: there is no such venue, or the archive cannot be read.
     """
     venue = venue_named(venue_name)
     if archive is not None:
@@ -254,11 +254,11 @@ async def open_exchange(
     seed: int = 0,
     rate: float | None = None,
 ) -> AsyncIterator[Exchange]:
-    """An exchange that runs until the block ends, its clock starting where the market does.
+    """Run an exchange while the block lasts; its clock starts at the market's start.
 
-    `tick_ms` is the exchange time between growing updates; by default the market's own, or else
-    as often as the venue sends them in the time of its clients. `seed` decides where faults strike.
-    With a `rate` there are so many a second instead; see `Firehose`.
+    `tick_ms` is the exchange time between forming updates; by default the market's own, else the
+    venue's interval in its clients' time. `seed` decides where faults strike. With a `rate`,
+    `Firehose` sends that many updates a second instead.
     """
     if tick_ms is None:
         paced = int(venue.update_every_ms * speed)

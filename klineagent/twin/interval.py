@@ -1,7 +1,7 @@
-"""The grid on which candles open, as the exchange documents it.
+"""The grid of open times, as the exchange documents it.
 
-Deliberately not taken from `klineagent.core.interval`: a wrong grid there must not find its equal
-here. It is worked out by other means: lengths are read from names, `datetime` counts days.
+Deliberately not taken from `klineagent.core.interval`: a wrong grid there must not be confirmed by
+the same error here. It is computed differently: lengths come from names, days from `datetime`.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ class TwinInterval(enum.Enum):
         return self.value
 
     def open_at(self, time_ms: int) -> int:
-        """When the candle that holds `time_ms` opened."""
+        """Open time of the candle that contains `time_ms`."""
         if self._within_day_ms:
             return time_ms - time_ms % DAY_MS % self._within_day_ms
         return _days_of(self._unit, self._number, time_ms // DAY_MS)[0] * DAY_MS
 
     def next_open(self, open_ms: int) -> int:
-        """When the candle after the one that opened at `open_ms` opens."""
+        """Open time of the candle after the one that opened at `open_ms`."""
         if self._within_day_ms:
             return open_ms + self._within_day_ms
         return _days_of(self._unit, self._number, open_ms // DAY_MS)[1] * DAY_MS
 
     def close_of(self, open_ms: int) -> int:
-        """The last millisecond of the candle that opened at `open_ms`."""
+        """Close time (last millisecond) of the candle that opened at `open_ms`."""
         return self.next_open(open_ms) - 1
 
 
 @lru_cache(maxsize=_DAYS_KEPT)
 def _days_of(unit: str, number: int, day: int) -> tuple[int, int]:
-    """On which days since 1970 the candle that holds `day` opens, and the next one."""
+    """Days since 1970 on which the candle that contains `day` opens, and the next one."""
     today = _EPOCH + timedelta(days=day)
     match unit:
         case "d":

@@ -1,4 +1,4 @@
-"""The twin as a network, in this process: a `klineagent.exchange.network.Network`."""
+"""The twin as an in-process network: a `klineagent.exchange.network.Network`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from klineagent.twin.socket.memory_pair import open_memory_pair
 
 @frozen
 class TwinNetwork:
-    """Every host is the exchange.
+    """A network on which every host is the exchange.
 
-    Sockets are memory streams to the server that real sockets get, so a virtual clock stays exact.
-    They hold any amount of data: a client that does not read is never found slow. Connections run
-    in `nursery` and end with it.
+    Sockets are memory streams to the same server as real ones, so a virtual clock stays exact.
+    They buffer any amount of data, so a client that does not read never counts as slow. Connections
+    run in `nursery` and end with it.
     """
 
     _exchange: Exchange
     _nursery: trio.Nursery
 
     async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
-        """Connect, whatever `url` names: the exchange has one port, and no TLS in here.
+        """Connect to the exchange, whatever `url` names: it has one port and no TLS here.
 
         Raises:
             ExchangeUnreachable: there is an outage.
@@ -40,7 +40,7 @@ class TwinNetwork:
         return ours
 
     def http_transport(self) -> httpx2.AsyncBaseTransport:
-        """REST without a socket: requests go to the exchange's REST side directly."""
+        """An HTTP transport without sockets: requests go directly to the exchange's REST API."""
         return _RestTransport(self._exchange)
 
 

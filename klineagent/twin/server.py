@@ -1,4 +1,4 @@
-"""The exchange on a stream of bytes: HTTP until a client upgrades, both on one port."""
+"""The twin's server: HTTP until a client upgrades to a websocket, both on one port."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from klineagent.twin.socket.tls import TlsServerStream
 _PLAIN_TEXT = (("Content-Type", "text/plain"),)
 _BAD_REQUEST = RestAnswer(400, _PLAIN_TEXT, b"Bad Request")
 _NO_SUCH_SOCKET = RestAnswer(404, _PLAIN_TEXT, b"Not Found")
-# Reset instead of an orderly end, and nothing of what is unsent.
-_LINGER_NOT = struct.pack("ii", 1, 0)
+# SO_LINGER with zero timeout: closing resets the connection and drops unsent data.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 async def serve_exchange(
@@ -37,10 +37,10 @@ async def serve_exchange(
     tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
-    """Serve on a real port, websocket and REST alike, both with TLS or without; port 0 picks one.
+    """Serve websockets and REST on a real port, with TLS or without; port 0 picks a free one.
 
-    Starts with the bound (host, port). In an outage nothing listens there, so connections are
-    refused; afterwards the same port is bound again.
+    Reports the bound (host, port) to `task_status`. In an outage the port is closed, so connections
+    are refused; afterwards the same port is bound again.
 
     Raises:
         OSError: the port cannot be bound.
@@ -62,24 +62,24 @@ async def serve_exchange(
 
 
 async def converse(exchange: Exchange, stream: trio.abc.Stream) -> None:
-    """Serve one connection of either kind to its end, whoever brings it about, and close it."""
+    """Serve one HTTP or websocket connection until either side ends it, and close it."""
     try:
         with trio.CancelScope() as link, exchange.connections.cutting(link):
             await _answer_requests(exchange, stream, link)
         if link.cancelled_caught:
             _reset(stream)
     except trio.BrokenResourceError:
-        pass  # The client went away; there is nobody left to tell.
+        pass  # The client is gone.
     finally:
         await trio.aclose_forcefully(stream)
 
 
 def _reset(stream: trio.abc.Stream) -> None:
-    """Let closing be no orderly end."""
+    """Make closing the stream reset the connection."""
     if isinstance(stream, TlsServerStream):
         stream = stream.transport
     if isinstance(stream, trio.SocketStream):
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     elif isinstance(stream, MemoryEnd):
         stream.reset()
 
@@ -87,7 +87,7 @@ def _reset(stream: trio.abc.Stream) -> None:
 async def _answer_requests(
     exchange: Exchange, stream: trio.abc.Stream, link: trio.CancelScope
 ) -> None:
-    """Answer one request after the other, until the client ends it or makes it a socket."""
+    """Answer HTTP requests until the client closes the connection or upgrades it."""
     http = h11.Connection(h11.SERVER)
     while True:
         try:
@@ -123,7 +123,7 @@ async def _answer_requests(
 
 
 async def _next_request(http: h11.Connection, stream: trio.abc.Stream) -> h11.Request | None:
-    """The next request, its body read and dropped; None at the end of the connection.
+    """Read the next request and discard its body; None at the end of the connection.
 
     Raises:
         h11.RemoteProtocolError: the client does not speak HTTP.
@@ -187,5 +187,5 @@ async def _serve_socket(
         now_ms=exchange.clock.now_ms,
         refill=exchange.refill,
     )
-    with exchange.connections.listening(client):
+    with exchange.connections.connected(client):
         await client.serve()

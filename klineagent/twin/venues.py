@@ -1,7 +1,7 @@
-"""What each venue's server does, as data: routes, intervals, limits, pings.
+"""The behaviour of each venue's server, as data: routes, intervals, limits, pings.
 
-Deliberately not taken from `klineagent.exchange`: a wrong table there must not find its equal here.
-The numbers are what was measured or documented of the exchange, not what a client should keep.
+Deliberately not taken from `klineagent.exchange`: a wrong table there must not be confirmed by the
+same error here. The numbers are measured or documented limits, not those a client should keep.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FUTURES_INTERVALS = frozenset(TwinInterval)
 
 @frozen(kw_only=True)
 class VenueRules:
-    """One venue's behaviour as its clients meet it."""
+    """The behaviour of one venue's server."""
 
     name: str
     kline_routes: Mapping[str, bool]
@@ -31,42 +31,42 @@ class VenueRules:
     rest_prefix: str
     intervals: frozenset[TwinInterval]
     update_every_ms: int
-    """A stream sends at most one growing update in this time."""
+    """Shortest time between two forming updates of a stream."""
     request_burst: int
-    """Requests answered back to back; the next one closes the connection."""
+    """Requests that may be sent back to back; one more closes the connection."""
     requests_per_second: float
     controls_count: bool
     """Whether pings and pongs count as requests."""
     ping_every_s: float
     pong_within_s: float
     any_pong_keeps_alive: bool
-    """Whether a pong with another payload than the ping's will do."""
+    """Whether a pong is accepted with another payload than the ping's."""
     lifetime_s: float = 86_400
-    """Age at which a connection is closed; with which code is not established, here it is 1000."""
+    """Age at which a connection is closed; the real close code is unknown, here it is 1000."""
     announces_shutdown: bool
-    """Whether sockets are told by `serverShutdown` before the server stops."""
+    """Whether the server sends `serverShutdown` before it stops."""
     weight_per_minute: int
     exchange_info_weight: int
     klines_weights: tuple[tuple[int, int], ...]
-    """(largest limit, weight) bands, ascending; the last one holds for any limit."""
+    """(largest limit, weight), ascending; the last weight holds for any larger limit."""
     klines_default_weight: int
-    """Weight of a klines request that names no limit."""
+    """Weight of a klines request without a limit."""
     klines_max_limit: int
     klines_window_ms: int | None = None
-    """Longest time range of a klines request; where there is one, its newest rows are sent."""
+    """Longest time range of a klines request, of which the newest rows are sent; None: any."""
     too_many_requests: str
     """Text of the 429 answer."""
     banned: str
-    """Text of the 418 answer, with a place for the end of the ban in milliseconds."""
-    may_lack_candles: bool = False
-    """Whether a halt of trading leaves intervals without a candle, not flat ones."""
+    """Text of the 418 answer; `{}` is the end of the ban in milliseconds."""
+    may_skip_candles: bool = False
+    """Whether a halt leaves intervals without a candle, instead of flat candles."""
     pending_status: str = "PENDING_TRADING"
-    """Status of a symbol that will trade."""
+    """Status of a symbol that does not trade yet."""
     delisted_status: str = "SETTLING"
-    """Status of a symbol that traded."""
+    """Status of a delisted symbol."""
 
     def klines_weight(self, limit: int | None) -> int:
-        """What a klines request costs, whether it is answered or refused."""
+        """Weight of a klines request, whether it is answered or refused."""
         if limit is None:
             return self.klines_default_weight
         for largest, weight in self.klines_weights:
@@ -103,7 +103,7 @@ USDM = VenueRules(
     banned=f"Way too many requests; IP(127.0.0.1) banned until {{}}. {_ADVICE} bans.",
 )
 
-# One architecture with USD-M since 2026-06, but its own host and a longest time range.
+# On the architecture of USD-M since 2026-06, but with its own host and a longest time range.
 COINM = evolve(
     USDM,
     name="coinm",
@@ -136,8 +136,8 @@ SPOT = VenueRules(
         f"{_ADVICE} polling the API."
     ),
     banned=f"Way too much request weight used; IP banned until {{}}. {_ADVICE} bans.",
-    may_lack_candles=True,
-    # Of what is documented of spot this fits best; that it is told before a listing is assumed.
+    may_skip_candles=True,
+    # The documented status that fits best; that it is shown before a listing is an assumption.
     pending_status="BREAK",
     delisted_status="BREAK",
 )
@@ -146,10 +146,10 @@ _VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}
 
 
 def venue_named(name: str) -> VenueRules:
-    """The venue called `name`.
+    """Return the rules of the venue called `name`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such venue.
     """
     try:
         return _VENUES[name]

@@ -1,4 +1,4 @@
-"""What the twin says of a candle: the stream's event and the REST row. Pure."""
+"""The twin's wire format: a candle as stream event and as REST row, frames of bytes. Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from klineagent.twin.market.candle import Candle, to_text
 from klineagent.twin.market.market import Listing
 
 _encode = msgspec.json.encode
-# First bytes of WebSocket frames: the last fragment of a message has the highest bit.
+# First bytes of websocket frames: the highest bit marks the last fragment of a message.
 _TEXT, _TEXT_BEGINS, _CONTINUES, _CONTINUATION_ENDS, _PING = 0x81, 0x01, 0x00, 0x80, 0x89
-# Payloads of this size and more have their size told in two bytes, or in eight.
+# From these payload sizes on the length is encoded in two bytes, or in eight.
 _MEDIUM, _LARGE = 126, 65_536
 
 
 @frozen
 class Series:
-    """One stream's subject."""
+    """A listing at an interval: what one stream is about."""
 
     listing: Listing
     interval: TwinInterval
     stream: str = field(init=False)
-    """The one name under which it is delivered."""
+    """The name of its stream."""
 
     named: str = field(init=False)
-    """It as every candle names it; nothing in it needs escaping."""
+    """Its symbol and interval as JSON members of every event; nothing in them needs escaping."""
 
     @stream.default
     def _name(self) -> str:
@@ -43,27 +43,27 @@ class Series:
 
 @define
 class StreamEvent:
-    """One event of one stream, encoded once for all who listen; `payload` is its JSON."""
+    """One event of a stream, encoded once for all clients; `payload` is its JSON."""
 
     stream: str
     payload: bytes
     event_ms: int
     is_closing: bool = False
     is_bare: bool = False
-    """Whether it never comes in the envelope of combined streams."""
+    """Whether it is never wrapped in the envelope of combined streams."""
     frame: Callable[[bytes], bytes] | None = None
-    """Makes frames of its text, where one frame will not do."""
+    """Makes frames of its text, if it is not to be a single frame."""
     _raw: bytes | None = field(init=False, default=None)
     _combined: bytes | None = field(init=False, default=None)
 
     def text(self, *, combined: bool) -> bytes:
-        """The bare event, or in the envelope of combined streams."""
+        """The event's JSON, in the envelope of combined streams if `combined`."""
         if combined and not self.is_bare:
             return b'{"stream":"%b","data":%b}' % (self.stream.encode(), self.payload)
         return self.payload
 
     def framed(self, *, combined: bool) -> bytes:
-        """The same text as WebSocket frames."""
+        """The same text as websocket frames."""
         if combined:
             if self._combined is None:
                 self._combined = (self.frame or frame_of)(self.text(combined=True))
@@ -74,13 +74,13 @@ class StreamEvent:
 
 
 def frame_of(text: bytes) -> bytes:
-    """A text frame holding `text`, which is UTF-8."""
-    # Frames of a server are neither masked nor, here, compressed, so they serve every socket.
+    """Make a text frame of `text`, which is UTF-8."""
+    # Server frames are not masked and, here, not compressed, so all clients can share them.
     return _head(_TEXT, len(text)) + text
 
 
 def fragments_of(text: bytes, *, cuts: tuple[int, ...], ping: bytes | None) -> bytes:
-    """The same message in fragments, cut at ascending places; a ping may follow the first."""
+    """Make frames of `text` in fragments, cut at ascending places; a ping may follow the first."""
     edges = (0, *cuts, len(text))
     pieces = [text[start:end] for start, end in pairwise(edges)]
     last = len(pieces) - 1
@@ -104,7 +104,7 @@ def _head(first_byte: int, size: int) -> bytes:
 
 
 def kline_event(series: Series, candle: Candle, event_ms: int, *, is_closed: bool) -> StreamEvent:
-    """The event of a candle's state at `event_ms`, keys in the exchange's order."""
+    """Make the event of a candle's state at `event_ms`, with keys in the exchange's order."""
     listing = series.listing
     prices, quantities, quotes = listing.price_places, listing.quantity_places, listing.quote_places
     payload = (
@@ -124,19 +124,19 @@ def kline_event(series: Series, candle: Candle, event_ms: int, *, is_closed: boo
 
 
 def shutdown_event(event_ms: int) -> StreamEvent:
-    """The notice that the server is about to stop."""
+    """Make the notice that the server is about to stop."""
     notice = _encode({"e": "serverShutdown", "E": event_ms})
     return StreamEvent("!serverShutdown", notice, event_ms)
 
 
 def sdk_shutdown_event(event_ms: int) -> StreamEvent:
-    """The same notice in the one shape that the exchange's SDK looks for."""
+    """Make the same notice in the shape that the exchange's SDK expects."""
     notice = _encode({"event": {"e": "serverShutdown", "E": event_ms}})
     return StreamEvent("!serverShutdown", notice, event_ms, is_bare=True)
 
 
 def kline_row(series: Series, candle: Candle) -> list[int | str]:
-    """The twelve fields of a klines answer."""
+    """Make the row of a candle in a klines answer: twelve fields."""
     listing = series.listing
     prices, quantities, quotes = listing.price_places, listing.quantity_places, listing.quote_places
     return [

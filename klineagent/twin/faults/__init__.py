@@ -1,1 +1,1 @@
-"""What goes wrong with the exchange on demand: failures and lies."""
+"""Faults of the exchange on demand: failures, and lies that are well-formed and untrue."""

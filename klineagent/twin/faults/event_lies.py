@@ -1,8 +1,8 @@
-"""What can be untrue in events: each takes events and yields what is sent. Pure.
+"""Lies in events: each function takes events and yields those that are sent. Pure.
 
-Only such untruths as a client can tell from the truth: a frame that contradicts itself or its
-stream, a time that other evidence contradicts, a forming state of a candle that has closed. Values
-that fit together and are wrong would have to be believed by anybody.
+Only lies that a client can detect: a frame that contradicts itself or its stream, a time that other
+evidence contradicts, a forming state of a closed candle. Consistent but wrong values could not be
+detected by any client.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MOST_LATE_MS = 30_000
 def late_forming(
     chance: Chance, hold: Callable[[int, StreamEvent], None], events: Events, _now_ms: int
 ) -> Iterator[StreamEvent]:
-    """After a closing event come forming states of its candle with later times.
+    """Send forming states with later times after a candle's closing event.
 
-    One follows at once; another is given to `hold`, whose matter it is to send it later.
+    One follows at once; another is passed to `hold`, which sends it later.
     """
     for event in events:
         yield event
@@ -42,7 +42,7 @@ def late_forming(
 def repeated_closings(
     chance: Chance, hold: Callable[[int, StreamEvent], None], events: Events, _now_ms: int
 ) -> Iterator[StreamEvent]:
-    """Closing events are sent a second time later on, with the time of then."""
+    """Send closing events again later, with a later time."""
     for event in events:
         yield event
         if event.is_closing and chance.strikes():
@@ -53,7 +53,7 @@ def repeated_closings(
 def wrong_times(
     chance: Chance, by_ms: int | None, events: Events, _now_ms: int
 ) -> Iterator[StreamEvent]:
-    """Events tell a time that is wrong `by_ms`, or for None any one up to their candle's end."""
+    """Shift event times `by_ms`, or for None to any time up to their candle's end."""
     for event in events:
         if not chance.strikes():
             yield event
@@ -66,7 +66,7 @@ def wrong_times(
 
 @define(eq=False)
 class CrossedStreams:
-    """In place of a closing event comes another symbol's, or another interval's, under its name."""
+    """Replaces closing events by those of another symbol or interval, under the stream's name."""
 
     chance: Chance
     _by_interval: dict[str, StreamEvent] = field(init=False, factory=dict)
@@ -89,7 +89,7 @@ class CrossedStreams:
 
 
 def contradictions(chance: Chance, events: Events, _now_ms: int) -> Iterator[StreamEvent]:
-    """Events say of their candle what no candle can be; those that close one are lost by it."""
+    """Make candles in events contradictory, so that closing events are lost."""
     for event in events:
         yield _contradictory(event, chance.dice) if chance.strikes() else event
 
@@ -99,7 +99,7 @@ def _contradictory(event: StreamEvent, dice: random.Random) -> StreamEvent:
     return evolve(event, payload=re.sub(pattern, text, event.payload, count=1))
 
 
-# Each leaves the text JSON, and every field of the type it should be.
+# Each keeps the text valid JSON, and every field of its type.
 _CONTRADICTIONS = (
     (rb'"h":"[^"]*"', b'"h":"0.00000001"'),
     (rb'"l":"[^"]*"', b'"l":"99999999"'),

@@ -1,6 +1,6 @@
-"""What can go wrong with events on their way out: each takes events and yields what is sent. Pure.
+"""Faults of events: each function takes events and yields those that are sent. Pure.
 
-Closing events are what faults are about: a growing update that is lost is followed by another.
+Most faults are about closing events: a lost forming update is followed by another.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from klineagent.twin.wire import StreamEvent, fragments_of
 
 Events = Iterable[StreamEvent]
 Tampering = Callable[[Events, int], Iterator[StreamEvent]]
-"""Events and the exchange's time in, other events out."""
+"""A fault of events: events and the exchange's time in, other events out."""
 Peek = Callable[[str, int], StreamEvent | None]
-"""The growing event of a stream at a time; None where there is no candle."""
+"""The forming event of a stream at a time; None without a candle."""
 
-# A straggler that waited longer than this is forgotten; its stream went on without listeners.
+# A straggler that waited longer is dropped; its stream had no subscribers meanwhile.
 _STALE_MS = 10 * MINUTE_MS
-# Spot counts pongs as requests; pings amid fragments must not get a client thrown out.
+# Spot counts pongs as requests; pings between fragments must not exceed a client's limit.
 _PING_EVERY_MS = 10_000
 _MOST_FRAGMENTS = 4
 _NO_KLINES = (
@@ -37,19 +37,19 @@ _NO_KLINES = (
     b'{"stream":"btcusdt@kline_1m"}',
     b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1,"s":"BTCUSDT","p":"1.0"}}',
     b'{"stream":"btcusdt@kline_1m","data":{"e":"kline","E":1,"s":"BTCUSDT","k":null}}',
-    # Deeper than any reader goes.
+    # Nested deeper than any parser goes.
     b"[" * 5_000,
 )
 _HUGE = (rb'"E":\d+', b'"E":' + b"9" * 40), (rb'"v":"[^"]*"', b'"v":"9e999"')
 
 
 def losing(chance: Chance, events: Events, _now_ms: int) -> Iterator[StreamEvent]:
-    """Closing events are never sent."""
+    """Drop closing events."""
     return (event for event in events if not (event.is_closing and chance.strikes()))
 
 
 def doubling(chance: Chance, events: Events, _now_ms: int) -> Iterator[StreamEvent]:
-    """Closing events are sent twice."""
+    """Send closing events twice."""
     for event in events:
         yield event
         if event.is_closing and chance.strikes():
@@ -59,7 +59,7 @@ def doubling(chance: Chance, events: Events, _now_ms: int) -> Iterator[StreamEve
 def delaying(
     chance: Chance, hold: Callable[[StreamEvent], None], events: Events, _now_ms: int
 ) -> Iterator[StreamEvent]:
-    """Closing events are held back by `hold`, whose matter it is to send them later."""
+    """Pass closing events to `hold`, which sends them later."""
     for event in events:
         if event.is_closing and chance.strikes():
             hold(event)
@@ -70,7 +70,7 @@ def delaying(
 def reordering(
     chance: Chance, stragglers: dict[str, StreamEvent], events: Events, _now_ms: int
 ) -> Iterator[StreamEvent]:
-    """Closing events come after the next one of another stream, or as stragglers of their own."""
+    """Send closing events after the next event of another stream, or as stragglers of their own."""
     overtaken = None
     for event in events:
         if event.is_closing and event.stream not in stragglers and chance.strikes():
@@ -90,7 +90,7 @@ def reordering(
 def following(
     stragglers: dict[str, StreamEvent], events: Events, now_ms: int
 ) -> Iterator[StreamEvent]:
-    """Stragglers come after the next event of their stream."""
+    """Send stragglers after the next event of their stream."""
     for event in events:
         yield event
         straggler = stragglers.pop(event.stream, None)
@@ -101,7 +101,7 @@ def following(
 def opening_early(
     chance: Chance, peek: Peek, events: Events, _now_ms: int
 ) -> Iterator[StreamEvent]:
-    """Before the closing event of a candle there is one of the next."""
+    """Send an event of the next candle before a closing event."""
     for event in events:
         if event.is_closing:
             early = peek(event.stream, event.event_ms)
@@ -111,7 +111,7 @@ def opening_early(
 
 
 def garbling(chance: Chance, in_place: bool, events: Events, _now_ms: int) -> Iterator[StreamEvent]:
-    """Before an event, or in its place, comes one that means nothing. Its text is UTF-8 still."""
+    """Send garbage before an event, or in its place; the text remains UTF-8."""
     for event in events:
         is_struck = chance.strikes()
         if is_struck:
@@ -122,7 +122,7 @@ def garbling(chance: Chance, in_place: bool, events: Events, _now_ms: int) -> It
 
 
 def truncating(chance: Chance, events: Events, _now_ms: int) -> Iterator[StreamEvent]:
-    """In place of an event comes its beginning."""
+    """Send only the beginning of an event."""
     for event in events:
         if chance.strikes():
             yield evolve(event, payload=_beginning(event, chance.dice), is_bare=True)
@@ -132,7 +132,7 @@ def truncating(chance: Chance, events: Events, _now_ms: int) -> Iterator[StreamE
 
 @define(eq=False)
 class Fragmenting:
-    """Events come in fragments, and now and then a ping amid them."""
+    """Sends events in fragments, at times with a ping between them."""
 
     chance: Chance
     _pinged_ms: int = field(init=False, default=0)
@@ -154,7 +154,7 @@ class Fragmenting:
 
 
 def _in_fragments(place: float, ping: bytes | None, text: bytes) -> bytes:
-    """`text` in two to four fragments, cut where `place` in [0, 1) says, also within letters."""
+    """Split `text` into two to four fragments, depending on `place` in [0, 1), even in letters."""
     most = 2 + int(place * (_MOST_FRAGMENTS - 1))
     cuts = {int(len(text) * (number + place) / most) for number in range(1, most)}
     return fragments_of(text, cuts=tuple(sorted(cuts)), ping=ping)
@@ -176,16 +176,16 @@ def _garbage(event: StreamEvent, dice: random.Random) -> bytes:
 
 
 def _beginning(event: StreamEvent, dice: random.Random) -> bytes:
-    # Cut between letters: half a Chinese one would not be text.
+    # Cut between letters, as a partial one would not be valid UTF-8.
     text = event.text(combined=True).decode()
     return text[: dice.randrange(1, max(2, len(text)))].encode()
 
 
 @define(kw_only=True, eq=False)
 class Chance:
-    """Strikes a share of what it is asked about, and counts each time.
+    """The dice of a fault: it strikes with probability `share`, and counts.
 
-    Its dice are its own, so that one fault does not change where another strikes.
+    Each fault has its own, so that faults do not influence each other.
     """
 
     kind: str
@@ -195,7 +195,7 @@ class Chance:
 
     def strikes(self) -> bool:
         """Whether the fault happens this time."""
-        # A share of 1 must strike always; `random` never reaches 1.
+        # A share of 1 must always strike; `random` never reaches 1.
         struck = self.dice.random() < self.share
         if struck:
             self.injected[self.kind] += 1

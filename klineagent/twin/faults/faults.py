@@ -1,8 +1,8 @@
-"""Everything that is wrong with the exchange at the moment.
+"""The exchange's active faults.
 
-A fault lasts as long as its `with` block. Blocks nest and overlap freely, also those of one kind.
-With the same seed faults strike the same way in every process. What outlasts its block - events
-that are held back, stalled connections - says so.
+A fault lasts as long as its `with` block. Blocks nest and overlap freely, also of the same kind.
+With the same seed faults strike the same way in every process. The docstrings name effects that
+outlast the block, such as delayed events and stalled connections.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from klineagent.twin.venues import VenueRules
 from klineagent.twin.wire import StreamEvent, sdk_shutdown_event, shutdown_event
 
 Lag = Callable[[int], int]
-"""How old klines are told to be at a time."""
+"""How many milliseconds klines lag at a time."""
 Hang = tuple[str, trio.Event]
-"""The end of paths that are not answered, and the end of that."""
+"""The suffix of paths that are not answered, and the event that ends this."""
 
 _OK = 200
 _Active = TypeVar("_Active")
@@ -46,16 +46,16 @@ _Block = AbstractContextManager[None]
 
 @define(kw_only=True, eq=False)
 class ExchangeFaults:
-    """What is wrong now, and what was done about it so far."""
+    """The faults that are active, and a count of all that struck."""
 
     seed: int
     injected: Counter[str] = field(init=False, factory=Counter)
-    """How often each kind has struck, by the name of its method."""
+    """How often each kind has struck, by method name."""
     _venue: VenueRules
     _connections: ClientConnections
     _now_ms: Callable[[], int]
     _peek: Peek
-    # What is active, in the order in which it began.
+    # Active faults in the order in which they began.
     _tamperings: dict[int, Tampering] = field(init=False, factory=dict)
     _spoilings: dict[int, Spoiling] = field(init=False, factory=dict)
     _lies: dict[int, tuple[str, Lie]] = field(init=False, factory=dict)
@@ -64,7 +64,7 @@ class ExchangeFaults:
     _stalls: dict[int, Chance] = field(init=False, factory=dict)
     _silences: dict[int, Chance] = field(init=False, factory=dict)
     _quiets: dict[int, str] = field(init=False, factory=dict)
-    # Events held back until their time, or until the next one of their stream has gone out.
+    # Events held back until their time, or until the next event of their stream.
     _late: list[tuple[int, int, StreamEvent]] = field(init=False, factory=list)
     _stragglers: dict[str, StreamEvent] = field(init=False, factory=dict)
     _serial: Iterator[int] = field(init=False, factory=count)
@@ -73,71 +73,71 @@ class ExchangeFaults:
     # Events.
 
     def losing_closings(self, share: float = 1.0) -> _Block:
-        """That share of closing events is never sent."""
+        """Never send that share of closing events."""
         chance = self.chance("losing_closings", share)
         return self.tampering(partial(event_faults.losing, chance))
 
     def delaying_closings(self, share: float = 1.0, *, by_ms: int = 30_000) -> _Block:
-        """Closing events are sent so much later, after the block too; `E` stays the true time."""
+        """Send closing events `by_ms` later, even after the block; `E` remains the true time."""
         chance = self.chance("delaying_closings", share)
         hold = partial(self.hold, by_ms)
         return self.tampering(partial(event_faults.delaying, chance, hold))
 
     def doubling_closings(self, share: float = 1.0) -> _Block:
-        """Closing events are sent twice, one right after the other."""
+        """Send closing events twice in a row."""
         chance = self.chance("doubling_closings", share)
         return self.tampering(partial(event_faults.doubling, chance))
 
     def reordering(self, share: float = 1.0) -> _Block:
-        """Closing events come after another stream's, or after the next event of their own."""
+        """Send closing events after another stream's, or after the next event of their own."""
         chance = self.chance("reordering", share)
         stragglers = self._stragglers
         return self.tampering(partial(event_faults.reordering, chance, stragglers))
 
     def early_opens(self, share: float = 1.0) -> _Block:
-        """Before a closing event there is one of the next candle, with the same `E`."""
+        """Send an event of the next candle, with the same `E`, before a closing event."""
         chance = self.chance("early_opens", share)
         return self.tampering(partial(event_faults.opening_early, chance, self._peek))
 
     def quiet_empties(self) -> _Block:
-        """Candles without trades have no closing event."""
+        """Send no closing event for candles without trades."""
         return self._during(self._quiets, "quiet_empties")
 
     def garbling(self, share: float = 1.0, *, in_place: bool = False) -> _Block:
-        """Before, or in place of, that share of events there is a frame that means nothing."""
+        """Send a frame of garbage before, or in place of, that share of events."""
         chance = self.chance("garbling", share)
         return self.tampering(partial(event_faults.garbling, chance, in_place))
 
     def truncating(self, share: float = 1.0) -> _Block:
-        """Of that share of events only the beginning is sent, so that they are lost."""
+        """Truncate that share of events, so that they are lost."""
         chance = self.chance("truncating", share)
         return self.tampering(partial(event_faults.truncating, chance))
 
     def fragmenting(self, share: float = 1.0) -> _Block:
-        """That share of events comes in fragments, now and then with a ping amid them."""
+        """Send that share of events in fragments, at times with a ping between them."""
         chance = self.chance("fragmenting", share)
         return self.tampering(event_faults.Fragmenting(chance))
 
     # ClientConnections.
 
     def offline(self) -> _Block:
-        """An outage: connections break without a word, and none can be made."""
+        """Simulate an outage: connections are reset, and none can be opened."""
         self.injected["offline"] += 1
         return self._connections.offline()
 
     def silent_acks(self, share: float = 1.0) -> _Block:
-        """Of streams subscribed to by request that share is acknowledged and never delivers.
+        """Acknowledge that share of streams subscribed by request, but never deliver them.
 
-        It stays so for as long as the connection lasts.
+        This lasts as long as the connection.
         """
         return self._during(self._silences, self.chance("silent_acks", share))
 
     @contextmanager
     def stalling(self, share: float = 1.0) -> Iterator[None]:
-        """That share of sockets stays open, and nothing is ever sent on it again.
+        """Keep that share of connections open, but never send on them again.
 
-        It strikes the sockets there are, and those that are made during the block: these are not
-        even answered their handshake. What would have been sent is lost.
+        It strikes open connections, and new ones during the block, whose handshake is not even
+        answered. Unsent data is lost.
         """
         chance = self.chance("stalling", share)
         for client in self._connections.clients:
@@ -147,21 +147,21 @@ class ExchangeFaults:
             yield
 
     def reset_connections(self, share: float = 1.0) -> None:
-        """Reset that share of sockets: no close frame, no orderly end."""
+        """Reset that share of connections, without a close frame."""
         for client in self._struck("reset_connections", share):
             client.reset()
 
     def close_connections(
         self, code: int = 1001, reason: str = "going away", *, share: float = 1.0
     ) -> None:
-        """Close that share of sockets with a close frame."""
+        """Close that share of connections with a close frame."""
         for client in self._struck("close_connections", share):
             client.hang_up(Hangup(reason, code))
 
     def announce_shutdown(self, shape: Literal["wire", "sdk"] = "wire") -> None:
-        """Tell all sockets that the server is about to stop, on whatever venue.
+        """Send a shutdown notice to all clients, on any venue.
 
-        The wire's shape depends on the kind of connection; the SDK looks for one of its own.
+        The shape `wire` depends on the kind of connection; `sdk` is the one the SDK expects.
         """
         make = sdk_shutdown_event if shape == "sdk" else shutdown_event
         self._connections.broadcast(make(self._now_ms()))
@@ -170,7 +170,7 @@ class ExchangeFaults:
     # REST.
 
     def lagging_rest(self, by_ms: int) -> _Block:
-        """Klines are answered as they were so long ago; the time is told right."""
+        """Answer klines as they were `by_ms` ago; `/time` is correct."""
         return self.lagging("lagging_rest", lambda _now_ms: by_ms)
 
     def refusing_rest(
@@ -180,9 +180,10 @@ class ExchangeFaults:
         headers: bool = True,
         tells_until: bool = True,
     ) -> _Block:
-        """Every request is refused, with or without `Retry-After` and the end of a ban in words.
+        """Refuse every request.
 
-        A made-up ban lasts two minutes at a time.
+        `headers` adds `Retry-After`; `tells_until` adds the end of a ban to its text. A ban lasts
+        two minutes at a time.
         """
         refusal = Refusal(
             venue=self._venue,
@@ -194,24 +195,24 @@ class ExchangeFaults:
         return self._spoiling(self._counted("refusing_rest", refusal))
 
     def lying_weights(self, factor: float = 0.0) -> _Block:
-        """The used weight is told so many times as high as it is."""
+        """Report `factor` times the used weight."""
         lie = partial(rest_faults.weighing_wrong, factor)
         return self._spoiling(self._counted("lying_weights", lie))
 
     def hiding_weights(self) -> _Block:
-        """The used weight is not told."""
+        """Do not report the used weight."""
         return self._spoiling(self._counted("hiding_weights", rest_faults.hiding_weight))
 
     def failing_rest(self, share: float = 1.0) -> _Block:
-        """That share of requests is answered with 500, 503, or half of a body."""
+        """Answer that share of requests with 500, 503, or half a body."""
         chance = self.chance("failing_rest", share)
         return self._spoiling(partial(rest_faults.failing, chance))
 
     @contextmanager
     def hanging_rest(self, path: str = "") -> Iterator[None]:
-        """Requests are not answered while the block lasts, and then their connections break.
+        """Leave requests unanswered while the block lasts, then reset their connections.
 
-        With a `path` only those to paths that end with it.
+        With `path` only requests for paths that end with it.
         """
         over = trio.Event()
         with self._during(self._hangs, (path, over)):
@@ -220,47 +221,47 @@ class ExchangeFaults:
             finally:
                 over.set()
 
-    # What the exchange asks.
+    # Called by the exchange.
 
     @property
     def disturb_events(self) -> bool:
-        """Whether events must pass `tamper` before they are sent."""
+        """Whether events must go through `tamper` before they are sent."""
         return bool(self._tamperings or self._stragglers)
 
     def tamper(self, events: Iterable[StreamEvent], now_ms: int) -> Iterator[StreamEvent]:
-        """What is sent in place of `events`."""
+        """Apply the active faults to `events`."""
         for tampering in self._tamperings.values():
             events = tampering(events, now_ms)
         return event_faults.following(self._stragglers, events, now_ms)
 
     def late_at(self) -> int | None:
-        """When the next event that was held back is to be sent."""
+        """When the next delayed event is due; None if there is none."""
         return self._late[0][0] if self._late else None
 
     def take_late(self, now_ms: int) -> list[StreamEvent]:
-        """The events that were held back until now."""
+        """Remove and return the delayed events that are due."""
         events = []
         while self._late and self._late[0][0] <= now_ms:
             events.append(heapq.heappop(self._late)[2])
         return events
 
     def silences_close_of(self, candle: Candle) -> bool:
-        """Whether the closing event of `candle` must not be sent."""
+        """Whether the closing event of `candle` is suppressed; counts it."""
         if candle.trades or not self._quiets:
             return False
         self.injected["quiet_empties"] += 1
         return True
 
     def mutes(self, name: str) -> bool:
-        """Whether stream `name`, which is being subscribed to, is to be silent."""
+        """Whether stream `name`, which is being subscribed, stays silent."""
         return any(chance.strikes() for chance in self._silences.values())
 
     def stalls_newcomer(self) -> bool:
-        """Whether the socket that a client asks for stalls."""
+        """Whether a new connection stalls."""
         return any(chance.strikes() for chance in self._stalls.values())
 
     def rest_lag_ms(self, now_ms: int) -> int:
-        """How old klines are told to be."""
+        """How many milliseconds klines lag now; counts the fault."""
         lags = ((lag(now_ms), kind) for kind, lag in self._lags.values())
         longest_ms, kind = max(lags, default=(0, ""))
         if longest_ms:
@@ -268,7 +269,7 @@ class ExchangeFaults:
         return longest_ms
 
     def spoil(self, path: str, query: Query, answer: RestAnswer, now_ms: int) -> RestAnswer:
-        """What is answered in place of `answer`."""
+        """Apply the active faults to `answer`."""
         lies = [lie for concerned, lie in self._lies.values() if path.endswith(concerned)]
         if lies and answer.status == _OK:
             content = msgspec.json.decode(answer.body)
@@ -280,7 +281,7 @@ class ExchangeFaults:
         return answer
 
     async def hang_rest(self, path: str) -> bool:
-        """Wait while REST hangs; tell whether it did, for then the connection must break."""
+        """Wait while REST hangs; True if it did, as the connection must then be reset."""
         if not (hangs := self._hangs_of(path)):
             return False
         self.injected["hanging_rest"] += 1
@@ -292,25 +293,25 @@ class ExchangeFaults:
     def _hangs_of(self, path: str) -> list[trio.Event]:
         return [over for concerned, over in self._hangs.values() if path.endswith(concerned)]
 
-    # What `Lies` are told by.
+    # Called by `Lies`.
 
     def lying(self, path: str, lie: Lie) -> _Block:
-        """Answers to requests for paths that end with `path` hold what `lie` makes of it."""
+        """Apply `lie` to answers for paths that end with `path`."""
         return self._during(self._lies, (path, lie))
 
     def lagging(self, kind: str, lag: Lag) -> _Block:
-        """Klines are told as they were so long ago; the longest counts, as `kind`."""
+        """Make klines lag; the longest active lag wins and counts as `kind`."""
         return self._during(self._lags, (kind, lag))
 
     def tampering(self, tampering: Tampering) -> _Block:
-        """Events pass `tampering` before they are sent."""
+        """Apply `tampering` to events before they are sent."""
         return self._during(self._tamperings, tampering)
 
     def _spoiling(self, spoiling: Spoiling) -> _Block:
         return self._during(self._spoilings, spoiling)
 
     def hold(self, by_ms: int, event: StreamEvent) -> None:
-        """Send `event` so much later."""
+        """Delay `event` by `by_ms`."""
         heapq.heappush(self._late, (self._now_ms() + by_ms, next(self._serial), event))
 
     def _struck(self, kind: str, share: float) -> list[ClientConnection]:
@@ -325,7 +326,7 @@ class ExchangeFaults:
         return count_and_spoil
 
     def chance(self, kind: str, share: float) -> Chance:
-        """Dice for one block, from the seed, the kind and how many of it there were."""
+        """Make the dice of one block from the seed, the kind and the number of its blocks."""
         if not 0 <= share <= 1:
             raise ValueError(f"a share is a number from 0 to 1, not {share}")
         self._begun[kind] += 1
@@ -334,7 +335,7 @@ class ExchangeFaults:
 
     @contextmanager
     def _during(self, active: dict[int, _Active], item: _Active) -> Iterator[None]:
-        """`item` is among the `active` in here."""
+        """Keep `item` among `active` while the block lasts."""
         number = next(self._serial)
         active[number] = item
         try:

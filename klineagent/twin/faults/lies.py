@@ -1,8 +1,8 @@
-"""Everything that the exchange says and is not true at the moment.
+"""The exchange's active lies: well-formed events and answers that are untrue.
 
-Blocks as those of `faults`, by which the exchange falls silent; with these it lies.
-A client can tell each from the truth: by what the same frame says elsewhere, by other evidence, or
-by asking again. What nobody could tell is not told here: the same wrong row twice, a minute apart.
+Like the blocks of `faults`, each lasts as long as its `with` block. A client can detect each lie:
+by the rest of the frame, by other evidence, or by asking again. Undetectable lies, such as the same
+wrong row twice a minute apart, are left out.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ _KLINES, _TIME, _SYMBOLS = "/klines", "/time", "/exchangeInfo"
 
 @define(kw_only=True, eq=False)
 class Lies:
-    """What is not true now; `faults.injected` counts it by the names of these methods."""
+    """The lies that are active; `faults.injected` counts them by method name."""
 
     _faults: ExchangeFaults
     _now_ms: Callable[[], int]
-    _may_lack_candles: bool
-    """Whether the venue has intervals without a candle."""
+    _may_skip_candles: bool
+    """Whether intervals of the venue may have no candle."""
     _once: Once = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._once = Once(self._may_lack_candles)
+        self._once = Once(self._may_skip_candles)
 
     # Events.
 
     def late_forming(self, share: float = 1.0) -> _Block:
-        """After closing events come forming states of the same candle with later times."""
+        """Send forming states of a candle with later times after its closing event."""
         chance, hold = self._faults.chance("late_forming", share), self._faults.hold
         return self._faults.tampering(partial(event_lies.late_forming, chance, hold))
 
     def repeated_closings(self, share: float = 1.0) -> _Block:
-        """Closing events are sent again within half a minute, with the time of then."""
+        """Send closing events again within half a minute, with a later time."""
         chance, hold = self._faults.chance("repeated_closings", share), self._faults.hold
         return self._faults.tampering(partial(event_lies.repeated_closings, chance, hold))
 
     def wrong_times(self, share: float = 1.0, *, by_ms: int | None = None) -> _Block:
-        """Events tell a time that is wrong `by_ms`; without it, any up to their candle's end."""
+        """Shift event times `by_ms`; without it, to any time up to their candle's end."""
         chance = self._faults.chance("wrong_times", share)
         return self._faults.tampering(partial(event_lies.wrong_times, chance, by_ms))
 
     def crossed_streams(self, share: float = 1.0) -> _Block:
-        """In place of closing events come those of other symbols or intervals."""
+        """Replace closing events by those of other symbols or intervals."""
         return self._faults.tampering(CrossedStreams(self._faults.chance("crossed_streams", share)))
 
     def contradictions(self, share: float = 1.0) -> _Block:
-        """Events say of their candle what no candle can be."""
+        """Make the candles in events contradictory."""
         chance = self._faults.chance("contradictions", share)
         return self._faults.tampering(partial(event_lies.contradictions, chance))
 
     # REST.
 
     def stale_klines(self, share: float = 1.0, *, most_ms: int = 60_000) -> _Block:
-        """Klines are answered as they were some time ago, each time another."""
+        """Answer klines as they were some time ago, a different time for each answer."""
         dice = self._faults.chance("stale_klines", share).dice
 
         def lag(_now_ms: int) -> int:
@@ -73,42 +73,42 @@ class Lies:
         return self._faults.lagging("stale_klines", lag)
 
     def frozen_klines(self) -> _Block:
-        """Klines are answered as they were when the block began."""
+        """Answer klines as they were when the block began."""
         since_ms = self._now_ms()
         return self._faults.lagging("frozen_klines", lambda now_ms: now_ms - since_ms)
 
     def empty_klines(self, share: float = 1.0) -> _Block:
-        """Klines are answered with an empty list."""
+        """Answer klines with an empty list."""
         chance = self._faults.chance("empty_klines", share)
         return self._faults.lying(_KLINES, partial(rest_lies.empty_klines, chance))
 
     def missing_klines(self, share: float = 1.0) -> _Block:
-        """Klines are answered without some of them; on spot without each of them once at most."""
+        """Leave klines out of answers; on spot each of them at most once."""
         chance = self._faults.chance("missing_klines", share)
         return self._faults.lying(_KLINES, partial(rest_lies.missing_klines, chance, self._once))
 
     def off_grid_klines(self, share: float = 1.0) -> _Block:
-        """Klines are answered with other times than theirs, with others in each answer."""
+        """Answer klines with wrong times, different ones in each answer."""
         chance = self._faults.chance("off_grid_klines", share)
         return self._faults.lying(_KLINES, partial(rest_lies.off_grid_klines, chance, self._once))
 
     def odd_rows(self, share: float = 1.0) -> _Block:
-        """Klines are answered with one row that is null, too short, or says what cannot be."""
+        """Answer klines with one row that is null, too short or impossible."""
         chance = self._faults.chance("odd_rows", share)
         return self._faults.lying(_KLINES, partial(rest_lies.odd_rows, chance, self._once))
 
     def odd_symbols(self, share: float = 1.0) -> _Block:
-        """In exchangeInfo one symbol is null, or says what cannot be."""
+        """Make one symbol of exchangeInfo null or impossible."""
         chance = self._faults.chance("odd_symbols", share)
         return self._faults.lying(_SYMBOLS, partial(rest_lies.odd_symbols, chance))
 
     def short_lists(self, share: float = 1.0) -> _Block:
-        """In exchangeInfo symbols are missing, or all that follow one."""
+        """Leave some symbols out of exchangeInfo, or all after one."""
         chance = self._faults.chance("short_lists", share)
         return self._faults.lying(_SYMBOLS, partial(rest_lies.short_lists, chance))
 
     def wrong_server_time(self, share: float = 1.0) -> _Block:
-        """The time is told wrong by up to days, never twice alike, in microseconds, or as null."""
+        """Answer `/time` wrong by up to days, never twice the same, in microseconds, or as null."""
         return self._faults.lying(
             _TIME, WrongServerTime(self._faults.chance("wrong_server_time", share))
         )

@@ -1,4 +1,4 @@
-"""Faults as options of the command line: their words, and what happens then."""
+"""Faults as command-line options: parsing them, and injecting them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from klineagent.twin.interval import SECOND_MS
 from klineagent.twin.market.eventful import EventfulMarket
 
 _Block = AbstractContextManager[None]
-# A fault that comes again and again lasts this part of the mean time between two of its kind.
+# A recurring fault lasts this part of the mean time between two of its kind.
 _LASTS = 1 / 10
 
 
 def _halting(exchange: Exchange, dice: random.Random) -> _Block:
-    """A halt of one symbol, the way it shows on the venue."""
+    """Halt one symbol in the way of the venue."""
     market = exchange.market
     if not isinstance(market, EventfulMarket):
         raise TypeError("only an EventfulMarket can be halted")
@@ -85,27 +85,27 @@ _PLAIN = ("quiet-empties", "hiding-weights")
 _NEEDED = ("lagging-rest", *_RECURRING, *_SUDDEN)
 
 FAULT_HELP = (
-    "What goes wrong; may be given more than once. "
-    f"With a share from 0 to 1, all if not given: {', '.join((*_SHARES, *_LIES))}. "
-    "Every S seconds of exchange time on average, at once: "
-    f"{', '.join(_SUDDEN)}; for a tenth of that time: {', '.join(_RECURRING)}. "
-    "Besides: quiet-empties, hiding-weights, lagging-rest=SECONDS, lying-weights=FACTOR."
+    "A fault to inject; may be given more than once. "
+    f"With a share from 0 to 1 (default 1): {', '.join((*_SHARES, *_LIES))}. "
+    "Every S seconds of exchange time on average, momentary: "
+    f"{', '.join(_SUDDEN)}; lasting a tenth of that time: {', '.join(_RECURRING)}. "
+    "Always on: quiet-empties, hiding-weights, lagging-rest=SECONDS, lying-weights=FACTOR."
 )
 
 
 @frozen
 class FaultOption:
-    """One fault and its number, whatever that means for its kind."""
+    """A kind of fault and its number: share, seconds or factor, depending on the kind."""
 
     kind: str
     value: float
 
 
 def parse_fault(text: str) -> FaultOption:
-    """Read `KIND` or `KIND=VALUE`.
+    """Parse `KIND` or `KIND=VALUE`.
 
     Raises:
-        ConfigError: there is no such kind, or it cannot have this value.
+        ConfigError: there is no such kind, or the value is not valid for it.
     """
     kind, _, number = text.partition("=")
     kinds = (*_SHARES, *_LIES, *_LASTING, *_RECURRING, *_SUDDEN)
@@ -135,10 +135,10 @@ def parse_fault(text: str) -> FaultOption:
 
 @asynccontextmanager
 async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> AsyncIterator[None]:
-    """Let the faults of `options` happen to `exchange` until the block ends.
+    """Inject the faults of `options` into `exchange` until the block ends.
 
     Raises:
-        ConfigError: the exchange has no single events that such a fault could strike.
+        ConfigError: the exchange sends at a fixed rate, where event faults are not supported.
     """
     async with trio.open_nursery() as nursery:
         with ExitStack() as blocks:
@@ -153,13 +153,13 @@ async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> Asy
                     dice = random.Random(seed)  # noqa: S311 - seeded, no secret
                     nursery.start_soon(_recur, exchange, option, dice)
             if exchange.firehose is not None and exchange.faults.disturb_events:
-                raise ConfigError("--fault: with --rate nothing can be wrong with single events")
+                raise ConfigError("--fault: faults of events cannot be combined with --rate")
             yield
         nursery.cancel_scope.cancel(reason="no more faults")
 
 
 async def _recur(exchange: Exchange, option: FaultOption, dice: random.Random) -> NoReturn:
-    """Let one fault happen again and again, at random times."""
+    """Inject a recurring fault at random times."""
     mean_ms = option.value * SECOND_MS
     while True:
         await _pass(exchange, dice.expovariate(1) * mean_ms)

@@ -1,4 +1,4 @@
-"""What can go wrong with REST answers: each takes the true one and gives another. Pure."""
+"""Faults of REST answers: each takes the true answer and returns another. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from klineagent.twin.rest.api import WEIGHT_HEADER, RestAnswer
 from klineagent.twin.venues import BANNED, VenueRules
 
 Spoiling = Callable[[RestAnswer, int], RestAnswer]
-"""The true answer and the exchange's time in, the answer that is sent out."""
+"""A fault of answers: the true answer and the exchange's time in, the answer to send out."""
 
-# How long a made-up ban is at first; who asks after its end is told of the next one.
+# Length of a simulated ban; a request after its end gets the next one.
 _BAN_MS = 2 * MINUTE_MS
 _HTML = (("Content-Type", "text/html"),)
 _JSON = (("Content-Type", "application/json;charset=UTF-8"),)
@@ -34,22 +34,22 @@ _SERVER_ERRORS = (
 
 @frozen(kw_only=True)
 class Refusal:
-    """How every request is refused, since `since_ms`."""
+    """Refuses every request since `since_ms`."""
 
     venue: VenueRules
     status: int
     headers: bool
-    """Whether `Retry-After` is sent."""
+    """Whether to send `Retry-After`."""
     tells_until: bool
-    """Whether a ban's text says when it ends."""
+    """Whether the text of a ban says when it ends."""
     since_ms: int
 
     def __call__(self, answer: RestAnswer, now_ms: int) -> RestAnswer:
-        """The refusal in place of `answer`, with the weight that was told there."""
+        """Return the refusal, with the used weight of `answer`."""
         if self.status == BANNED:
             until_ms = _next_multiple(now_ms - self.since_ms, _BAN_MS) + self.since_ms
-            told = str(until_ms) if self.tells_until else "further notice"
-            text = self.venue.banned.format(told)
+            end = str(until_ms) if self.tells_until else "further notice"
+            text = self.venue.banned.format(end)
         else:
             until_ms = _next_multiple(now_ms, MINUTE_MS)
             text = self.venue.too_many_requests
@@ -61,7 +61,7 @@ class Refusal:
 
 
 def weighing_wrong(factor: float, answer: RestAnswer, _now_ms: int) -> RestAnswer:
-    """The used weight is told `factor` times as high as it is."""
+    """Report `factor` times the used weight."""
     headers = tuple(
         (name, str(round(int(value) * factor)) if name == WEIGHT_HEADER else value)
         for name, value in answer.headers
@@ -70,19 +70,19 @@ def weighing_wrong(factor: float, answer: RestAnswer, _now_ms: int) -> RestAnswe
 
 
 def hiding_weight(answer: RestAnswer, _now_ms: int) -> RestAnswer:
-    """The used weight is not told."""
+    """Do not report the used weight."""
     headers = tuple(each for each in answer.headers if each[0] != WEIGHT_HEADER)
     return evolve(answer, headers=headers)
 
 
 def failing(chance: Chance, answer: RestAnswer, _now_ms: int) -> RestAnswer:
-    """A server's error, or the answer with half of its body missing."""
+    """Answer with a server error, or with half the body."""
     if not chance.strikes():
         return answer
     kind = chance.dice.randrange(len(_SERVER_ERRORS) + 1)
     if kind < len(_SERVER_ERRORS):
         return _SERVER_ERRORS[kind]
-    # Of two bytes, as of `{}`, one is left: no answer can be read as it is.
+    # Even of two bytes, `{}`, one is cut: no answer remains valid.
     return evolve(answer, body=answer.body[: (len(answer.body) + 1) // 2])
 
 

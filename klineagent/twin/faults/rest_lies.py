@@ -1,6 +1,6 @@
-"""What can be untrue in REST answers: each takes what an answer holds and gives another. Pure.
+"""Lies in REST answers: each takes the content of an answer and returns another. Pure.
 
-As with events, only what a client can tell from the truth: see `klineagent.twin.faults.lies`.
+As with events, only lies that a client can detect: see `klineagent.twin.faults.lies`.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from klineagent.twin.faults.events import Chance
 
 Query = Mapping[str, str]
 Lie = Callable[[Any, Query], Any]
-"""The content of an answer and the query it answers in, the content that is sent out."""
+"""A lie in answers: the content and the query in, the content to send out."""
 
 Row = list[Any]
 _OPEN, _HIGH, _LOW, _VOLUME, _CLOSE_TIME = 0, 2, 3, 5, 6
 _MICROSECONDS = 1_000
 _IN_MICROSECONDS = 1_569_398_400_000_000
 _SECOND_MS = 1_000
-# No two wrong times of one block agree, and none agrees with those that events tell: these are 35
-# seconds past a minute, those are not. Two witnesses that agree would have to be believed.
+# No two wrong times of one block agree, and none agrees with the wrong times of events: these are
+# 35 seconds past a minute, those are not. A client would have to believe two sources that agree.
 _WRONG_BY_MINUTES = range(1, 4 * 24 * 60)
 _WRONG_BY_S = 35
 
 
 @define(eq=False)
 class Once:
-    """Which candles were lied about: of each, one untrue answer at most.
+    """Allows one untrue answer per candle.
 
-    Where a candle may be missing for good, as on spot, two answers some time apart that both lack
-    it are all the proof there can be.
+    Where candles may not exist, as on spot, two answers without a candle, some time apart, are the
+    only proof of its absence.
     """
 
     is_needed: bool
-    _told: set[tuple[str, str, int]] = field(init=False, factory=set)
+    _used: set[tuple[str, str, int]] = field(init=False, factory=set)
 
     def allows(self, query: Query, row: Row) -> bool:
-        """Whether an untruth about the candle in `row` can be told; then it counts as told.
+        """Whether an answer may lie about the candle in `row`; if so, it counts as used.
 
-        Not about one that another lie has made odd.
+        False for a row that another lie has made odd.
         """
         if not _is_whole(row):
             return False
         candle = query["symbol"], query["interval"], row[_OPEN]
-        if self.is_needed and candle in self._told:
+        if self.is_needed and candle in self._used:
             return False
-        self._told.add(candle)
+        self._used.add(candle)
         return True
 
 
 def empty_klines(chance: Chance, rows: list[Row], _query: Query) -> list[Row]:
-    """There are no candles."""
+    """Answer without any candle."""
     return [] if rows and chance.strikes() else rows
 
 
 def missing_klines(chance: Chance, once: Once, rows: list[Row], query: Query) -> list[Row]:
-    """Some candles are missing: the first, the last, or some in between."""
+    """Leave out some candles: the first, the last, or some in between."""
     if not rows or not chance.strikes():
         return rows
     dice, count = chance.dice, len(rows)
@@ -77,7 +77,7 @@ def missing_klines(chance: Chance, once: Once, rows: list[Row], query: Query) ->
 
 
 def off_grid_klines(chance: Chance, once: Once, rows: list[Row], query: Query) -> list[Row]:
-    """Candles open and close some time after they did, or only close so; each time another."""
+    """Shift open and close times, or only close times, by a different amount in each answer."""
     if not rows or not chance.strikes():
         return rows
     shift_ms = chance.dice.randrange(60) * _SECOND_MS + chance.dice.randrange(1, _SECOND_MS)
@@ -98,7 +98,7 @@ def _shifted(row: Row, moved: tuple[int, ...], shift_ms: int) -> Row:
 
 
 def odd_rows(chance: Chance, once: Once, rows: list[Row], query: Query) -> list[Any]:
-    """One candle cannot be read, or be."""
+    """Make one row unreadable or impossible."""
     if not rows or not chance.strikes():
         return rows
     place = chance.dice.randrange(len(rows))
@@ -125,7 +125,7 @@ def _odd_row(row: Row, dice: random.Random) -> Any:
 
 
 def odd_symbols(chance: Chance, info: dict[str, Any], _query: Query) -> dict[str, Any]:
-    """Of one symbol the list says what cannot be read, or be."""
+    """Make one symbol of the list unreadable or impossible."""
     if not chance.strikes():
         return info
     symbols = list(info["symbols"])
@@ -148,7 +148,7 @@ def _odd_symbol(symbol: dict[str, Any], dice: random.Random) -> Any:
 
 
 def short_lists(chance: Chance, info: dict[str, Any], _query: Query) -> dict[str, Any]:
-    """Of the symbols some are not in the list: its end, or any."""
+    """Leave out some symbols: the end of the list, or any."""
     if not chance.strikes():
         return info
     symbols, dice = info["symbols"], chance.dice
@@ -159,20 +159,20 @@ def short_lists(chance: Chance, info: dict[str, Any], _query: Query) -> dict[str
 
 @define(eq=False)
 class WrongServerTime:
-    """The time is wrong, and each time by another span."""
+    """Answers with a wrong time, each time wrong by a different span."""
 
     chance: Chance
     _spans: list[int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # More than anybody asks for; each is used once.
+        # More than are ever requested; each is used once.
         self._spans = self.chance.dice.sample(_WRONG_BY_MINUTES, len(_WRONG_BY_MINUTES))
 
-    def __call__(self, told: dict[str, Any], _query: Query) -> dict[str, Any]:
+    def __call__(self, answer: dict[str, Any], _query: Query) -> dict[str, Any]:
         """See `Lie`."""
         if not self.chance.strikes():
-            return told
-        true_ms = told["serverTime"]
+            return answer
+        true_ms = answer["serverTime"]
         odd = (true_ms * _MICROSECONDS, None, "soon", -1, 0, true_ms / 7, True, 10**40)
         if self.chance.dice.random() < 1 / 3:
             return {"serverTime": self.chance.dice.choice(odd)}

@@ -1,1 +1,1 @@
-"""What is sent to streams, and when."""
+"""Which events streams get, and when."""

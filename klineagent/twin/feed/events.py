@@ -1,4 +1,4 @@
-"""What the exchange has to say of its market to those who listen."""
+"""The events of subscribed streams, and the clients that get them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from klineagent.twin.wire import Series, StreamEvent, kline_event
 
 @define(kw_only=True, eq=False)
 class EventSource:
-    """Events of the series that someone hears, in an order that never depends on chance."""
+    """Makes the events of subscribed series, in a deterministic order."""
 
     _aggregator: Aggregator
     _subscribers: SubscriberIndex
     _series: Mapping[str, Series]
-    """All there are, by the names of their streams."""
-    _told: dict[str, Candle] = field(init=False, factory=dict)
+    """All series by stream name."""
+    _sent: dict[str, Candle] = field(init=False, factory=dict)
+    """The last state sent of each symbol's 1m candle."""
 
     def growth(self, now_ms: int) -> Iterator[StreamEvent]:
-        """Events of the candles that changed since the last tick."""
+        """Yield events of the candles that changed since the last tick."""
         for symbol, group in self._subscribers.wanted().items():
             minute = self._aggregator.forming(symbol, TwinInterval.M1, now_ms)
-            if minute is None or minute == self._told.get(symbol):
+            if minute is None or minute == self._sent.get(symbol):
                 continue
-            self._told[symbol] = minute
+            self._sent[symbol] = minute
             for series in group:
                 candle = self._aggregator.forming(symbol, series.interval, now_ms)
                 if candle is not None:
                     yield kline_event(series, candle, now_ms, is_closed=False)
 
     def closings(self, now_ms: int, has_event: Callable[[Candle], bool]) -> Iterator[StreamEvent]:
-        """Events of the candles that closed with the last minute, in the order of their times.
+        """Yield closing events of the last minute's candles, in the order of their times.
 
-        Of candles that are not to be spoken of none is made.
+        Candles for which `has_event` is false have none.
         """
         edge_ms = TwinInterval.M1.open_at(now_ms)
         ended = [interval for interval in TwinInterval if interval.open_at(edge_ms) == edge_ms]
         wanted, minute = self._subscribers.wanted(), self._aggregator.market.minute
-        # A symbol with no candle in the last minute is halted, or its archive has ended.
+        # A symbol without a candle in the last minute is halted, or its archive has ended.
         closed = [symbol for symbol in wanted if minute(symbol, edge_ms - MINUTE_MS) is not None]
         times = {symbol: closing_time(symbol, edge_ms - 1) for symbol in closed}
         for symbol in sorted(closed, key=times.__getitem__):
@@ -59,9 +60,9 @@ class EventSource:
     def closing(
         self, stream: str, edge_ms: int, has_event: Callable[[Candle], bool]
     ) -> StreamEvent | None:
-        """The closing event of the candle of `stream` that ends at `edge_ms`, and is of that time.
+        """The closing event of the candle of `stream` that ends at `edge_ms`, dated then.
 
-        None where the market says nothing of it: see `closings`.
+        None where `closings` yields none.
         """
         series = self._series[stream]
         if self._aggregator.market.minute(series.listing.symbol, edge_ms - MINUTE_MS) is None:
@@ -78,7 +79,7 @@ class EventSource:
         return kline_event(series, candle, event_ms, is_closed=True)
 
     def peek(self, stream: str, now_ms: int) -> StreamEvent | None:
-        """The growing event of `stream` at a time; None where there is no candle."""
+        """The forming event of `stream` at `now_ms`; None without a candle."""
         series = self._series[stream]
         candle = self._aggregator.forming(series.listing.symbol, series.interval, now_ms)
         return candle and kline_event(series, candle, now_ms, is_closed=False)
@@ -86,22 +87,22 @@ class EventSource:
 
 @define(kw_only=True, eq=False)
 class SubscriberIndex:
-    """The listeners of each stream, put together anew when anyone's subscriptions change."""
+    """The subscribed clients of each stream, rebuilt when subscriptions change."""
 
     _connections: ClientConnections
     _series: Mapping[str, Series]
-    """All there are, by the names of their streams."""
+    """All series by stream name."""
     _as_of: tuple[int, int] = field(init=False, default=(-1, -1))
     _clients: dict[str, list[ClientConnection]] = field(init=False, factory=dict)
     _wanted: Mapping[str, list[Series]] = field(init=False, factory=dict)
 
     def wanted(self) -> Mapping[str, list[Series]]:
-        """The series someone hears, by symbol, in the order of their streams' names."""
+        """Subscribed series by symbol, ordered by stream name."""
         self._refresh()
         return self._wanted
 
     def send(self, events: Iterable[StreamEvent]) -> None:
-        """Send each event to those who hear its stream, as they want it."""
+        """Send each event to the subscribers of its stream, combined or bare as they chose."""
         self._refresh()
         frames: dict[ClientConnection, list[bytes]] = {}
         for event in events:
@@ -109,13 +110,13 @@ class SubscriberIndex:
                 frames.setdefault(client, []).append(
                     event.framed(combined=client.protocol.combined)
                 )
-        for client, heard in frames.items():
-            client.send(b"".join(heard))
+        for client, theirs in frames.items():
+            client.send(b"".join(theirs))
 
     def _refresh(self) -> None:
         clients = self._connections.clients
         as_of = self._connections.changes, sum(client.protocol.changes for client in clients)
-        # A client that goes takes its changes with it, but counts as one of the connections'.
+        # The changes of a client that leaves are no longer summed, but its leaving counts as one.
         if as_of == self._as_of:
             return
         self._as_of = as_of

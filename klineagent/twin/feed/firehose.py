@@ -1,7 +1,7 @@
-"""The market's event_source at a rate: more events a second than could be encoded one by one.
+"""Events at a fixed rate: more a second than could be encoded one by one.
 
-Each is encoded once a minute, when it is first sent; from then on only its time is new. A client
-hears what it hears of any exchange: events of its streams, true ones when a candle closes.
+Each stream's event is encoded once a minute, when first sent; afterwards only its time changes.
+Clients get what any exchange sends: events of their streams, with true values at the close.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ MAX_RATE = math.inf
 """As fast as clients read."""
 
 _STEP_S = 0.01
-# What a twin that was held up makes good; the rest is left out, as by any overloaded exchange.
+# A delayed twin catches up on this much; the rest is skipped, as by an overloaded exchange.
 _MOST_ARREARS_S = 1.0
-# Of an unlimited client: 170 kB, and less than a millisecond until others run.
+# For a client at unlimited rate: 170 kB, less than a millisecond before other tasks run.
 _FRAMES_AT_ONCE = 512
-# Closing events are encoded ahead, a few at a time, while their candles are still open. That is
-# safe: of a minute that has begun the market has made up its mind.
+# Closing events are encoded ahead, a few at a time, while their candles are still open. This is
+# safe: a minute that has begun is already determined.
 _FORESIGHT_MS = 10_000
 _FORESEEN_AT_ONCE = 32
 
 
 @define(kw_only=True, eq=False)
 class Firehose:
-    """Growing updates of all streams that are heard, `rate` a second in all, and closing events.
+    """Sends forming updates of all subscribed streams, `rate` a second in all, and closing events.
 
-    Each client's streams take turns. At `MAX_RATE` a client gets more whenever all it was sent is
-    on its way; such a client must be on a socket, which holds only so much. At 0 there are closing
-    events alone.
+    The streams of each client take turns. At `MAX_RATE` a client gets more whenever its send buffer
+    is empty; it must be on a real socket, which buffers a limited amount. At 0 only closing events
+    are sent.
     """
 
     rate: float
     _clock: ExchangeClock
     _event_source: EventSource
     _series: Mapping[str, Series]
-    """All there are, by the names of their streams."""
+    """All series by stream name."""
     _connections: ClientConnections
     _has_event: Callable[[Candle], bool]
-    """Whether the close of a candle has an event."""
+    """Whether a candle has a closing event."""
     _edge_ms: int = field(init=False)
-    """Candles that end here have closed, later ones have not."""
+    """The last minute's end at which closing events were sent."""
     _rotations: WeakKeyDictionary[ClientConnection, _Rotation] = field(
         init=False, factory=WeakKeyDictionary
     )
@@ -67,14 +67,14 @@ class Firehose:
         return TwinInterval.M1.open_at(self._clock.now_ms())
 
     async def run(self) -> NoReturn:
-        """Push events for ever."""
+        """Send events for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._foresee)
             await self._pace()
         raise AssertionError("pacing ended")
 
     def refill(self, client: ClientConnection) -> None:
-        """`client` has nothing left to write."""
+        """Send more to `client`, whose send buffer is empty."""
         if self.rate == MAX_RATE:
             now_ms = self._turn()
             client.send(self._rotation(client).growth(_FRAMES_AT_ONCE, now_ms))
@@ -89,19 +89,19 @@ class Firehose:
             paid_until = now
 
     def _pour(self, due: float, now_ms: int) -> None:
-        """Send so many growing updates, to each client its streams' share of them."""
+        """Send `due` forming updates, shared among clients by their number of streams."""
         rounds = {client: self._rotation(client) for client in self._connections.clients}
-        heard = sum(len(each.streams) for each in rounds.values())
+        subscribed = sum(len(each.streams) for each in rounds.values())
         for client, each in rounds.items():
-            each.owed += due * len(each.streams) / max(1, heard)
+            each.owed += due * len(each.streams) / max(1, subscribed)
             count = int(each.owed)
             each.owed -= count
             client.send(each.growth(count, now_ms))
 
     def _turn(self) -> int:
-        """Send closing events if a minute has ended, and return the time.
+        """Send closing events if a minute has ended; return the exchange's time.
 
-        It waits for nothing, so that no client hears of the next candle first.
+        It does not await, so that no client gets an event of the next candle first.
         """
         now_ms = self._clock.now_ms()
         while self._edge_ms < TwinInterval.M1.open_at(now_ms):
@@ -128,7 +128,7 @@ class Firehose:
             await self._clock.sleep_until(edge_ms)
 
     def _closing(self, edge_ms: int, stream: str, combined: bool) -> FrameTemplate | None:
-        """A stream's closing event, made now or foreseen."""
+        """A stream's closing event, encoded now or ahead."""
         key = edge_ms, stream, combined
         if key not in self._closings:
             event = self._event_source.closing(stream, edge_ms, self._has_event)
@@ -147,22 +147,22 @@ class Firehose:
 
 @define(kw_only=True, eq=False)
 class _Rotation:
-    """The streams that one connection hears, and whose turn it is."""
+    """The subscribed streams of one client, and whose turn it is."""
 
     streams: list[str] = field(init=False, factory=list)
     owed: float = field(init=False, default=0.0)
-    """Growing updates that are due, and the fraction of one."""
+    """Forming updates that are due, with a fraction."""
     _protocol: SocketProtocol
     _series: Mapping[str, Series]
     _peek: Callable[[str, int], StreamEvent | None]
     _as_of: tuple[int, bool] = field(init=False, default=(-1, False))
     _minute_ms: int = field(init=False, default=-1)
     _templates: dict[str, FrameTemplate] = field(init=False, factory=dict)
-    """What has been encoded in this minute."""
+    """Events encoded in this minute, by stream."""
     _place: int = field(init=False, default=0)
 
     def refresh(self) -> None:
-        """Notice what was subscribed to since, and in which shape."""
+        """Take over changes of the subscriptions and of their shape."""
         as_of = self._protocol.changes, self._protocol.combined
         if as_of == self._as_of:
             return
@@ -175,7 +175,7 @@ class _Rotation:
         self._templates.clear()
 
     def growth(self, count: int, now_ms: int) -> bytes:
-        """Growing updates of the next `count` streams."""
+        """Forming updates of the next `count` streams, as frames."""
         if not self.streams:
             return b""
         minute_ms = TwinInterval.M1.open_at(now_ms)
@@ -198,7 +198,7 @@ class _Rotation:
         self._place = (self._place + count) % len(streams)
 
     def ending_at(self, edge_ms: int) -> Iterator[tuple[str, bool]]:
-        """The streams whose candle ends there, and whether they are combined."""
+        """Yield the streams whose candle ends at `edge_ms`, and whether they are combined."""
         ending = {interval for interval in TwinInterval if interval.open_at(edge_ms) == edge_ms}
         for stream in self.streams:
             if self._series[stream].interval in ending:
@@ -206,7 +206,7 @@ class _Rotation:
 
 
 def parse_rate(text: str) -> float:
-    """Read a number of events a second, or `max`.
+    """Parse a number of events a second, or `max`.
 
     Raises:
         ConfigError: it is neither.
@@ -226,16 +226,16 @@ _BEFORE_TIME = b'"E":'
 
 
 class FrameTemplate(NamedTuple):
-    """A frame up to its event time, and from there on."""
+    """A frame split around its event time."""
 
     before: bytes
     after: bytes
 
 
 def template_of(event: StreamEvent, *, combined: bool) -> FrameTemplate:
-    """The frame of a kline's event, bare or in the envelope of combined streams.
+    """Make the template of a kline event, bare or in the envelope of combined streams.
 
-    Its time must have as many digits as those that are filled in: milliseconds have 13 until 2286.
+    Times filled in must have as many digits as its own: milliseconds have 13 until 2286.
     """
     frame = event.framed(combined=combined)
     start = frame.index(_BEFORE_TIME) + len(_BEFORE_TIME)
@@ -243,7 +243,7 @@ def template_of(event: StreamEvent, *, combined: bool) -> FrameTemplate:
 
 
 def filled_in(templates: Iterable[FrameTemplate], event_ms: int) -> bytes:
-    """One frame after the other, all of the same time."""
+    """Fill the same time into each template and join the frames."""
     time = b"%d" % event_ms
     parts: list[bytes] = []
     for before, after in templates:

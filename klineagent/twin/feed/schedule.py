@@ -1,4 +1,4 @@
-"""When the exchange speaks. Pure."""
+"""The times at which the exchange sends events. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from attrs import frozen
 
 from klineagent.twin.interval import MINUTE_MS, TwinInterval
 
-# Closing events are made 2 to 300 ms after T, the last millisecond of their candle, and sent
-# together when the last is made: before anything is said of the next candle.
+# Closing events are dated 2 to 300 ms after T, the last millisecond of their candle, and sent
+# together at the end of this span, before any event of the next candle.
 _FIRST_CLOSING_MS = 2
 _LAST_CLOSING_MS = 300
 
 
 @frozen
 class Moment:
-    """When the exchange speaks next: of candles that closed, or of those that grow."""
+    """The time of the next events: closing ones, or forming ones."""
 
     time_ms: int
     closes: bool
@@ -39,6 +39,6 @@ def next_moment(after_ms: int, tick_ms: int) -> Moment:
 
 
 def closing_time(symbol: str, close_ms: int) -> int:
-    """When the closing events of a symbol's candles that end with `close_ms` are made."""
+    """The event time of a symbol's candles that close at `close_ms`."""
     spread = _LAST_CLOSING_MS - _FIRST_CLOSING_MS + 1
     return close_ms + _FIRST_CLOSING_MS + crc32(f"{symbol}{close_ms}".encode()) % spread

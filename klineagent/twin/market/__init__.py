@@ -1,1 +1,1 @@
-"""What is traded: symbols and their candles, made up or replayed."""
+"""Markets: symbols and their 1m candles, made up or from the archive, and longer candles."""

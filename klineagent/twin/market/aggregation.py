@@ -1,4 +1,4 @@
-"""Aggregator: candles of every interval, drawn from a market's 1m candles."""
+"""Candles of every interval, aggregated from a market's 1m candles."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from klineagent.twin.interval import TwinInterval
 from klineagent.twin.market.candle import Candle, grown, merge
 from klineagent.twin.market.market import Listing, Market
 
-# Each interval is put together from one that divides it, so that a year of days is not read
-# minute by minute twice. 1s has no parts here: the twin knows minutes only.
+# Each interval is aggregated from one that divides it, so that a year of days is not read minute by
+# minute twice. There is no 1s: the twin knows minutes only.
 _PART = {
     TwinInterval.M3: TwinInterval.M1,
     TwinInterval.M5: TwinInterval.M1,
@@ -35,9 +35,9 @@ _CLOSED_KEPT = 131_072
 
 @define
 class Aggregator:
-    """Every candle of `market`, whole or as far as it has grown.
+    """Makes candles of `market` at any interval, closed or forming.
 
-    A candle without a single 1m candle below it does not exist and is None.
+    A candle without any 1m candle does not exist and is None.
     """
 
     market: Market
@@ -53,11 +53,11 @@ class Aggregator:
         self._closed_candle = lru_cache(maxsize=_CLOSED_KEPT)(_SeriesAggregator.draw)
 
     def whole(self, symbol: str, interval: TwinInterval, open_ms: int) -> Candle | None:
-        """The finished candle that opened at `open_ms`."""
+        """The closed candle that opened at `open_ms`."""
         return self._aggregator(symbol, interval).whole(open_ms)
 
     def forming(self, symbol: str, interval: TwinInterval, now_ms: int) -> Candle | None:
-        """The candle that is open at `now_ms`, as it looks then."""
+        """The candle that is forming at `now_ms`, in its state at that time."""
         minute_open = TwinInterval.M1.open_at(now_ms)
         minute = self._growing(symbol, minute_open, now_ms)
         if interval is TwinInterval.M1:
@@ -68,17 +68,17 @@ class Aggregator:
     def between(
         self, symbol: str, interval: TwinInterval, first_ms: int, last_ms: int, now_ms: int
     ) -> Iterator[Candle]:
-        """Candles with open times from `first_ms` to `last_ms` and not after `now_ms`, ascending.
+        """Yield candles with open times from `first_ms` to `last_ms`, up to `now_ms`, ascending.
 
-        The one that is open at `now_ms` comes as it looks then. A symbol that does not trade has
-        none.
+        The one that is forming at `now_ms` comes in its state at that time. A symbol that does not
+        trade has no candles.
         """
         listing = self._listings.get(symbol)
         if listing is None:
             return
         forming_open = interval.open_at(now_ms)
         last_ms = min(last_ms, forming_open)
-        # Nothing opened before the symbol was listed; who asks for years need not wait for them.
+        # Nothing opened before the listing; requests for years before it need not iterate.
         first_ms = max(first_ms, interval.open_at(listing.onboard_ms))
         open_ms = interval.open_at(first_ms)
         if open_ms < first_ms:
@@ -95,7 +95,7 @@ class Aggregator:
             open_ms = interval.next_open(open_ms)
 
     def _growing(self, symbol: str, minute_open: int, now_ms: int) -> Candle | None:
-        # Every interval of a symbol asks for the same one.
+        # All intervals of a symbol share the forming minute.
         asked, minute = self._grown.get(symbol, (-1, None))
         if asked == now_ms:
             return minute
@@ -138,7 +138,7 @@ class _MinuteSource:
         return self._market.minute(self._symbol, open_ms)
 
     def so_far(self, _minute_open: int) -> None:
-        """Nothing: no minute is whole before its end."""
+        """None: a minute has no closed parts."""
 
 
 @define(kw_only=True, eq=False)
@@ -149,20 +149,20 @@ class _SeriesAggregator:
     _parts: _MinuteSource | _SeriesAggregator
     _onboard_ms: int
     _closed_candle: Callable[[_SeriesAggregator, int], Candle | None]
-    # The open candle's whole parts up to the one that is open, too: they grow part by part.
+    # The forming candle's closed parts, merged up to `_until_ms`.
     _open_ms: int = field(init=False, default=-1)
     _until_ms: int = field(init=False, default=-1)
     _closed: Candle | None = field(init=False, default=None)
-    # What was asked last: a longer interval asks for the same.
+    # The last query and its answer: longer intervals ask for the same.
     _asked: int = field(init=False, default=-1)
     _answer: Candle | None = field(init=False, default=None)
 
     def whole(self, open_ms: int) -> Candle | None:
-        """The finished candle that opened at `open_ms`, drawn or remembered."""
+        """The closed candle that opened at `open_ms`, from the cache if possible."""
         return self._closed_candle(self, open_ms)
 
     def draw(self, open_ms: int) -> Candle | None:
-        """The same, drawn."""
+        """Aggregate the closed candle that opened at `open_ms`."""
         end_ms = self.interval.next_open(open_ms)
         if end_ms <= self._onboard_ms:
             return None
@@ -177,7 +177,7 @@ class _SeriesAggregator:
         return self._answer
 
     def _closed_parts(self, until_ms: int) -> Candle | None:
-        """The merged parts from the candle's open up to `until_ms`, where one of them opens."""
+        """The merged parts from the candle's open up to `until_ms`, the open time of a part."""
         open_ms = self.interval.open_at(until_ms)
         if open_ms != self._open_ms or until_ms < self._until_ms:
             self._open_ms = self._until_ms = open_ms
@@ -196,7 +196,7 @@ class _SeriesAggregator:
 
 
 def _opening_at(open_ms: int, candle: Candle | None) -> Candle | None:
-    """`candle` with the open time of its interval, also where its first minutes are missing."""
+    """Give `candle` the open time of its interval, even if its first minutes are missing."""
     if candle is None or candle.open_time == open_ms:
         return candle
     return candle._replace(open_time=open_ms)

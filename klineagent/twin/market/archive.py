@@ -1,4 +1,4 @@
-"""The exchange's public archive of candles as a market, replayed from its own files.
+"""The exchange's public archive of candles as a market.
 
 Layout of data.binance.vision: `data/{spot|futures/um|futures/cm}/{daily|monthly}/klines/SYMBOL/1m/`
 with `SYMBOL-1m-YYYY-MM[-DD].zip`, one CSV each, and `<zip>.CHECKSUM` beside it.
@@ -23,9 +23,9 @@ from klineagent.twin.market.listings import COINM_QUOTE_PLACES, SPOT_PLACES
 from klineagent.twin.market.market import Listing
 
 _FOLDERS = {"usdm": "futures/um", "coinm": "futures/cm", "spot": "spot"}
-# Four growing updates a minute and the close: what can be said of a minute without inventing.
+# Four forming updates a minute and the close: more would have to be invented.
 _TICK_MS = 15_000
-# Spot archives count in microseconds since 2025; milliseconds reach this in the year 5138.
+# Spot archives use microseconds since 2025; milliseconds reach this value in the year 5138.
 _MICROSECONDS_FROM = 100_000_000_000_000
 # Longest first: BTCUSDT is BTC in USDT, not BTCUS in DT.
 _QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD", "EUR", "TRY", "BTC", "ETH", "BNB")
@@ -39,9 +39,9 @@ _Row = list[str]
 
 @define(kw_only=True)
 class ArchiveMarket:
-    """The candles of an archive, as far as it goes; see `Market`.
+    """The candles of an archive; see `Market`.
 
-    The clock starts where every symbol has begun; what is older can be had by REST.
+    It starts when every symbol has candles; older candles are served over REST.
     """
 
     listings: tuple[Listing, ...]
@@ -59,10 +59,10 @@ class ArchiveMarket:
 def open_archive(folder: Path, venue_name: str) -> ArchiveMarket:
     """Read every symbol's 1m candles below `folder`, the one that contains `data/`.
 
-    Daily files are preferred over monthly ones, which are known to miss days.
+    Daily files take precedence over monthly ones, which are known to miss days.
 
     Raises:
-        ConfigError: there are no candles, or a file is not what it or its checksum should be.
+        ConfigError: there are no candles, or a file is damaged or does not match its checksum.
     """
     home = folder / "data" / _FOLDERS[venue_name]
     symbols = sorted({path.name for path in home.glob("*/klines/*") if (path / "1m").is_dir()})
@@ -92,12 +92,12 @@ def _read_symbol(home: Path, symbol: str, venue_name: str) -> _SymbolCandles:
         listing = _listing_of(symbol, venue_name, rows)
         minutes = {candle.open_time: candle for candle in _candles(rows, listing)}
     except (ValueError, IndexError) as error:
-        raise ConfigError(f"archive of {symbol} holds a row that is no candle: {error}") from error
+        raise ConfigError(f"the archive of {symbol} has an invalid row: {error}") from error
     return _SymbolCandles(listing, minutes)
 
 
 def _read_rows(home: Path, symbol: str) -> list[_Row]:
-    """All rows of a symbol, ascending; months fill the days that have no file of their own."""
+    """Read all rows of a symbol, ascending; monthly files fill days without a daily file."""
     daily = [_read_zip(path) for path in _zips(home, "daily", symbol)]
     covered = {_open_time(row) // DAY_MS for rows in daily for row in rows[:1]}
     rows = list(chain.from_iterable(daily))
@@ -112,7 +112,7 @@ def _zips(home: Path, kind: str, symbol: str) -> list[Path]:
 
 
 def _read_zip(path: Path) -> list[_Row]:
-    """The rows of the one CSV in `path`, without its header, after checking its checksum."""
+    """Verify the checksum of `path` and read the rows of its CSV, without the header."""
     try:
         content = path.read_bytes()
         _verify(path, content)
@@ -121,7 +121,7 @@ def _read_zip(path: Path) -> list[_Row]:
     except (OSError, KeyError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    # Some files have a header and some do not, and nothing but the first character tells.
+    # Some files have a header; only the first character shows which.
     return rows[1:] if rows and not rows[0][0][:1].isdigit() else rows
 
 
@@ -133,7 +133,7 @@ def _verify(path: Path, content: bytes) -> None:
     actual = hashlib.sha256(content).hexdigest()
     if actual != expected:
         raise ConfigError(
-            f"{path} is damaged or was replaced: its SHA-256 is not the one in {checksum.name}"
+            f"{path} is damaged or was replaced: its SHA-256 differs from {checksum.name}"
         )
 
 
@@ -167,14 +167,14 @@ def _listing_of(symbol: str, venue_name: str, rows: Sequence[_Row]) -> Listing:
 
 
 def _places(decimals: Iterator[str]) -> int:
-    """The most decimal places among `decimals`."""
+    """The largest number of decimal places in `decimals`."""
     return max((len(text.partition(".")[2]) for text in decimals), default=0)
 
 
 def _candles(rows: Sequence[_Row], listing: Listing) -> Iterator[Candle]:
-    """Candles of `rows`, which ascend.
+    """Yield the candles of `rows`, which must be ascending.
 
-    The archive tells no trade ids; trades are numbered from 1.
+    The archive has no trade ids; trades are numbered from 1.
     """
     prices, quantities, quotes = listing.price_places, listing.quantity_places, listing.quote_places
     next_trade = 1

@@ -1,7 +1,7 @@
-"""Candles in whole numbers: exact to merge, exact to print.
+"""Candles as integers, so that merging and printing are exact.
 
 A price of 10.1130 on a symbol with four decimal places is the integer 101130, and likewise for
-volumes, so a sum over a year of minutes has no rounding and prints like the exchange's own.
+volumes. So a sum over a year of minutes has no rounding and prints like the exchange's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NO_TRADE = -1
 
 
 class Candle(NamedTuple):
-    """Trades of one span of time; prices and volumes are scaled integers, times milliseconds."""
+    """The trades of a time span; prices and volumes are scaled integers, times milliseconds."""
 
     open_time: int
     open: int
@@ -32,14 +32,14 @@ class Candle(NamedTuple):
 
 
 def flat(open_time: int, price: int) -> Candle:
-    """The candle of a span without trades, at the last price there was."""
+    """Make the candle of a span without trades, at the last price before it."""
     return Candle(open_time, price, price, price, price, 0, 0, 0, 0, 0, NO_TRADE, NO_TRADE)
 
 
 def merge(earlier: Candle | None, later: Candle | None) -> Candle | None:
-    """One candle for two that follow each other; None is a span without a candle.
+    """Merge two consecutive candles; None stands for a span without a candle.
 
-    Only trades make prices: a flat candle's price bounds no candle that has trades.
+    Only trades make prices: a flat candle does not widen the range of one with trades.
     """
     if earlier is None or later is None:
         return earlier or later
@@ -64,10 +64,10 @@ def merge(earlier: Candle | None, later: Candle | None) -> Candle | None:
 
 
 def grown(minute: Candle, elapsed_ms: int) -> Candle:
-    """How a 1m candle looked `elapsed_ms` after its open, 0 < `elapsed_ms` <= a minute.
+    """The state of a 1m candle `elapsed_ms` after its open, 0 < `elapsed_ms` <= a minute.
 
-    Nothing the candle says is ever taken back: counts and volumes only rise, the high only rises,
-    the low only falls, and after the full minute it is the candle itself.
+    States are consistent over time: counts, volumes and the high never fall, the low never rises,
+    and after the full minute the state is the candle itself.
     """
     if not minute.trades:
         return minute
@@ -85,7 +85,7 @@ def grown(minute: Candle, elapsed_ms: int) -> Candle:
         _share(minute.taker_volume, elapsed_ms),
         _share(minute.taker_quote_volume, elapsed_ms),
         minute.first_trade,
-        # Ids of futures trades have gaps, so the last one is known at the end only.
+        # Trade ids on futures have gaps, so the last one is known only at the end.
         min(minute.last_trade, minute.first_trade + trades - 1)
         if elapsed_ms < MINUTE_MS
         else minute.last_trade,
@@ -93,12 +93,12 @@ def grown(minute: Candle, elapsed_ms: int) -> Candle:
 
 
 def _share(total: int, elapsed_ms: int) -> int:
-    """The part of `total` reached by now, rounded up so that the first trade is there at once."""
+    """The part of `total` reached so far, rounded up so that the first trade counts at once."""
     return -(-total * elapsed_ms // MINUTE_MS)
 
 
 def _walk(minute: Candle, elapsed_ms: int) -> tuple[int, int, int]:
-    """High, low and price so far, on a walk from the open by both extremes to the close."""
+    """High, low and price so far, on a path from the open over both extremes to the close."""
     rises = minute.close >= minute.open
     first, second = (minute.low, minute.high) if rises else (minute.high, minute.low)
     corners = (minute.open, first, second, minute.close)
@@ -112,7 +112,7 @@ def _walk(minute: Candle, elapsed_ms: int) -> tuple[int, int, int]:
 
 
 def to_text(scaled: int, places: int) -> str:
-    """A scaled integer as the exchange prints it: always all its decimal places."""
+    """Format a scaled integer as the exchange does, with all decimal places."""
     digits = str(scaled)
     if not places:
         return digits
@@ -122,10 +122,10 @@ def to_text(scaled: int, places: int) -> str:
 
 
 def from_text(text: str, places: int) -> int:
-    """The scaled integer of a decimal with at most `places` decimal places.
+    """Parse a decimal with at most `places` decimal places into a scaled integer.
 
     Raises:
-        ValueError: `text` is no such decimal.
+        ValueError: `text` is not such a decimal.
     """
     whole, _, fraction = text.partition(".")
     if len(fraction) > places:

@@ -1,7 +1,7 @@
-"""A market in which things happen: symbols halt, come and go.
+"""A market with events: symbols halt, are listed and delisted.
 
-What happens takes effect at the next edge of a minute and never changes what was before it. So at
-any time the past is settled, and a database can be compared with it.
+Events take effect at the next full minute and never change the past, so a database can be compared
+with the market at any time.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from klineagent.twin.market.candle import Candle, flat
 from klineagent.twin.market.market import Listing, Market
 from klineagent.twin.venues import VenueRules
 
-# How far back the last price before a halt is looked for; an archive may have gaps.
+# How far back the last price before a halt is searched; an archive may have gaps.
 _PRICE_WITHIN_MS = DAY_MS
-# Nobody knows when a symbol will be listed; it is told to be some time off.
+# The announced listing date of a symbol that is not listed yet.
 _LISTED_WITHIN_MS = 30 * DAY_MS
 
 
 @define(eq=False)
 class _Halt:
-    """No trades from one edge of a minute to another; `until_ms` is None while it lasts."""
+    """A span of full minutes without trades; `until_ms` is None while it lasts."""
 
     since_ms: int
     is_flat: bool
@@ -42,20 +42,20 @@ def _tupled(symbols: Iterable[str]) -> tuple[str, ...]:
 
 @define(eq=False)
 class EventfulMarket:
-    """Another market, and what happens in it; see `Market`.
+    """Another market with events on top; see `Market`.
 
-    An exchange that trades it lends it its clock. `unlisted` symbols have never traded until they
-    are listed.
+    An exchange that trades it sets its clock (`follow`). `unlisted` symbols have no candles until
+    they are listed.
     """
 
     _market: Market
     unlisted: tuple[str, ...] = field(default=(), kw_only=True, converter=_tupled)
     injected: Counter[str] = field(init=False, factory=Counter)
-    """How often each kind of event has been caused."""
+    """How often each kind of event has been injected."""
     _now_ms: Callable[[], int] = field(init=False)
     _symbols: dict[str, Listing] = field(init=False)
     _halts: dict[str, list[_Halt]] = field(init=False, factory=dict)
-    # By symbol: from when on it trades, or does not, in the order of time.
+    # By symbol, ascending: from when on it trades or does not.
     _turns: dict[str, list[tuple[int, bool]]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -64,23 +64,23 @@ class EventfulMarket:
         self._check(self.unlisted)
 
     def follow(self, now_ms: Callable[[], int], injected: Counter[str]) -> None:
-        """Live by the clock of an exchange, and count what happens there."""
+        """Use the clock of an exchange, and its counter of injected events."""
         self._now_ms = now_ms
         injected.update(self.injected)
         self.injected = injected
 
-    # What happens.
+    # Events.
 
     @contextmanager
     def halting(
         self, symbols: Iterable[str], *, flat: bool = False, status: str | None = None
     ) -> Iterator[None]:
-        """`symbols` do not trade, up to the end of the minute in which the block ends.
+        """Halt `symbols` until the end of the minute in which the block ends.
 
         Args:
-            symbols: which ones.
-            flat: whether they have candles without trades, as on futures, or none, as on spot.
-            status: what exchangeInfo says of them meanwhile; None for that they trade.
+            symbols: the symbols that do not trade.
+            flat: whether they have flat candles, as on futures, or none, as on spot.
+            status: their status in exchangeInfo meanwhile; None for no change.
         """
         halt = _Halt(self._next_edge(), flat, status)
         symbols = tuple(dict.fromkeys(symbols))
@@ -94,18 +94,18 @@ class EventfulMarket:
             halt.until_ms = self._next_edge()
 
     def delist(self, symbol: str) -> None:
-        """`symbol` trades no more; its history stays."""
+        """Delist `symbol`; its history remains."""
         self._turn("delist", symbol, trades=False)
 
     def list(self, symbol: str) -> None:
-        """`symbol` begins to trade, for the first time or again."""
+        """List `symbol`, for the first time or again."""
         self._turn("list", symbol, trades=True)
 
-    # What there is.
+    # The market.
 
     @property
     def listings(self) -> tuple[Listing, ...]:
-        """See `Market`; here also the symbols that do not trade yet, or no more."""
+        """See `Market`; includes symbols that are not listed yet or are delisted."""
         return self._market.listings
 
     @property
@@ -124,7 +124,7 @@ class EventfulMarket:
         return self._market.tick_ms
 
     def minute(self, symbol: str, open_ms: int) -> Candle | None:
-        """See `Market`; it is pure as far as the exchange's clock has come."""
+        """See `Market`; pure for minutes up to the exchange's clock."""
         if symbol in self._turns or symbol in self.unlisted:
             turn = self._last_turn(symbol, open_ms)
             if not (symbol not in self.unlisted if turn is None else turn[1]):
@@ -141,7 +141,7 @@ class EventfulMarket:
         return None if price is None else flat(open_ms, price)
 
     def as_listed(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing:
-        """`listing` as exchangeInfo of `venue` tells it at a time."""
+        """`listing` as exchangeInfo of `venue` shows it at `now_ms`."""
         symbol = listing.symbol
         turn = self._last_turn(symbol, now_ms)
         if turn is None:
@@ -164,7 +164,7 @@ class EventfulMarket:
         return listing
 
     def _next_edge(self) -> int:
-        # The minute that is open may have been asked for, and must stay what it was.
+        # The current minute may have been sent already, and must not change.
         return TwinInterval.M1.open_at(self._now_ms()) + MINUTE_MS
 
     def _check(self, symbols: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The symbols a made-up market lists: well-known ones, generated ones, and odd specimens."""
+"""The symbols of a made-up market: well-known ones, generated ones, and odd listings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from klineagent.twin.interval import DAY_MS
 from klineagent.twin.market.market import Listing
 
 SPOT_PLACES = 8
-"""Spot prints every number with eight decimals, whatever the symbol's steps are."""
+"""Spot prints every number with eight decimals, whatever the symbol's step sizes are."""
 COINM_QUOTE_PLACES = 8
 
 _SETTLED_MS = 1_738_314_000_000  # 2025-01-31 09:00Z
@@ -21,7 +21,7 @@ _QUARTER_END_MS = 1_798_185_600_000  # 2026-12-25 08:00Z
 
 @frozen
 class Coin:
-    """An asset, its price in dollars to begin with, and the natural steps of both."""
+    """An asset, its initial price in dollars, and the decimal places of its step sizes."""
 
     base: str
     price: float
@@ -47,16 +47,16 @@ _KNOWN = (
 
 
 def coins() -> Iterator[Coin]:
-    """The well-known coins, then generated ones without end."""
+    """Yield the well-known coins, then generated ones for ever."""
     yield from _KNOWN
     letters = (word for n in count(2) for word in product(string.ascii_uppercase, repeat=n))
     for number, word in enumerate(letters):
-        # Prices from 1 to 200, never two alike in a row.
+        # Prices from 1 to 200, never the same twice in a row.
         yield Coin("Y" + "".join(word), 1 + number * 37 % 199, 4, 1)
 
 
 def list_coin(coin: Coin, venue_name: str, onboard_ms: int) -> Listing:
-    """The ordinary listing of `coin` on a venue: against USDT, or on COIN-M a perpetual."""
+    """Make the ordinary listing of `coin`: against USDT, or a perpetual on COIN-M."""
     if venue_name == "coinm":
         return Listing(
             symbol=f"{coin.base}USD_PERP",
@@ -77,14 +77,14 @@ def list_coin(coin: Coin, venue_name: str, onboard_ms: int) -> Listing:
         quote="USDT",
         price_places=price_places,
         quantity_places=quantity_places,
-        # The product of both, exactly; spot rounds it.
+        # The exact product of price and quantity; spot rounds it.
         quote_places=SPOT_PLACES if spot else price_places + quantity_places,
         onboard_ms=onboard_ms,
     )
 
 
 def odd_trading_listings(venue_name: str, onboard_ms: int) -> tuple[tuple[Coin, Listing], ...]:
-    """Symbols that trade but are no ordinary ones: a quarterly, a stock, one in Chinese."""
+    """Odd listings that trade: a quarterly contract, a stock, a symbol in Chinese."""
     btc = _KNOWN[0]
     usual = list_coin(btc, venue_name, onboard_ms)
     if venue_name == "spot":
@@ -111,7 +111,7 @@ def odd_trading_listings(venue_name: str, onboard_ms: int) -> tuple[tuple[Coin, 
 
 
 def odd_idle_listings(venue_name: str, start_ms: int) -> tuple[Listing, ...]:
-    """Symbols that are listed and do not trade: one of the future, one of the past."""
+    """Odd listings that do not trade: one not listed yet, one delisted."""
     soon = list_coin(Coin("SOON", 1, 4, 0), venue_name, start_ms + 30 * DAY_MS)
     gone = list_coin(Coin("OMG", 1, 4, 1), venue_name, onboard_ms=0)
     if venue_name == "spot":

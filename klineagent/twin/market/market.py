@@ -1,4 +1,4 @@
-"""What a market is to the twin: listed symbols and their 1m candles."""
+"""The protocol of a market: listed symbols and their 1m candles."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attrs import field, frozen
 from klineagent.twin.market.candle import Candle
 
 PERPETUAL_DELIVERY_MS = 4_133_404_800_000
-"""The delivery date (2100-12-25 08:00Z) of contracts that have none."""
+"""The delivery date (2100-12-25 08:00Z) of perpetual contracts."""
 
 
 @frozen(kw_only=True)
 class Listing:
-    """A symbol as exchangeInfo describes it, and the scales of its candles' integers."""
+    """A symbol as exchangeInfo describes it, and the decimal places of its candles' integers."""
 
     symbol: str
     base: str
@@ -28,10 +28,10 @@ class Listing:
     status: str = "TRADING"
     underlying_type: str = "COIN"
     contract_size: int | None = None
-    """Quote currency per contract, on COIN-M; its volumes are contracts and base asset."""
+    """Quote currency per contract on COIN-M, where volumes are contracts and base asset."""
 
     stream_symbol: str = field(init=False)
-    """The symbol in names of streams."""
+    """The symbol in stream names."""
 
     @stream_symbol.default
     def _lower(self) -> str:
@@ -39,12 +39,12 @@ class Listing:
 
     @property
     def pair(self) -> str:
-        """The underlying pair; also the symbol, for most."""
+        """The underlying pair; for most listings also the symbol."""
         return self.base + self.quote
 
 
 class Market(Protocol):
-    """Where the twin's 1m candles come from. Pure: asked twice, it answers the same."""
+    """The source of the twin's 1m candles. Pure: the same call has the same result."""
 
     @property
     def listings(self) -> tuple[Listing, ...]:
@@ -52,15 +52,15 @@ class Market(Protocol):
 
     @property
     def start_ms(self) -> int:
-        """Where the exchange's clock begins; there may be history before it."""
+        """Start of the exchange's clock; there may be history before it."""
 
     @property
     def end_ms(self) -> int | None:
-        """Where the last candle ends; None if the market never does."""
+        """End of the last candle; None if the market never ends."""
 
     @property
     def tick_ms(self) -> int | None:
-        """Time between growing updates that suits this market; None for as often as may be."""
+        """Time between forming updates that suits this market; None for the venue's."""
 
     def minute(self, symbol: str, open_ms: int) -> Candle | None:
-        """The whole 1m candle that opened at `open_ms`; None where there is none."""
+        """The closed 1m candle that opened at `open_ms`; None if there is none."""

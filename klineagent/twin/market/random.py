@@ -1,8 +1,8 @@
-"""A made-up market: every candle follows from (seed, symbol, minute) alone.
+"""A made-up market: every candle is a function of (seed, symbol, minute).
 
-Nothing is simulated forward. Price and trade count at the edges of minutes are functions of time,
-and a candle is what lies between two edges, so neighbours fit together - each opens where the one
-before closed, trade ids run on - and any of them costs the same, whether next or a year away.
+Nothing is simulated forward. Price and trade count at full minutes are functions of time, and a
+candle lies between two of them. So neighbours fit together (each opens at the last close, trade ids
+continue), and any candle costs the same, whether next or a year away.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from klineagent.twin.market.candle import Candle, flat
 from klineagent.twin.market.listings import Coin, coins, list_coin, odd_trading_listings
 from klineagent.twin.market.market import Listing
 
-# Price wanders as a sum of smooth noises: (minutes between its knots, largest swing as a log).
+# The price is a sum of smooth noises: (minutes between knots, amplitude of the log price).
 _WAVES = ((2, 0.0008), (30, 0.003), (400, 0.012), (6_000, 0.04))
-_WICK = 0.0006  # how far a high or low may reach beyond open and close
+_WICK = 0.0006  # how far high and low may reach beyond open and close
 _TRADES_PER_MINUTE = 200
 _QUIET_EVERY = 3  # each third symbol has quiet minutes
-_QUIET_SHARE = 5  # and then each fifth minute, about
-_TURNOVER = 60_000  # dollars a minute, about
+_QUIET_SHARE = 5  # about each fifth minute of these
+_TURNOVER = 60_000  # about so many dollars a minute
 _DRAW_SPAN = 2**32
-# What is drawn for a minute; the waves' knots are numbered on from here.
+# Kinds of random draws; the knots of waves are numbered from _FIRST_WAVE on.
 _QUIET, _COUNT, _SHAPE, _FIRST_WAVE = range(4)
-# Two minutes each of a thousand symbols are live at a time. The rest is for scans of history: two
-# days of 40 symbols, or 60 MB.
+# Two minutes of each of a thousand symbols are in use at a time. The rest is for scans of history:
+# two days of 40 symbols, or 60 MB.
 _MINUTES_KEPT = 131_072
 _KNOTS_KEPT = 65_536
 _EDGES_KEPT = 4_096
@@ -40,10 +40,10 @@ _EDGES_KEPT = 4_096
 
 @define(kw_only=True)
 class RandomMarket:
-    """A market of `symbols` coins and a few specimens; see `Market`.
+    """A market of `symbols` coins and a few odd listings; see `Market`.
 
-    Of the same seed, two markets agree in every candle they both have. Listed since `history_ms`
-    before `start_ms`; it never ends.
+    Two markets with the same seed agree in every candle they both have. Symbols are listed
+    `history_ms` before `start_ms`; the market never ends.
     """
 
     symbols: int
@@ -92,7 +92,7 @@ class RandomMarket:
 
 @frozen(kw_only=True, eq=False)
 class _Walk:
-    """One symbol's course; minutes and the edges between them are numbered from the epoch."""
+    """One symbol's course; minutes and the edges between them are counted from the epoch."""
 
     key: bytes
     coin: Coin
@@ -112,7 +112,7 @@ class _Walk:
         return int(10 ** (self.listing.quantity_places - self.coin.quantity_step_places))
 
     def candle(self, minute: int) -> Candle:
-        """The whole candle of `minute`."""
+        """The closed candle of `minute`."""
         opened, first_trade = _edge(self, minute)
         closed, next_trade = _edge(self, minute + 1)
         if first_trade == next_trade:
@@ -144,7 +144,7 @@ class _Walk:
         return self.has_quiet_minutes and not _draws(self.key, _QUIET, minute)[0] % _QUIET_SHARE
 
     def trades_before(self, edge: int) -> int:
-        """Trades since the epoch: a steady pace and a jitter smaller than it, so it rises."""
+        """Trades since the epoch: a steady pace plus a smaller jitter, so the count never falls."""
         jitter = _draws(self.key, _COUNT, edge)[0] % _TRADES_PER_MINUTE
         return edge * _TRADES_PER_MINUTE + jitter
 
@@ -155,21 +155,21 @@ class _Walk:
             place = edge / span
             knot = math.floor(place)
             rest = place - knot
-            # Smooth noise in [-1, 1]: drawn at whole places, eased between them.
+            # Smooth noise in [-1, 1]: drawn at knots, eased between them.
             before, after = _knot(self.key, wave, knot), _knot(self.key, wave, knot + 1)
             swing += size * (before + (after - before) * (rest * rest * (3 - 2 * rest)))
         steps: float = self.coin.price * math.exp(swing) * 10**self.coin.price_step_places
         return max(1, round(steps)) * self._price_step
 
     def _volume(self, price: int, draw: int) -> int:
-        """Volume of one minute: some dollars' worth, in whole steps, at least one."""
+        """Volume of one minute: a turnover in dollars as whole steps, at least one."""
         dollars = _TURNOVER * (1 + 3 * draw / _DRAW_SPAN)
         unit = self.listing.contract_size or price / 10**self.listing.price_places
         scaled = int(dollars / unit * 10**self.listing.quantity_places)
         return max(1, scaled // self._quantity_step) * self._quantity_step
 
     def _turnover(self, volume: int, price: int) -> int:
-        """What `volume` is worth: in quote currency, or in the base asset on COIN-M."""
+        """The value of `volume` in quote currency, or in the base asset on COIN-M."""
         listing = self.listing
         if listing.contract_size:
             dollars = volume * listing.contract_size * 10**listing.price_places
@@ -183,7 +183,7 @@ def _wick(price: int, draw: int) -> int:
 
 
 def _draws(key: bytes, what: int, number: int) -> tuple[int, int, int, int]:
-    """Four integers in [0, 2**32), always the same for the same question."""
+    """Four integers in [0, 2**32), always the same for the same arguments."""
     question = struct.pack("<qq", what, number)
     first, second, third, fourth = struct.unpack(
         "<4I", blake2b(question, digest_size=16, key=key).digest()
@@ -193,7 +193,7 @@ def _draws(key: bytes, what: int, number: int) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=_EDGES_KEPT)
 def _edge(walk: _Walk, edge: int) -> tuple[int, int]:
-    """Price and trade count at an edge, which two minutes share; quiet minutes move neither."""
+    """Price and trade count at the edge between two minutes; quiet minutes change neither."""
     if walk.is_quiet(edge - 1):
         return _edge(walk, edge - 1)
     return walk.price(edge), walk.trades_before(edge)

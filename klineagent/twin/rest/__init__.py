@@ -1,1 +1,1 @@
-"""The REST API: answers, weight, exchangeInfo."""
+"""The twin's REST API: answers, weight, exchangeInfo."""

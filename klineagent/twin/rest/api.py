@@ -1,6 +1,6 @@
-"""The REST side: a request and the time in, status, headers and body out. No I/O.
+"""The twin's REST API: a request and the time in, status, headers and body out. No I/O.
 
-Its one state is the weight its callers have spent; all of them share one address.
+Its only state is the weight that clients have spent; all clients share one address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from klineagent.twin.wire import Series, kline_row
 WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 _DEFAULT_LIMIT = 500
 _PLAIN_WEIGHT = 1
-# Times may be given in microseconds on spot; none of ours reaches this in milliseconds.
+# Spot accepts times in microseconds; no time in milliseconds reaches this value.
 _MICROSECONDS_FROM = 100_000_000_000_000
 _NOT_FOUND = b"<html><body><h2>404 Not found</h2></body></html>"
 
@@ -38,7 +38,7 @@ class RestAnswer:
 
 
 class _BadRequestError(Exception):
-    """The request is refused with the exchange's own code and text."""
+    """The request is rejected with the exchange's own code and text."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -56,19 +56,19 @@ def _not_valid(name: str) -> _BadRequestError:
 
 @define(kw_only=True)
 class RestApi:
-    """Answers for one venue; times are exchange time in milliseconds."""
+    """The REST API of one venue; times are exchange time in milliseconds."""
 
     venue: VenueRules
     aggregator: Aggregator
     listings: tuple[Listing, ...]
     meter: WeightMeter
     as_listed: Callable[[Listing, int], Listing] = lambda listing, _now_ms: listing
-    """How exchangeInfo tells a listing at a time."""
+    """A listing as exchangeInfo shows it at a time."""
     breaches: Counter[str] = field(factory=Counter)
-    """Limits that callers broke, by kind."""
+    """Breaches: limits that clients broke, by kind."""
     _by_symbol: dict[str, Listing] = field(init=False)
     _by_name: dict[str, TwinInterval] = field(init=False)
-    # A megabyte that clients ask for each minute, and what it was made of.
+    # The exchangeInfo answer, a megabyte requested every minute, and the values it depends on.
     _info: tuple[int, tuple[Listing, ...], msgspec.Raw] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -78,9 +78,9 @@ class RestApi:
     def answer(
         self, method: str, path: str, query: Mapping[str, str], now_ms: int, *, lag_ms: int = 0
     ) -> RestAnswer:
-        """Answer a request; a refused one has cost its weight all the same.
+        """Answer a request; it costs its weight even if it is rejected.
 
-        Klines are told as they were `lag_ms` ago.
+        Klines are those of `lag_ms` ago.
         """
         endpoint = path.removeprefix(self.venue.rest_prefix)
         if method != "GET" or not path.startswith(self.venue.rest_prefix):
@@ -115,7 +115,7 @@ class RestApi:
 
     def _exchange_info(self, now_ms: int) -> msgspec.Raw:
         listings = tuple(self.as_listed(listing, now_ms) for listing in self.listings)
-        # As stale as the real one, which is days old at times and must not serve as clock.
+        # Stale like the real one, which may be days old and must not serve as a clock.
         time_ms = now_ms - now_ms % DAY_MS
         if self._info is None or self._info[:2] != (time_ms, listings):
             body = msgspec.json.encode(exchange_info(self.venue, listings, time_ms))
@@ -193,7 +193,7 @@ def _not_found() -> RestAnswer:
 
 
 def _limit_for_weight(query: Mapping[str, str]) -> int | None:
-    """The limit a request names; None if none that can be read."""
+    """The `limit` of a request; None if it is missing or no number."""
     text = query.get("limit", "")
     return int(text) if text.lstrip("-").isdecimal() else None
 
@@ -209,7 +209,7 @@ def _time(query: Mapping[str, str], name: str) -> int | None:
 
 
 def _opens_before(interval: TwinInterval, last_ms: int, count: int) -> int:
-    """The open time of the candle `count - 1` before the one that holds `last_ms`."""
+    """Open time of the candle `count - 1` before the one that contains `last_ms`."""
     open_ms = interval.open_at(last_ms)
     for _ in range(count - 1):
         if open_ms <= 0:
@@ -218,8 +218,8 @@ def _opens_before(interval: TwinInterval, last_ms: int, count: int) -> int:
     return open_ms
 
 
-# Not published: how many answers 429 in a row it takes. The first ban lasts two minutes, the
-# longest three days; that they double in between is assumed.
+# How many 429 answers lead to a ban is not published. The first ban lasts two minutes, the longest
+# three days; that bans double in between is an assumption.
 _REFUSALS_UNTIL_BAN = 5
 _FIRST_BAN_MS = 2 * MINUTE_MS
 _LONGEST_BAN_MS = 3 * DAY_MS
@@ -227,7 +227,7 @@ _LONGEST_BAN_MS = 3 * DAY_MS
 
 @define
 class WeightMeter:
-    """What one address has spent in the exchange's current minute."""
+    """The weight that one address has used in the exchange's current minute, and its bans."""
 
     limit: int
     used: int = 0
@@ -237,7 +237,7 @@ class WeightMeter:
     _next_ban_ms: int = _FIRST_BAN_MS
 
     def spend(self, weight: int, now_ms: int) -> int | None:
-        """Spend `weight`; None if it was there, else the status to refuse with: 429 or 418."""
+        """Spend `weight`; return None, or the status of the refusal: 429 or 418."""
         if now_ms < self.banned_until_ms:
             return BANNED
         minute = TwinInterval.M1.open_at(now_ms)
@@ -255,6 +255,6 @@ class WeightMeter:
         return BANNED
 
     def retry_after_s(self, now_ms: int) -> int:
-        """Whole seconds until the ban, or else the minute, is over; at least one."""
+        """Whole seconds until the end of the ban or of the minute; at least one."""
         end_ms = max(self.banned_until_ms, self._minute + MINUTE_MS)
         return max(1, -(-(end_ms - now_ms) // SECOND_MS))

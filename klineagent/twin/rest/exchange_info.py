@@ -1,4 +1,4 @@
-"""The exchangeInfo answer: what is listed, in each venue's own terms. Pure."""
+"""The exchangeInfo answer in each venue's own format. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPOT_ORDERS = ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT", "TAKE_PROFI
 def exchange_info(
     venue: VenueRules, listings: Iterable[Listing], server_time_ms: int
 ) -> dict[str, Any]:
-    """The answer's object; `server_time_ms` is allowed to be stale, as the real one is."""
+    """Make the answer's object; `server_time_ms` may be stale, as the real one is."""
     symbol = {"usdm": _usdm_symbol, "coinm": _coinm_symbol, "spot": _spot_symbol}[venue.name]
     info: dict[str, Any] = {
         "timezone": "UTC",
@@ -41,7 +41,7 @@ def _rate_limit(kind: str, interval: str, number: int, limit: int) -> dict[str, 
 
 
 def _contract(listing: Listing) -> dict[str, Any]:
-    """What both kinds of futures say of a contract, but for its status."""
+    """The fields of a contract that both kinds of futures share."""
     return {
         "symbol": listing.symbol,
         "pair": listing.pair,

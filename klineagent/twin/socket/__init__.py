@@ -1,1 +1,1 @@
-"""Stream sockets: the protocol, and the I/O around it."""
+"""Websocket connections of clients: the protocol without I/O, and the I/O around it."""

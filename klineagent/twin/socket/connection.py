@@ -1,4 +1,4 @@
-"""The I/O half of one stream socket: frames, pings, deadlines; `socket_side` decides."""
+"""The I/O half of a client's websocket: frames, pings, deadlines; `SocketProtocol` decides."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _MOST_REQUEST_BYTES = 256 * 1024
 
 @define(kw_only=True, eq=False)
 class ClientConnection:
-    """One connected client; `now_ms` is the exchange's clock, pings and limits go by Trio's."""
+    """One connected client; `now_ms` is the exchange's clock, pings and limits use Trio's."""
 
     protocol: SocketProtocol
     first_ping_s: float
     now_ms: Callable[[], int]
     _refill: Callable[[ClientConnection], None] = lambda _client: None
-    """Called when all has been written; it may send more."""
+    """Called when the send buffer is empty; it may send more."""
     _link: trio.CancelScope
     _stream: trio.abc.Stream
     _wsproto: Connection
     _send_buffer: SendBuffer = field(init=False)
-    # Its deadline is that of the oldest unanswered ping, or of the closing handshake.
+    # Its deadline is that of the oldest unanswered ping or of the closing handshake.
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _unanswered: deque[bytes] = field(init=False, factory=deque)
     _request: str = field(init=False, default="")
@@ -50,29 +50,29 @@ class ClientConnection:
         return SendBuffer(lambda: self._refill(self))
 
     def send(self, frames: bytes) -> None:
-        """Queue whole frames; a client too slow for them is dropped."""
+        """Queue whole frames; a client that is too slow is disconnected."""
         if not self._is_stalled and not self._send_buffer.put(frames):
             self._scope.cancel(reason="the client does not read")
 
     def reset(self) -> None:
-        """Break the connection without a word."""
+        """Reset the connection, without a close frame."""
         self._link.cancel(reason="the connection is reset")
 
     def stall(self) -> None:
-        """Send nothing from now on and hear nothing, until the client has had enough of it."""
+        """Send nothing and ignore the client from now on, until it gives up."""
         self._is_stalled = True
         self._send_buffer.drop()
         self._scope.deadline = float("inf")
 
     def hang_up(self, hangup: Hangup) -> None:
-        """Say goodbye, and nothing more; the client has some time to read that, and to close."""
+        """Send a close frame and nothing after it; the client has 5 s to close."""
         if self._is_stalled:
             return
         self._send_control(CloseConnection(code=hangup.code, reason=hangup.reason))
         self._finish()
 
     async def serve(self) -> None:
-        """Talk until either side has closed, the client is gone, slow, or does not pong."""
+        """Serve until either side closes, or the client is gone, too slow or does not pong."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ping)
@@ -81,7 +81,7 @@ class ClientConnection:
                 verdict = self.protocol.opening_reply()
                 self._act(verdict.answer, verdict.hangup)
                 await self._write()
-                # The close frame is out, and the client may answer it.
+                # The close frame is sent; the client may still answer it.
                 await self._reader_ended.wait()
                 nursery.cancel_scope.cancel(reason="the connection is closed")
 
@@ -109,7 +109,7 @@ class ClientConnection:
 
     async def _read(self) -> None:
         try:
-            # The client may have spoken in the same packet as its handshake.
+            # The client may have sent frames in the packet of its handshake.
             self._handle_events()
             async for data in self._stream:
                 if self._is_stalled:
@@ -132,7 +132,7 @@ class ClientConnection:
         if self._wsproto.state is not ConnectionState.OPEN and not isinstance(
             event, CloseConnection
         ):
-            # What a client said before it heard that it was thrown out is no further breach.
+            # Requests sent before the client saw the close frame are no further breach.
             return
         match event:
             case TextMessage():
@@ -146,7 +146,7 @@ class ClientConnection:
                 self._receive_pong(bytes(event.payload))
                 self._act(None, self.protocol.control_arrived(trio.current_time()))
             case CloseConnection():
-                # The client's, to be answered; or wsproto's own, where the bytes are no frames.
+                # The client's close frame, or wsproto's own for bytes that are no frames.
                 self._send_control(event.response())
                 self._finish()
 
@@ -177,7 +177,7 @@ class ClientConnection:
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + _CLOSE_WITHIN_S)
 
     def _send_control(self, event: Event) -> None:
-        """Queue a control frame, unless closing has gone too far for it."""
+        """Queue a control frame, unless the closing handshake forbids it."""
         closing = isinstance(event, CloseConnection)
         if self._wsproto.state is ConnectionState.OPEN or (
             closing and self._wsproto.state is ConnectionState.REMOTE_CLOSING
@@ -185,23 +185,23 @@ class ClientConnection:
             self.send(self._wsproto.send(event))
 
 
-# A client may fall this far behind, beyond what the kernel holds for it: some 25,000 events, six
-# seconds of a thousand live streams. Then it is dropped, as the exchange drops slow clients.
+# How far a client may fall behind, beyond the kernel's buffers: some 25,000 events, or six seconds
+# of a thousand live streams. Then it is disconnected, as the exchange does with slow clients.
 _MOST_UNSENT_BYTES = 8 * 1024 * 1024
 
 
 @define(eq=False)
 class SendBuffer:
-    """Bytes in order, put by many and taken by one writer."""
+    """A bounded buffer of bytes to send, filled by many tasks and emptied by one writer."""
 
     _emptied: Callable[[], None] = lambda: None
-    """Called when all has been taken and more is wanted; it may put some."""
+    """Called when the writer waits for more; it may put some."""
     _unsent: bytearray = field(init=False, factory=bytearray)
     _is_closed: bool = field(init=False, default=False)
     _changed: trio.Event = field(init=False, factory=trio.Event)
 
     def put(self, data: bytes) -> bool:
-        """Append `data`, or drop it after `close`; False if the client is too far behind for it."""
+        """Append `data`, or drop it after `close`; False if the buffer is full."""
         if self._is_closed or not data:
             return True
         if len(self._unsent) + len(data) > _MOST_UNSENT_BYTES:
@@ -211,16 +211,16 @@ class SendBuffer:
         return True
 
     def close(self) -> None:
-        """Accept no more; what is there will still be taken."""
+        """Accept no more data; buffered data is still taken."""
         self._is_closed = True
         self._changed.set()
 
     def drop(self) -> None:
-        """Forget what is there."""
+        """Discard buffered data."""
         self._unsent.clear()
 
     async def take(self) -> bytes:
-        """Everything there is, waiting for something; empty once closed and emptied."""
+        """Wait for data and take all of it; empty bytes once closed and emptied."""
         while not self._unsent and not self._is_closed:
             self._changed = trio.Event()
             self._emptied()

@@ -1,4 +1,4 @@
-"""Everyone who is connected to the exchange, and what happens to all of them at once."""
+"""All clients connected to the exchange, and outages that affect them together."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from attrs import define, field
 from klineagent.twin.socket.connection import ClientConnection
 from klineagent.twin.wire import StreamEvent
 
-# What is documented of spot, and assumed of futures.
+# Documented for spot, assumed for futures.
 _ATTEMPTS = 300
 _ATTEMPTS_WITHIN_S = 300
 
 
 @define(kw_only=True, eq=False)
 class ClientConnections:
-    """The sockets of one exchange, in the order they were made."""
+    """The connected clients of one exchange, in the order in which they connected."""
 
     breaches: Counter[str] = field(factory=Counter)
-    """Limits that clients broke, by kind."""
+    """Breaches: limits that clients broke, by kind."""
     clients: dict[ClientConnection, None] = field(init=False, factory=dict)
     changes: int = field(init=False, default=0)
-    """How often a client has come or gone."""
+    """How often a client has connected or disconnected."""
     _links: dict[trio.CancelScope, None] = field(init=False, factory=dict)
     _outages: int = field(init=False, default=0)
     _online: trio.Event = field(init=False, factory=trio.Event)
@@ -36,7 +36,7 @@ class ClientConnections:
 
     @property
     def is_online(self) -> bool:
-        """Whether connections can be made."""
+        """Whether connections can be opened."""
         return self._online.is_set()
 
     async def until_online(self) -> None:
@@ -45,7 +45,7 @@ class ClientConnections:
 
     @contextmanager
     def offline(self) -> Iterator[None]:
-        """An outage: connections break without a word, and none can be made. They may overlap."""
+        """Simulate an outage: connections are reset, none can be opened. Outages may overlap."""
         self._outages += 1
         if self._outages == 1:
             self._online = trio.Event()
@@ -60,7 +60,7 @@ class ClientConnections:
 
     @contextmanager
     def cutting(self, link: trio.CancelScope) -> Iterator[None]:
-        """An outage cancels `link` in here; so does one that has begun already."""
+        """Let outages cancel `link` in this block, including one that has already begun."""
         self._links[link] = None
         if not self.is_online:
             link.cancel(reason="the exchange is offline")
@@ -70,8 +70,8 @@ class ClientConnections:
             del self._links[link]
 
     @contextmanager
-    def listening(self, client: ClientConnection) -> Iterator[None]:
-        """`client` hears its streams in here."""
+    def connected(self, client: ClientConnection) -> Iterator[None]:
+        """Count `client` among the clients while the block lasts."""
         self.clients[client] = None
         self.changes += 1
         try:
@@ -81,7 +81,7 @@ class ClientConnections:
             self.changes += 1
 
     def attempted(self) -> None:
-        """Count an attempt to open a stream socket, whatever becomes of it."""
+        """Count an attempt to open a websocket, successful or not."""
         now_s = trio.current_time()
         while self._attempts and self._attempts[0] <= now_s - _ATTEMPTS_WITHIN_S:
             self._attempts.popleft()
@@ -90,6 +90,6 @@ class ClientConnections:
             self.breaches["connection_attempts"] += 1
 
     def broadcast(self, event: StreamEvent) -> None:
-        """Send `event` to all, whatever they are subscribed to."""
+        """Send `event` to all clients, whatever they are subscribed to."""
         for client in self.clients:
             client.send(event.framed(combined=client.protocol.combined))

@@ -1,4 +1,4 @@
-"""Two ends of a connection in memory that can be reset, as a TCP connection can."""
+"""A connection in memory that can be reset, as a TCP connection can."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class _Reset:
 
 @define(eq=False)
 class MemoryEnd(trio.abc.Stream):
-    """One end; what it sends waits at the other in any amount."""
+    """One end of a connection; the other end buffers any amount of data."""
 
     _stream: trio.abc.Stream
     _ours: _Reset
     _theirs: _Reset
 
     def reset(self) -> None:
-        """Break the other end, whatever it has not read yet. This one must then be closed."""
+        """Break the other end and discard its unread data; then this end must be closed."""
         self._theirs.has_happened = True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -48,8 +48,8 @@ class MemoryEnd(trio.abc.Stream):
 
 
 def open_memory_pair() -> tuple[MemoryEnd, MemoryEnd]:
-    """Both ends of a new connection."""
-    # It brings all of pytest along, where that is installed; most twins are on real sockets.
+    """Open a connection and return both ends."""
+    # Imported late: it imports pytest if that is installed, and most twins use real sockets.
     from trio.testing import memory_stream_pair
 
     resets = _Reset(), _Reset()

@@ -1,4 +1,4 @@
-"""One stream socket as its client meets it: requests in, answers and a verdict out. Pure."""
+"""The protocol of one client's websocket: requests in, replies out. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMBINED = "combined"
 
 @frozen
 class Hangup:
-    """The exchange closes the connection."""
+    """The exchange's decision to close a connection."""
 
     reason: str
     code: int = 1008
@@ -29,7 +29,7 @@ class Hangup:
 
 @frozen
 class Reply:
-    """What one request leads to: an answer, the end of the connection, or one after the other."""
+    """The reply to one request: an answer, the end of the connection, or both in this order."""
 
     answer: bytes | None = None
     hangup: Hangup | None = None
@@ -37,7 +37,7 @@ class Reply:
 
 @define
 class Bucket:
-    """Requests a connection may still send: `capacity` at once, `per_second` in the long run."""
+    """A token bucket of requests: `capacity` at once, `per_second` in the long run."""
 
     capacity: float
     per_second: float
@@ -45,7 +45,7 @@ class Bucket:
     since_s: float
 
     def take(self, now_s: float) -> bool:
-        """Take one; False if there is none."""
+        """Take a token; False if there is none."""
         gained = (now_s - self.since_s) * self.per_second
         self.level = min(self.capacity, self.level + gained)
         self.since_s = now_s
@@ -56,7 +56,7 @@ class Bucket:
 
 
 class _RefusedError(Exception):
-    """A request is answered with an error."""
+    """The request is answered with an error."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -65,28 +65,28 @@ class _RefusedError(Exception):
 
 @define(kw_only=True)
 class SocketProtocol:
-    """The state of one connection; times are seconds on any clock that rises."""
+    """The state of one connection; times are seconds of any monotonic clock."""
 
     venue: VenueRules
     delivers: bool
-    """Whether klines flow on the route this connection came by."""
+    """Whether the route of this connection delivers klines."""
     combined: bool
     streams: dict[str, bool] = field(init=False)
-    """Subscribed names, in order, and which are heard: any name at all, for none is checked."""
+    """Subscribed names in order, and whether each is delivered; names are not checked."""
     changes: int = field(init=False, default=0)
-    """How often the subscribed names have changed."""
+    """How often the subscriptions have changed."""
     _names: Iterable[str] = ()
     _bucket: Bucket
     _mutes: Callable[[str], bool]
     _breaches: Counter[str]
-    # A name that was muted stays so, also where it is unsubscribed in between.
+    # A muted name stays muted when it is unsubscribed and subscribed again.
     _muted: set[str] = field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
         self.streams = dict.fromkeys(self._names, self.delivers)
 
     def answer(self, text: str, now_s: float) -> Reply:
-        """Answer a request: with what was asked for, or an error in the exchange's own words."""
+        """Answer a request with its result, or with an error in the exchange's own words."""
         if not self._bucket.take(now_s):
             return Reply(hangup=self._too_many_requests())
         request_id: object = None
@@ -102,13 +102,13 @@ class SocketProtocol:
         return Reply(msgspec.json.encode({"result": result, "id": request_id}))
 
     def control_arrived(self, now_s: float) -> Hangup | None:
-        """Count a ping or pong, where the venue counts them."""
+        """Count a ping or pong, if the venue counts them as requests."""
         if self.venue.controls_count and not self._bucket.take(now_s):
             return self._too_many_requests()
         return None
 
     def opening_reply(self) -> Reply:
-        """What the streams named in the URL lead to."""
+        """The reply to the streams named in the URL."""
         return self._overfull(None) if len(self.streams) > STREAMS_PER_CONNECTION else Reply()
 
     def _too_many_requests(self) -> Hangup:
@@ -161,16 +161,16 @@ def open_protocol(
     mutes: Callable[[str], bool] = lambda _name: False,
     breaches: Counter[str] | None = None,
 ) -> SocketProtocol | None:
-    """The connection a client asks for by its request target; None if there is no such path.
+    """Open the protocol for a request target; None if there is no such path.
 
-    `/ws/a/b` names raw streams, `/stream?streams=a/b` combined ones, either may name none.
+    `/ws/a/b` names raw streams, `/stream?streams=a/b` combined ones; either may name none.
 
     Args:
-        venue: whose rules hold.
+        venue: the rules of the venue.
         target: the request's path and query.
-        now_s: the time.
-        mutes: tells of a stream that is subscribed to by request whether it stays silent.
-        breaches: counts the limits that the client breaks.
+        now_s: the time in seconds.
+        mutes: whether a stream that is subscribed by request stays silent.
+        breaches: where breaches of limits are counted.
     """
     url = urlsplit(target)
     for prefix, delivers in venue.kline_routes.items():
@@ -199,7 +199,7 @@ def open_protocol(
 
 
 def _read(text: str) -> dict[str, Any]:
-    """The request in `text`, with a method and id that can be used."""
+    """Parse a request and check its method and id."""
     try:
         request = json.loads(text)
     except json.JSONDecodeError as error:

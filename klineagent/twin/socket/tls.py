@@ -1,4 +1,4 @@
-"""TLS as the exchange speaks it: every frame in a record of its own."""
+"""TLS as the exchange uses it: each websocket frame in a record of its own."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import trio
 from klineagent.core.errors import ConfigError
 
 _RECEIVED_AT_ONCE = 16 * 1024
-# First byte of a frame: bits that are never set in ours, and always in letters, as in "HTTP".
+# Bits of a first byte that are never set in our frames and always in letters, as in "HTTP".
 _RESERVED = 0x70
-# The size is told in the second byte, or in two or eight bytes after it.
+# The length is in the second byte, or in the two or eight bytes after it.
 _MEDIUM, _LARGE = 126, 127
 
 
 class TlsServerStream(trio.abc.Stream):
-    """The server's end of TLS over `transport`; the handshake comes with the first read.
+    """The server's end of TLS over `transport`; the first read performs the handshake.
 
-    Many records go out with one send: a record costs a microsecond then, and a send is some thirty.
+    Many records are sent at once: a record costs about 1 us, a send about 30.
     """
 
     def __init__(self, transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
         self.transport = transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        # Records must leave in the order in which they were made.
+        # Records must be sent in the order in which they were made.
         self._sending = trio.Lock()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -39,11 +39,11 @@ class TlsServerStream(trio.abc.Stream):
             except ssl.SSLWantReadError:
                 pass
             except ssl.SSLEOFError:
-                # Clients, too, hang up without a word of TLS.
+                # Clients close without a TLS close_notify.
                 return b""
             except ssl.SSLError as error:
                 trouble = error
-            # A part of the handshake, or why there is none.
+            # Send handshake data, or the alert that explains the failure.
             await self._flush()
             if trouble is not None:
                 raise trio.BrokenResourceError(str(trouble)) from trouble
@@ -54,7 +54,7 @@ class TlsServerStream(trio.abc.Stream):
                 self._incoming.write_eof()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """See `trio.abc.SendStream`; `data` are whole frames, or something else in one piece."""
+        """See `trio.abc.SendStream`; `data` is whole frames, or anything else in one piece."""
         async with self._sending:
             write = self._tls.write
             try:
@@ -69,18 +69,18 @@ class TlsServerStream(trio.abc.Stream):
         await self.transport.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """See `trio.abc.AsyncResource`; without a word of TLS, as servers of WebSockets do."""
+        """See `trio.abc.AsyncResource`; without close_notify, as websocket servers do."""
         await self.transport.aclose()
 
     async def _flush(self) -> None:
-        """Send what TLS itself has to say."""
+        """Send TLS's own data: handshake and alerts."""
         if self._outgoing.pending:
             async with self._sending:
                 await self.transport.send_all(self._outgoing.read())
 
 
 def _pieces(data: bytes | bytearray | memoryview) -> Iterator[memoryview]:
-    """What goes into records: frame by frame, and all from the first byte on that begins none."""
+    """Split data into records: one per frame; data that is no frame goes into one."""
     view, start, end = memoryview(data), 0, len(data)
     while start < end:
         if view[start] & _RESERVED:
@@ -97,7 +97,7 @@ def _pieces(data: bytes | bytearray | memoryview) -> Iterator[memoryview]:
 
 
 def open_tls(identity: Path) -> ssl.SSLContext:
-    """What a server needs for TLS, from one file with its key and its chain of certificates.
+    """Create a server's TLS context from one file with its key and certificate chain.
 
     Raises:
         ConfigError: the file cannot be used.
