@@ -1,1 +1,1 @@
-"""The set of series that should run, and how the registry follows it."""
+"""The desired set of series: selections, their file, and the registry's reconciliation."""

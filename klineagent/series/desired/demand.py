@@ -1,4 +1,4 @@
-"""What is wanted at this moment, decided from selection, configuration and listings. No I/O."""
+"""The demand: the series wanted now, by selection, configuration and listings. No I/O."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from klineagent.series.desired.selection import (
     resolve,
 )
 
-# Each is compared with every symbol, which takes a tenth of a millisecond.
+# The limit of patterns. Comparing one with every symbol takes a tenth of a millisecond.
 MOST_PATTERNS = 100
 
 
 @frozen(kw_only=True)
 class Change:
-    """What another selection would change."""
+    """The change that another selection would make."""
 
     selection: Selection
     wanted: SeriesSet
-    """All that is wanted then."""
+    """All series that are wanted after the change."""
     added: SeriesSet
     removed: SeriesSet
     unmatched: tuple[Match, ...]
-    """Patterns that match nothing at the moment."""
+    """The patterns that match no symbol at the moment."""
 
 
 @frozen(eq=False, kw_only=True)
 class Demand:
-    """The `configured` series and a `selection`, of at most `max_symbols` symbols that are listed.
+    """Demands the `configured` series and a `selection`, to at most `max_symbols` listed symbols.
 
-    Another selection, or other listings, make another demand.
+    It never changes: another selection, or other listings, make another demand.
     """
 
     configured: SeriesSet
@@ -49,25 +49,25 @@ class Demand:
     venue_name: str
     max_symbols: int
     running: SeriesSet
-    """What runs now, whoever changes that: it has a claim to its place."""
+    """The series that run now, a live view: they have a claim to their places."""
     listings: Listings | None = None
-    """As of the last look; None before the first."""
+    """The venue's symbols; None until they are known."""
 
     def adding(self, more: Selection) -> Selection:
-        """The selection that wants what `more` wants as well."""
+        """Return the selection that also wants what `more` wants."""
         return self.selection.adding(more, self.listings)
 
     def removing(self, gone: Selection) -> Selection:
-        """The selection that wants nothing of what `gone` names."""
+        """Return the selection that wants nothing of what `gone` names."""
         return self.selection.removing(gone, self.listings, always=self.configured)
 
     @cached_property
     def resolution(self) -> Resolution:
-        """What the selection, and what is configured, come to."""
+        """The series to which selection and configuration resolve."""
         return self._limited(self._resolve(self.selection), self.selection)
 
     def intervals(self, symbol: str) -> Intervals:
-        """The intervals of `symbol` that are wanted, cheaper than by a resolution."""
+        """Return the wanted intervals of `symbol`, without resolving the whole selection."""
         info = (self.listings or {}).get(symbol)
         listed = info if info is not None and info.is_listed else None
         excepted = self.selection.excluded.get(symbol, NONE)
@@ -75,11 +75,11 @@ class Demand:
         return self.selection.fitting(symbol, listed) | configured
 
     def change(self, selection: Selection) -> Change:
-        """What `selection` would change in place of the present one.
+        """Return the change that `selection` would make in place of the present one.
 
         Raises:
-            InvalidRequest: it has more patterns than are allowed, and than now.
-            SymbolLimitReached: it comes to more symbols than are allowed, and than now.
+            InvalidRequest: it has more patterns than allowed, and more than the present one.
+            SymbolLimitReached: it has more symbols than allowed, and more than the present one.
         """
         patterns = len(selection.matched)
         if patterns > max(MOST_PATTERNS, len(self.selection.matched)):

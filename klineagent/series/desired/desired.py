@@ -1,4 +1,4 @@
-"""The set of series that should run: the registry follows it, and it survives restarts."""
+"""The desired set of series: the registry follows it, and it survives restarts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from klineagent.series.desired.state_file import StateFile, StateSaver
 from klineagent.series.desired.wire_format import pattern_of
 from klineagent.series.registry import Registry, SubscriptionInfo
 
-# A millisecond of work, then others get their turn.
+# Symbols between two checkpoints: a millisecond of work.
 SYMBOLS_AT_ONCE = 100
 NAMED_SYMBOLS = 20
-"""How many a log line names."""
-# Most symbols end alike; those that share no more than that are not meant for each other.
+"""The number of symbols that a log line names."""
+# The least similarity of a suggested symbol. Most symbols have the same ending, so it is high.
 ALIKE = 0.85
 
 log = structlog.get_logger()
@@ -39,26 +39,26 @@ log = structlog.get_logger()
 
 @frozen(kw_only=True)
 class Progress:
-    """How far what is wanted has come."""
+    """How much of the desired set runs."""
 
     wanted: SeriesSet
     active: int
-    """Series that a connection carries."""
+    """The number of series that a connection carries."""
     pending: Mapping[str, str]
-    """Symbols of which at least one is not carried yet, and why."""
+    """Symbols with a series that is not carried yet, and why."""
     refused: Mapping[str, str]
-    """Symbols that are wanted and cannot be had, and why."""
+    """Wanted symbols that cannot run, and why."""
     ending: SeriesSet
-    """What was delisted and is not complete yet."""
+    """Series of delisted symbols that are not complete yet."""
     unmatched: tuple[Match, ...]
-    """Patterns that match nothing at the moment."""
+    """The patterns that match no symbol at the moment."""
 
 
 class Desired:
-    """What should run, and that it does.
+    """Holds the desired set of series and makes the registry run it.
 
-    Who adds or removes a single series here has it done at once, as the registry does; a whole new
-    selection is followed in the background, and so are listings.
+    Single series are added and removed at once, as by the registry. A new selection and new
+    listings are followed in the background.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Desired:
         self._reconciler = Reconciler(registry)
         self._demand = Demand(
             configured=configured,
-            # It has the last word at a start: what it names may have been removed before.
+            # The configuration wins at a start: what it names may have been removed before.
             selection=selection.permitting(configured),
             venue_name=self.venue.name,
             max_symbols=registry.max_symbols,
@@ -82,43 +82,43 @@ class Desired:
         self._saver = StateSaver(file)
         self._known = trio.Event()
         self._stale = trio.Event()
-        """Set when the registry may not run what is wanted."""
+        """Set when the registry may differ from what is wanted."""
 
     @property
     def venue(self) -> Venue:
-        """Where all of it is."""
+        """The venue of all series."""
         return self.registry.context.rest.venue
 
     @property
     def demand(self) -> Demand:
-        """What is wanted at this moment; others change it by `add`, `remove` and `adopt`."""
+        """The present demand; `add`, `remove` and `adopt` change it."""
         return self._demand
 
-    # What runs; see `klineagent.api.subscriptions.Subscriptions`.
+    # The running set; see `klineagent.api.subscriptions.Subscriptions`.
 
     def count(self) -> int:
-        """How many subscriptions there are."""
+        """Count the subscriptions."""
         return self.registry.count()
 
     def symbols(self) -> list[str]:
-        """Their symbols, sorted."""
+        """Return the symbols of all subscriptions, sorted."""
         return self.registry.symbols()
 
     def listing(self) -> list[SubscriptionInfo]:
-        """What there is to tell of each."""
+        """List all subscriptions."""
         return self.registry.listing()
 
     def intervals(self, symbol: str) -> list[Interval]:
-        """Those at which `symbol` runs, or should."""
+        """Return the intervals at which `symbol` runs or should run."""
         wanted = self.demand.intervals(symbol)
         return [each for each in Interval if each in wanted or self._runs(symbol, each)]
 
     def obstacle(self) -> str:
-        """Why nothing can be confirmed at this moment, as far as it is known."""
+        """Return why no subscription can be confirmed at this moment; empty if that is unknown."""
         return self.registry.obstacle()
 
     async def add(self, symbol: str, interval: Interval) -> bool:
-        """Start a series, see `Registry.add`; it is wanted from then on.
+        """Start a series as `Registry.add` does; it is wanted from then on.
 
         Returns:
             Whether it was started and was not wanted before.
@@ -128,11 +128,11 @@ class Desired:
             is_started = await self.registry.add(symbol, interval)
         finally:
             if interval in self.demand.intervals(symbol) and not self._runs(symbol, interval):
-                self._stale.set()  # what was given up here has to be started again
+                self._stale.set()  # it is wanted, and its start was given up here
         if was_wanted:
             return False
         if not is_started:
-            self._stale.set()  # it ran and was not wanted: it is about to be let go
+            self._stale.set()  # it ran without being wanted, so it is about to be stopped
         self._reconciler.hold(symbol, interval)
         more = Selection(named={symbol: frozenset({interval})})
         self._replace(self.demand.adding(more))
@@ -140,7 +140,7 @@ class Desired:
         return is_started
 
     async def remove(self, symbol: str, interval: Interval) -> None:
-        """Stop a series, see `Registry.remove`; it is not wanted any more.
+        """Stop a series as `Registry.remove` does; it is not wanted any more.
 
         Raises:
             NotRunning: it does not run, nor should it.
@@ -154,19 +154,19 @@ class Desired:
             if not was_wanted:
                 raise
         if interval in self.demand.intervals(symbol):
-            self._stale.set()  # by somebody else, while this one waited
+            self._stale.set()  # another request wants it since
         await self.saved()
 
-    # What is wanted.
+    # The desired set.
 
     async def listings(self) -> Listings:
-        """The venue's symbols, once they and its time are known; the caller sets the deadline."""
+        """Return the symbols once they and the time are known; the caller sets the deadline."""
         await self._known.wait()
         await self.registry.context.time.known()
         return self.demand.listings or {}
 
     def adopt(self, change: Change) -> None:
-        """Want what `change` says; the registry follows in the background."""
+        """Adopt the selection of `change`; the registry follows in the background."""
         unmatched_before = self.demand.resolution.unmatched
         if self._replace(change.selection):
             self._stale.set()
@@ -179,16 +179,16 @@ class Desired:
             _log_unmatched(unmatched_before, change.unmatched)
 
     async def saved(self) -> bool:
-        """Wait a little until what is wanted now survives a restart; tell whether it does."""
+        """Wait up to a second until the desired set is saved; return whether it is."""
         return await self._saver.saved()
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Symbols that are wanted and cannot be had, and why."""
+        """Wanted symbols that cannot run, and why."""
         return {**self.demand.resolution.refused, **self._reconciler.placeless}
 
     async def progress(self) -> Progress:
-        """How far what is wanted now has come; others have their turn while it is looked at."""
+        """Return how much of the desired set runs; it has checkpoints between symbols."""
         resolution, active, pending = self.demand.resolution, 0, {}
         for number, (symbol, intervals) in enumerate(resolution.wanted.items(), start=1):
             carried = sum(self._is_active(symbol, interval) for interval in intervals)
@@ -207,12 +207,12 @@ class Desired:
             unmatched=resolution.unmatched,
         )
 
-    # Following.
+    # Reconciliation.
 
     async def follow(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
-        """Keep the registry to what is wanted; has started once what is named has its place."""
+        """Keep the registry reconciled; started once named symbols have their places."""
         await self._reconcile()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_reconciled)
@@ -248,7 +248,7 @@ class Desired:
             await book.refreshed()
 
     def _replace(self, selection: Selection) -> bool:
-        """Want `selection`; tell whether that is another one."""
+        """Replace the selection; return False if it is the same."""
         if selection == self.demand.selection:
             return False
         self._demand = evolve(self._demand, selection=selection)
@@ -256,7 +256,7 @@ class Desired:
         return True
 
     def _wanted(self, symbol: str) -> Intervals:
-        """At the time one asks; a `demand` tells of the time it was taken."""
+        """Return the intervals wanted at the time of the call."""
         return self.demand.intervals(symbol)
 
     def _runs(self, symbol: str, interval: Interval) -> bool:
@@ -274,12 +274,12 @@ class Desired:
 
 
 def _log_changes(demand_before: Demand, demand: Demand) -> None:
-    """Log what new listings have changed; at first there is nothing to compare with."""
+    """Log what new listings changed; the first ones have nothing to compare with."""
     before, after, listings = demand_before.resolution, demand.resolution, demand.listings or {}
     if demand_before.listings is None:
         log.info("subscriptions_resolved", symbols=len(after.wanted), streams=count(after.wanted))
     else:
-        # What was listed and had no place is no new listing.
+        # A symbol that was listed and had no place is no new listing.
         placeless = before.refused.keys() & demand_before.listings.keys()
         if came := sorted(after.wanted.keys() - before.wanted.keys() - placeless):
             log.info("symbols_listed", count=len(came), symbols=came[:NAMED_SYMBOLS])

@@ -1,4 +1,4 @@
-"""What a change of the set will take: connections, time, weight, rows. Pure, but for `foresee`."""
+"""The forecast of a change: connections, time, weight, rows. Pure, except `foresee`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from klineagent.series.backfill.startup import history_since
 from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.desired.selection import SeriesSet, count, in_order
 
-# Measured: 110,614 closed candles of seven symbols at fifteen intervals, a month of 1m and what it
-# makes, took 38 to 39 bytes each in today's engine, merged. Old servers, without codecs, need more.
+# Measured: 110,614 closed candles of seven symbols at fifteen intervals, a month of 1m and of its
+# aggregates, took 38 to 39 bytes each in today's engine, merged. Old servers, without codecs, need
+# more.
 BYTES_PER_ROW = 39
-# Four milliseconds where they are younger than their history; then others get their turn.
+# Symbols between two checkpoints: four milliseconds if they are younger than their history.
 SYMBOLS_AT_ONCE = 100
-# The shortest time that holds whole numbers of weeks, of three days and of months.
+# The shortest time that is a whole number of weeks, of three days and of months.
 _CYCLE_DAYS = 10_227
 
 
@@ -37,11 +38,11 @@ class Occupancy:
     """A connection before a change."""
 
     staying: int
-    """Streams it goes on carrying."""
+    """The number of streams that it keeps."""
     leaving: int
-    """Streams it will be told to stop."""
+    """The number of streams that it will unsubscribe."""
     room: int
-    """For more, before the others have left."""
+    """The number of streams that it can take before it has unsubscribed others."""
 
 
 @frozen(kw_only=True)
@@ -50,38 +51,38 @@ class Placement:
 
     connections: int
     dials: int
-    """How many of them are new."""
+    """The number of new connections."""
     requests: int
-    """Messages of the one that needs most of them."""
+    """The number of messages on the connection that needs the most."""
 
 
 @frozen(kw_only=True)
 class Forecast:
-    """What a change will take, at the most, and what comes of it."""
+    """The cost of a change, at most, and the rows that it makes."""
 
     placement: Placement
     subscribe_s: float
-    """Until the exchange has been asked for all of it, as its limits allow."""
+    """Seconds until all streams are requested within the exchange's limits."""
     history_candles: int
     history_weight: int
-    """What these take of the REST budget if the store holds none of them."""
+    """The request weight for `history_candles` if the store holds none of them."""
     history_minutes: float
-    """How long that budget takes for it."""
+    """Minutes in which the budget allows that weight."""
     rows_per_day: float
-    """Closed candles of the whole set."""
+    """The number of closed candles per day of the whole set."""
 
     @property
     def bytes_per_day(self) -> float:
-        """What they take in the database."""
+        """The size of these rows in the database."""
         return self.rows_per_day * BYTES_PER_ROW
 
 
 async def foresee(
     context: VenueContext, wanted: SeriesSet, added: SeriesSet, removed: SeriesSet
 ) -> Forecast:
-    """What it will take to change what runs with `context` to `wanted`.
+    """Forecast the change of the venue's running set to `wanted`.
 
-    It looks at the connections before it waits for the first time, at what is fetched in portions.
+    The state of the connections is read before the first await; history is summed up in portions.
     """
     venue, pool = context.rest.venue, context.pool
     names = {stream_name(symbol, interval) for symbol, interval in in_order(removed)}
@@ -117,7 +118,7 @@ async def foresee(
 
 
 def place(connections: Sequence[Occupancy], added: int) -> Placement:
-    """Where `added` streams go: to the first connection with room, and then to new ones."""
+    """Place `added` streams: on the first connections with room, then on new ones."""
     kept = requests = 0
     for connection in connections:
         taken = min(added, connection.room)
@@ -133,7 +134,7 @@ def place(connections: Sequence[Occupancy], added: int) -> Placement:
 
 
 def subscribe_s(placement: Placement, venue: Venue, dials_taken: int) -> float:
-    """How long the limits on messages and connections make it last."""
+    """Return the seconds that the limits on messages and dials make a change take."""
     late = max(0, dials_taken + placement.dials - DIALS_PER_WINDOW)
     dialling_s = math.ceil(late / DIALS_PER_WINDOW) * DIAL_WINDOW_S
     return dialling_s + placement.requests / venue.requests_per_second
@@ -142,7 +143,7 @@ def subscribe_s(placement: Placement, venue: Venue, dials_taken: int) -> float:
 def history(
     added: SeriesSet, venue: Venue, *, now_ms: int, candles: int, listed_ms: Callable[[str], int]
 ) -> tuple[int, int]:
-    """How many candles from before are fetched for `added`, and the weight that takes."""
+    """Return the number of candles of history of `added`, and the weight to fetch them."""
 
     def since(interval: Interval, first_ms: int) -> tuple[int, int]:
         end_ms = interval.open_at(now_ms)
@@ -153,7 +154,7 @@ def history(
         interval: history_since(interval, interval.open_at(now_ms), candles)
         for interval in frozenset().union(*added.values())
     }
-    # Nearly all symbols are older than their history, so nearly all answers are the same.
+    # Nearly all symbols are older than their history, so their costs are computed once.
     whole = {interval: since(interval, first_ms) for interval, first_ms in oldest_ms.items()}
     total = weight = 0
     for symbol, intervals in added.items():
@@ -166,8 +167,8 @@ def history(
 
 
 def rows_per_day(wanted: SeriesSet) -> float:
-    """How many candles of `wanted` close in a day."""
-    # By the hundred: most symbols are wanted at the same intervals.
+    """Return the number of candles of `wanted` that close in a day."""
+    # Summed up by equal interval sets: most symbols are wanted at the same intervals.
     alike = Counter(wanted.values())
     return sum(times * sum(map(_PER_DAY.__getitem__, each)) for each, times in alike.items())
 
@@ -177,7 +178,7 @@ def _requests(streams: int) -> int:
 
 
 def _weight(first_ms: int, end_ms: int, interval: Interval, venue: Venue) -> int:
-    """Of the requests that fill a gap, page by page."""
+    """Return the weight of the requests that fill a gap, page by page."""
     weight = 0
     while first_ms < end_ms:
         page = page_of(first_ms, end_ms, interval, venue)

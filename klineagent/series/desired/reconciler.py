@@ -1,4 +1,4 @@
-"""Makes the registry run what is wanted, and lets go what is not, in small portions."""
+"""The reconciler: starts wanted series in the registry and stops others, in small portions."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from klineagent.series.desired.selection import (
 )
 from klineagent.series.registry import Registry
 
-# Of a symbol that is no more, what cannot be fetched within a day will not be.
+# Candles of a delisted symbol that cannot be fetched within a day are given up.
 GIVEN_UP_AFTER_MS = DAY_MS
 
 
 @define(eq=False)
 class Reconciler:
-    """What runs because it is wanted; what others started in the registry is none of its business.
+    """Starts and stops series as they are wanted; it leaves alone series started by others.
 
-    A series whose symbol is delisted is let go when it is complete: when the candle that was open
-    at that time, which nobody would fetch later, has closed and nothing is missing.
+    A series of a delisted symbol is stopped when it is complete: when the candle that was open at
+    the delisting has closed and none is missing.
     """
 
     registry: Registry
     held: dict[str, Intervals] = field(factory=dict, init=False)
-    """What runs, or should by now."""
+    """The series that the reconciler has started and not stopped."""
     ending: SeriesSet = field(factory=dict, init=False)
-    """What of it is not wanted any more, and not complete yet."""
+    """The held series that are not wanted any more and not complete yet."""
     placeless: dict[str, str] = field(factory=dict, init=False)
-    """Symbols that are wanted and wait for a place, and why."""
+    """Wanted symbols that wait for a place, and why."""
     _last_listed: dict[str, SymbolInfo] = field(factory=dict, init=False)
-    """What the list said last of symbols that run; it may not name them any more."""
+    """The last listed state of symbols that run; the list may not name them any more."""
     _delisted_ms: dict[str, int] = field(factory=dict, init=False)
-    """When they were first seen to be delisted."""
+    """When symbols were first seen to be delisted."""
 
     def hold(self, symbol: str, interval: Interval) -> None:
-        """It runs already, and is wanted from now on."""
+        """Hold a series that runs already and is wanted from now on."""
         self.held[symbol] = self.held.get(symbol, NONE) | {interval}
 
     def let_go(self, symbol: str, interval: Interval) -> None:
-        """Somebody else stops it."""
+        """Let go a series that the caller stops."""
         self._release({symbol: frozenset({interval})})
 
     async def reconcile(
@@ -62,9 +62,9 @@ class Reconciler:
         stale: trio.Event,
         still_wanted: Callable[[str], Intervals],
     ) -> None:
-        """Run what is `wanted`, as `selection` resolves; give up once that is `stale`.
+        """Run what is `wanted`, to which `selection` resolves; return early once that is `stale`.
 
-        What others have let go meanwhile, so that it is not `still_wanted`, is not started.
+        A series that is not `still_wanted` when its turn comes is not started.
         """
         self._last_listed = {
             symbol: info
@@ -83,10 +83,10 @@ class Reconciler:
             keeping = intervals & still_wanted(symbol)
             if keeping and self._keep(symbol, keeping):
                 self.held[symbol] = self.held.get(symbol, NONE) | keeping
-            await trio.lowlevel.checkpoint()  # hundreds of them must not hold up everything else
+            await trio.lowlevel.checkpoint()  # hundreds of starts must not hold up other tasks
 
     def _keep(self, symbol: str, intervals: Intervals) -> bool:
-        """Have it run at all `intervals`; tell whether there is a place for it."""
+        """Start `symbol` at all `intervals`; return whether there is a place for it."""
         not_running = [
             interval
             for _, interval in in_order({symbol: intervals})
@@ -111,7 +111,7 @@ class Reconciler:
         listings: Listings,
         still_wanted: Callable[[str], Intervals],
     ) -> SeriesSet:
-        """What of `leaving` was delisted, or left the list, while its last candle was open."""
+        """Return the `leaving` series of delisted symbols that are not complete yet."""
         delisted = {
             symbol: info
             for symbol in leaving
@@ -122,14 +122,14 @@ class Reconciler:
             self._delisted_ms = {}
             return {}
         now_ms = self.registry.context.time.now_ms()
-        # Now, where the clock was ahead when it was seen and was set back since.
+        # At most now: the clock may have been ahead then, and was set back since.
         self._delisted_ms = {
             symbol: min(self._delisted_ms.get(symbol, now_ms), now_ms) for symbol in delisted
         }
         return {
             symbol: incomplete
             for symbol, info in delisted.items()
-            # What would not be wanted either if it was listed goes at once.
+            # Series that would not be wanted even if they were listed are stopped at once.
             if (
                 incomplete := frozenset(
                     interval
@@ -150,7 +150,7 @@ class Reconciler:
         last_close_ms = interval.close_of(interval.open_at(delisted_ms))
         if now_ms > last_close_ms + GIVEN_UP_AFTER_MS:
             return True
-        # What opened later does not exist; that it is proven of each need not be waited for.
+        # Candles that opened later do not exist; the proof for each need not be awaited.
         return all(gap.first_ms > delisted_ms for gap in ledger.gaps)
 
     def _release(self, series: SeriesSet) -> None:

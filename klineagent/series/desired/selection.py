@@ -1,7 +1,7 @@
-"""Which series are wanted: those that are named or match a pattern, but what is excluded. Pure.
+"""Selections of series: named symbols and patterns, except what is excluded. Pure.
 
-A selection says what somebody wants; with the exchange's listings it resolves to symbols at
-intervals. Selections that are written differently and want the same by the same means are equal.
+With the exchange's listings a selection resolves to symbols at intervals. Selections are equal if
+they have the same names, patterns and exceptions, however they are written.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from klineagent.exchange.rest_answers import SymbolInfo
 
 Intervals = frozenset[Interval]
 SeriesSet = Mapping[str, Intervals]
-"""Series by symbol: each at some intervals, at least one."""
+"""Series by symbol, each at one or more intervals."""
 Listings = Mapping[str, SymbolInfo]
 
 NONE: Intervals = frozenset()
 
 
 def joined(one: SeriesSet, other: SeriesSet) -> SeriesSet:
-    """What is in either."""
+    """Return the series that are in either set."""
     return {**one, **{symbol: one.get(symbol, NONE) | more for symbol, more in other.items()}}
 
 
 def less(one: SeriesSet, other: SeriesSet) -> SeriesSet:
-    """What is in `one` and not in `other`."""
+    """Return the series that are in `one` and not in `other`."""
     left = {symbol: intervals - other.get(symbol, NONE) for symbol, intervals in one.items()}
     return {symbol: intervals for symbol, intervals in left.items() if intervals}
 
 
 def count(series: SeriesSet) -> int:
-    """How many (symbol, interval) there are."""
+    """Count the series."""
     return sum(map(len, series.values()))
 
 
 def in_order(series: SeriesSet) -> Iterator[tuple[str, Interval]]:
-    """Each (symbol, interval); of a symbol the shortest interval first."""
+    """Yield each (symbol, interval), the intervals of a symbol by length."""
     for symbol, intervals in series.items():
         yield from zip(repeat(symbol), _by_length(intervals), strict=False)
 
 
 @lru_cache(maxsize=256)
 def _by_length(intervals: Intervals) -> tuple[Interval, ...]:
-    """The shortest first; kept, because nearly all symbols have the same."""
+    """Sort intervals by length; cached, because nearly all symbols have the same."""
     return tuple(interval for interval in Interval if interval in intervals)
 
 
@@ -59,9 +59,9 @@ def _sorted(names: Collection[str]) -> tuple[str, ...]:
 
 @frozen(kw_only=True)
 class Match:
-    """A pattern of symbols; what is empty does not restrict it.
+    """A pattern of symbols; an empty field does not restrict it.
 
-    Names are globs: `*` stands for any characters, `?` for one, `[ab]` for one of these.
+    Names are globs: `*` stands for any characters, `?` for one, `[ab]` for a or b.
     """
 
     name: str = "*"
@@ -77,11 +77,11 @@ class Match:
 
     @_is_excluded.default
     def _compiled_exclude(self) -> Callable[[str], object]:
-        # Where no name is excluded, what matches nothing.
+        # Without excluded names, a pattern that matches nothing.
         return re.compile("|".join(map(translate, self.exclude)) or r"(?!)").match
 
     def fits(self, info: SymbolInfo) -> bool:
-        """Whether it matches a symbol, traded or not."""
+        """Whether the pattern matches a symbol, trading or not."""
         return bool(
             (not self.quote or self.quote == info.quote)
             and (not self.contract or self.contract == info.contract)
@@ -92,15 +92,15 @@ class Match:
 
 @frozen(kw_only=True)
 class Selection:
-    """What is wanted. Where others say `listings`, None means that they are not known yet."""
+    """A selection of series. Its methods take None for `listings` that are not known yet."""
 
     named: SeriesSet = field(factory=dict)
     matched: Mapping[Match, Intervals] = field(factory=dict)
     excluded: SeriesSet = field(factory=dict)
-    """Exceptions from both."""
+    """Exceptions from `named` and `matched`."""
 
     def fitting(self, symbol: str, info: SymbolInfo | None) -> Intervals:
-        """The intervals of `symbol` that are wanted as long as the venue lists it."""
+        """Return the intervals of `symbol` that are wanted as long as the venue lists it."""
         intervals = self.named.get(symbol, NONE)
         if info is not None:
             for match, more in self.matched.items():
@@ -109,7 +109,7 @@ class Selection:
         return intervals - self.excluded.get(symbol, NONE)
 
     def adding(self, more: Selection, listings: Listings | None) -> Selection:
-        """The selection that wants what `more` wants as well, whatever was excluded before."""
+        """Return the selection that also wants what `more` wants, even if it was excluded."""
         known = listings or {}
         pardoned = {symbol: more.fitting(symbol, known.get(symbol)) for symbol in self.excluded}
         matched = dict(self.matched)
@@ -124,47 +124,47 @@ class Selection:
     def removing(
         self, gone: Selection, listings: Listings | None, *, always: SeriesSet | None = None
     ) -> Selection:
-        """The selection that does not want the series `gone` names, nor its patterns.
+        """Return the selection without the series that `gone` names, and without its patterns.
 
-        Patterns go as they are written; what others want of their symbols stays. A series that a
-        pattern wants, or that is `always` wanted, becomes an exception.
+        A pattern is removed only if it is equal; series that others want of its symbols stay. A
+        named series that a pattern wants, or that is `always` wanted, becomes an exception.
         """
         left = {
             match: intervals - gone.matched.get(match, NONE)
             for match, intervals in self.matched.items()
         }
-        rest = Selection(
+        kept = Selection(
             named=less(self.named, gone.named),
             matched={match: intervals for match, intervals in left.items() if intervals},
             excluded=self.excluded,
         )
-        wanted = rest.naming(always or {})
+        wanted = kept.naming(always or {})
         known = listings or {}
         exceptions = {
             symbol: exception
             for symbol, intervals in gone.named.items()
             if (exception := wanted.fitting(symbol, known.get(symbol)) & intervals)
         }
-        return evolve(rest, excluded=joined(rest.excluded, exceptions))
+        return evolve(kept, excluded=joined(kept.excluded, exceptions))
 
     def naming(self, series: SeriesSet) -> Selection:
-        """The selection that names `series` as well; exceptions stay."""
+        """Return the selection that also names `series`; exceptions stay."""
         return evolve(self, named=joined(self.named, series))
 
     def permitting(self, series: SeriesSet) -> Selection:
-        """The selection without exceptions for `series`."""
+        """Return the selection without exceptions for `series`."""
         return evolve(self, excluded=less(self.excluded, series))
 
 
 @frozen(kw_only=True)
 class Resolution:
-    """What a selection comes to."""
+    """The series to which a selection resolves."""
 
     wanted: SeriesSet = field(factory=dict)
     refused: Mapping[str, str] = field(factory=dict)
-    """Symbols that are named and cannot be had, each with its reason."""
+    """Named symbols that cannot run, each with the reason."""
     unmatched: tuple[Match, ...] = ()
-    """Patterns that match nothing of what is listed now; they may match later."""
+    """Patterns that match no listed symbol now; they may match later."""
 
 
 def resolve(selection: Selection, listings: Listings | None, *, venue_name: str) -> Resolution:
@@ -202,10 +202,10 @@ def limited(
     most: int,
     claims: Sequence[Collection[str]],
 ) -> Resolution:
-    """`resolution` with `most` symbols at the most, the others refused.
+    """Limit `resolution` to `most` symbols and refuse the others.
 
-    The places go to symbols in the first of `claims`, then to those in the next, and at last to
-    what was listed before others.
+    Places go to symbols in the first of `claims`, then to those in the next, and so on; then to the
+    symbols listed earliest.
     """
     if len(resolution.wanted) <= most:
         return resolution

@@ -1,4 +1,4 @@
-"""The file that keeps what is wanted over restarts: small, readable, and whole at any moment."""
+"""The state file: keeps the selection over restarts. It is small, readable, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
 
 FORMAT = 1
 LOCK = ".lock"
-"""What a state's lock is called, after its own name."""
-# How long somebody waits for the disk before he is told that nothing is sure.
+"""The suffix of the lock file, after the name of the state file."""
+# How long a command waits for the disk before it reports that its change is not saved.
 SAVED_WITHIN_S = 1.0
-# How long stopping may take for it, where the disk took nothing when it was last asked.
+# How long a stop may take for the last save if the one before failed.
 LAST_SAVE_WITHIN_S = 0.5
 
 log = structlog.get_logger()
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """What a file of any format, also of those to come, says of itself."""
+    """The fields that a file of any format has, including later ones."""
 
     format: int
     klineagent: str = "of an unknown version"
-    """The version that wrote it."""
+    """The version that wrote the file."""
 
     def newer_than(self, known: int) -> str:
-        """Why this version cannot read the file, if it is of a later format than `known`."""
+        """Return why this version cannot read the file; empty if its format is `known`."""
         if self.format <= known:
             return ""
         return (
@@ -63,7 +63,7 @@ class Head(Struct, frozen=True, kw_only=True):
 
 
 class _StateFileContent(Head, frozen=True, kw_only=True):
-    """The whole file. What else is in it, a later version of the same format has added."""
+    """The whole file; a later version of the same format may add fields."""
 
     venue: str
     subscriptions: list[Wanted]
@@ -71,7 +71,7 @@ class _StateFileContent(Head, frozen=True, kw_only=True):
 
 
 def encode(selection: Selection, venue: Venue) -> bytes:
-    """The content of the file."""
+    """Encode `selection` as the content of a state file."""
     written = write(selection, venue)
     saved = _StateFileContent(
         format=FORMAT,
@@ -84,10 +84,10 @@ def encode(selection: Selection, venue: Venue) -> bytes:
 
 
 def decode(content: bytes, venue: Venue) -> Selection:
-    """What the content of a file says.
+    """Decode the content of a state file.
 
     Raises:
-        ValueError: it is not what `encode` makes, or was made for another venue.
+        ValueError: it is no state file, or belongs to another venue.
     """
     try:
         head = msgspec.json.decode(content, type=Head)
@@ -105,7 +105,7 @@ def decode(content: bytes, venue: Venue) -> Selection:
 
 
 def _take_unknown(written: Any) -> list[str]:
-    """Take what this version does not know out of a file; returns its keys."""
+    """Remove the keys that this version does not know from a file's content; return them."""
     unknown = []
     if not isinstance(written, dict):
         return []
@@ -124,7 +124,7 @@ def _take_unknown(written: Any) -> list[str]:
 
 @frozen
 class StateFile:
-    """File `name` on `disk`; see `open_state`. Its methods raise `StateError`."""
+    """The state file `name` on `disk`; see `open_state`. Its methods raise `StateError`."""
 
     disk: Disk
     name: str
@@ -132,11 +132,11 @@ class StateFile:
 
     @property
     def label(self) -> str:
-        """What a user calls it."""
+        """The path that messages show."""
         return str(PurePath(self.disk.label) / self.name)
 
     async def load(self) -> Selection:
-        """What was saved last; nothing if nothing ever was."""
+        """Load the selection that was saved last; an empty one if there is no file."""
 
         def read(files: Files) -> Selection:
             with self._translated_errors():
@@ -149,7 +149,7 @@ class StateFile:
         return await self.disk.run(read)
 
     async def save(self, selection: Selection) -> None:
-        """Keep `selection`; on return it survives power loss."""
+        """Save `selection`; on return it survives power loss."""
         content = encode(selection, self.venue)
 
         def save(files: Files) -> None:
@@ -172,44 +172,41 @@ class StateFile:
 
 @define(eq=False)
 class StateSaver:
-    """Sees that the newest selection it was given survives a restart, however often it must try.
-
-    Without a file none ever does.
-    """
+    """Saves the newest selection to `file`, with retries; without a file nothing is saved."""
 
     file: StateFile | None
     _newest: Selection = field(factory=Selection, init=False)
     _given: int = field(default=0, init=False)
-    """How many it was given."""
+    """The number of selections given so far."""
     _saved: int = field(default=0, init=False)
-    """How many had been given when the one was that is in the file."""
+    """The number of the selection that is in the file."""
     _unsaved: trio.Event = field(factory=trio.Event, init=False)
     _tried: trio.Event = field(factory=trio.Event, init=False)
-    """Set when the file was written, or could not be; replaced for the next time."""
+    """Set after each attempt to write the file; replaced for the next one."""
 
     def save(self, selection: Selection) -> None:
-        """Save `selection` in place of what was given before."""
+        """Save `selection`, in place of those given before, in the background."""
         self._newest = selection
         self._given += 1
         self._unsaved.set()
 
     async def saved(self) -> bool:
-        """Wait a little until what was given last is saved; tell whether it is."""
+        """Wait up to `SAVED_WITHIN_S` until the last selection is saved; return whether it is."""
         given = self._given
-        # Shielded: what it waits for is done, and who is told of it may rely on that.
+        # Shielded: the change is made in any case, and the caller's answer must say if it is saved.
         with trio.move_on_after(SAVED_WITHIN_S, shield=True):
             while self.file is not None and self._saved < given:
                 await self._tried.wait()
         return self.file is not None and self._saved >= given
 
     async def run(self) -> None:
-        """Save what is given, again and again; without a file there is nothing to do."""
+        """Save selections as they are given; return at once if there is no file."""
         if self.file is None:
             return
         try:
             await self._run(self.file)
         finally:
-            # The disk that was full may have room by now, and there is no next time.
+            # A full disk may have room by now, and this is the last attempt.
             if self._saved < self._given:
                 with trio.move_on_after(LAST_SAVE_WITHIN_S, shield=True), suppress(StateError):
                     await self.file.save(self._newest)
@@ -238,10 +235,10 @@ class StateSaver:
 
 @asynccontextmanager
 async def open_state(disk: Disk, name: str, venue: Venue) -> AsyncIterator[StateFile]:
-    """The state of one agent at a time, until the block ends.
+    """Open the state file `name` and lock it for the length of the block.
 
     Raises:
-        StateError: another agent has it, or there cannot be such a file.
+        StateError: another agent uses it, or there cannot be such a file.
     """
     state = StateFile(disk, name, venue)
     async with AsyncExitStack() as held:

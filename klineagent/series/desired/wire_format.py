@@ -1,4 +1,4 @@
-"""How a selection is written: in requests, in answers, and in the file that keeps it. Pure."""
+"""The wire format of selections, in requests, answers and the state file. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from klineagent.series.desired.selection import (
 )
 
 LONGEST_NAME = 100
-"""Of a pattern, in characters; symbols have 17."""
+"""The longest pattern, in characters; symbols have up to 17."""
 
 Names = Annotated[
     list[str], Meta(description="Symbols; case and blanks around them do not matter.")
@@ -34,7 +34,7 @@ IntervalsWritten = Annotated[
 ]
 _Glob = Annotated[str, Meta(max_length=LONGEST_NAME, examples=["*USDT"])]
 _ONE_OF = re.compile(r"\[!?[^][!][^][]*\]")
-"""`[ab]`, or `[!ab]` for none of them."""
+"""`[ab]` for a or b, `[!ab]` for any other character."""
 
 
 class Pattern(Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,10 +103,10 @@ class SubscriptionSet(Struct, frozen=True, forbid_unknown_fields=True):
 
 @frozen(kw_only=True)
 class Reader:
-    """Reads what is written, as far as `venue` offers it.
+    """Reads selections from the wire format and checks them against what `venue` offers.
 
-    Its methods raise `InvalidRequest`, which names the field. Without `listings` nothing is known
-    about symbols, and anything goes; what is `present` already goes in any case.
+    Its methods raise `InvalidRequest`, which names the field. Symbols are checked against
+    `listings`, if these are known; those in the `present` selection are accepted in any case.
     """
 
     venue: Venue
@@ -114,7 +114,7 @@ class Reader:
     present: Selection = field(factory=Selection)
 
     def selection(self, written: SubscriptionSet) -> Selection:
-        """A whole set, without what comes from the configuration."""
+        """Read a whole set, except the entries that come from the configuration."""
         ours = [
             (f"subscriptions[{at}]", each)
             for at, each in enumerate(written.subscriptions)
@@ -128,7 +128,7 @@ class Reader:
         return evolve(self._wanted(ours), excluded=excluded)
 
     def wanted(self, written: Sequence[Wanted], name: str) -> Selection:
-        """What the list called `name` asks for."""
+        """Read the list called `name`."""
         return self._wanted((f"{name}[{at}]", each) for at, each in enumerate(written))
 
     def _wanted(self, written: Iterable[tuple[str, Wanted]]) -> Selection:
@@ -211,26 +211,25 @@ class Reader:
 
 
 def _check_brackets(glob: str, where: str) -> None:
-    """Refuse what fnmatch would take literally: no symbol has brackets, or a circumflex."""
+    """Refuse brackets that fnmatch would take literally: no symbol has brackets or `^`."""
     if "[^" in glob:
-        raise InvalidRequest(f"{where}: {glob.strip()!r}: what is not a or b is written [!ab]")
-    rest = _ONE_OF.sub("", glob)
-    if "[" in rest or "]" in rest:
+        raise InvalidRequest(f"{where}: {glob.strip()!r}: write [!ab] for neither a nor b")
+    left = _ONE_OF.sub("", glob)
+    if "[" in left or "]" in left:
         raise InvalidRequest(
-            f"{where}: {glob.strip()!r} has a bracket without its other one, or with nothing"
-            " inside; write [ab] for a or b"
+            f"{where}: {glob.strip()!r} has an unpaired or empty bracket; write [ab] for a or b"
         )
 
 
 def pattern_of(match: Match) -> Pattern:
-    """`match` as it would be asked for."""
+    """Write `match` as a pattern."""
     return Pattern(
         name=match.name, quote=match.quote, contract=match.contract, exclude=list(match.exclude)
     )
 
 
 def write(selection: Selection, venue: Venue) -> SubscriptionSet:
-    """`selection` as it would be asked for; symbols at the same intervals together."""
+    """Write `selection`; symbols at the same intervals share an entry."""
     patterns = [
         Wanted(match=pattern_of(match), intervals=_written(intervals, venue))
         for match, intervals in selection.matched.items()

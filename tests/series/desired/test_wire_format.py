@@ -150,7 +150,7 @@ def test_what_is_there_already_goes_in_any_case() -> None:
         ),
         (
             {"match": {"name": "BTC[US"}, "intervals": "all"},
-            "subscriptions[0].match.name: 'BTC[US' has a bracket without its other one",
+            "subscriptions[0].match.name: 'BTC[US' has an unpaired or empty bracket",
         ),
         (
             {"match": {"name": "*", "exclude": ["B*", "[]*"]}, "intervals": "all"},
