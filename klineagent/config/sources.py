@@ -11,7 +11,7 @@ from typing import NamedTuple
 from typed_settings.types import OptionList
 
 from klineagent.core.errors import ConfigError
-from klineagent.core.suggestions import meant
+from klineagent.core.suggestions import suggest
 
 FILE_TABLE = "klineagent"
 PREFIX = "KLINEAGENT_"
@@ -114,5 +114,5 @@ def read_file(file: Path, fields: OptionList) -> list[SettingEntry]:
 
 def _unknown(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Describe a name that is not among `known`, and suggest similar ones."""
-    advice = meant(name, known, prefix=prefix) or "`klineagent config show` lists all."
+    advice = suggest(name, known, prefix=prefix) or "`klineagent config show` lists all."
     return f"{prefix}{name} is not a setting; {advice}"

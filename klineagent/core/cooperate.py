@@ -1,4 +1,4 @@
-"""Long answers are made in portions, so that everything else gets its turn in between."""
+"""Long computations in portions, with checkpoints in between for all other tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 async def in_portions(
     make: Callable[[Item], Made], items: Iterable[Item], *, at_once: int
 ) -> list[Made]:
-    """What `make` makes of each of `items`; others have their turn after every `at_once`."""
+    """Return `make(item)` for each of `items`, with a checkpoint after every `at_once` items."""
     made = []
     for number, item in enumerate(items, start=1):
         made.append(make(item))

@@ -6,39 +6,39 @@
     +-- RequestError            a command cannot be carried out; carries its HTTP status
     |   +-- InvalidRequest        400  the body, or a name in it, is wrong
     |   |   +-- NotTrading             the symbol exists and does not trade at the moment
-    |   +-- NotRunning            404  what should be removed does not run
+    |   +-- NotRunning            404  the series to remove does not run
     |   +-- SymbolLimitReached    409
     |   +-- NotConfirmed          504  the exchange did not answer in time
     |   +-- ShuttingDown          503
     |   +-- Unauthorized          401  the token is missing or wrong
-    |   +-- Forbidden             403  no token would help: an unsafe place, or a web page
+    |   +-- Forbidden             403  refused with any token: an unsafe address, or a web page
     +-- ExchangeError
-    |   +-- ExchangeUnreachable   no answer, or no time for us: try again
-    |   +-- ExchangeRefused       it answered, and the answer was no
-    |   +-- NotSent               nobody was asked: something more urgent came up
-    |   +-- BadFrame              a frame that is not what it should be
+    |   +-- ExchangeUnreachable   no answer, or the exchange is busy: try again
+    |   +-- ExchangeRefused       the exchange refused the request
+    |   +-- NotSent               the request was withdrawn for a more urgent one
+    |   +-- BadFrame              a frame that cannot be read
     +-- StoreError
     |   +-- StoreUnavailable      outcome unknown or nothing stored: send the same batch again
-    |   |   +-- StoreOverloaded       the same, but give it time
-    |   |   +-- StoreAnswerUnknown    the same, but it may never pass
+    |   |   +-- StoreOverloaded       the same, but later
+    |   |   +-- StoreAnswerUnknown    the same, but it may fail for ever
     |   +-- StoreMisconfigured    an operator must act (login, table, disk); the rows are fine
     |   +-- RowsRefused           the store will never take these rows
     +-- StateError              the file that keeps the subscriptions cannot be used
-    |   +-- StateUnreadable       what is in it is not for this agent; it will not change by itself
+    |   +-- StateUnreadable       its content is not for this agent: retrying is no use
     +-- AgentError              a command to a running agent failed
-    |   +-- AgentUnreachable      it is not there, or did not answer in time
-    |   +-- AgentDenied           it wants a token, or another one
-    |   +-- AgentRefused          it answered, and the answer was no
-    +-- OutputError             what a command tells cannot be written
-    |   +-- OutputClosed          who was reading has read enough
+    |   +-- AgentUnreachable      the agent does not run, or did not answer in time
+    |   +-- AgentDenied           the agent requires a token, or another one
+    |   +-- AgentRefused          the agent refused the command
+    +-- OutputError             a command's output cannot be written
+    |   +-- OutputClosed          the reader of the output has closed it
     +-- SpoolError              the spool cannot be used
-        +-- SpoolFull             no room for these rows: keep them, or make some
-        +-- SpoolBroken           the disk failed; nothing is known to be kept
-        +-- SegmentDamaged        a file is not what was once written
-        +-- SegmentTooNew         a newer klineagent wrote a file
+        +-- SpoolFull             no room for these rows: keep them in memory, or free some
+        +-- SpoolBroken           the disk failed; rows may not have been kept
+        +-- SegmentDamaged        a segment is not what was once written
+        +-- SegmentTooNew         a newer klineagent wrote a segment
 
-Foreign errors are translated where they arise, so callers catch these by name. `str(error)` is a
-sentence for a user and says what to do where something can be done.
+Errors of libraries are translated where they arise, so that callers catch these. `str(error)` is a
+sentence for a user, and says what to do if something can be done.
 """
 
 import msgspec
@@ -46,18 +46,18 @@ import msgspec
 from klineagent.core.interrupts import INTERRUPTED
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding bytes from outside raises: not JSON, not UTF-8, nested too deeply."""
+"""The errors of decoding bytes from outside: not JSON, not UTF-8, nested too deeply."""
 
 
 class KlineagentError(Exception):
     """The root of everything klineagent raises on purpose."""
 
     exit_code = 1
-    """What a command ends with that fails because of it."""
+    """The exit code of a command that fails with this error."""
 
 
 class Interrupted(KlineagentError):
-    """Ctrl-C has ended what was not done yet."""
+    """Ctrl-C interrupted a command."""
 
     exit_code = INTERRUPTED
 
@@ -87,7 +87,7 @@ class NotTrading(InvalidRequest):
 
 
 class NotRunning(RequestError):
-    """What should be removed does not run."""
+    """The series to remove does not run."""
 
     http_status = 404
 
@@ -105,7 +105,7 @@ class NotConfirmed(RequestError):
 
 
 class ShuttingDown(RequestError):
-    """The agent is stopping and starts nothing any more."""
+    """The agent is stopping and starts no series any more."""
 
     http_status = 503
 
@@ -117,7 +117,7 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """Nobody may ask for this here, or not from where it was asked."""
+    """The request is not allowed at this address, or not from its origin."""
 
     http_status = 403
 
@@ -131,11 +131,11 @@ class ExchangeUnreachable(ExchangeError):
 
 
 class ExchangeRefused(ExchangeError):
-    """The exchange answered, and the answer was no."""
+    """The exchange refused the request."""
 
 
 class NotSent(ExchangeError):
-    """A request was called back while it waited for its turn, for something more urgent."""
+    """A request was withdrawn while it waited for its turn, for a more urgent one."""
 
 
 class BadFrame(ExchangeError):
@@ -143,15 +143,15 @@ class BadFrame(ExchangeError):
 
 
 class StoreError(KlineagentError):
-    """A store could not do what it was asked."""
+    """An operation of the store failed."""
 
 
 class StoreUnavailable(StoreError):
-    """Nothing was stored, or nobody can tell: send the identical batch again."""
+    """Nothing was stored, or it is unknown whether: send the identical batch again."""
 
 
 class StoreAnswerUnknown(StoreUnavailable):
-    """The store said no in a way nobody here knows: it may pass, or be a matter for an operator."""
+    """The store answered with an unknown error: it may pass, or an operator must act."""
 
 
 class StoreOverloaded(StoreUnavailable):
@@ -171,7 +171,7 @@ class StateError(KlineagentError):
 
 
 class StateUnreadable(StateError):
-    """What is in it cannot be understood, or is for another venue or version."""
+    """The state file's content cannot be read, or is for another venue or version."""
 
 
 class AgentError(KlineagentError):
@@ -179,31 +179,31 @@ class AgentError(KlineagentError):
 
 
 class AgentUnreachable(AgentError):
-    """The agent is not there, or did not answer in time; what was asked may yet be done."""
+    """The agent does not run, or did not answer in time; the command may still take effect."""
 
     exit_code = 3
 
 
 class AgentDenied(AgentError):
-    """The agent wants a token, or another one, or does not talk to such as us at all."""
+    """The agent requires a token or another one, or refuses requests from here."""
 
     exit_code = 4
 
 
 class AgentRefused(AgentError):
-    """The agent answered, and the answer was no; nothing was changed."""
+    """The agent refused the command; nothing was changed."""
 
 
 class OutputError(KlineagentError):
-    """Standard output does not take what a command tells; the rest is lost."""
+    """A command's output cannot be written to standard output; the remainder is lost."""
 
 
 class OutputClosed(OutputError):
-    """Who was reading has read enough, as `head` does; nothing need be said of that."""
+    """The reader closed standard output, as `head` does; that needs no message."""
 
 
 class SpoolError(KlineagentError):
-    """The spool cannot do what it was asked."""
+    """An operation of the spool failed."""
 
 
 class SpoolFull(SpoolError):
@@ -211,19 +211,19 @@ class SpoolFull(SpoolError):
 
 
 class SpoolBroken(SpoolError):
-    """The disk failed; what should have been kept may not be."""
+    """The disk failed; rows may not have been kept."""
 
 
 class SegmentDamaged(SpoolError):
-    """A file of the spool is not what was once written."""
+    """A segment of the spool is not what was once written."""
 
 
 class SegmentTooNew(SpoolError):
-    """A file of the spool is of a newer klineagent's; it stays where it is."""
+    """A newer klineagent wrote a segment of the spool, which stays where it is."""
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong in the first place; libraries raise errors of their own because of it."""
+    """Return the text of the root cause; libraries wrap it in errors of their own."""
     reason = type(error).__name__
     cause: BaseException | None = error
     while cause is not None:

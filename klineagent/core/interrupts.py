@@ -1,4 +1,4 @@
-"""Ctrl-C before there is a command that could make something of it."""
+"""Ctrl-C during imports, before a command can handle it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
-"""The exit code of what Ctrl-C has ended."""
+"""The exit code after Ctrl-C."""
 
 
 @contextmanager
 def deadly_interrupts() -> Iterator[None]:
-    """Ctrl-C in this block, which imports, ends the process on the spot and without a word.
+    """Make Ctrl-C in this block, which imports, end the process at once and silently.
 
-    As an exception it would arise in the midst of a module, where it may be taken for one that is
-    not installed, or be printed and lost. Outside the main thread, where it never arises, nothing
-    is changed.
+    As an exception it would arise within a module's code, which may take it for a missing module,
+    or print and drop it. Outside the main thread, where it never arises, nothing is changed.
     """
     usual = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
     if usual is not signal.default_int_handler or not is_main:
-        yield  # whoever has changed it, be it to ignore it, will know why
+        yield  # a handler that was changed before, perhaps to ignore Ctrl-C, is kept
         return
     signal.signal(signal.SIGINT, _end)
     try:

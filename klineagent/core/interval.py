@@ -13,7 +13,7 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 WEEK_MS = 7 * DAY_MS
-# 1970-01-01 was a Thursday; the first Monday, which weekly candles count from, came 4 days later.
+# 1970-01-01 was a Thursday; weekly candles count from the first Monday, 4 days later.
 FIRST_MONDAY_MS = 4 * DAY_MS
 
 
@@ -45,7 +45,7 @@ class Interval(enum.Enum):
         return self.value
 
     def open_at(self, time_ms: int) -> int:
-        """The open time of the candle that holds `time_ms`."""
+        """Return the open time of the candle that contains `time_ms`."""
         if self is Interval.MO1:
             return _month_open(time_ms, months_later=0)
         if self is Interval.W1:
@@ -53,33 +53,33 @@ class Interval(enum.Enum):
         return time_ms - time_ms % _LENGTH_MS[self]
 
     def next_open(self, open_ms: int) -> int:
-        """The open time of the candle after the one that opened at `open_ms`."""
+        """Return the open time of the candle after the one that opened at `open_ms`."""
         return self.shifted(open_ms, 1)
 
     def shifted(self, open_ms: int, candles: int) -> int:
-        """The open time that many candles later, or earlier where `candles` is negative."""
+        """Return the open time `candles` later, or earlier if `candles` is negative."""
         if self is Interval.MO1:
             return _month_open(open_ms, months_later=candles)
         return open_ms + candles * _LENGTH_MS[self]
 
     def first_open(self, time_ms: int) -> int:
-        """The first open time that is not before `time_ms`."""
+        """Return the first open time that is not before `time_ms`."""
         open_ms = self.open_at(time_ms)
         return open_ms if open_ms == time_ms else self.next_open(open_ms)
 
     def count(self, first_ms: int, end_ms: int) -> int:
-        """How many candles open in [`first_ms`, `end_ms`), both of them open times."""
+        """Count the candles that open in [`first_ms`, `end_ms`), both of them open times."""
         if self is Interval.MO1:
             return _month_number(end_ms) - _month_number(first_ms)
         return (end_ms - first_ms) // _LENGTH_MS[self]
 
     def length_at(self, time_ms: int) -> int:
-        """The length of the candle that holds `time_ms`."""
+        """Return the length of the candle that contains `time_ms`."""
         open_ms = self.open_at(time_ms)
         return self.next_open(open_ms) - open_ms
 
     def close_of(self, open_ms: int) -> int:
-        """The close time of the candle that opened at `open_ms`: its last millisecond."""
+        """Return the close time of the candle that opened at `open_ms`: its last millisecond."""
         return self.next_open(open_ms) - 1
 
 
@@ -113,20 +113,20 @@ def _month_open(time_ms: int, *, months_later: int) -> int:
 
 
 BY_LENGTH: Mapping[str, int] = {interval.value: rank for rank, interval in enumerate(Interval)}
-"""The rank of an interval's name among the lengths."""
+"""Ranks intervals by length, by their names."""
 
 Run = tuple[int, int]
-"""First and last open time of candles with none missing between."""
+"""The first and last open time of consecutive candles."""
 
 
 @frozen
 class Grid:
-    """Open times are whole steps from the origin; those of months are some of them."""
+    """The grid of an interval: open times are whole steps from the origin (of months, some)."""
 
     origin_ms: int
     step_ms: int
     longest_ms: int
-    """How far apart neighbours are at most; if one is missing, the two around it are further."""
+    """The longest distance of neighbours; if one is missing, those around it are further apart."""
 
 
 def _grid(interval: Interval) -> Grid:
@@ -138,11 +138,11 @@ def _grid(interval: Interval) -> Grid:
 
 
 GRIDS: Mapping[str, Grid] = {interval.value: _grid(interval) for interval in Interval}
-"""By the name of an interval."""
+"""The grid of each interval, by its name."""
 
 
 def on_grid(opens: Iterable[int], interval: str) -> list[int]:
-    """Those of `opens` that are open times of `interval`."""
+    """Return those `opens` that are open times of `interval`."""
     grid = GRIDS[interval]
     origin_ms, step_ms = grid.origin_ms, grid.step_ms
     steps = [open_ms for open_ms in opens if (open_ms - origin_ms) % step_ms == 0]
@@ -152,7 +152,7 @@ def on_grid(opens: Iterable[int], interval: str) -> list[int]:
 
 
 def opens_in(first_ms: int, end_ms: int, interval: str) -> Iterator[int]:
-    """The open times of `interval` in [`first_ms`, `end_ms`)."""
+    """Yield the open times of `interval` in [`first_ms`, `end_ms`)."""
     of_interval = Interval(interval)
     open_ms = of_interval.first_open(first_ms)
     grid = GRIDS[interval]
@@ -165,7 +165,7 @@ def opens_in(first_ms: int, end_ms: int, interval: str) -> Iterator[int]:
 
 
 def runs_of(opens: Iterable[int], interval: str) -> tuple[Run, ...]:
-    """First and last open time of each unbroken run of `opens`: open times that ascend."""
+    """Group ascending open times into runs of consecutive candles."""
     longest_ms = GRIDS[interval].longest_ms
     runs: list[Run] = []
     for open_ms in opens:
@@ -177,5 +177,5 @@ def runs_of(opens: Iterable[int], interval: str) -> tuple[Run, ...]:
 
 
 def runs_begin_at(runs: Sequence[Run], first_ms: int, interval: str) -> bool:
-    """Whether the first candle that opens at `first_ms` or later is among `runs`, which ascend."""
+    """Whether ascending `runs` begin with the first candle from `first_ms` on, or earlier."""
     return bool(runs) and runs[0][0] <= Interval(interval).first_open(first_ms)

@@ -1,4 +1,4 @@
-"""Klines (candlesticks): one state of one candle each, and how the states rank."""
+"""Klines (candlesticks): each is one state of one candle; the states of a candle are ranked."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 Key = tuple[str, str, str, int]
-"""A candle: venue, symbol, interval, open time."""
+"""The key of a candle: venue, symbol, interval, open time."""
 
 
 class Kline(NamedTuple):
     """One state of one candle; the fields are the columns of table `klines`, in their order.
 
-    Times are integer milliseconds since the epoch, exchange clock. On COIN-M, `volume` counts
-    contracts and `quote_volume` is in the base asset. Trade ids are -1 where there was no trade,
-    or where the source (REST, archive) does not tell them. `version` ranks the states of a candle,
-    see `version_of`. `source` is `stream`, `rest`, `archive`, `repair` or `unknown`.
+    Times are integer milliseconds since the epoch by the exchange's clock. On COIN-M, `volume`
+    counts contracts and `quote_volume` is in the base asset. Trade ids are -1 if there was no trade
+    or the source (REST, archive) has no ids. `version` ranks the states of a candle, see
+    `version_of`. `source` is `stream`, `rest`, `archive`, `repair` or `unknown`.
     """
 
     venue: str
@@ -41,17 +41,17 @@ class Kline(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What makes two klines states of the same candle."""
+        """The key of the candle: klines with equal keys are states of the same candle."""
         return self[:4]
 
     @property
     def rank_to_exceed(self) -> int:
-        """What has to be outranked where this row is fetched again: itself, if it corrects one."""
+        """The version that this row must exceed when it is fetched again: its own if a repair."""
         return self.version if self.source == "repair" else 0
 
-    def as_repair(self, told_at_ms: int, *, above_version: int) -> Kline:
-        """This closed candle, as the exchange told it then, above a stored row that is wrong."""
-        event_time = max(told_at_ms, (above_version >> 1) + 1)
+    def as_repair(self, answered_at_ms: int, *, above_version: int) -> Kline:
+        """Return this closed candle as a repair that outranks a wrong stored row."""
+        event_time = max(answered_at_ms, (above_version >> 1) + 1)
         version = version_of(event_time, self.close_time, is_closed=True)
         return self._replace(event_time=event_time, version=version, source="repair")
 
@@ -61,12 +61,12 @@ Publish = Callable[[list[Kline]], Awaitable[None]]
 
 
 def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:
-    """The rank of a state among those of its candle: the highest is the one that counts.
+    """Return the rank of a state among those of its candle; the highest counts.
 
-    Any closed state ranks above any forming one: a forming state that is told after the close
-    ranks as one told at the close. Among closed states, as among forming ones, the newest wins.
-    The first agents doubled the event time of any state and added 1 to closed ones; their rows keep
-    their order against these.
+    Every closed state ranks above every forming one: a forming state with an event time after the
+    close ranks as one at the close. Among closed states, as among forming ones, the newest wins.
+    The first agents doubled the event time of any state and added 1 for closed ones; their rows
+    keep their order against these.
     """
     if is_closed:
         return max(event_time_ms, close_time_ms + 1) << 1 | 1
@@ -74,5 +74,5 @@ def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> in
 
 
 def least_version(close_time_ms: int) -> int:
-    """The lowest rank of a closed state: of one that was fetched, below any that was streamed."""
+    """Return the lowest rank of a closed state: fetched rows have it, below all streamed ones."""
     return close_time_ms + 1 << 1

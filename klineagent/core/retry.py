@@ -1,4 +1,4 @@
-"""Telling of what fails for a while: often enough to be seen, seldom enough to be read."""
+"""Retries: backoff, and log lines about failures that are frequent enough and not too many."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ log = structlog.get_logger()
 
 @define(eq=False)
 class Trouble:
-    """Something that is tried again and again, and the log lines about it.
+    """Logs the failures of an operation that is retried.
 
-    It is told of when it begins, when its kind changes, once a minute, and when it is over.
+    A line is logged when failures begin, when the error's type changes, once a minute, and when
+    they are over.
     """
 
     event: str
-    """What the log calls it."""
+    """The event name of failures."""
     event_over: str
+    """The event name of the end of failures."""
     error: str = field(default="", init=False)
-    """What was told last; empty when it is over."""
+    """The last error; empty if the last attempt succeeded."""
     _kind: type[Exception] | None = field(default=None, init=False)
     _since: float = field(default=math.nan, init=False)
     _reported_at: float = field(default=math.nan, init=False)
 
     def lasts(self, error: Exception, *, alarm: bool = False, **details: object) -> None:
-        """Another try has failed; an `alarm` is something an operator must act on."""
+        """Note a failed attempt; with `alarm` it is logged as an error: an operator must act."""
         now, self.error = trio.current_time(), str(error)
         if self._kind is None:
             self._since = now
@@ -40,7 +42,7 @@ class Trouble:
             (log.error if alarm else log.warning)(self.event, error=str(error), **details)
 
     def over(self) -> None:
-        """A try has succeeded, be it the first."""
+        """Note a successful attempt."""
         if self._kind is not None:
             self._kind, self.error = None, ""
             log.info(self.event_over, after_s=round(trio.current_time() - self._since, 1))
@@ -48,18 +50,18 @@ class Trouble:
 
 @define(eq=False)
 class Burst:
-    """Something that may happen many times in a row, and the log lines about it.
+    """Logs something that may happen many times in a row.
 
-    It is told of at once, and then once a minute at most, with how often it happened since.
+    A line is logged at once, and then at most once a minute with the number of times since.
     """
 
     event: str
-    """What the log calls it."""
+    """The event name."""
     _count: int = field(default=0, init=False)
     _reported_at: float = field(default=-math.inf, init=False)
 
     def happens(self, newest: str, count: int = 1) -> None:
-        """It has happened, `count` times; `newest` tells of one of them."""
+        """Note that it happened `count` times; the line shows `newest` as the latest example."""
         self._count += count
         now = trio.current_time()
         if now - self._reported_at >= REPORT_AGAIN_AFTER_S:
@@ -67,24 +69,25 @@ class Burst:
             self._count, self._reported_at = 0, now
 
 
-# A server that accepts and drops us at once must not reset the backoff: 400 dials in 10 minutes.
+# A server that accepts connections and drops them at once must not reset the backoff: that was 400
+# dials in 10 minutes.
 HEALTHY_AFTER_S = 60.0
 
 
 @define
 class Backoff:
-    """Doubling ceilings with full jitter; they start anew after a minute of health."""
+    """Computes retry delays: doubling ceilings with full jitter, reset after a minute of health."""
 
     first_s: float
     most_s: float = 30.0
     _failures: int = field(default=0, init=False)
 
     def after(self, lived_s: float = 0) -> float:
-        """Seconds to wait after something failed that had worked for `lived_s` seconds."""
+        """Return the seconds to wait after a failure that ended `lived_s` seconds of health."""
         if lived_s >= HEALTHY_AFTER_S:
             self._failures = 0
         # The exponent is capped so that a week of failures does not overflow a float.
         ceiling_s = min(self.most_s, self.first_s * 2 ** min(self._failures, 30))
         self._failures += 1
-        # The module's own generator: seeded, a simulation repeats itself.
+        # The shared generator, so that a seeded simulation is reproducible.
         return random.uniform(0, ceiling_s)  # noqa: S311 - jitter, no secret

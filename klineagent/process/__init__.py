@@ -1,1 +1,1 @@
-"""This process among others: its logs, its signals, its service manager."""
+"""The process: logs, signals, service manager."""

@@ -1,4 +1,4 @@
-"""Log lines: one renderer and one set of levels for our events and for what libraries log."""
+"""Logging: one renderer and one set of levels for klineagent's events and those of libraries."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Mapping
 import structlog
 
 OURS = "klineagent"
-"""The logger above all of ours; each module has its own, by its name."""
+"""The root of klineagent's loggers; each module has one of its own name."""
 
 
 class LogFormat(enum.StrEnum):
-    """How log lines look."""
+    """The format of log lines."""
 
     CONSOLE = "console"
     JSON = "json"
 
 
 class LogLevel(enum.StrEnum):
-    """How much is logged: lines of this level, and of those behind it."""
+    """The least level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -32,25 +32,25 @@ class LogLevel(enum.StrEnum):
 
     @property
     def number(self) -> int:
-        """What the standard library calls it."""
+        """The level's number in the standard library."""
         return logging.getLevelNamesMapping()[self.name]
 
 
 LIBRARIES: Mapping[str, LogLevel] = {
-    # It tells of every failed connection; so do we, once a minute and with what it means.
+    # It logs every failed connection; klineagent logs failures once a minute and explains them.
     "asynch": LogLevel.CRITICAL,
-    # From INFO on these tell of every request, and trio-websocket of every frame.
+    # At INFO these log every request, and trio-websocket every frame.
     "httpcore2": LogLevel.WARNING,
     "httpx2": LogLevel.WARNING,
     "hypercorn": LogLevel.WARNING,
     "trio": LogLevel.WARNING,
     "trio-websocket": LogLevel.WARNING,
 }
-"""Libraries that log, and from where on. Others log from WARNING on, too."""
+"""The log levels of libraries. Others log from WARNING on."""
 
 
 def configure_logging(log_format: LogFormat, *, level: LogLevel = LogLevel.INFO) -> None:
-    """Send every event to stderr, as one line with its UTC time; ours from `level` up."""
+    """Write every event to stderr as one line with its UTC time; klineagent's from `level` on."""
     # Applied to our events and, as the foreign chain, to the records of the standard library.
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -85,10 +85,10 @@ def configure_logging(log_format: LogFormat, *, level: LogLevel = LogLevel.INFO)
 
 
 def set_level(level: LogLevel, logger: str = OURS) -> None:
-    """Log what `logger` and all below it have to say from `level` up, from now on.
+    """Set the level of `logger` and all loggers below it.
 
     Raises:
-        ValueError: there is no such logger; names are those of our modules and of `LIBRARIES`.
+        ValueError: there is no such logger: it must be a klineagent module or in `LIBRARIES`.
     """
     if not _is_known(logger):
         raise ValueError(
@@ -102,7 +102,7 @@ def set_level(level: LogLevel, logger: str = OURS) -> None:
 
 
 def levels() -> dict[str, LogLevel]:
-    """The level of each logger that has one of its own; the others have that of the one above."""
+    """Return the level of each logger that has its own; others inherit from the one above."""
     return {
         logger.name: LogLevel(logging.getLevelName(logger.level).lower())
         for logger in sorted(_loggers_with_level(), key=lambda each: each.name)
@@ -110,7 +110,7 @@ def levels() -> dict[str, LogLevel]:
 
 
 def _loggers_with_level() -> list[logging.Logger]:
-    """Those known here, of which a level was set."""
+    """Return the known loggers whose level was set."""
     made = logging.root.manager.loggerDict
     return [
         each
@@ -120,7 +120,7 @@ def _loggers_with_level() -> list[logging.Logger]:
 
 
 def _is_known(logger: str) -> bool:
-    # By modules: a logger is made when it is first used, and any name would make one.
+    # Known by its module, because asking for a logger by any name creates it.
     is_ours = logger == OURS or (logger.startswith(f"{OURS}.") and logger in sys.modules)
     return is_ours or logger in LIBRARIES
 

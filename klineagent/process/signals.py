@@ -1,6 +1,6 @@
-"""Signals: the first that asks to stop is heeded, the second does not ask; SIGHUP asks to reload.
+"""Signals: SIGINT or SIGTERM stops the agent, a second one kills it; SIGHUP reloads it.
 
-Where there is a terminal, SIGHUP says that it is gone, and means the end like SIGINT and SIGTERM.
+With a terminal SIGHUP says that the terminal is gone, and stops the agent like SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 import trio
 from attrs import define, field
 
-# `timeout`, a shell and some supervisors signal a process and then its group: that is one signal.
+# `timeout`, shells and some supervisors signal a process and then its group: that counts once.
 ONE_SIGNAL_S = 0.5
 
 log = structlog.get_logger()
@@ -24,15 +24,15 @@ log = structlog.get_logger()
 
 @define(eq=False)
 class StopSignal:
-    """The first signal: it ends `wait`, or the whole block while nobody has waited yet."""
+    """Receives the signals to stop: the first ends `wait`, or the block if it comes before."""
 
     block: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    """Around everything that a signal stops."""
+    """The scope of everything that a signal stops."""
     _received: trio.Event = field(factory=trio.Event, init=False)
     _is_awaited: bool = field(default=False, init=False)
 
     async def wait(self) -> None:
-        """Wait for the signal. What is running from here on stops by itself, in good order."""
+        """Wait for the first signal; from this call on the caller stops the agent in order."""
         self._is_awaited = True
         await self._received.wait()
 
@@ -47,20 +47,20 @@ class StopSignal:
                     continue
                 if self._received.is_set():
                     log.warning("exiting_now", signal=name)
-                    # Whatever holds up the stop may be shielded, or a thread: nothing is asked.
+                    # The stop may hang in a shielded scope or a thread, so the process just exits.
                     os._exit(128 + number)
                 log.info("stopping", signal=name)
                 self._received.set()
                 first_at = trio.current_time()
                 if not self._is_awaited:
-                    # Still starting, and perhaps waiting for something that is not there. Rows that
-                    # have come by now are drained all the same: the writer shields that.
+                    # The agent is still starting, and may wait for something that never comes. Rows
+                    # that have arrived are drained all the same: the writer shields that.
                     self.block.cancel(reason=name)
 
 
 @asynccontextmanager
 async def open_stop_signal() -> AsyncIterator[StopSignal]:
-    """Listen for signals as long as the block lasts; the second ends the process on the spot."""
+    """Receive signals for the length of the block; the second ends the process at once."""
     stop = StopSignal()
     async with trio.open_nursery() as nursery:
         await nursery.start(stop.watch)
@@ -71,7 +71,7 @@ async def open_stop_signal() -> AsyncIterator[StopSignal]:
 
 @asynccontextmanager
 async def reloaded_by_signal(reload: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Call `reload` at each SIGHUP as long as the block lasts, one after the other."""
+    """Call `reload` for each SIGHUP during the block, one call after the other."""
 
     async def watch(*, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGHUP) as signals:

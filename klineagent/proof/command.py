@@ -22,7 +22,7 @@ from rich.table import Table
 from klineagent.cli.options import FiniteRange
 from klineagent.cli.tables import wide_console
 from klineagent.core.errors import ConfigError, Interrupted
-from klineagent.core.suggestions import meant
+from klineagent.core.suggestions import suggest
 from klineagent.proof.plan import ProofFailed, ProofPlan, ProofReport
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.schedule import KINDS
@@ -106,7 +106,7 @@ def _kinds(faults: str) -> tuple[str, ...]:
         return KINDS if faults == ALL else ()
     kinds = tuple(kind.strip().replace("-", "_") for kind in faults.split(",") if kind.strip())
     if unknown := [kind for kind in kinds if kind not in KINDS]:
-        question = meant(unknown[0], KINDS)
+        question = suggest(unknown[0], KINDS)
         use = f"{question} Use" if question else "use"
         raise ConfigError(
             f"--faults: there is no {unknown[0]}; {use} {ALL}, {NONE}, or some of"

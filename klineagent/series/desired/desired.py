@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from klineagent.core.errors import NotRunning
 from klineagent.core.interval import Interval
-from klineagent.core.suggestions import meant
+from klineagent.core.suggestions import suggest
 from klineagent.exchange.venues import Venue
 from klineagent.series.desired.demand import Change, Demand
 from klineagent.series.desired.reconciler import Reconciler
@@ -295,7 +295,7 @@ def _log_changes(demand_before: Demand, demand: Demand) -> None:
 
 
 def _hint(symbol: str, listings: Listings) -> str:
-    hint = meant(symbol, listings, likeness=ALIKE)
+    hint = suggest(symbol, listings, likeness=ALIKE)
     return f"; {hint}" if hint else ""
 
 

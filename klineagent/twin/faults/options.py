@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 
 from klineagent.core.errors import ConfigError
-from klineagent.core.suggestions import meant
+from klineagent.core.suggestions import suggest
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.faults.faults import ExchangeFaults
 from klineagent.twin.faults.lies import Lies
@@ -110,7 +110,7 @@ def parse_fault(text: str) -> FaultOption:
     kind, _, number = text.partition("=")
     kinds = (*_SHARES, *_LIES, *_LASTING, *_RECURRING, *_SUDDEN)
     if kind not in kinds:
-        question = meant(kind, kinds)
+        question = suggest(kind, kinds)
         there_are = f"{question} There are" if question else "there are"
         raise ConfigError(f"--fault: no kind {kind!r}; {there_are} {', '.join(kinds)}")
     has_share = kind in _SHARES or kind in _LIES
