@@ -1,4 +1,4 @@
-"""Long work lets others have their turn."""
+"""Long computations have checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from klineagent.core.cooperate import in_portions
 async def test_everything_is_made_in_order_and_others_run_in_between(
     items: int, turns: int
 ) -> None:
-    """After every portion, and not after what is less than one."""
+    """There is a checkpoint after every full portion, and only then."""
     taken = 0
 
     async def take_turns() -> None:
@@ -25,8 +25,8 @@ async def test_everything_is_made_in_order_and_others_run_in_between(
         nursery.start_soon(take_turns)
         await trio.lowlevel.checkpoint()
         taken = 0
-        told = await in_portions(str, range(items), at_once=10)
-        assert told == [str(number) for number in range(items)]
-        # Trio runs the two in any order: of each pass the other's turn may come first or last.
+        made = await in_portions(str, range(items), at_once=10)
+        assert made == [str(number) for number in range(items)]
+        # Trio runs the two tasks in any order: the other's turn in a pass may come first or last.
         assert abs(taken - turns) <= min(turns, 1)
         nursery.cancel_scope.cancel(reason="the test is over")

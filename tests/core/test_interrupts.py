@@ -1,4 +1,4 @@
-"""Ctrl-C at moments when nothing can be made of it."""
+"""Ctrl-C while modules are imported."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ main()
 def test_while_modules_are_imported_it_ends_without_a_word(
     module: str, arguments: list[str]
 ) -> None:
-    """Whichever it is; no stack trace, and the exit code of what Ctrl-C has ended."""
+    """Whichever module it is, there is no stack trace, and the exit code is that of Ctrl-C."""
     command = [sys.executable, "-c", _INTERRUPTED, module, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
 
 
 def test_while_an_agent_keeps_a_command_waiting() -> None:
-    """The same code; at most an empty line."""
+    """The exit code is the same, with at most an empty line."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         command = [sys.executable, "-m", "klineagent", "status", "--agent", url]
@@ -62,12 +62,12 @@ def test_while_an_agent_keeps_a_command_waiting() -> None:
         ):
             assert asked.recv(1) == b"G"
             process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=TIMEOUT_S)
-    assert (process.returncode, told.strip()) == (INTERRUPTED, "")
+            _, output = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, output.strip()) == (INTERRUPTED, "")
 
 
 def test_afterwards_it_is_what_it_was() -> None:
-    """An exception; and who ignores it goes on ignoring it."""
+    """Ctrl-C raises again; a process that ignores it still does."""
     for usual in (signal.default_int_handler, signal.SIG_IGN):
         before = signal.signal(signal.SIGINT, usual)
         try:
@@ -80,7 +80,7 @@ def test_afterwards_it_is_what_it_was() -> None:
 
 
 def test_outside_the_main_thread_nothing_is_changed() -> None:
-    """Ctrl-C does not arise there, and only the main thread may say what becomes of it."""
+    """Ctrl-C does not arise there, and only the main thread may set handlers."""
 
     def inside() -> object:
         with deadly_interrupts():

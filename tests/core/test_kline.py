@@ -61,7 +61,7 @@ close_times = st.integers(_ms(2017, 7, 1), _ms(2064, 12, 1))
 
 @given(close_times, times, st.integers(0, 366 * DAY_MS))
 def test_a_closed_state_outranks_any_forming_one(close_ms: int, told_ms: int, late: int) -> None:
-    """Neither an early closing event nor a forming state told long after the close changes that."""
+    """Neither an early closing event nor a forming state long after the close changes that."""
     forming = version_of(close_ms + late, close_ms, is_closed=False)
     assert version_of(told_ms, close_ms, is_closed=True) > least_version(close_ms) > forming
 
@@ -80,7 +80,7 @@ def test_the_newer_event_wins_among_states_of_a_kind(close_ms: int, one: int, ot
 
 @given(close_times, times, st.integers(0, 2**43))
 def test_a_repair_outranks_what_it_repairs(close_ms: int, told_ms: int, version: int) -> None:
-    """Whatever is stored, by whichever agent; its event time says when the exchange told it."""
+    """Whatever version of the agent wrote it; its event time is when the exchange answered."""
     wrong = a_kline()._replace(close_time=close_ms, version=version)
     repaired = wrong.as_repair(told_ms, above_version=wrong.version)
     assert repaired.version > max(wrong.version, least_version(close_ms))
@@ -92,7 +92,7 @@ def test_a_repair_outranks_what_it_repairs(close_ms: int, told_ms: int, version:
 def test_rows_of_the_first_agents_keep_their_order(
     close_ms: int, early_ms: int, late_ms: int
 ) -> None:
-    """A candle that was open when its agent was replaced goes on to show its newest state."""
+    """A candle that was open while its agent was upgraded still shows its newest state."""
     told_ms = close_ms - early_ms
     assert version_of(told_ms, close_ms, is_closed=False) == told_ms << 1
     told_ms = close_ms + 1 + late_ms

@@ -43,7 +43,7 @@ def _log_everything() -> None:
 
 
 def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each event is one JSON object on stderr, ours from INFO and foreign ones from WARNING."""
+    """Each event is one JSON object on stderr: ours from INFO on, libraries' from WARNING on."""
     configure_logging(LogFormat.JSON)
     _log_everything()
     out, err = capsys.readouterr()
@@ -72,10 +72,10 @@ def test_console_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in "".join(lines)
 
 
-def test_colours_are_for_terminals_of_those_who_want_them(
+def test_colours_are_for_terminals_that_want_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`NO_COLOR` is heeded."""
+    """`NO_COLOR` turns them off."""
     for wish, has_colours in (("", True), ("1", False)):
         monkeypatch.setenv("NO_COLOR", wish)
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
@@ -84,8 +84,8 @@ def test_colours_are_for_terminals_of_those_who_want_them(
         assert ("\x1b" in capsys.readouterr().err) is has_colours
 
 
-def test_libraries_are_silenced_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """A level of ours does not make them talk, nor does an unknown library talk more."""
+def test_libraries_have_levels_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """A level of klineagent's loggers changes none of theirs, nor of unknown libraries."""
     configure_logging(LogFormat.JSON, level=LogLevel.DEBUG)
     assert levels() == {"klineagent": LogLevel.DEBUG, **LIBRARIES}
     for name in ("hypercorn.error", "httpx2", "trio-websocket", "unheard.of"):
@@ -99,8 +99,8 @@ def test_libraries_are_silenced_one_by_one(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
-def test_a_level_holds_for_all_below(capsys: pytest.CaptureFixture[str]) -> None:
-    """From the moment it is set; what was set below before does not count any more."""
+def test_a_level_applies_to_all_loggers_below(capsys: pytest.CaptureFixture[str]) -> None:
+    """From then on, and it replaces levels that were set below before."""
     configure_logging(LogFormat.JSON)
     log = structlog.get_logger("klineagent.process.logs")
     set_level(LogLevel.DEBUG, "klineagent.process.logs")
@@ -115,8 +115,8 @@ def test_a_level_holds_for_all_below(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("name", ["", "root", "klineagent.nothing", "klineagentx", "os"])
-def test_a_logger_that_is_none(name: str) -> None:
-    """It is not made, however often it is asked for."""
+def test_a_logger_that_does_not_exist_is_refused(name: str) -> None:
+    """It is not created, however often it is asked for."""
     with pytest.raises(ValueError, match=f"there is no logger '{name}'; there are klineagent"):
         set_level(LogLevel.INFO, name)
     assert name not in levels()

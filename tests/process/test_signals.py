@@ -1,4 +1,4 @@
-"""Signals that ask an agent for something, as its terminal or its supervisor sends them."""
+"""Signals that terminals and supervisors send to an agent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DONE_WITHIN_S = 60
 
 
 async def test_each_sighup_reloads_once_more() -> None:
-    """One after the other; after the block nobody listens."""
+    """Reloads run one after the other; after the block SIGHUP has no effect."""
     before = signal.getsignal(signal.SIGHUP)
     reloaded = 0
     done = trio.Event()
@@ -41,8 +41,8 @@ async def test_each_sighup_reloads_once_more() -> None:
     assert signal.getsignal(signal.SIGHUP) == before
 
 
-async def test_nothing_is_reloaded_before_the_start_is_over_nor_after_the_end_began() -> None:
-    """The file is not even read."""
+async def test_nothing_is_reloaded_during_the_start_or_the_stop() -> None:
+    """The configuration file is not even read."""
     reload = Reload(
         config=Config(), reread=lambda: pytest.fail("read"), service_manager=ServiceManager()
     )
@@ -50,7 +50,7 @@ async def test_nothing_is_reloaded_before_the_start_is_over_nor_after_the_end_be
 
 
 async def test_a_terminal_that_is_closed_ends_its_agent() -> None:
-    """In good order, as SIGTERM would."""
+    """It stops in order, as after SIGTERM."""
     ours, its = pty.openpty()
     said = b""
 

@@ -1,4 +1,4 @@
-"""What a service manager hears, through a real socket."""
+"""Notifications to a service manager, through a real socket."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ HEARD_WITHIN_S = 10
 
 
 class Ear:
-    """The manager's end of the socket."""
+    """The service manager's end of the socket."""
 
     def __init__(self, address: str) -> None:
         self._socket = trio.socket.from_stdlib_socket(_bound(address))
 
     async def advance(self) -> list[str]:
-        """The next message, by its lines."""
+        """Receive the next message, as lines."""
         with trio.fail_after(HEARD_WITHIN_S):
             return (await self._socket.recv(4096)).decode().splitlines()
 
     async def hear_of(self, assignment: str) -> list[str]:
-        """The next message that begins so; signs of life are passed over."""
+        """Receive the next message with this beginning, skipping watchdog messages."""
         while (message := await self.advance()) == ["WATCHDOG=1"] != [assignment]:
             pass
         assert message[0] == assignment
@@ -48,20 +48,20 @@ def _bound(address: str) -> socket.socket:
 
 @pytest.fixture(params=["path", "abstract"])
 def notify_socket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An address as managers write it into the environment."""
+    """The address as service managers write it into the environment."""
     return str(tmp_path / "notify") if request.param == "path" else f"@klineagent-{os.getpid()}"
 
 
 @pytest.fixture
 async def ear(notify_socket: str) -> AsyncIterator[Ear]:
-    """Who listens there."""
+    """The listener at that address."""
     ear = Ear(notify_socket.replace("@", "\0", 1))
     yield ear
     ear.close()
 
 
-async def test_the_manager_is_told(notify_socket: str, ear: Ear) -> None:
-    """A datagram a message, an assignment a line."""
+async def test_the_service_manager_is_notified(notify_socket: str, ear: Ear) -> None:
+    """One datagram per message, one assignment per line."""
     manager = service_manager_of({"NOTIFY_SOCKET": notify_socket})
     await manager.ready("7 streams")
     assert await ear.advance() == ["READY=1", "STATUS=7 streams"]
@@ -73,7 +73,7 @@ async def test_the_manager_is_told(notify_socket: str, ear: Ear) -> None:
     assert (await ear.advance())[0] == "STOPPING=1"
 
 
-async def test_signs_of_life_come_twice_in_the_watchdogs_interval(
+async def test_the_watchdog_is_notified_twice_in_its_interval(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """From the first moment of the block to its last."""
@@ -98,8 +98,8 @@ async def test_signs_of_life_come_twice_in_the_watchdogs_interval(
         {"WATCHDOG_USEC": "1000000"},
     ],
 )
-async def test_without_a_manager_nobody_is_told(environ: dict[str, str]) -> None:
-    """Nothing fails, and nothing runs."""
+async def test_without_a_service_manager_nothing_is_sent(environ: dict[str, str]) -> None:
+    """Nothing fails, and no task runs."""
     assert service_manager_of(environ) == ServiceManager()
     async with open_service_manager(environ) as manager:
         await manager.ready("")
@@ -119,22 +119,22 @@ async def test_without_a_manager_nobody_is_told(environ: dict[str, str]) -> None
 def test_the_watchdog_is_that_of_this_process(
     environ: dict[str, str], watchdog_s: float | None
 ) -> None:
-    """What was meant for a shell before us is not for us."""
+    """Variables that were meant for a shell in between are ignored."""
     assert service_manager_of({"NOTIFY_SOCKET": "/run/notify", **environ}).watchdog_s == watchdog_s
 
 
-async def test_a_manager_that_is_gone_is_told_of(
+async def test_a_service_manager_that_is_gone_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And does not end what it was to watch."""
+    """The agent goes on without it."""
     await ServiceManager(address=str(tmp_path / "gone")).ready("")
     assert [record.getMessage() for record in caplog.records] == ["notify_failed"]
 
 
-async def test_a_manager_that_does_not_read_holds_up_nothing(
+async def test_a_service_manager_that_does_not_read_holds_up_nothing(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full queue is waited for within bounds."""
+    """The wait for room in a full queue is bounded."""
     address = str(tmp_path / "notify")
     ear = Ear(address)
     while not caplog.records:
@@ -146,7 +146,7 @@ async def test_a_manager_that_does_not_read_holds_up_nothing(
 async def test_a_service_from_its_start_to_its_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ready once it listens; alive; reloading at SIGHUP; and told of its end."""
+    """Ready once it listens; watchdog messages; reloading at SIGHUP; stopping at the end."""
     address = str(tmp_path / "notify")
     ear = Ear(address)
     file = tmp_path / "agent.toml"

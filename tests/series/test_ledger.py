@@ -1,4 +1,4 @@
-"""The ledger's account of a series is the truth, however it comes to be told."""
+"""The ledger is right in whatever order events and answers come."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ intervals = st.sampled_from([Interval.S1, Interval.M1, Interval.D3, Interval.W1,
 
 
 def a_ledger(interval: Interval = Interval.M1) -> Ledger:
-    """One that begins with February 2026."""
+    """A ledger that begins with February 2026."""
     ledger = Ledger(interval, GRACE_MS)
     ledger.begin(START_MS)
     return ledger
 
 
 def opens_of(interval: Interval) -> list[int]:
-    """The first candles from the start on."""
+    """The first open times from the start on."""
     first = interval.open_at(START_MS)
     return [interval.shifted(first, number) for number in range(CANDLES)]
 
 
 def missing_in(ledger: Ledger) -> set[int]:
-    """Which of the first candles lie in its gaps."""
+    """The first candles that lie in gaps."""
     return {open_ms for open_ms in opens_of(ledger.interval) if open_ms in ledger.gaps}
 
 
@@ -63,7 +63,7 @@ def test_any_order_duplication_and_loss_of_events_ends_in_the_same_truth(
 def test_fetching_what_is_missing_leaves_nothing_missing(
     interval: Interval, data: st.DataObject
 ) -> None:
-    """Gaps are closed or forgone piece by piece, in any order, and then the account is even."""
+    """Gaps are closed or given up piece by piece, in any order, and then nothing is missing."""
     ledger = a_ledger(interval)
     opens = opens_of(interval)
     ledger.fall_due(interval.next_open(opens[-1]) + GRACE_MS)
@@ -79,7 +79,7 @@ def test_fetching_what_is_missing_leaves_nothing_missing(
 
 
 def test_a_closing_event_moves_the_horizon_and_costs_nothing() -> None:
-    """A stream that tells of every candle leaves no trace of any."""
+    """A stream that delivers every candle leaves no trace."""
     ledger = a_ledger()
     for open_ms in opens_of(Interval.M1):
         assert ledger.close(open_ms)
@@ -87,7 +87,7 @@ def test_a_closing_event_moves_the_horizon_and_costs_nothing() -> None:
     assert (len(ledger.gaps), len(ledger.absences), ledger.missing) == (0, 0, 0)
 
 
-def test_a_candle_falls_due_at_its_close_and_the_grace_and_not_before() -> None:
+def test_a_candle_falls_due_at_its_close_plus_the_grace() -> None:
     """The deadline is that of the oldest candle that is still open."""
     ledger = a_ledger()
     assert ledger.deadline_ms == START_MS + MINUTE_MS + GRACE_MS
@@ -97,8 +97,8 @@ def test_a_candle_falls_due_at_its_close_and_the_grace_and_not_before() -> None:
     assert ledger.deadline_ms == START_MS + 2 * MINUTE_MS + GRACE_MS
 
 
-def test_no_grace_is_left_where_the_stream_was_away() -> None:
-    """What closed meanwhile was told to nobody, and is more urgent than a missed deadline."""
+def test_there_is_no_grace_if_the_stream_was_interrupted() -> None:
+    """The closing events are lost, and the gap is more urgent than a missed deadline."""
     ledger = a_ledger()
     assert ledger.fall_due(START_MS + MINUTE_MS, stream_was_away=True)
     gap = ledger.next_gap()
@@ -114,7 +114,7 @@ def test_a_long_outage_is_one_gap() -> None:
     assert ledger.missing > 500_000
 
 
-def test_the_most_urgent_gap_comes_first_and_of_these_the_newest() -> None:
+def test_of_the_most_urgent_gaps_the_newest_comes_first() -> None:
     """History waits for what has just been missed."""
     ledger = a_ledger()
     ledger.expect(START_MS - 500 * MINUTE_MS, START_MS - 10 * MINUTE_MS, Missing(Urgency.HISTORY))
@@ -130,7 +130,7 @@ def test_the_most_urgent_gap_comes_first_and_of_these_the_newest() -> None:
 
 
 def test_a_row_that_was_lost_is_missing_again() -> None:
-    """What the store has not got is not there, whatever the stream has told."""
+    """It is not stored, although the stream has delivered it."""
     ledger = a_ledger()
     ledger.close(START_MS)
     ledger.reopen(START_MS)
@@ -139,16 +139,16 @@ def test_a_row_that_was_lost_is_missing_again() -> None:
     assert not ledger.gaps
 
 
-def test_a_row_that_is_wrong_is_missing_above_its_version() -> None:
-    """What is fetched must outrank it."""
+def test_a_wrong_row_is_missing_above_its_version() -> None:
+    """The fetched row must outrank it."""
     ledger = a_ledger()
     ledger.close(START_MS)
     ledger.reopen(START_MS, above_version=77)
     assert [gap.mark for gap in ledger.gaps] == [Missing(Urgency.FRESH, above_version=77)]
 
 
-def test_what_is_absent_is_looked_for_again_after_an_hour_and_a_day() -> None:
-    """In a whole hour, so that candles given up one after the other are one range."""
+def test_absent_candles_are_looked_for_again_after_an_hour_and_a_day() -> None:
+    """On the hour, so that candles given up one after the other are one range."""
     first = Absence.proven(Absent.NO_CANDLE, START_MS)
     assert first.look_again_ms == START_MS + HOUR_MS
     assert first == Absence.proven(Absent.NO_CANDLE, START_MS - 59 * MINUTE_MS)
@@ -159,8 +159,8 @@ def test_what_is_absent_is_looked_for_again_after_an_hour_and_a_day() -> None:
     assert second.postponed(looks_ms).look_again_ms == looks_ms + HOUR_MS
 
 
-def test_each_series_has_its_own_moment_to_look_again() -> None:
-    """The same in each hour, so that what is given up one after the other is still one range."""
+def test_each_series_looks_again_at_its_own_moment() -> None:
+    """It is the same in each hour, so that candles given up one by one are still one range."""
     into_hour_ms = 17 * MINUTE_MS + 1
     first = Absence.proven(Absent.NO_CANDLE, START_MS, into_hour_ms)
     looks_ms = START_MS + HOUR_MS + into_hour_ms
@@ -170,7 +170,7 @@ def test_each_series_has_its_own_moment_to_look_again() -> None:
     assert first.confirmed(looks_ms).look_again_ms == looks_ms + DAY_MS
 
 
-def test_a_row_the_store_refuses_is_absent_with_that_reason() -> None:
+def test_a_row_that_the_store_refuses_is_absent_for_that_reason() -> None:
     """It is not fetched again and again."""
     ledger = a_ledger()
     ledger.close(START_MS)
@@ -179,7 +179,7 @@ def test_a_row_the_store_refuses_is_absent_with_that_reason() -> None:
     assert [absence.mark.reason for absence in ledger.absences] == [Absent.REFUSED]
 
 
-def test_what_opened_off_the_grid_is_not_of_this_series() -> None:
+def test_a_candle_off_the_grid_does_not_move_the_horizon() -> None:
     """In 2018 candles opened at hh:28:15 for a while; they must not be waited for."""
     ledger = a_ledger()
     assert not ledger.close(START_MS + 15_000)
@@ -189,7 +189,7 @@ def test_what_opened_off_the_grid_is_not_of_this_series() -> None:
 
 @pytest.mark.parametrize("is_cut_short", [True, False])
 def test_a_row_off_the_grid_that_is_lost_is_missing_with_its_slot(is_cut_short: bool) -> None:
-    """Whether the candle before it was cut short, or there was none that opened in time."""
+    """Whether the candle before it was cut short, or there was none in its slot."""
     ledger = a_ledger()
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
     if is_cut_short:
@@ -213,8 +213,8 @@ def test_a_row_off_the_grid_that_the_store_refuses_is_absent_with_its_slot() -> 
     assert [each[:2] for each in ledger.absences] == [(START_MS, START_MS + MINUTE_MS)]
 
 
-def test_why_a_gap_could_not_be_fetched_is_remembered() -> None:
-    """Who asks is told the exchange's own words."""
+def test_why_a_gap_could_not_be_fetched_is_kept() -> None:
+    """Users see the exchange's own words."""
     ledger = a_ledger()
     ledger.fall_due(START_MS + 5 * MINUTE_MS + GRACE_MS)
     ledger.fail(START_MS, START_MS + 2 * MINUTE_MS, "HTTP 503")
@@ -222,8 +222,8 @@ def test_why_a_gap_could_not_be_fetched_is_remembered() -> None:
 
 
 @pytest.mark.parametrize("early", [1, 2, 4])
-def test_of_second_candles_several_close_before_the_first_falls_due(early: int) -> None:
-    """Where candles are shorter than the grace, later ones wait for the earlier one's deadline."""
+def test_several_one_second_candles_close_before_the_first_falls_due(early: int) -> None:
+    """If candles are shorter than the grace, later ones wait for the earlier one's deadline."""
     ledger = a_ledger(Interval.S1)
     for number in range(1, early + 1):
         assert ledger.close(START_MS + number * SECOND_MS)
@@ -234,7 +234,7 @@ def test_of_second_candles_several_close_before_the_first_falls_due(early: int) 
 
 
 def test_any_number_of_candles_may_close_before_the_first_falls_due() -> None:
-    """An hour of seconds, where somebody gives them so much grace."""
+    """An hour of seconds, with a grace that long."""
     ledger = Ledger(Interval.S1, 3600 * SECOND_MS)
     ledger.begin(START_MS)
     for number in range(1, 3600):
@@ -245,10 +245,10 @@ def test_any_number_of_candles_may_close_before_the_first_falls_due() -> None:
 
 
 @given(intervals, st.data())
-def test_what_was_found_is_healed_forgone_or_missing(
+def test_what_was_found_is_healed_given_up_or_missing(
     interval: Interval, data: st.DataObject
 ) -> None:
-    """The account is even whatever happens, and no candle is missing and absent at once."""
+    """The counts agree whatever happens, and no candle is missing and absent at once."""
     ledger = a_ledger(interval)
     opens = opens_of(interval)
     some = st.sampled_from(opens)
@@ -280,7 +280,7 @@ def test_what_was_found_is_healed_forgone_or_missing(
 
 
 def test_a_candle_that_comes_is_not_absent_any_more() -> None:
-    """The exchange had nothing of it for minutes, and then told of it after all."""
+    """The exchange had no such candle for minutes, and then had it after all."""
     ledger = a_ledger()
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
     ledger.give_up(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
@@ -290,8 +290,8 @@ def test_a_candle_that_comes_is_not_absent_any_more() -> None:
     assert (ledger.absent, ledger.healed) == (0, 0)
 
 
-def test_what_the_store_held_before_is_accounted_for() -> None:
-    """But for what it lacks, and not as watched."""
+def test_what_the_store_held_before_is_covered() -> None:
+    """Except for gaps; and the ledger did not begin with it."""
     ledger = a_ledger()
     ledger.reach_back(START_MS - 10 * MINUTE_MS)
     ledger.expect(START_MS - 3 * MINUTE_MS, START_MS, Missing(Urgency.RESTART))
@@ -305,7 +305,7 @@ def test_what_the_store_held_before_is_accounted_for() -> None:
 def test_a_clock_that_was_ahead_leaves_no_trace_once_it_is_set_back(
     interval: Interval, number: int, closed: set[int]
 ) -> None:
-    """What was called due before its time is due in its time; what closed is closed."""
+    """Candles marked too early fall due in their time; closed ones stay closed."""
     ledger, opens = a_ledger(interval), opens_of(interval)
     for each in sorted(closed):
         if each < number:
@@ -322,10 +322,10 @@ def test_a_clock_that_was_ahead_leaves_no_trace_once_it_is_set_back(
 
 
 @pytest.mark.parametrize("looks", [0, 1])
-def test_absences_that_were_proven_while_the_clock_was_ahead_are_looked_at_within_the_hour(
+def test_absences_confirmed_while_the_clock_was_ahead_are_looked_at_within_the_hour(
     looks: int,
 ) -> None:
-    """Others when it was time for them anyway, or never."""
+    """Others when it is time for them anyway, or never."""
     ledger, opens = a_ledger(), opens_of(Interval.M1)
     now_ms = opens[9]
     ahead = Absence.proven(Absent.NO_CANDLE, now_ms + 30 * DAY_MS)
@@ -344,7 +344,7 @@ def test_absences_that_were_proven_while_the_clock_was_ahead_are_looked_at_withi
 
 
 def test_a_ledger_that_began_too_late_begins_anew_when_the_clock_is_set_back() -> None:
-    """And one whose clock is set to a time it has not reached goes on."""
+    """A ledger whose clock is set to a later time goes on."""
     ledger = Ledger(Interval.M1, GRACE_MS)
     ledger.begin(START_MS + DAY_MS)
     ledger.rewind(START_MS)

@@ -1,4 +1,4 @@
-"""Adding, removing, and doing both at once."""
+"""Adding and removing subscriptions, alone and concurrently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def _outcome(call: Callable[[], Awaitable[object]]) -> object:
 
 
 async def _together(*calls: Callable[[], Awaitable[object]]) -> list[object]:
-    """What becomes of calls that begin at once; each has ten seconds."""
+    """The outcomes of calls that begin at once; each has ten seconds."""
     outcomes: list[object] = []
 
     async def run(call: Callable[[], Awaitable[object]]) -> None:
@@ -43,10 +43,10 @@ async def _together(*calls: Callable[[], Awaitable[object]]) -> list[object]:
     return outcomes
 
 
-async def test_an_add_that_is_given_up_leaves_nothing(
+async def test_an_add_that_times_out_leaves_nothing(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """Not confirmed in time is as if it had never been asked for."""
+    """It is as if it had never been requested."""
     registry = simulation.agent.registry
     with simulation.exchange.offline(), pytest.raises(trio.TooSlowError), trio.fail_after(29):
         await registry.add(*SOL)
@@ -56,7 +56,7 @@ async def test_an_add_that_is_given_up_leaves_nothing(
     assert registry.count() == 10
 
 
-async def test_of_two_who_add_the_same_one_starts_it(
+async def test_of_two_concurrent_adds_one_starts_it(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
     """The other finds it running."""
@@ -65,10 +65,10 @@ async def test_of_two_who_add_the_same_one_starts_it(
     assert sorted(map(str, outcomes)) == ["False", "True"]
 
 
-async def test_who_gives_up_does_not_take_another_along(
+async def test_an_add_that_times_out_does_not_end_another(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """The second goes on in its own right when the first has no more patience."""
+    """The second goes on by itself when the first times out."""
     registry = simulation.agent.registry
     patient: list[object] = []
 
@@ -86,10 +86,10 @@ async def test_who_gives_up_does_not_take_another_along(
     assert patient == [True]
 
 
-async def test_two_who_add_what_does_not_exist_get_the_same_answer(
+async def test_two_adds_of_an_unknown_symbol_fail_alike(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """It is wrong for both."""
+    """Both get the same error."""
     registry = simulation.agent.registry
     wrong = ("NOSUCHUSDT", Interval.M1)
     outcomes = await _together(lambda: registry.add(*wrong), lambda: registry.add(*wrong))
@@ -97,10 +97,10 @@ async def test_two_who_add_what_does_not_exist_get_the_same_answer(
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_adding_while_it_is_removed_ends_with_it_running(
+async def test_an_add_during_a_removal_ends_with_it_running(
     autojump_clock: MockClock, simulation: Simulation, steps: int
 ) -> None:
-    """However the two interleave, who was told that it was started finds it there."""
+    """However the two interleave, a caller that started it finds it running."""
     registry = simulation.agent.registry
     await registry.add(*SOL)
     async with trio.open_nursery() as nursery:
@@ -115,7 +115,7 @@ async def test_adding_while_it_is_removed_ends_with_it_running(
 async def test_symbols_that_do_not_trade_are_refused(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """The exchange would acknowledge them and stay silent, so they are checked first."""
+    """The exchange would acknowledge them and send nothing, so they are checked first."""
     registry = simulation.agent.registry
     for symbol, reason in [("NOSUCHUSDT", "does not exist"), ("OMGUSDT", "does not trade")]:
         with pytest.raises(InvalidRequest, match=reason):
@@ -125,8 +125,8 @@ async def test_symbols_that_do_not_trade_are_refused(
     assert registry.count() == 9
 
 
-async def test_wrong_symbols_take_no_place_under_the_limit(autojump_clock: MockClock) -> None:
-    """What does not exist cannot keep out what does."""
+async def test_unknown_symbols_take_no_place_under_the_limit(autojump_clock: MockClock) -> None:
+    """They cannot keep out symbols that exist."""
     async with open_simulation(symbols=["BTCUSDT"], max_symbols=2) as simulation:
         registry = simulation.agent.registry
         calls = [
@@ -140,10 +140,10 @@ async def test_wrong_symbols_take_no_place_under_the_limit(autojump_clock: MockC
         assert await registry.add("ETHUSDT", Interval.H1)
 
 
-async def test_removing_what_does_not_run(
+async def test_removing_a_series_that_does_not_run_fails(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """It is told, and nothing happens."""
+    """And changes nothing."""
     with pytest.raises(NotRunning, match="SOLUSDT 15m does not run"):
         await simulation.agent.registry.remove(*SOL)
 
@@ -151,7 +151,7 @@ async def test_removing_what_does_not_run(
 async def test_removing_during_an_outage_does_not_wait_for_the_exchange(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """What is not carried needs no UNSUBSCRIBE, and does not come back with the exchange."""
+    """A stream that is not carried needs no UNSUBSCRIBE, and does not return with the exchange."""
     registry = simulation.agent.registry
     with simulation.exchange.offline():
         await trio.sleep(60)
@@ -162,8 +162,8 @@ async def test_removing_during_an_outage_does_not_wait_for_the_exchange(
     assert registry.count() == 8
 
 
-async def test_an_add_that_waits_does_not_hold_up_the_stop(autojump_clock: MockClock) -> None:
-    """It is refused at once, and the agent ends."""
+async def test_an_add_that_waits_does_not_delay_the_stop(autojump_clock: MockClock) -> None:
+    """It fails at once, and the agent ends."""
     outcomes: list[object] = []
     async with trio.open_nursery() as nursery:
         async with open_simulation() as simulation, AsyncExitStack() as outage:
@@ -176,14 +176,14 @@ async def test_an_add_that_waits_does_not_hold_up_the_stop(autojump_clock: MockC
             await trio.sleep(1)
             nursery.start_soon(add)
             await trio.sleep(2)
-            # The outage goes on until the agent has ended.
+            # The outage lasts until the agent has ended.
             outage.pop_all()
             stopped_at = trio.current_time()
         assert trio.current_time() - stopped_at < 5
     assert outcomes == [ShuttingDown]
 
 
-async def test_confirmed_streams_that_say_nothing_are_told_of_and_healed(
+async def test_confirmed_streams_without_events_are_reported_and_healed(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A wrong route acknowledges everything and stays silent: new connections do not help."""
@@ -202,38 +202,38 @@ async def test_confirmed_streams_that_say_nothing_are_told_of_and_healed(
 async def test_an_add_cancelled_at_any_moment_leaves_nothing(
     autojump_clock: MockClock, simulation: Simulation, steps: int
 ) -> None:
-    """Who was not told that it runs can rely on its not running."""
+    """A caller that was not answered can rely on its not running."""
     registry = simulation.agent.registry
-    told = False
+    is_started = False
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
 
             async def add() -> None:
-                nonlocal told
-                told = await registry.add(*SOL)
+                nonlocal is_started
+                is_started = await registry.add(*SOL)
 
             nursery.start_soon(add)
             await trio.sleep(0.001)
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()
             scope.cancel()
-    assert registry.count() == (10 if told else 9)
+    assert registry.count() == (10 if is_started else 9)
 
 
-async def test_what_is_kept_twice_runs_once(
+async def test_a_series_kept_twice_runs_once(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """The one that runs is left as it is."""
+    """The running one is left as it is."""
     registry = simulation.agent.registry
     before = registry.subscriptions()
     registry.keep("BTCUSDT", Interval.M1)
     assert registry.subscriptions() == before
 
 
-async def test_what_is_dropped_has_ended_whatever_the_exchange_says(
+async def test_dropped_series_end_without_the_exchange(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """Its places are free at once, and what does not run is no obstacle."""
+    """Their places are free at once."""
     registry = simulation.agent.registry
     with simulation.exchange.offline():
         began_at = trio.current_time()

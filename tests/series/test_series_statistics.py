@@ -1,4 +1,4 @@
-"""What a ledger tells agrees with its gaps, its absences, and the clock."""
+"""The statistics of a series agree with its ledger and the clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _minute(number: int) -> int:
 
 
 def _ledger() -> Ledger:
-    """Ten minutes after its begin: 0-2 came, 3 does not exist, 4-5 are missing, 6-9 came."""
+    """Ten minutes after its beginning: 0-2 came, 3 is absent, 4-5 are missing, 6-9 came."""
     ledger = Ledger(Interval.M1, GRACE_MS)
     ledger.begin(START_MS)
     for number in (0, 1, 2, 6, 7, 8, 9):
@@ -47,13 +47,13 @@ def _ledger() -> Ledger:
     ],
 )
 def test_every_candle_has_one_state(number: int, candle_state: CandleState) -> None:
-    """By the ledger as far as it goes, by the clock from there."""
+    """By the ledger up to its horizon, by the clock from there on."""
     now_ms = _minute(11) + 2 * SECOND_MS
     assert candle_state_of(_ledger(), _minute(number), now_ms) is candle_state
 
 
-def test_a_candle_that_closed_before_its_turn_has_closed() -> None:
-    """Also where an older one is awaited still."""
+def test_a_candle_that_closed_early_is_closed() -> None:
+    """Even while an older one is still awaited."""
     ledger = Ledger(Interval.S1, GRACE_MS)
     assert candle_state_of(ledger, START_MS, START_MS) is CandleState.NOT_COVERED
     ledger.begin(START_MS)
@@ -64,8 +64,8 @@ def test_a_candle_that_closed_before_its_turn_has_closed() -> None:
     assert SeriesStatistics.of(ledger, now_ms).newest_closed_ms == START_MS + SECOND_MS
 
 
-def test_the_sum_of_a_series() -> None:
-    """What is due came, is missing, or is absent."""
+def test_the_counts_of_a_series_add_up() -> None:
+    """Every due candle has closed, is missing, or is absent."""
     ledger = _ledger()
     ledger.close(_minute(4))
     found = SeriesStatistics.of(ledger, _minute(10))
@@ -75,8 +75,8 @@ def test_the_sum_of_a_series() -> None:
     assert found.lag_ms == 0
 
 
-def test_it_lags_while_its_newest_candles_are_missing() -> None:
-    """Since the close of the one before; an absent one is no reason."""
+def test_a_series_lags_while_its_newest_candles_are_missing() -> None:
+    """Since the close of the one before; an absent candle is no lag."""
     ledger = _ledger()
     ledger.fall_due(_minute(12) + GRACE_MS)
     assert lag_of(ledger, _minute(13)) == 3 * MINUTE_MS
@@ -86,8 +86,8 @@ def test_it_lags_while_its_newest_candles_are_missing() -> None:
     assert SeriesStatistics.of(ledger, _minute(13)).newest_closed_ms == _minute(9)
 
 
-def test_history_is_neither_lag_nor_overdue() -> None:
-    """A new series is filled backwards; one that goes on lags while it lacks what it missed."""
+def test_missing_history_is_neither_lag_nor_overdue() -> None:
+    """A new series is filled backwards; a running one lags while its newest candles are missing."""
     ledger = Ledger(Interval.M1, GRACE_MS)
     ledger.begin(START_MS)
     ledger.expect(START_MS - HOUR_MS, START_MS, Missing(Urgency.HISTORY))
@@ -99,6 +99,6 @@ def test_history_is_neither_lag_nor_overdue() -> None:
     assert overdue_since(ledger) is None
 
 
-def test_overdue_is_what_was_missed_while_it_ran() -> None:
-    """Since its deadline."""
+def test_candles_missed_while_the_series_ran_are_overdue() -> None:
+    """Since their deadline."""
     assert overdue_since(_ledger()) == _minute(5) + GRACE_MS

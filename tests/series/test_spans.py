@@ -1,4 +1,4 @@
-"""Marked ranges are what a dictionary of single moments would be."""
+"""Marked ranges behave like a dictionary of single moments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ranges = st.tuples(st.integers(0, 20), st.integers(1, 8), st.sampled_from(["a", 
 
 @given(st.lists(ranges))
 def test_marks_are_those_of_every_moment(steps: list[tuple[int, int, str | None]]) -> None:
-    """Whatever is marked and cleared, each moment has the mark it was given last."""
+    """However ranges are marked and cleared, each moment has its last mark."""
     spans: Spans[str] = Spans()
     truth: dict[int, str] = {}
     for first, length, mark in steps:
@@ -33,8 +33,10 @@ def test_marks_are_those_of_every_moment(steps: list[tuple[int, int, str | None]
 
 
 @given(st.lists(ranges))
-def test_there_are_as_few_as_can_be(steps: list[tuple[int, int, str | None]]) -> None:
-    """Neighbours with equal marks are one, so a gap costs the same whatever its length."""
+def test_adjacent_ranges_with_equal_marks_are_merged(
+    steps: list[tuple[int, int, str | None]],
+) -> None:
+    """So a gap takes the same room whatever its length."""
     spans: Spans[str] = Spans()
     for first, length, mark in steps:
         if mark is not None:
@@ -44,7 +46,7 @@ def test_there_are_as_few_as_can_be(steps: list[tuple[int, int, str | None]]) ->
 
 
 def test_clearing_the_middle_leaves_both_ends() -> None:
-    """What is left keeps its mark."""
+    """Both keep their mark."""
     spans: Spans[str] = Spans()
     spans.mark(0, 10, "a")
     assert spans.clear(4, 6) == [Span(4, 6, "a")]

@@ -1,4 +1,4 @@
-"""All series are counted, a thousand at a time, and once a second at the most."""
+"""Statistics of all series are computed at most once a second, with checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRACE_MS = 5 * SECOND_MS
 
 @define
 class OneSeries:
-    """Of a market."""
+    """One series of a market."""
 
     symbol: str
     interval: Interval
@@ -38,8 +38,8 @@ def _statistics(series: list[CountedSeries]) -> Statistics:
     return Statistics(subscriptions=lambda: series, time=time)
 
 
-async def test_it_adds_up_what_the_ledgers_tell(autojump_clock: MockClock) -> None:
-    """Missing candles by urgency, the longest lag of each interval, and since when what is due."""
+async def test_the_totals_are_those_of_the_ledgers(autojump_clock: MockClock) -> None:
+    """Missing candles by urgency, the longest lag of each interval, and overdue series."""
     complete, idle, late, new = _series(0), _series(1, Interval.H1), _series(2), _series(3)
     idle.is_active = False
     late.ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
@@ -51,8 +51,8 @@ async def test_it_adds_up_what_the_ledgers_tell(autojump_clock: MockClock) -> No
     assert totals.overdue == [(START_MS + MINUTE_MS + GRACE_MS, late)]
 
 
-async def test_others_get_their_turn_meanwhile(autojump_clock: MockClock) -> None:
-    """After each thousand."""
+async def test_other_tasks_run_meanwhile(autojump_clock: MockClock) -> None:
+    """After each thousand series."""
     statistics = _statistics([_series(number) for number in range(5 * AT_ONCE)])
     turns = 0
 
@@ -69,8 +69,8 @@ async def test_others_get_their_turn_meanwhile(autojump_clock: MockClock) -> Non
     assert turns >= 4
 
 
-async def test_a_crowd_is_counted_for_once(autojump_clock: MockClock) -> None:
-    """Who asks within a second is told the same, who asks later what it is by then."""
+async def test_concurrent_callers_share_one_computation(autojump_clock: MockClock) -> None:
+    """Callers within a second get the same totals, later ones new totals."""
     series: list[CountedSeries] = [_series(0)]
     statistics = _statistics(series)
     before = await statistics.totals()

@@ -1,4 +1,4 @@
-"""What a subscription makes of the klines of its stream."""
+"""How a subscription handles the klines of its stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 
 
 async def test_late_states_do_not_replace_the_newest_one(autojump_clock: MockClock) -> None:
-    """Be they of an older candle, or of one that has closed already."""
+    """Whether they are of an older candle, or of one that has closed already."""
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=0
     ) as simulation:
@@ -33,10 +33,10 @@ async def test_late_states_do_not_replace_the_newest_one(autojump_clock: MockClo
         assert {is_closed for _, is_closed in seen} == {False, True}
 
 
-async def test_a_row_that_is_dropped_while_it_is_handed_on_is_fetched_again(
+async def test_a_row_that_is_lost_while_it_is_handed_on_is_fetched_again(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever task comes first, the writer's or the series': that is left to chance, so often."""
+    """Whether the writer's task runs first or the series': chance decides, so it is tried often."""
     put, handed_on = Conflation.put, 0
 
     def drop_every_other(waiting: Conflation, klines: Iterable[Kline]) -> list[Kline]:
@@ -61,7 +61,7 @@ async def test_a_row_that_is_dropped_while_it_is_handed_on_is_fetched_again(
 
 
 async def test_a_correction_that_is_lost_is_fetched_as_one(autojump_clock: MockClock) -> None:
-    """The wrong row is stored still, and must not outrank what comes."""
+    """The wrong row is still stored, and must not outrank the fetched one."""
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=0
     ) as simulation:

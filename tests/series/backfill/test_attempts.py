@@ -1,4 +1,4 @@
-"""How often a gap is asked for that no answer fills."""
+"""Retry delays of a gap that answers do not settle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 
 
 def _moments(until_s: float, *, is_urgent: bool) -> list[float]:
-    """When a gap is asked for of which no answer ever tells."""
+    """When a gap is requested that no answer ever settles."""
     now, attempts, moments = 0.0, Attempts(0.0), []
     while now < until_s:
         moments.append(now)
@@ -30,8 +30,8 @@ def test_delays_double_from_a_second_to_a_minute() -> None:
     assert _moments(2 * MINUTE_S, is_urgent=True) == [0, 1, 2, 4, 8, 16, 32, 64]
 
 
-def test_a_gap_waits_for_no_longer_than_a_sixtieth_of_the_time_it_has_lasted() -> None:
-    """But for a minute at the beginning, and never for more than an hour."""
+def test_a_retry_delay_is_at_most_a_sixtieth_of_the_time_since_the_first_attempt() -> None:
+    """Except in the first minute, and never more than an hour."""
     moments = _moments(5 * DAY_S, is_urgent=True)
     for before, after in pairwise(moments):
         longest_s = min(max(PATIENT_DELAY_S, before / 60), LONGEST_DELAY_S)
@@ -40,7 +40,7 @@ def test_a_gap_waits_for_no_longer_than_a_sixtieth_of_the_time_it_has_lasted() -
 
 
 def test_a_range_before_a_listing_costs_few_requests() -> None:
-    """There is nothing to be found, and nobody who knows that."""
+    """Those candles do not exist, and no answer proves it."""
     assert len(_moments(DAY_S, is_urgent=False)) < 130
     assert (
         len(_moments(10 * DAY_S, is_urgent=False)) - len(_moments(9 * DAY_S, is_urgent=False)) == 24
@@ -57,8 +57,8 @@ def test_a_second_answer_that_must_agree_is_not_asked_for_too_soon() -> None:
     assert Attempts(0.0).unsettled(0, is_urgent=True).retry_at == FIRST_DELAY_S
 
 
-def test_the_answer_that_proves_an_absence_is_asked_for_when_it_can() -> None:
-    """Not after the delay that happens to have grown by then; what has passed hastens nothing."""
+def test_the_request_that_can_prove_an_absence_is_made_when_it_can() -> None:
+    """It does not wait for a longer retry delay; a moment in the past hastens nothing."""
     attempts = Attempts(0.0).unsettled(700, is_urgent=False, proven_at=1200)
     assert attempts.retry_at == 1200
     attempts = attempts.unsettled(1200, least_s=3, is_urgent=False, proven_at=1200)
@@ -66,8 +66,8 @@ def test_the_answer_that_proves_an_absence_is_asked_for_when_it_can() -> None:
     assert attempts.unsettled(1800, least_s=3, is_urgent=False, proven_at=1801).retry_at > 1803
 
 
-def test_a_first_hint_begins_delays_anew() -> None:
-    """After hours of empty answers one tells something: the second is not waited for for long."""
+def test_a_first_hint_resets_the_delays() -> None:
+    """After hours of empty answers one shows a row: the second answer is requested soon."""
     attempts = Attempts(0.0).unsettled(5 * HOUR_S, is_urgent=True)
     assert attempts.retry_at == 5 * HOUR_S + 5 * MINUTE_S
     now = attempts.retry_at
@@ -78,6 +78,6 @@ def test_a_first_hint_begins_delays_anew() -> None:
 
 
 def test_a_request_without_an_answer_has_no_delay_of_its_own() -> None:
-    """Everybody waits then."""
+    """All requests back off then."""
     attempts = Attempts(5.0).failed()
     assert (attempts.tries, attempts.retry_at < 0) == (1, True)

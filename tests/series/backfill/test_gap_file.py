@@ -1,4 +1,4 @@
-"""The file that lets known gaps survive the process."""
+"""The gap file: known gaps survive the process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ BTC = ("BTCUSDT", Interval.M1)
 
 
 def a_file(disk: MemoryDisk) -> GapFile:
-    """The one that simulations have on `disk`."""
+    """The gap file of simulations, on `disk`."""
     return GapFile(disk=disk, name=NAME, venue="usdm", store="memory:")
 
 
 async def saved(disk: MemoryDisk) -> Mapping[Series, KnownGaps]:
-    """What is on `disk` now."""
+    """The saved gaps that are on `disk` now."""
     return (await a_file(disk.copy()).load()).gaps
 
 
@@ -42,7 +42,7 @@ def simulated(state: MemoryDisk) -> AbstractAsyncContextManager[Simulation]:
 
 
 async def test_what_is_saved_survives_any_death() -> None:
-    """The old content or the new one, at whatever step the process dies."""
+    """The file has the old content or the new one, at whichever step the process dies."""
     old = SavedGaps({BTC: KnownGaps(0, 1)})
     new = SavedGaps({BTC: KnownGaps(0, 2, (Span(1, 2, Missing(Urgency.FRESH)),))})
     for steps in range(8):
@@ -57,15 +57,15 @@ async def test_what_is_saved_survives_any_death() -> None:
 
 @pytest.mark.logs("gaps_unreadable")
 async def test_a_file_that_cannot_be_read_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
-    """All is forgotten then; the next save takes its place, and it is kept under another name."""
+    """Nothing is known then; the file is renamed, and the next save writes a new one."""
     disk = MemoryDisk()
     assert await a_file(disk).load() == SavedGaps()
     assert logged(caplog, "gaps_unreadable") == []
     await a_file(disk).save(SavedGaps())
     disk.damage(NAME, b'{"format": 1, "klineagent":')
     assert await a_file(disk).load() == SavedGaps(is_whole=False)
-    [told] = logged(caplog, "gaps_unreadable")
-    assert "cannot be read" in str(told["error"])
+    [line] = logged(caplog, "gaps_unreadable")
+    assert "cannot be read" in str(line["error"])
     assert disk.paths == [f"{NAME}.unreadable"]
     await a_file(disk).save(SavedGaps())
     with disk.failing(Step.READ):
@@ -73,12 +73,12 @@ async def test_a_file_that_cannot_be_read_is_set_aside(caplog: pytest.LogCapture
 
 
 async def test_a_file_of_a_newer_version_is_left_alone() -> None:
-    """The start ends with a sentence that says who can read it."""
+    """The start fails with a message that names the version that can read it."""
     disk = MemoryDisk()
     await a_file(disk).save(SavedGaps())
     disk.damage(NAME, b'{"format": 7, "klineagent": "9.0"}')
-    told = r"known gaps .*9\.0 wrote it \(format 7\).*move it away"
-    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=told), flatten_subgroups=True):
+    message = r"known gaps .*9\.0 wrote it \(format 7\).*move it away"
+    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=message), flatten_subgroups=True):
         async with simulated(disk):
             pass
     assert NAME in disk.paths
@@ -92,14 +92,14 @@ async def test_a_file_of_a_newer_version_is_left_alone() -> None:
         "clickhouse://db:9440/market?secure=1",
     ],
 )
-def test_who_reads_a_database_and_how_makes_no_other_one(label: str) -> None:
-    """A new user, or TLS, has nothing forgotten."""
+def test_another_login_to_the_same_database_keeps_the_gaps(label: str) -> None:
+    """A new user, or TLS, does not make another store."""
     state = StateFile(MemoryDisk(), "subscriptions.json", USDM)
     assert GapFile.beside(state, store=label).store == "clickhouse://db/market"
 
 
-async def test_the_times_move_on_every_minute(autojump_clock: MockClock) -> None:
-    """And never beyond what has closed."""
+async def test_the_times_are_saved_every_minute(autojump_clock: MockClock) -> None:
+    """They never pass the last closed candle."""
     state = MemoryDisk()
     async with simulated(state) as simulation:
         await trio.sleep(10 * MINUTE_S)
@@ -111,8 +111,8 @@ async def test_the_times_move_on_every_minute(autojump_clock: MockClock) -> None
             assert known.gaps == ()
 
 
-async def test_a_new_gap_is_written_within_seconds(autojump_clock: MockClock) -> None:
-    """With all that is not durable yet; what is healed goes with the next round."""
+async def test_a_new_gap_is_saved_within_seconds(autojump_clock: MockClock) -> None:
+    """With all rows that are not durable yet; healed gaps go with the next save."""
     state = MemoryDisk()
     async with simulated(state) as simulation:
         await trio.sleep(10 * MINUTE_S)
@@ -132,7 +132,7 @@ async def test_a_new_gap_is_written_within_seconds(autojump_clock: MockClock) ->
 async def test_rows_that_wait_for_the_store_are_gaps_in_the_file(
     autojump_clock: MockClock,
 ) -> None:
-    """Without a spool they die with the process; with none waiting there are none."""
+    """Without a spool they are lost with the process; if no row waits, there are none."""
     state = MemoryDisk()
     async with simulated(state) as simulation:
         await trio.sleep(5 * MINUTE_S)
@@ -146,7 +146,7 @@ async def test_rows_that_wait_for_the_store_are_gaps_in_the_file(
 
 
 async def test_a_series_that_was_removed_is_remembered(autojump_clock: MockClock) -> None:
-    """With the time up to which it was accounted for."""
+    """With the time up to which its ledger covered it."""
     state = MemoryDisk()
     async with simulated(state) as simulation:
         await trio.sleep(10 * MINUTE_S)
@@ -161,10 +161,10 @@ async def test_a_series_that_was_removed_is_remembered(autojump_clock: MockClock
 
 
 @pytest.mark.logs("gaps_not_saved")
-async def test_a_disk_that_fails_is_told_of_and_disturbs_nothing(
+async def test_a_disk_that_fails_is_logged_and_disturbs_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once; when it is back, the file is written."""
+    """It is logged once; when the disk is back, the file is saved."""
     state = MemoryDisk()
     async with simulated(state) as simulation:
         await trio.sleep(3 * MINUTE_S)
@@ -174,6 +174,6 @@ async def test_a_disk_that_fails_is_told_of_and_disturbs_nothing(
         await trio.sleep(3 * MINUTE_S)
         assert (await saved(state))[BTC].until_ms > until_ms + 10 * MINUTE_MS
         assert len(logged(caplog, "gaps_saved")) == 1
-        [told] = {each["error"] for each in logged(caplog, "gaps_not_saved")}
-        assert told == f"known gaps memory:/{NAME}: No space left on device"
+        [error] = {each["error"] for each in logged(caplog, "gaps_not_saved")}
+        assert error == f"known gaps memory:/{NAME}: No space left on device"
         assert not_stored(simulation) == []

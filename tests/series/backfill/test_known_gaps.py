@@ -1,4 +1,4 @@
-"""What is written down of gaps, and what the next run reads of it."""
+"""What the gap file says, and what the next run reads of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STORE = "clickhouse://db/market"
 
 
 def at(minute: int) -> int:
-    """The open time that many minutes into the samples."""
+    """The open time that many minutes after the first sample."""
     return OPEN_MS + minute * MINUTE_MS
 
 
@@ -61,7 +61,7 @@ class Running:
 
 
 def a_ledger() -> Ledger:
-    """One that has closed nine minutes, but for two of them."""
+    """A ledger of nine closed minutes, except two."""
     ledger = Ledger(Interval.M1, grace_ms=0)
     ledger.begin(at(0))
     for minute in (0, 1, 2, 4, 5, 6, 8):
@@ -71,7 +71,7 @@ def a_ledger() -> Ledger:
 
 
 def test_what_is_written_is_read() -> None:
-    """All of it, and series that are as far as each other take the room of a name each."""
+    """Completely; series with equal times take only the room of their names."""
     content = encode(KNOWN, venue="usdm", store=STORE)
     assert decode(content, venue="usdm", store=STORE) == KNOWN
     many = SavedGaps(
@@ -87,7 +87,7 @@ def test_what_is_written_is_read() -> None:
 
 
 def test_a_file_is_small_whatever_times_there_are() -> None:
-    """No two of the 9,000 series of a market began together, nor are as far as each other."""
+    """Even if no two of a market's 9,000 series began together or have equal horizons."""
     moments = count(OPEN_MS)
     many = SavedGaps(
         {
@@ -101,8 +101,8 @@ def test_a_file_is_small_whatever_times_there_are() -> None:
     assert len(content) < 500_000
 
 
-def test_what_a_lost_file_knew_is_forgotten_and_not_unknown() -> None:
-    """In every later one, for series that it does not tell of."""
+def test_series_of_an_unreadable_file_stay_unknown() -> None:
+    """In every later file, for series that it does not list."""
     lost = SavedGaps(GAPS, is_whole=False)
     assert decode(encode(lost, venue="usdm", store=STORE), venue="usdm", store=STORE) == lost
     new, old = ("NEWUSDT", Interval.M1), ("BTCUSDT", Interval.M1)
@@ -110,8 +110,8 @@ def test_what_a_lost_file_knew_is_forgotten_and_not_unknown() -> None:
     assert (KNOWN.of(new), KNOWN.of(old)) == (None, GAPS[old])
 
 
-def test_a_mark_that_learned_more_is_read_by_who_knows_less() -> None:
-    """And the other way round: what is not told is as if nothing was known of it."""
+def test_marks_of_other_versions_are_read() -> None:
+    """A newer version may add fields, and fields that are missing have their defaults."""
     saved = msgspec.json.decode(encode(KNOWN, venue="usdm", store=STORE))
     [_, _, mark] = saved["incomplete"][0]["missing"][0]
     del mark["error"]
@@ -134,22 +134,22 @@ def test_a_mark_that_learned_more_is_read_by_who_knows_less() -> None:
         (encode(SavedGaps(), venue="usdm", store="memory:"), "it is about usdm in memory:"),
     ],
 )
-def test_what_is_nothing_of_ours_is_told(content: bytes, reason: str) -> None:
-    """Be it damaged, or about something else."""
+def test_a_file_of_something_else_is_refused(content: bytes, reason: str) -> None:
+    """Whether it is damaged, or belongs to another venue or store."""
     with pytest.raises(ValueError, match=reason):
         decode(content, venue="usdm", store=STORE)
 
 
-def test_who_wrote_a_newer_file_is_told() -> None:
-    """As each file tells who wrote it."""
+def test_the_version_that_wrote_a_newer_file_is_named() -> None:
+    """Every file names the version that wrote it."""
     content = b'{"format": 2, "klineagent": "9.9.9", "all": "different"}'
     with pytest.raises(StateUnreadable, match=r"klineagent 9\.9\.9 wrote it \(format 2\)"):
         decode(content, venue="usdm", store=STORE)
     assert __version__.encode() in encode(SavedGaps(), venue="usdm", store=STORE)
 
 
-def test_a_series_is_known_from_its_ledger() -> None:
-    """Once its start is over: before that the last run knows more."""
+def test_known_gaps_come_from_the_ledger() -> None:
+    """Once the startup scan is done: before that the last run knows more."""
     ledger = a_ledger()
     ledger.give_up(at(7), at(8), ABSENT)
     assert known_gaps([Running(ledger)], []) == {
@@ -163,8 +163,8 @@ def test_a_series_is_known_from_its_ledger() -> None:
     assert known_gaps([Running(ledger, audited_ms=None)], []) == {}
 
 
-def test_rows_that_would_die_with_the_process_are_missing_to_the_next() -> None:
-    """What came early, or is not counted as closed, is none of them."""
+def test_rows_that_are_not_durable_are_missing_to_the_next_run() -> None:
+    """Except those that came early or do not count as closed."""
     ledger = a_ledger()
     ledger.close(at(11))
     rows = [a_kline(minute) for minute in (3, 5, 6, 11)]
@@ -177,11 +177,11 @@ def test_rows_that_would_die_with_the_process_are_missing_to_the_next() -> None:
 
 
 def an_odd_row(minute: int) -> Kline:
-    """One that opened 15 seconds late."""
+    """A candle that opened 15 seconds late."""
     return a_kline(minute)._replace(open_time=at(minute) + 15_000, source="rest")
 
 
-def test_a_row_off_the_grid_that_would_die_is_missing_with_its_slot() -> None:
+def test_a_row_off_the_grid_that_is_not_durable_is_missing_with_its_slot() -> None:
     """Whether the slot has no other candle, or one that was cut short."""
     ledger = a_ledger()
     off_grid = Absence.proven(Absent.OFF_GRID, OPEN_MS)
@@ -195,8 +195,8 @@ def test_a_row_off_the_grid_that_would_die_is_missing_with_its_slot() -> None:
     assert known.absences == (Span(at(7), at(8), off_grid),)
 
 
-def test_a_correction_that_would_die_is_missing_as_one() -> None:
-    """Or the row that it corrects would outrank what is fetched."""
+def test_a_correction_that_is_not_durable_is_missing_as_a_correction() -> None:
+    """Otherwise the row that it corrects would outrank the fetched one."""
     correction = a_kline(5).as_repair(at(20), above_version=at(30) << 1)
     [known] = known_gaps([Running(a_ledger())], [correction, an_odd_row(5)]).values()
     wrong = Missing(Urgency.RESTART, above_version=correction.version)

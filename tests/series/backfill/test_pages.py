@@ -1,4 +1,4 @@
-"""What answers of the REST side prove, one by one and together."""
+"""What REST answers prove, alone and together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def a_candle(minute: float, *, lasts_ms: int = MINUTE_MS, price: float = 1) -> R
 
 
 class Asking:
-    """One page that is asked for again and again; seconds count from its first candle."""
+    """One page that is requested again and again; seconds count from its first candle."""
 
     def __init__(self, minutes: int, known: Known = ON_FUTURES, *, limit: int = 500) -> None:
         self.page = Page(FIRST_MS, FIRST_MS + minutes * MINUTE_MS - 1, limit)
@@ -49,19 +49,19 @@ class Asking:
         self.evidence = Evidence(Interval.M1)
 
     def answered(self, rows: Iterable[float | RestCandle], *, at_s: float) -> Finding:
-        """What is known after one more answer."""
+        """What is proven after one more answer."""
         candles = [each if isinstance(each, RestCandle) else a_candle(each) for each in rows]
         answer = CandleAnswer(candles, FIRST_MS + int(at_s * SECOND_MS))
         return self.evidence.read(self.page, answer, self.known, at_s)
 
 
 def minutes(finding: Finding) -> list[float]:
-    """Of the candles that are known to be closed."""
+    """The open minutes of the candles that are proven closed."""
     return [(candle.open_time - FIRST_MS) / MINUTE_MS for candle in finding.closed]
 
 
 def absent(finding: Finding) -> list[tuple[float, float]]:
-    """The ranges that have none, in minutes."""
+    """The ranges that are proven absent, in minutes."""
     return [
         ((first_ms - FIRST_MS) / MINUTE_MS, (end_ms - FIRST_MS) / MINUTE_MS)
         for first_ms, end_ms in finding.absent
@@ -74,7 +74,7 @@ def test_a_candle_with_a_later_one_behind_it_is_closed(known: Known) -> None:
     assert minutes(Asking(3, known).answered([0, 1, 2], at_s=125)) == [0, 1]
 
 
-def test_the_newest_candle_of_a_symbol_that_always_has_a_later_one_is_never_closed() -> None:
+def test_the_newest_candle_of_a_symbol_that_has_every_candle_is_never_closed() -> None:
     """However old it is: an answer without the later ones is an old answer."""
     asking = Asking(2)
     assert minutes(asking.answered([0, 1], at_s=LONG_AFTER_S)) == [0]
@@ -85,7 +85,7 @@ def test_the_newest_candle_of_a_symbol_that_always_has_a_later_one_is_never_clos
 def test_where_there_may_be_no_later_candle_the_newest_is_closed_by_age_and_two_answers(
     known: Known,
 ) -> None:
-    """Longer than the exchange's services hang, and unchanged meanwhile."""
+    """The age is more than the exchange's services lag, and the row is unchanged meanwhile."""
     asking = Asking(2, known)
     closes_s = 60.0
     assert minutes(asking.answered([0], at_s=closes_s + OUTAGE_S - 1)) == []
@@ -103,8 +103,8 @@ def test_a_newest_candle_that_changes_between_two_answers_is_not_closed() -> Non
 
 
 @pytest.mark.parametrize("known", [ON_SPOT, DELISTED])
-def test_an_answer_that_lacks_what_is_known_proves_nothing_by_age(known: Known) -> None:
-    """The stream has told of a later candle, so the answer is older than that."""
+def test_an_answer_without_a_known_candle_proves_nothing_by_age(known: Known) -> None:
+    """The stream has delivered a later candle, so the answer is an old one."""
     newer = Known(
         has_every_candle=known.has_every_candle,
         trades=known.trades,
@@ -117,22 +117,22 @@ def test_an_answer_that_lacks_what_is_known_proves_nothing_by_age(known: Known) 
 
 
 def test_where_every_interval_has_a_candle_none_is_ever_absent() -> None:
-    """Not by an empty answer, not by one with a later candle, not after a day."""
+    """Not by an empty answer, not by one with a later candle, and not after a day."""
     asking = Asking(5)
     for number in range(10):
         assert absent(asking.answered([], at_s=600 + number * 8640)) == []
         assert absent(asking.answered([0, 3, 4], at_s=600 + number * 8640)) == []
 
 
-def test_on_spot_a_candle_is_absent_when_two_answers_pass_over_it() -> None:
-    """A minute apart; one answer may be wrong."""
+def test_on_spot_a_candle_is_absent_when_two_answers_skip_it() -> None:
+    """They are a minute apart, because one answer may be wrong."""
     asking = Asking(5, ON_SPOT)
     assert absent(asking.answered([0, 3, 4], at_s=300)) == []
     assert absent(asking.answered([0, 3, 4], at_s=300 + SKIPPED_AFTER_S - 1)) == []
     assert absent(asking.answered([0, 3, 4], at_s=300 + SKIPPED_AFTER_S)) == [(1, 3)]
 
 
-def test_what_was_shown_of_a_gap_that_is_filled_is_forgotten() -> None:
+def test_what_answers_skipped_in_a_filled_gap_is_forgotten() -> None:
     """A candle that came and was lost again needs two answers of its own to count as absent."""
     asking = Asking(3, ON_SPOT)
     assert not asking.answered([0, 2], at_s=0).absent
@@ -150,23 +150,23 @@ def test_on_spot_a_candle_that_comes_after_all_begins_anew() -> None:
 
 
 def test_on_spot_an_answer_without_a_later_candle_proves_no_absence() -> None:
-    """A halt, and a service that hangs or lags, look alike however long they last."""
+    """A halt looks like a service that hangs or lags, however long it lasts."""
     asking = Asking(5, ON_SPOT)
     for number in range(20):
         finding = asking.answered([], at_s=300 + number * 900)
         assert (absent(finding), finding.is_empty) == ([], True)
 
 
-def test_empty_answers_do_not_undo_what_others_have_shown() -> None:
-    """They neither skip a candle nor have it."""
+def test_empty_answers_do_not_undo_what_other_answers_showed() -> None:
+    """They neither skip a candle nor show it."""
     asking = Asking(5, ON_SPOT)
     asking.answered([0, 3, 4], at_s=300)
     asking.answered([], at_s=330)
     assert absent(asking.answered([0, 3, 4], at_s=300 + SKIPPED_AFTER_S)) == [(1, 3)]
 
 
-def test_of_a_symbol_that_trades_no_more_emptiness_is_believed_in_the_end() -> None:
-    """After longer than a service hangs; nothing can stand behind its last candle."""
+def test_empty_answers_prove_absence_once_the_symbol_does_not_trade() -> None:
+    """After longer than a service hangs: no later candle can follow its last one."""
     asking = Asking(5, DELISTED)
     assert absent(asking.answered([0], at_s=400)) == []
     assert absent(asking.answered([], at_s=400 + OUTAGE_S / 2)) == []
@@ -175,7 +175,7 @@ def test_of_a_symbol_that_trades_no_more_emptiness_is_believed_in_the_end() -> N
 
 
 def test_a_futures_symbol_that_trades_again_had_no_candles_meanwhile() -> None:
-    """What was answered with nothing while it did not trade may be absent, and only that."""
+    """Candles that were not shown while it did not trade may be absent, and only those."""
     asking = Asking(5, DELISTED)
     asking.answered([0, 1], at_s=400)
     asking.known = ON_FUTURES
@@ -183,8 +183,8 @@ def test_a_futures_symbol_that_trades_again_had_no_candles_meanwhile() -> None:
     assert absent(asking.answered([0, 4], at_s=400 + OUTAGE_S)) == [(2, 4)]
 
 
-def test_what_opened_during_a_pause_may_be_absent_though_nobody_asked_meanwhile() -> None:
-    """Like the minute in which a symbol is listed; what opened before or after it is a gap."""
+def test_candles_that_opened_during_a_halt_may_be_absent() -> None:
+    """Even if no request was made then, as when a symbol is listed; others are missing."""
     halt = TradingHalt(FIRST_MS + 90 * SECOND_MS, FIRST_MS + 230 * SECOND_MS)
     known = Known(has_every_candle=True, trades=True, newest_ms=0, halt=halt)
     asking = Asking(7, known)
@@ -205,8 +205,8 @@ def test_a_candle_off_the_grid_is_final_when_two_answers_agree() -> None:
     assert finding.off_grid == [FIRST_MS + MINUTE_MS, FIRST_MS + 2 * MINUTE_MS]
 
 
-def test_rows_that_are_shifted_in_one_answer_only_are_forgotten() -> None:
-    """The next answer has the true ones, which need no second."""
+def test_rows_that_are_shifted_in_only_one_answer_are_forgotten() -> None:
+    """The next answer has the true rows, which need no second one."""
     asking = Asking(3)
     assert minutes(asking.answered([0.25, 1.25, 2.25], at_s=200)) == []
     finding = asking.answered([0, 1, 2], at_s=200 + AGREE_AFTER_S)
@@ -233,7 +233,7 @@ def test_a_candle_that_was_cut_short_needs_a_second_answer_and_keeps_its_close_t
 
 
 def test_two_candles_in_one_slot_are_final_together() -> None:
-    """If the one that was cut short filled the slot, nobody would ask for the other."""
+    """If the one that was cut short filled the slot, the other would never be requested."""
     cut, after = a_candle(1, lasts_ms=20_000), a_candle(1.5)
     asking = Asking(4, ON_SPOT)
     asking.answered([0, cut], at_s=95)
@@ -246,7 +246,7 @@ def test_two_candles_in_one_slot_are_final_together() -> None:
 
 
 def test_an_answer_with_two_rows_of_the_same_candle_proves_nothing_of_it() -> None:
-    """Nor that others do not exist."""
+    """Nor does it prove that others do not exist."""
     asking = Asking(5, ON_SPOT)
     rows: list[float | RestCandle] = [0, a_candle(1, price=1), a_candle(1, price=2), 4]
     for at_s in (400, 400 + SKIPPED_AFTER_S):
@@ -255,7 +255,7 @@ def test_an_answer_with_two_rows_of_the_same_candle_proves_nothing_of_it() -> No
 
 
 def test_an_answer_with_a_row_that_cannot_be_read_proves_no_absence() -> None:
-    """It may be the one that seems to be passed over."""
+    """That row may be the one that seems to be skipped."""
     asking = Asking(5, ON_SPOT)
     for at_s in (400, 400 + SKIPPED_AFTER_S, 4000):
         answer = CandleAnswer([a_candle(0), a_candle(4)], FIRST_MS + int(at_s * SECOND_MS), odd=1)
@@ -263,8 +263,8 @@ def test_an_answer_with_a_row_that_cannot_be_read_proves_no_absence() -> None:
         assert (minutes(finding), absent(finding)) == ([0], [])
 
 
-def test_an_answer_that_is_full_shows_nothing_behind_its_end() -> None:
-    """What it has no room for is not skipped."""
+def test_a_full_answer_shows_nothing_after_its_end() -> None:
+    """Candles that it has no room for are not skipped."""
     asking = Asking(100, ON_SPOT, limit=3)
     for at_s in (7000, 7000 + SKIPPED_AFTER_S):
         finding = asking.answered([0, 1, 2], at_s=at_s)
@@ -281,7 +281,7 @@ def test_an_answer_that_is_full_shows_nothing_behind_its_end() -> None:
 def test_nothing_is_believed_that_a_lagging_exchange_could_still_change(
     asked: int, traded: set[int], answers: list[tuple[float, int]], on_spot: bool
 ) -> None:
-    """Answers as of some time ago: what counts as closed had closed, what as absent never comes."""
+    """Answers are as of an earlier time: closed candles had closed, absent ones never come."""
     asking = Asking(asked, ON_SPOT if on_spot else ON_FUTURES)
     at_s = 0.0
     for later_s, lag_ms in answers:
@@ -305,7 +305,7 @@ def test_nothing_is_believed_that_a_lagging_exchange_could_still_change(
     st.sampled_from([each for each in Interval if each is not Interval.S1]),
     st.integers(1, 3000),
 )
-def test_pages_are_cheap_and_within_what_the_venue_answers(
+def test_pages_are_cheap_and_within_the_limits_of_the_venue(
     venue: Venue, interval: Interval, candles: int
 ) -> None:
     """One slot more than is missing, for proof, up to the most rows for their weight."""
@@ -322,7 +322,7 @@ def test_pages_are_cheap_and_within_what_the_venue_answers(
 @given(
     st.sampled_from([each for each in Interval if each is not Interval.S1]), st.integers(1, 3000)
 )
-def test_a_gap_that_was_answered_with_nothing_is_searched(interval: Interval, candles: int) -> None:
+def test_after_an_empty_answer_the_gap_is_searched(interval: Interval, candles: int) -> None:
     """On futures from its end, where a listing is; on spot from its beginning to the present."""
     first_ms = interval.open_at(FIRST_MS)
     end_ms = interval.shifted(first_ms, candles)
@@ -340,6 +340,6 @@ def test_a_gap_that_was_answered_with_nothing_is_searched(interval: Interval, ca
 
 
 @pytest.mark.parametrize(("rows", "weight"), [(99, 1), (499, 2), (1000, 5), (1500, 10)])
-def test_weights_are_those_that_are_documented(rows: int, weight: int) -> None:
-    """The exchange was measured to be a row more generous; that is its own affair."""
+def test_weights_are_those_of_the_documentation(rows: int, weight: int) -> None:
+    """The exchange was measured to allow one row more, which is not relied on."""
     assert USDM.klines_weight(rows) == weight

@@ -1,4 +1,4 @@
-"""What the store lacks of a series that begins."""
+"""What the startup scan finds missing of a series that begins."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _missing_ranges(
     known: int = 0,
     listed: int | None = None,
 ) -> list[MissingRange]:
-    """What a store lacks that holds these runs; all is told in minutes before the beginning."""
+    """The ranges missing in a store with these runs; all in minutes before the beginning."""
     coverage = SeriesRuns(
         "BTCUSDT",
         "1m",
@@ -65,7 +65,7 @@ def _missing_ranges(
 
 
 def _history(interval: Interval, begin_ms: int, candles: int) -> list[MissingRange]:
-    """What is missing of a series that is new."""
+    """The ranges missing of a new series."""
     return missing_ranges(
         None,
         interval,
@@ -79,7 +79,7 @@ def _history(interval: Interval, begin_ms: int, candles: int) -> list[MissingRan
 
 
 def test_a_new_series_lacks_its_history() -> None:
-    """As many candles as were asked for, before the one that is open."""
+    """As many candles as are configured, before the open one."""
     assert _history(Interval.H1, BEGIN_MS, 24) == [(BEGIN_MS - DAY_MS, BEGIN_MS, Urgency.HISTORY)]
 
 
@@ -87,15 +87,15 @@ def test_a_new_series_lacks_its_history() -> None:
     ("listed", "history_since"),
     [(None, 500), (700, 500), (100, 100), (0, None), (-1, 500), (-DAY_MS, 500)],
 )
-def test_history_begins_with_the_listing(listed: int | None, history_since: int | None) -> None:
-    """Unless that is still to come: then its date is wrong."""
+def test_history_begins_at_the_listing(listed: int | None, history_since: int | None) -> None:
+    """Unless the listing is in the future: then its date is wrong."""
     wished = [] if history_since is None else [(*_minutes(history_since, 0), Urgency.HISTORY)]
     assert _missing_ranges([], history=500, listed=listed) == wished
 
 
 @pytest.mark.parametrize("listed", [5000, 1000, 20, 0, -1000])
 def test_nothing_but_history_depends_on_the_listing(listed: int) -> None:
-    """That date may be wrong: what was stored, or accounted for once, is missing if it is gone."""
+    """The date may be wrong: candles that were stored once are missing if they are gone."""
     assert _missing_ranges([(40, 30)], before=60, listed=listed) == [
         (*_minutes(59, 40), Urgency.RESTART),
         (*_minutes(29, 0), Urgency.RESTART),
@@ -106,8 +106,8 @@ def test_nothing_but_history_depends_on_the_listing(listed: int) -> None:
     assert _missing_ranges([], known=90, listed=listed) == [(*_minutes(90, 0), Urgency.RESTART)]
 
 
-def test_where_nothing_is_stored_that_is_old_enough_all_is_missing_since_it_first_ran() -> None:
-    """The table was emptied, or restored from a part of it; what is recent comes first."""
+def test_if_nothing_old_enough_is_stored_all_is_missing_since_the_first_run() -> None:
+    """The table was emptied, or restored in part; recent candles come first."""
     assert _missing_ranges([], known=2000) == [
         (*_minutes(2000, 1440), Urgency.HISTORY),
         (*_minutes(1440, 0), Urgency.RESTART),
@@ -120,7 +120,7 @@ def test_where_nothing_is_stored_that_is_old_enough_all_is_missing_since_it_firs
 
 
 def test_what_closed_since_the_newest_stored_candle_is_missing() -> None:
-    """From the one after it to the one that is open."""
+    """From the one after it to the open one."""
     assert _missing_ranges([(100, 10)]) == [(*_minutes(9, 0), Urgency.RESTART)]
 
 
@@ -139,10 +139,10 @@ def test_nothing_is_missing_where_all_is_stored() -> None:
         (1000, 3000, 2000, 2000),
     ],
 )
-def test_accounted_for_is_what_was_looked_through(
+def test_covered_is_what_was_scanned(
     oldest: int, before: int | None, history: int, since: int
 ) -> None:
-    """As far back as the store goes, a day, or the history that is wished for."""
+    """As far back as the store goes, a day, or the configured history."""
     before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
     stored = SeriesRuns("BTCUSDT", "1m", before_ms, (_minutes(oldest, 1),))
     assert (
@@ -156,7 +156,7 @@ def test_accounted_for_is_what_was_looked_through(
 
 
 def test_gaps_between_stored_candles_are_missing() -> None:
-    """Those of the last day at once, older ones with the history."""
+    """Those of the last day are urgent, older ones as urgent as history."""
     gaps = _missing_ranges([(2000, 1900), (1500, 100), (50, 1)], history=3000)
     assert gaps == [
         (*_minutes(3000, 2000), Urgency.HISTORY),
@@ -166,7 +166,7 @@ def test_gaps_between_stored_candles_are_missing() -> None:
 
 
 def test_a_gap_that_reaches_into_the_lookback_is_missing_as_a_whole() -> None:
-    """What is older than a day comes after what is not; the agent was away, then rows came in."""
+    """Its part before the last day comes later: the agent was away, then rows were stored."""
     assert _missing_ranges([(100, 1)], before=5000) == [
         (*_minutes(4999, 1440), Urgency.HISTORY),
         (*_minutes(1440, 100), Urgency.RESTART),
@@ -174,7 +174,7 @@ def test_a_gap_that_reaches_into_the_lookback_is_missing_as_a_whole() -> None:
 
 
 def test_where_nothing_recent_is_stored_the_gap_goes_back_to_the_newest() -> None:
-    """An agent that was away for a month fetches the month."""
+    """An agent that was away for a month fetches that month."""
     assert _missing_ranges([], before=43_200, history=500) == [
         (*_minutes(43_199, 0), Urgency.RESTART)
     ]
@@ -188,7 +188,7 @@ def _stored_coverage(
     history: int = 0,
     since: int = 1440,
 ) -> StoredCoverage:
-    """What to know of a series whose store holds these runs, and of which that was `known`."""
+    """The stored coverage of a series with these runs in the store, and `known` gaps."""
     before_ms = None if before is None else BEGIN_MS - before * MINUTE_MS
     stored = SeriesRuns("BTCUSDT", "1m", before_ms, tuple(_minutes(*run) for run in runs))
     return stored_coverage(
@@ -204,7 +204,7 @@ def _stored_coverage(
 
 
 def _known(since: int, until: int, *gaps: Gap, absences: Sequence[Span[Absence]] = ()) -> KnownGaps:
-    """What was written down, in minutes before the beginning."""
+    """The gaps that the last run saved, in minutes before the beginning."""
     return KnownGaps(*_minutes(since, until), gaps, tuple(absences))
 
 
@@ -214,7 +214,7 @@ OFF_GRID = Absence.proven(Absent.OFF_GRID, BEGIN_MS)
 
 
 def test_known_gaps_are_missing_still() -> None:
-    """Those that are older than what was looked through as they were, the others as far as."""
+    """Gaps older than the scanned range as they were, later ones as far as they are not stored."""
     gaps = (Span(*_minutes(5000, 4000), OLD), Span(*_minutes(1500, 1000), OLD))
     found = _stored_coverage([(1440, 1200), (1100, 1)], _known(5000, 0, *gaps), before=1441)
     assert found == StoredCoverage(
@@ -228,15 +228,15 @@ def test_known_gaps_are_missing_still() -> None:
 
 
 def test_known_absences_are_no_gaps() -> None:
-    """But for candles that are stored by now."""
+    """Except for candles that are stored by now."""
     known = _known(100, 0, absences=[Span(*_minutes(90, 30), ABSENT)])
     found = _stored_coverage([(100, 81), (40, 1)], known)
     assert found.gaps == ()
     assert found.absences == (Span(*_minutes(80, 40), ABSENT),)
 
 
-def test_a_candle_off_the_grid_is_asked_for_where_its_neighbours_are_gone() -> None:
-    """No coverage shows it; where they are there, so is it."""
+def test_a_candle_off_the_grid_is_fetched_if_its_neighbours_are_missing() -> None:
+    """Coverage does not show it; while its neighbours are stored, so is it."""
     known = _known(100, 0, absences=[Span(*_minutes(50, 49), OFF_GRID)])
     found = _stored_coverage([(100, 51), (49, 1)], known)
     assert (found.gaps, found.absences) == ((), known.absences)
@@ -245,8 +245,8 @@ def test_a_candle_off_the_grid_is_asked_for_where_its_neighbours_are_gone() -> N
     assert found.absences == ()
 
 
-def test_where_nothing_is_stored_all_is_missing_that_was_accounted_for() -> None:
-    """Nothing of the history of a new series had come when its agent died."""
+def test_where_nothing_is_stored_all_that_was_covered_is_missing() -> None:
+    """The agent was killed before any history of the new series was stored."""
     found = _stored_coverage([], _known(600, 5, Span(*_minutes(600, 5), OLD)), history=500)
     assert found.gaps == (
         Span(*_minutes(600, 5), OLD),
@@ -254,8 +254,8 @@ def test_where_nothing_is_stored_all_is_missing_that_was_accounted_for() -> None
     )
 
 
-def test_a_series_that_is_forgotten_lacks_what_is_not_stored_since_the_oldest_candle() -> None:
-    """And nothing from before that, though nobody knows what ran then."""
+def test_of_an_unknown_series_all_is_missing_that_is_not_stored_since_the_oldest_candle() -> None:
+    """But nothing before that, because it is not known whether it ran then."""
     found = _stored_coverage([(9000, 5000), (4000, 1)], UNKNOWN, since=10**7)
     assert found == StoredCoverage(
         _minutes(9000, 0)[0], (Span(*_minutes(4999, 4000), Missing(Urgency.HISTORY)),)
@@ -264,14 +264,14 @@ def test_a_series_that_is_forgotten_lacks_what_is_not_stored_since_the_oldest_ca
 
 
 def _until(minutes: int) -> KnownGaps:
-    """What is known of a series that ran for a moment, so many minutes before the samples."""
+    """The known gaps of a series that ran for a moment, so many minutes before the samples."""
     until_ms = OPEN_MS - minutes * MINUTE_MS
     return KnownGaps(until_ms, until_ms)
 
 
 @define
 class Watched:
-    """Notes what a store is asked for."""
+    """A store that records the queries it gets."""
 
     store: MemoryStore
     asked: list[dict[str, int]] = field(factory=list)
@@ -284,8 +284,8 @@ class Watched:
         return await self.store.coverage(venue, since, symbols)
 
 
-def test_where_all_that_was_looked_at_is_stored_nobody_knows_of_what_is_older() -> None:
-    """It was accounted for, so it counts as stored; the audit will see."""
+def test_where_the_scanned_range_is_stored_nothing_older_is_missing() -> None:
+    """Older candles were covered, so they count as stored; the audit will see."""
     assert _missing_ranges([(1440, 1)], known=2000) == []
     assert _missing_ranges([(1439, 1)], known=1441) == [
         (*_minutes(1441, 1440), Urgency.HISTORY),
@@ -296,7 +296,7 @@ def test_where_all_that_was_looked_at_is_stored_nobody_knows_of_what_is_older() 
 async def test_a_series_is_looked_up_from_where_the_last_run_ended(
     autojump_clock: MockClock,
 ) -> None:
-    """What was filled since is there; one that was removed a year ago bothers no other."""
+    """Candles that were filled since are stored; a series removed a year ago affects no other."""
     store = MemoryStore()
     opens = {"BTCUSDT": range(-10_000, -8000), "ETHUSDT": range(-300, -1), "XRPUSDT": [-500_000]}
     for symbol, minutes in opens.items():
@@ -342,10 +342,10 @@ async def test_a_series_is_looked_up_from_where_the_last_run_ended(
     }
 
 
-async def test_what_is_forgotten_is_looked_up_one_symbol_after_another(
+async def test_unknown_series_are_looked_up_symbol_by_symbol(
     autojump_clock: MockClock,
 ) -> None:
-    """Back to the oldest candle there is, however old; a whole market at once is too much."""
+    """Back to the oldest candle, however old: a whole market in one query is too much."""
     store = MemoryStore()
     minutes = [*range(-500_000, -499_990), *range(-400_000, -399_990)]
     for symbol in ("BTCUSDT", "ETHUSDT"):
@@ -380,7 +380,7 @@ async def test_what_is_forgotten_is_looked_up_one_symbol_after_another(
 async def test_series_that_begin_together_are_looked_up_together(
     autojump_clock: MockClock,
 ) -> None:
-    """A store that is away is asked again until it answers."""
+    """A store that is unreachable is queried again until it answers."""
     store = MemoryStore()
     await store.insert(Batch("t", (a_kline(0), a_kline(1))))
     time = ExchangeTime()
@@ -408,7 +408,7 @@ async def test_series_that_begin_together_are_looked_up_together(
 
 @pytest.mark.parametrize("interval", [Interval.M1, Interval.W1, Interval.MO1])
 def test_history_counts_candles_of_the_interval(interval: Interval) -> None:
-    """A month has the length it has."""
+    """A month has its own length."""
     begin_ms = interval.open_at(BEGIN_MS)
     [(first_ms, end_ms, _)] = _history(interval, begin_ms, 5)
     assert interval.count(first_ms, end_ms) == 5
@@ -416,7 +416,7 @@ def test_history_counts_candles_of_the_interval(interval: Interval) -> None:
 
 @pytest.mark.parametrize("interval", Interval)
 def test_no_history_is_older_than_the_epoch(interval: Interval) -> None:
-    """Who wants a month of minutes may not get as many months: there are no such years."""
+    """A month of minutes does not make as many months: there are no such years."""
     begin_ms = interval.open_at(BEGIN_MS)
     [(first_ms, end_ms, _)] = _history(interval, begin_ms, 10**12)
     assert (first_ms, end_ms) == (interval.first_open(0), begin_ms)

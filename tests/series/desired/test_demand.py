@@ -1,4 +1,4 @@
-"""What is wanted, as selection, configuration and listings change."""
+"""The demand, as selection, configuration and listings change."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _demand(
 
 
 def test_what_is_wanted_follows_the_listings() -> None:
-    """A pattern wants what is new, and no more what is gone."""
+    """A pattern wants symbols as they are listed, and not after their delisting."""
     demand = _demand(EVERYTHING, listed=NAMES[:2])
     assert demand.resolution.wanted.keys() == {"AUSDT", "BUSDT"}
     demand = evolve(demand, listings=_listings(*NAMES[1:]))
@@ -53,8 +53,8 @@ def test_what_is_wanted_follows_the_listings() -> None:
     assert (demand.intervals("AUSDT"), demand.intervals("BUSDT")) == (frozenset(), M1)
 
 
-def test_a_change_tells_what_it_would_be_and_changes_nothing() -> None:
-    """Until its selection is the one."""
+def test_a_change_shows_its_effect_and_changes_nothing() -> None:
+    """Until its selection is adopted."""
     demand = _demand(Selection(named={"AUSDT": M1}))
     change = demand.change(Selection(named={"BUSDT": M1}, matched={Match(name="X*"): M1}))
     assert (change.added, change.removed) == ({"BUSDT": M1}, {"AUSDT": M1})
@@ -64,8 +64,8 @@ def test_a_change_tells_what_it_would_be_and_changes_nothing() -> None:
     assert demand.resolution.wanted == change.wanted == {"BUSDT": M1}
 
 
-def test_what_is_configured_is_wanted_besides() -> None:
-    """Unless it is excepted, and until it is added again."""
+def test_the_configured_series_are_wanted_as_well() -> None:
+    """Unless they are excepted, until they are added again."""
     named = Selection(named={"AUSDT": M1})
     demand = _demand(configured={"AUSDT": M1})
     assert demand.resolution.wanted == {"AUSDT": M1}
@@ -76,15 +76,15 @@ def test_what_is_configured_is_wanted_besides() -> None:
     assert demand.resolution.wanted == {"AUSDT": M1}
 
 
-def test_what_has_been_told_stays() -> None:
-    """Who wants something else makes another demand: this one cannot be changed."""
+def test_a_demand_never_changes() -> None:
+    """Another selection makes another demand."""
     demand = _demand(EVERYTHING)
     with pytest.raises(FrozenInstanceError):
         demand.selection = Selection()  # type: ignore[misc]  # what is shown
 
 
-def test_more_symbols_than_allowed_are_refused_unless_they_are_there() -> None:
-    """Where listings have made it so, less of it is fine; what runs keeps its place."""
+def test_more_symbols_than_allowed_are_refused_unless_they_run() -> None:
+    """If listings have led to it, a smaller set is accepted; what runs keeps its place."""
     demand = _demand(max_symbols=2)
     with pytest.raises(SymbolLimitReached, match="comes to 3 symbols, more than the 2 allowed"):
         demand.change(EVERYTHING)
@@ -93,8 +93,8 @@ def test_more_symbols_than_allowed_are_refused_unless_they_are_there() -> None:
     assert grown.change(EVERYTHING).added == {}
 
 
-def test_more_patterns_than_allowed_are_refused_unless_they_are_there() -> None:
-    """As a state file may have them."""
+def test_more_patterns_than_allowed_are_refused_unless_they_exist() -> None:
+    """A state file may hold them."""
     many = {Match(name=f"{number}*"): M1 for number in range(MOST_PATTERNS + 1)}
     with pytest.raises(InvalidRequest, match="comes to 101 patterns, more than the 100 allowed"):
         _demand().change(Selection(matched=many))

@@ -1,4 +1,4 @@
-"""What a change is said to take."""
+"""The forecast of a change."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _connections = st.builds(
 
 
 @given(st.lists(_connections, max_size=5), st.integers(0, 5 * STREAMS_PER_CONNECTION))
-def test_there_is_a_place_for_each_and_no_connection_too_many(
+def test_every_stream_has_a_place_and_no_connection_is_superfluous(
     connections: list[Occupancy], added: int
 ) -> None:
-    """Room that is there is used before another connection is made."""
+    """Room on existing connections is used before another is dialled."""
     placement = place(connections, added)
     room = sum(connection.room for connection in connections)
     assert placement.dials == -(-max(0, added - room) // STREAMS_PER_CONNECTION)
@@ -53,7 +53,7 @@ def test_a_market_from_nothing() -> None:
     """9,000 streams: nine connections, five messages each."""
     assert place([], 9_000) == Placement(connections=9, dials=9, requests=5)
     assert place([], 0) == Placement(connections=0, dials=0, requests=0)
-    # One that is emptied is given up; one that is emptied and filled is not.
+    # A connection that is emptied is closed; one that is emptied and filled again is not.
     assert place([Occupancy(0, 7, 993)], 0).connections == 0
     assert place([Occupancy(0, 7, 993)], 1) == Placement(connections=1, dials=0, requests=2)
 
@@ -67,10 +67,8 @@ def test_a_market_from_nothing() -> None:
         (Placement(connections=1000, dials=1000, requests=5), 0, 901.0),
     ],
 )
-def test_time_is_what_the_limits_make_of_it(
-    placement: Placement, taken: int, seconds: float
-) -> None:
-    """So many messages a second, so many connections in five minutes."""
+def test_the_time_follows_from_the_limits(placement: Placement, taken: int, seconds: float) -> None:
+    """So many messages a second, and so many dials in five minutes."""
     assert subscribe_s(placement, USDM, taken) == seconds
 
 
@@ -89,7 +87,7 @@ def test_time_is_what_the_limits_make_of_it(
 def test_history_is_paid_by_the_page(
     venue: Venue, interval: Interval, candles: int, weight: int
 ) -> None:
-    """As the healer asks for it: with one candle more for proof, within a venue's window."""
+    """As the backfill requests it: with one candle more for proof, within a venue's window."""
     series = {symbol: frozenset({interval}) for symbol in ("A", "B", "C")}
     assert history(series, venue, now_ms=NOW_MS, candles=candles, listed_ms=lambda _: 0) == (
         3 * candles,
@@ -97,8 +95,8 @@ def test_history_is_paid_by_the_page(
     )
 
 
-def test_what_was_not_listed_has_no_history() -> None:
-    """A symbol of ten minutes has ten candles, however many are asked for."""
+def test_before_the_listing_there_is_no_history() -> None:
+    """A symbol listed ten minutes ago has ten candles, however many are configured."""
     listed_ms = {"NEW": NOW_MS - 10 * MINUTE_MS, "SOON": NOW_MS + DAY_MS}
     for symbol, expected in (("NEW", (10, 1)), ("SOON", (0, 0))):
         series = {symbol: frozenset({Interval.M1})}
@@ -111,8 +109,10 @@ def test_what_was_not_listed_has_no_history() -> None:
         st.integers(-10, 700_000), st.frozensets(st.sampled_from(sorted(USDM.intervals, key=str)))
     )
 )
-def test_history_of_many_is_that_of_each(intervals_by_age: dict[int, frozenset[Interval]]) -> None:
-    """Whatever their age in minutes: old symbols are not looked at one by one."""
+def test_the_history_of_many_is_the_sum_of_each(
+    intervals_by_age: dict[int, frozenset[Interval]],
+) -> None:
+    """Whatever their age in minutes; old symbols are not computed one by one."""
     ages = {f"S{minutes}": minutes for minutes in intervals_by_age}
     added = {f"S{minutes}": each for minutes, each in intervals_by_age.items()}
 
@@ -130,7 +130,7 @@ def test_history_of_many_is_that_of_each(intervals_by_age: dict[int, frozenset[I
 
 
 def test_a_days_rows() -> None:
-    """Closed candles, the long ones as their part of a day."""
+    """Closed candles, of long intervals as fractions of a day."""
     at_all = {"A": USDM.intervals}
     assert rows_per_day(at_all) == pytest.approx(2_404.51, abs=0.01)
     assert rows_per_day({"A": frozenset({Interval.W1})}) == pytest.approx(1 / 7)

@@ -69,7 +69,7 @@ def _of(series: SeriesSet) -> set[tuple[str, Interval]]:
 
 @given(_series, _series)
 def test_series_behave_like_sets(one: SeriesSet, other: SeriesSet) -> None:
-    """By symbol or one by one, it is the same algebra, and nothing is left empty."""
+    """By symbol or one by one it is the same algebra, and no symbol is left without intervals."""
     assert _of(joined(one, other)) == _of(one) | _of(other)
     assert _of(less(one, other)) == _of(one) - _of(other)
     assert count(one) == len(_of(one))
@@ -80,11 +80,11 @@ def test_series_behave_like_sets(one: SeriesSet, other: SeriesSet) -> None:
 def test_what_is_added_is_wanted_and_nothing_is_lost(
     selection: Selection, more: Selection, listings: Listings
 ) -> None:
-    """Whatever was excluded before; added twice it is the same."""
+    """Even if it was excluded before; adding it twice changes nothing more."""
     more = Selection(named=more.named, matched=more.matched)
     both = selection.adding(more, listings)
     either = _wanted(selection, listings) | _wanted(more, listings)
-    # What a pattern will want once it is listed is no exception from a name any more, either.
+    # A pattern that will want a series later makes no exception from a name any more, either.
     unexcepted = _wanted(Selection(named=selection.named), listings)
     assert either <= _wanted(both, listings) <= either | unexcepted
     assert both.adding(more, listings) == both
@@ -97,7 +97,7 @@ def test_what_is_removed_by_name_is_not_wanted_and_nothing_else_changes(
     always: SeriesSet,
     listings: Listings,
 ) -> None:
-    """Whatever wants it; removed twice it is the same, and added again it is back."""
+    """Whatever wants it; removing it twice changes nothing more, adding it again restores it."""
     named = Selection(named=gone)
     left = selection.removing(named, listings, always=always)
     before = _wanted(selection.naming(always), listings)
@@ -108,10 +108,10 @@ def test_what_is_removed_by_name_is_not_wanted_and_nothing_else_changes(
 
 
 @given(_selections, st.data(), _markets())
-def test_a_pattern_goes_as_it_is_written(
+def test_a_pattern_is_removed_if_it_is_equal(
     selection: Selection, data: st.DataObject, listings: Listings
 ) -> None:
-    """What others want of its symbols stays."""
+    """Series that others want of its symbols stay."""
     if not selection.matched:
         return
     match = data.draw(st.sampled_from(list(selection.matched)))
@@ -123,7 +123,7 @@ def test_a_pattern_goes_as_it_is_written(
 
 @given(_selections, _markets())
 def test_only_what_is_listed_matches(selection: Selection, listings: Listings) -> None:
-    """A pattern wants nothing that does not trade yet, or no more; a name does."""
+    """A pattern wants no symbol before its listing or after its delisting; a name does."""
     resolution = resolve(selection, listings, venue_name="usdm")
     for symbol, intervals in resolution.wanted.items():
         assert symbol in selection.named or listings[symbol].is_listed
@@ -138,8 +138,8 @@ def test_only_what_is_listed_matches(selection: Selection, listings: Listings) -
 
 
 @given(_selections, _markets())
-def test_patterns_that_match_nothing_are_told(selection: Selection, listings: Listings) -> None:
-    """Of all others something listed is wanted, or excepted; the limit changes nothing of that."""
+def test_patterns_that_match_nothing_are_reported(selection: Selection, listings: Listings) -> None:
+    """All others want, or except, something listed; the limit changes nothing of that."""
     resolution = resolve(selection, listings, venue_name="usdm")
     listed = [info for info in listings.values() if info.is_listed]
     for match in selection.matched:
@@ -158,10 +158,10 @@ def test_before_listings_are_known_names_are_all_there_is(selection: Selection) 
 
 
 @given(_selections, _markets(), st.integers(0, 6), st.frozensets(st.sampled_from(SYMBOLS)))
-def test_the_limit_is_kept_and_claims_are_heeded(
+def test_the_limit_is_kept_and_claims_come_first(
     selection: Selection, listings: Listings, most: int, claim: frozenset[str]
 ) -> None:
-    """Every symbol is wanted or refused; who has a claim comes before who has none."""
+    """Every symbol is wanted or refused, and those with a claim come first."""
     whole = resolve(selection, listings, venue_name="usdm")
     some = limited(whole, listings, most=most, claims=(claim,))
     assert len(some.wanted) == min(most, len(whole.wanted))
@@ -172,7 +172,7 @@ def test_the_limit_is_kept_and_claims_are_heeded(
 
 
 def test_older_listings_come_first() -> None:
-    """Where nobody has a claim, what has been there for longer gets the place."""
+    """Among symbols without a claim the one listed earlier gets the place."""
     infos = [
         SymbolInfo(symbol=name, status="", is_trading=True, is_listed=True, onboard_ms=onboard_ms)
         for name, onboard_ms in (("NEW", 2), ("OLD", 1))
@@ -200,7 +200,7 @@ def test_older_listings_come_first() -> None:
     ],
 )
 def test_patterns(match: Match, *, fits: bool) -> None:
-    """Every part that is there has to fit, and no exclusion may."""
+    """Every part of a pattern has to fit, and no exclusion may."""
     info = SymbolInfo(
         symbol="BTCUSDT",
         status="TRADING",

@@ -1,4 +1,4 @@
-"""The file that keeps the set: real folders and their twin."""
+"""The state file, on real folders and on their twin in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MORE = Selection(named={"BTCUSDT": frozenset({Interval.M1, Interval.H1})})
 
 @pytest.fixture(params=["folder", "memory"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
-    """Empty, of each kind."""
+    """An empty folder of each kind."""
     return Folder(tmp_path / "deep", NAME + LOCK) if request.param == "folder" else MemoryDisk()
 
 
@@ -42,7 +42,7 @@ async def test_what_was_saved_last_is_loaded(disk: Disk) -> None:
 
 
 async def test_the_file_of_an_earlier_agent_is_loaded(disk: Disk) -> None:
-    """Commit 3f94213 wrote it; it does not say so."""
+    """Commit 3f94213 wrote it, and it does not name its version."""
     async with open_state(disk, NAME, USDM) as state:
         await disk.run(lambda files: write_durably(files, "", NAME, SAVED.read_bytes()))
         selection = await state.load()
@@ -55,20 +55,20 @@ async def test_the_file_of_an_earlier_agent_is_loaded(disk: Disk) -> None:
 async def test_keys_that_a_later_version_added_do_no_harm(
     disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of the file, and of its entries; they are told of."""
+    """Keys of the file and of its entries; they are logged."""
     added = SAVED.read_text().replace('"symbols"', '"since": 1, "symbols"')
     added = added.replace('"quote"', '"base": "BTC", "quote"')
     added = added.replace('"venue"', '"klineagent": "4.5.6", "color": [], "venue"')
     async with open_state(disk, NAME, USDM) as state:
         await disk.run(lambda files: write_durably(files, "", NAME, added.encode()))
         assert (await state.load()).named.keys() == {"BTCUSDT"}
-    [told] = [each for each in caplog.records if each.getMessage() == "state_keys_ignored"]
-    assert vars(told)["keys"] == ["color", "since", "base"]
-    assert vars(told)["klineagent"] == "4.5.6"
+    [line] = [each for each in caplog.records if each.getMessage() == "state_keys_ignored"]
+    assert vars(line)["keys"] == ["color", "since", "base"]
+    assert vars(line)["klineagent"] == "4.5.6"
 
 
 async def test_a_file_of_a_newer_format_is_refused_by_name(disk: Disk) -> None:
-    """Whatever else is in it; it is not changed."""
+    """Whatever else it contains; it is not changed."""
     newer = b'{"format": 2, "klineagent": "4.5.6", "subscriptions": {"a": 1}}'
     async with open_state(disk, NAME, USDM) as state:
         await disk.run(lambda files: write_durably(files, "", NAME, newer))
@@ -77,8 +77,8 @@ async def test_a_file_of_a_newer_format_is_refused_by_name(disk: Disk) -> None:
     assert await disk.run(lambda files: files.read(NAME)) == newer
 
 
-async def test_another_agent_is_kept_away(disk: Disk) -> None:
-    """Two would overwrite each other; the next one may have it."""
+async def test_another_agent_cannot_use_it(disk: Disk) -> None:
+    """Two would overwrite each other; the next one may have it afterwards."""
     async with open_state(disk, NAME, USDM):
         other = Folder(disk.path, disk.lock) if isinstance(disk, Folder) else disk
         with pytest.RaisesGroup(
@@ -102,7 +102,7 @@ async def test_two_states_share_a_folder(tmp_path: Path) -> None:
         assert (await a.load(), await b.load()) == (SOME, MORE)
 
 
-async def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     """One line, with the path and the system's reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match=rf"file/{NAME}: (Not a directory|File exists)"):
@@ -118,7 +118,7 @@ async def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
 async def test_a_save_that_dies_leaves_the_one_before(
     autojump_clock: MockClock, steps: int
 ) -> None:
-    """Or itself, as a whole; and the next one is not in the way of what it left."""
+    """Or it is complete; and its temporary file does not disturb the next save."""
     disk = MemoryDisk()
     async with open_state(disk, NAME, USDM) as state:
         await state.save(SOME)
@@ -133,8 +133,8 @@ async def test_a_save_that_dies_leaves_the_one_before(
     assert not any(path.endswith(TEMPORARY) for path in left.paths)
 
 
-async def test_the_keeper_saves_what_it_was_given_last(autojump_clock: MockClock) -> None:
-    """Who asks afterwards is told so, and may rely on it."""
+async def test_the_saver_saves_the_newest_selection(autojump_clock: MockClock) -> None:
+    """Afterwards it reports the selection as saved."""
     disk = MemoryDisk()
     async with open_state(disk, NAME, USDM) as state, trio.open_nursery() as nursery:
         saver = StateSaver(state)
@@ -147,10 +147,10 @@ async def test_the_keeper_saves_what_it_was_given_last(autojump_clock: MockClock
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_what_is_given_while_the_keeper_saves_is_saved_next(
+async def test_a_selection_given_during_a_save_is_saved_next(
     autojump_clock: MockClock,
 ) -> None:
-    """What it writes by then is older, and vouches for itself only."""
+    """The save under way is older, and confirms only itself."""
     async with (
         open_state(SlowDisk(takes_s=SAVING_S), NAME, USDM) as state,
         trio.open_nursery() as nursery,
@@ -167,8 +167,10 @@ async def test_what_is_given_while_the_keeper_saves_is_saved_next(
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def test_who_is_cancelled_still_learns_whether_it_is_kept(autojump_clock: MockClock) -> None:
-    """What is promised afterwards holds."""
+async def test_a_cancelled_caller_still_learns_whether_its_change_is_saved(
+    autojump_clock: MockClock,
+) -> None:
+    """What it answers afterwards is true."""
     async with (
         open_state(SlowDisk(takes_s=SAVING_S), NAME, USDM) as state,
         trio.open_nursery() as nursery,
@@ -177,15 +179,15 @@ async def test_who_is_cancelled_still_learns_whether_it_is_kept(autojump_clock: 
         nursery.start_soon(saver.run)
         saver.save(SOME)
         with trio.CancelScope() as caller:
-            caller.cancel(reason="whoever asked has hung up")
+            caller.cancel(reason="the client has hung up")
             assert await saver.saved()
         assert await state.load() == SOME
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
 @pytest.mark.logs("subscriptions_not_saved")
-async def test_the_keeper_tries_until_the_disk_is_back(autojump_clock: MockClock) -> None:
-    """Meanwhile it says that nothing is sure, after a little patience."""
+async def test_the_saver_retries_until_the_disk_is_back(autojump_clock: MockClock) -> None:
+    """Until then it reports after a second that the selection is not saved."""
     disk = MemoryDisk()
     async with open_state(disk, NAME, USDM) as state, trio.open_nursery() as nursery:
         saver = StateSaver(state)
@@ -202,8 +204,8 @@ async def test_the_keeper_tries_until_the_disk_is_back(autojump_clock: MockClock
 
 
 @pytest.mark.logs("subscriptions_not_saved")
-async def test_the_keeper_tries_once_more_when_it_ends(autojump_clock: MockClock) -> None:
-    """The disk that was full may have room by then; there is no next time."""
+async def test_the_saver_tries_once_more_at_its_end(autojump_clock: MockClock) -> None:
+    """A full disk may have room by then, and it is the last attempt."""
     disk = MemoryDisk()
     async with open_state(disk, NAME, USDM) as state:
         async with trio.open_nursery() as nursery:
@@ -216,8 +218,8 @@ async def test_the_keeper_tries_once_more_when_it_ends(autojump_clock: MockClock
         assert await state.load() == SOME
 
 
-async def test_without_a_file_nothing_is_kept(autojump_clock: MockClock) -> None:
-    """And nobody waits for it."""
+async def test_without_a_file_nothing_is_saved(autojump_clock: MockClock) -> None:
+    """And no call waits."""
     saver = StateSaver(None)
     await saver.run()
     saver.save(SOME)

@@ -1,4 +1,4 @@
-"""How a selection is written, and what is wrong about one that is not."""
+"""The wire format of selections, and the errors of what is not one."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ def _read(wanted: object, exclude: object = ()) -> Selection:
 
 
 @given(_selections)
-def test_what_is_written_is_read_as_it_was(selection: Selection) -> None:
-    """In a request, and in the file."""
+def test_a_written_selection_reads_back_equal(selection: Selection) -> None:
+    """In a request and in the state file."""
     assert Reader(venue=USDM).selection(write(selection, USDM)) == selection
     assert decode(encode(selection, USDM), USDM) == selection
 
 
-def test_a_pattern_for_people() -> None:
-    """What it restricts, in one line."""
+def test_a_pattern_as_text() -> None:
+    """All that restricts it, in one line."""
     match = Match(name="*T", quote="USDT", contract="PERPETUAL", exclude=["B*", "A*"])
     assert str(pattern_of(match)) == "*T USDT PERPETUAL but A* B*"
     assert str(pattern_of(Match())) == str(Pattern()) == "*"
 
 
-def test_names_are_tidied_up() -> None:
-    """Case and blanks do not matter; what is named twice is named once."""
+def test_names_are_normalized() -> None:
+    """Case and blanks do not matter, nor do duplicates."""
     read = _read({"symbols": [" btcusdt ", "BTCUSDT", "EthUsdt"], "intervals": [" 1m", "1m"]})
     at = frozenset({Interval.M1})
     assert read == Selection(named={"BTCUSDT": at, "ETHUSDT": at})
@@ -86,8 +86,8 @@ def test_names_are_tidied_up() -> None:
     assert read == Selection(matched={match: frozenset({Interval.MO1})})
 
 
-def test_all_is_what_the_venue_offers() -> None:
-    """Read as such, and written again."""
+def test_all_stands_for_the_intervals_of_the_venue() -> None:
+    """It is read as such, and written again."""
     read = _read({"symbols": ["BTCUSDT"], "intervals": "all"})
     assert read.named["BTCUSDT"] == USDM.intervals
     assert write(read, USDM).subscriptions[0].intervals == "all"
@@ -95,14 +95,14 @@ def test_all_is_what_the_venue_offers() -> None:
     assert every == [each.value for each in Interval if each is not Interval.S1]
 
 
-def test_what_comes_from_the_configuration_is_not_taken_over() -> None:
-    """So that what GET tells can be PUT."""
+def test_entries_from_the_configuration_are_ignored() -> None:
+    """So that the answer to GET can be PUT."""
     wanted = {"symbols": ["NEVERMIND"], "intervals": ["1m"], "from": "configuration"}
     assert _read(wanted) == Selection()
 
 
-def test_what_is_there_already_goes_in_any_case() -> None:
-    """A symbol or a contract type that has vanished can be named as long as the set does."""
+def test_names_that_are_present_are_accepted() -> None:
+    """A vanished symbol or contract type can be named as long as the set contains it."""
     at = frozenset({Interval.M1})
     present = Selection(
         named={"GONE": at},
@@ -174,16 +174,16 @@ def test_what_is_wrong_is_named(wanted: object, error: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["[AB]*", "[!AB]TC", "*[0-9]", "[A][B]?", "*"])
-def test_patterns_with_whole_brackets_are_taken(name: str) -> None:
-    """They may match nothing: that is no mistake in writing."""
+def test_patterns_with_complete_brackets_are_accepted(name: str) -> None:
+    """They may match nothing, which is no error."""
     at = frozenset({Interval.M1})
     read = _read({"match": {"name": name}, "intervals": ["1m"]})
     assert read == Selection(matched={Match(name=name): at})
 
 
 @pytest.mark.parametrize("name", ["BTC[US", "BTC]", "[]", "[!]", "[[A]]", "A[B]C["])
-def test_patterns_with_half_brackets_are_not(name: str) -> None:
-    """They would be taken literally, and no symbol has brackets; what is there may go or stay."""
+def test_patterns_with_incomplete_brackets_are_refused(name: str) -> None:
+    """They would match literally, and no symbol has brackets; present ones may stay or go."""
     wanted = {"match": {"name": name}, "intervals": ["1m"]}
     with pytest.raises(InvalidRequest, match=r"write \[ab\] for a or b"):
         _read(wanted)
@@ -193,13 +193,13 @@ def test_patterns_with_half_brackets_are_not(name: str) -> None:
 
 
 def test_a_circumflex_does_not_negate() -> None:
-    """In regular expressions it does; here it would be one more character to match."""
+    """In regular expressions it does; here it is one more character to match."""
     with pytest.raises(InvalidRequest, match=r"write \[!ab\]"):
         _read({"match": {"name": "[^B]*"}, "intervals": ["1m"]})
 
 
-def test_the_whole_market_but_for_some_is_asked_for_by_name() -> None:
-    """Where a quote asset is said, no name needs to be."""
+def test_the_whole_market_is_requested_by_name() -> None:
+    """With a quote asset no name is required."""
     at = frozenset({Interval.M1})
     read = _read({"match": {"name": "*", "exclude": ["B*"]}, "intervals": ["1m"]})
     assert read == Selection(matched={Match(exclude=["B*"]): at})
@@ -207,7 +207,7 @@ def test_the_whole_market_but_for_some_is_asked_for_by_name() -> None:
     assert read == Selection(matched={Match(quote="USDT"): at})
 
 
-def test_exceptions_are_read_as_carefully() -> None:
+def test_exceptions_are_checked_as_strictly() -> None:
     """They name symbols and intervals, too."""
     with pytest.raises(InvalidRequest, match=r"exclude\[0\]\.symbols\[0\]: XUSDT does not exist"):
         _read(
@@ -229,6 +229,6 @@ def test_exceptions_are_read_as_carefully() -> None:
     ],
 )
 def test_what_is_not_a_subscription_at_all(wanted: object) -> None:
-    """A field with a typing error is not passed over."""
+    """A misspelt field is not ignored."""
     with pytest.raises(msgspec.ValidationError):
         _read(wanted)
