@@ -23,7 +23,7 @@ from klineagent.cli.options import FiniteRange
 from klineagent.cli.tables import wide_console
 from klineagent.core.errors import ConfigError, Interrupted
 from klineagent.core.suggestions import suggest
-from klineagent.proof.plan import ProofFailed, ProofPlan, ProofReport
+from klineagent.proof.plan import USUAL_DEPTH, ProofFailed, ProofPlan, ProofReport
 from klineagent.proof.run import prove as run_plan
 from klineagent.proof.schedule import KINDS
 
@@ -57,6 +57,15 @@ ALL, NONE = "all", "none"
     help="Number of symbols, each at all 15 intervals.",
 )
 @click.option(
+    "--history",
+    default=USUAL_DEPTH,
+    show_default=True,
+    type=click.IntRange(min=20),
+    metavar="N",
+    help="Candles of each series from before its start; symbols were listed one day before it, or"
+    f" three days where N is more than {USUAL_DEPTH}.",
+)
+@click.option(
     "--faults",
     default=ALL,
     show_default=True,
@@ -71,7 +80,9 @@ ALL, NONE = "all", "none"
     metavar="J",
     help="Number of runs at a time.",
 )
-def prove(seed: int, runs: int, days: float, symbols: int, faults: str, jobs: int) -> None:
+def prove(
+    seed: int, runs: int, days: float, symbols: int, history: int, faults: str, jobs: int
+) -> None:
     """Prove that no candle is missing, wrong or doubled, and no limit broken.
 
     Whole agents record a simulated exchange on a virtual clock while exchange, network, database
@@ -79,7 +90,7 @@ def prove(seed: int, runs: int, days: float, symbols: int, faults: str, jobs: in
     candle is compared with what was traded. The first failure ends the command with exit code 1
     and prints the command that reproduces it.
     """
-    plan = ProofPlan(seed=seed, days=days, symbols=symbols, kinds=_kinds(faults))
+    plan = ProofPlan(seed=seed, days=days, symbols=symbols, depth=history, kinds=_kinds(faults))
     plans = [evolve(plan, seed=number) for number in range(seed, seed + runs)]
     try:
         _prove(plans, jobs)
@@ -159,7 +170,7 @@ def _outcome(plan: ProofPlan, result: ProofReport | str) -> ProofReport:
     kinds = ALL if plan.kinds == KINDS else ",".join(plan.kinds) or NONE
     raise ProofFailed(
         f"{result}\nTo reproduce: klineagent prove --seed {plan.seed} --days {plan.days:g}"
-        f" --symbols {plan.symbols} --faults {kinds}"
+        f" --symbols {plan.symbols} --history {plan.depth} --faults {kinds}"
     )
 
 

@@ -8,6 +8,9 @@ from attrs import field, frozen
 
 from klineagent.core.errors import KlineagentError
 
+# As many as `serve` fetches by default.
+USUAL_DEPTH = 500
+
 
 class ProofFailed(KlineagentError):
     """The agent broke a promise: a candle is missing, wrong or doubled, or a limit was exceeded."""
@@ -22,6 +25,8 @@ class ProofPlan:
     symbols: int
     kinds: tuple[str, ...]
     """Kinds of faults that are injected; see `schedule.KINDS`."""
+    depth: int = USUAL_DEPTH
+    """Candles from before their start that agents fetch, unless they have a short memory."""
     pause_s: float = 5 * 3600.0
     """Mean time between two faults of one kind."""
 
@@ -33,7 +38,12 @@ class ProofPlan:
     @property
     def history(self) -> int:
         """Candles that agents fetch from before their start."""
-        return 20 if self.has_short_memory else 500
+        return 20 if self.has_short_memory else self.depth
+
+    @property
+    def listed_days(self) -> int:
+        """Days before the start at which all symbols were listed."""
+        return 1 if self.depth <= USUAL_DEPTH else 3
 
     @property
     def lookback_s(self) -> int:

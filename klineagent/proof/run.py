@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.interval import DAY_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.proof.active_faults import ActiveFaults
 from klineagent.proof.audit import ProofAudit
@@ -77,7 +77,13 @@ async def _prove(plan: ProofPlan, seen: list[ProofFailed]) -> ProofReport:
     """Run `plan`; a failure is appended to `seen` and ends the run."""
     venue = _VENUES[plan.seed % len(_VENUES)]
     market = EventfulMarket(
-        RandomMarket(symbols=plan.symbols, seed=plan.seed, start_ms=START_MS, venue_name=venue.name)
+        RandomMarket(
+            symbols=plan.symbols,
+            seed=plan.seed,
+            start_ms=START_MS,
+            venue_name=venue.name,
+            history_ms=plan.listed_days * DAY_MS,
+        )
     )
     symbols = tuple(listing.symbol for listing in market.listings)[: plan.symbols]
     intervals = tuple(each for each in Interval if each is not Interval.S1)
