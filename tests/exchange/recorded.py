@@ -1,4 +1,4 @@
-"""Frames that others recorded from the exchange; they are kept beside the project."""
+"""Frames that were recorded from the exchange; they are kept beside the project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.places import RECORDED
 
 
 def recorded_frames(name: str) -> list[str]:
-    """The frames in file `name`, as they came; without the file the test is skipped."""
+    """Read the frames in file `name`; without the file the test is skipped."""
     path = RECORDED / name
     if not path.exists():
         pytest.skip(f"the recorded frames are not beside the project: {path.name}")

@@ -1,4 +1,4 @@
-"""An exchange that does what a test says, over memory streams."""
+"""An exchange that follows a script, over memory streams."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = "btcusdt@kline_1m"
 
 
 def kline_frame(minute: int = 0, *, is_closed: bool = True) -> str:
-    """A frame of stream `btcusdt@kline_1m`."""
+    """Write a frame of stream `btcusdt@kline_1m`."""
     opened = 1_769_904_000_000 + minute * 60_000
     candle = {"t": opened, "T": opened + 59_999, "s": "BTCUSDT", "i": "1m", "f": 1, "L": 2}
     candle |= dict.fromkeys("ochlvqVQ", "1.5") | {"n": 2, "x": is_closed, "B": "0"}
@@ -32,7 +32,7 @@ def kline_frame(minute: int = 0, *, is_closed: bool = True) -> str:
 
 
 async def answer(socket: WebSocketConnection) -> dict[str, Any]:
-    """Acknowledge the next request; return it."""
+    """Acknowledge the next request and return it."""
     request: dict[str, Any] = json.loads(await socket.get_message())
     await socket.send_message(json.dumps({"result": None, "id": request["id"]}))
     return request
@@ -46,7 +46,7 @@ class ScriptedNetwork:
     nursery: trio.Nursery
     dials: int = 0
     raw: list[Callable[[trio.abc.Stream], Awaitable[None]]] = field(factory=list)
-    """What the first connections meet instead of a websocket server."""
+    """Functions that serve the first connections instead of a websocket server."""
 
     async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
         """See `Network`."""
@@ -62,7 +62,7 @@ class ScriptedNetwork:
 
     def http_transport(self) -> httpx2.AsyncBaseTransport:
         """See `Network`; there is no REST in these scripts."""
-        raise AssertionError("nobody asks for REST here")
+        raise AssertionError("there is no REST here")
 
     async def _serve(self, stream: trio.abc.Stream, script: Script) -> None:
         async with trio.open_nursery() as nursery:
@@ -81,7 +81,7 @@ class ScriptedNetwork:
 async def scripted_pool(
     *scripts: Script,
 ) -> AsyncIterator[tuple[Pool, ScriptedNetwork, trio.MemoryReceiveChannel[list[Kline]]]]:
-    """A pool whose exchange follows `scripts`, and the channel its klines come out of."""
+    """Open a pool whose exchange follows `scripts`, and the channel of its klines."""
     send, receive = trio.open_memory_channel[list[Kline]](1000)
     async with trio.open_nursery() as nursery:
         network = ScriptedNetwork(list(scripts), nursery)

@@ -1,4 +1,4 @@
-"""Turns and waits."""
+"""Rate limits, backoff and the weight budget."""
 
 import random
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ def test_no_window_holds_more_turns_than_allowed(
 
 
 async def test_turns_are_given_in_order(autojump_clock: trio.testing.MockClock) -> None:
-    """Callers wait for as long as those before them make it necessary."""
+    """Callers wait as long as the turns before theirs require."""
     limiter = RateLimiter(2, 10)
     started = trio.current_time()
     waits = []
@@ -47,10 +47,10 @@ async def test_turns_are_given_in_order(autojump_clock: trio.testing.MockClock) 
     assert waits == pytest.approx([0, 0, 10, 10, 20])
 
 
-async def test_turns_of_the_present_window_are_told(
+async def test_turns_of_the_present_window_are_counted(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Those that are reserved ahead count, those of an hour ago do not."""
+    """Turns reserved ahead count, turns of an hour ago do not."""
     limiter = RateLimiter(3, 10)
     assert (limiter.count, limiter.taken) == (3, 0)
     await limiter.turn()
@@ -61,8 +61,8 @@ async def test_turns_of_the_present_window_are_told(
     assert limiter.taken == 1
 
 
-def test_waits_grow_to_their_ceiling_and_no_further() -> None:
-    """Each wait lies under a ceiling that doubles; a thousand failures break nothing."""
+def test_retry_delays_grow_to_their_ceiling_and_no_further() -> None:
+    """Each delay lies under a ceiling that doubles; a thousand failures break nothing."""
     random.seed(1)
     backoff = Backoff(first_s=1, most_s=8)
     waits = [backoff.after() for _ in range(2000)]
@@ -70,8 +70,8 @@ def test_waits_grow_to_their_ceiling_and_no_further() -> None:
     assert 4 < max(waits) <= 8
 
 
-def test_only_health_starts_the_waits_anew() -> None:
-    """A server that accepts and drops at once keeps us waiting longer and longer."""
+def test_only_health_resets_the_retry_delays() -> None:
+    """A server that accepts and drops connections at once gets longer and longer delays."""
     random.seed(1)
     flapping = Backoff(first_s=1, most_s=64)
     for _ in range(20):
@@ -98,7 +98,7 @@ async def _open_budget(weight_per_minute: int = 100) -> AsyncIterator[WeightBudg
 async def test_a_minute_holds_our_share_of_the_weight_and_no_more(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What exceeds it waits for the exchange's next minute, not for a minute of ours."""
+    """Further requests wait for the exchange's next minute, not for a minute by our clock."""
     async with _open_budget() as budget:
         times = []
         for _ in range(25):
@@ -108,8 +108,10 @@ async def test_a_minute_holds_our_share_of_the_weight_and_no_more(
     assert times == [0] * 8 + [1] * 8 + [2] * 8 + [3]
 
 
-async def test_how_far_it_is_spent_is_told(autojump_clock: trio.testing.MockClock) -> None:
-    """Of this minute, whoever asks when; with what waits, and for how long."""
+async def test_spending_shows_how_far_the_minute_is_spent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Of the present minute, whenever it is read; with waiting requests and the backoff."""
 
     async def ask(budget: WeightBudget) -> None:
         async with budget.spend(50, 0):
@@ -130,7 +132,7 @@ async def test_how_far_it_is_spent_is_told(autojump_clock: trio.testing.MockCloc
 
 
 async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock) -> None:
-    """Whoever came before it; among equals the first."""
+    """Regardless of the order of arrival; equally urgent ones in that order."""
     order: list[str] = []
 
     async def ask(budget: WeightBudget, name: str, urgency: int) -> None:
@@ -145,10 +147,10 @@ async def test_the_most_urgent_goes_first(autojump_clock: trio.testing.MockClock
     assert order == ["fresh", "missed", "missed later", "history"]
 
 
-async def test_history_leaves_weight_to_what_is_more_urgent_and_takes_no_longer(
+async def test_history_leaves_weight_to_urgent_requests_and_takes_no_longer(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What nobody wanted by the end of a minute is spent on history after all."""
+    """Weight that is unused near the end of a minute is spent on history after all."""
     minutes: list[int] = []
     waits: list[float] = []
 
@@ -170,10 +172,10 @@ async def test_history_leaves_weight_to_what_is_more_urgent_and_takes_no_longer(
     assert sum(waits) / len(waits) <= 1
 
 
-async def test_a_request_can_be_called_back_until_it_is_sent(
+async def test_a_request_can_be_withdrawn_until_it_is_sent(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Then it has cost nothing; later it is answered, whoever wants that no more."""
+    """Then it has cost nothing; later it is answered, even if no one waits for it."""
     async with _open_budget() as budget:
         waiting = trio.CancelScope()
         async with budget.spend(1, 0, waiting):
@@ -188,8 +190,8 @@ async def test_a_request_can_be_called_back_until_it_is_sent(
         assert (budget.used, budget.spending().waiting) == (1, 0)
 
 
-async def test_what_others_have_used_counts(autojump_clock: trio.testing.MockClock) -> None:
-    """Who shares our address is heard of by the exchange's own count, and makes us wait."""
+async def test_weight_that_others_have_used_counts(autojump_clock: trio.testing.MockClock) -> None:
+    """The exchange's own count includes others at our address, and makes us wait."""
     async with _open_budget() as budget:
         async with budget.spend(1, 0):
             budget.report_used(85)
@@ -198,10 +200,10 @@ async def test_what_others_have_used_counts(autojump_clock: trio.testing.MockClo
             assert trio.current_time() - started == pytest.approx(60)
 
 
-async def test_a_count_that_is_too_low_is_not_believed(
+async def test_a_reported_count_below_ours_is_ignored(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Our own counts as well."""
+    """Our own count applies as well."""
     async with _open_budget() as budget:
         for _ in range(8):
             async with budget.spend(10, 0):
@@ -212,7 +214,7 @@ async def test_a_count_that_is_too_low_is_not_believed(
 async def test_after_a_failure_one_request_goes_ahead(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The others follow when it was answered."""
+    """The others follow once it was answered."""
     under_way = most = 0
 
     async def ask(budget: WeightBudget, *, answered: bool) -> None:
@@ -237,10 +239,10 @@ async def test_after_a_failure_one_request_goes_ahead(
         assert most == MOST_UNDER_WAY
 
 
-async def test_a_request_goes_ahead_as_soon_as_it_may_whatever_happened_meanwhile(
+async def test_a_request_goes_ahead_as_soon_as_it_may(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A failure while others wait is waited for, and not the end of the minute."""
+    """A backoff that begins while others wait is waited for, not the end of the minute."""
     went_at: dict[str, float] = {}
 
     async def ask(budget: WeightBudget, name: str, *, fails: bool) -> None:
@@ -260,10 +262,10 @@ async def test_a_request_goes_ahead_as_soon_as_it_may_whatever_happened_meanwhil
     assert went_at == pytest.approx({"fails": 0.3, "follows": 0.3 + 0.1 + 0.3})
 
 
-async def test_the_end_of_a_minute_is_not_slept_through(
+async def test_the_end_of_a_minute_during_a_backoff_is_noticed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A minute that was full when somebody stood down ends when it ends."""
+    """A minute that was full when the backoff began ends when it ends."""
     async with _open_budget() as budget:
         async with budget.spend(80, 0):
             budget.report_used(80)
@@ -275,10 +277,10 @@ async def test_the_end_of_a_minute_is_not_slept_through(
             assert trio.current_time() == pytest.approx(150)
 
 
-async def test_an_exchange_that_is_back_is_asked_at_once(
+async def test_an_exchange_that_is_back_gets_a_request_at_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """By one request; but for a limit or a ban, which end when they end."""
+    """One request; limits and bans end only when they end."""
     async with _open_budget() as budget:
         budget.back_off(10)
         await trio.sleep(1)
@@ -296,7 +298,7 @@ async def test_an_exchange_that_is_back_is_asked_at_once(
 async def test_a_clock_that_is_set_back_does_not_stop_the_minutes(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What was used stays used until the minute that it is now ends."""
+    """Used weight stays used until the present minute ends."""
     async with _open_budget() as budget:
         budget.time.confirm(MIDNIGHT_MS + 1_000 * MINUTE_MS)
         async with budget.spend(80, 0):
@@ -312,23 +314,23 @@ async def test_a_clock_that_is_set_back_does_not_stop_the_minutes(
                 assert trio.current_time() == pytest.approx(10 + 30)
 
 
-async def test_who_gives_up_waiting_leaves_no_trace(
+async def test_a_cancelled_wait_leaves_no_trace(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Neither his place nor his weight is taken."""
+    """Neither its place nor its weight is taken."""
     async with _open_budget() as budget:
         budget.back_off(5)
         with trio.move_on_after(1):
             async with budget.spend(50, 0):
-                raise AssertionError("nobody was to go ahead")
+                raise AssertionError("no request may go ahead")
         async with budget.spend(80, 0):
             assert budget.used == 80
 
 
-async def test_minutes_pass_before_the_exchange_has_told_the_time(
+async def test_minutes_pass_before_the_time_is_known(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A count that fills the first minute does not keep us from ever asking what time it is."""
+    """A full first minute does not prevent the request for the time."""
     budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(budget.keep_time)
@@ -340,14 +342,14 @@ async def test_minutes_pass_before_the_exchange_has_told_the_time(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_whole_market_may_give_up_at_once() -> None:
-    """A stop, or a set that is taken away, must not hold up everything else for a minute."""
+async def test_a_whole_market_may_be_cancelled_at_once() -> None:
+    """A stop, or the removal of a set, must not hold up other tasks for a minute."""
     budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
     budget.back_off(3600)
 
     async def ask(urgency: int) -> None:
         async with budget.spend(1, urgency):
-            raise AssertionError("nobody was to go ahead")
+            raise AssertionError("no request may go ahead")
 
     async with trio.open_nursery() as nursery:
         for number in range(3000):

@@ -1,4 +1,4 @@
-"""Real frames of which anything may be damaged, amid others that are not."""
+"""Recorded frames, of which some are damaged."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Mutation = Callable[[random.Random, dict[str, Any]], str | bytes]
 
 @pytest.fixture
 def recorded() -> list[str]:
-    """Frames as they came."""
+    """The recorded frames."""
     return recorded_frames("kline-frames.jsonl")
 
 
 def _part(dice: random.Random, frame: dict[str, Any]) -> dict[str, Any]:
-    """The envelope, the event or its candle; most often the candle, which has most fields."""
+    """The envelope, the event or its candle; usually the candle, which has most fields."""
     parts: tuple[dict[str, Any], ...] = (frame, frame["data"], *[frame["data"]["k"]] * 4)
     return dice.choice(parts)
 
@@ -106,7 +106,7 @@ class Sent:
 
     @property
     def row(self) -> Kline:
-        """What a sound one says."""
+        """What an undamaged frame says."""
         candle = decode_frame(self.text)
         assert isinstance(candle, StreamedCandle)
         return candle.data.as_kline("usdm")
@@ -126,12 +126,12 @@ def _batch(dice: random.Random, recorded: list[str]) -> list[Sent]:
 
 @define(eq=False)
 class Post:
-    """An dispatcher, all that comes out of it, and who was told of what."""
+    """A dispatcher, and everything that comes out of it."""
 
     conflate_s: float
     names: set[str]
     rows: list[Kline] = field(factory=list, init=False)
-    told: list[tuple[str, Kline]] = field(factory=list, init=False)
+    accepted: list[tuple[str, Kline]] = field(factory=list, init=False)
     answers: list[SubscriptionResponse] = field(factory=list, init=False)
     counts: FrameCounts = field(factory=FrameCounts, init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -154,10 +154,10 @@ class Post:
         )
 
     def _accept(self, name: str, row: Kline) -> None:
-        self.told.append((name, row))
+        self.accepted.append((name, row))
 
     def collect(self) -> None:
-        """Take what has come out."""
+        """Return what has come out since the last call."""
         while self._receive.statistics().current_buffer_used:
             self.rows += self._receive.receive_nowait()
 
@@ -169,10 +169,10 @@ def _is_among(few: list[Kline], many: list[Kline]) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_damaged_frames_cost_no_sound_one(
+async def test_damaged_frames_cost_no_undamaged_one(
     autojump_clock: MockClock, recorded: list[str], seed: int
 ) -> None:
-    """Each frame is a row of its stream, unwanted, bad, another event or an answer."""
+    """Each frame is counted as a row, unwanted, bad, another event or a response."""
     dice = random.Random(seed)
     names = {json.loads(text)["stream"] for text in recorded}
     post = Post(0, names)
@@ -183,8 +183,8 @@ async def test_damaged_frames_cost_no_sound_one(
         await post.dispatcher.take([each.text for each in batch])
     post.collect()
     assert _is_among([each.row for each in sent if each.is_sound], post.rows)
-    assert [row for _, row in post.told] == post.rows
-    for name, row in post.told:
+    assert [row for _, row in post.accepted] == post.rows
+    for name, row in post.accepted:
         assert stream_name(row.symbol, Interval(row.interval)) == name
         assert row.symbol.isupper()
     counts = post.counts
@@ -194,10 +194,10 @@ async def test_damaged_frames_cost_no_sound_one(
 
 
 @pytest.mark.parametrize("seed", range(20, 30))
-async def test_damaged_frames_cost_no_closed_candle_where_states_are_conflated(
+async def test_damaged_frames_cost_no_closed_candle_under_conflation(
     autojump_clock: MockClock, nursery: trio.Nursery, recorded: list[str], seed: int
 ) -> None:
-    """Those go on at once. Of a forming candle one that is damaged may take another's place."""
+    """Closed ones are handed on at once; a damaged forming one may replace another."""
     dice = random.Random(seed)
     names = {json.loads(text)["stream"] for text in recorded}
     post = Post(1, names)

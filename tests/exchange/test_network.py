@@ -1,4 +1,4 @@
-"""Sockets to the exchange, and what becomes of them when it goes wrong."""
+"""Sockets to the exchange, and their errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def _server(handler: Handler) -> AsyncIterator[int]:
 
 
 async def test_bytes_go_both_ways() -> None:
-    """Without TLS a stream is the socket."""
+    """A stream without TLS is the socket."""
 
     async def echo(stream: trio.SocketStream) -> None:
         await stream.send_all(await stream.receive_some())
@@ -37,16 +37,16 @@ async def test_bytes_go_both_ways() -> None:
         await stream.aclose()
 
 
-async def test_a_refused_connection_is_told_with_its_reason() -> None:
-    """The host is named."""
+async def test_a_refused_connection_is_reported_with_its_reason() -> None:
+    """The error names the host."""
     async with _server(trio.aclose_forcefully) as port:
         pass
     with pytest.raises(ExchangeUnreachable, match=r"cannot connect to 127\.0\.0\.1: .*refused"):
         await Internet().open_stream(httpx2.URL(f"ws://127.0.0.1:{port}"))
 
 
-async def test_a_server_without_tls_is_told_with_its_reason_and_let_go() -> None:
-    """The reason is OpenSSL's, and the socket does not stay open."""
+async def test_a_server_without_tls_is_reported_and_its_socket_closed() -> None:
+    """The reason is OpenSSL's."""
     let_go = trio.Event()
 
     async def speak_plainly(stream: trio.SocketStream) -> None:
@@ -62,8 +62,8 @@ async def test_a_server_without_tls_is_told_with_its_reason_and_let_go() -> None
             await let_go.wait()
 
 
-async def test_a_handshake_that_is_given_up_lets_its_socket_go() -> None:
-    """It is cancelled against a server that says nothing, which sees the end at once."""
+async def test_a_cancelled_handshake_closes_its_socket() -> None:
+    """A server that says nothing sees the end at once."""
     let_go = trio.Event()
     patience = trio.CancelScope()
 

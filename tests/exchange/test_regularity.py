@@ -1,4 +1,4 @@
-"""Candles that fit themselves pass; one wrong field is enough to be refused."""
+"""Consistent candles pass; one wrong field is a flaw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.klines import OPEN_MS
 Frame = dict[str, Any]
 Frames = st.SearchStrategy[Frame]
 Spoil = Callable[[Frame], None]
-"""Make something of a frame wrong."""
+"""Damage a part of a frame."""
 
 # Prices and volumes as the exchange writes them: text with all decimal places.
 _PLACES = 8
@@ -38,7 +38,7 @@ def _decimal(units: int) -> str:
 
 @st.composite
 def _frames(draw: st.DrawFn, *, closed: bool | None = None, empty: bool | None = None) -> Frame:
-    """What the exchange may send of a candle."""
+    """The values that a candle of the exchange may have."""
     symbol, interval = draw(_symbols), draw(st.sampled_from(Interval))
     opened_ms = interval.open_at(draw(st.integers(*_TEN_YEARS_FROM_2020_MS)))
     closes_ms = interval.close_of(opened_ms)
@@ -70,7 +70,7 @@ def _frames(draw: st.DrawFn, *, closed: bool | None = None, empty: bool | None =
 
 
 def _quiet(**fields: object) -> Frame:
-    """A closed minute of BTCUSDT, with some `fields` of its candle changed."""
+    """A closed minute of BTCUSDT with some `fields` changed."""
     candle = {"t": OPEN_MS, "T": OPEN_MS + MINUTE_MS - 1, "s": "BTCUSDT", "i": "1m"}
     candle |= dict.fromkeys("ochlvqVQ", "1.5") | {"f": 1, "L": 2, "n": 2, "x": True, "B": "0"}
     event = {"e": "kline", "E": OPEN_MS + MINUTE_MS + 5, "s": "BTCUSDT", "k": candle | fields}
@@ -85,7 +85,7 @@ def _candle(frame: Frame | str) -> StreamedCandle:
 
 
 def test_every_recorded_frame_is_regular() -> None:
-    """Of five venues; among them are candles without trades, open and closed."""
+    """Of five venues, including candles without trades, open and closed."""
     frames = [_candle(frame) for frame in recorded_frames("kline-frames.jsonl")]
     assert [frame for frame in frames if flaw_of(frame)] == []
     assert len(frames) == 115
@@ -121,8 +121,8 @@ def _both_shifted(frame: Frame) -> None:
     _shifted("T", 1)(frame)
 
 
-def _told(after_ms: int, field: str) -> Spoil:
-    """At a time `after_ms` after that in `field` of the candle."""
+def _at(after_ms: int, field: str) -> Spoil:
+    """Set the event time to `after_ms` after that in `field` of the candle."""
     return lambda frame: frame["data"].update(E=frame["data"]["k"][field] + after_ms)
 
 
@@ -133,7 +133,7 @@ def _of_lower_case(frame: Frame) -> None:
 
 
 def _of_another_interval(frame: Frame) -> None:
-    """All of it as it should be, but under this one's name."""
+    """A consistent frame under another name."""
     other = Interval.M5 if frame["data"]["k"]["i"] != "5m" else Interval.H1
     opened_ms = other.open_at(frame["data"]["E"] - DAY_MS)
     _k(i=other.value, t=opened_ms, T=other.close_of(opened_ms))(frame)
@@ -158,9 +158,9 @@ _SPOILT: dict[str, tuple[Flaw, Frames, Spoil]] = {
     "a candle off the grid": (Flaw.TIMES, _ANY, _both_shifted),
     "a candle cut short": (Flaw.TIMES, _ANY, _shifted("T", -1)),
     "a candle that lasts too long": (Flaw.TIMES, _ANY, _shifted("T", 1)),
-    "told before its open": (Flaw.TIMES, _ANY, _told(-1, "t")),
-    "closed before its close": (Flaw.TIMES, _CLOSED, _told(0, "T")),
-    "closed long after its close": (Flaw.TIMES, _CLOSED, _told(LATEST_MS + 1, "T")),
+    "sent before its open": (Flaw.TIMES, _ANY, _at(-1, "t")),
+    "closed before its close": (Flaw.TIMES, _CLOSED, _at(0, "T")),
+    "closed long after its close": (Flaw.TIMES, _CLOSED, _at(LATEST_MS + 1, "T")),
     "a high below all": (Flaw.PRICES, _TRADED, _k(h="0")),
     "a low above all": (Flaw.PRICES, _TRADED, _k(l=_HUGE)),
     "an open above the high": (Flaw.PRICES, _ANY, _k(o=_HUGE)),
@@ -196,35 +196,35 @@ _SPOILT |= {f"closed is {value!r}": (Flaw.UNREADABLE, _ANY, _k(x=value)) for val
 @pytest.mark.parametrize(("flaw", "frames", "spoil"), _SPOILT.values(), ids=_SPOILT)
 @given(data=st.data())
 @settings(max_examples=5)
-def test_one_wrong_field_is_enough_to_be_refused(
+def test_one_wrong_field_is_a_flaw(
     flaw: Flaw, frames: Frames, spoil: Spoil, data: st.DataObject
 ) -> None:
-    """It is told which part of the candle does not fit."""
+    """The flaw names the part of the candle."""
     frame = data.draw(frames)
     spoil(frame)
     assert flaw_of(_candle(frame)) is flaw
 
 
-def test_what_was_bought_may_be_rounded_up() -> None:
+def test_the_takers_volume_may_be_rounded_up() -> None:
     """It is summed apart from the total."""
     assert flaw_of(_candle(_quiet(v="0.3", V="0.30000000000000004"))) is None
     assert flaw_of(_candle(_quiet(v="0.3", V="0.301"))) is Flaw.VOLUMES
 
 
 @pytest.mark.parametrize("after_ms", [1, 5 * MINUTE_MS, DAY_MS])
-def test_a_forming_state_may_be_told_late(after_ms: int) -> None:
-    """It is no contradiction, and it outranks no closed state."""
+def test_a_forming_state_may_come_late(after_ms: int) -> None:
+    """It contradicts nothing and outranks no closed state."""
     frame = _quiet(x=False)
-    _told(after_ms, "T")(frame)
+    _at(after_ms, "T")(frame)
     assert flaw_of(_candle(frame)) is None
 
 
-def test_a_candle_without_trades_may_be_worth_nothing() -> None:
+def test_a_candle_without_trades_may_have_prices_of_zero() -> None:
     """A market that has not begun to trade has no last price."""
     nothing = dict.fromkeys("ochlvVqQ", "0") | {"n": 0, "f": -1, "L": -1}
     assert flaw_of(_candle(_quiet(**nothing))) is None
 
 
-def test_there_are_as_many_trade_ids_as_the_exchange_likes() -> None:
-    """On futures they have gaps: captured were 1029 of 1027 trades."""
+def test_trade_ids_need_not_match_the_number_of_trades() -> None:
+    """On futures they have gaps: 1029 ids were captured for 1027 trades."""
     assert flaw_of(_candle(_quiet(n=1027, f=8153633367, L=8153634395))) is None

@@ -1,4 +1,4 @@
-"""What REST refuses, and how long we stay away then."""
+"""Refusals over REST, and how long requests back off."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SubscriptionResponse = (
 
 @frozen
 class Refusing:
-    """A network on which every request is answered by a function."""
+    """A network on which a function answers every request."""
 
     answer: SubscriptionResponse
 
     async def open_stream(self, url: httpx2.URL) -> trio.abc.Stream:
-        raise AssertionError("nobody asks for streams here")
+        raise AssertionError("there are no streams here")
 
     def http_transport(self) -> httpx2.AsyncBaseTransport:
         return httpx2.MockTransport(self.answer)
@@ -43,7 +43,7 @@ class Refusing:
 
 @asynccontextmanager
 async def _asking(answer: SubscriptionResponse, time: ExchangeTime) -> AsyncIterator[None]:
-    """A client that knows no time and so goes on asking for it."""
+    """A client that does not know the time and keeps asking for it."""
     network = Refusing(answer)
     async with open_rest(network=network, venue=USDM, rest_url="https://exchange.test", time=time):
         yield
@@ -64,10 +64,10 @@ def _banned(until_ms: int, **headers: str) -> httpx2.Response:
         (365 * 86_400, {"Date": SENT_AT}, 3 * 86_400),
     ],
 )
-async def test_an_agent_that_starts_while_it_is_banned_asks_again_when_that_may_be_over(
+async def test_an_agent_that_starts_during_a_ban_asks_again_when_it_may_be_over(
     autojump_clock: MockClock, banned_for_s: int, headers: dict[str, str], waits_s: int
 ) -> None:
-    """The end of the ban is a time of day, and nobody has told it yet what time it is."""
+    """A ban ends at a time of day, and the agent does not know the time yet."""
     asked_at: list[float] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -82,8 +82,8 @@ async def test_an_agent_that_starts_while_it_is_banned_asks_again_when_that_may_
     assert asked_at[1] - asked_at[0] == pytest.approx(waits_s, abs=2)
 
 
-async def test_a_ban_is_waited_for_by_the_exchanges_clock(autojump_clock: MockClock) -> None:
-    """However old the answer claims to be."""
+async def test_a_ban_ends_by_the_exchanges_clock(autojump_clock: MockClock) -> None:
+    """Whatever date the answer has."""
     asked_at: list[float] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -100,10 +100,10 @@ async def test_a_ban_is_waited_for_by_the_exchanges_clock(autojump_clock: MockCl
     assert asked_at[1] - asked_at[0] == pytest.approx(700, abs=100)
 
 
-async def test_a_silent_exchange_is_given_up_after_the_time_that_is_written_here(
+async def test_a_silent_exchange_is_given_up_after_our_own_timeout(
     autojump_clock: MockClock,
 ) -> None:
-    """The library has timeouts of its own, for each phase of a request; none of them strikes."""
+    """The library's timeouts for each phase of a request do not apply."""
     autojump_clock.autojump_threshold = 0.05  # a connection within this machine is made meanwhile
 
     async def say_nothing(stream: trio.abc.Stream) -> None:
@@ -140,10 +140,10 @@ async def test_a_silent_exchange_is_given_up_after_the_time_that_is_written_here
         (200, {"X-MBX-USED-WEIGHT-1M": "999999999"}, '{"symbols":[{}]}', 60),
     ],
 )
-async def test_a_number_that_cannot_be_keeps_nobody_away_for_long(
+async def test_an_impossible_number_causes_no_long_wait(
     autojump_clock: MockClock, status: int, headers: dict[str, str], text: str, most_s: float
 ) -> None:
-    """Whatever an answer names in place of a time or a weight."""
+    """Whatever an answer contains in place of a time or a weight."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(status, headers=headers, text=text)
@@ -161,8 +161,8 @@ async def test_a_number_that_cannot_be_keeps_nobody_away_for_long(
             assert trio.current_time() - asked_at == pytest.approx(waited_s, abs=1)
 
 
-async def test_failures_that_come_together_are_one(autojump_clock: MockClock) -> None:
-    """Ten requests that were under way make everybody wait no longer than one would."""
+async def test_concurrent_failures_count_as_one(autojump_clock: MockClock) -> None:
+    """Ten requests under way make others wait no longer than one would."""
 
     async def fail_late(request: httpx2.Request) -> httpx2.Response:
         await trio.sleep(1)

@@ -1,4 +1,4 @@
-"""What is odd in an answer is left out, and its neighbours stay."""
+"""Invalid elements of an answer are left out, and others kept."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def _row(minute: int, **changed: Any) -> list[Any]:
 
 
 def _minutes(*rows: object) -> tuple[list[int], int]:
-    """Which minutes are read of an answer with `rows`, and how many rows are left out."""
-    told = read_candles(json.dumps(rows).encode())
-    return [(each.open_time - OPEN_MS) // MINUTE_MS for each in told.candles], told.odd
+    """The minutes read from an answer with `rows`, and the number of rows left out."""
+    answer = read_candles(json.dumps(rows).encode())
+    return [(each.open_time - OPEN_MS) // MINUTE_MS for each in answer.candles], answer.odd
 
 
 # Candles
 
 
 def test_a_page_is_read() -> None:
-    """As it comes; an empty one is a page."""
+    """In its order; an empty page is valid."""
     assert _minutes(_row(0), _row(1), _row(2)) == ([0, 1, 2], 0)
     assert _minutes() == ([], 0)
 
@@ -80,18 +80,18 @@ def test_a_page_is_read() -> None:
     ],
     ids=str,
 )
-def test_an_odd_row_is_left_out(odd: object) -> None:
-    """Whatever is wrong with it, the candles beside it are those that were traded."""
+def test_an_invalid_row_is_left_out(odd: object) -> None:
+    """Whatever its flaw, the candles beside it are kept."""
     assert _minutes(_row(0), odd, _row(2)) == ([0, 2], 1)
 
 
-def test_of_two_rows_that_differ_neither_is_believed() -> None:
-    """Nobody knows which is right; one that is told twice is told."""
+def test_of_two_rows_that_differ_neither_is_kept() -> None:
+    """It is unknown which is right; equal rows count once."""
     assert _minutes(_row(0), _row(1), _row(1, close="2"), _row(2)) == ([0, 2], 2)
     assert _minutes(_row(0), _row(1), _row(1), _row(2)) == ([0, 1, 2], 0)
 
 
-def test_rounding_is_no_oddity() -> None:
+def test_rounding_is_no_flaw() -> None:
     """Volumes are sums of decimals, and floats here."""
     assert _minutes(_row(0, volume="0.3", taker_buy_volume="0.30000000000000004")) == ([0], 0)
     assert _minutes(_row(0, volume="0", taker_buy_volume="0", trades=0)) == ([0], 0)
@@ -100,7 +100,7 @@ def test_rounding_is_no_oddity() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"null", b'{"code":1}', b"[[1,", b"\xff", b"[" * 9999]
 )
-def test_what_is_no_list_is_no_answer(body: bytes) -> None:
+def test_an_answer_that_is_no_list_is_a_bad_frame(body: bytes) -> None:
     """The exchange is in trouble."""
     with pytest.raises(BadFrame, match="no klines"):
         read_candles(body)
@@ -110,8 +110,13 @@ def test_what_is_no_list_is_no_answer(body: bytes) -> None:
 
 
 def _symbol(name: str, **changed: Any) -> dict[str, Any]:
-    told = {"symbol": name, "status": "TRADING", "contractStatus": "TRADING", "quoteAsset": "USDT"}
-    return told | changed
+    symbol = {
+        "symbol": name,
+        "status": "TRADING",
+        "contractStatus": "TRADING",
+        "quoteAsset": "USDT",
+    }
+    return symbol | changed
 
 
 @pytest.mark.parametrize("venue", [USDM, COINM], ids=["usdm", "coinm"])
@@ -130,21 +135,21 @@ def _symbol(name: str, **changed: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_an_odd_symbol_is_left_out(odd: object, names: set[str], venue: Venue) -> None:
-    """Its name is told where it can be read."""
+def test_an_invalid_symbol_is_left_out(odd: object, names: set[str], venue: Venue) -> None:
+    """Its name is reported if it can be read."""
     body = json.dumps({"symbols": [_symbol("BTCUSDT"), odd, _symbol("SOLUSDT")]}).encode()
-    told = read_exchange_info(body, venue)
-    assert list(told.symbols) == ["BTCUSDT", "SOLUSDT"]
-    assert (told.odd, set(told.odd_names)) == (1, names)
+    answer = read_exchange_info(body, venue)
+    assert list(answer.symbols) == ["BTCUSDT", "SOLUSDT"]
+    assert (answer.odd, set(answer.odd_names)) == (1, names)
 
 
 @pytest.mark.parametrize("date", [None, -1, "soon", 1.5, 10**40, OPEN_MS * 1000, True, []])
-def test_a_date_that_cannot_be_is_not_told(date: object) -> None:
-    """The symbol trades all the same."""
+def test_an_impossible_listing_date_is_ignored(date: object) -> None:
+    """The symbol is kept."""
     body = json.dumps({"symbols": [_symbol("BTCUSDT", onboardDate=date)]}).encode()
-    told = read_exchange_info(body, USDM)
-    assert told.symbols["BTCUSDT"].is_trading
-    assert (told.symbols["BTCUSDT"].onboard_ms, told.odd) == (0, 0)
+    answer = read_exchange_info(body, USDM)
+    assert answer.symbols["BTCUSDT"].is_trading
+    assert (answer.symbols["BTCUSDT"].onboard_ms, answer.odd) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ def test_a_date_that_cannot_be_is_not_told(date: object) -> None:
     ],
 )
 def test_an_answer_without_any_symbol_is_a_refusal(body: bytes) -> None:
-    """A list that names nothing says nothing."""
+    """A list without symbols is not believed."""
     with pytest.raises(ExchangeRefused, match=r"exchangeInfo (cannot be read|lists no symbol)"):
         read_exchange_info(body, USDM)
 
@@ -171,15 +176,15 @@ def test_an_answer_without_any_symbol_is_a_refusal(body: bytes) -> None:
 
 
 def test_the_time_is_read_in_milliseconds() -> None:
-    """As all venues tell it."""
+    """All venues report it like this."""
     assert read_server_time(b'{"serverTime":1769904000000}') == OPEN_MS
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answer",
     [OPEN_MS * 1000, OPEN_MS // 1000, -OPEN_MS, 0, 2**63, 10**40, 1.5, None, "soon", True, []],
 )
-def test_a_time_in_another_unit_is_none(told: object) -> None:
+def test_a_time_in_another_unit_is_refused(answer: object) -> None:
     """Microseconds and seconds have other numbers of digits."""
     with pytest.raises(BadFrame, match="time cannot be read"):
-        read_server_time(json.dumps({"serverTime": told}).encode())
+        read_server_time(json.dumps({"serverTime": answer}).encode())

@@ -22,7 +22,7 @@ from tests.places import RECORDED
 
 
 def _book(answers: list[httpx2.Response]) -> SymbolBook:
-    """A book whose exchange gives these answers, the last one for ever."""
+    """A book whose exchange gives these answers, the last one repeatedly."""
 
     def respond(request: httpx2.Request) -> httpx2.Response:
         assert request.url.path == "/fapi/v1/exchangeInfo"
@@ -56,8 +56,8 @@ async def test_only_trading_symbols_pass(autojump_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_configured_waits_through_a_halt(autojump_clock: MockClock) -> None:
-    """A symbol that exists and does not trade is waited for; one that does not exist is not."""
+async def test_a_configured_symbol_waits_through_a_halt(autojump_clock: MockClock) -> None:
+    """A symbol that exists and does not trade is waited for; an unknown one is refused."""
     book = _book([_listed(BTCUSDT="BREAK"), _listed(BTCUSDT="BREAK"), _listed(BTCUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book._rest.budget.keep_time)
@@ -71,7 +71,7 @@ async def test_what_is_configured_waits_through_a_halt(autojump_clock: MockClock
 
 
 async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) -> None:
-    """The list is asked for again and again."""
+    """The list is loaded every minute."""
     book = _book([_listed(BTCUSDT="TRADING"), _listed(BTCUSDT="TRADING", NEWUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book._rest.budget.keep_time)
@@ -83,33 +83,33 @@ async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) 
         nursery.cancel_scope.cancel()
 
 
-async def test_failures_are_retried_and_what_is_known_stays(
+async def test_failures_are_retried_and_known_symbols_stay(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exchange that fails is told of once a minute, and nothing that was known is forgotten."""
+    """A failing exchange is logged once a minute, and no symbol is forgotten."""
     broken = [httpx2.Response(503, text="maintenance"), httpx2.Response(200, text="<html>")]
     book = _book([*broken, _listed(BTCUSDT="TRADING"), *broken])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book._rest.budget.keep_time)
         nursery.start_soon(book.keep_fresh)
         await book.check("BTCUSDT")
-        told = len(caplog.records)
+        logged = len(caplog.records)
         await trio.sleep(3600)
         await book.check("BTCUSDT")
         nursery.cancel_scope.cancel()
-    assert [record.msg for record in caplog.records[:told]] == [
-        "symbols_unavailable",  # it is told of when it begins,
-        "symbols_unavailable",  # and of another kind of trouble
+    assert [record.msg for record in caplog.records[:logged]] == [
+        "symbols_unavailable",  # logged when failures begin,
+        "symbols_unavailable",  # and for another type of error
         "symbols_available",
         "symbols_loaded",
     ]
-    assert {record.msg for record in caplog.records[told:]} == {"symbols_unavailable"}
-    assert 30 <= len(caplog.records) - told <= 60
+    assert {record.msg for record in caplog.records[logged:]} == {"symbols_unavailable"}
+    assert 30 <= len(caplog.records) - logged <= 60
 
 
 @asynccontextmanager
 async def _refreshed(book: SymbolBook, lists: int) -> AsyncIterator[None]:
-    """The block runs after that many lists."""
+    """Run the block after that many lists."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book._rest.budget.keep_time)
         nursery.start_soon(book.keep_fresh)
@@ -123,10 +123,10 @@ CUT = dict.fromkeys(("BTCUSDT", "ETHUSDT", "SOLUSDT"), "TRADING")
 
 
 @pytest.mark.parametrize(("lists", "is_known"), [(1, True), (2, True), (3, False), (9, False)])
-async def test_a_symbol_is_no_more_when_three_lists_did_not_name_it(
+async def test_a_symbol_is_gone_when_three_lists_do_not_name_it(
     autojump_clock: MockClock, *, lists: int, is_known: bool
 ) -> None:
-    """One list may be cut short; nobody delists a symbol without a word."""
+    """One list may be cut short; delisted symbols are named for months."""
     book = _book([_listed(**ALL), *[_listed(**CUT)] * 10])
     async with _refreshed(book, 1 + lists):
         assert ("XRPUSDT" in (book.listings or {})) is is_known
@@ -134,8 +134,8 @@ async def test_a_symbol_is_no_more_when_three_lists_did_not_name_it(
         assert CUT.keys() <= book.listings.keys()
 
 
-async def test_absences_are_counted_in_a_row(autojump_clock: MockClock) -> None:
-    """A list that names it again makes up for those that did not."""
+async def test_only_consecutive_lists_count(autojump_clock: MockClock) -> None:
+    """A list that names the symbol again resets the count."""
     cuts = [_listed(**CUT)] * 2
     book = _book([_listed(**ALL), *cuts, _listed(**ALL), *cuts, _listed(**ALL)])
     async with _refreshed(book, 6):
@@ -143,10 +143,10 @@ async def test_absences_are_counted_in_a_row(autojump_clock: MockClock) -> None:
         assert ALL.keys() <= (book.listings or {}).keys()
 
 
-async def test_a_list_that_lacks_half_says_nothing_of_what_it_lacks(
+async def test_a_list_without_half_of_the_symbols_removes_none(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However long that goes on; what it says of the others is believed."""
+    """However often it comes; the symbols that it names are updated."""
     book = _book([_listed(**ALL), _listed(BTCUSDT="SETTLING")])
     async with _refreshed(book, 100):
         assert ALL.keys() <= (book.listings or {}).keys()
@@ -155,10 +155,10 @@ async def test_a_list_that_lacks_half_says_nothing_of_what_it_lacks(
     assert "symbols_lacking" in {record.msg for record in caplog.records}
 
 
-async def test_when_a_symbol_did_not_trade_is_known_from_list_to_list(
+async def test_a_trading_halt_is_known_from_list_to_list(
     autojump_clock: MockClock,
 ) -> None:
-    """From the last that said it traded to the first that says so again."""
+    """From the last list that says it traded to the first that says so again."""
     idle = _listed(BTCUSDT="SETTLING", ETHUSDT="BREAK", SOLUSDT="TRADING")
     back = _listed(BTCUSDT="TRADING", ETHUSDT="BREAK", SOLUSDT="TRADING", XRPUSDT="TRADING")
     first = _listed(BTCUSDT="TRADING", ETHUSDT="BREAK", SOLUSDT="TRADING")
@@ -172,22 +172,22 @@ async def test_when_a_symbol_did_not_trade_is_known_from_list_to_list(
         assert book.halt("SOLUSDT") is book.halt("XRPUSDT") is None
 
 
-async def test_what_was_known_of_a_symbol_stays_where_it_cannot_be_read(
+async def test_a_symbol_that_cannot_be_read_stays_as_it_was(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """For as long as it is in the list; the others go on."""
+    """As long as the list names it; the others are updated."""
     odd = [{"symbol": "BTCUSDT", "status": None}, {"symbol": "ETHUSDT", "status": "SETTLING"}]
     book = _book([_listed(**ALL), httpx2.Response(200, json={"symbols": [*odd, None, None]})])
     async with _refreshed(book, 10):
         assert book.trades("BTCUSDT")
         assert not book.trades("ETHUSDT")
     assert book._rest.counts.odd == 9 * 3
-    told = [vars(each)["count"] for each in caplog.records if each.msg == "odd_elements"]
-    assert told == [3] * 9
+    logged = [vars(each)["count"] for each in caplog.records if each.msg == "odd_elements"]
+    assert logged == [3] * 9
 
 
-async def test_a_first_list_with_a_null_is_a_list(autojump_clock: MockClock) -> None:
-    """One odd element does not keep everything from being recorded."""
+async def test_a_first_list_with_a_null_is_accepted(autojump_clock: MockClock) -> None:
+    """One invalid element does not keep everything from being recorded."""
     symbols = [None, {"symbol": "BTCUSDT", "status": "TRADING"}, {"symbol": 7}]
     book = _book([httpx2.Response(200, json={"symbols": symbols})])
     async with _refreshed(book, 1):
@@ -203,10 +203,10 @@ async def test_a_first_list_with_a_null_is_a_list(autojump_clock: MockClock) -> 
         (429, {"Retry-After": "x"}, 60),
     ],
 )
-async def test_a_ban_is_sat_out(
+async def test_a_ban_is_waited_out(
     autojump_clock: MockClock, status: int, headers: dict[str, str], least_s: float
 ) -> None:
-    """Asking during a ban makes it longer, so nobody asks."""
+    """Requests during a ban make it longer, so none is made."""
     book = _book([httpx2.Response(status, headers=headers), _listed(BTCUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
         started = trio.current_time()
@@ -222,7 +222,7 @@ async def test_a_ban_is_sat_out(
     [("usdm", USDM, "BTCUSDT"), ("coinm", COINM, "BTCUSD_PERP")],
 )
 def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
-    """Answers of the real exchange; COIN-M calls the status by another name."""
+    """Answers of the real exchange; COIN-M names the status differently."""
     path = RECORDED / f"exchangeInfo-{name}-2021.json"
     if not path.exists():
         pytest.skip("the recorded answers are not beside the project")
@@ -249,7 +249,7 @@ def test_what_is_known_of_a_symbol(
     venue: Venue, status: str, *, is_trading: bool, is_listed: bool
 ) -> None:
     """Each venue in its own terms; a contract in its last hour is still what it was."""
-    told: dict[str, object] = {
+    symbol: dict[str, object] = {
         "symbol": "BTCUSD_261225",
         venue.status_field: status,
         "baseAsset": "BTC",
@@ -257,8 +257,8 @@ def test_what_is_known_of_a_symbol(
         "onboardDate": 1_500_000_000_000,
     }
     if venue is not SPOT:
-        told["contractType"] = "CURRENT_QUARTER DELIVERING"
-    symbols = read_exchange_info(json.dumps({"symbols": [told]}).encode(), venue).symbols
+        symbol["contractType"] = "CURRENT_QUARTER DELIVERING"
+    symbols = read_exchange_info(json.dumps({"symbols": [symbol]}).encode(), venue).symbols
     assert symbols["BTCUSD_261225"] == SymbolInfo(
         symbol="BTCUSD_261225",
         status=status,

@@ -1,4 +1,4 @@
-"""Frames to klines and answers."""
+"""Frames to klines and responses."""
 
 import json
 from contextlib import suppress
@@ -75,7 +75,7 @@ def test_a_captured_frame_becomes_its_kline() -> None:
 
 
 def test_a_fetched_candle_becomes_the_row_that_any_closing_event_outranks() -> None:
-    """It says that it was fetched, and not when: two agents that fetch it write the same row."""
+    """It says that it was fetched and not when, so two agents that fetch it write the same row."""
     row = [1791382980000, *["1", "2", "0.5", "1.5", "9"], 1791383039999, "13", 7, "4", "6", "0"]
     [candle] = read_candles(json.dumps([row]).encode()).candles
     kline = candle.as_closed("usdm", "BTCUSDT", Interval.M1)
@@ -86,7 +86,7 @@ def test_a_fetched_candle_becomes_the_row_that_any_closing_event_outranks() -> N
 
 
 def test_a_row_that_was_cut_short_outranks_every_forming_event() -> None:
-    """Events told the close that it should have had, and went on after the one it has."""
+    """Events carry the close it should have had, and went on after its real close."""
     row = [1791382980000, *["1", "2", "0.5", "1.5", "9"], 1791382990000, "13", 7, "4", "6", "0"]
     [candle] = read_candles(json.dumps([row]).encode()).candles
     kline = candle.as_closed("usdm", "BTCUSDT", Interval.M1)
@@ -108,7 +108,7 @@ def test_every_recorded_kline_frame_is_read() -> None:
 
 
 def test_every_other_recorded_frame_is_an_event_of_another_kind() -> None:
-    """Sound frames that are not klines are told apart from bad ones."""
+    """Valid frames that are not klines are distinguished from bad ones."""
     messages = [decode_frame(frame) for frame in recorded_frames("other-frames.jsonl")]
     assert {message.kind for message in messages if isinstance(message, OtherEvent)} == {
         "aggTrade",
@@ -144,14 +144,14 @@ def test_a_candle_without_trades_is_read() -> None:
     ],
 )
 def test_values_no_candle_can_have_make_a_bad_frame(fields: dict[str, object]) -> None:
-    """What a store could not hold is refused at the door."""
+    """Values that a store could not hold are refused here."""
     with pytest.raises(BadFrame):
         _kline(_changed(**fields))
 
 
 @pytest.mark.parametrize("key", ["t", "T", "s", "i", "f", "L", "o", "c", "h", "l", "v", "n", "x"])
 def test_a_missing_field_makes_a_bad_frame(key: str) -> None:
-    """A kline that lacks a field is no kline."""
+    """A kline with a field missing is no kline."""
     frame = json.loads(CAPTURED)
     del frame["data"]["k"][key]
     with pytest.raises(BadFrame):
@@ -173,7 +173,7 @@ def test_a_missing_field_makes_a_bad_frame(key: str) -> None:
         ),
     ],
 )
-def test_answers_are_read_in_every_shape(frame: str, answer: SubscriptionResponse) -> None:
+def test_responses_are_read_in_every_shape(frame: str, answer: SubscriptionResponse) -> None:
     """Acknowledgements, and refusals both nested as seen and flat as documented."""
     assert decode_frame(frame) == answer
 
@@ -186,13 +186,13 @@ def test_answers_are_read_in_every_shape(frame: str, answer: SubscriptionRespons
     ],
 )
 def test_a_shutdown_notice_is_an_event(frame: str) -> None:
-    """Both shapes of the notice are understood."""
+    """Both shapes of the notice are read."""
     assert decode_frame(frame) == OtherEvent("serverShutdown")
 
 
 @given(st.binary() | st.text())
 def test_garbage_is_a_bad_frame(frame: str | bytes) -> None:
-    """No bytes whatever make the decoder fail in any other way."""
+    """No bytes make the decoder fail in any other way."""
     with pytest.raises(BadFrame):
         decode_frame(frame)
 
@@ -206,7 +206,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_foreign_json_never_fails_otherwise(value: object) -> None:
-    """JSON that is no frame of the exchange is bad, or an answer or event by its shape."""
+    """JSON that is no frame of the exchange is bad, or a response or event by its shape."""
     with suppress(BadFrame):
         decode_frame(json.dumps(value))
 
@@ -232,8 +232,8 @@ def _on(stream: str, *, is_closed: bool = False) -> bytes:
     return json.dumps(frame, separators=(",", ":")).encode()
 
 
-def test_candles_are_forming_if_not_one_is_closed() -> None:
-    """A closed one among them would be lost if it were taken for one that forms."""
+def test_candles_are_forming_if_none_is_closed() -> None:
+    """A closed one among them would be lost if it were taken for a forming one."""
     forming, closed = _on("a"), _on("a", is_closed=True)
     assert are_forming([forming, forming])
     assert not are_forming([forming, closed])
@@ -241,7 +241,7 @@ def test_candles_are_forming_if_not_one_is_closed() -> None:
 
 
 def test_the_newest_frame_of_each_stream_is_found_by_its_beginning() -> None:
-    """Which is what the exchange writes before all else."""
+    """The exchange writes the stream's name first."""
     old, other, new = _on("btcusdt@kline_1m"), _on("ethusdt@kline_1m"), _on("btcusdt@kline_1m")
     newest = newest_of([old, other, new])
     assert newest[beginning_of("btcusdt@kline_1m")] is new
@@ -262,7 +262,7 @@ def test_the_newest_frame_of_each_stream_is_found_by_its_beginning() -> None:
         b'{"stream":"\\u5e01usdt@kline_1m","data":{}}',
     ],
 )
-def test_a_frame_that_begins_in_another_way_has_no_stream_by_its_beginning(frame: bytes) -> None:
+def test_a_frame_with_another_beginning_has_no_stream(frame: bytes) -> None:
     """It could be taken for one of another stream."""
     with pytest.raises(BadFrame):
         newest_of([_on("btcusdt@kline_1m"), frame])
@@ -271,7 +271,7 @@ def test_a_frame_that_begins_in_another_way_has_no_stream_by_its_beginning(frame
 @pytest.mark.parametrize(
     "bad", [b"", b"{}", b"garbage", _on("a") * 2, _on("a") + b"\n" + _on("b"), _on("a")[:200]]
 )
-def test_frames_are_read_all_at_once_or_not_at_all(bad: bytes) -> None:
+def test_frames_are_decoded_all_at_once_or_not_at_all(bad: bytes) -> None:
     """Each stands for one candle."""
     assert [each.stream for each in decode_streamed([_on("a"), _on("b")])] == ["a", "b"]
     with pytest.raises(BadFrame):

@@ -1,4 +1,4 @@
-"""The exchange's time, as far as it has told."""
+"""The exchange's clock as the agent knows it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from klineagent.exchange.clock.clock import ExchangeTime
 NOON_MS = 1_769_947_200_000
 
 
-async def test_time_goes_on_between_what_is_told(autojump_clock: MockClock) -> None:
-    """The newest time told, and what has passed here since."""
+async def test_time_goes_on_between_events(autojump_clock: MockClock) -> None:
+    """The clock shows the newest event time plus the time that has passed since."""
     time = ExchangeTime()
     assert not time.is_known
     time.confirm(NOON_MS)
@@ -25,8 +25,8 @@ async def test_time_goes_on_between_what_is_told(autojump_clock: MockClock) -> N
     assert time.silent_s() == 1.5
 
 
-async def test_a_moment_comes_with_time_or_with_news(autojump_clock: MockClock) -> None:
-    """Who waits for it is woken when it must have come, or when the exchange says that it has."""
+async def test_a_wait_ends_with_time_or_with_an_event(autojump_clock: MockClock) -> None:
+    """It ends when the moment must have come, or when an event says that it has."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     await time.until(NOON_MS + 5000)
@@ -34,23 +34,23 @@ async def test_a_moment_comes_with_time_or_with_news(autojump_clock: MockClock) 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(time.until, NOON_MS + 3_600_000)
         await wait_all_tasks_blocked()
-        # An exchange that runs faster than time: a simulated one.
+        # The time of a simulated exchange passes faster.
         time.confirm(NOON_MS + 3_600_000)
     assert trio.current_time() == 5
 
 
-async def test_a_moment_that_has_passed_is_not_waited_for(autojump_clock: MockClock) -> None:
-    """It returns at once."""
+async def test_a_wait_for_a_past_moment_returns_at_once(autojump_clock: MockClock) -> None:
+    """Without a wait."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     await time.until(NOON_MS)
     assert trio.current_time() == 0
 
 
-async def test_a_clock_that_jumps_and_then_falls_silent_wakes_who_waits(
+async def test_a_clock_that_jumps_before_a_silence_wakes_waiters(
     autojump_clock: MockClock,
 ) -> None:
-    """A machine that was suspended hears of it once, and then of nothing."""
+    """After a suspension of the machine one event comes, and then none."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     async with trio.open_nursery() as nursery:
@@ -60,8 +60,8 @@ async def test_a_clock_that_jumps_and_then_falls_silent_wakes_who_waits(
     assert trio.current_time() == 10 + 60
 
 
-async def test_a_clock_that_is_known_late_wakes_who_waits(autojump_clock: MockClock) -> None:
-    """Before it nobody knew when that would be."""
+async def test_a_clock_that_becomes_known_wakes_waiters(autojump_clock: MockClock) -> None:
+    """Before, it was not known when their moment would come."""
     time = ExchangeTime()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(time.until, NOON_MS + 5000)
@@ -70,8 +70,8 @@ async def test_a_clock_that_is_known_late_wakes_who_waits(autojump_clock: MockCl
     assert trio.current_time() == 3600 + 5
 
 
-async def test_who_gives_up_does_not_keep_others_waiting(autojump_clock: MockClock) -> None:
-    """Whether it was the first in line or not."""
+async def test_a_cancelled_waiter_does_not_keep_others_waiting(autojump_clock: MockClock) -> None:
+    """Whether it was the first or not."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     async with trio.open_nursery() as nursery:
@@ -83,8 +83,8 @@ async def test_who_gives_up_does_not_keep_others_waiting(autojump_clock: MockClo
     assert trio.current_time() == 10
 
 
-async def test_those_who_gave_up_are_forgotten(autojump_clock: MockClock) -> None:
-    """A market that is put and taken away again and again waits for months in vain."""
+async def test_cancelled_waiters_are_removed(autojump_clock: MockClock) -> None:
+    """Subscriptions to a market that are added and removed repeatedly leave nothing behind."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     async with trio.open_nursery() as nursery:
@@ -99,10 +99,10 @@ async def test_those_who_gave_up_are_forgotten(autojump_clock: MockClock) -> Non
     assert trio.current_time() == 5
 
 
-async def test_an_event_that_was_long_on_its_way_lets_nobody_go_early(
+async def test_a_late_event_wakes_no_waiter_early(
     autojump_clock: MockClock,
 ) -> None:
-    """By what it tells it is earlier than it seemed."""
+    """By its time it is earlier than the clock showed."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     async with trio.open_nursery() as nursery:
@@ -112,8 +112,8 @@ async def test_an_event_that_was_long_on_its_way_lets_nobody_go_early(
     assert trio.current_time() == 4 + 4
 
 
-async def test_who_waits_is_told_that_the_clock_was_set_back(autojump_clock: MockClock) -> None:
-    """At once: what he waits for may be another moment now."""
+async def test_waiters_are_woken_when_the_clock_is_set_back(autojump_clock: MockClock) -> None:
+    """At once: they may have to wait for another moment now."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     shown: list[bool] = []
@@ -131,8 +131,8 @@ async def test_who_waits_is_told_that_the_clock_was_set_back(autojump_clock: Moc
     assert trio.current_time() == 30
 
 
-async def test_a_small_step_back_is_waited_for_in_silence(autojump_clock: MockClock) -> None:
-    """Nothing that was done by the clock need be undone."""
+async def test_a_small_step_back_wakes_no_waiter(autojump_clock: MockClock) -> None:
+    """Nothing that was done by the clock must be undone."""
     time = ExchangeTime()
     time.confirm(NOON_MS)
     async with trio.open_nursery() as nursery:
@@ -142,10 +142,10 @@ async def test_a_small_step_back_is_waited_for_in_silence(autojump_clock: MockCl
     assert trio.current_time() == 24
 
 
-async def test_an_event_that_contradicts_the_clock_wakes_who_asks_for_the_time(
+async def test_an_event_that_contradicts_the_clock_wakes_the_timekeeper(
     autojump_clock: MockClock,
 ) -> None:
-    """And so does silence."""
+    """So does silence."""
     time = ExchangeTime()
     await time.doubted()
     time.confirm(NOON_MS)
@@ -165,12 +165,12 @@ _SECONDS = st.integers(min_value=0, max_value=20)
 @settings(deadline=None)
 @given(
     moments=st.lists(st.tuples(_SECONDS, _SECONDS), max_size=8),
-    told=st.lists(st.tuples(_SECONDS, _SECONDS), max_size=8),
+    reports=st.lists(st.tuples(_SECONDS, _SECONDS), max_size=8),
 )
-def test_whoever_waits_goes_on_as_soon_as_the_clock_shows_it(
-    moments: Sequence[tuple[int, int]], told: Sequence[tuple[int, int]]
+def test_waiters_go_on_as_soon_as_the_clock_shows_their_moment(
+    moments: Sequence[tuple[int, int]], reports: Sequence[tuple[int, int]]
 ) -> None:
-    """However the clock is set and when, whoever comes first and whoever gives up."""
+    """However and whenever the clock is set, whichever waits first, whichever is cancelled."""
 
     async def run() -> None:
         time = ExchangeTime()
@@ -188,7 +188,7 @@ def test_whoever_waits_goes_on_as_soon_as_the_clock_shows_it(
         async with trio.open_nursery() as nursery:
             for moment_s, patience_s in moments:
                 nursery.start_soon(wait, NOON_MS + moment_s * 1000, patience_s)
-            for after_s, jump_s in told:
+            for after_s, jump_s in reports:
                 await trio.sleep(after_s)
                 time.confirm(time.now_ms() + (jump_s - 10) * 1000)
                 await wait_all_tasks_blocked()

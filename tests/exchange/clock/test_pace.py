@@ -1,4 +1,4 @@
-"""How fast the exchange's time passes, by what it answers."""
+"""The pace of the exchange's time, measured by its answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAY_S = 0.002
 
 
 def _asked(pace: Pace, at: float, speed: float, *, late_s: float = 0.0, ahead_ms: int = 0) -> None:
-    """An answer of an exchange that runs so fast comes at `at`, half of its way after it."""
+    """Measure an answer of an exchange with that pace, received at `at`."""
     told_ms = NOON_MS + round((at - WAY_S / 2 - late_s) * speed * 1000) + ahead_ms
     pace.measure(told_ms, at - WAY_S - late_s, at)
 
@@ -22,7 +22,7 @@ def _asked(pace: Pace, at: float, speed: float, *, late_s: float = 0.0, ahead_ms
 def test_the_pace_of_an_exchange_on_this_machine_is_known_when_two_measurements_agree(
     speed: float,
 ) -> None:
-    """Three answers; what is as slow as a busy machine could make it seem counts as real time."""
+    """After three answers; a pace that a busy machine could feign counts as real time."""
     pace = Pace(is_simulated=True)
     known_at = None
     for tenth in range(1, 6):
@@ -34,8 +34,8 @@ def test_the_pace_of_an_exchange_on_this_machine_is_known_when_two_measurements_
     assert pace.value == pytest.approx(speed if speed > 1.5 else 1)
 
 
-def test_the_pace_of_any_other_is_that_of_real_time_until_it_is_measured_twice() -> None:
-    """It is known from the first, and needs no answers of its own."""
+def test_the_pace_of_a_remote_exchange_is_one_until_two_measurements_differ() -> None:
+    """It is known from the start and needs no extra answers."""
     pace = Pace()
     assert pace.is_known
     assert not pace.is_patient
@@ -48,7 +48,7 @@ def test_the_pace_of_any_other_is_that_of_real_time_until_it_is_measured_twice()
     assert pace.due_at == float("inf")
 
 
-def test_answers_that_were_late_make_no_other_pace() -> None:
+def test_late_answers_make_no_other_pace() -> None:
     """Two measurements on a busy machine agree roughly, and the next one is better."""
     pace = Pace(is_simulated=True)
     for at, late_s in ((0.1, 0.0), (0.21, 0.03), (0.45, 0.0), (1.0, 0.03)):
@@ -58,7 +58,7 @@ def test_answers_that_were_late_make_no_other_pace() -> None:
 
 
 def test_one_answer_that_lies_only_delays_it() -> None:
-    """A day ahead, whichever of the first answers that is."""
+    """The answer is a day ahead, whichever of the first answers it is."""
     for lie in range(1, 6):
         pace = Pace(is_simulated=True)
         for tenth in range(1, 20):
@@ -67,8 +67,8 @@ def test_one_answer_that_lies_only_delays_it() -> None:
         assert pace.is_known
 
 
-def test_nobody_wonders_before_some_measurements_have_failed_to_agree() -> None:
-    """A clock that leaps back and forth."""
+def test_no_disagreement_is_reported_before_some_measurements() -> None:
+    """The clock leaps back and forth."""
     pace, patience = Pace(is_simulated=True), []
     for number in range(10):
         _asked(pace, 20.0 * number, 1, ahead_ms=86_400_000 * (-1) ** number)

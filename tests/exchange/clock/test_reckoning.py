@@ -1,4 +1,4 @@
-"""Whom the clock of the exchange believes, and how much."""
+"""Which reports of the time are believed, and how far."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DAY_MS = 86_400_000
 
 
 def _truth(at: float) -> int:
-    """What time it really is there."""
+    """The true time of the exchange."""
     return NOON_MS + round(at * 1000)
 
 
 def _known() -> Reckoning:
-    """A clock that is right from the beginning of Trio's time."""
+    """A clock that is right when Trio's time begins."""
     clock = Reckoning(0.0)
     clock.confirm(NOON_MS, 0.0)
     return clock
 
 
 def _asked(clock: Reckoning, at: float, *, ahead_ms: int = 0, took_s: float = 0.05) -> Verdict:
-    """An answer to `/time` comes at `at`, from half of its way ago."""
+    """Take an answer to `/time` at `at`, made halfway through its journey."""
     return clock.answer(_truth(at - took_s / 2) + ahead_ms, at - took_s, at)
 
 
@@ -50,8 +50,8 @@ def test_two_answers_that_agree_make_the_clock_known() -> None:
 
 
 @pytest.mark.parametrize("is_event_first", [True, False])
-def test_so_do_an_answer_and_an_event(*, is_event_first: bool) -> None:
-    """Whichever comes first."""
+def test_an_answer_and_an_event_that_agree_make_it_known(*, is_event_first: bool) -> None:
+    """In either order."""
     clock = Reckoning(0.0)
     if is_event_first:
         clock.advance(_truth(1) - 30, 1.0)
@@ -61,8 +61,8 @@ def test_so_do_an_answer_and_an_event(*, is_event_first: bool) -> None:
     assert abs(_error_ms(clock, 3)) <= 30
 
 
-def test_no_number_of_events_makes_it_known() -> None:
-    """They come from one place, and are wrong together."""
+def test_events_alone_do_not_make_it_known() -> None:
+    """They come from one source and may be wrong together."""
     clock = Reckoning(0.0)
     for second in range(100):
         clock.advance(_truth(second) + DAY_MS, second)
@@ -70,8 +70,8 @@ def test_no_number_of_events_makes_it_known() -> None:
     assert clock.trusted_s(100) == 0
 
 
-def test_a_first_answer_that_is_wrong_is_found_out() -> None:
-    """A day ahead, once: the next two agree."""
+def test_a_wrong_first_answer_is_found_out() -> None:
+    """It is a day ahead, once; the next two agree."""
     clock = Reckoning(0.0)
     assert _asked(clock, 0.1, ahead_ms=DAY_MS) is Verdict.ALONE
     assert _asked(clock, 0.2) is Verdict.ALONE
@@ -83,8 +83,8 @@ def test_a_first_answer_that_is_wrong_is_found_out() -> None:
 
 
 @pytest.mark.parametrize("ahead_ms", [BOUND_MS + 100, DAY_MS, 30 * DAY_MS])
-def test_an_event_far_ahead_is_a_claim(ahead_ms: int) -> None:
-    """It moves nothing, is counted, and makes somebody ask; the answer refutes it."""
+def test_an_event_far_ahead_is_disputed(ahead_ms: int) -> None:
+    """It is counted, moves nothing, and causes a request; the answer refutes it."""
     clock = _known()
     clock.advance(_truth(10) + ahead_ms, 10.0)
     assert clock.now_ms(10) == _truth(10)
@@ -95,7 +95,7 @@ def test_an_event_far_ahead_is_a_claim(ahead_ms: int) -> None:
     assert _error_ms(clock, 10.1) == 0
 
 
-def test_a_machine_that_was_suspended_is_told_by_an_event_and_an_answer() -> None:
+def test_after_a_suspension_an_event_and_an_answer_set_the_clock() -> None:
     """Trio's clock stood still for eight hours."""
     gone_ms = 8 * 3_600_000
     clock = _known()
@@ -107,8 +107,8 @@ def test_a_machine_that_was_suspended_is_told_by_an_event_and_an_answer() -> Non
     assert not clock.allows(_truth(20) + gone_ms + BOUND_MS + 1000, 20.0)
 
 
-def test_until_an_answer_comes_no_number_of_events_does() -> None:
-    """Somebody asks all the time; the first answer settles it."""
+def test_events_do_not_set_the_clock_without_an_answer() -> None:
+    """The time is requested repeatedly; the first answer settles it."""
     gone_ms = 3_600_000
     clock = _known()
     for second in range(10, 610):
@@ -119,8 +119,8 @@ def test_until_an_answer_comes_no_number_of_events_does() -> None:
     assert clock.allows(_truth(611) + gone_ms, 611)
 
 
-def test_without_events_two_answers_tell_it() -> None:
-    """They have to show that their clock goes."""
+def test_without_events_two_answers_set_the_clock() -> None:
+    """The second must show that time has passed since the first."""
     gone_ms = 8 * 3_600_000
     clock = _known()
     assert _asked(clock, 10.1, ahead_ms=gone_ms) is Verdict.ALONE
@@ -128,10 +128,10 @@ def test_without_events_two_answers_tell_it() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(-4000, 4000)), max_size=60))
-def test_small_lies_move_the_clock_no_further_than_the_bound(
+def test_small_errors_move_the_clock_by_no_more_than_the_bound(
     lies: Sequence[tuple[float, int]],
 ) -> None:
-    """However many events are each a few seconds ahead, or behind, of what it shows."""
+    """However many events are some seconds ahead of it, or behind."""
     clock, at = _known(), 0.0
     for after_s, ahead_ms in lies:
         at += after_s
@@ -141,8 +141,8 @@ def test_small_lies_move_the_clock_no_further_than_the_bound(
     assert abs(_error_ms(clock, at + 0.05)) <= 50
 
 
-def test_events_that_only_come_late_make_somebody_ask() -> None:
-    """The clock may be ahead; it is not, and the events are believed no more than before."""
+def test_late_events_alone_cause_a_request() -> None:
+    """The clock may be ahead; it is not, and events are believed no more than before."""
     clock = _known()
     for tenth in range(1, 99):
         clock.advance(_truth(tenth / 10) - 30_000, tenth / 10)
@@ -154,7 +154,7 @@ def test_events_that_only_come_late_make_somebody_ask() -> None:
 
 
 def test_a_clock_that_is_ahead_is_set_back_by_an_event_and_an_answer() -> None:
-    """Two answers had lied."""
+    """Two wrong answers had set it ahead."""
     clock = Reckoning(0.0)
     _asked(clock, 0.1, ahead_ms=DAY_MS)
     assert _asked(clock, 0.2, ahead_ms=DAY_MS) is Verdict.SET
@@ -170,7 +170,7 @@ def test_a_clock_that_is_ahead_is_set_back_by_an_event_and_an_answer() -> None:
 
 
 @pytest.mark.parametrize("ahead_ms", [-DAY_MS, -BOUND_MS - 200, BOUND_MS + 200, DAY_MS])
-def test_an_answer_that_stands_alone_changes_nothing(ahead_ms: int) -> None:
+def test_an_answer_that_nothing_confirms_changes_nothing(ahead_ms: int) -> None:
     """The next one is right."""
     clock = _known()
     clock.advance(_truth(100) - 20, 100.0)
@@ -180,8 +180,8 @@ def test_an_answer_that_stands_alone_changes_nothing(ahead_ms: int) -> None:
     assert clock.steps == 0
 
 
-def test_an_answer_that_somebody_keeps_is_no_witness() -> None:
-    """A copy stands still; the same copy twice is not two that agree."""
+def test_a_cached_answer_confirms_nothing() -> None:
+    """A copy stands still; the same copy twice is no agreement."""
     clock = _known()
     for second in range(100, 200):
         assert clock.answer(_truth(100), second - 0.01, second) is not Verdict.SET
@@ -190,25 +190,25 @@ def test_an_answer_that_somebody_keeps_is_no_witness() -> None:
 
 
 @pytest.mark.parametrize(("shown_ms", "then_ms"), [(-300, -150), (0, 0), (100, 100), (3000, 150)])
-def test_a_clock_that_was_right_is_confirmed_to_what_the_answer_allows(
+def test_a_right_clock_is_confirmed_within_the_latency_of_the_answer(
     shown_ms: int, then_ms: int
 ) -> None:
-    """It was under way for 0.3 s, and told the time in the midst of it."""
+    """It took 0.3 s and shows the time at its middle."""
     clock = Reckoning(0.0)
     clock.confirm(NOON_MS + shown_ms, 0.0)
     assert _asked(clock, 1.0, took_s=0.3) is Verdict.RIGHT
     assert _error_ms(clock, 1.0) == pytest.approx(then_ms, abs=1)
 
 
-def test_an_answer_that_took_long_does_not_set_the_clock_back() -> None:
-    """What it told was true nine seconds ago."""
+def test_a_slow_answer_does_not_set_the_clock_back() -> None:
+    """Its time was right nine seconds ago."""
     clock = _known()
     assert clock.answer(_truth(1.0), 0.9, 10.0) is Verdict.RIGHT
     assert _error_ms(clock, 10.0) == 0
 
 
-def test_a_clock_is_confirmed_once_an_hour_though_events_tell_it() -> None:
-    """The local clock may be fast or slow, by little."""
+def test_a_clock_needs_an_answer_once_an_hour_even_with_events() -> None:
+    """The local clock may run a little fast or slow."""
     clock = _known()
     for second in range(3600):
         clock.advance(_truth(second), second)
@@ -221,7 +221,7 @@ def test_a_clock_is_confirmed_once_an_hour_though_events_tell_it() -> None:
 
 @pytest.mark.parametrize("speed", [2, 60, 600])
 def test_a_fast_exchange_needs_few_answers_once_its_pace_is_known(speed: int) -> None:
-    """Its events run ahead of what is counted, until two measurements agree how fast."""
+    """Its events run ahead of the count until two measurements of the pace agree."""
     clock, asked, at = Reckoning(0.0), 0, 0.0
     while at < 60:
         at += 0.004
@@ -241,7 +241,7 @@ def test_a_fast_exchange_needs_few_answers_once_its_pace_is_known(speed: int) ->
 def test_on_this_machine_the_clock_is_known_with_its_pace_and_believes_every_event_since(
     speed: int, most_late_s: float
 ) -> None:
-    """Events do not make it known; answers do within half a second, and none is contradicted."""
+    """Events do not make it known; answers do within half a second, and contradict no event."""
     clock, at, dice = Reckoning(0.0, Pace(is_simulated=True)), 0.0, random.Random(1)
     known_at, verdicts, asked = None, set(), 0
 
@@ -269,10 +269,10 @@ def test_on_this_machine_the_clock_is_known_with_its_pace_and_believes_every_eve
 
 
 @pytest.mark.parametrize("awake_s", [0.5, 4.0, 40.0])
-def test_a_machine_that_sleeps_again_and_again_sees_no_time_that_passes_faster(
+def test_a_machine_that_is_suspended_repeatedly_sees_no_fast_time(
     awake_s: float,
 ) -> None:
-    """Trio's clock stands still for a quarter of an hour each time; then an event lies."""
+    """Trio's clock stands still for a quarter of an hour each time; then an event is wrong."""
     clock, gone_ms, at = _known(), 0, 0.0
     for _ in range(20):
         gone_ms += 900_000
@@ -288,8 +288,8 @@ def test_a_machine_that_sleeps_again_and_again_sees_no_time_that_passes_faster(
     assert abs(_error_ms(clock, at) - gone_ms) <= 100
 
 
-def test_a_pace_is_forgotten_when_time_passes_as_it_should() -> None:
-    """Within a few measurements, which are ten seconds apart at most."""
+def test_a_pace_ends_when_time_passes_normally() -> None:
+    """Within a few measurements, at most ten seconds apart."""
     clock = Reckoning(0.0)
     for tick in range(200):
         clock.advance(NOON_MS + tick * 600, tick / 100)

@@ -21,7 +21,7 @@ DAY_MS = 86_400_000
 WAY_S = 0.01
 
 Lie = Callable[[int], int]
-"""The number of a question in, milliseconds out that are added to the true time."""
+"""Maps the number of a request to the milliseconds by which the answer is wrong."""
 
 
 def _truth() -> int:
@@ -30,7 +30,7 @@ def _truth() -> int:
 
 @define(eq=False)
 class Exchange:
-    """One that tells its time, a hundredth of a second after it was asked."""
+    """An exchange that answers a request for the time after a hundredth of a second."""
 
     lie: Lie = lambda _: 0
     asked_at: list[float] = field(factory=list, init=False)
@@ -58,7 +58,7 @@ async def _kept(
 
 
 async def test_the_time_is_known_as_soon_as_two_answers_agree(autojump_clock: MockClock) -> None:
-    """The second question follows the first answer."""
+    """The second request follows the first answer."""
     exchange = Exchange()
     async with _kept(exchange, known=False) as time:
         await time.known()
@@ -69,7 +69,7 @@ async def test_the_time_is_known_as_soon_as_two_answers_agree(autojump_clock: Mo
 
 
 async def test_a_wrong_first_answer_costs_a_moment(autojump_clock: MockClock) -> None:
-    """A third question settles it."""
+    """A third request settles it."""
     exchange = Exchange(lambda number: DAY_MS if number == 0 else 0)
     async with _kept(exchange, known=False) as time:
         await time.known()
@@ -77,10 +77,10 @@ async def test_a_wrong_first_answer_costs_a_moment(autojump_clock: MockClock) ->
         assert time.now_ms() == _truth()
 
 
-async def test_who_contradicts_each_time_is_asked_twice_a_second(
+async def test_an_exchange_that_contradicts_itself_is_asked_twice_a_second(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Answers that never agree make no clock, and are told of once a minute."""
+    """Answers that never agree make no clock, and are logged once a minute."""
     dice = random.Random(1)
     exchange = Exchange(lambda _: dice.randrange(-100, 100) * 3_600_000)
     async with _kept(exchange, known=False) as time:
@@ -93,10 +93,10 @@ async def test_who_contradicts_each_time_is_asked_twice_a_second(
     assert [record.msg for record in caplog.records] == ["clock_in_doubt", "clock_settled"]
 
 
-async def test_an_event_that_lies_is_asked_about_at_once_and_a_thousand_hardly_more(
+async def test_a_wrong_event_causes_one_request_and_a_thousand_hardly_more(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once a second; they are counted, and told of in a line."""
+    """One request a second; the events are counted, and logged in one line."""
     exchange = Exchange()
     async with _kept(exchange) as time:
         await trio.sleep(10)
@@ -113,10 +113,10 @@ async def test_an_event_that_lies_is_asked_about_at_once_and_a_thousand_hardly_m
     assert (line.msg, vars(line)["newest"]) == ("event_time_refuted", "86400.0 s ahead")
 
 
-async def test_a_machine_that_was_suspended_knows_the_time_with_the_next_event(
+async def test_after_a_suspension_the_time_is_known_with_the_next_event(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Or, where nothing comes, after the silence that makes somebody ask."""
+    """Or without events after the silence that causes a request."""
     exchange = Exchange()
     gone_ms = DAY_MS // 3
     async with _kept(exchange) as time:
@@ -136,7 +136,7 @@ async def test_a_machine_that_was_suspended_knows_the_time_with_the_next_event(
 async def test_an_exchange_that_runs_fast_is_followed(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A simulated one, sixty times as fast, with an event every hundredth of a second."""
+    """A simulated exchange, sixty times as fast, with an event every hundredth of a second."""
     exchange = Exchange()
 
     def gained_ms(_: int = 0) -> int:
@@ -157,7 +157,7 @@ async def test_an_exchange_that_runs_fast_is_followed(
 async def test_an_exchange_on_this_machine_is_known_with_its_pace(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, speed: int
 ) -> None:
-    """Soon, and then every event is believed: nothing is told of, at whatever speed."""
+    """Soon, and then every event is believed at whatever speed, and none is logged."""
     exchange = Exchange()
 
     def gained_ms(_: int = 0) -> int:
@@ -175,10 +175,10 @@ async def test_an_exchange_on_this_machine_is_known_with_its_pace(
     assert caplog.records == []
 
 
-async def test_an_exchange_on_this_machine_whose_time_makes_no_sense_is_told_of(
+async def test_an_exchange_on_this_machine_without_a_pace_is_logged(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody waits in silence for a pace that is none."""
+    """The wait for a pace is bounded."""
     dice = random.Random(1)
     exchange = Exchange(lambda _: dice.randrange(-100, 100) * 3_600_000)
     async with _kept(exchange, known=False, is_simulated=True) as time:
@@ -191,10 +191,10 @@ async def test_an_exchange_on_this_machine_whose_time_makes_no_sense_is_told_of(
 
 
 @pytest.mark.parametrize("error", [ExchangeUnreachable("no answer"), BadFrame("in microseconds")])
-async def test_an_exchange_that_does_not_tell_it_is_asked_again(
+async def test_an_exchange_that_does_not_answer_is_asked_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """Once a second; that it does not answer is told elsewhere."""
+    """Once a second; another task logs that it does not answer."""
     time, asked_at = ExchangeTime(), []
 
     async def fail() -> tuple[int, float]:
@@ -206,5 +206,5 @@ async def test_an_exchange_that_does_not_tell_it_is_asked_again(
         await trio.sleep(9.5)
         nursery.cancel_scope.cancel()
     assert asked_at == pytest.approx(range(10))
-    told = [record.msg for record in caplog.records]
-    assert told == (["clock_in_doubt"] if isinstance(error, BadFrame) else [])
+    logged = [record.msg for record in caplog.records]
+    assert logged == (["clock_in_doubt"] if isinstance(error, BadFrame) else [])

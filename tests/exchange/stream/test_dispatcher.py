@@ -1,4 +1,4 @@
-"""What becomes of frames, whether they come one by one or many at once."""
+"""What the dispatcher does with frames, one by one or many at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _frame(
     after_ms: int = 30_000,
     **fields: object,
 ) -> str:
-    """A frame as the exchange writes it; `price` tells states of a candle apart."""
+    """Write a frame as the exchange does; `price` distinguishes states of a candle."""
     opened = OPEN_MS + minute * MINUTE_MS
     symbol, _, interval = stream.upper().partition("@KLINE_")
     candle = {"t": opened, "T": opened + MINUTE_MS - 1, "s": symbol, "i": interval.lower()}
@@ -54,7 +54,7 @@ def _closed(stream: str = BTC, minute: int = 0, *, price: int = 1, **fields: obj
 
 
 def _chunk(*frames: str) -> list[bytes]:
-    """What came at once."""
+    """Frames that arrive at once."""
     return [frame.encode() for frame in frames]
 
 
@@ -73,15 +73,15 @@ def _state(kline: Kline) -> State:
 
 @define(eq=False)
 class Post:
-    """An dispatcher, and all that comes out of it."""
+    """A dispatcher, and everything that comes out of it."""
 
     conflate_s: float = CONFLATE_S
     room: float = 1000
-    """Of the channel."""
+    """The rows from the channel."""
     wanted: Sequence[str] = WANTED
     handing_on: trio.Lock = field(factory=trio.Lock)
-    told: list[State] = field(factory=list, init=False)
-    """Of which those who want the streams were told."""
+    accepted: list[State] = field(factory=list, init=False)
+    """The klines that streams accepted."""
     answers: list[SubscriptionResponse] = field(factory=list, init=False)
     time: ExchangeTime = field(factory=ExchangeTime, init=False)
     counts: FrameCounts = field(factory=FrameCounts, init=False)
@@ -107,10 +107,10 @@ class Post:
         )
 
     def _accept(self, kline: Kline) -> None:
-        self.told.append(_state(kline))
+        self.accepted.append(_state(kline))
 
     def handed_on(self) -> list[State]:
-        """What has come out since the last time."""
+        """Return what has come out since the last call."""
         out: list[State] = []
         while True:
             try:
@@ -123,15 +123,17 @@ class Post:
 
 
 @pytest.mark.parametrize("conflate_s", [0, CONFLATE_S])
-async def test_closed_candles_go_on_at_once(autojump_clock: MockClock, conflate_s: float) -> None:
-    """Alone or amid others, in the order they came in."""
+async def test_closed_candles_are_handed_on_at_once(
+    autojump_clock: MockClock, conflate_s: float
+) -> None:
+    """Alone or among others, in the order in which they came."""
     post = Post(conflate_s=conflate_s)
     await post.dispatcher.take(_chunk(_closed(BTC, 0)))
     assert post.handed_on() == [("BTCUSDT", 0, 1, True)]
     await post.dispatcher.take(_chunk(_closed(ETH, 1, price=5), _closed(BTC, 1), _closed(BTC, 2)))
     closed = [("ETHUSDT", 1, 5, True), ("BTCUSDT", 1, 1, True), ("BTCUSDT", 2, 1, True)]
     assert post.handed_on() == closed
-    assert post.told == [("BTCUSDT", 0, 1, True), *closed]
+    assert post.accepted == [("BTCUSDT", 0, 1, True), *closed]
     assert post.counts == FrameCounts(klines=4)
     assert trio.current_time() == 0
 
@@ -139,7 +141,7 @@ async def test_closed_candles_go_on_at_once(autojump_clock: MockClock, conflate_
 async def test_closed_candles_do_not_wait_for_the_forming_ones_among_them(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """Which have their time as ever."""
+    """The forming ones are handed on in their time."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     await post.dispatcher.take(
@@ -151,10 +153,10 @@ async def test_closed_candles_do_not_wait_for_the_forming_ones_among_them(
     assert post.handed_on() == [("ETHUSDT", 0, 2, False), ("BTCUSDT", 1, 1, False)]
 
 
-async def test_of_forming_candles_the_newest_state_goes_on_in_its_time(
+async def test_the_newest_state_of_forming_candles_is_handed_on_in_its_time(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """One list for all streams; nothing goes on while nothing comes."""
+    """One list for all streams; nothing is handed on while nothing comes."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     await trio.sleep(100.25)
@@ -168,15 +170,15 @@ async def test_of_forming_candles_the_newest_state_goes_on_in_its_time(
     assert trio.current_time() == 100.25 + CONFLATE_S
     assert states == [(name, 0, 9, False) for name in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
     await trio.sleep(100)
-    assert post.told == states
+    assert post.accepted == states
     assert post.handed_on() == []
     assert post.counts == FrameCounts(klines=45)
 
 
-async def test_many_forming_candles_go_on_in_portions(
+async def test_many_forming_candles_are_handed_on_in_portions(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """So that others get their turn; none is left behind."""
+    """With checkpoints between; none is left behind."""
     names = [f"s{number}usdt@kline_1m" for number in range(2 * ROWS_AT_ONCE + 50)]
     post = Post(wanted=names)
     nursery.start_soon(post.dispatcher.hand_on_forming)
@@ -184,13 +186,13 @@ async def test_many_forming_candles_go_on_in_portions(
     await trio.sleep(2 * CONFLATE_S)
     portions = [len(post.receive.receive_nowait()) for _ in range(3)]
     assert portions == [ROWS_AT_ONCE, ROWS_AT_ONCE, 50]
-    assert len(post.told) == len(names)
+    assert len(post.accepted) == len(names)
 
 
-async def test_feeds_hand_their_forming_candles_on_in_turns(
+async def test_connections_hand_on_their_forming_candles_in_turns(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """All of them in one pass of the scheduler would keep everybody else waiting."""
+    """All of them in one pass of the scheduler would hold up every other task."""
     turn = trio.Lock()
     names = [f"s{number}usdt@kline_1m" for number in range(2 * ROWS_AT_ONCE)]
     posts = [Post(wanted=names, handing_on=turn) for _ in range(2)]
@@ -201,11 +203,11 @@ async def test_feeds_hand_their_forming_candles_on_in_turns(
         await trio.sleep(2 * CONFLATE_S)
         assert [post.handed_on() for post in posts] == [[], []]
     await trio.sleep(1)
-    assert [len(post.told) for post in posts] == [len(names)] * 2
+    assert [len(post.accepted) for post in posts] == [len(names)] * 2
 
 
-async def test_others_get_their_turn_while_a_large_message_is_read(nursery: trio.Nursery) -> None:
-    """Be it that all candles of a connection close at once."""
+async def test_other_tasks_run_while_a_large_message_is_read(nursery: trio.Nursery) -> None:
+    """Even if all candles of a connection close at once."""
     post = Post(conflate_s=0)
     passes = 0
 
@@ -224,18 +226,18 @@ async def test_others_get_their_turn_while_a_large_message_is_read(nursery: trio
     nursery.cancel_scope.cancel()
 
 
-async def test_every_update_goes_on_if_nothing_is_to_be_conflated(
+async def test_every_update_is_handed_on_without_conflation(
     autojump_clock: MockClock,
 ) -> None:
-    """At once, in the order they came in."""
+    """At once, in the order in which they came."""
     post = Post(conflate_s=0)
     await post.dispatcher.take(_chunk(_frame(price=1)))
     await post.dispatcher.take(_chunk(*(_frame(price=price) for price in range(2, 5))))
     assert post.handed_on() == [("BTCUSDT", 0, price, False) for price in range(1, 5)]
 
 
-async def test_who_waits_for_the_first_kline_is_told(autojump_clock: MockClock) -> None:
-    """What is no kline does not count."""
+async def test_the_first_kline_sets_delivered(autojump_clock: MockClock) -> None:
+    """Other messages do not count."""
     post = Post()
     for frames in (_chunk('{"e":"24hrTicker"}', '{"result":null,"id":1}'), _chunk("bad")):
         await post.dispatcher.take(frames)
@@ -245,7 +247,7 @@ async def test_who_waits_for_the_first_kline_is_told(autojump_clock: MockClock) 
     assert post.dispatcher.received == 2
 
 
-# What else there may be
+# Other messages
 
 
 _BAD = {
@@ -263,7 +265,7 @@ _BAD = {
 @pytest.mark.parametrize("conflate_s", [0, CONFLATE_S])
 @pytest.mark.parametrize("at", [0, 1, 2])
 @pytest.mark.parametrize("bad", _BAD.values(), ids=_BAD)
-async def test_a_bad_line_costs_nothing_but_itself(
+async def test_a_bad_frame_costs_only_itself(
     autojump_clock: MockClock, bad: str, at: int, conflate_s: float
 ) -> None:
     """Wherever it is among closed candles; it is counted once."""
@@ -277,10 +279,10 @@ async def test_a_bad_line_costs_nothing_but_itself(
 
 @pytest.mark.parametrize("at", [0, 1, 2])
 @pytest.mark.parametrize("bad", _BAD.values(), ids=_BAD)
-async def test_a_bad_line_amid_forming_candles_costs_nothing_but_itself(
+async def test_a_bad_frame_among_forming_candles_costs_only_itself(
     autojump_clock: MockClock, nursery: trio.Nursery, bad: str, at: int
 ) -> None:
-    """It is counted once, too, though some of it may be read late."""
+    """It is counted once, too, though it may be decoded late."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     lines = [_frame(ETH), _frame(SOL)]
@@ -292,10 +294,10 @@ async def test_a_bad_line_amid_forming_candles_costs_nothing_but_itself(
 
 
 @pytest.mark.parametrize("other", [_frame(UNWANTED), _frame(ETH), '{"result":null,"id":1}'])
-async def test_a_candle_that_is_none_is_counted_once_whatever_comes_with_it(
+async def test_a_bad_frame_is_counted_once_whatever_comes_with_it(
     autojump_clock: MockClock, nursery: trio.Nursery, other: str
 ) -> None:
-    """What makes the chunk be read in another way does not make it be read twice."""
+    """Another way to read the chunk does not read it twice."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     await post.dispatcher.take(_chunk(_BAD["no candle"], other))
@@ -316,26 +318,26 @@ _UNFIT = {
 
 @pytest.mark.parametrize("conflate_s", [0, CONFLATE_S])
 @pytest.mark.parametrize(("flaw", "unfit"), _UNFIT.items(), ids=[flaw.name for flaw in _UNFIT])
-async def test_a_closing_event_that_does_not_fit_itself_closes_nothing(
+async def test_an_inconsistent_closing_event_closes_nothing(
     autojump_clock: MockClock, flaw: Flaw, unfit: str, conflate_s: float
 ) -> None:
-    """No row goes on, nobody is told, and it is counted by what is wrong with it."""
+    """No row is handed on, no stream accepts it, and its flaw is counted."""
     post = Post(conflate_s=conflate_s)
     await post.dispatcher.take(_chunk(_closed(ETH), unfit, _closed(SOL)))
-    assert post.handed_on() == post.told == [("ETHUSDT", 0, 1, True), ("SOLUSDT", 0, 1, True)]
+    assert post.handed_on() == post.accepted == [("ETHUSDT", 0, 1, True), ("SOLUSDT", 0, 1, True)]
     assert post.counts == FrameCounts(klines=3, bad=Counter({flaw: 1}))
 
 
 @pytest.mark.parametrize(("flaw", "unfit"), _UNFIT.items(), ids=[flaw.name for flaw in _UNFIT])
-async def test_a_forming_state_that_does_not_fit_itself_goes_nowhere(
+async def test_an_inconsistent_forming_state_is_dropped(
     autojump_clock: MockClock, nursery: trio.Nursery, flaw: Flaw, unfit: str
 ) -> None:
-    """It is found out when it would go on; until then it may have taken an older one's place."""
+    """It is found when it would be handed on; until then it may have replaced an older one."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     await post.dispatcher.take(_chunk(_frame(ETH), unfit.replace('"x":true', '"x":false')))
     await trio.sleep(2 * CONFLATE_S)
-    assert post.handed_on() == post.told == [("ETHUSDT", 0, 1, False)]
+    assert post.handed_on() == post.accepted == [("ETHUSDT", 0, 1, False)]
     assert post.counts.bad == Counter({flaw: 1})
 
 
@@ -343,7 +345,7 @@ async def test_a_forming_state_that_does_not_fit_itself_goes_nowhere(
 async def test_an_event_from_the_future_is_a_bad_frame(
     autojump_clock: MockClock, nursery: trio.Nursery, is_closed: bool
 ) -> None:
-    """However well it fits itself; one that is but a moment ahead of our clock is none."""
+    """However consistent it is; an event a moment ahead of the clock is none."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     post.time.confirm(OPEN_MS + 59_000)
@@ -356,10 +358,10 @@ async def test_an_event_from_the_future_is_a_bad_frame(
 
 
 @pytest.mark.parametrize("is_closed", [False, True])
-async def test_a_time_that_is_ahead_is_told_to_the_clock_once(
+async def test_a_time_ahead_of_the_clock_advances_it_once(
     autojump_clock: MockClock, nursery: trio.Nursery, is_closed: bool
 ) -> None:
-    """Alone, and before one that is not; then somebody asks the exchange."""
+    """Alone, and before one that is not; then the exchange is asked."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     post.time.confirm(OPEN_MS + 60_000)
@@ -374,23 +376,23 @@ async def test_a_time_that_is_ahead_is_told_to_the_clock_once(
     assert post.time.reckoning.trusted_s(trio.current_time()) == 0
 
 
-async def test_bad_frames_are_logged_by_their_reason(
+async def test_bad_frames_are_logged_by_their_flaw(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The 1st, 2nd, 4th, 8th ... of each, with what was read of it."""
+    """The 1st, 2nd, 4th, 8th ... of each flaw, with the beginning of the frame."""
     post = Post()
     for _ in range(5):
         await post.dispatcher.take(_chunk("garbage", _UNFIT[Flaw.PRICES]))
-    told = [vars(record) for record in caplog.records]
-    assert [(each["reason"], each["count"]) for each in told] == [
+    logged = [vars(record) for record in caplog.records]
+    assert [(each["reason"], each["count"]) for each in logged] == [
         (reason, count) for count in (1, 2, 4) for reason in ("unreadable", "prices")
     ]
-    assert '"h":0.5' in told[1]["frame"]
+    assert '"h":0.5' in logged[1]["frame"]
 
 
 @pytest.mark.parametrize("frames", [[b""], [b"", b""], [b"\n"], [b" "]])
 @pytest.mark.parametrize("conflate_s", [0, CONFLATE_S])
-async def test_frames_of_nothing_do_no_harm(
+async def test_empty_frames_do_no_harm(
     autojump_clock: MockClock, frames: list[bytes], conflate_s: float
 ) -> None:
     """They are no klines."""
@@ -402,10 +404,10 @@ async def test_frames_of_nothing_do_no_harm(
 
 
 @pytest.mark.parametrize("candle", [_frame, _closed])
-async def test_answers_amid_a_chunk_are_seen(
+async def test_responses_within_a_chunk_are_settled(
     autojump_clock: MockClock, candle: Callable[..., str]
 ) -> None:
-    """Whoever asked waits for them; the candles about them are kept."""
+    """The requester waits for them; the candles around them are kept."""
     post = Post()
     refused = '{"error":{"code":2,"msg":"No"},"id":8}'
     await post.dispatcher.take(_chunk(candle(BTC), '{"result":null,"id":7}', candle(ETH), refused))
@@ -421,7 +423,7 @@ async def test_answers_amid_a_chunk_are_seen(
     ],
 )
 @pytest.mark.parametrize("candle", [_frame, _closed])
-async def test_a_notice_amid_a_chunk_asks_for_another_connection(
+async def test_a_shutdown_notice_within_a_chunk_requests_a_replacement(
     autojump_clock: MockClock, notice: str, candle: Callable[..., str]
 ) -> None:
     """The exchange is about to close this one."""
@@ -432,25 +434,25 @@ async def test_a_notice_amid_a_chunk_asks_for_another_connection(
     assert post.counts == FrameCounts(klines=2, other_events=1)
 
 
-async def test_events_of_other_kinds_do_not_drown_the_log(
+async def test_events_of_other_kinds_do_not_flood_the_log(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exchange may come to send one a second on every stream; a shutdown is always told."""
+    """The exchange may send one a second on every stream; a shutdown notice is always logged."""
     post = Post()
     for _ in range(100):
         await post.dispatcher.take(_chunk('{"e":"24hrTicker"}'))
     for _ in range(2):
         await post.dispatcher.take(_chunk('{"e":"serverShutdown"}'))
-    told = [vars(record)["kind"] for record in caplog.records if record.msg == "feed_event"]
-    assert told == ["24hrTicker"] * 7 + ["serverShutdown"] * 2
+    logged = [vars(record)["kind"] for record in caplog.records if record.msg == "feed_event"]
+    assert logged == ["24hrTicker"] * 7 + ["serverShutdown"] * 2
     assert post.counts.other_events == 102
 
 
 @pytest.mark.parametrize("candle", [_frame, _closed])
-async def test_klines_nobody_wants_are_counted_and_go_nowhere(
+async def test_unwanted_klines_are_counted_and_dropped(
     autojump_clock: MockClock, nursery: trio.Nursery, candle: Callable[..., str]
 ) -> None:
-    """The others in the chunk do."""
+    """The others in the chunk are handed on."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     await post.dispatcher.take(_chunk(candle(UNWANTED), candle(BTC), candle(UNWANTED), candle(ETH)))
@@ -462,7 +464,7 @@ async def test_klines_nobody_wants_are_counted_and_go_nowhere(
 
 
 @pytest.mark.parametrize("candle", [_frame, _closed])
-async def test_the_exchanges_time_is_heard_from_the_last_line(
+async def test_the_clock_advances_to_the_last_frames_time(
     autojump_clock: MockClock, candle: Callable[..., str]
 ) -> None:
     """It is the newest."""
@@ -473,8 +475,8 @@ async def test_the_exchanges_time_is_heard_from_the_last_line(
     assert post.time.now_ms() == OPEN_MS + 3 * MINUTE_MS + after_ms
 
 
-async def test_an_event_that_is_far_ahead_tells_no_time(autojump_clock: MockClock) -> None:
-    """A false time would close candles that are not."""
+async def test_an_event_far_ahead_does_not_advance_the_clock(autojump_clock: MockClock) -> None:
+    """A wrong time would close candles too early."""
     post = Post()
     post.time.confirm(OPEN_MS)
     await post.dispatcher.take(_chunk(_frame(BTC), _frame(ETH, after_ms=7 * MINUTE_MS)))
@@ -482,30 +484,30 @@ async def test_an_event_that_is_far_ahead_tells_no_time(autojump_clock: MockCloc
     assert post.time.reckoning.rejected == 1
 
 
-# What is told, and when
+# The order of sending and accepting
 
 
-async def test_nobody_is_told_of_a_candle_that_is_not_on_its_way(
+async def test_no_stream_accepts_a_candle_that_was_not_sent(
     autojump_clock: MockClock,
 ) -> None:
-    """A connection that is cancelled while the store is behind leaves it to be healed."""
+    """If the connection is cancelled while the store is behind, the candle is backfilled."""
     post = Post(room=0)
     with trio.move_on_after(1) as patience:
         await post.dispatcher.take(_chunk(_closed(BTC), _closed(ETH)))
     assert patience.cancelled_caught
-    assert post.told == []
+    assert post.accepted == []
     assert post.handed_on() == []
 
 
-async def test_a_candle_is_on_its_way_before_anybody_is_told(autojump_clock: MockClock) -> None:
-    """Whoever takes it out of the channel is as early as can be."""
+async def test_a_candle_is_sent_before_a_stream_accepts_it(autojump_clock: MockClock) -> None:
+    """However early it is taken out of the channel."""
     post = Post(room=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(post.dispatcher.take, _chunk(_closed(BTC), _closed(ETH)))
         await wait_all_tasks_blocked()
-        assert post.told == []
+        assert post.accepted == []
         klines = await post.receive.receive()
-    assert post.told == [_state(kline) for kline in klines]
+    assert post.accepted == [_state(kline) for kline in klines]
     assert len(klines) == 2
 
 
@@ -513,12 +515,12 @@ async def test_a_candle_is_on_its_way_before_anybody_is_told(autojump_clock: Moc
 
 
 @define
-class Told:
-    """What one path made of the frames."""
+class Outcome:
+    """The outcome of one way to read the frames."""
 
     closed: list[State]
     forming: dict[str, State]
-    """The newest of each stream."""
+    """The newest state of each stream."""
     answers: list[SubscriptionResponse]
     gave_way: bool
     counts: FrameCounts
@@ -547,13 +549,13 @@ _cuts = st.lists(st.integers(0, 30), max_size=6)
 
 
 def _chunks(frames: Sequence[str], cuts: Iterable[int]) -> list[list[bytes]]:
-    """Frames as they may come: many at once, or alone."""
+    """Frames in the ways they may come: many at once, or alone."""
     ends = sorted({min(cut, len(frames)) for cut in cuts} | {0, len(frames)})
     return [_chunk(*frames[at:end]) for at, end in itertools.pairwise(ends)]
 
 
-def _made_of(chunks: Iterable[list[bytes]], conflate_s: float) -> Told:
-    async def run() -> Told:
+def _made_of(chunks: Iterable[list[bytes]], conflate_s: float) -> Outcome:
+    async def run() -> Outcome:
         post = Post(conflate_s=conflate_s)
         async with trio.open_nursery() as nursery:
             if conflate_s:
@@ -563,8 +565,8 @@ def _made_of(chunks: Iterable[list[bytes]], conflate_s: float) -> Told:
             await trio.sleep(2 * CONFLATE_S)
             nursery.cancel_scope.cancel()
         states = post.handed_on()
-        assert post.told == states
-        return Told(
+        assert post.accepted == states
+        return Outcome(
             [state for state in states if state[-1]],
             {state[0]: state for state in states if not state[-1]},
             post.answers,
@@ -577,10 +579,10 @@ def _made_of(chunks: Iterable[list[bytes]], conflate_s: float) -> Told:
 
 @settings(deadline=None)
 @given(st.lists(_mixed, max_size=30), _cuts, st.sampled_from([0, CONFLATE_S]))
-def test_chunks_say_what_their_frames_say(
+def test_chunks_have_the_same_outcome_as_single_frames(
     frames: Sequence[str], cuts: Sequence[int], conflate_s: float
 ) -> None:
-    """Whatever the mix and however it is cut."""
+    """Whatever the mix, and wherever it is cut."""
     merged = _made_of(_chunks(frames, cuts), conflate_s)
     assert merged == _made_of(map(_chunk, frames), conflate_s)
 
@@ -590,7 +592,7 @@ def test_chunks_say_what_their_frames_say(
 def test_bad_forming_candles_do_no_harm_to_closed_ones(
     frames: Sequence[str], cuts: Sequence[int], conflate_s: float
 ) -> None:
-    """In a chunk they may take an older state's place, but no other state suffers."""
+    """In a chunk they may replace an older state, but no other state suffers."""
     merged = _made_of(_chunks(frames, cuts), conflate_s)
     plain = _made_of(map(_chunk, frames), conflate_s)
     assert merged.closed == plain.closed
@@ -599,10 +601,10 @@ def test_bad_forming_candles_do_no_harm_to_closed_ones(
 
 
 @pytest.mark.parametrize("written", ['"x": true', '"x" :true', '"x":\ttrue'])
-async def test_a_closed_candle_goes_on_at_once_however_it_is_written(
+async def test_a_closed_candle_is_handed_on_at_once_however_it_is_written(
     autojump_clock: MockClock, nursery: trio.Nursery, written: str
 ) -> None:
-    """JSON leaves much to its writer; the next candle's state must not take its place."""
+    """JSON can be written in many ways; the next candle's state must not replace it."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     closed = _closed(BTC).replace('"x":true', written)
@@ -623,10 +625,10 @@ async def test_a_closed_candle_goes_on_at_once_however_it_is_written(
     ],
     ids=["with spaces", "the stream last", "on many lines", "with something else first"],
 )
-async def test_of_each_stream_the_newest_state_goes_on_however_frames_are_written(
+async def test_the_newest_state_of_a_stream_is_handed_on_however_frames_are_written(
     autojump_clock: MockClock, nursery: trio.Nursery, write: Callable[[object], str]
 ) -> None:
-    """Those that begin in another way than the exchange's are not mixed up."""
+    """Frames that begin in another way than the exchange's are not confused."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     frames = [_frame(name, price=price) for price in (1, 2) for name in WANTED]
@@ -638,10 +640,10 @@ async def test_of_each_stream_the_newest_state_goes_on_however_frames_are_writte
 
 
 @pytest.mark.parametrize("mixed", [0, 1])
-async def test_of_a_stream_one_state_goes_on_whatever_came_with_each(
+async def test_one_state_of_a_stream_is_handed_on_whatever_came_with_each(
     autojump_clock: MockClock, nursery: trio.Nursery, mixed: int
 ) -> None:
-    """Frames among closed candles are read, those among their like are not."""
+    """Frames among closed candles are decoded, those among forming ones are not."""
     post = Post()
     nursery.start_soon(post.dispatcher.hand_on_forming)
     runs = [[_frame(BTC, price=1)], [_frame(BTC, price=2)]]
@@ -653,10 +655,10 @@ async def test_of_a_stream_one_state_goes_on_whatever_came_with_each(
 
 
 @pytest.mark.parametrize("ensure_ascii", [False, True])
-async def test_of_a_stream_one_state_goes_on_however_its_name_is_written(
+async def test_one_state_of_a_stream_is_handed_on_however_its_name_is_written(
     autojump_clock: MockClock, nursery: trio.Nursery, ensure_ascii: bool
 ) -> None:
-    """Beyond ASCII, JSON leaves it to the writer."""
+    """Beyond ASCII JSON allows several ways."""
     name = "币安usdt@kline_1m"
     post = Post(wanted=[name])
     nursery.start_soon(post.dispatcher.hand_on_forming)
@@ -673,7 +675,7 @@ async def test_of_a_stream_one_state_goes_on_however_its_name_is_written(
 async def test_bytes_that_are_no_text_are_one_bad_frame(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exchange sends none; a binary frame is its business."""
+    """The exchange sends none."""
     post = Post()
     await post.dispatcher.take([b"\xff\xfe"])
     assert post.counts == FrameCounts(bad=Counter({Flaw.UNREADABLE: 1}))

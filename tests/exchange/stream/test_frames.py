@@ -1,4 +1,4 @@
-"""What wsproto reads of merged frames is what it reads of plain ones."""
+"""What wsproto reads from coalesced frames is what it reads from plain ones."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from klineagent.exchange.stream.frames import LONGEST_FRAME, LONGEST_HANDSHAKE, 
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 TEXT_BEGINS, BINARY_BEGINS, CONTINUES, ENDS = 0x01, 0x02, 0x00, 0x80
 ACCEPTED = b"HTTP/1.1 101 \r\n\r\n"
-# With so much more a frame that is held back is a whole one, or broken.
+# The library can hold back no more than a complete frame.
 _ENOUGH = b"\xff" * LONGEST_FRAME
 
 
 @frozen
-class Told:
-    """Something other than a message."""
+class Other:
+    """A token for anything but a message."""
 
     kind: str
     payload: object = b""
     reason: str | None = None
 
 
-Heard = str | bytes | Told
-"""A message, or what else there is."""
+Item = str | bytes | Other
+"""A message, or the token of another event."""
 
 
 def _frame(first: int, payload: bytes = b"") -> bytes:
-    """A frame as a server sends it."""
+    """Write a frame as a server sends it."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -62,7 +62,7 @@ def _texts(*texts: str) -> bytes:
 
 
 class _Reader:
-    """The client's end of a websocket, which puts messages together."""
+    """The client's end of a websocket, which joins fragments to messages."""
 
     def __init__(self) -> None:
         self._client = WSConnection(ConnectionType.CLIENT)
@@ -72,10 +72,10 @@ class _Reader:
         assert isinstance(next(self._server.events()), Request)
         self._parts: list[str | bytes] = []
         self._is_over = False
-        self.heard: list[Heard] = []
+        self.items: list[Item] = []
 
     def handshake(self) -> bytes:
-        """What a server answers; it has the same length whatever the request."""
+        """The response of a server; its length does not depend on the request."""
         return self._server.send(AcceptConnection())
 
     def read(self, data: bytes) -> None:
@@ -84,7 +84,7 @@ class _Reader:
         try:
             self._client.receive_data(data)
         except RemoteProtocolError as error:
-            self._end(Told("no websocket", str(error)))
+            self._end(Other("no websocket", str(error)))
         else:
             for event in self._client.events():
                 self._take(event)
@@ -95,30 +95,30 @@ class _Reader:
                 self._parts.append(part if isinstance(part, str) else bytes(part))
                 if event.message_finished:
                     empty = "" if isinstance(part, str) else b""
-                    self.heard.append(empty.join(self._parts))  # type: ignore[arg-type]  # all alike
+                    self.items.append(empty.join(self._parts))  # type: ignore[arg-type]  # all alike
                     self._parts.clear()
             case Ping(payload=payload):
-                self.heard.append(Told("ping", bytes(payload)))
+                self.items.append(Other("ping", bytes(payload)))
             case Pong(payload=payload):
-                self.heard.append(Told("pong", bytes(payload)))
+                self.items.append(Other("pong", bytes(payload)))
             case CloseConnection(code=code, reason=reason):
-                # Where in a piece the text went wrong depends on how it came in pieces.
+                # Where in a frame its text is invalid depends on how it was cut.
                 said = re.sub(r"can't decode .*", "", reason) if reason else reason
-                self._end(Told("close", code, said))
+                self._end(Other("close", code, said))
             case AcceptConnection():
-                self.heard.append(Told("accepted"))
+                self.items.append(Other("accepted"))
             case RejectConnection(status_code=status):
-                self.heard.append(Told("rejected", status))
+                self.items.append(Other("rejected", status))
             case RejectData(data=part):
                 self._parts.append(bytes(part))
                 if event.body_finished:
-                    self.heard.append(Told("body", [*self._parts]))
+                    self.items.append(Other("body", [*self._parts]))
             case _:
                 raise AssertionError(event)
 
-    def _end(self, told: Told) -> None:
-        """Nobody reads on after that: trio-websocket closes the stream."""
-        self.heard.append(told)
+    def _end(self, event: Other) -> None:
+        """After that nothing is read: trio-websocket closes the stream."""
+        self.items.append(event)
         self._is_over = True
 
 
@@ -129,30 +129,30 @@ def _pieces(data: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
 
 def _plain(
     frames: bytes, cuts: Sequence[int] = (), *, handshake: bytes | None = None
-) -> list[Heard]:
-    """What is heard of `frames` without any merging."""
+) -> list[Item]:
+    """Item `frames` without coalescing."""
     reader = _Reader()
     for piece in _pieces((reader.handshake() if handshake is None else handshake) + frames, cuts):
         reader.read(piece)
-    return reader.heard
+    return reader.items
 
 
 def _merged(
     frames: bytes, cuts: Sequence[int] = (), *, handshake: bytes | None = None
-) -> list[Heard]:
-    """What is heard of `frames` once they are merged."""
+) -> list[Item]:
+    """Item `frames` through coalescing."""
     reader, coalescing = _Reader(), Coalescing()
     sent = (reader.handshake() if handshake is None else handshake) + frames
     for data in _fed(coalescing, _pieces(sent, cuts)):
         reader.read(data)
-    return _redeemed(coalescing, reader.heard)
+    return _redeemed(coalescing, reader.items)
 
 
-def _redeemed(coalescing: Coalescing, heard: Iterable[Heard]) -> list[Heard]:
-    """The messages that tickets stand for, and all else as it is."""
-    out: list[Heard] = []
-    for each in heard:
-        if isinstance(each, Told):
+def _redeemed(coalescing: Coalescing, read: Iterable[Item]) -> list[Item]:
+    """Redeem tickets, and keep everything else."""
+    out: list[Item] = []
+    for each in read:
+        if isinstance(each, Other):
             out.append(each)
             continue
         texts = coalescing.redeem(each)
@@ -163,7 +163,7 @@ def _redeemed(coalescing: Coalescing, heard: Iterable[Heard]) -> list[Heard]:
 
 
 def _fed(coalescing: Coalescing, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What comes out, if anything; no more than a frame and a handshake is held meanwhile."""
+    """Feed bytes; no more than a frame and a handshake may be held back."""
     longest = 0
     for piece in pieces:
         longest = max(longest, len(piece))
@@ -183,7 +183,7 @@ HANDSHAKE_BYTES = len(_Reader().handshake())
 
 @frozen
 class Sent:
-    """A frame; what is long in it is repeated, so that a failure fits on a screen."""
+    """A frame; long content is repeated, so that a failure fits on a screen."""
 
     first: int
     unit: bytes
@@ -197,7 +197,7 @@ def _sent(frames: Iterable[Sent]) -> bytes:
     return b"".join(map(bytes, frames))
 
 
-# About every boundary of the three forms of lengths, and of what is held back at the most.
+# Sizes around each boundary of the three forms of lengths, and of what is held back at most.
 _SIZES = [
     *(0, 1, 2, 124, 125, 126, 127, 350, 65_535, 65_536, 150_000),
     *range(LONGEST_FRAME - 11, LONGEST_FRAME - 2),
@@ -217,7 +217,7 @@ _multibyte = st.builds(
 
 @st.composite
 def _fragmented(draw: st.DrawFn) -> list[Sent]:
-    """A message in fragments, cut amid characters too, with control frames between."""
+    """A message in fragments, cut within characters too, with control frames in between."""
     begins = draw(st.sampled_from([TEXT_BEGINS, BINARY_BEGINS]))
     message = draw(st.text(max_size=30)).encode()
     cuts = draw(st.lists(st.integers(0, len(message)), max_size=3).map(sorted))
@@ -264,7 +264,7 @@ class Received:
 
 @st.composite
 def _received(draw: st.DrawFn, sent: st.SearchStrategy[list[Sent]]) -> Received:
-    """Reads end anywhere, near the ends of frames, or after each byte of some stretch."""
+    """Reads that end anywhere, near the ends of frames, or after each byte of a stretch."""
     frames = draw(sent)
     sizes = (len(bytes(frame)) for frame in frames)
     ends = [*itertools.accumulate(sizes, initial=HANDSHAKE_BYTES)]
@@ -276,15 +276,15 @@ def _received(draw: st.DrawFn, sent: st.SearchStrategy[list[Sent]]) -> Received:
 
 @settings(deadline=None)
 @given(_received(_sound_to_the_end))
-def test_messages_and_all_else_are_heard_as_they_were_sent(received: Received) -> None:
-    """Whatever a server sends and however it comes in pieces."""
+def test_coalesced_messages_are_those_that_were_sent(received: Received) -> None:
+    """Whatever a server sends, and however reads cut it."""
     _assert_same(bytes(received), received.cuts)
 
 
 @settings(deadline=None)
 @given(st.lists(_text | _control | _binary, max_size=6))
-def test_a_stream_that_comes_byte_by_byte_is_heard_as_it_was_sent(frames: list[Sent]) -> None:
-    """There is nothing to merge then, and nothing may be lost."""
+def test_a_stream_that_comes_byte_by_byte_is_unchanged(frames: list[Sent]) -> None:
+    """Nothing can be coalesced then, and nothing may be lost."""
     sent = _sent(frames)
     _assert_same(sent, range(HANDSHAKE_BYTES + len(sent)))
 
@@ -320,7 +320,7 @@ _BROKEN = {
     "a continuation of nothing": _frame(CONTINUES, b"a"),
     "an end of nothing": _frame(ENDS, b"a"),
     "half a close code": _frame(CLOSE, b"\x03"),
-    "a close code of nobody": _frame(CLOSE, (1005).to_bytes(2)),
+    "a close code for no frame": _frame(CLOSE, (1005).to_bytes(2)),
     "a close code below all": _frame(CLOSE, (999).to_bytes(2)),
     "a close whose reason is no text": _frame(CLOSE, (1000).to_bytes(2) + b"\xff"),
 }
@@ -328,7 +328,7 @@ _BROKEN = {
 
 @frozen
 class Breach:
-    """Frames no server sends, by their name above."""
+    """Frames that no server may send, by the names above."""
 
     name: str
 
@@ -341,22 +341,22 @@ _breaches = st.builds(Breach, st.sampled_from([*_BROKEN]))
 
 @settings(deadline=None)
 @given(before=_sound, breach=_breaches, after=_sound, data=st.data())
-def test_a_broken_protocol_is_told_of_after_the_messages_before(
+def test_a_broken_protocol_is_reported_after_the_messages_before(
     before: list[Sent], breach: Breach, after: list[Sent], data: st.DataObject
 ) -> None:
-    """The library ends the connection at the same place, with the same code."""
+    """The library ends the connection at the same place with the same code."""
     sent = _sent(before) + bytes(breach) + _sent(after)
     cuts = data.draw(st.lists(st.integers(0, HANDSHAKE_BYTES + len(sent)), max_size=12))
     _assert_same(sent, cuts)
 
 
 @pytest.mark.parametrize("frame", _BROKEN.values(), ids=_BROKEN)
-def test_each_breach_is_told_of_amid_texts(frame: bytes) -> None:
+def test_each_breach_is_reported_among_texts(frame: bytes) -> None:
     """The property above may miss one of them."""
     sent = _texts("a", "b") + frame + _texts("c", "d")
     _assert_same(sent, [])
     last = _merged(sent)[-1]
-    assert isinstance(last, Told)
+    assert isinstance(last, Other)
     assert (last.kind, last.payload) in {("close", 1002), ("close", 1007)}
 
 
@@ -373,8 +373,8 @@ def test_each_breach_is_told_of_amid_texts(frame: bytes) -> None:
     ],
     ids=bytes.hex,
 )
-def test_a_breach_is_told_of_as_soon_as_the_header_is_there(header: bytes) -> None:
-    """A server that goes silent after it is not waited for."""
+def test_a_breach_is_reported_with_the_header(header: bytes) -> None:
+    """The remainder of the frame may never come."""
     assert _merged(header) == _plain(header)
 
 
@@ -393,7 +393,7 @@ _HANDSHAKES = {
     "of a number too many": _answer(b"HTTP/1.1 1011 Much", *_UPGRADE, _WRONG),
     "of another version": _answer(b"HTTP/1.0 101 Old", *_UPGRADE, _WRONG),
     "not yet": _answer(b"HTTP/1.1 100 Continue"),
-    "an empty state": b"\r\n\r\n",
+    "an empty line": b"\r\n\r\n",
     "an alert of TLS": b"\x15\x03\x01\x00\x02\x02\x28",
     "frames": _texts("a", "b", "c"),
     "a beginning": b"HTTP/1.1 101",
@@ -404,15 +404,15 @@ _HANDSHAKES = {
 @settings(deadline=None, max_examples=30)
 @given(cuts=st.lists(st.integers(0, 300), max_size=8), frames=_sound)
 @pytest.mark.parametrize("handshake", _HANDSHAKES.values(), ids=_HANDSHAKES)
-def test_a_handshake_that_is_none_comes_to_the_library_as_it_is(
+def test_an_invalid_handshake_reaches_the_library_unchanged(
     handshake: bytes, cuts: list[int], frames: list[Sent]
 ) -> None:
-    """It is for the library to refuse it."""
+    """The library refuses it."""
     _assert_same(_sent(frames), cuts, handshake=handshake)
 
 
 def test_a_handshake_may_end_its_lines_as_it_likes() -> None:
-    """The library takes state feeds alone; what looks like their end may come in a message."""
+    """The library accepts bare line feeds; a message may contain what looks like the end."""
     frames = _frame(BINARY, b"\r\n\r\n" + _texts("a", "b")) + _texts("c")
     plain, merged = _Reader(), _Reader()
     coalescing = Coalescing()
@@ -420,8 +420,8 @@ def test_a_handshake_may_end_its_lines_as_it_likes() -> None:
     merged.read(coalescing.feed(merged.handshake().replace(b"\r\n", b"\n")))
     plain.read(frames)
     merged.read(coalescing.feed(frames))
-    assert plain.heard == [Told("accepted"), b"\r\n\r\n" + _texts("a", "b"), "c"]
-    assert merged.heard == plain.heard
+    assert plain.items == [Other("accepted"), b"\r\n\r\n" + _texts("a", "b"), "c"]
+    assert merged.items == plain.items
 
 
 @settings(deadline=None)
@@ -432,10 +432,10 @@ def test_a_handshake_may_end_its_lines_as_it_likes() -> None:
     ),
     cuts=st.lists(st.integers(0, 500), max_size=10),
 )
-def test_no_damage_does_any_harm(
+def test_damaged_bytes_do_no_harm(
     frames: list[Sent], damages: list[tuple[int, int, bytes]], cuts: list[int]
 ) -> None:
-    """Some bytes are others, or lost: it is heard as it would be without any merging."""
+    """If bytes are changed or lost, the result is the same as without coalescing."""
     sent = bytearray(_sent(frames))
     for at, size, others in damages:
         sent[at : at + size] = others
@@ -444,21 +444,21 @@ def test_no_damage_does_any_harm(
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 500), max_size=10))
-def test_no_bytes_do_any_harm(data: bytes, cuts: list[int]) -> None:
-    """Nothing is raised, no more than a frame is held back, and all is heard in the end."""
+def test_arbitrary_bytes_do_no_harm(data: bytes, cuts: list[int]) -> None:
+    """Nothing is raised, at most a frame is held back, and everything passes in the end."""
     _assert_same(data + _ENOUGH, cuts)
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.binary(max_size=60) | st.just(ACCEPTED)))
-def test_no_handshake_does_any_harm(pieces: list[bytes]) -> None:
-    """Nothing is raised, and what is held back has a bound."""
+def test_arbitrary_handshakes_do_no_harm(pieces: list[bytes]) -> None:
+    """Nothing is raised, and a bounded part is held back."""
     for _ in _fed(Coalescing(), pieces):
         pass
 
 
-def test_an_endless_handshake_is_not_kept() -> None:
-    """It goes through; what is remembered has a bound."""
+def test_an_endless_handshake_is_passed_on() -> None:
+    """Only a bounded part of it is remembered."""
     pieces = [b"HTTP/1.1 101 \r\n", *[b"X-Long: yes\r\n" * 100] * 200]
     assert [*_fed(Coalescing(), pieces)] == pieces
 
@@ -475,20 +475,20 @@ def _ticket(coalescing: Coalescing) -> bytes:
 
 
 def _aside(coalescing: Coalescing) -> list[bytes]:
-    """The texts for which the next ticket stands."""
+    """Redeem the next ticket."""
     return coalescing.redeem(coalescing._ticket)
 
 
 def test_a_hundred_frames_are_one_message() -> None:
-    """Of all that came at once."""
+    """If they came with one read."""
     coalescing = _upgraded()
     hundred = [f"{number:03}" for number in range(100)]
     assert coalescing.feed(_texts(*hundred)) == _ticket(coalescing)
     assert _aside(coalescing) == [text.encode() for text in hundred]
 
 
-def test_runs_are_redeemed_in_the_order_they_came_in() -> None:
-    """The library may hold a few messages before they are taken."""
+def test_runs_are_redeemed_in_the_order_of_their_tickets() -> None:
+    """The library may queue a few messages."""
     coalescing = _upgraded()
     runs = [("one", "two"), ("three", "four", "five"), ("six", "seven")]
     for run in runs:
@@ -498,13 +498,13 @@ def test_runs_are_redeemed_in_the_order_they_came_in() -> None:
 
 
 def test_each_connection_has_a_ticket_of_its_own() -> None:
-    """Whoever knows one of them cannot pass a message off as a ticket on another."""
+    """The ticket of one connection is no ticket on another."""
     one, other = _upgraded(), _upgraded()
     assert other.redeem(one._ticket) == [one._ticket]
 
 
-def test_frames_are_merged_after_a_handshake_that_came_with_many_of_them() -> None:
-    """They do not count as part of it."""
+def test_frames_that_come_with_the_handshake_are_coalesced() -> None:
+    """They do not belong to the handshake."""
     coalescing = Coalescing()
     assert coalescing.feed(ACCEPTED + _texts("x" * 1000) * 100) == ACCEPTED + _ticket(coalescing)
     assert coalescing.feed(_texts("a", "end")) == _ticket(coalescing)
@@ -512,7 +512,7 @@ def test_frames_are_merged_after_a_handshake_that_came_with_many_of_them() -> No
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 125, 126, 127, 266, 2000, LONGEST_FRAME - 4])
-def test_texts_of_any_length_are_merged(size: int) -> None:
+def test_texts_of_any_length_are_coalesced(size: int) -> None:
     """Whatever the form of their lengths."""
     coalescing = _upgraded()
     text = b"x" * size
@@ -520,15 +520,15 @@ def test_texts_of_any_length_are_merged(size: int) -> None:
     assert _aside(coalescing) == [text, text, b"end"]
 
 
-def test_texts_of_several_lines_are_merged() -> None:
-    """Nothing in a text parts it from the next."""
+def test_texts_of_several_lines_are_coalesced() -> None:
+    """Texts are separated by frames, not by line ends."""
     coalescing = _upgraded()
     assert coalescing.feed(_texts("a\nb", "\n", "end")) == _ticket(coalescing)
     assert _aside(coalescing) == [b"a\nb", b"\n", b"end"]
 
 
-def test_a_frame_that_is_cut_waits_for_its_rest() -> None:
-    """And goes on before those that came with it."""
+def test_a_frame_that_is_cut_waits_for_its_end() -> None:
+    """It then passes before those that came with its end."""
     coalescing = _upgraded()
     sent = _texts("a", "b", "cut", "d", "end")
     at = sent.index(b"ut")
@@ -537,7 +537,7 @@ def test_a_frame_that_is_cut_waits_for_its_rest() -> None:
     assert [_aside(coalescing) for _ in range(2)] == [[b"a", b"b"], [b"cut", b"d", b"end"]]
 
 
-def test_a_control_frame_parts_what_came_before_from_what_came_after() -> None:
+def test_a_control_frame_separates_runs() -> None:
     """A ping is answered in its turn."""
     coalescing, ping = _upgraded(), _frame(PING, b"?")
     merged = coalescing.feed(_texts("a", "b") + ping + _texts("c", "end"))
@@ -556,13 +556,13 @@ _AS_THEY_ARE = {
 
 
 @pytest.mark.parametrize("frames", _AS_THEY_ARE.values(), ids=_AS_THEY_ARE)
-def test_all_else_goes_through_as_it_is(frames: bytes) -> None:
+def test_other_frames_pass_unchanged(frames: bytes) -> None:
     """Byte for byte."""
     assert _upgraded().feed(frames) == frames
 
 
-def test_a_large_frame_goes_through_piece_by_piece() -> None:
-    """It is not held back; what follows is merged again."""
+def test_a_large_frame_passes_piece_by_piece() -> None:
+    """It is not held back, and later frames are coalesced again."""
     coalescing = _upgraded()
     large = _texts("x" * LONGEST_FRAME)
     pieces = [*_pieces(large, range(0, len(large), 1000))]
@@ -571,8 +571,8 @@ def test_a_large_frame_goes_through_piece_by_piece() -> None:
     assert merged == pieces[-1] + _ticket(coalescing)
 
 
-def test_frames_are_merged_again_after_fragments() -> None:
-    """As soon as the last one has come."""
+def test_frames_are_coalesced_again_after_fragments() -> None:
+    """As soon as the last fragment has come."""
     coalescing = _upgraded()
     coalescing.feed(_frame(TEXT_BEGINS, b"a") + _frame(CONTINUES, b"b"))
     merged = coalescing.feed(_frame(ENDS, b"c") + _texts("d", "end"))

@@ -1,4 +1,4 @@
-"""Feeds come and go; streams stay."""
+"""Connections come and go, and streams stay."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def _carry(socket: WebSocketConnection) -> None:
         minute += 1
 
 
-async def test_klines_go_to_their_owner_and_on(autojump_clock: MockClock) -> None:
-    """The owner of a stream sees each kline, and the channel carries it."""
+async def test_klines_go_to_their_stream_and_to_the_channel(autojump_clock: MockClock) -> None:
+    """The stream accepts each kline, and the channel carries it."""
     seen: list[Kline] = []
     async with scripted_pool(_carry) as (pool, _, klines):
         with pool.stream(NAME, seen.append, (carried := trio.Event()).set):
@@ -75,7 +75,7 @@ async def test_requests_are_batched_and_paced(autojump_clock: MockClock) -> None
 async def test_frames_of_any_other_kind_do_no_harm(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Garbage, foreign events and half frames are counted and told of; klines go on."""
+    """Garbage, unknown events and incomplete frames are counted and logged; klines go on."""
     recorded = RECORDED / "other-frames.jsonl"
     foreign = (
         [json.loads(state)["frame"] for state in recorded.read_text().splitlines()]
@@ -114,10 +114,10 @@ async def test_frames_of_any_other_kind_do_no_harm(
 
 
 @pytest.mark.parametrize("code", [1001, 1008, 1011])
-async def test_a_closed_feed_is_replaced_with_all_its_streams(
+async def test_a_closed_connection_is_replaced_with_all_its_streams(
     autojump_clock: MockClock, code: int
 ) -> None:
-    """Whatever the exchange closes with, the streams are asked for again on a new connection."""
+    """Whatever the close code, the streams are requested again on a new connection."""
 
     async def close(socket: WebSocketConnection) -> None:
         await answer(socket)
@@ -130,8 +130,10 @@ async def test_a_closed_feed_is_replaced_with_all_its_streams(
             assert network.dials == 2
 
 
-async def test_a_request_that_is_not_answered_replaces_the_feed(autojump_clock: MockClock) -> None:
-    """A connection that takes requests and says nothing is not waited for."""
+async def test_a_request_without_a_response_replaces_the_connection(
+    autojump_clock: MockClock,
+) -> None:
+    """The wait for a response is bounded."""
     times: list[float] = []
 
     async def ignore(socket: WebSocketConnection) -> None:
@@ -145,10 +147,10 @@ async def test_a_request_that_is_not_answered_replaces_the_feed(autojump_clock: 
             assert ANSWER_TIMEOUT_S <= trio.current_time() - times[0] <= ANSWER_TIMEOUT_S + 2
 
 
-async def test_a_refused_request_replaces_the_feed(
+async def test_a_refused_request_replaces_the_connection(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The refusal's own words are in the log."""
+    """The log quotes the refusal."""
 
     async def refuse(socket: WebSocketConnection) -> None:
         request = json.loads(await socket.get_message())
@@ -163,7 +165,7 @@ async def test_a_refused_request_replaces_the_feed(
     assert "Too many subscriptions" in _reason_of_loss(caplog)
 
 
-async def test_an_exchange_that_drops_everyone_at_once_is_not_stormed(
+async def test_an_exchange_that_drops_every_connection_gets_few_dials(
     autojump_clock: MockClock,
 ) -> None:
     """Ten minutes of being dropped after each handshake cost few dials."""
@@ -178,7 +180,7 @@ async def test_an_exchange_that_drops_everyone_at_once_is_not_stormed(
 
 
 async def test_an_unwanted_stream_is_unsubscribed(autojump_clock: MockClock) -> None:
-    """Leaving the block tells the exchange, and `gone` waits until it has taken note."""
+    """Leaving the block unsubscribes, and `gone` waits for the acknowledgement."""
     requests: list[dict[str, object]] = []
 
     async def note(socket: WebSocketConnection) -> None:
@@ -192,8 +194,10 @@ async def test_an_unwanted_stream_is_unsubscribed(autojump_clock: MockClock) -> 
     assert [request["method"] for request in requests] == ["SUBSCRIBE", "UNSUBSCRIBE"]
 
 
-async def test_an_idle_feed_is_kept_for_a_while_and_then_closed(autojump_clock: MockClock) -> None:
-    """Dials are scarce, so a stream that comes back soon finds the connection still there."""
+async def test_an_idle_connection_is_kept_for_a_while_and_then_closed(
+    autojump_clock: MockClock,
+) -> None:
+    """Dials are scarce, so a stream that is added soon after uses the same connection."""
     async with scripted_pool(_carry) as (pool, network, _):
         with pool.stream(NAME, _ignore, (carried := trio.Event()).set):
             await carried.wait()
@@ -246,13 +250,13 @@ async def _refuse(stream: trio.abc.Stream) -> None:
         (_refuse, "exchange.test refuses a websocket: HTTP 403"),
     ],
 )
-async def test_a_handshake_that_goes_wrong_is_tried_again_soon(
+async def test_a_failed_handshake_is_retried_soon(
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
     behave: Callable[[trio.abc.Stream], Awaitable[None]],
     reason: str,
 ) -> None:
-    """Whatever answers, it neither ends the agent nor costs the whole handshake's deadline."""
+    """Whatever answers, it neither ends the agent nor takes the handshake's whole timeout."""
     async with scripted_pool(_carry) as (pool, network, klines):
         network.raw = [behave]
         started = trio.current_time()
@@ -274,20 +278,20 @@ async def _say_goodbye(socket: WebSocketConnection) -> None:
         (answer, "closed by the exchange: 1000 NORMAL_CLOSURE"),
     ],
 )
-async def test_a_loss_is_told_in_the_words_of_the_exchange(
+async def test_a_loss_is_logged_with_the_close_of_the_exchange(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, end: Script, reason: str
 ) -> None:
-    """By number, name and what it adds."""
+    """With its code, name and reason."""
     async with scripted_pool(end, _carry) as (pool, _, klines):
         with pool.stream(NAME, _ignore, _nothing):
             await klines.receive()
     assert _reason_of_loss(caplog) == reason
 
 
-async def test_a_connection_that_breaks_was_not_closed_by_the_exchange(
+async def test_a_broken_connection_is_not_logged_as_a_close(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever reads it looks at the network first."""
+    """Operators then look at the network first."""
 
     async def vanish(stream: trio.abc.Stream) -> None:
         async with trio.open_nursery() as nursery:
@@ -315,7 +319,7 @@ async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockCl
         await answer(socket)
         await socket.send_message(kline_frame())
         await answer(socket)
-        # Our close frame is the next thing to come; pings go out until it does.
+        # The next frame is our close; pings are sent until then.
         while True:
             await trio.sleep(0.05)
             with trio.move_on_after(0.05):
@@ -329,7 +333,7 @@ async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockCl
             await klines.receive()
 
 
-async def test_a_line_that_died_without_a_word_is_replaced(autojump_clock: MockClock) -> None:
+async def test_a_connection_that_died_silently_is_replaced(autojump_clock: MockClock) -> None:
     """A connection without any data, pings included, for longer than ever is dialled again."""
 
     async def vanish(socket: WebSocketConnection) -> None:
@@ -343,7 +347,7 @@ async def test_a_line_that_died_without_a_word_is_replaced(autojump_clock: MockC
         assert DEAD_AFTER_S <= trio.current_time() <= DEAD_AFTER_S + 5
 
 
-async def test_all_feeds_hand_forming_candles_on_in_common_turns(
+async def test_all_connections_hand_on_forming_candles_in_turns(
     autojump_clock: MockClock,
 ) -> None:
     """See `Dispatcher`: otherwise a second's rows of all of them come at once."""

@@ -1,4 +1,4 @@
-"""Wanted and carried streams always meet again."""
+"""Wanted and carried streams become equal again after any change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _nothing() -> None:
 
 @define(eq=False)
 class Connection:
-    """The exchange's end of one state: what it sends, and the request it has not answered."""
+    """The exchange's end of a connection: the streams that it sends, and the open request."""
 
     state: ConnectionState
     sends: set[str] = field(factory=set)
@@ -61,7 +61,7 @@ class Connection:
 
 
 class Feeding(RuleBasedStateMachine):
-    """A stream_set against an exchange that does what it acknowledges, and loses connections.
+    """A stream set against an exchange that does what it acknowledges, and loses connections.
 
     There is one connection, or a second one that takes over from it.
     """
@@ -131,7 +131,7 @@ class Feeding(RuleBasedStateMachine):
                 assert connection.state.work.is_set()
 
     def teardown(self) -> None:
-        """However it went, asking until there is nothing to ask makes the sets equal."""
+        """After any history, making requests until there is none makes both sets equal."""
         for connection in self.connections:
             while connection.request is not None or connection.state.work.is_set():
                 connection.ask(2)
@@ -146,8 +146,8 @@ TestFeeding = Feeding.TestCase
 TestFeeding.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 
 
-def test_requests_are_filled_to_the_limit_and_go_one_way() -> None:
-    """Names that change together leave in one message, up to as many as it may hold."""
+def test_requests_are_filled_to_the_limit_and_of_one_kind() -> None:
+    """Names that change together go in one message, up to the limit."""
     stream_set = StreamSet()
     for name in NAMES:
         stream_set.want(Stream(name, _ignore, _nothing))
@@ -155,15 +155,15 @@ def test_requests_are_filled_to_the_limit_and_go_one_way() -> None:
 
 
 def test_a_stream_cannot_be_wanted_twice() -> None:
-    """Two owners of one stream would end each other's."""
+    """Two owners of one stream would end each other's subscription."""
     stream_set = StreamSet()
     stream_set.want(Stream("a", _ignore, _nothing))
     with pytest.raises(ValueError, match="a is wanted already"):
         stream_set.want(Stream("a", _ignore, _nothing))
 
 
-def test_klines_of_streams_nobody_wants_go_nowhere() -> None:
-    """What arrives after a release is nobody's."""
+def test_klines_of_unwanted_streams_are_dropped() -> None:
+    """They may arrive after a release."""
     seen: list[Kline] = []
     stream_set = StreamSet()
     stream_set.want(Stream("a", seen.append, _nothing))
@@ -202,8 +202,8 @@ def _carrying(*names: str) -> tuple[StreamSet, ConnectionState]:
     return stream_set, state
 
 
-def test_a_feed_that_keeps_silent_about_many_candles_has_to_give_way() -> None:
-    """Some misses, of one stream or of several, are no accident."""
+def test_a_connection_that_misses_many_candles_is_replaced() -> None:
+    """Several misses, of one stream or of more, are no accident."""
     stream_set, state = _carrying("a", "b")
     for _ in range(MISSES_OF_A_BAD_CONNECTION - 1):
         stream_set.miss("a")
@@ -213,8 +213,8 @@ def test_a_feed_that_keeps_silent_about_many_candles_has_to_give_way() -> None:
     assert state.is_failing
 
 
-def test_a_stream_that_speaks_again_is_forgiven() -> None:
-    """A closing event that was lost now and then is not the connection's end."""
+def test_an_event_resets_the_misses_of_its_stream() -> None:
+    """A closing event that is lost now and then does not end the connection."""
     stream_set, state = _carrying("a")
     for _ in range(10 * MISSES_OF_A_BAD_CONNECTION):
         stream_set.miss("a")
@@ -222,11 +222,11 @@ def test_a_stream_that_speaks_again_is_forgiven() -> None:
     assert not state.replacement_due.is_set()
 
 
-def test_a_stream_is_carried_while_one_feed_takes_over_from_another() -> None:
-    """Nobody is told of a loss where there is none."""
-    told: list[str] = []
+def test_a_stream_is_carried_while_one_connection_takes_over_from_another() -> None:
+    """No loss is reported then."""
+    calls: list[str] = []
     stream_set = StreamSet()
-    stream = Stream("a", _ignore, partial(told.append, "carried"))
+    stream = Stream("a", _ignore, partial(calls.append, "carried"))
     stream_set.want(stream)
     lines = [stream_set.add_connection(), stream_set.add_connection()]
     for state in lines:
@@ -235,6 +235,6 @@ def test_a_stream_is_carried_while_one_feed_takes_over_from_another() -> None:
         state.confirm(request)
     lines[0].close()
     assert (stream.is_carried, stream.losses) == (True, 0)
-    assert told == ["carried"]
+    assert calls == ["carried"]
     lines[1].close()
     assert (stream.is_carried, stream.losses) == (False, 1)

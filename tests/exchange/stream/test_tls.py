@@ -1,4 +1,4 @@
-"""TLS of a client against servers on loopback, in both versions of it."""
+"""Client TLS against servers on loopback, in both versions."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def _open_gate() -> trio.Event:
 
 @define(eq=False)
 class Wire(trio.abc.Stream):
-    """A socket whose bytes and reads are counted, and that can be held up."""
+    """A socket that counts bytes and reads, and that can be held up."""
 
     tcp: trio.SocketStream
     sent: int = field(default=0, init=False)
     received: int = field(default=0, init=False)
     reads: int = field(default=0, init=False)
     gate: trio.Event = field(factory=_open_gate, init=False)
-    """Whoever sends waits for it."""
+    """Sending waits for it."""
     half_gate: trio.Event = field(factory=_open_gate, init=False)
-    """And for this one when half of it is sent."""
+    """Sending waits for it when half of the data is sent."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         received = await self.tcp.receive_some(max_bytes)
@@ -80,7 +80,7 @@ class Ends:
 
 @asynccontextmanager
 async def _wires() -> AsyncIterator[tuple[Wire, Wire]]:
-    """Both ends of a connection; nobody is waited for without end."""
+    """Both ends of a connection; every wait is bounded."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     with trio.fail_after(WITHIN_S):
         async with listener:
@@ -118,7 +118,7 @@ async def _receive(stream: trio.abc.ReceiveStream, size: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Who vouches for the server."""
+    """The authority that signs the server's certificate."""
     return trustme.CA()
 
 
@@ -132,14 +132,14 @@ def server(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(params=["TLSv1_2", "TLSv1_3"])
 def client(request: pytest.FixtureRequest, authority: trustme.CA) -> ssl.SSLContext:
-    """The context of a client that trusts the server; it speaks one version."""
+    """The context of a client that trusts the server, for one version of TLS."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     context.minimum_version = context.maximum_version = ssl.TLSVersion[request.param]
     return context
 
 
-async def test_all_records_of_a_read_come_at_once(
+async def test_all_records_of_a_read_are_returned_at_once(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
     """A server that puts each frame into a record of its own costs one call for many."""
@@ -153,10 +153,10 @@ async def test_all_records_of_a_read_come_at_once(
         assert ends.ours.reads == reads_before + 1
 
 
-async def test_no_more_is_read_at_once_than_asked_for(
+async def test_no_more_is_read_at_once_than_requested(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
-    """The rest comes next."""
+    """The remainder comes with the next call."""
     async with _connected(server, client) as ends:
         for _ in range(200):
             await ends.server.send_all(b"x" * 100)
@@ -186,7 +186,9 @@ async def test_large_amounts_go_both_ways_at_once(
         assert heard == [MANY_BYTES, MANY_BYTES]
 
 
-async def test_several_may_send_at_once(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+async def test_several_tasks_may_send_at_once(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> None:
     """Each message stays in one piece."""
     messages = [bytes([letter]) * 100_000 for letter in b"abcdef"]
     async with _connected(server, client) as ends, trio.open_nursery() as nursery:
@@ -197,10 +199,10 @@ async def test_several_may_send_at_once(server: ssl.SSLContext, client: ssl.SSLC
         assert sorted(pieces) == messages
 
 
-async def test_who_reads_does_not_wait_for_who_sends(
+async def test_reading_does_not_wait_for_sending(
     server: ssl.SSLContext, client: ssl.SSLContext, nursery: trio.Nursery
 ) -> None:
-    """A server may take nothing more before what it has sent is read."""
+    """A server may read on only after its own data was read."""
     async with _connected(server, client) as ends:
         ends.ours.gate = trio.Event()
         nursery.start_soon(ends.client.send_all, b"question")
@@ -211,10 +213,10 @@ async def test_who_reads_does_not_wait_for_who_sends(
         assert await ends.server.receive_some() == b"question"
 
 
-async def test_what_comes_with_the_end_of_the_handshake_is_not_forgotten(
+async def test_data_that_comes_with_the_handshake_is_kept(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
-    """A server may speak first."""
+    """A server may send first."""
     async with _wires() as (ours, theirs):
         tls = trio.SSLStream(theirs, server, server_side=True)
         stream = TlsStream(ours, client, server_hostname=HOST)
@@ -224,8 +226,8 @@ async def test_what_comes_with_the_end_of_the_handshake_is_not_forgotten(
             assert await stream.receive_some() == b"welcome"
 
 
-async def test_nothing_can_be_sent_too(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """As trio wants it of a stream."""
+async def test_sending_nothing_is_allowed(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """As trio's streams require."""
     async with _connected(server, client) as ends:
         await ends.client.send_all(b"")
         await ends.client.wait_send_all_might_not_block()
@@ -233,10 +235,10 @@ async def test_nothing_can_be_sent_too(server: ssl.SSLContext, client: ssl.SSLCo
         assert await ends.server.receive_some() == b"something"
 
 
-async def test_a_server_that_hangs_up_without_a_word_is_at_its_end(
+async def test_a_server_that_hangs_up_ends_the_stream(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
-    """Its last words are heard; then there is nothing, however often one asks."""
+    """Its last data is read; then the end is reported, however often."""
     async with _connected(server, client) as ends:
         await ends.server.send_all(b"last words")
         await ends.theirs.aclose()
@@ -245,14 +247,14 @@ async def test_a_server_that_hangs_up_without_a_word_is_at_its_end(
         assert await ends.client.receive_some() == b""
 
 
-async def test_a_server_that_says_goodbye_is_at_its_end(
+async def test_a_server_that_closes_tls_ends_the_stream(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
-    """Even though its socket stays open."""
+    """Even if its socket stays open."""
     async with _connected(server, client) as ends, trio.open_nursery() as nursery:
 
         async def say_goodbye() -> None:
-            with suppress(trio.BrokenResourceError):  # nobody answers
+            with suppress(trio.BrokenResourceError):  # there is no answer
                 await ends.server.unwrap()
 
         await ends.server.send_all(b"last words")
@@ -263,9 +265,7 @@ async def test_a_server_that_says_goodbye_is_at_its_end(
         await ends.client.aclose()
 
 
-async def test_a_connection_that_is_reset_is_broken(
-    server: ssl.SSLContext, client: ssl.SSLContext
-) -> None:
+async def test_a_reset_connection_is_broken(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     """The error is the socket's own."""
     async with _connected(server, client) as ends:
         ends.theirs.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -279,7 +279,7 @@ async def test_a_connection_that_is_reset_is_broken(
 async def test_bytes_that_are_no_tls_break_the_stream(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
-    """The reason is OpenSSL's."""
+    """The error text is OpenSSL's."""
     async with _connected(server, client) as ends:
         await ends.theirs.send_all(b"HTTP/1.1 400 Bad SubscriptionRequest\r\n\r\n")
         with pytest.raises(trio.BrokenResourceError, match="SSL: "):
@@ -293,7 +293,7 @@ async def test_bytes_that_are_no_tls_break_the_stream(
         (True, "other.test", "Hostname mismatch", "BAD_CERTIFICATE"),
     ],
 )
-async def test_a_server_that_is_not_who_it_should_be_is_told(
+async def test_a_server_with_a_wrong_certificate_gets_an_alert(
     server: ssl.SSLContext,
     client: ssl.SSLContext,
     is_trusted: bool,
@@ -318,10 +318,10 @@ async def test_a_server_that_is_not_who_it_should_be_is_told(
             await TlsStream(ours, client, server_hostname=host).do_handshake()
 
 
-async def test_a_server_that_hangs_up_during_the_handshake_is_told_of(
+async def test_a_server_that_hangs_up_during_the_handshake_breaks_the_stream(
     client: ssl.SSLContext,
 ) -> None:
-    """Once it has heard the first word."""
+    """After it has received the first message."""
     async with _wires() as (ours, theirs), trio.open_nursery() as nursery:
 
         async def hang_up() -> None:
@@ -333,8 +333,8 @@ async def test_a_server_that_hangs_up_during_the_handshake_is_told_of(
             await TlsStream(ours, client, server_hostname=HOST).do_handshake()
 
 
-async def test_a_server_that_speaks_no_tls_is_told_of(client: ssl.SSLContext) -> None:
-    """The reason is OpenSSL's."""
+async def test_a_server_without_tls_breaks_the_stream(client: ssl.SSLContext) -> None:
+    """The error text is OpenSSL's."""
     async with _wires() as (ours, theirs):
         await theirs.send_all(b"HTTP/1.1 400 Bad SubscriptionRequest\r\n\r\n")
         with pytest.raises(trio.BrokenResourceError, match="SSL: "):
@@ -342,17 +342,17 @@ async def test_a_server_that_speaks_no_tls_is_told_of(client: ssl.SSLContext) ->
 
 
 async def _give_up_receiving(stream: TlsStream) -> None:
-    """Ask for bytes, wait for them as long as there is anything to do, and give up."""
+    """Read until nothing more can happen without data, and cancel the read."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stream.receive_some)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
 
-async def test_who_gives_up_waiting_loses_nothing(
+async def test_a_cancelled_read_loses_nothing(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
-    """What comes later is for the next who asks."""
+    """Data that comes later is returned by the next read."""
     async with _connected(server, client) as ends:
         for _ in range(3):
             await _give_up_receiving(ends.client)
@@ -360,10 +360,10 @@ async def test_who_gives_up_waiting_loses_nothing(
             assert await ends.client.receive_some() == b"something"
 
 
-async def test_who_gives_up_amid_a_record_loses_nothing(
+async def test_a_read_cancelled_within_a_record_loses_nothing(
     server: ssl.SSLContext, client: ssl.SSLContext, nursery: trio.Nursery
 ) -> None:
-    """Its first half is kept."""
+    """The first half of the record is kept."""
     async with _connected(server, client) as ends:
         ends.theirs.half_gate = trio.Event()
         nursery.start_soon(ends.server.send_all, b"something")
@@ -375,12 +375,12 @@ async def test_who_gives_up_amid_a_record_loses_nothing(
         assert await ends.client.receive_some() == b"something"
 
 
-# What a server may want to know after the handshake
+# Messages after the handshake
 
 
 @pytest.fixture
 def curious_server(authority: trustme.CA) -> ssl.SSLContext:
-    """The context of one that may ask its client for a certificate at any time."""
+    """The context of a server that may request a certificate at any time."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert(HOST).configure_cert(context)
     authority.configure_trust(context)
@@ -391,7 +391,7 @@ def curious_server(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 def known_client(authority: trustme.CA) -> ssl.SSLContext:
-    """The context of a client that has one."""
+    """The context of a client with a certificate."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     authority.issue_cert("client.test").configure_cert(context)
@@ -400,7 +400,7 @@ def known_client(authority: trustme.CA) -> ssl.SSLContext:
 
 
 async def _ask_who_it_is(ends: Ends) -> None:
-    """OpenSSL answers for the client while it reads, as it does when keys are to be changed."""
+    """OpenSSL answers while the client reads, as it does when keys change."""
     # trio shows the method of no version; the object below is ssl's own.
     ends.server._ssl_object.verify_client_post_handshake()
     await ends.server.send_all(b"who are you?")
@@ -408,10 +408,10 @@ async def _ask_who_it_is(ends: Ends) -> None:
     assert await ends.client.receive_some() == b"who are you?"
 
 
-async def test_who_only_reads_answers_what_tls_asks(
+async def test_reading_sends_the_answers_of_tls(
     curious_server: ssl.SSLContext, known_client: ssl.SSLContext
 ) -> None:
-    """It has gone before anything else is sent."""
+    """They are sent before any other data."""
     async with _connected(curious_server, known_client) as ends:
         await _ask_who_it_is(ends)
         sent_before = ends.ours.sent
@@ -422,10 +422,10 @@ async def test_who_only_reads_answers_what_tls_asks(
         assert ends.server.getpeercert()
 
 
-async def test_who_gives_up_while_tls_answers_has_a_broken_stream(
+async def test_a_read_cancelled_while_tls_answers_breaks_the_stream(
     curious_server: ssl.SSLContext, known_client: ssl.SSLContext
 ) -> None:
-    """What was to be sent is lost, and nothing that comes after it makes sense to the server."""
+    """A part of the answer is lost, and nothing after it makes sense to the server."""
     async with _connected(curious_server, known_client) as ends:
         await _ask_who_it_is(ends)
         ends.ours.gate = trio.Event()

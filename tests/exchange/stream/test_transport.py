@@ -1,4 +1,4 @@
-"""Reads that are few and large, under a websocket that notices nothing of it."""
+"""Few, large reads under a websocket, and what the websocket sees."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ TEXTS = [
 
 
 def _frame(text: str) -> bytes:
-    """A text frame as a server sends it, of less than 126 bytes."""
+    """Write a text frame of less than 126 bytes as a server sends it."""
     return bytes((0x81, len(text))) + text.encode()
 
 
 def _redeemed(transport: Transport, received: bytes) -> list[bytes]:
-    """What is in frames of less than 126 bytes, once it is redeemed."""
+    """Redeem frames of less than 126 bytes."""
     out: list[bytes] = []
     while received:
         first, size = received[:2]
@@ -60,7 +60,7 @@ class Client:
     socket: WebSocketConnection
 
     async def advance(self) -> list[str | bytes]:
-        """What comes next, one message or several."""
+        """The next message or messages."""
         message = await self.socket.get_message()
         frames = self.transport.redeem(message)
         return [message] if frames == [message] else [frame.decode() for frame in frames]
@@ -68,7 +68,7 @@ class Client:
 
 @asynccontextmanager
 async def _websocket() -> AsyncIterator[tuple[Client, WebSocketConnection]]:
-    """A client over `Transport`, and the server it talks to."""
+    """A client over `Transport`, and its server."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         servers: list[WebSocketConnection] = []
@@ -98,7 +98,7 @@ async def _connect(nursery: trio.Nursery, transport: Transport) -> WebSocketConn
 async def test_messages_are_those_that_were_sent(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """Of whatever length; a binary message or one of two lines stays what it is."""
+    """Of any length; binary messages and texts of two lines stay what they are."""
     async with _websocket() as (client, server):
         sent: list[str | bytes] = [*TEXTS, b"\x00\xff", *TEXTS, "two\nlines", "end"]
 
@@ -113,7 +113,7 @@ async def test_messages_are_those_that_were_sent(
         assert heard == sent
 
 
-async def test_messages_that_come_in_a_pause_are_one(autojump_clock: MockClock) -> None:
+async def test_messages_of_one_read_are_one_ticket(autojump_clock: MockClock) -> None:
     """However many they are."""
     async with _websocket() as (client, server):
         await server.send_message("first")
@@ -124,8 +124,8 @@ async def test_messages_that_come_in_a_pause_are_one(autojump_clock: MockClock) 
         assert await client.advance() == texts
 
 
-async def test_what_the_client_says_comes_to_the_server(autojump_clock: MockClock) -> None:
-    """Nothing is changed on the way out."""
+async def test_data_of_the_client_reaches_the_server(autojump_clock: MockClock) -> None:
+    """Unchanged."""
     async with _websocket() as (client, server):
         for text in TEXTS:
             await client.socket.send_message(text)
@@ -133,7 +133,7 @@ async def test_what_the_client_says_comes_to_the_server(autojump_clock: MockCloc
 
 
 async def test_pings_are_answered_in_both_directions(autojump_clock: MockClock) -> None:
-    """Amid messages, and by those who wait for none."""
+    """Among messages, and while none is awaited."""
     async with _websocket() as (client, server):
         for _ in range(3):
             await server.send_message("a")
@@ -144,7 +144,7 @@ async def test_pings_are_answered_in_both_directions(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1013, 4000])
-async def test_a_servers_close_is_told_with_its_code_and_reason(
+async def test_the_servers_close_has_its_code_and_reason(
     autojump_clock: MockClock, code: int
 ) -> None:
     """After the messages before it."""
@@ -171,8 +171,8 @@ def _close_of(end: WebSocketConnection) -> tuple[int, str | None]:
     return end.closed.code, end.closed.reason
 
 
-async def test_a_clients_close_is_told_with_its_code_and_reason(autojump_clock: MockClock) -> None:
-    """The server's answer comes back."""
+async def test_the_clients_close_has_its_code_and_reason(autojump_clock: MockClock) -> None:
+    """The server's answer arrives."""
     async with _websocket() as (client, server):
         await client.socket.aclose(4001, "enough")
         with pytest.raises(ConnectionClosed):
@@ -183,7 +183,7 @@ async def test_a_clients_close_is_told_with_its_code_and_reason(autojump_clock: 
 async def test_a_stream_that_ends_without_a_close_ends_the_websocket(
     autojump_clock: MockClock,
 ) -> None:
-    """Nobody waits for more."""
+    """No wait goes on."""
     ours, theirs = memory_stream_pair()
     transport = Transport(ours)
     async with trio.open_nursery() as nursery:
@@ -198,11 +198,11 @@ async def test_a_stream_that_ends_without_a_close_ends_the_websocket(
     assert transport.ended.is_set()
 
 
-# What arrives when
+# The times of reads
 
 
 Arrival = tuple[object, list[int]]
-"""When something was read (about), and the numbers in it."""
+"""The (rounded) time of each read, and the numbers in it."""
 
 
 def _numbered(*numbers: int) -> bytes:
@@ -210,7 +210,7 @@ def _numbered(*numbers: int) -> bytes:
 
 
 async def _upgraded(stream: trio.abc.Stream, server: trio.abc.Stream) -> Transport:
-    """A transport over `stream` that takes frames; its first pause begins."""
+    """A transport over `stream` that takes frames, after its first read."""
     transport = Transport(stream)
     await server.send_all(ACCEPTED)
     assert await transport.receive_some() == ACCEPTED
@@ -224,10 +224,10 @@ async def _listen(transport: Transport, arrivals: list[Arrival]) -> None:
         arrivals.append((pytest.approx(trio.current_time()), numbers))
 
 
-async def test_frames_gather_while_there_is_a_pause(
+async def test_frames_gather_between_reads(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """What comes first is read at once, what comes soon after that at the next moment."""
+    """The first frame is read at once, later ones at the next moment."""
     ours, theirs = memory_stream_pair()
     arrivals: list[Arrival] = []
     nursery.start_soon(_listen, await _upgraded(ours, theirs), arrivals)
@@ -260,7 +260,7 @@ async def test_all_transports_wake_at_the_same_moments(
 async def test_a_large_read_is_followed_by_another_at_once(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """There is more, probably; a read that brings little ends the row."""
+    """More data is likely; a small read ends the series."""
     ours, theirs = memory_stream_pair()
     arrivals: list[Arrival] = []
     transport = await _upgraded(ours, theirs)
@@ -281,7 +281,7 @@ _READ_INTERVAL_MS = round(READ_INTERVAL_S * 1000)
 
 
 def _arrivals_ms(sent_ms: Sequence[int]) -> list[int]:
-    """When frames are read that were sent at those times: the rule in whole milliseconds."""
+    """Compute when frames sent at those times are read, in whole milliseconds."""
     read_ms, out = 0, []
     for each in sent_ms:
         if each > read_ms:
@@ -293,9 +293,9 @@ def _arrivals_ms(sent_ms: Sequence[int]) -> list[int]:
 @settings(deadline=None)
 @given(gaps_ms=st.lists(st.integers(1, 50), max_size=60))
 def test_reads_are_paced_whenever_frames_come(gaps_ms: Sequence[int]) -> None:
-    """At most one in each pause; none later than the next moment; all of them and in order."""
+    """At most one read per interval, none later than the next moment, everything in order."""
     times_ms = itertools.accumulate(gaps_ms)
-    # What is sent at the very moment of a read may be in it or not.
+    # Data sent at the very moment of a read may be in it or not.
     sent_ms = [each for each in times_ms if each % _READ_INTERVAL_MS]
 
     async def run() -> None:
@@ -315,8 +315,8 @@ def test_reads_are_paced_whenever_frames_come(gaps_ms: Sequence[int]) -> None:
     trio.run(run, clock=MockClock(autojump_threshold=0))
 
 
-async def test_who_gives_up_reading_loses_nothing(autojump_clock: MockClock) -> None:
-    """In a pause, amid a frame, or while nothing comes."""
+async def test_a_cancelled_read_loses_nothing(autojump_clock: MockClock) -> None:
+    """Between reads, within a frame, or while no data comes."""
     ours, theirs = memory_stream_pair()
     transport = await _upgraded(ours, theirs)
     sent = _numbered(1, 2, 3)
@@ -336,11 +336,11 @@ async def test_who_gives_up_reading_loses_nothing(autojump_clock: MockClock) -> 
     assert not transport.ended.is_set()
 
 
-# How it ends
+# The end
 
 
-async def test_the_end_is_told(autojump_clock: MockClock) -> None:
-    """Whoever waits for it need not read."""
+async def test_the_end_sets_an_event(autojump_clock: MockClock) -> None:
+    """Tasks that do not read can wait for it."""
     ours, theirs = memory_stream_pair()
     transport = await _upgraded(ours, theirs)
     await theirs.send_all(_numbered(1))
@@ -351,7 +351,7 @@ async def test_the_end_is_told(autojump_clock: MockClock) -> None:
     assert transport.ended.is_set()
 
 
-async def test_a_broken_stream_is_told_of_by_who_reads(autojump_clock: MockClock) -> None:
+async def test_a_broken_stream_is_reported_by_reading(autojump_clock: MockClock) -> None:
     """The error is the stream's own."""
     ours, theirs = memory_stream_pair()
     transport = await _upgraded(ours, theirs)
@@ -365,8 +365,8 @@ async def test_a_broken_stream_is_told_of_by_who_reads(autojump_clock: MockClock
     assert transport.ended.is_set()
 
 
-async def test_a_broken_stream_is_told_of_by_who_sends(autojump_clock: MockClock) -> None:
-    """The reader may be in a pause."""
+async def test_a_broken_stream_is_reported_by_sending(autojump_clock: MockClock) -> None:
+    """While the reader waits for the next read."""
     ours, theirs = lockstep_stream_pair()
     transport = Transport(ours)
     await theirs.aclose()
@@ -378,7 +378,7 @@ async def test_a_broken_stream_is_told_of_by_who_sends(autojump_clock: MockClock
 async def test_a_peer_that_vanished_is_noticed(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """Silence for long is the end; a ping is no silence."""
+    """A long silence ends the stream; pings count as data."""
     ours, theirs = memory_stream_pair()
     transport = await _upgraded(ours, theirs)
 
