@@ -1,1 +1,1 @@
-"""What every part may know: klines, intervals, errors, addresses, retries."""
+"""The base that every part may import: klines, intervals, errors, addresses, retries."""

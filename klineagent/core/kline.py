@@ -57,7 +57,7 @@ class Kline(NamedTuple):
 
 
 Publish = Callable[[list[Kline]], Awaitable[None]]
-"""Hands klines on to all who read them, and returns when the writer has them."""
+"""A function that hands klines to all subscribers and returns when the writer has them."""
 
 
 def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:

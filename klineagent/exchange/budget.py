@@ -100,7 +100,7 @@ class _Queue:
 
 @frozen(kw_only=True)
 class Spending:
-    """How far the weight of the present minute is spent."""
+    """The spending of the present minute's weight at one moment."""
 
     used: int
     """The weight used, by us and by others as far as the exchange reports it."""

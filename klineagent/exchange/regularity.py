@@ -23,7 +23,7 @@ _OPEN_TIMES_AT_ONCE = 64
 
 
 class Flaw(enum.StrEnum):
-    """What is wrong with a frame."""
+    """The flaw of a bad frame."""
 
     UNREADABLE = "no JSON, no kline, a field is missing or of another type"
     SERIES = "stream, event and candle name different series"

@@ -21,7 +21,7 @@ from klineagent.series.spans import Span, Spans
 
 
 class Urgency(enum.IntEnum):
-    """How soon a gap must be filled, by its cause; lower is sooner."""
+    """The urgency of a gap, by its cause; lower is filled sooner."""
 
     FRESH = 0
     """The stream was interrupted, or a row was lost before it was stored."""

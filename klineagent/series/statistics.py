@@ -137,7 +137,7 @@ def candle_state_of(ledger: Ledger, open_ms: int, now_ms: int) -> CandleState:
 
 @frozen(kw_only=True)
 class SeriesStatistics:
-    """How complete a series is. Times are open times in milliseconds."""
+    """The completeness of one series. Times are open times in milliseconds."""
 
     first_ms: int
     """The oldest candle that is covered."""

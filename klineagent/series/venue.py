@@ -1,4 +1,4 @@
-"""One venue, recorded: everything between its exchange and the bus, as one block."""
+"""Recording of one venue: everything between its exchange and the bus, as one block."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from klineagent.storage.store import Store
 
 @frozen(kw_only=True)
 class VenueSettings:
-    """What the configuration says of one venue."""
+    """The configuration of one venue."""
 
     venue: Venue
     ws_url: str
     rest_url: str
     conflate_s: float
-    """How often forming candles are handed on; 0 for every update."""
+    """Seconds between two states of a forming candle that are handed on; 0 hands on all."""
     history: int
-    """Candles that a new series fetches from before it began."""
+    """The number of candles that a new series fetches from before its beginning."""
     lookback_ms: int
-    """How far back the store is searched for gaps at the start."""
+    """How far back the startup scan searches for gaps."""
     grace_ms: int
-    """How long after its close a candle may come."""
+    """How long after a candle's close its closing event may come."""
     max_symbols: int
 
 
@@ -50,16 +50,16 @@ async def open_venue(
     room: Callable[[], Awaitable[None]],
     known: Callable[[Series], KnownGaps | None],
 ) -> AsyncIterator[Registry]:
-    """An empty registry of one venue, and all it works with.
+    """Open an empty registry of one venue, and the parts that it needs.
 
-        REST client     its weight budget, and the clock where streams are silent
-          symbols       asked for every minute
-          pool          a task per subscription set, connections under it
-            startup     finds out what the store holds of series that begin
-              registry  a nursery per subscription
+        REST client         its weight budget, and requests for the time while streams are silent
+          symbols           loaded every minute
+          pool              a task per connection slot, with its connections below it
+            startup scan    looks up what the store holds of series that begin
+              registry      a nursery per subscription
 
     Leaving the block ends these from the inside out. `publish` must work until then; `room` waits
-    until the store takes rows; `known` is what the last run knew of a series.
+    until the store takes rows; `known` returns what the last run saved of a series.
     """
     venue = settings.venue
     async with (

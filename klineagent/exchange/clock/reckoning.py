@@ -31,7 +31,7 @@ FORGOTTEN_AFTER_S = 60.0
 
 
 class Verdict(enum.Enum):
-    """What an answer to `/time` was worth."""
+    """The verdict on an answer to `/time`."""
 
     RIGHT = "the clock was right"
     REFUTED = "the clock was right, and an event that contradicted it was wrong"

@@ -64,7 +64,7 @@ class Dispatcher:
     publish: Publish
     counts: FrameCounts
     settle: Callable[[SubscriptionResponse], None]
-    """Is called with the exchange's responses to requests."""
+    """The function to call with the exchange's responses to requests."""
     conflate_s: float
     """Seconds between two states of a forming candle that are handed on; 0 hands on all."""
     handing_on: trio.Lock

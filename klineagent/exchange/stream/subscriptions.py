@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from klineagent.core.kline import Kline
 
 Accept = Callable[[Kline], None]
-"""Is called synchronously with klines that were handed on to be stored: with every closed one."""
+"""A function that is called with klines after they were handed on: with every closed one."""
 
 # A connection that misses so many candles without any event since is bad: it is dead, or
 # the exchange acknowledged subscriptions that it does not serve.
@@ -29,7 +29,7 @@ class Stream:
     name: str
     accept: Accept
     carried: Callable[[], None]
-    """Is called synchronously whenever a connection begins to carry the stream and none did."""
+    """The function to call whenever a connection begins to carry the stream and none did."""
     is_carried: bool = field(default=False, init=False)
     """Whether the exchange has acknowledged the stream on a connection that is open."""
     losses: int = field(default=0, init=False)
@@ -178,7 +178,7 @@ class StreamSet:
 
 
 class ConnectionState:
-    """What one connection of a stream set carries, and the requests it still has to make.
+    """Tracks what one connection of a stream set carries, and the requests it still has to make.
 
     One request is under way at a time: `next_request`, then `confirm` or `close`.
     """

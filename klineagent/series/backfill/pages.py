@@ -36,7 +36,7 @@ SKIPPED_AFTER_S = 60.0
 
 @frozen
 class Finding:
-    """What an answer to a page proves, together with earlier answers."""
+    """The candles and absences that an answer proves, together with earlier answers."""
 
     closed: list[RestCandle]
     """Final rows, ascending, including those that open off the grid."""
@@ -54,7 +54,7 @@ class Finding:
 
 @frozen(kw_only=True)
 class Known:
-    """What is known about a series apart from the answer."""
+    """Facts about a series that an answer is read with."""
 
     has_every_candle: bool
     """See `Venue.has_every_candle`."""
@@ -120,7 +120,7 @@ class Evidence:
 
     _interval: Interval
     _rows: dict[int, _Sighting] = field(factory=dict, init=False)
-    """By open time."""
+    """The sightings by open time."""
     _skipped: Spans[_Skipped] = field(factory=Spans, init=False)
 
     def is_doubtful(self, first_ms: int, end_ms: int) -> bool:

@@ -33,7 +33,7 @@ MissingRange = tuple[int, int, Urgency]
 
 @frozen
 class StoredCoverage:
-    """What is stored of a series before its beginning, by the store and by the gap file."""
+    """The candles of a series that are stored before its beginning, by store and gap file."""
 
     since_ms: int
     """From this open time on all candles are stored, except `gaps` and `absences`."""

@@ -81,7 +81,7 @@ class Misses:
 
 @frozen(kw_only=True)
 class VenueContext:
-    """What the subscriptions of one venue share: its connections, REST, clock and counts."""
+    """The parts that subscriptions of one venue share: connections, REST, clock, counts."""
 
     pool: Pool
     book: SymbolBook

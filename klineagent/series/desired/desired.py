@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 @frozen(kw_only=True)
 class Progress:
-    """How much of the desired set runs."""
+    """The progress of the registry towards the desired set."""
 
     wanted: SeriesSet
     active: int

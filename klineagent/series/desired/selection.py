@@ -168,10 +168,10 @@ class Resolution:
 
 
 def resolve(selection: Selection, listings: Listings | None, *, venue_name: str) -> Resolution:
-    """What `selection` wants of `listings`.
+    """Resolve `selection` with `listings`.
 
-    What is named is wanted whether it trades or not, and before listings are known; what matches,
-    as long as it is listed.
+    Named symbols are wanted whether they trade or not, and before listings are known; symbols that
+    match a pattern are wanted as long as they are listed.
     """
     listed = {symbol: info for symbol, info in (listings or {}).items() if info.is_listed}
     asked, unmatched = dict(selection.named), []
