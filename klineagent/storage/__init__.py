@@ -1,1 +1,1 @@
-"""Where klines are kept: what every store promises, and where a URL leads."""
+"""Storage of klines: the contract of every store, and the URLs that name stores."""

@@ -1,4 +1,4 @@
-"""Opening a store by its URL."""
+"""Opens a store by its URL."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from klineagent.storage.url import FolderLocation, MemoryLocation, ServerLocatio
 async def open_store(
     url: str, ca_file: str | None = None, *, may_create: bool = True
 ) -> AsyncIterator[Store]:
-    """The store `url` names (see `location`), open until the block ends.
+    """Open the store at `url` (see `storage/url.py`) until the block ends.
 
-    `ca_file` holds the authorities that vouch for a server's certificate, if not the system's.
-    Unless it `may_create` database and tables, a store without them is misconfigured.
-    A database out of reach is no reason to fail here: each call reaches for it anew.
+    An unreachable database is no error here: each call connects anew.
+
+    Args:
+        url: the store's URL.
+        ca_file: CA certificates for a server over TLS, if not the system's.
+        may_create: whether to create database and tables; otherwise a store without them raises
+            `StoreMisconfigured` when it is used.
 
     Raises:
-        ConfigError: the URL names no store, or one whose engine is not installed.
+        ConfigError: the URL names no store, or its engine is not installed.
     """
     match locate(url):
         case ServerLocation() as server:

@@ -1,4 +1,4 @@
-"""What every store promises."""
+"""The contract of every store, and the data that cross it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from klineagent.core.kline import Kline
 
 
 class Table(enum.Enum):
-    """Where klines are stored, by the name users read."""
+    """The tables of klines, by their names in the database."""
 
     KLINES = "klines"
-    """Of each candle the newest state."""
+    """The newest state of each candle."""
     UPDATES = "kline_updates"
-    """Every state there was, for as long as the table keeps it."""
+    """Every state of each candle, for as long as the table keeps it."""
 
 
 @frozen
 class Batch:
     """Klines frozen into one insert.
 
-    The same token always means the same rows, in the same order: a server drops a second insert
-    under a token it knows, whatever rows came with it.
+    A token always stands for the same rows in the same order: a server drops any insert under a
+    token it knows, whatever its rows.
     """
 
     token: str
@@ -48,7 +48,7 @@ class AgentRow:
 
 @frozen
 class SeriesSummary:
-    """What is stored of one series: closed candles only, times in milliseconds."""
+    """The stored closed candles of one series: their number, and times in milliseconds."""
 
     venue: str
     symbol: str
@@ -60,87 +60,88 @@ class SeriesSummary:
 
 @frozen
 class SeriesRuns:
-    """Which closed candles are stored of one series from some open time on, in milliseconds."""
+    """The closed candles stored of one series from some open time on; times in milliseconds."""
 
     symbol: str
     interval: str
     before: int | None
-    """The newest one that opened before that time; None if there is none, and where the first
-    candle of that time is stored, so that nobody has looked."""
+    """The open time of the newest candle before that time; None if there is none, or if the first
+    candle from that time on is stored, so that none was looked for."""
     runs: tuple[Run, ...]
-    """The unbroken runs from that time on, ascending."""
+    """The runs of consecutive candles from that time on, ascending."""
 
 
 class Store(Protocol):
-    """A database holding tables `klines` and `agents` and view `klines_final`.
+    """A database with tables `klines` and `agents` and view `klines_final`.
 
-    `insert` of the same batch any number of times, in any order with others, leaves of each
-    candle the row with the highest version; in table `kline_updates`, which is made when rows for
-    it first come, it leaves every state once. When it returns, the rows survive the death of this
-    process. One call at a time for each of `insert`, `record_agent`, the two that look at one
-    candle, and the other reads; these four may overlap. All raise `StoreError`s and no others.
+    Inserting the same batch any number of times, in any order with others, keeps the row with the
+    highest version of each candle; in table `kline_updates`, which the first insert into it
+    creates, it keeps every state once. When `insert` returns, its rows survive the end of this
+    process. `insert`, `record_agent`, reads of one candle, and other reads may overlap; each of
+    these four takes one call at a time. All methods raise `StoreError`s and no other errors.
     """
 
     @property
     def label(self) -> str:
-        """The store's URL, fit to be printed: without its password."""
+        """The store's URL without its password, safe to print."""
 
     async def prepare(self) -> None:
-        """See that database and tables are there; `insert` does so itself where it must."""
+        """Create database and tables if needed; `insert` does so as well."""
 
     async def insert(self, batch: Batch) -> None:
-        """Store every row of `batch` in the table it is for."""
+        """Store all rows of `batch` in its table."""
 
     async def record_agent(self, row: AgentRow) -> None:
-        """Make `row` the one live row of its (ip, port) in `agents`."""
+        """Make `row` the only live row of its (ip, port) in `agents`."""
 
     async def summary(self) -> list[SeriesSummary]:
-        """What `klines_final` holds, ordered by venue, symbol and interval length."""
+        """Summarize `klines_final`, a row per series, by venue, symbol and interval length."""
 
     async def final_klines(
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
     ) -> list[Kline]:
-        """The rows of `klines_final` of one series, or the `newest` of them, by open time."""
+        """Read the rows of one series in `klines_final`, or the `newest` of them, by open time."""
 
     async def final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int
     ) -> Kline | None:
-        """The row of `klines_final` of one candle; None if it has none. It takes milliseconds."""
+        """Read one candle's row in `klines_final`; None if there is none. It takes milliseconds."""
 
     async def highest_ranks(
         self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
     ) -> Mapping[int, int]:
-        """The highest version stored of each candle in [`first_ms`, `end_ms`), forming or closed.
+        """Read the highest version of each candle, closed or not, in [`first_ms`, `end_ms`).
 
-        By open time; candles of which nothing is stored are left out.
+        Returns:
+            Versions by open time; candles without a row are left out.
         """
 
     async def coverage(
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[SeriesRuns]:
-        """Which candles `klines_final` holds of some series, and so where their gaps are.
+        """Find the runs of candles that `klines_final` holds of some series.
 
-        What stands off the grid of its interval is not looked at. It costs as much as candles are
-        looked at, however many there are before them.
+        Rows off the grid of their interval are ignored. The cost grows with the candles from
+        `since` on, not with those before.
 
         Args:
-            venue: its name.
-            since: by the name of an interval, the open time to look from.
-            symbols: of which symbols, at all these intervals.
+            venue: the venue's name.
+            since: by interval, the open time to begin at.
+            symbols: the symbols to look at, each at all these intervals.
 
         Returns:
-            By symbol and interval; series without any closed candle are left out.
+            Sorted by symbol and interval; series without closed candles are left out.
         """
 
     async def stored_runs(
         self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
     ) -> tuple[Run, ...]:
-        """The unbroken runs `klines_final` holds of one series in [`first_ms`, `end_ms`).
+        """Find the runs of one series' candles in `klines_final`, in [`first_ms`, `end_ms`).
 
-        Off the grid nothing is looked at.
+        Rows off the grid are ignored.
         """
 
     async def updates(
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
     ) -> list[Kline]:
-        """The states in `kline_updates` of one series, or the `newest`, by open and event time."""
+        """Read a series' states in `kline_updates`, or the `newest`, by open and event time."""

@@ -1,11 +1,11 @@
-"""Where a store is: URLs and what they name. Pure.
+"""Store URLs, and the locations they name. Pure.
 
     clickhouse://user:password@host:9000/database    a server, native protocol
     clickhouse://host/?secure=1                      the same over TLS, port 9440
     chdb:///absolute/folder, chdb:relative/folder    the embedded engine
     memory:                                          nothing survives; for simulations
 
-User, password and database are percent-decoded; a folder is taken as it is written.
+User, password and database are percent-decoded; a folder is taken literally.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _PLAIN_PORT = 9000
 _TLS_PORT = 9440
 NATIVE_PORTS = f"{_PLAIN_PORT}, or {_TLS_PORT} with ?secure=1"
 HTTP_PORTS = frozenset({8123, 8443})
-"""Where ClickHouse speaks what we do not, unless somebody has changed it."""
-# The engine takes them for patterns where it reads a file, and ? for the start of its options.
+"""ClickHouse's default ports for HTTP, which klineagent does not use."""
+# The engine expands them when it reads a file, and takes ? for the start of options.
 _FOLDER_WILDCARDS = frozenset("?*{}")
 
 
@@ -39,9 +39,9 @@ class ServerLocation:
     database: str
     secure: bool
     ca_file: str | None = None
-    """The authorities that vouch for its certificate, if not the system's."""
+    """CA certificates for the server's certificate, if not the system's."""
     label: str
-    """The URL it was read from, without the password."""
+    """The URL without the password."""
 
 
 @frozen(kw_only=True)
@@ -52,13 +52,13 @@ class FolderLocation:
 
     @property
     def label(self) -> str:
-        """The URL that names it."""
+        """The URL of the folder."""
         return f"chdb://{self.folder}"
 
 
 @frozen
 class MemoryLocation:
-    """This process's memory."""
+    """The memory of this process."""
 
     label: str = "memory:"
 
@@ -67,7 +67,7 @@ Location = ServerLocation | FolderLocation | MemoryLocation
 
 
 def place(label: str) -> str:
-    """Where the data are that a store's label names, whoever reads them, and over what."""
+    """Reduce a store's label to where its data are: without user, port and TLS."""
     match locate(label):
         case ServerLocation(host=host, database=database):
             return f"clickhouse://{host}/{database}"
@@ -76,16 +76,16 @@ def place(label: str) -> str:
 
 
 def masked(url: str) -> str:
-    """`url` fit to be printed, its password replaced; takes broken URLs too."""
-    # Up to the last @: in a broken URL the password may hold characters it should have escaped.
+    """Replace the password in `url`, so that it is safe to print; takes broken URLs as well."""
+    # Up to the last @: in a broken URL the password may hold characters that are not escaped.
     return re.sub(r"(://[^:@/]*:).*@", r"\1***@", url, flags=re.DOTALL)
 
 
 def locate(url: str) -> Location:
-    """Read a store's URL.
+    """Parse a store's URL.
 
     Raises:
-        ConfigError: it names no store; the reason does not repeat the password.
+        ConfigError: the URL names no store; the message does not show the password.
     """
     scheme = url.partition(":")[0].lower()
     match scheme:
@@ -104,8 +104,8 @@ def _server(url: str) -> ServerLocation:
         port = parts.port
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:
-        # Its text may quote a piece of the password.
-        raise _unusable(url, "the port is no port, or the rest is not quoted as URLs are") from None
+        # The error's text may quote a piece of the password.
+        raise _unusable(url, "its port is invalid, or it is not escaped as a URL") from None
     if not parts.hostname or parts.fragment:
         raise _unusable(url, "expected clickhouse://user:password@host:port/database")
     secure = options.pop("secure", "0")

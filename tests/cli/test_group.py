@@ -242,8 +242,7 @@ def test_showing_a_misspelt_database_makes_nothing(installed_server: InstalledSe
         ended = typed("show", "--store", installed_server.url_of("mraket"))
         assert ended.code == 1
         assert ended.err == (
-            "klineagent: nothing has been recorded in database mraket:"
-            " there is nothing of that name\n"
+            "klineagent: nothing has been recorded in database mraket: it has no tables\n"
         )
 
 

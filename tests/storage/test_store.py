@@ -64,7 +64,7 @@ async def test_who_may_not_create_reads_what_is_there_or_is_told(real_store_url:
     """What is not there is neither made nor taken for empty."""
     for _ in range(2):
         async with open_store(real_store_url, may_create=False) as store:
-            with pytest.raises(StoreMisconfigured, match="there is nothing of that name"):
+            with pytest.raises(StoreMisconfigured, match="it has no tables"):
                 await store.summary()
     async with open_store(real_store_url) as store:
         await store.insert(Batch("a", (sample(0),)))

@@ -1,1 +1,1 @@
-"""ClickHouse as a store: a server, or the engine in this process."""
+"""ClickHouse as a store: a server, or the engine embedded in this process."""

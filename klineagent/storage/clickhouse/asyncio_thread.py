@@ -1,4 +1,4 @@
-"""A thread with an asyncio loop, for libraries that live in asyncio only, called from Trio."""
+"""Runs asyncio code from Trio, on a thread with an asyncio loop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from attrs import frozen
 
 T = TypeVar("T")
 
-# How long a cancelled call may take to end before it is left to itself.
+# How long a cancelled call may take to end before it is abandoned.
 CLEANUP_WITHIN_S = 5
-# Until Python 3.12 `asyncio.wait_for` swallows a cancellation that comes as its work is done.
+# Before Python 3.12, `asyncio.wait_for` swallows a cancellation that arrives as its work ends.
 CANCEL_EVERY_S = 0.1
 
 
@@ -26,19 +26,19 @@ class AsyncioThread:
     _loop: asyncio.AbstractEventLoop
 
     async def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
-        """Run `function(*args)` over there; its result or error is ours.
+        """Run `function(*args)` on the asyncio loop, and return its result or raise its error.
 
-        Cancelled here, it is cancelled there until it ends, for a bounded time. So it may be
-        cancelled again while it cleans up, and must leave nothing behind that then matters.
+        When this call is cancelled, the asyncio task is cancelled again and again until it ends,
+        for a bounded time. So the function may be cancelled while it cleans up.
         """
         token = trio.lowlevel.current_trio_token()
         done = trio.Event()
         tasks: list[asyncio.Task[T]] = []
 
         def finish(task: asyncio.Task[T]) -> None:
-            # Look at the error even where nobody waits for it any more: asyncio logs unseen ones.
+            # Retrieve the error even if no caller waits for it: asyncio logs unretrieved ones.
             _ = task.cancelled() or task.exception()
-            with suppress(trio.RunFinishedError):  # then nobody is left to be told
+            with suppress(trio.RunFinishedError):  # then no caller is left
                 token.run_sync_soon(done.set)
 
         def start() -> None:
@@ -63,7 +63,7 @@ class AsyncioThread:
 
 @asynccontextmanager
 async def open_asyncio_thread(name: str) -> AsyncIterator[AsyncioThread]:
-    """Start a thread called `name`; leaving cancels what still runs on its loop."""
+    """Start a thread called `name`; on exit, cancel what still runs on its loop."""
     runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
     loop = runner.get_loop()
     stop = asyncio.Event()
@@ -72,7 +72,7 @@ async def open_asyncio_thread(name: str) -> AsyncIterator[AsyncioThread]:
         with runner:
             runner.run(_wait_for(stop))
 
-    # A daemon: a library that hangs in its cleanup must not keep the process from ending.
+    # A daemon: a library that hangs in its cleanup must not keep the process alive.
     thread = threading.Thread(target=serve, name=name, daemon=True)
     thread.start()
     try:

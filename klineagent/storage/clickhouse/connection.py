@@ -1,8 +1,8 @@
 """One connection to a ClickHouse server, on the asyncio thread.
 
-asynch takes care: it answers an insert with the first packet that comes, whichever it is, and a
-connection that failed twice never works again, not even closed and reopened. So a connection is
-used again only after a query that provably ended; after anything else a new object takes its place.
+asynch takes the first packet after an insert, whichever it is, for the answer, and a connection
+that failed twice never works again, not even after closing and reopening. So a connection is reused
+only after a query that provably ended; after anything else a new object replaces it.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ SILENCE_S = 30  # even a slow query shows progress many times a second
 T = TypeVar("T")
 Settings = dict[str, str | int]
 
-# A value no column can hold: asynch notices while it packs, before the server sees the rows.
+# A value that does not fit its column: asynch fails while packing, before the server sees the rows.
 _UNPACKABLE = (TypeMismatchError, ColumnException, UnicodeEncodeError)
-# Beside its own errors and the socket's, asynch lets its readers' fall through.
+# asynch raises errors of its own, of the socket, and those of its readers.
 _BROKEN = (ClickHouseException, OSError, EOFError, IndexError, ValueError, struct.error)
 
 
 @define
 class ServerConnection:
-    """One connection, on the asyncio thread; queries that overlap have one each meanwhile."""
+    """A reusable connection, on the asyncio thread; overlapping queries open further ones."""
 
     _server: ServerLocation
     _idle: Connection | None = None
-    """The connection, while it is known to be sound."""
+    """The connection, while it is known to be in order."""
 
     async def execute(
         self,
@@ -57,7 +57,7 @@ class ServerConnection:
         """Run `query`, with `rows` if it is an INSERT.
 
         Raises:
-            StoreError: as it fits; `StoreUnavailable` also where the outcome is unknown.
+            StoreError: the query failed; `StoreUnavailable` also if its outcome is unknown.
         """
         connection, self._idle = self._idle or self._new(), None
         try:
@@ -68,7 +68,7 @@ class ServerConnection:
                 await cursor.execute(query, rows)
                 answer: list[tuple[Any, ...]] = await cursor.fetchall()
             if not _ended(connection):
-                raise StoreUnavailable(f"{self._server.label}: nobody can tell how a query ended")
+                raise StoreUnavailable(f"{self._server.label}: the outcome of a query is unknown")
             self._keep(connection)
         except ServerException as error:
             if _ended(connection):
@@ -84,13 +84,13 @@ class ServerConnection:
         return answer
 
     def close(self) -> None:
-        """Cut the connection, if there is one."""
+        """Abort the connection, if there is one."""
         if self._idle is not None:
             _cut(self._idle)
             self._idle = None
 
     def _keep(self, connection: Connection) -> None:
-        """Use it again, unless a query that ran beside its own has left one already."""
+        """Keep the connection for reuse, unless an overlapping query has left one already."""
         if self._idle is None:
             self._idle = connection
 
@@ -100,7 +100,7 @@ class ServerConnection:
             port=self._server.port,
             user=self._server.user,
             password=self._server.password,
-            # Ours may not exist yet, and a server turns away who asks for what does not exist.
+            # Ours may not exist yet, and then the server would refuse the connection.
             database="",
             secure=self._server.secure,
             ca_certs=self._server.ca_file,
@@ -111,41 +111,42 @@ class ServerConnection:
 
 
 def _ended(connection: Connection) -> bool:
-    """Whether the server said that the last query is over: only then its outcome is known."""
+    """Return whether the server ended the last query: only then its outcome is known."""
     return not _protocol(connection).is_query_executing
 
 
 def _cut(connection: Connection) -> None:
-    """Close the socket at once; who reads from it gets an error."""
+    """Close the socket at once; a task that reads from it gets an error."""
     writer = _protocol(connection).writer
     if writer is not None:
         writer.writer.transport.abort()
 
 
 def _protocol(connection: Connection) -> Any:
-    # The public half neither tells whether a query ended nor closes without waiting for the peer.
+    # The public API neither says whether a query ended nor closes without waiting for the peer.
     return connection._connection  # noqa: SLF001
 
 
 def _failure(server: ServerLocation, error: BaseException) -> StoreError:
-    wanted = f"the port of the native protocol is wanted, usually {NATIVE_PORTS}"
-    # asynch tells in words alone what it waited for; later a strange packet may be an accident.
+    wanted = f"use the port of the native protocol, usually {NATIVE_PORTS}"
+    # Only the text of the error says that asynch waited for the server's first packet; a strange
+    # packet later may be an accident.
     if isinstance(error, UnexpectedPacketFromServerError) and "expected Hello" in error.message:
         return StoreMisconfigured(
-            f"{server.label}: what answers at port {server.port} is HTTP, or TLS, or no ClickHouse;"
+            f"{server.label}: port {server.port} speaks HTTP or TLS, or is not ClickHouse's;"
             f" {wanted}"
         )
     hint = ""
     if server.port in HTTP_PORTS:
-        hint = f"; {server.port} usually is ClickHouse's for HTTP, and {wanted}"
+        hint = f"; {server.port} usually is ClickHouse's port for HTTP: {wanted}"
     elif isinstance(error.__cause__, TimeoutError):
-        # A server for HTTP waits for us to speak as HTTP does, for ever.
-        hint = f"; if something does listen at port {server.port}, {wanted}"
+        # An HTTP server would wait for a request for ever.
+        hint = f"; if a server listens at port {server.port}, {wanted}"
     return StoreUnavailable(f"{server.label}: {_reason(error)}{hint}")
 
 
 def _reason(error: BaseException) -> str:
-    # asynch says which hosts it could not reach, and keeps the reason as the cause.
+    # asynch's text names the hosts it could not reach; the reason is the cause.
     cause = error.__cause__
     because = f" ({str(cause) or type(cause).__name__})" if cause else ""
     text = error.message if isinstance(error, ClickHouseException) else str(error)
@@ -153,7 +154,7 @@ def _reason(error: BaseException) -> str:
 
 
 async def run_steps(steps: Generator[str, Rows, T], connection: ServerConnection) -> T:
-    """What `steps` come to; they are told which of their queries failed."""
+    """Run the queries that `steps` yields, throw failures into it, and return its result."""
     try:
         query = next(steps)
         while True:

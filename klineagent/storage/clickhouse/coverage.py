@@ -1,11 +1,11 @@
-"""Which candles of series are stored, and so where their gaps are: as SQL, and its answers. Pure.
+"""Finds the runs of stored candles of each series, and thereby its gaps, by SQL. Pure.
 
-The database numbers the candles of a series along the grid of its interval, from the epoch on, and
-makes 64 neighbours the bits of a word. Full words, which nearly all are, it tells as stretches, the
-others one by one. So it sorts a 64th of the candles, and its answer is as long as there are gaps.
+The database numbers the candles of a series on the grid of its interval, from the epoch on, and
+packs 64 neighbours into the bits of a word. Full words, nearly all of them, are returned as ranges,
+the others one by one. So it sorts a 64th of the candles, and its answer grows with the gaps only.
 
-Every condition is one on venue, symbol, interval and open time, so that primary key and partitions
-bound what is read, and FINAL what it merges: a candle counts as stored if `klines_final` has it.
+All conditions are on venue, symbol, interval and open time, so that primary key and partitions
+bound what is read and what FINAL merges: a candle counts as stored if `klines_final` has it.
 """
 # ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
 
@@ -22,21 +22,21 @@ from klineagent.storage.store import SeriesRuns, Table
 _Series = tuple[str, str]
 """Symbol and the name of an interval."""
 _Stretch = tuple[int, int]
-"""First and last of numbers with none missing between."""
+"""First and last of consecutive numbers."""
 
 _WORD_BITS = 64
 _FULL = f"toUInt64({2**_WORD_BITS - 1})"
-# A neighbour of no word there is.
+# Not a neighbour of any word.
 _NONE = "toInt64(-4)"
-# How far back the newest candle before a range is looked for, step by step: nearly always it is
-# near, and who looks through all history at once reads all of it.
+# How far back the newest candle before a range is searched for, step by step: nearly always it is
+# near, and searching all history at once would read all of it.
 _LOOKING_BACK_MS = (31 * DAY_MS, 366 * DAY_MS, 2**42)
 
 
 def covering(
     layout: Layout, venue: str, since: Mapping[str, int], symbols: Collection[str]
 ) -> Generator[str, Rows, list[SeriesRuns]]:
-    """The steps of `Store.coverage`: yields SQL, takes its rows, returns the answer."""
+    """Run `Store.coverage` in steps: yield SQL, receive its rows, return the result."""
     if not since or not symbols:
         return []
     bounds = {name: (first_ms, None) for name, first_ms in since.items()}
@@ -71,30 +71,30 @@ def covering(
 def finding_runs(
     layout: Layout, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
 ) -> Generator[str, Rows, tuple[Run, ...]]:
-    """The step of `Store.stored_runs`, as `covering`."""
+    """Run `Store.stored_runs` in steps, like `covering`."""
     rows = yield _select_runs(layout, venue, {interval: (first_ms, end_ms)}, [symbol])
     return _runs(interval, *rows[0][2:]) if rows else ()
 
 
 _Bounds = Mapping[str, tuple[int, int | None]]
-"""First open time and end, which is not included, by the names of intervals."""
+"""By interval, the first open time and the end, which is not included."""
 
 
 def _select_runs(layout: Layout, venue: str, bounds: _Bounds, symbols: Collection[str]) -> str:
-    """A row per series: symbol, interval, and what `_runs` takes."""
+    """Make a query with a row per series: symbol, interval, and the arguments of `_runs`."""
     return _series(_words(_candles(layout, venue, bounds, symbols)))
 
 
 def _select_newest(
     layout: Layout, venue: str, name: str, bounds: tuple[int, int], symbols: Collection[str]
 ) -> str:
-    """Symbol and open time of the newest candle of each series that has one within `bounds`."""
+    """Make a query for symbol and open time of each series' newest candle within `bounds`."""
     candles = _candles(layout, venue, {name: bounds}, symbols)
     return f"SELECT `symbol`, max(`opened`) FROM ({candles}) GROUP BY `symbol`"
 
 
 def _candles(layout: Layout, venue: str, bounds: _Bounds, symbols: Collection[str]) -> str:
-    """A row per closed candle on the grid: its series, its open time, and which number it has."""
+    """Make a query with a row per closed candle on the grid: series, open time and number."""
     names = ", ".join(map(literal, bounds))
 
     def by_interval(value_of: Callable[[str], int]) -> str:
@@ -120,7 +120,7 @@ def _candles(layout: Layout, venue: str, bounds: _Bounds, symbols: Collection[st
 
 
 def _within(layout: Layout, name: str, first_ms: int, end_ms: int | None) -> str:
-    """The condition that a candle of interval `name` opens in [`first_ms`, `end_ms`)."""
+    """Make the condition that a candle of interval `name` opens in [`first_ms`, `end_ms`)."""
     condition = f"`interval` = {literal(name)}"
     # The column itself is compared, not its milliseconds, so that the index finds the rows.
     condition += f" AND `open_time` >= {moment('open_time', first_ms, layout)}"
@@ -130,7 +130,7 @@ def _within(layout: Layout, name: str, first_ms: int, end_ms: int | None) -> str
 
 
 def _words(candles: str) -> str:
-    """A row per series and word."""
+    """Make a query with a row per series and word."""
     bit = f"bitShiftLeft(toUInt64(1), toUInt8(`number` % {_WORD_BITS}))"
     return (
         f"SELECT `symbol`, `interval`, intDiv(`number`, {_WORD_BITS}) AS `word`,"
@@ -139,7 +139,7 @@ def _words(candles: str) -> str:
 
 
 def _series(words: str) -> str:
-    """A row per series: symbol, interval, and what `_runs` takes."""
+    """Make a query with a row per series of `words`: symbol, interval, and arguments of `_runs`."""
     series = (
         "SELECT `symbol`, `interval`,"
         f" arraySort(groupArrayIf(`word`, `bits` = {_FULL})) AS `full`,"
@@ -159,13 +159,13 @@ def _series(words: str) -> str:
 def _runs(
     name: str, begins: Sequence[int], ends: Sequence[int], broken: Iterable[Sequence[Any]]
 ) -> tuple[Run, ...]:
-    """What one row says of a series.
+    """Convert one row of a series to runs.
 
     Args:
-        name: its interval's.
-        begins: the words where stretches of full ones begin.
-        ends: where these stretches end.
-        broken: every other word with its bits.
+        name: the interval's name.
+        begins: the first words of each range of full words.
+        ends: the last words of these ranges.
+        broken: all other words, with their bits.
     """
     interval = Interval(name)
     stretches = [
@@ -181,7 +181,7 @@ def _runs(
 
 
 def _stretches(word: int, bits: int) -> Iterator[_Stretch]:
-    """The numbers that have their bit set in `word`."""
+    """Iterate over the ranges of numbers whose bits are set in `word`."""
     number = word * _WORD_BITS
     while bits:
         absent = (bits & -bits).bit_length() - 1
@@ -193,7 +193,7 @@ def _stretches(word: int, bits: int) -> Iterator[_Stretch]:
 
 
 def _joined(stretches: Iterable[_Stretch]) -> list[_Stretch]:
-    """Ascending stretches, those that meet made one."""
+    """Join adjacent ranges of `stretches`, which must ascend."""
     joined: list[_Stretch] = []
     for first, last in stretches:
         if joined and joined[-1][1] + 1 == first:

@@ -1,8 +1,8 @@
-"""The engine of ClickHouse in this process, with its data in a folder: chdb as a store.
+"""The store on chdb: ClickHouse's engine embedded in this process, with its data in a folder.
 
-One folder belongs to one process, and a process has one folder open at a time. A session answers
-no query while it takes an insert, so there are two: one writes, one reads. Each runs in a worker
-thread, one call at a time; a call is not interrupted but waited for, it takes milliseconds.
+A folder can be open in one process only, and a process can have one folder open. A session answers
+no query during an insert, so there are two: one writes, one reads. Each runs in a worker thread,
+one call at a time; a call cannot be interrupted, but takes only milliseconds.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class _Result(Protocol):
 
 
 class Session(Protocol):
-    """The part of `chdb.session.Session` used here; chdb is not typed."""
+    """The used part of `chdb.session.Session`; chdb has no types."""
 
     def query(self, sql: str, fmt: str = ...) -> _Result:
-        """Run `sql`; the answer is in format `fmt`."""
+        """Run `sql`, and return its result in format `fmt`."""
 
     def close(self) -> None:
-        """Release the folder, if no other session has it open."""
+        """Release the folder, unless another session has it open."""
 
 
 _INBOX = "incoming.rowbinary"
-"""Where a batch lies in the engine's folder while it is read."""
+"""The file in the engine's folder that holds a batch while it is inserted."""
 
 _AS_JSON = " SETTINGS output_format_json_quote_64bit_integers = 0"
 _decode_rows = msgspec.json.Decoder(list[Any]).decode_lines
@@ -59,7 +59,7 @@ _decode_klines = msgspec.json.Decoder(Kline).decode_lines
 
 @define
 class _Engine:
-    """A session on the folder, opened when it is first used."""
+    """A session on the folder, opened on first use."""
 
     _location: FolderLocation
     _open_session: Callable[[str], Session]
@@ -71,7 +71,7 @@ class _Engine:
         """Call `function` with the session, in a worker thread.
 
         Raises:
-            StoreError: as it fits.
+            StoreError: the engine, or access to its folder, failed.
         """
 
         def call() -> T:
@@ -108,8 +108,8 @@ def _fetched(session: Session, query: str) -> bytes:
 
 
 def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
-    # By way of a file, because chdb's streaming insert reports success where the table refused
-    # the rows (seen in 4.4 with codes 252 and 469), and inline data ends at the first empty line.
+    # Through a file, because chdb's streaming insert reports success even if the table refused the
+    # rows (seen in 4.4 with codes 252 and 469), and inline data ends at the first empty line.
     rows = rowbinary.encode(batch.klines)
     settings = {**layout.dialect.insert_settings, "insert_deduplication_token": batch.token}
     pairs = ", ".join(f"{name} = {literal(str(value))}" for name, value in settings.items())
@@ -144,7 +144,7 @@ def _run_steps(
 
 @define(kw_only=True)
 class EmbeddedStore:
-    """See `Store`. Folder, database and tables are made on the first call."""
+    """See `Store`. The first call creates folder, database and tables."""
 
     _location: FolderLocation
     _writing: _Engine
@@ -159,11 +159,11 @@ class EmbeddedStore:
         return self._location.label
 
     async def prepare(self) -> None:
-        """See to it that the tables are there; counts as a read.
+        """Prepare the tables; counts as a read.
 
         Raises:
             StoreMisconfigured: the folder cannot be used, or another process uses it.
-            StoreError: as it fits.
+            StoreError: the engine failed otherwise.
         """
         await self._reading.run(self._prepared)
 
@@ -173,7 +173,7 @@ class EmbeddedStore:
             return
 
         def insert(session: Session) -> None:
-            # The folder is ours alone once the session is open, so the name needs no luck.
+            # An open session has the folder for itself, so the file needs no unique name.
             layout = self._prepared(session)
             if batch.table is Table.UPDATES and not self._takes_updates:
                 _run_steps(preparing_updates(layout), session, self._location)
@@ -187,7 +187,7 @@ class EmbeddedStore:
 
         def record(session: Session) -> None:
             database = self._prepared(session).database
-            # Quoted, an integer is milliseconds to DateTime64(3); bare, it would be seconds.
+            # DateTime64(3) takes a quoted integer as milliseconds, a bare one as seconds.
             values = ", ".join(literal(str(value)) for value in queries.agent_values(row))
             session.query(f"{queries.insert_agent(database)} VALUES ({values})")
             session.query(queries.collapse_agents(database))
@@ -276,11 +276,10 @@ class EmbeddedStore:
         return await self._reading.run(read)
 
     def _prepared(self, session: Session) -> Layout:
-        # Both sessions may come here at once; every step is harmless when done twice.
+        # Both sessions may run this at once; doing a step twice is harmless.
         if self._layout is None:
-            seeing_to_it = preparing if self._may_create else finding
-            steps = seeing_to_it(DEFAULT_DATABASE, EMBEDDED)
-            self._layout = _run_steps(steps, session, self._location)
+            steps = preparing if self._may_create else finding
+            self._layout = _run_steps(steps(DEFAULT_DATABASE, EMBEDDED), session, self._location)
         return self._layout
 
 
@@ -288,18 +287,18 @@ class EmbeddedStore:
 async def open_embedded(
     location: FolderLocation, *, may_create: bool = True
 ) -> AsyncIterator[EmbeddedStore]:
-    """A store in a folder; it is opened when first used, and free for others afterwards.
+    """Open a store in a folder, which is locked from the first call until the block ends.
 
     Raises:
         ConfigError: chdb is not installed.
     """
     try:
-        # Here, not in a worker thread: while it is imported it changes the working directory.
+        # Not in a worker thread: during its import it changes the working directory.
         import chdb.session
     except ImportError as error:
         raise ConfigError(
             f"{location.label} needs the embedded engine: pip install 'klineagent[embedded]',"
-            " or name a server: --store clickhouse://..."
+            " or use a server: --store clickhouse://..."
         ) from error
     open_session: Callable[[str], Session] = chdb.session.Session
     writing, reading = _Engine(location, open_session), _Engine(location, open_session)
@@ -308,8 +307,7 @@ async def open_embedded(
             location=location, writing=writing, reading=reading, may_create=may_create
         )
     finally:
-        # A call in its thread cannot be interrupted, so no deadline could be kept: a read of
-        # everything, which no agent makes, is waited for.
+        # A call in its thread cannot be interrupted, so a deadline could not be kept.
         with trio.CancelScope(shield=True):
             await writing.close()
             await reading.close()

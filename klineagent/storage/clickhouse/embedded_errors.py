@@ -1,4 +1,4 @@
-"""What the embedded engine's errors mean for whoever wants to store rows."""
+"""Maps the embedded engine's errors to our errors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from klineagent.storage.path_checks import blocked_by, inaccessible_path
 from klineagent.storage.url import FolderLocation
 
 _LOCK = "status"
-"""The file of a folder that the engine opens and locks before all others."""
+"""The file in a folder that the engine opens and locks first."""
 _ERROR = re.compile(r"Code: (\d+)\. DB::Exception: (.*)", re.DOTALL)
-# In whatever sentence of the engine they stand, also in that it could not begin.
+# Searched in any message of the engine, including that it failed to start.
 _OF_FILES = (
     re.compile(r'filesystem error: in \w+: (?P<reason>[^\["]+) \["(?P<path>[^"]+)"\]'),
     re.compile(r"Cannot open file (?P<path>.+?): , errno: \d+, strerror: (?P<reason>[\w -]+)"),
 )
 _BLOCKED = "a file is in the way of"
-# What does not pass by itself. A full disk does.
+# Errors that do not resolve by themselves, as a full disk may.
 _LASTING = {
     "File exists": _BLOCKED,
     "Not a directory": _BLOCKED,
@@ -29,17 +29,17 @@ _LASTING = {
     "Permission denied": "there is no permission for",
     "Read-only file system": "nothing can be written to",
 }
-# Both come as BAD_ARGUMENTS.
+# Both have the code BAD_ARGUMENTS.
 _NOT_BEGUN = "Error initializing EmbeddedServer"
 _OTHER_FOLDER = "EmbeddedServer already initialized"
 
 
 def engine_error(location: FolderLocation, error: RuntimeError) -> StoreError:
-    """The error that `error` of the engine on this folder stands for; it may look at the folder."""
+    """Convert the engine's `error` on this folder; may look at the folder to find the reason."""
     label, text = location.label, str(error)
     for pattern in _OF_FILES:
         if (file := pattern.search(text)) and (trouble := _LASTING.get(file["reason"])):
-            # The engine may name a path far below the file that is in the way.
+            # The engine may name a path far below the file that blocks it.
             in_the_way = blocked_by(Path(file["path"])) if trouble == _BLOCKED else None
             return _unusable(location, in_the_way or f"{trouble} {file['path']}")
     if (found := _ERROR.search(text)) is None:
@@ -53,7 +53,7 @@ def engine_error(location: FolderLocation, error: RuntimeError) -> StoreError:
 
 
 def unwritable(location: FolderLocation, error: OSError) -> StoreError:
-    """The error for a file or folder that could not be made or written."""
+    """Make the error for a file or folder that could not be created or written."""
     if isinstance(error, FileExistsError | NotADirectoryError) and (
         found := blocked_by(location.folder)
     ):
@@ -64,7 +64,7 @@ def unwritable(location: FolderLocation, error: OSError) -> StoreError:
 
 
 def _not_begun(location: FolderLocation) -> StoreError:
-    # The engine says why on standard error, if at all; so its first steps are tried again.
+    # The engine prints the reason on standard error, if at all; so its first steps are repeated.
     try:
         with (location.folder / _LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -75,7 +75,7 @@ def _not_begun(location: FolderLocation) -> StoreError:
     if closed := inaccessible_path(location.folder):
         return _unusable(location, f"there is no permission for {closed}")
     return StoreMisconfigured(
-        f"{location.label} cannot be opened; if its engine told why, it did so on standard error"
+        f"{location.label} cannot be opened; the engine may have printed why on standard error"
     )
 
 

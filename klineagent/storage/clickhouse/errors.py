@@ -1,6 +1,6 @@
-"""What ClickHouse's error codes mean for whoever wants to store rows. Pure.
+"""Maps ClickHouse's error codes to our errors. Pure.
 
-Codes are those of ClickHouse's `ErrorCodes.cpp`; the engine is the same over the wire and embedded.
+The codes are those of ClickHouse's `ErrorCodes.cpp`, for servers and the embedded engine alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from klineagent.core.errors import (
 
 TOO_MANY_PARTS = 252
 
-_PASSING = frozenset({
+_TEMPORARY = frozenset({
     3,  # UNEXPECTED_END_OF_FILE
     102,  # UNEXPECTED_PACKET_FROM_CLIENT
     159,  # TIMEOUT_EXCEEDED
@@ -92,13 +92,13 @@ _REFUSED = frozenset({
 
 
 def classify(code: int, message: str) -> type[StoreError]:
-    """The error an answer of `code` stands for.
+    """Return the type of error for an answer of `code`.
 
-    What is not listed counts as passing at first: sending the same batch again never harms, while
-    taking rows for bad that are not would lose them.
+    An unknown code counts as temporary at first: sending the same batch again never harms, while
+    rows wrongly taken for bad would be lost.
     """
     if code == TOO_MANY_PARTS and "single INSERT block" in message:
-        # The same code for another matter: rows of too many months at once, whenever they come.
+        # The same code, but for rows of too many months in one insert, which fails every time.
         return RowsRefused
     if code in _OVERLOADED:
         return StoreOverloaded
@@ -106,10 +106,10 @@ def classify(code: int, message: str) -> type[StoreError]:
         return StoreMisconfigured
     if code in _REFUSED:
         return RowsRefused
-    return StoreUnavailable if code in _PASSING or not code else StoreAnswerUnknown
+    return StoreUnavailable if code in _TEMPORARY or not code else StoreAnswerUnknown
 
 
 def error_of(label: str, code: int, message: str) -> StoreError:
-    """The error for what the database called `label` answered, with its first sentence."""
+    """Make the error for an answer of the database `label`, with its message's first line."""
     reason = message.removeprefix("DB::Exception: ").split("\n", maxsplit=1)[0]
     return classify(code, message)(f"{label}: {reason} (code {code})")

@@ -1,4 +1,4 @@
-"""What the stores of ClickHouse's kind say to their database once it is prepared. Pure.
+"""The SQL of a prepared ClickHouse store. Pure.
 
 Times are integer milliseconds on both sides of every query here.
 """
@@ -19,14 +19,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def insert_klines(layout: Layout, table: Table) -> str:
-    """An INSERT that the `kline_rows` of the same layout complete."""
-    # `inserted_at` is not among them: the server fills it.
+    """Make the INSERT to be sent with `kline_rows` of the same layout."""
+    # Without `inserted_at`, which the server fills.
     columns = [*Kline._fields, "length_ms"] if layout.with_lengths else Kline._fields
     return f"INSERT INTO {quoted(layout.database)}.{table.value} ({_names(columns)})"
 
 
 def kline_rows(layout: Layout, klines: Sequence[Kline]) -> Sequence[Sequence[object]]:
-    """Klines as they cross into the database."""
+    """Convert klines to rows of an INSERT."""
     return [(*kline, _length_of(kline)) for kline in klines] if layout.with_lengths else klines
 
 
@@ -38,27 +38,27 @@ def _length_of(kline: Kline) -> int:
 
 
 def insert_agent(database: str) -> str:
-    """An INSERT that an `agent_values` completes."""
+    """Make the INSERT to be sent with `agent_values`."""
     return f"INSERT INTO {quoted(database)}.agents ({_names(AGENT_COLUMNS)})"
 
 
 def agent_values(row: AgentRow) -> tuple[str, int, int, int, int]:
-    """`row` as it crosses into the database."""
+    """Convert `row` to the values of an INSERT."""
     heartbeat_ms = (row.last_heartbeat - _EPOCH) // timedelta(milliseconds=1)
     return (row.ip, row.port, row.connection_count, row.assigned_symbol_count, heartbeat_ms)
 
 
 def collapse_agents(database: str) -> str:
-    """Merge table `agents` down to one row per agent.
+    """Make the statement that merges table `agents` down to one row per agent.
 
-    Merging by hand is bad practice for data; this table has a row per agent and a new one per
-    minute, so the merge is a few kilobytes, and readers need not know about FINAL.
+    Forced merges are bad practice on large tables; this one gets a row per agent and minute, so a
+    merge is a few kilobytes, and readers need no FINAL.
     """
     return f"OPTIMIZE TABLE {quoted(database)}.agents FINAL"
 
 
 def select_summary(layout: Layout) -> str:
-    """One row per series of `klines_final`, in the order of `SeriesSummary`'s fields."""
+    """Make a query with a row per series of `klines_final`: the fields of `SeriesSummary`."""
     opened = milliseconds("open_time", layout)
     lengths = ", ".join(literal(interval.value) for interval in Interval)
     return (
@@ -70,13 +70,13 @@ def select_summary(layout: Layout) -> str:
 
 
 def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest: int | None) -> str:
-    """Rows of one series of `klines_final`, newest first; columns in the order of `Kline`'s."""
+    """Make a query for `Kline`s of one series in `klines_final`, newest first."""
     source = f"{quoted(layout.database)}.klines_final"
     return _select_series(layout, source, (venue, symbol, interval), ["open_time"], newest)
 
 
 def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
-    """The row of one candle in `klines_final`, if it has one; columns in the order of `Kline`'s."""
+    """Make a query for the `Kline` of one candle in `klines_final`."""
     source = f"{quoted(layout.database)}.klines_final"
     within = _within(layout, (venue, symbol, interval), open_time, open_time + 1)
     return f"SELECT {_columns(layout)} FROM {source} WHERE {within}"
@@ -85,7 +85,7 @@ def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_t
 def select_ranks(
     layout: Layout, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
 ) -> str:
-    """The open time of each candle in [`first_ms`, `end_ms`), and its highest version stored."""
+    """Make a query for open time and highest version of candles in [`first_ms`, `end_ms`)."""
     within = _within(layout, (venue, symbol, interval), first_ms, end_ms)
     return (
         f"SELECT {milliseconds('open_time', layout)} AS `opened`, max(`version`)"
@@ -106,7 +106,7 @@ def _within(layout: Layout, series: tuple[str, str, str], first_ms: int, end_ms:
 def select_updates(
     layout: Layout, venue: str, symbol: str, interval: str, newest: int | None
 ) -> str:
-    """The states of one series in `kline_updates`, newest first; columns as `Kline`'s."""
+    """Make a query for the states of one series in `kline_updates`, newest first."""
     source = f"{quoted(layout.database)}.{Table.UPDATES.value} FINAL"
     order = ["open_time", "event_time", "version"]
     return _select_series(layout, source, (venue, symbol, interval), order, newest)
@@ -129,7 +129,7 @@ def _select_series(
 
 
 def _columns(layout: Layout) -> str:
-    """Those of `Kline`, in their order, times as numbers."""
+    """List the columns of `Kline` in order, with times as numbers."""
     columns = [milliseconds(name, layout) for name in Kline._fields]
     if layout.without_source:
         columns[Kline._fields.index("source")] = "'unknown' AS `source`"
@@ -137,12 +137,12 @@ def _columns(layout: Layout) -> str:
 
 
 def milliseconds(name: str, layout: Layout) -> str:
-    """The time in column `name` as a number."""
+    """Make an expression for the time in column `name` as milliseconds."""
     return f"toUnixTimestamp64Milli({quoted(name)})" if name in layout.ticking else quoted(name)
 
 
 def moment(name: str, time_ms: int, layout: Layout) -> str:
-    """`time_ms` as a value of column `name`."""
+    """Make an expression for `time_ms` as a value of column `name`."""
     ticks = f"toInt64({time_ms:d})"
     return f"fromUnixTimestamp64Milli({ticks}, 'UTC')" if name in layout.ticking else ticks
 

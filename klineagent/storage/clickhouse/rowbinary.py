@@ -1,7 +1,7 @@
-"""Klines as bytes: ClickHouse's `RowBinary` format. Pure.
+"""Encodes klines in ClickHouse's `RowBinary` format. Pure.
 
-Little-endian values one after the other, in the order of `Kline`'s fields; a string is its length
-as LEB128 and its UTF-8, whatever the column makes of it; DateTime64(3) is its milliseconds.
+Values are little-endian, in the order of `Kline`'s fields; a string is its length as LEB128 and its
+UTF-8 bytes, whatever the column's type; DateTime64(3) is milliseconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from klineagent.core.errors import RowsRefused
 from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse.tables.schema import KLINE_COLUMNS, ColumnKind, quoted
 
-_FORMATS = {  # on our side, on the engine's side
+_FORMATS = {  # in struct, in the engine
     ColumnKind.TEXT: ("", "String"),
     ColumnKind.TIME: ("q", "DateTime64(3, 'UTC')"),
     ColumnKind.REAL: ("d", "Float64"),
@@ -28,14 +28,14 @@ _KINDS = [KLINE_COLUMNS[name] for name in Kline._fields]
 STRUCTURE = ", ".join(
     f"{quoted(name)} {_FORMATS[kind][1]}" for name, kind in zip(Kline._fields, _KINDS, strict=True)
 )
-"""The bytes' columns, for table function `file`."""
+"""The columns of the encoded bytes, for table function `file`."""
 
 _NUMBERS = struct.Struct("<" + "".join(_FORMATS[kind][0] for kind in _KINDS))
-_MORE = 0x80  # the bit of a LEB128 group that says another one follows
+_MORE = 0x80  # the bit of a LEB128 group that announces another
 
 
 def encode(klines: Iterable[Kline]) -> bytes:
-    """The bytes of an insert of `klines`.
+    """Encode `klines` for an insert.
 
     Raises:
         RowsRefused: a value does not fit its column.
@@ -49,8 +49,8 @@ def encode(klines: Iterable[Kline]) -> bytes:
         raise RowsRefused(f"a value does not fit its column: {error}") from error
 
 
-# Every series writes the same three strings again and again: 600 symbols in 15 intervals are
-# 9,000 of them, a megabyte.
+# Every series repeats the same three strings: 600 symbols in 15 intervals are 9,000 entries, a
+# megabyte.
 @lru_cache(maxsize=16_384)
 def _strings(*texts: str) -> bytes:
     encoded = [text.encode() for text in texts]

@@ -1,4 +1,4 @@
-"""A ClickHouse server as a store, through asynch on a thread of its own."""
+"""The store on a ClickHouse server, through asynch on a thread of its own."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary,
 from klineagent.storage.url import ServerLocation
 
 WRITE_WITHIN_S = 30
-LOOK_WITHIN_S = 10  # at one row
-READ_WITHIN_S = 300  # a summary looks at every row there is
+LOOK_WITHIN_S = 10  # for one row
+READ_WITHIN_S = 300  # a summary reads all rows
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class _Connections:
 
 @define(kw_only=True)
 class ClickHouseStore:
-    """See `Store`. The tables are seen to on the first call that reaches the server."""
+    """See `Store`. The first call that reaches the server prepares the tables."""
 
     _server: ServerLocation
     _thread: AsyncioThread
@@ -81,10 +81,10 @@ class ClickHouseStore:
         return self._server.label
 
     async def prepare(self) -> None:
-        """See to it that the tables are there; counts as a read.
+        """Prepare the tables; counts as a read.
 
         Raises:
-            StoreError: they are not, or nobody can tell; later calls will try again.
+            StoreError: the tables could not be prepared; later calls try again.
         """
         await self._call(WRITE_WITHIN_S, self._prepared)
 
@@ -144,7 +144,7 @@ class ClickHouseStore:
         return await self._call(READ_WITHIN_S, self._updates, venue, symbol, interval, newest)
 
     async def close(self) -> None:
-        """Cut all connections, whatever they are busy with."""
+        """Abort all connections and their queries."""
         await self._thread.run(self._close)
 
     async def _call(
@@ -154,7 +154,7 @@ class ClickHouseStore:
             return await self._thread.run(function, *args)
         raise StoreUnavailable(f"{self.label}: no answer within {within_s:g} s")
 
-    # From here on: the asyncio thread.
+    # The methods below run on the asyncio thread.
 
     async def _close(self) -> None:
         if self._preparing is not None:
@@ -164,15 +164,15 @@ class ClickHouseStore:
 
     async def _prepared(self) -> Layout:
         if self._layout is None:
-            # To bring old tables forward may take longer than whoever was first will wait.
+            # Upgrading old tables may take longer than the first caller waits.
             if self._preparing is None or self._preparing.done():
                 self._preparing = asyncio.create_task(self._prepare())
             self._layout = await asyncio.shield(self._preparing)
         return self._layout
 
     async def _prepare(self) -> Layout:
-        seeing_to_it = preparing if self._may_create else finding
-        return await run_steps(seeing_to_it(self._server.database), self._connections.preparing)
+        steps = preparing if self._may_create else finding
+        return await run_steps(steps(self._server.database), self._connections.preparing)
 
     async def _insert(self, batch: Batch) -> None:
         layout = await self._prepared()
@@ -188,9 +188,9 @@ class ClickHouseStore:
             f"{queries.insert_klines(layout, batch.table)} VALUES",
             queries.kline_rows(layout, batch.klines),
             settings=settings,
-            # Another one for each attempt: under the same id a server turns the second away for as
-            # long as it waits for the rest of the first, which the network may have swallowed. Who
-            # is first does not matter: the token, or FINAL, makes one of both.
+            # A new id for each attempt: a server refuses a second query under the same id while it
+            # waits for the rest of the first, which the network may have lost. Which one arrives
+            # first does not matter: the token, or FINAL, merges them.
             query_id=f"{batch.token}-{next(self._attempts)}",
         )
 
@@ -255,9 +255,9 @@ class ClickHouseStore:
 
 
 def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
-    """What rows, newest first, hold."""
+    """Convert rows, newest first, to klines, oldest first."""
     klines = map(Kline._make, reversed(rows))
-    # Where there is no Bool it is a number.
+    # Servers without Bool return a number.
     return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]
 
 
@@ -265,7 +265,7 @@ def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
 async def open_clickhouse(
     server: ServerLocation, *, may_create: bool = True
 ) -> AsyncIterator[ClickHouseStore]:
-    """A store on `server`; nothing is asked of the network before it is used."""
+    """Open a store on `server`; it connects on its first call."""
     async with open_asyncio_thread("clickhouse") as thread:
         connections = _Connections(*(ServerConnection(server) for _ in fields(_Connections)))
         store = ClickHouseStore(

@@ -1,1 +1,1 @@
-"""The store and the disk of simulations: no threads, faults on demand."""
+"""Store and disk in memory, for simulations: no threads, faults on demand."""

@@ -1,4 +1,4 @@
-"""The twin of a disk: no threads, and the two ways to die that differ in what they leave behind."""
+"""A disk in memory, without threads; it can end by a killed process or by power loss."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 class ProcessDied(Exception):
-    """The process this disk belonged to is no more; what still runs of it is a ghost."""
+    """The simulated process of this disk has died; no code of it should run any more."""
 
 
 class Step(enum.Enum):
-    """What the kernel is asked for."""
+    """A system call."""
 
     READ = "read"
     WRITE = "write"
@@ -40,16 +40,16 @@ class Step(enum.Enum):
 @define(eq=False)
 class _File:
     content: bytes = b""
-    """As processes see it."""
+    """The content that processes see."""
     durable: bytes = b""
-    """What power loss leaves of it in any case."""
+    """The content that survives power loss."""
     abandoned: bool = False
-    """Whether a sync has failed: then the kernel takes for clean what it has not written."""
+    """Whether a sync failed: then the kernel marks unwritten pages as clean."""
 
 
 @frozen
 class _Change:
-    """Of names: one that is no more, one that is new."""
+    """A change of names: one removed, one added, or both."""
 
     old: str | None
     new: str | None
@@ -69,12 +69,12 @@ class _Change:
 
 @define(eq=False)
 class _Platter:
-    """What processes see, and what of it power loss leaves."""
+    """The files that processes see, and those that survive power loss."""
 
     names: dict[str, _File] = field(factory=dict)
     _durable: dict[str, _File] = field(factory=dict, init=False)
     _unsynced: list[_Change] = field(factory=list, init=False)
-    """What happened to names since they were synced, in order."""
+    """Changes of names since they were synced, in order."""
 
     def change(self, change: _Change) -> None:
         change.apply(self.names)
@@ -87,7 +87,7 @@ class _Platter:
         self._unsynced = [change for change in self._unsynced if not change.touches(path)]
 
     def write_back(self, random: Random) -> None:
-        # Names in order, as file systems with a journal do; contents in any.
+        # Names in order, as journaling file systems write them; contents in any order.
         written = random.randint(0, len(self._unsynced))
         for change in self._unsynced[:written]:
             change.apply(self._durable)
@@ -112,9 +112,9 @@ def _heads(random: Random) -> bool:
 
 @define(eq=False, kw_only=True)
 class MemoryDisk:
-    """See `Disk` and `Files`; it is both.
+    """See `Disk` and `Files`, both of which it implements.
 
-    A death ends it: `kill` and `crash` give the disk that the next process finds.
+    `kill` and `crash` end it, and return the disk that the next process finds.
     """
 
     label: str = "memory:"
@@ -127,14 +127,14 @@ class MemoryDisk:
 
     @property
     def paths(self) -> list[str]:
-        """Of every file there is."""
+        """The paths of all files."""
         return sorted(self._platter.names)
 
     # Faults.
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """Until the end of the block there is no room for anything, as if others had filled it."""
+        """Fill the disk until the end of the block."""
         self._full += 1
         try:
             yield
@@ -143,7 +143,7 @@ class MemoryDisk:
 
     @contextmanager
     def failing(self, step: Step) -> Iterator[None]:
-        """Until the end of the block every such step ends in EIO."""
+        """Let every such step fail with EIO until the end of the block."""
         self._failing[step] += 1
         try:
             yield
@@ -152,42 +152,42 @@ class MemoryDisk:
 
     @contextmanager
     def failing_sync(self) -> Iterator[None]:
-        """Until the end of the block content that is written does not reach the platter."""
+        """Let every sync of content fail until the end of the block."""
         with self.failing(Step.SYNC):
             yield
 
     def damage(self, path: str, content: bytes) -> None:
-        """Put `content` in the place of what the file was, as a bad disk does."""
+        """Replace a file's content, as a bad disk does."""
         file = self._platter.names[path]
         file.content = file.durable = content
 
-    # Death.
+    # Ends of the process.
 
     def die_after(self, steps: int) -> None:
-        """Let the process die within the operation that takes one step more than that."""
+        """Let the process die in the operation that takes one more step than `steps`."""
         self._steps_left = steps
 
     def kill(self) -> MemoryDisk:
-        """End the process, as `kill -9` does: what it wrote is there, what it had begun is cut."""
+        """End the process like `kill -9`: its writes remain, an unfinished one is cut."""
         self._steps_left = 0
         return self.copy()
 
     def crash(self, random: Random) -> MemoryDisk:
-        """Cut the power: of what was not synced, any part is there."""
+        """Cut the power: any part of what was not synced remains."""
         left = copy.deepcopy(self._platter)
         left.lose_power(random)
         self._steps_left = 0
         return self._with(left)
 
     def copy(self) -> MemoryDisk:
-        """What another process would find here now."""
+        """Copy the disk as another process would find it now."""
         return self._with(copy.deepcopy(self._platter))
 
     def _with(self, platter: _Platter) -> MemoryDisk:
         return MemoryDisk(label=self.label, capacity_bytes=self.capacity_bytes, platter=platter)
 
     def write_back(self, random: Random) -> None:
-        """Let the kernel write some of what it would have written sooner or later."""
+        """Let the kernel write back some unsynced data."""
         self._platter.write_back(random)
 
     # `Disk`.
@@ -213,7 +213,7 @@ class MemoryDisk:
     # `Files`.
 
     def make_folder(self, path: str) -> None:
-        """See `Files`. Folders are there once they are named."""
+        """See `Files`. Folders exist implicitly."""
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Files`."""
@@ -240,7 +240,7 @@ class MemoryDisk:
         file = _File()
         self._platter.change(_Change(None, path, file))
         fits = min(len(content), self._room())
-        # In two halves: there is a moment at which a file is in part there.
+        # In two halves, so that a file can be incomplete.
         for end in (fits // 2, fits):
             self._step(Step.WRITE)
             file.content = content[:end]
@@ -294,7 +294,7 @@ class MemoryDisk:
 
 
 def _remains(file: _File, random: Random) -> bytes:
-    """What power loss leaves: all of it, a beginning, or zeros where blocks were not written."""
+    """Pick what power loss leaves: all, a beginning, or zeros for blocks not written."""
     if file.durable == file.content:
         return file.content
     beginning = file.content[: random.randint(0, len(file.content))]

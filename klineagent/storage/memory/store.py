@@ -1,4 +1,4 @@
-"""The twin of the databases: rows in dictionaries, no threads, faults on demand."""
+"""A store in memory, for simulations: rows in dictionaries, no threads, faults on demand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class _Fault(enum.Enum):
-    """Why a call fails before it has done anything; of several the first here is told."""
+    """Why a call fails before it does anything; the first active one here is raised."""
 
     OFFLINE = StoreUnavailable
     MISCONFIGURED = StoreMisconfigured
@@ -43,12 +43,12 @@ class _Fault(enum.Enum):
 
     def error(self) -> StoreError:
         kind: type[StoreError] = self.value
-        return kind(f"the memory store is {self.name.lower()}, as it was told to be")
+        return kind(f"the memory store is {self.name.lower()}, as requested")
 
 
 @define(kw_only=True)
 class StoreFaults:
-    """The faults a store has at the moment."""
+    """The active faults of a store."""
 
     _active: list[_Fault] = field(factory=list, init=False)
     _delays_s: list[float] = field(factory=list, init=False)
@@ -56,34 +56,34 @@ class StoreFaults:
     _lost_answers: list[None] = field(factory=list, init=False)
 
     def offline(self) -> AbstractContextManager[None]:
-        """Until the end of the block every call raises `StoreUnavailable` and stores nothing."""
+        """Let every call raise `StoreUnavailable` and store nothing until the end of the block."""
         return while_in(self._active, _Fault.OFFLINE)
 
     def misconfigured(self) -> AbstractContextManager[None]:
-        """Until the end of the block every call raises `StoreMisconfigured` and stores nothing."""
+        """Let every call raise `StoreMisconfigured`, storing nothing, until the block ends."""
         return while_in(self._active, _Fault.MISCONFIGURED)
 
     def overloaded(self) -> AbstractContextManager[None]:
-        """Until the end of the block every call raises `StoreOverloaded` and stores nothing."""
+        """Let every call raise `StoreOverloaded` and store nothing until the end of the block."""
         return while_in(self._active, _Fault.OVERLOADED)
 
     def slow(self, seconds: float) -> AbstractContextManager[None]:
-        """Until the end of the block every call takes that much longer before it does anything."""
+        """Delay every call by `seconds` before it does anything, until the end of the block."""
         return while_in(self._delays_s, seconds)
 
     def refusing(self, predicate: Callable[[Kline], bool]) -> AbstractContextManager[None]:
-        """Until the end of the block an insert with a row `predicate` holds for is refused."""
+        """Refuse inserts with a row that `predicate` matches, until the end of the block."""
         return while_in(self._refused, predicate)
 
     def losing_answers(self) -> AbstractContextManager[None]:
-        """Until the end of the block every call does its work, then raises `StoreUnavailable`."""
+        """Let every call do its work, then raise `StoreUnavailable`, until the end of the block."""
         return while_in(self._lost_answers, None)
 
-    async def meet(self) -> None:
-        """Where a call begins; the faults count that are there once its delay is over.
+    async def begin(self) -> None:
+        """Delay the beginning of a call, then raise an active fault.
 
         Raises:
-            StoreError: as it fits.
+            StoreError: a fault is active after the delay.
         """
         await trio.sleep(sum(self._delays_s))
         for fault in _Fault:
@@ -91,28 +91,28 @@ class StoreFaults:
                 raise fault.error()
 
     def examine(self, batch: Batch) -> None:
-        """Where the rows of an insert are looked at.
+        """Check the rows of an insert.
 
         Raises:
-            RowsRefused: one of them is among those to be refused.
+            RowsRefused: one of the rows is to be refused.
         """
         for predicate in self._refused:
             if any(map(predicate, batch.klines)):
-                raise RowsRefused("the memory store refuses a row, as it was told to")
+                raise RowsRefused("the memory store refuses a row, as requested")
 
     def answer(self) -> None:
-        """Where a call has done its work.
+        """Lose the answer of a call, if that fault is active.
 
         Raises:
             StoreUnavailable: the answer is lost.
         """
         if self._lost_answers:
-            raise StoreUnavailable("the memory store's answer was lost, as it was told to be")
+            raise StoreUnavailable("the memory store's answer was lost, as requested")
 
 
 @contextmanager
 def while_in(active: list[T], fault: T) -> Iterator[None]:
-    """Have `fault` among those that are `active` until the end of the block."""
+    """Keep `fault` in `active` until the end of the block."""
     active.append(fault)
     try:
         yield
@@ -121,11 +121,11 @@ def while_in(active: list[T], fault: T) -> Iterator[None]:
 
 
 TOKENS_KNOWN = 10_000
-"""How many tokens a table remembers, as on a server (see `schema.MODERN`)."""
+"""How many tokens a table remembers, as on a server (see `tables/schema.py`)."""
 
 _Series = tuple[str, str, str]
 _State = tuple[Key, int, int]
-"""One state of one candle: with its event time and version."""
+"""One state of one candle: its key, event time and version."""
 
 
 @define
@@ -136,7 +136,7 @@ class _Tokens:
     _by_age: deque[str] = field(factory=deque)
 
     def note(self, token: str) -> bool:
-        """Whether `token` was not known; now it is."""
+        """Remember `token`; return whether it is new."""
         if token in self._known:
             return False
         if len(self._by_age) == TOKENS_KNOWN:
@@ -148,23 +148,23 @@ class _Tokens:
 
 @define(kw_only=True)
 class MemoryStore(StoreFaults):
-    """See `Store`: of each candle the highest version wins, the last inserted in a tie."""
+    """See `Store`: the highest version of each candle wins, and the last insert in a tie."""
 
     label: str = "memory:"
     klines: dict[Key, Kline] = field(factory=dict)
-    """The winning state of each candle, by its key; open ones included."""
+    """The winning state of each candle by its key, closed or forming."""
     states: dict[_State, Kline] = field(factory=dict)
     """Table `kline_updates`: every state once."""
     agents: dict[tuple[str, int], AgentRow] = field(factory=dict)
     """The live row of each agent."""
     _tokens: dict[Table, _Tokens] = field(factory=lambda: {table: _Tokens() for table in Table})
-    # Where the closed candles are: looking through all rows for each question would take seconds.
+    # An index of closed candles: scanning all rows for each query would take seconds.
     _closed_opens: dict[_Series, set[int]] = field(factory=dict)
     _forgotten: list[Callable[[Kline], bool]] = field(factory=list, init=False)
 
     @contextmanager
     def forgetting(self, predicate: Callable[[Kline], bool]) -> Iterator[None]:
-        """Until the end of the block rows `predicate` holds for are lost, acknowledged or not."""
+        """Lose rows that `predicate` matches, acknowledged or not, until the end of the block."""
         for key in [key for key, kline in self.klines.items() if predicate(kline)]:
             del self.klines[key]
             self._closed_opens[key[:3]].discard(key[3])
@@ -173,12 +173,12 @@ class MemoryStore(StoreFaults):
 
     async def prepare(self) -> None:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         self.answer()
 
     async def insert(self, batch: Batch) -> None:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         self.examine(batch)
         if self._tokens[batch.table].note(batch.token):
             if batch.table is Table.KLINES:
@@ -189,7 +189,7 @@ class MemoryStore(StoreFaults):
 
     async def record_agent(self, row: AgentRow) -> None:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         stored = self.agents.get((row.ip, row.port))
         if stored is None or row.last_heartbeat >= stored.last_heartbeat:
             self.agents[row.ip, row.port] = row
@@ -197,7 +197,7 @@ class MemoryStore(StoreFaults):
 
     async def summary(self) -> list[SeriesSummary]:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
 
         def series(kline: Kline) -> tuple[str, str, int, str]:
             rank = BY_LENGTH.get(kline.interval, -1)
@@ -218,7 +218,7 @@ class MemoryStore(StoreFaults):
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
     ) -> list[Kline]:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         series = (k for k in self._closed() if k.key[:3] == (venue, symbol, interval))
         klines = sorted(series, key=lambda kline: kline.open_time)
         self.answer()
@@ -228,7 +228,7 @@ class MemoryStore(StoreFaults):
         self, venue: str, symbol: str, interval: str, open_time: int
     ) -> Kline | None:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         kline = self.klines.get((venue, symbol, interval, open_time))
         self.answer()
         return kline if kline is not None and kline.is_closed else None
@@ -237,7 +237,7 @@ class MemoryStore(StoreFaults):
         self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
     ) -> Mapping[int, int]:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         ranks = {
             kline.open_time: kline.version
             for kline in self.klines.values()
@@ -250,7 +250,7 @@ class MemoryStore(StoreFaults):
         self, venue: str, since: Mapping[str, int], symbols: Collection[str]
     ) -> list[SeriesRuns]:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         found = []
         for symbol in sorted(symbols):
             for interval in sorted(since, key=BY_LENGTH.__getitem__):
@@ -270,7 +270,7 @@ class MemoryStore(StoreFaults):
         self, venue: str, symbol: str, interval: str, first_ms: int, end_ms: int
     ) -> tuple[Run, ...]:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         stored = self._closed_opens.get((venue, symbol, interval), set())
         runs = runs_of(filter(stored.__contains__, opens_in(first_ms, end_ms, interval)), interval)
         self.answer()
@@ -280,7 +280,7 @@ class MemoryStore(StoreFaults):
         self, venue: str, symbol: str, interval: str, *, newest: int | None = None
     ) -> list[Kline]:
         """See `Store`."""
-        await self.meet()
+        await self.begin()
         series = (k for k in self.states.values() if k[:3] == (venue, symbol, interval))
         states = sorted(series, key=lambda k: (k.open_time, k.event_time, k.version))
         self.answer()

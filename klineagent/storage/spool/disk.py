@@ -1,4 +1,4 @@
-"""A folder on disk as the spool sees it: what survives what, said in six operations."""
+"""A folder on disk, with operations that state what survives a crash or power loss."""
 
 from __future__ import annotations
 
@@ -19,83 +19,83 @@ from klineagent.storage.path_checks import blocked_by
 T = TypeVar("T")
 
 TEMPORARY = ".tmp"
-"""What is not whole yet, and never will be if it is found at a start."""
+"""The suffix of files not complete yet; one found at a start never will be."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LOCK = "lock"
 
 
 class Files(Protocol):
-    """Files by their paths below one folder. Synchronous; everything may raise `OSError`."""
+    """Files by their paths below one folder. Synchronous; all methods may raise `OSError`."""
 
     def make_folder(self, path: str) -> None:
-        """See that it is there and survives power loss."""
+        """Create a folder if needed; on return it survives power loss."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """How many bytes each file in `folder` has, by its name."""
+        """Return the size of each file in `folder`, by name."""
 
     def read(self, path: str) -> bytes:
-        """All of a file."""
+        """Read a file."""
 
     def begin(self, path: str, size: int) -> bytes:
-        """The first `size` bytes of a file, or all that it has."""
+        """Read the first `size` bytes of a file, or fewer if it is shorter."""
 
     def write(self, path: str, content: bytes) -> None:
-        """Make a new file; its content survives power loss, its name not yet."""
+        """Create a file; its content survives power loss, its name not yet."""
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name at once, as seen by processes; replaces what had it."""
+        """Rename a file atomically, as processes see it; replaces a file of the new name."""
 
     def sync_folder(self, path: str) -> None:
-        """See that the names that are now in the folder survive power loss."""
+        """Make the names in a folder survive power loss."""
 
     def unlink(self, path: str) -> None:
-        """See that the file is gone, as seen by processes; power loss may bring it back."""
+        """Delete a file, as processes see it; power loss may bring it back."""
 
 
 class Disk(Protocol):
-    """Files that one agent at a time works on."""
+    """Files that one agent at a time uses."""
 
     @property
     def label(self) -> str:
-        """What a user calls it."""
+        """The name users know it by."""
 
     def hold(self) -> AbstractAsyncContextManager[None]:
-        """Keep other agents away until the block ends.
+        """Lock it against other agents until the block ends.
 
         Raises:
-            SpoolError: another one has it.
+            SpoolError: another agent has locked it.
         """
 
     async def run(self, work: Callable[[Files], T]) -> T:
-        """Call `work`, and nothing else at the same time; once begun it is not cancelled.
+        """Call `work`, one call at a time; a call that has begun is not cancelled.
 
         Raises:
-            SpoolError: in place of an `OSError`.
+            SpoolError: `work` raised an `OSError`.
         """
 
 
 @contextmanager
 def translated_errors(label: str) -> Iterator[None]:
-    """An `OSError` becomes the `SpoolError` it stands for."""
+    """Convert an `OSError` to a `SpoolError`."""
     try:
         yield
     except OSError as error:
-        # Without its file name: the label says where, and the name is of no use to anyone.
+        # Without the file's name: the label says where, and the name does not help.
         reason = error.strerror or str(error)
         kind = SpoolFull if is_full(error) else SpoolBroken
         raise kind(f"spool {label}: {reason}") from error
 
 
 def is_full(error: OSError) -> bool:
-    """Whether it says that there is no room, for anyone or for us."""
+    """Return whether the disk or the quota is full."""
     return error.errno in _FULL
 
 
 def write_durably(files: Files, folder: str, name: str, content: bytes) -> None:
-    """Make file `name`, or make it anew; it is there as a whole or not, and on return for good.
+    """Create or replace file `name` atomically; on return it survives power loss.
 
-    After an error the file is given up. A second fdatasync would not help: the kernel reports a
-    page it could not write once, then takes it for clean.
+    After an error the file is deleted. A second fdatasync would not help: the kernel reports a page
+    it could not write only once, then marks it as clean.
     """
     path = f"{folder}/{name}" if folder else name
     made = path + TEMPORARY
@@ -172,11 +172,11 @@ def _sync_folder(path: Path) -> None:
 
 @define(eq=False)
 class Folder:
-    """See `Disk`: a folder of the file system, worked on in a thread."""
+    """See `Disk`: a folder of the file system, accessed in a worker thread."""
 
     path: Path
     lock: str = _LOCK
-    """The file that is held while an agent uses the folder, or its part of it."""
+    """The file that is locked while an agent uses the folder, or its part of it."""
     _turns: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1), init=False)
 
     @property
@@ -191,7 +191,7 @@ class Folder:
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        """See `Disk`. Makes the folder; the lock is the kernel's and ends with the process."""
+        """See `Disk`. Creates the folder; the lock is the kernel's, and ends with the process."""
         lock = await self.run(self._lock)
         try:
             yield
@@ -220,7 +220,7 @@ class Folder:
             os.close(lock)
             raise SpoolError(
                 f"spool {self.label} is in use by another agent: "
-                "stop that one, or give this one a folder of its own"
+                "stop that agent, or give this one another folder"
             ) from None
         except OSError:
             os.close(lock)

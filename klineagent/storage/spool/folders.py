@@ -1,4 +1,4 @@
-"""The subfolders of a spool, and the segments that lie in them. Synchronous."""
+"""The subfolders of a spool, and the segments in them. Synchronous."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ log = structlog.get_logger()
 
 @define(eq=False)
 class SpoolFolder:
-    """The segments of one subfolder, in the order they were made.
+    """The segments of one subfolder, in order of creation.
 
-    What it knows is what the last listing said and its own calls have changed since. Commands of
-    an operator come and go beside it, so a file that is gone is no error anywhere.
+    It knows the last listing, and what its own calls have changed since. An operator's commands
+    change files at the same time, so a missing file is never an error.
     """
 
     path: str
     size_bytes: int = field(default=0, init=False)
     rows: int = field(default=0, init=False)
-    # A plain dict looks through all it has ever dropped for its first entry.
+    # Not a plain dict: finding its first entry scans all slots of deleted ones.
     _sizes: OrderedDict[str, int] = field(factory=OrderedDict, init=False)
 
     def __len__(self) -> int:
@@ -47,56 +47,56 @@ class SpoolFolder:
 
     @property
     def names(self) -> list[str]:
-        """Of its segments, oldest first."""
+        """The names of the segments, oldest first."""
         return list(self._sizes)
 
     @property
     def oldest(self) -> str | None:
-        """The name of the segment that was made first."""
+        """The name of the oldest segment."""
         return next(iter(self._sizes), None)
 
     def refresh(self, files: Files) -> None:
         """List the folder anew."""
         found = files.sizes(self.path)
         names = sorted(name for name in found if name.endswith(SUFFIX))
-        # Replaced and not emptied first: other threads look at the length at any time.
+        # Replaced, not cleared first: other threads may read the length at any time.
         self._sizes = OrderedDict((name, found[name]) for name in names)
         self.size_bytes = sum(self._sizes.values())
         self.rows = sum(map(rows_of, names))
 
     def put(self, files: Files, name: str, data: bytes) -> None:
-        """Add a segment newer than all others; it survives power loss."""
+        """Add a segment newer than all others; on return it survives power loss."""
         write_durably(files, self.path, name, data)
         self._add(name, len(data))
 
     def read(self, files: Files, name: str) -> Contents:
-        """What a segment holds.
+        """Read a segment.
 
         Raises:
-            SegmentDamaged: not what was once written.
-            SegmentTooNew: written by a newer klineagent.
-            FileNotFoundError: it is gone.
+            SegmentDamaged: the file is damaged.
+            SegmentTooNew: a newer klineagent wrote it.
+            FileNotFoundError: the file is gone.
         """
         try:
             return decode(files.read(self._file(name)))
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            # One bad block must not hold up all that lies behind it for good.
+            # One bad block must not hold up all segments behind it for ever.
             raise SegmentDamaged(f"the disk cannot read it: {error.strerror}") from error
 
     def refuse_newer(self, files: Files, name: str) -> None:
-        """Go on unless the segment is of a format not known here; damage is told when it is read.
+        """Check that the segment's format is known; damage is only found when it is read.
 
         Raises:
-            SegmentTooNew: it is.
+            SegmentTooNew: a newer klineagent wrote it.
         """
         with suppress(OSError, SegmentDamaged):
             if may_be_newer(files.begin(self._file(name), BEGINNING_SIZE)):
                 self.read(files, name)
 
     def holds(self, files: Files, name: str, key: Key) -> bool:
-        """Whether a segment has a closed state of that candle; one that is gone has none."""
+        """Return whether a segment has a closed state of that candle; False if it is gone."""
         with suppress(FileNotFoundError, SegmentDamaged):
             rows = self.read(files, name).batch.klines
             return any(row.is_closed and row[:4] == key for row in rows)
@@ -108,7 +108,7 @@ class SpoolFolder:
         self._forget(name)
 
     def move(self, files: Files, name: str, other: SpoolFolder) -> None:
-        """Put a segment on another folder, as it is."""
+        """Move a segment to another folder, unchanged."""
         try:
             files.rename(self._file(name), other._file(name))
         except FileNotFoundError:
@@ -140,22 +140,22 @@ class SpoolFolders:
     candles: SpoolFolder = Factory(lambda: SpoolFolder("candles"))
     updates: SpoolFolder = Factory(lambda: SpoolFolder("updates"))
     dead: SpoolFolder = Factory(lambda: SpoolFolder("dead"))
-    """What the database will never take as it is."""
+    """Batches that the database refused: dead letters."""
     quarantine: SpoolFolder = Factory(lambda: SpoolFolder("quarantine"))
-    """Files that are not what was once written."""
+    """Damaged files."""
 
     @property
     def queues(self) -> tuple[SpoolFolder, SpoolFolder]:
-        """What waits for the database, in the order in which it should leave."""
+        """The folders with batches waiting for the database, in order of priority."""
         return self.candles, self.updates
 
     @property
     def all(self) -> tuple[SpoolFolder, ...]:
-        """Each of them."""
+        """All subfolders."""
         return *self.queues, self.dead, self.quarantine
 
     def queue_of(self, table: Table) -> SpoolFolder:
-        """Where batches for `table` wait."""
+        """Return the folder where batches for `table` wait."""
         return self.candles if table is Table.KLINES else self.updates
 
     def refresh(self, files: Files) -> None:
@@ -164,10 +164,10 @@ class SpoolFolders:
             folder.refresh(files)
 
     def refuse_newer(self, files: Files) -> None:
-        """Go on unless a newer klineagent has written one of the segments.
+        """Check that the formats of all segments are known.
 
         Raises:
-            SegmentTooNew: one has; nothing was changed.
+            SegmentTooNew: a newer klineagent wrote a segment; nothing was changed.
         """
         for folder in (*self.queues, self.dead):
             for name in folder.names:
@@ -177,7 +177,7 @@ class SpoolFolders:
                     raise SegmentTooNew(f"spool file {folder.path}/{name}: {error}") from error
 
     def open(self, files: Files, folder: SpoolFolder, name: str) -> Contents | None:
-        """What a segment holds; None if it is gone, or damaged and thus now in quarantine."""
+        """Read a segment; None if it is gone, or damaged and therefore moved to quarantine."""
         try:
             return folder.read(files, name)
         except FileNotFoundError:
@@ -192,12 +192,13 @@ class SpoolFolders:
     def retry(self, files: Files, name: str) -> Batch | None:
         """Put a dead letter back into its queue; None if it is gone or damaged.
 
-        Dying on the way leaves it in both places, and its rows arrive twice: that is once.
+        If the process dies in between, the letter is in both places; storing its rows twice changes
+        nothing.
         """
         contents = self.open(files, self.dead, name)
         if contents is None:
             return None
-        # The database may have seen the old token, and would take the rows for known ones.
+        # The database may know the old token, and would drop the rows as duplicates.
         batch = evolve(contents.batch, token=f"{secrets.token_hex(6)}-retry")
         queue = self.queue_of(batch.table)
         queue.put(files, renewed_name(name), encode(Contents(batch)))

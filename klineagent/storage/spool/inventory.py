@@ -1,4 +1,4 @@
-"""What lies in a spool, as an operator wants to know it."""
+"""The contents of a spool, for operators."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from klineagent.storage.store import Table
 
 @frozen(kw_only=True)
 class Queue:
-    """What waits for one table."""
+    """The batches waiting for one table."""
 
     table: Table
     segments: int
     rows: int
     bytes: int
     oldest_event: int | None
-    """Of the rows that wait longest, the exchange's time in ms."""
+    """The oldest event time in the oldest batch, in ms of the exchange's clock."""
 
 
 @frozen(kw_only=True)
 class DeadLetter:
-    """Rows that the database refused; of a damaged file only the name and in which way."""
+    """A batch that the database refused; a damaged file has only a name and a reason."""
 
     name: str
     reason: str
@@ -41,7 +41,7 @@ class DeadLetter:
 
 @frozen(kw_only=True)
 class Inventory:
-    """All of it."""
+    """The contents of a spool."""
 
     queues: tuple[Queue, ...]
     dead_letters: tuple[DeadLetter, ...]
@@ -49,7 +49,7 @@ class Inventory:
 
 
 def take_inventory(files: Files, folders: SpoolFolders) -> Inventory:
-    """What there is; changes nothing. Of the queues, which may be long, it reads one file each."""
+    """List the contents of a spool; of each queue, which may be long, only one file is read."""
     return Inventory(
         queues=tuple(_queue(files, table, folders.queue_of(table)) for table in Table),
         dead_letters=tuple(_dead_letters(files, folders.dead)),
@@ -59,7 +59,7 @@ def take_inventory(files: Files, folders: SpoolFolders) -> Inventory:
 
 def _queue(files: Files, table: Table, folder: SpoolFolder) -> Queue:
     oldest_event = None
-    # An agent may be busy emptying it; damaged files are its business.
+    # An agent may be emptying it at this moment, and handles damaged files itself.
     with suppress(FileNotFoundError, SegmentDamaged):
         if folder.oldest is not None:
             rows = folder.read(files, folder.oldest).batch.klines

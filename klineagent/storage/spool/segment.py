@@ -1,11 +1,11 @@
-"""The file of one batch: written once, read whole, checked to the last bit. Pure.
+"""The file format of one batch, with a checksum. Pure.
 
     magic 4 | format u16 | length u32 | crc32 u32 | writer's length u8 | writer | payload
 
-The writer is the version of klineagent that made the file. All before the payload stays as it is in
-every format to come, so that who meets a newer one can say what reads it. The payload is [table,
-token, reason, rows] in MessagePack, deflated. The length is of all that follows the checksum, which
-is over all but itself. Format 1 has no writer, and rows without the last column.
+The writer is the version of klineagent that wrote the file. Everything before the payload is the
+same in all future formats, so that an older version can say which version reads the file. The
+payload is [table, token, reason, rows] in MessagePack, deflated. The length counts all bytes after
+the checksum, which covers all others. Format 1 has no writer, and rows without the last column.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from klineagent.core.kline import Kline
 from klineagent.storage.store import Batch, Table
 
 SUFFIX = ".seg"
-# Rows are stored by position: another number of columns, or another order, is another format.
+# Rows are stored by position: a change of the number or order of columns needs a new format.
 FORMAT = 2
 _WITHOUT_WRITER = 1
 _MAGIC = b"KLSG"
@@ -32,7 +32,7 @@ _CHECKED = struct.Struct("<4sHI")
 _CHECKSUM = struct.Struct("<I")
 BEGINNING_SIZE = _CHECKED.size
 _HEADER_SIZE = _CHECKED.size + _CHECKSUM.size
-# Less than half the bytes for 1.4 us a row; higher levels cost more than they save.
+# Halves the size for 1.4 us a row; higher levels cost more than they save.
 _LEVEL = 1
 
 _NAME = re.compile(r"(\d{8})-(\d{8})-[0-9a-f]{8}-(\d+)\.seg")
@@ -40,11 +40,11 @@ _NAME = re.compile(r"(\d{8})-(\d{8})-[0-9a-f]{8}-(\d+)\.seg")
 
 @frozen
 class Contents:
-    """What a segment holds."""
+    """The contents of a segment."""
 
     batch: Batch
     reason: str = ""
-    """Why the batch was set aside, if it was."""
+    """Why the batch was refused, if it is a dead letter."""
 
 
 class _Payload(msgspec.Struct, array_like=True):
@@ -59,7 +59,7 @@ _decode = msgspec.msgpack.Decoder(_Payload).decode
 
 
 def encode(contents: Contents) -> bytes:
-    """The file that holds `contents`."""
+    """Encode `contents` as a file."""
     batch = contents.batch
     rows = _encode(_Payload(batch.table, batch.token, contents.reason, batch.klines))
     writer = __version__.encode()
@@ -69,7 +69,7 @@ def encode(contents: Contents) -> bytes:
 
 
 def may_be_newer(beginning: bytes) -> bool:
-    """Whether a file that begins so, with `BEGINNING_SIZE` bytes, is of a format not known here."""
+    """Return whether a file's first `BEGINNING_SIZE` bytes announce a newer format."""
     if len(beginning) < BEGINNING_SIZE:
         return False
     magic, file_format, _ = _CHECKED.unpack(beginning[:BEGINNING_SIZE])
@@ -77,11 +77,11 @@ def may_be_newer(beginning: bytes) -> bool:
 
 
 def decode(data: bytes) -> Contents:
-    """What the file `data` holds.
+    """Decode the file `data`.
 
     Raises:
-        SegmentDamaged: it is not what `encode` made; says in which way.
-        SegmentTooNew: a newer klineagent made it; says which.
+        SegmentDamaged: the file is damaged; the message says how.
+        SegmentTooNew: a newer klineagent wrote it; the message says which.
     """
     if len(data) < _HEADER_SIZE:
         raise SegmentDamaged(f"cut short in its header, after {len(data)} bytes")
@@ -114,30 +114,30 @@ def _checksum(checked: bytes, rest: bytes) -> int:
 
 
 def new_name(boot: int, number: int, rows: int) -> str:
-    """A name for the segment of so many rows; names sort as segments were made.
+    """Make a name for a segment of so many rows; names sort in order of creation.
 
-    No name comes twice, even if the counters do.
+    Names are unique even if the counters repeat.
     """
     return f"{boot:08d}-{number:08d}-{_unique()}-{rows}{SUFFIX}"
 
 
 def renewed_name(name: str) -> str:
-    """Another name for the same rows, in the same place of the order.
+    """Make another name for the same rows, at the same place in the order.
 
-    A name that somebody else gave stays what it is.
+    A name of another form is returned as it is.
     """
     found = _NAME.fullmatch(name)
     return new_name(int(found[1]), int(found[2]), int(found[3])) if found else name
 
 
 def boot_of(name: str) -> int:
-    """In which run of an agent the segment was made; 0 if it does not tell."""
+    """Read from a segment's name in which run of an agent it was made; 0 if it is not there."""
     found = _NAME.fullmatch(name)
     return int(found[1]) if found else 0
 
 
 def rows_of(name: str) -> int:
-    """How many rows the segment holds; 0 if its name does not tell."""
+    """Read from a segment's name how many rows it holds; 0 if it is not there."""
     found = _NAME.fullmatch(name)
     return int(found[3]) if found else 0
 

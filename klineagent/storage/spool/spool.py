@@ -1,13 +1,13 @@
-"""The spool: what a database cannot take is kept on disk until it can.
+"""The spool keeps batches on disk until the database takes them.
 
 One segment is one frozen batch, one insert, one token; deleting the file is the acknowledgement.
-There is no index and no ledger: what the folders list is all there is to know.
+There is no index: the folders' listings are the whole state.
 
-    candles/ updates/   queues, one for each table, so that shedding one never touches the other
-    dead/               rows that the database refused, with its reason
-    quarantine/         files that are not what was once written
-    boot                in which run the newest segment was made
-    lock                held while an agent uses the spool
+    candles/ updates/   queues, one per table, so that dropping updates never touches candles
+    dead/               batches that the database refused, with its reason
+    quarantine/         damaged files
+    boot                the number of the last run
+    lock                locked while an agent uses the spool
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from klineagent.storage.spool.segment import Contents, boot_of, encode, new_name
 from klineagent.storage.store import Batch
 
 FILLING_AT = 0.8
-"""This part of the limit is worth an alarm."""
+"""An alarm is logged when so much of the limit is used."""
 CALM_BELOW = 0.6
-"""From here on the next time is worth another."""
+"""Below this, the next time is logged again."""
 _BOOT = "boot"
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 @frozen
 class Segment:
-    """A batch as it lies in a queue."""
+    """A batch in a queue."""
 
     name: str
     batch: Batch
@@ -48,24 +48,24 @@ class Segment:
 
 @define(eq=False, kw_only=True)
 class Spool:
-    """Batches on disk. Any method may be called at any time; they all take turns.
+    """Batches on disk. Methods may be called concurrently; the disk serves them in turn.
 
-    They raise `SpoolError`s. After one the rows may be there or not: keep them, and append or send
-    the same batch again.
+    They raise `SpoolError`s. After one, the rows may be on disk or not: keep them, and append or
+    send the same batch again.
     """
 
     disk: Disk
     limit_bytes: int
-    """For all files together."""
+    """The largest size of all files together."""
     dropped_updates: int = field(default=0, init=False)
-    """Rows of updates given up to make room, in this run."""
+    """Rows of updates dropped to make room, in this run."""
     _folders: SpoolFolders
     _boot: int
     _number: int = field(default=0, init=False)
-    _told_of_filling: bool = field(default=False, init=False)
+    _has_logged_filling: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._tell_of_filling(adding=0)
+        self._log_filling(adding=0)
 
     @property
     def segments(self) -> int:
@@ -84,26 +84,26 @@ class Spool:
 
     @property
     def bytes(self) -> int:
-        """What all files take together: queues, dead letters and quarantine."""
+        """The size of all files together: queues, dead letters and quarantine."""
         return sum(folder.size_bytes for folder in self._folders.all)
 
     @property
     def dead_letters(self) -> int:
-        """How many batches the database refused and nobody has retried or dropped yet."""
+        """How many refused batches were neither retried nor dropped yet."""
         return len(self._folders.dead)
 
     @property
     def damaged(self) -> int:
-        """How many files lie in quarantine."""
+        """How many files are in quarantine."""
         return len(self._folders.quarantine)
 
     async def append(self, batch: Batch) -> None:
-        """Keep `batch`, behind all others for its table; on return it survives power loss.
+        """Append `batch` to the queue of its table; on return it survives power loss.
 
-        Where the limit is reached the oldest updates are given up for it, candles never.
+        If the limit is reached, the oldest updates are dropped to make room; candles never are.
 
         Raises:
-            SpoolFull: the disk is full, or the limit is reached even without any updates.
+            SpoolFull: the disk is full, or the limit would be exceeded even without updates.
             SpoolBroken: the disk failed.
         """
         if batch.klines:
@@ -111,7 +111,7 @@ class Spool:
             await self.disk.run(partial(self._put, queue, Contents(batch)))
 
     async def set_aside(self, batch: Batch, reason: str) -> None:
-        """Keep `batch` as a dead letter, with the reason; on return it survives power loss.
+        """Keep `batch` as a dead letter with its reason; on return it survives power loss.
 
         Raises:
             SpoolFull: as in `append`.
@@ -121,17 +121,17 @@ class Spool:
             await self.disk.run(partial(self._put, self._folders.dead, Contents(batch, reason)))
 
     async def oldest(self) -> Segment | None:
-        """The batch that should be sent next: candles before updates, in the order they came.
+        """Return the batch to send next: candles before updates, oldest first.
 
-        It is the same one until it is acknowledged, or an operator puts an older one before it.
-        Damaged files on the way go into quarantine.
+        It stays the same until it is acknowledged, or an operator puts back an older one. Damaged
+        files before it are moved to quarantine.
         """
         return await self.disk.run(self._oldest)
 
     async def holds(self, key: Key) -> bool:
-        """Whether a closed state of that candle waits for the database; looks at the newest first.
+        """Return whether a closed state of that candle waits; the newest segments are read first.
 
-        It reads every segment if it must: the caller should not wait for ever.
+        It may read every segment: call it with a deadline.
         """
         queue = self._folders.candles
         for name in reversed(queue.names):
@@ -141,31 +141,31 @@ class Spool:
 
     async def acknowledge(self, segment: Segment) -> None:
         """Delete a batch that the database has stored."""
-        # Power loss may bring it back. Then it is sent again under its token, and changes nothing.
+        # Power loss may bring it back. Then it is sent again under its token: that changes nothing.
         await self.disk.run(partial(segment.queue.remove, name=segment.name))
 
     async def refresh(self) -> None:
-        """Look for what an operator's commands have changed."""
+        """List the folders anew, for an operator's commands may have changed them."""
         await self.disk.run(self._folders.refresh)
 
-    # From here on: the disk's thread, one call at a time. What the properties read meanwhile are
-    # single numbers, of which each is right before or after the call.
+    # The methods below run on the disk's thread, one call at a time. The properties read single
+    # numbers meanwhile, each as of before or after the call.
 
     def _put(self, folder: SpoolFolder, contents: Contents, files: Files) -> None:
         data = encode(contents)
-        # Before anything is given up because of it.
-        self._tell_of_filling(adding=len(data))
+        # Before any updates are dropped.
+        self._log_filling(adding=len(data))
         self._make_room(files, len(data))
-        self._number += 1  # before the attempt, so that the next one has a name of its own
+        self._number += 1  # before the attempt, so that the next one has another name
         folder.put(files, new_name(self._boot, self._number, len(contents.batch.klines)), data)
 
-    def _tell_of_filling(self, *, adding: int) -> None:
+    def _log_filling(self, *, adding: int) -> None:
         size = self.bytes + adding
-        if size >= FILLING_AT * self.limit_bytes and not self._told_of_filling:
-            self._told_of_filling = True
+        if size >= FILLING_AT * self.limit_bytes and not self._has_logged_filling:
+            self._has_logged_filling = True
             log.error("spool_filling", bytes=self.bytes, limit_bytes=self.limit_bytes)
         elif size < CALM_BELOW * self.limit_bytes:
-            self._told_of_filling = False
+            self._has_logged_filling = False
 
     def _make_room(self, files: Files, size: int) -> None:
         updates = self._folders.updates
@@ -174,16 +174,16 @@ class Spool:
                 f"spool {self.disk.label}: its limit of {self.limit_bytes} bytes is reached"
             )
         while self.bytes + size > self.limit_bytes and (name := updates.oldest) is not None:
-            self._give_up(files, name)
+            self._drop_updates(files, name)
 
-    def _give_up(self, files: Files, name: str) -> None:
+    def _drop_updates(self, files: Files, name: str) -> None:
         updates = self._folders.updates
         try:
             span = _span(updates.read(files, name).batch)
         except FileNotFoundError:  # an operator deleted it
             updates.remove(files, name)
             return
-        except SegmentDamaged:  # how many rows it had its name still tells
+        except SegmentDamaged:  # its name still has the number of rows
             span = {}
         updates.remove(files, name)
         self.dropped_updates += rows_of(name)
@@ -200,10 +200,10 @@ class Spool:
 
 @asynccontextmanager
 async def open_spool(disk: Disk, *, limit_bytes: int) -> AsyncIterator[Spool]:
-    """The spool on `disk`, ours alone until the block ends.
+    """Open the spool on `disk`, locked until the block ends.
 
     Raises:
-        SpoolError: another agent has it, a newer one has written to it, or the disk failed.
+        SpoolError: another agent uses it, a newer version has written to it, or the disk failed.
     """
     async with disk.hold():
         yield await disk.run(partial(_opened, disk, limit_bytes))
@@ -214,7 +214,7 @@ def _opened(disk: Disk, limit_bytes: int, files: Files) -> Spool:
     for folder in folders.all:
         files.make_folder(folder.path)
     for path in ("", *(folder.path for folder in folders.all)):
-        # Nobody was ever told that one of these was kept.
+        # Files not complete yet: they were never acknowledged to a caller.
         for name in files.sizes(path):
             if name.endswith(TEMPORARY):
                 files.unlink(f"{path}/{name}" if path else name)
@@ -234,8 +234,8 @@ def _next_boot(files: Files, folders: SpoolFolders) -> int:
     try:
         write_durably(files, "", _BOOT, str(boot).encode())
     except OSError as error:
-        # A full disk must not keep a spool closed: only emptying it makes room. Names stay unique
-        # by their random part, and in order by the names that are there.
+        # A full disk must not keep the spool from opening: only emptying it makes room. Names stay
+        # unique by their random part, and in order by the existing names.
         if not is_full(error):
             raise
     return boot

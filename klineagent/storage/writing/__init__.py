@@ -1,1 +1,1 @@
-"""The one task that writes klines, and how it gets batches into the store."""
+"""The writer: buffers klines, and inserts them into the store in batches."""

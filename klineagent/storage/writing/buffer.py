@@ -1,4 +1,4 @@
-"""Klines waiting for the store: of each candle only its newest state."""
+"""Klines waiting for the store: the newest state of each candle, and updates in order."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from klineagent.core.kline import Key, Kline
 
 @define(eq=False, kw_only=True)
 class Conflation:
-    """The writer's buffer: filled without waiting, emptied in batches, bounded.
+    """The writer's bounded buffer: filled without waiting, emptied in batches.
 
-    Forming candles replace themselves, so memory grows with candles and not with messages. While
-    the store is away closed candles pile up; at `capacity` forming ones are given up first, since
-    they come again, then the oldest closed ones. What was given up is counted, never hidden.
+    A newer state of a candle replaces the older, so memory grows with candles, not with messages.
+    While the store is away, closed candles pile up; at `capacity` forming ones are dropped first,
+    since they come again, then the oldest closed ones. Dropped rows are counted.
     """
 
     capacity: int
     full_batch: int
-    """Waiting rows that are worth a batch before its time."""
+    """So many waiting rows end the wait for a batch to fill."""
     dropped_forming: int = field(default=0, init=False)
     dropped_closed: int = field(default=0, init=False)
-    # A plain dict looks through all it has ever dropped for its first entry.
+    # Not a plain dict: finding its first entry scans all slots of deleted ones.
     _closed: OrderedDict[Key, Kline] = field(factory=OrderedDict, init=False)
     _forming: OrderedDict[Key, Kline] = field(factory=OrderedDict, init=False)
     _has_rows: trio.Event = field(factory=trio.Event, init=False)
     _has_batch: trio.Event = field(factory=trio.Event, init=False)
     ended: trio.Event = field(factory=trio.Event, init=False)
-    """Set once nothing more will be put."""
+    """Set once no more rows will be put."""
 
     def __len__(self) -> int:
         return len(self._closed) + len(self._forming)
 
     @property
     def closed(self) -> int:
-        """How many closed candles wait."""
+        """How many closed candles are waiting."""
         return len(self._closed)
 
     def holds(self, key: Key) -> bool:
-        """Whether a closed state of that candle waits."""
+        """Return whether a closed state of that candle is waiting."""
         return key in self._closed
 
     def closed_rows(self) -> Iterable[Kline]:
-        """The closed candles that wait."""
+        """Return the waiting closed candles."""
         return self._closed.values()
 
     def put(self, klines: Iterable[Kline]) -> list[Kline]:
-        """Add `klines`; of one candle the highest version stays, of equal ones the last.
+        """Add `klines`; the highest version of a candle stays, the last of equal ones.
 
         Returns:
-            The closed candles that were given up for lack of room.
+            The closed candles dropped because the buffer is full.
         """
         for kline in klines:
             key = kline.key
@@ -77,18 +77,18 @@ class Conflation:
         return given_up
 
     def end(self) -> None:
-        """Nothing will be put any more; `take` empties what is left and then ends."""
+        """Announce that no more rows will be put; `take` returns what is left and then ends."""
         self.ended.set()
         self._has_rows.set()
         self._has_batch.set()
 
     async def take(self, *, most: int, within_s: float) -> tuple[Kline, ...]:
-        """Up to `most` rows, closed candles first, in the order they came.
+        """Take up to `most` rows, closed candles first, in order of arrival.
 
-        Waits for a first row, then at most `within_s` for a batch to fill.
+        It waits for a first row, then at most `within_s` for a full batch.
 
         Raises:
-            trio.EndOfChannel: it has ended and is empty.
+            trio.EndOfChannel: the buffer has ended and is empty.
         """
         await self._has_rows.wait()
         with trio.move_on_after(within_s):
@@ -98,26 +98,26 @@ class Conflation:
         return self.take_nowait(most=most)
 
     def take_nowait(self, *, most: int) -> tuple[Kline, ...]:
-        """Up to `most` rows, closed candles first, or none."""
+        """Take up to `most` rows, closed candles first, without waiting."""
         closed = self.take_closed(most=most)
         taken = closed + self._pop(self._forming, most - len(closed))
         self._note_emptiness()
         return taken
 
     def take_closed(self, *, most: int) -> tuple[Kline, ...]:
-        """Up to `most` closed candles, or none."""
+        """Take up to `most` closed candles, without waiting."""
         taken = self._pop(self._closed, most)
         self._note_emptiness()
         return taken
 
     def rows(self) -> tuple[Kline, ...]:
-        """All rows; they go on waiting."""
+        """Return all rows, and keep them."""
         return (*self._forming.values(), *self._closed.values())
 
     def _note_emptiness(self) -> None:
         if self.ended.is_set():
             return
-        # Whoever waits for one that is not set goes on waiting for that one.
+        # Events that are not set stay: a task may be waiting for them.
         if not len(self) and self._has_rows.is_set():
             self._has_rows = trio.Event()
         if len(self) < self.full_batch and self._has_batch.is_set():
@@ -137,7 +137,7 @@ class Conflation:
 
 @define(eq=False)
 class Updates:
-    """States in the order they came, at most `capacity` of them: then the oldest are given up."""
+    """Candle states in order of arrival, at most `capacity`: then the oldest are dropped."""
 
     capacity: int
     dropped: int = field(default=0, init=False)
@@ -154,11 +154,11 @@ class Updates:
             self.dropped += 1
 
     def put_back(self, klines: tuple[Kline, ...]) -> None:
-        """Add states that were taken and could not be kept, as far as there is room."""
+        """Return taken states to the front, as far as there is room."""
         room = max(0, self.capacity - len(self._rows))
         self.dropped += max(0, len(klines) - room)
         self._rows.extendleft(islice(reversed(klines), room))
 
     def take(self, *, most: int) -> tuple[Kline, ...]:
-        """The oldest states, or none."""
+        """Take up to `most` of the oldest states."""
         return tuple(self._rows.popleft() for _ in range(min(most, len(self._rows))))

@@ -1,8 +1,9 @@
-"""Getting batches into the store: each the same one again, until there is an answer.
+"""Inserts batches into the store, retrying each unchanged until there is an answer.
 
-Where a batch is refused, some rows may be to blame, or the table. Rows that were taken before tell
-which: if the store takes one of them again, it is the rows. Then the batch is halved, and its
-halves, until the refused rows are alone; few inserts at a time, so that other rows pass.
+When a batch is refused, either some of its rows are to blame or the table is. Known-good rows,
+accepted before, tell which: if the store accepts one of them again, the batch's rows are to blame.
+Then the batch is bisected until the refused rows are isolated; a few inserts at a time, so that
+other rows are not held up.
 """
 
 from __future__ import annotations
@@ -31,36 +32,36 @@ from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.writing.refused import RefusedSeries, TableSeries, table_series_of
 from klineagent.storage.writing.suspects import Suspects
 
-# So many series are remembered of which the store took a row; they tell a bad row from a bad table.
+# A known-good row is kept of so many series per table.
 KNOWN_GOOD_ROWS = 16
-# So many rows of a batch are tried singly where there is no witness, and as many that wait.
+# Without known-good rows, so many rows of the batch are tried one by one, and as many waiting ones.
 PROBES = 32
-# What looking for refused rows may cost before other rows have their turn.
+# Bounds on one round of bisection, before other rows have their turn.
 SIFT_INSERTS = 100
 SIFT_WITHIN_S = 0.5
-# Above this rows that are refused together are set aside together: there is no time for each.
+# Above this, rows refused together are set aside together: isolating each would take too long.
 MOST_SUSPECTS = 20_000
-# So often an answer nobody here knows counts as a passing one; from then on it is an operator's.
+# So many unknown answers in a row count as temporary; from then on an operator must act.
 UNKNOWN_BEFORE_ALARM = 10
 OPERATOR_WAIT_S = 30.0
 DRAIN_RETRY_S = 0.2
 
 Acknowledged = Callable[[Batch, float], None]
-"""Is told of rows that the store has, and how many seconds their insert took."""
+"""Called with a batch the store acknowledged, and the seconds its insert took."""
 SetAside = Callable[[Batch, str], Awaitable[str]]
-"""Takes closed candles the store will never take, and why; tells in words where they are kept."""
+"""Called with closed candles the store will never take and why; returns where they are kept."""
 
 
 @define
 class Batcher:
-    """Makes batches: gives rows a token that no other content ever has."""
+    """Freezes rows into batches, each with a token of its own."""
 
-    # Tokens must differ between runs of the agent, or the server drops the new run's rows.
+    # Tokens must differ between runs of the agent, or the server would drop the new run's rows.
     _run: str = field(factory=lambda: f"{random.getrandbits(48):012x}", init=False)
     _sequence: int = field(default=0, init=False)
 
     def freeze(self, rows: tuple[Kline, ...], table: Table) -> Batch:
-        """`rows` as a batch that never changes again."""
+        """Freeze `rows` into a batch."""
         self._sequence += 1
         checksum = zlib.crc32(msgspec.msgpack.encode(rows))
         return Batch(f"{self._run}-{self._sequence:08d}-{checksum:08x}", rows, table)
@@ -68,37 +69,37 @@ class Batcher:
 
 @define(eq=False, kw_only=True)
 class Inserter:
-    """The way into the store, one batch at a time."""
+    """Inserts one batch at a time, and isolates the rows of refused ones."""
 
     store: Store
     batcher: Batcher
     set_aside: SetAside
     acknowledged: Acknowledged
     others: Callable[[], Sequence[Kline]]
-    """Rows that wait for their turn."""
+    """Returns rows that wait for their turn."""
     rows_waiting: Callable[[], int]
-    """How many rows are in memory; for the log."""
+    """Returns how many rows are in memory; for the log."""
     stored: int = field(default=0, init=False)
     """Rows the store has acknowledged."""
     refused_series: RefusedSeries = field(factory=RefusedSeries, init=False)
     under_way: Batch | None = field(default=None, init=False)
-    """What is being sent, and not answered for."""
+    """The batch being sent, without an answer yet."""
     suspects: Suspects = field(factory=Suspects, init=False)
-    """Rows of which some were refused, or will be."""
+    """Rows of refused batches, and of series with refused rows, still to be tried."""
     reached: trio.Event = field(factory=trio.Event, init=False)
-    """Set while the store takes what it is sent; replaced by a new event when it does not."""
+    """Set while the store accepts batches; replaced by a new event when it does not."""
     error: str = field(default="", init=False)
-    """Why it does not; empty while it does."""
+    """Why the store accepts none; empty while it does."""
     hurry: trio.Event = field(factory=trio.Event, init=False)
-    """Set when there is a deadline: no long waits any more."""
+    """Set during a drain, whose deadline leaves no time for long waits."""
     _refusing: list[tuple[Batch, str]] = field(factory=list, init=False)
-    """What is about to be set aside, or suspected again, and why."""
+    """Refused parts about to be set aside, or suspected again, with the reasons."""
     _known_good: OrderedDict[TableSeries, Kline] = field(factory=OrderedDict, init=False)
-    """Rows the store took, of different series, the least trusted first."""
+    """Rows the store accepted, of different series, the least trusted first."""
     _turn: int = field(default=0, init=False)
-    """Moves on with every search for a witness, so that in time each row is tried."""
+    """Advances with every probe, so that in time each row is tried."""
     _unknown: int = field(default=0, init=False)
-    """How often in a row the store gave an answer that nobody here knows."""
+    """Unknown answers of the store in a row."""
     _trouble: Trouble = field(
         factory=lambda: Trouble("store_unavailable", "store_back"), init=False
     )
@@ -108,7 +109,7 @@ class Inserter:
 
     @property
     def is_up(self) -> bool:
-        """Whether the store takes what it is sent."""
+        """Whether the store accepts batches."""
         return self.reached.is_set()
 
     @property
@@ -118,11 +119,11 @@ class Inserter:
 
     @property
     def rows_under_way(self) -> int:
-        """How many rows are neither answered for nor anywhere else."""
+        """How many rows are held here alone, without an answer."""
         return sum(len(part.klines) for part in self.unanswered)
 
     def holds(self, key: Key) -> bool:
-        """Whether a closed state of that candle is neither answered for nor anywhere else."""
+        """Return whether a closed state of that candle is held here alone, without an answer."""
         return any(
             row.is_closed and row[:4] == key
             for part in self.unanswered
@@ -132,38 +133,38 @@ class Inserter:
 
     @property
     def unanswered(self) -> list[Batch]:
-        """Every batch that is neither stored nor set aside."""
+        """The batches neither stored nor set aside."""
         refusing = (part for part, _ in self._refusing)
         return [*filter(None, [self.under_way]), *self.suspects, *refusing]
 
     async def find(self, error: StoreError) -> None:
-        """Look for a store that was away when the agent started, whether there are rows or not."""
+        """Retry until a store that was away at the start answers, even without rows to write."""
         self._fails(error)
         await self._until_answered(self.store.prepare)
 
     async def insert(self, batch: Batch) -> None:
-        """Send `batch`, the same one each time, until the store has it or refuses some of it.
+        """Send `batch`, unchanged each time, until the store acknowledges or refuses it.
 
-        Then it is among the suspects.
+        A refused batch goes to the suspects.
         """
         self.under_way = batch
         await self._until_answered(partial(self._insert_or_halve, batch))
         self.under_way = None
 
     def split(self, rows: tuple[Kline, ...], table: Table) -> tuple[Kline, ...]:
-        """Those of `rows` that nothing speaks against; others become suspects, or are withheld."""
+        """Return the rows to send together; others become suspects, or are withheld."""
         together, apart = self.refused_series.split(rows, table, self.suspects.series)
         if apart:
             self.suspects.add(self.batcher.freeze(apart, table))
         return together
 
     async def sift(self) -> None:
-        """Find out about some of the suspects, as many as there is time for."""
+        """Try some of the suspects, as many as there is time for."""
         await self._until_answered(self._sift)
 
     def give_up(self) -> list[Batch]:
-        """Everything that is not answered for, in few batches; the caller has it from now on."""
-        # What was sent keeps its token: its outcome is unknown. Of the suspects that is the first.
+        """Hand over all rows without an answer, in few batches, and hold them no longer."""
+        # What was sent keeps its token, for its outcome is unknown: also the first suspect.
         sent = [self.under_way, *islice(self.suspects, 1)]
         others = [
             self.batcher.freeze(rows, table)
@@ -192,7 +193,7 @@ class Inserter:
                 return
 
     def _fails(self, error: StoreError) -> bool:
-        """The store does not take what it is sent; tell whether an operator must act."""
+        """Note that the store failed; return whether an operator must act."""
         if self.reached.is_set():
             self.reached = trio.Event()
         self.error = str(error)
@@ -201,21 +202,21 @@ class Inserter:
         return is_alarm
 
     def _is_operators(self, error: StoreError) -> bool:
-        """Whether nothing but an operator can end this trouble."""
+        """Return whether only an operator can resolve this error."""
         self._unknown = self._unknown + 1 if isinstance(error, StoreAnswerUnknown) else 0
         return isinstance(error, StoreMisconfigured) or self._unknown >= UNKNOWN_BEFORE_ALARM
 
     async def _pause(self, seconds: float) -> None:
-        """Wait before the next try; not for long in a drain, which has a deadline."""
+        """Wait before the next attempt; not for long in a drain, which has a deadline."""
         with trio.move_on_after(seconds):
             await self.hurry.wait()
             await trio.sleep(DRAIN_RETRY_S)
 
     async def _insert_or_halve(self, batch: Batch) -> None:
-        """Insert `batch`; where the store refuses it, halve it.
+        """Insert `batch`; if the store refuses it, make its halves suspects.
 
         Raises:
-            StoreError: nothing is lost and the same batch must be sent again.
+            StoreError: nothing is lost, and the same batch must be sent again.
         """
         began_at = trio.current_time()
         try:
@@ -230,12 +231,12 @@ class Inserter:
             self._note(batch, trio.current_time() - began_at)
 
     async def _blame_rows(self, batch: Batch, reason: str) -> None:
-        """Return if the store takes other rows than those of `batch` that it has refused.
+        """Return if the store accepts other rows than those of the refused `batch`.
 
-        Rows are sent twice for that, which changes nothing.
+        Rows are sent a second time for that, which changes nothing.
 
         Raises:
-            StoreMisconfigured: it takes none, not even such as it took before.
+            StoreMisconfigured: the store accepts no row, not even those it accepted before.
         """
         for row in self._probe_rows(batch):
             series = table_series_of(row, batch.table)
@@ -247,7 +248,7 @@ class Inserter:
             else:
                 self._remember([row], batch.table)
                 return
-        raise StoreMisconfigured(f"{self.store.label} takes none of the rows: {reason}")
+        raise StoreMisconfigured(f"{self.store.label} accepts no rows: {reason}")
 
     def _probe_rows(self, batch: Batch) -> Iterator[Kline]:
         known = [row for series, row in self._known_good.items() if series[0] is batch.table]
@@ -261,7 +262,7 @@ class Inserter:
         enough_at, inserts = trio.current_time() + SIFT_WITHIN_S, 0
         try:
             while self.suspects and inserts < SIFT_INSERTS and trio.current_time() < enough_at:
-                # Where there are too many, those go first that came last: they are whole.
+                # If there are too many, the last come first: they are not bisected yet.
                 if is_flood := self.suspects.rows > MOST_SUSPECTS:
                     self.suspects.put_last_first()
                 part, began_at = self.suspects.first, trio.current_time()
@@ -282,39 +283,39 @@ class Inserter:
                 await self._refuse(refused)
                 refused.clear()
         finally:
-            # Where it was not found out what is to blame, or where they are kept.
+            # Still here if neither rows nor table were found to blame, or setting aside failed.
             for part, _ in refused:
                 self.suspects.add(part)
             refused.clear()
 
     def _halve(self, part: Batch) -> None:
-        """Make both halves of `part` suspects; rows of one series stay together."""
+        """Make both halves of `part` suspects, sorted so that rows of a series stay together."""
         rows = sorted(part.klines, key=lambda row: table_series_of(row, part.table)[1:])
         middle = len(rows) // 2
         for half in (rows[:middle], rows[middle:]):
             self.suspects.add(self.batcher.freeze(tuple(half), part.table))
 
     async def _refuse(self, parts: Sequence[tuple[Batch, str]]) -> None:
-        """Nothing of `parts` will ever be stored: closed candles are kept elsewhere."""
+        """Set aside closed candles of `parts`, which the store will never take; drop the others."""
         for table in Table:
             rows = [(row, why) for part, why in parts if part.table is table for row in part.klines]
             closed = [each for each in rows if each[0].is_closed]
             if closed:
                 letter = self.batcher.freeze(tuple(row for row, _ in closed), table)
-                kept = await self.set_aside(letter, _told({why: None for _, why in closed}))
+                kept = await self.set_aside(letter, _joined({why: None for _, why in closed}))
                 self.refused_series.refused(closed, table, kept=kept)
             forming = [each for each in rows if not each[0].is_closed]
             self.refused_series.refused(forming, table, kept="nowhere: it was forming")
 
     def _note(self, batch: Batch, took_s: float) -> None:
-        """The store has `batch`."""
+        """Note that the store acknowledged `batch`."""
         self.stored += len(batch.klines)
         self._remember(_spread(batch.klines, KNOWN_GOOD_ROWS, 0), batch.table)
         self.refused_series.accepted(batch)
         self.acknowledged(batch, took_s)
 
     def _remember(self, rows: Iterable[Kline], table: Table) -> None:
-        """The store took `rows`, and will say whether it still does if it is asked."""
+        """Keep `rows` as known-good ones."""
         for row in rows:
             self._known_good[series := table_series_of(row, table)] = row
             self._known_good.move_to_end(series)
@@ -323,7 +324,7 @@ class Inserter:
 
 
 def _spread(rows: Sequence[Kline], most: int, turn: int) -> Iterator[Kline]:
-    """Up to `most` of `rows`, evenly spaced; others with another `turn`."""
+    """Pick up to `most` of `rows`, evenly spaced; another `turn` picks others."""
     step = max(1, -(-len(rows) // most))
     return islice(rows, turn % step, None, step)
 
@@ -332,7 +333,7 @@ def _rows_of(parts: Iterable[Batch], table: Table) -> tuple[Kline, ...]:
     return tuple(row for part in parts if part.table is table for row in part.klines)
 
 
-def _told(reasons: Iterable[str]) -> str:
+def _joined(reasons: Iterable[str]) -> str:
     first, *others = reasons
     return f"{first}; and {len(others)} other reasons" if others else first
 

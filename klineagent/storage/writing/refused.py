@@ -1,4 +1,4 @@
-"""The series of which the store refused rows: what of them is still sent, and what is told."""
+"""Series with refused rows: which of their rows are still sent, and which refusals are logged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from attrs import define, field
 from klineagent.core.kline import Kline
 from klineagent.storage.store import Batch, Table
 
-# A forming row of such a series is tried again this long after the last refusal; a closed one at
-# once, since it does not come twice.
+# A forming row of such a series is tried again after this time; a closed one at once, since it
+# does not come twice.
 TRY_FORMING_AFTER_S = 300.0
-# The first series of a burst each get a line; hundreds at once share the one of the next minute.
+# The first series of a burst get a line each; the others share one in the next minute.
 LINES_A_MINUTE = 10
 MINUTE_S = 60.0
 
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class RowKind(enum.Enum):
-    """Rows as metrics tell them apart."""
+    """Kinds of rows, as metrics distinguish them."""
 
     CLOSED = "closed"
     FORMING = "forming"
@@ -36,12 +36,12 @@ class RowKind(enum.Enum):
 
 
 def table_series_of(row: Kline, table: Table) -> TableSeries:
-    """Where `row` belongs."""
+    """Return the table and series of `row`."""
     return (table, row.venue, row.symbol, row.interval)
 
 
 def row_kind_of(row: Kline, table: Table) -> RowKind:
-    """Which kind of row it is."""
+    """Return the kind of `row`."""
     if table is Table.UPDATES:
         return RowKind.UPDATE
     return RowKind.CLOSED if row.is_closed else RowKind.FORMING
@@ -49,25 +49,25 @@ def row_kind_of(row: Kline, table: Table) -> RowKind:
 
 @define(eq=False)
 class RefusedSeries:
-    """Which series had rows refused, and none accepted since."""
+    """The series with refused rows, and none accepted since."""
 
     counts: Counter[RowKind] = field(factory=Counter, init=False)
-    """Rows that were refused, so far."""
+    """Rows refused so far, by kind."""
     withheld: int = field(default=0, init=False)
-    """Forming rows that were not sent because of an earlier refusal, so far."""
+    """Forming rows not sent because of an earlier refusal, so far."""
     _try_at: dict[TableSeries, float] = field(factory=dict, init=False)
-    """When the next forming row is sent."""
-    _untold: int = field(default=0, init=False)
+    """When the next forming row of a series may be sent."""
+    _unlogged: int = field(default=0, init=False)
     _lines: int = field(default=0, init=False)
     _minute_began_at: float = field(default=-math.inf, init=False)
 
     def split(
         self, rows: tuple[Kline, ...], table: Table, suspected: Collection[TableSeries]
     ) -> tuple[tuple[Kline, ...], tuple[Kline, ...]]:
-        """Those of `rows` to send together, and those to send apart; the others are withheld.
+        """Split `rows` into those to send together and those to send apart; withhold the others.
 
-        Series that are `suspected` at the moment keep their closed rows and their updates: none
-        of them comes again.
+        Closed rows and updates of `suspected` series are sent apart, not withheld: they do not
+        come again.
         """
         if not self._try_at and not suspected:
             return rows, ()
@@ -87,13 +87,13 @@ class RefusedSeries:
         return tuple(together), tuple(apart)
 
     def accepted(self, batch: Batch) -> None:
-        """The store has `batch`: its series are like any other."""
+        """Note that the store acknowledged `batch`: its series count as good again."""
         if self._try_at:
             for row in batch.klines:
                 self._try_at.pop(table_series_of(row, batch.table), None)
 
     def refused(self, rows: Iterable[tuple[Kline, str]], table: Table, *, kept: str) -> None:
-        """The store will never take `rows`, each for its reason; `kept` tells where they are."""
+        """Note that the store will never take `rows`, with reasons; `kept` says where they are."""
         now = trio.current_time()
         if now - self._minute_began_at >= MINUTE_S:
             self._minute_began_at, self._lines = now, 0
@@ -102,8 +102,10 @@ class RefusedSeries:
             is_new = series not in self._try_at
             self._try_at[series] = now + TRY_FORMING_AFTER_S
             self.counts[row_kind_of(row, table)] += 1
-            self._untold += 1
+            self._unlogged += 1
             if not self._lines or (is_new and self._lines < LINES_A_MINUTE):
                 self._lines += 1
-                log.error("row_refused", error=reason, row=tuple(row), rows=self._untold, kept=kept)
-                self._untold = 0
+                log.error(
+                    "row_refused", error=reason, row=tuple(row), rows=self._unlogged, kept=kept
+                )
+                self._unlogged = 0

@@ -1,4 +1,4 @@
-"""Rows of which some were refused, or will be: the parts that are still to be tried. Pure."""
+"""Suspect rows: parts of refused batches that are still to be tried. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from klineagent.storage.writing.refused import TableSeries, table_series_of
 
 @define(eq=False)
 class Suspects:
-    """A queue of parts that knows its rows and their series."""
+    """A queue of suspect parts, with counts of their rows."""
 
     rows: int = field(default=0, init=False)
     series: Counter[TableSeries] = field(factory=Counter, init=False)
-    """How many rows of each series there are."""
+    """The number of rows of each series."""
     _parts: deque[Batch] = field(factory=deque, init=False)
 
     def __len__(self) -> int:
@@ -28,21 +28,21 @@ class Suspects:
 
     @property
     def first(self) -> Batch:
-        """The part to be tried next."""
+        """The part to try next."""
         return self._parts[0]
 
     def add(self, part: Batch) -> None:
-        """Put `part` behind all others."""
+        """Append `part`."""
         self._parts.append(part)
         self.rows += len(part.klines)
         self.series.update(table_series_of(row, part.table) for row in part.klines)
 
     def put_last_first(self) -> None:
-        """Let the part that was added last be the next."""
+        """Move the last part to the front."""
         self._parts.rotate(1)
 
     def remove_first(self) -> None:
-        """It is answered for."""
+        """Remove the first part, which has been answered."""
         part = self._parts.popleft()
         self.rows -= len(part.klines)
         for row in part.klines:
@@ -52,7 +52,7 @@ class Suspects:
                 del self.series[series]
 
     def clear(self) -> None:
-        """Forget all parts."""
+        """Remove all parts."""
         self._parts.clear()
         self.series.clear()
         self.rows = 0

@@ -1,4 +1,4 @@
-"""The one task that writes klines: memory channel -> conflated batches -> store, or spool."""
+"""The only task that writes klines: memory channel -> conflated batches -> store, or spool."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.writing.buffer import Conflation, Updates
 from klineagent.storage.writing.inserter import Acknowledged, Batcher, Inserter
 
-# The collector waits for nothing but this channel and empties it whenever it runs, so what waits
-# here is what the readers sent within one pass of the scheduler: a few rows, a few kB.
+# The collector waits for this channel only, and empties it whenever it runs: it holds what was sent
+# within one pass of the scheduler, a few rows or a few kB.
 CHANNEL_BATCHES = 1024
-# A store that is away for a moment is waited for; one that stays away fills the spool, in inserts
-# that are worth their while when it is back.
+# Rows wait in memory for a store that is away for a moment; if it stays away, they go to the spool
+# in batches large enough to be inserted quickly later.
 SPOOL_EVERY_S = 10.0
 SPOOL_ROWS = 20_000
-# How long stopping may take, after its drain, to put what is left on disk.
+# How long stopping may take, after the drain, to move what is left to disk.
 SPOOL_WITHIN_S = 1.0
-# How often the spool is looked at for what an operator put back.
+# How often the spool's folders are listed anew, for an operator may have put batches back.
 REFRESH_EVERY_S = 10.0
-# At the end of a minute a whole market closes at once; looking at as many takes a millisecond.
+# A whole market closes at the end of a minute; collecting so many rows takes a millisecond.
 MOST_AT_RISK = 10_000
 
 KlinesSink = Callable[[Sequence[Kline]], None]
-"""Is told of closed candles that will not be stored as things are."""
+"""Called with closed candles that will not be stored."""
 
 log = structlog.get_logger()
 
@@ -45,16 +45,16 @@ def _ignore(*_: object) -> None:
 
 @define(eq=False, kw_only=True)
 class Losses:
-    """Who is told of rows that were accepted and not stored."""
+    """Callbacks for rows that were accepted and will not be stored."""
 
     dropped: KlinesSink = _ignore
-    """There was no room: they have to be fetched again."""
+    """Called with candles dropped for lack of room: they have to be fetched again."""
     refused: KlinesSink = _ignore
-    """The store will never take them."""
+    """Called with candles that the store will never take."""
 
 
 class RowLocation(enum.Enum):
-    """Who has a row on its way to the store."""
+    """Where a row waits on its way to the store."""
 
     MEMORY = "memory"
     SPOOL = "the spool"
@@ -63,11 +63,11 @@ class RowLocation(enum.Enum):
 
 @define(eq=False, kw_only=True)
 class Writer:
-    """Takes klines from a channel and sees that the store gets them.
+    """Takes klines from a channel, and writes them to the store.
 
-    While the store is away closed candles go to the spool, if there is one, so that memory holds no
-    more than forming candles and the rows of a few seconds. Without a spool, or when that is full,
-    they wait in memory, up to a limit; what is given up then is told, and not forgotten.
+    While the store is away, closed candles go to the spool, if there is one, so that memory holds
+    only forming candles and the rows of a few seconds. Without a spool, or when it is full, they
+    wait in memory up to a limit; rows dropped then are counted and reported, to be fetched again.
     """
 
     waiting: Conflation
@@ -80,9 +80,9 @@ class Writer:
     klines: trio.MemorySendChannel[list[Kline]]
     """Where klines go in; senders never wait for the store."""
     spooled: int = field(default=0, init=False)
-    """Rows put on disk so far; the same ones again where they came back from there."""
+    """Rows written to disk so far; rows written twice count twice."""
     _spooling: int = field(default=0, init=False)
-    """Rows on their way to the disk, in nobody else's hands."""
+    """Rows being written to disk, and held nowhere else."""
     _spooled_last: tuple[Kline, ...] = field(default=(), init=False)
     _pressed: trio.Event = field(factory=trio.Event, init=False)
     """Set when memory is half full."""
@@ -93,7 +93,7 @@ class Writer:
 
     @property
     def store(self) -> Store:
-        """Where klines go."""
+        """The store the klines are written to."""
         return self.inserter.store
 
     @property
@@ -103,12 +103,12 @@ class Writer:
 
     @property
     def refused(self) -> int:
-        """Rows the store will never take; closed candles among them are set aside."""
+        """Rows the store will never take; closed candles among them were set aside."""
         return self.inserter.refused
 
     @property
     def spool_error(self) -> str:
-        """Why the spool takes nothing; empty while it does."""
+        """Why the spool takes no rows; empty while it does."""
         return self._spool_trouble.error
 
     @property
@@ -119,7 +119,7 @@ class Writer:
 
     @property
     def others(self) -> tuple[Kline, ...]:
-        """Rows that are behind the batch under way, as far as they are in memory."""
+        """Rows in memory that wait behind the batch being sent."""
         return self.waiting.rows() + self._spooled_last
 
     @property
@@ -128,17 +128,17 @@ class Writer:
 
     @property
     def updates_dropped(self) -> int:
-        """States given up for lack of room, in memory or on disk."""
+        """States dropped because memory or the spool was full."""
         in_memory = self.updates.dropped if self.updates is not None else 0
         return in_memory + (self.spool.dropped_updates if self.spool is not None else 0)
 
     async def locate_row(self, key: Key) -> RowLocation:
-        """Who has a closed state of that candle that the store has not acknowledged.
+        """Find where a closed state of that candle waits for the store's acknowledgement.
 
         Raises:
-            SpoolError: nobody can tell, for the disk failed.
+            SpoolError: the spool cannot be searched, because the disk failed.
         """
-        # In the order in which rows move, so that none slips through between two looks.
+        # In the order in which rows move, so that none is missed between two checks.
         if self.waiting.holds(key) or self.inserter.holds(key):
             return RowLocation.MEMORY
         if self.spool is not None and await self.spool.holds(key):
@@ -146,13 +146,14 @@ class Writer:
         return RowLocation.NEITHER
 
     def at_risk(self) -> list[Kline] | None:
-        """Closed candles that would die with this process: neither stored nor spooled.
+        """Collect closed candles neither stored nor spooled, which would be lost with this process.
 
-        None if some are where nobody can look at them, or too many to look at; then ask again.
+        Returns:
+            The candles; None if some are on their way between tasks, or too many: ask again later.
         """
         rows_in_hand = self.waiting.closed + self.inserter.rows_under_way
         channel = self.klines.statistics()
-        # The collector waits, but when it was just handed rows that nobody else has any more.
+        # Unless the collector waits, it was just handed rows that are held nowhere else.
         is_hidden = channel.current_buffer_used or not channel.tasks_waiting_receive
         if is_hidden or self._spooling or rows_in_hand > MOST_AT_RISK:
             return None
@@ -161,11 +162,11 @@ class Writer:
         return [*self.waiting.closed_rows(), *sent]
 
     async def room(self) -> None:
-        """Wait until the store takes rows, so that it is worth while to fetch some for it."""
+        """Wait until the store takes rows, so that fetching some is worthwhile."""
         await self.inserter.reached.wait()
 
     async def write(self, klines: trio.MemoryReceiveChannel[list[Kline]]) -> None:
-        """Write what comes over `klines` until every sender has closed and all of it is stored."""
+        """Write rows from `klines` until all its senders are closed and everything is stored."""
         async with trio.open_nursery() as nursery:
             if self.spool is not None:
                 nursery.start_soon(self._fill_spool, self.spool)
@@ -182,7 +183,7 @@ class Writer:
             self.inserter.hurry.set()
 
     async def rescue(self) -> None:
-        """Put what was not stored into the spool; what is then left is counted as lost."""
+        """Move what was not stored to the spool, and log the number of rows then lost."""
         left = self.inserter.give_up()
         if self.spool is not None:
             with trio.move_on_after(SPOOL_WITHIN_S, shield=True):
@@ -200,7 +201,7 @@ class Writer:
         self._await_turn(rows)
 
     def _await_turn(self, rows: Sequence[Kline]) -> None:
-        """Let `rows` wait for the store; what there is no room for is told."""
+        """Put `rows` into the buffer, and report those it has no room for."""
         if given_up := self.waiting.put(rows):
             self.losses.dropped(given_up)
         if max(self.waiting.closed, self._updates_waiting) > self.waiting.capacity // 2:
@@ -208,12 +209,12 @@ class Writer:
         dropped = self.waiting.dropped_closed
         dropped += self.updates.dropped if self.updates is not None else 0
         if dropped >= self._tell_at_dropped:
-            # At the 1st, 2nd, 4th, ...: enough to see it, too few to drown the log.
+            # Logged at the 1st, 2nd, 4th, ... dropped row, so that the log is not flooded.
             self._tell_at_dropped = 2 * dropped
             log.error("rows_dropped", rows=dropped, rows_waiting=self.rows_waiting)
 
     async def _store_all(self) -> None:
-        """Store what waits and what the spool holds, in turns, until there will be no more."""
+        """Store rows of buffer and spool in turns, until the buffer has ended."""
         refreshed_at = trio.current_time()
         while True:
             if self.spool is not None and trio.current_time() - refreshed_at >= REFRESH_EVERY_S:
@@ -247,14 +248,14 @@ class Writer:
             await self.inserter.insert(self.inserter.batcher.freeze(unsuspected, table))
 
     async def _sift(self) -> None:
-        """Find out about rows in doubt, in turns with those that are not."""
+        """Try suspect rows, then pause so that other rows have their turn."""
         await self.inserter.sift()
         if self.inserter.suspects:
             with trio.move_on_after(self.flush_interval_s):
                 await self.inserter.hurry.wait()
 
     async def _empty_spool(self, spool: Spool) -> None:
-        """Store the oldest batch of the spool; the file goes when the store has it."""
+        """Store the oldest batch of the spool, and delete its file once acknowledged."""
         try:
             if (segment := await spool.oldest()) is None:
                 return
@@ -263,7 +264,7 @@ class Writer:
                 while self.inserter.suspects:
                     await self.inserter.sift()
             finally:
-                # A drain that ends here leaves it where it is; there is nothing to rescue.
+                # A drain that ends here leaves the file where it is: nothing needs rescue.
                 self.inserter.give_up()
             await spool.acknowledge(segment)
             if spool.is_empty:
@@ -279,7 +280,7 @@ class Writer:
             self._spool_trouble.lasts(error, alarm=True)
 
     async def _fill_spool(self, spool: Spool) -> NoReturn:
-        """While the store is away, or too slow, take closed candles and updates out of memory."""
+        """Move closed candles and updates from memory to disk while the store is away or slow."""
         while True:
             with trio.move_on_after(SPOOL_EVERY_S):
                 await self._pressed.wait()
@@ -290,7 +291,7 @@ class Writer:
                     await trio.sleep(SPOOL_EVERY_S)  # each try packs thousands of rows
 
     async def _spool_waiting(self, spool: Spool) -> bool:
-        """Put closed candles and updates on disk; tell whether there was room for all."""
+        """Move closed candles and updates to disk; return whether there was room for all."""
         while rows := self.waiting.take_closed(most=SPOOL_ROWS):
             if not await self._spool_rows(spool, rows, Table.KLINES, self._await_turn):
                 return False
@@ -343,10 +344,10 @@ async def open_writer(
     losses: Losses | None = None,
     acknowledged: Acknowledged = _ignore,
 ) -> AsyncIterator[Writer]:
-    """A writer in front of `store`.
+    """Open a writer in front of `store`.
 
-    On leaving the block, however it is left, what was accepted is written within
-    `drain_timeout_s`, or else goes to the spool; what neither has taken is logged with its number.
+    However the block is left, accepted rows are written within `drain_timeout_s`, and otherwise go
+    to the spool; the number of rows that neither has taken is logged.
     """
     losses = losses or Losses()
     send, receive = trio.open_memory_channel[list[Kline]](CHANNEL_BATCHES)

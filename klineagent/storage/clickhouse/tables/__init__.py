@@ -1,1 +1,1 @@
-"""The tables: what they are, and how those of earlier agents are brought forward."""
+"""The tables: their schema, and upgrades of tables of earlier versions."""

@@ -1,4 +1,4 @@
-"""What there is in a database: questions that change nothing. Pure."""
+"""Queries for what a database has; they change nothing. Pure."""
 # ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from collections.abc import Generator, Mapping
 from klineagent.storage.clickhouse.tables.schema import Dialect, Rows, dialect_of, literal
 
 Found = Mapping[str, Mapping[str, str]]
-"""The columns of each table, and their types."""
+"""The type of each column, by table and column."""
 
 
 def asking_dialect() -> Generator[str, Rows, Dialect]:
-    """How the server wants to be spoken to."""
+    """Find the server's dialect."""
     [[version]] = yield "SELECT version()"
     return dialect_of(version)
 
 
 def looking(database: str) -> Generator[str, Rows, Found]:
-    """Which tables and views there are."""
+    """List the tables and views of `database`, with their columns."""
     rows = yield (
         f"SELECT table, name, type FROM system.columns WHERE database = {literal(database)}"
     )

@@ -1,9 +1,9 @@
-"""Tables of earlier agents, brought forward. Pure.
+"""Upgrades tables of earlier versions. Pure.
 
-What there is decides what is to be done, not a number. So it does not matter where an agent died
-before, or that another one does the same at this moment; and an operator may do any step by hand.
-The number, in table `klineagent_schema`, says which agent was here, and keeps older ones away from
-what they do not know.
+The tables found decide which statements run, not a version number. So it does not matter where an
+earlier upgrade stopped, or that another agent upgrades at the same time, and an operator may do any
+step by hand. The number in table `klineagent_schema` only says which version was here, and keeps
+older ones from using tables they do not know.
 """
 # ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
 
@@ -31,11 +31,11 @@ from klineagent.storage.clickhouse.tables.schema import (
 )
 
 SCHEMA_VERSION = 2
-"""1, which no table tells: without `source`, and on old servers a key made of the close time."""
+"""Version 1 is not recorded: it has no `source`, and on old servers a key with the close time."""
 _VERSIONS = "klineagent_schema"
 
-# What rows have that were stored before the column. Quantities that nobody knows are 0, as in any
-# column that is added by hand. Names, times, prices and ranks cannot be made up.
+# Values of older rows in added columns. Unknown quantities are 0, as in a column added by hand.
+# Names, times, prices and versions cannot be made up.
 _DEFAULTS: Mapping[ColumnKind, str] = {
     ColumnKind.COUNT: "0",
     ColumnKind.TRADE_ID: "-1",
@@ -44,7 +44,7 @@ _DEFAULTS: Mapping[ColumnKind, str] = {
 }
 _ALTERED = {"klines": KLINE_COLUMNS, UPDATES: KLINE_COLUMNS, "agents": AGENT_COLUMNS}
 _TREE = "MergeTree"
-# Agents that start at once may undo each other's view a few times.
+# Agents that start at once may replace each other's view a few times.
 _ROUNDS = 10
 _QUANTITIES = {"quote_volume", "taker_buy_volume", "taker_buy_quote_volume"}
 
@@ -52,10 +52,10 @@ log = structlog.get_logger()
 
 
 def refusing_newer(database: str, found: Found) -> Generator[str, Rows, int]:
-    """The number of the tables' schema, unless a newer agent has changed them.
+    """Read the schema version of the tables, and refuse one newer than ours.
 
     Raises:
-        StoreMisconfigured: one has; says which.
+        StoreMisconfigured: a newer version made the tables; the message names it.
     """
     version, agent = 1, ""
     if _VERSIONS in found:
@@ -64,8 +64,8 @@ def refusing_newer(database: str, found: Found) -> Generator[str, Rows, int]:
     if version > SCHEMA_VERSION:
         raise StoreMisconfigured(
             f"the tables of database {database} were made by klineagent {agent} (schema {version});"
-            f" this is {__version__}, which knows up to schema {SCHEMA_VERSION}:"
-            " run that version or a newer one, or name another database"
+            f" this is {__version__}, which knows schemas up to {SCHEMA_VERSION}:"
+            " run that version or a newer one, or use another database"
         )
     return version
 
@@ -73,10 +73,11 @@ def refusing_newer(database: str, found: Found) -> Generator[str, Rows, int]:
 def bringing_forward(
     database: str, dialect: Dialect, found: Found, version: int
 ) -> Generator[str, Rows, Found]:
-    """Make of tables as they were `found` those of today; returns them.
+    """Upgrade the tables `found` to today's schema, and return them.
 
     Raises:
-        StoreMisconfigured: a column cannot be added, or may not; says what has to be run.
+        StoreMisconfigured: a column cannot be added, or permission is missing; the message has the
+            statements to run.
     """
     rounds = 0
     while statements := alterations(database, dialect, found):
@@ -86,7 +87,7 @@ def bringing_forward(
         for statement in statements:
             try:
                 yield statement
-            except StoreError as error:  # it may be that another agent was first
+            except StoreError as error:  # perhaps another agent was first
                 failure = error
                 break
             log.info("table_altered", database=database, statement=statement)
@@ -101,14 +102,14 @@ def bringing_forward(
             for statement in _recording(database):
                 yield statement
         except StoreMisconfigured as error:
-            # Who may make no tables works with those there are.
+            # Without permission to create tables, the agent works with the existing ones.
             log.warning("schema_not_recorded", database=database, error=str(error))
         found = yield from looking(database)
     return found
 
 
 def alterations(database: str, dialect: Dialect, found: Found) -> list[str]:
-    """The statements that give tables and view the columns they lack, in order."""
+    """List the statements that add missing columns to tables and view, in order."""
     statements = []
     for table, columns in _ALTERED.items():
         if (types := found.get(table)) is None:
@@ -116,8 +117,8 @@ def alterations(database: str, dialect: Dialect, found: Found) -> list[str]:
         missing = {name: kind for name, kind in columns.items() if name not in types}
         if foreign := [name for name, kind in missing.items() if not _can_be_added(name, kind)]:
             raise StoreMisconfigured(
-                f"table {database}.{table} lacks {', '.join(sorted(foreign))}, which no earlier"
-                " agent left out: rename it, or name another database"
+                f"table {database}.{table} has no {', '.join(sorted(foreign))}, which every version"
+                " of klineagent has had: rename the table, or use another database"
             )
         statements += [
             _add_column(database, table, name, dialect.types[kind], _DEFAULTS.get(kind, "0"))
@@ -136,7 +137,7 @@ def _add_column(database: str, table: str, name: str, type_: str, default: str) 
     type_, space, codec = type_.partition(" CODEC")
     if "DEFAULT" not in type_:
         type_ += f" DEFAULT {default}"
-    # At the end, so no two agents can disagree on where. IF NOT EXISTS is unknown to old servers.
+    # At the end, so that all agents add it at the same place. Old servers have no IF NOT EXISTS.
     return f"ALTER TABLE {quoted(database)}.{table} ADD COLUMN {quoted(name)} {type_}{space}{codec}"
 
 
@@ -144,7 +145,7 @@ def _replace_view(database: str, dialect: Dialect, klines: Mapping[str, str]) ->
     shadows = [name for name in klines if name.endswith("_utc")]
     if not dialect.shadow_times:
         return [create_view(database, shadows, "CREATE OR REPLACE VIEW")]
-    # Old servers know no other way: for a moment there is no view.
+    # Old servers cannot replace a view: for a moment there is none.
     view = f"{quoted(database)}.klines_final"
     return [f"DROP TABLE IF EXISTS {view}", create_view(database, shadows)]
 
@@ -156,12 +157,12 @@ def _obstructed(database: str, statements: list[str], failure: StoreError | None
     statements = [*statements, *_recording(database)]
     return StoreMisconfigured(
         f"the tables of database {database} are of an earlier klineagent, and this one cannot alter"
-        f" them{reason}; have this run: {'; '.join(statements)}"
+        f" them{reason}; run these statements: {'; '.join(statements)}"
     )
 
 
 def _of_other_engines(database: str) -> Generator[str, Rows, list[str]]:
-    """Tables of ours that only lead to other tables, which lack the same and are not known here."""
+    """List tables that only forward to other, unknown tables, which need the columns as well."""
     names = ", ".join(map(literal, _ALTERED))
     rows = yield (
         f"SELECT name, engine FROM system.tables WHERE database = {literal(database)}"

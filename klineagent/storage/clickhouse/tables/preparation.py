@@ -1,7 +1,7 @@
-"""Seeing to it that a database has our tables, or finding what there is to read. Pure.
+"""Prepares the tables of a database, or finds those to read. Pure.
 
-Each function here yields SQL and takes its rows. Where a statement fails its error is thrown in:
-what may fail without harm is decided here, too.
+Each function here yields SQL and receives its rows; a failure is thrown into it, so that it decides
+which failures are harmless.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from klineagent.storage.clickhouse.tables.schema import (
 
 
 def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, Rows, Layout]:
-    """See to it that `database` has all tables, as they are today: returns the layout.
+    """Create or upgrade all tables of `database`, and return their layout.
 
-    What is complete is left as it is. So where an operator made the tables, no right to make or
-    alter any is needed; and tables made on an old server stay in use after it was upgraded.
+    Complete tables are left alone. So if an operator made them, no permission to create or alter
+    tables is needed; and tables made on an old server stay in use after its upgrade.
 
     Args:
-        database: its name.
-        dialect: the server's, if known; otherwise the server is asked for its version.
+        database: the database's name.
+        dialect: the server's dialect, if known; otherwise its version is queried.
 
     Raises:
-        StoreMisconfigured: a table lacks columns that cannot be added, or a newer agent made it.
+        StoreMisconfigured: a table has not all columns and they cannot be added, or a newer version
+            made it.
     """
     if dialect is None:
         dialect = yield from asking_dialect()
@@ -54,25 +55,25 @@ def preparing(database: str, dialect: Dialect | None = None) -> Generator[str, R
 
 
 def finding(database: str, dialect: Dialect | None = None) -> Generator[str, Rows, Layout]:
-    """As `preparing`, for those who only read: nothing is made; `klines_final` has to be there.
+    """Find the layout of `klines_final` for reading; create nothing.
 
     Raises:
-        StoreMisconfigured: there is nothing to read, or it lacks columns.
+        StoreMisconfigured: there is no `klines_final`, or it has not all columns.
     """
     if dialect is None:
         dialect = yield from asking_dialect()
     found = yield from looking(database)
     if "klines_final" not in found:
-        lacking = "it has no klines_final" if found else "there is nothing of that name"
-        raise StoreMisconfigured(f"nothing has been recorded in database {database}: {lacking}")
+        reason = "it has no klines_final" if found else "it has no tables"
+        raise StoreMisconfigured(f"nothing has been recorded in database {database}: {reason}")
     return _layout(database, dialect, found, "klines_final")
 
 
 def preparing_updates(layout: Layout) -> Generator[str, Rows, Layout]:
-    """See to it that there is a table `kline_updates`, and tell how it is written to.
+    """Create table `kline_updates` if needed, and return its layout.
 
     Raises:
-        StoreMisconfigured: it is there and lacks columns.
+        StoreMisconfigured: the table exists, but has not all columns.
     """
     found = yield from looking(layout.database)
     if UPDATES not in found:
@@ -82,25 +83,25 @@ def preparing_updates(layout: Layout) -> Generator[str, Rows, Layout]:
 
 
 def finding_updates(layout: Layout) -> Generator[str, Rows, Layout | None]:
-    """The layout for queries of table `kline_updates`, or `None` if there is no such table.
+    """Find the layout of table `kline_updates`; None if there is no such table.
 
     Raises:
-        StoreMisconfigured: it is there and lacks columns.
+        StoreMisconfigured: the table has not all columns.
     """
     found = yield from looking(layout.database)
     if UPDATES not in found:
         return None
-    # The other tables may be from before the server was upgraded, and this one from after.
+    # A layout of its own: the server may have been upgraded before this table was created.
     return _layout(layout.database, layout.dialect, found, UPDATES)
 
 
 def _layout(database: str, dialect: Dialect, found: Found, table: str) -> Layout:
-    """How `table` of `found` is read and written."""
+    """Return how `table` of `found` is read and written."""
     types = found[table]
     if missing := KLINE_COLUMNS.keys() - types.keys() - {"source"}:
         raise StoreMisconfigured(
-            f"table {database}.{table} lacks {', '.join(sorted(missing))}: klineagent made no such"
-            " table; rename it, or name another database"
+            f"table {database}.{table} has no {', '.join(sorted(missing))}: klineagent did not make"
+            " it; rename the table, or use another database"
         )
     ticking = (name for name, type_ in types.items() if type_.startswith("DateTime64"))
     return Layout(

@@ -1,9 +1,9 @@
-"""Tables of old servers whose key depends on the close time, copied into such with a sound key.
+"""Copies tables of old servers, whose key depends on the close time, to tables with a correct key.
 
-A candle that the exchange cut short ends when all others end, whatever its interval: where the key
-says `close_time - open_time` for the interval, of four such candles one is left. A key cannot be
-altered, so the rows are copied, a partition at a time, and the tables change places. Every step may
-come twice, or after another agent's: what there is tells how far it has come. Pure.
+When the exchange halts, candles of all intervals end at the same time: a key that has
+`close_time - open_time` for the interval keeps only one of several such candles. A key cannot be
+altered, so the rows are copied, a partition at a time, and the tables are swapped. Every step may
+be repeated, or follow another agent's: the tables found say how far the copy has come. Pure.
 """
 # ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
 
@@ -30,7 +30,7 @@ from klineagent.storage.clickhouse.tables.schema import (
 
 _OLD_KEY = "close_time - open_time"
 _TRIES = 3
-"""How often a partition is copied that does not hold what it should."""
+"""How often a partition is copied again if rows are missing in it."""
 
 Inserts = Mapping[str, int]
 """The number of the newest insert into each partition. Merges keep it."""
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 def kept_name(table: str) -> str:
-    """What `table` is called afterwards; it is the operator's to drop."""
+    """Return the name of the old `table` after the swap; the operator may drop it."""
     return f"{table}_before_2"
 
 
@@ -48,14 +48,14 @@ def _copy_name(table: str) -> str:
 
 
 def ending_a_swap(database: str, found: Found) -> Generator[str, Rows, Found]:
-    """If an agent died while tables changed places, let the copy take the place that is free."""
+    """Finish a swap that an agent did not complete: rename the copy to the free name."""
     within = quoted(database)
     for table in ("klines", UPDATES):
         if table not in found and {kept_name(table), _copy_name(table)} <= found.keys():
             failure: StoreError | None = None
             try:
                 yield f"RENAME TABLE {within}.{_copy_name(table)} TO {within}.{table}"
-            except StoreError as error:  # the other agent lives
+            except StoreError as error:  # perhaps the other agent is alive and was faster
                 failure = error
             found = yield from looking(database)
             if failure is not None and table not in found:
@@ -64,7 +64,7 @@ def ending_a_swap(database: str, found: Found) -> Generator[str, Rows, Found]:
 
 
 def rekeying(database: str, table: str, found: Found) -> Generator[str, Rows, None]:
-    """Give `table` the key of today, if it has that of the past."""
+    """Give `table` today's key, if it has the old one."""
     if table not in found or _is_ticking(found[table]):
         return
     copied: Inserts = {}
@@ -81,7 +81,7 @@ def rekeying(database: str, table: str, found: Found) -> Generator[str, Rows, No
 
 
 def _is_ticking(types: Iterable[str]) -> bool:
-    """Whether the times are DateTime64: old servers have none, others have sound keys."""
+    """Return whether the times are DateTime64: then the table is not of an old server."""
     return "open_time_utc" not in types
 
 
@@ -94,7 +94,7 @@ def _has_old_key(database: str, table: str) -> Generator[str, Rows, bool]:
 
 
 def _copy_and_swap(database: str, table: str) -> Generator[str, Rows, Inserts]:
-    """Let a copy take the place of `table`; returns what `table` had taken before it was copied."""
+    """Replace `table` by a copy; return the newest insert of each partition before the copy."""
     within, copy, kept = quoted(database), _copy_name(table), kept_name(table)
     create = create_klines if table == "klines" else create_updates
     yield create(database, LEGACY, copy)
@@ -103,8 +103,8 @@ def _copy_and_swap(database: str, table: str) -> Generator[str, Rows, Inserts]:
     for number, opens in enumerate(sorted(map(_opens_of, inserts)), start=1):
         yield from _copy_partition(database, table, copy, opens)
         log.info("table_copied", table=f"{database}.{table}", partitions=len(inserts), done=number)
-    # One by one: a server of 2018 that renames both at once while another agent copies waits for
-    # itself, for ever.
+    # One by one: a server of 2018 deadlocks when it renames both in one statement while another
+    # agent copies.
     yield f"RENAME TABLE {within}.{table} TO {within}.{kept}"
     yield f"RENAME TABLE {within}.{copy} TO {within}.{table}"
     return inserts
@@ -113,20 +113,20 @@ def _copy_and_swap(database: str, table: str) -> Generator[str, Rows, Inserts]:
 def _copy_partition(
     database: str, table: str, copy: str, opens: tuple[int, int]
 ) -> Generator[str, Rows, None]:
-    # An agent that died may have left a part of the copy: what was corrected since has a new rank.
+    # An earlier agent may have copied a part; rows corrected since have a higher version.
     if (yield _totals(database, table, opens)) == (yield _totals(database, copy, opens)):
         return
     for _ in range(_TRIES):
         yield _copying(database, table, copy, opens)
         if (yield from _is_copied(database, table, copy, opens)):
             return
-    raise StoreUnavailable(f"table {database}.{copy} does not take all of {table}")
+    raise StoreUnavailable(f"table {database}.{copy} misses rows of {table} after {_TRIES} copies")
 
 
 def _copy_late_rows(database: str, table: str, copied: Inserts) -> Generator[str, Rows, None]:
-    """Copy what an earlier agent has written since each partition was copied.
+    """Copy rows that an earlier version has written since each partition was copied.
 
-    Where another agent has copied them nobody knows, so it is all of them once more.
+    If another agent made the copy, its state is unknown, so all partitions are copied again.
     """
     kept = kept_name(table)
     yield f"DROP TABLE IF EXISTS {quoted(database)}.{_copy_name(table)}"
@@ -136,7 +136,7 @@ def _copy_late_rows(database: str, table: str, copied: Inserts) -> Generator[str
 
 
 def _inserts(database: str, table: str) -> Generator[str, Rows, Inserts]:
-    """What each partition of `table` has taken."""
+    """Find the newest insert into each partition of `table`."""
     rows = yield (
         "SELECT partition, max(max_block_number) FROM system.parts"
         f" WHERE active AND database = {literal(database)} AND table = {literal(table)}"
@@ -146,7 +146,7 @@ def _inserts(database: str, table: str) -> Generator[str, Rows, Inserts]:
 
 
 def _opens_of(partition: str) -> tuple[int, int]:
-    """The open times of a partition named `202602` or `20260201`, the end not included."""
+    """Return first open time and end of a partition named like `202602` or `20260201`."""
     year, month, day = int(partition[:4]), int(partition[4:6]), partition[6:]
     first_ms = int(datetime(year, month, int(day or 1), tzinfo=UTC).timestamp()) * SECOND_MS
     return first_ms, first_ms + DAY_MS if day else Interval.MO1.next_open(first_ms)
@@ -174,13 +174,14 @@ def _totals(database: str, table: str, opens: tuple[int, int]) -> str:
 def _is_copied(
     database: str, table: str, copy: str, opens: tuple[int, int]
 ) -> Generator[str, Rows, bool]:
-    """Whether `copy` has every candle, or state, that `table` has."""
+    """Return whether `copy` has every candle, or state, that `table` has."""
     within = quoted(database)
     [[held]] = yield f"SELECT count() FROM {within}.{copy} FINAL WHERE {_within(opens)}"
     [[known]] = yield f"SELECT count() FROM {within}.{table} FINAL WHERE {_within(opens)}"
     if held == known:
         return True
-    # Rows that one key took for the same. Counting them takes memory, and is seldom needed.
+    # The old key merges rows, so that counts differ. Counting distinct rows takes memory, and is
+    # rarely needed.
     identity = ["venue", "symbol", "interval", "open_time"]
     identity += ["event_time", "version"] if UPDATES in table else []
     [[distinct]] = yield (
@@ -191,7 +192,7 @@ def _is_copied(
 
 
 def _length() -> str:
-    """SQL for the length that a candle of its interval should have, as `Interval.length_at`."""
+    """Make an expression for the nominal length of a candle, as `Interval.length_at`."""
     fixed = [interval for interval in Interval if interval is not Interval.MO1]
     names = ", ".join(literal(interval.value) for interval in fixed)
     lengths = ", ".join(f"toInt64({interval.length_at(0):d})" for interval in fixed)

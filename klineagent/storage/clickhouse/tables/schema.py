@@ -1,7 +1,7 @@
-"""The tables as SQL, in the words the server at hand understands. Pure.
+"""The tables as SQL, in the dialect of the server. Pure.
 
-A server is never asked what it can do: its version picks a `Dialect`, and what differs between
-dialects is data. Names are always back-quoted, because `interval` is a keyword on old servers.
+The server's version selects a `Dialect`, which holds all differences as data. Names are always
+back-quoted, because `interval` is a keyword on old servers.
 """
 # ruff: noqa: S608 - every name goes through `quoted`, every text through `literal`
 
@@ -20,7 +20,7 @@ Rows = Sequence[Sequence[Any]]
 
 
 class ColumnKind(enum.Enum):
-    """What a column holds; a dialect says which type that is."""
+    """What a column holds; a dialect maps it to a type."""
 
     TEXT = enum.auto()
     TIME = enum.auto()
@@ -67,26 +67,26 @@ AGENT_COLUMNS: Mapping[str, ColumnKind] = {
     "assigned_symbol_count": ColumnKind.COUNT,
     "last_heartbeat": ColumnKind.HEARTBEAT,
 }
-# The view goes by the name users read; the order is that of creation.
+# By the names users read, in order of creation.
 TABLES: Mapping[str, Mapping[str, ColumnKind]] = {
     "klines": KLINE_COLUMNS,
     "agents": AGENT_COLUMNS,
     "klines_final": KLINE_COLUMNS,
 }
-# Not among them: it is made when rows for it first come.
+# Not among them: it is created by the first insert into it.
 UPDATES = Table.UPDATES.value
 
 
 @frozen(kw_only=True)
 class Dialect:
-    """What a server's SQL can say."""
+    """The SQL that a kind of server understands."""
 
     types: Mapping[ColumnKind, str]
     """Column types, with default and codec."""
     order_by: str
-    """What one candle is; the primary key of `klines`."""
+    """The primary key of `klines`, which identifies a candle."""
     more_columns: Mapping[str, ColumnKind] = field(factory=dict)
-    """Columns of `klines` and `kline_updates` besides those that all servers have."""
+    """Columns of `klines` and `kline_updates` besides those on all servers."""
     partition_by: str
     table_settings: Mapping[str, int] = field(factory=dict)
     """Settings of tables `klines` and `kline_updates`."""
@@ -94,15 +94,15 @@ class Dialect:
     updates_index: str = ""
     """An index in table `kline_updates`, besides its key."""
     updates_ttl: str = ""
-    """When a row of table `kline_updates` goes."""
+    """When a row of table `kline_updates` expires."""
     updates_settings: Mapping[str, int] = field(factory=dict)
     """More settings of table `kline_updates`."""
     insert_settings: Mapping[str, str | int] = field(factory=dict)
-    """Settings every insert is sent with."""
+    """Settings of every insert."""
     knows_tokens: bool
-    """Whether an insert may carry a token against being stored twice."""
+    """Whether the server deduplicates inserts by token."""
     shadow_times: bool
-    """Whether times are bare integers, which get a readable shadow `<name>_utc`."""
+    """Whether times are integers, each with a readable alias column `<name>_utc`."""
 
 
 _TIME = "DateTime64(3, 'UTC')"
@@ -112,7 +112,7 @@ MODERN = Dialect(
     types={
         ColumnKind.TEXT: "LowCardinality(String)",
         ColumnKind.TIME: f"{_TIME} {_SORTED_CODEC}",
-        # Of the stable codecs plain ZSTD packs prices best; Gorilla needs half as much again.
+        # Plain ZSTD compresses prices best of the stable codecs; Gorilla takes 50 % more.
         ColumnKind.REAL: "Float64 CODEC(ZSTD(1))",
         ColumnKind.COUNT: "UInt32 CODEC(T64, ZSTD(1))",
         ColumnKind.TRADE_ID: f"Int64 {_SORTED_CODEC}",
@@ -129,22 +129,22 @@ MODERN = Dialect(
     table_settings={
         # Without a window the server forgets tokens at once.
         "non_replicated_deduplication_window": 10_000,
-        # A past month soon is one part, and then FINAL costs next to nothing.
+        # A past month soon is merged to one part, and then FINAL costs next to nothing.
         "min_age_to_force_merge_seconds": 3600,
         "min_age_to_force_merge_on_partition_only": 1,
     },
     updates_partition_by="toYYYYMMDD(`open_time`)",
     updates_index="INDEX `told` `event_time` TYPE minmax GRANULARITY 4",
-    # Of the time it was told, not of the open time: a month's candle still forms on day 15.
+    # From the event time, not the open time: a month's candle is still forming on day 15.
     updates_ttl="toDateTime(`event_time`) + INTERVAL 14 DAY DELETE",
-    # No part is written anew only to drop some of its rows.
+    # Parts expire as a whole; none is rewritten to drop some of its rows.
     updates_settings={"ttl_only_drop_parts": 1},
     insert_settings={
-        # Asynchronous inserts are the default since 26.2: we batch already, so they only add
-        # waiting, and packets after which the driver takes a refused insert for a stored one.
+        # Asynchronous inserts are the default since 26.2. We batch already: they would only add
+        # latency, and packets after which the driver takes a refused insert for a stored one.
         "async_insert": 0,
         "send_logs_level": "none",
-        # A backfill of long candles touches more months than the default of 100.
+        # A backfill of long intervals touches more months than the default of 100.
         "max_partitions_per_insert_block": 1000,
     },
     knows_tokens=True,
@@ -161,16 +161,16 @@ LEGACY = Dialect(
         ColumnKind.FLAG: "UInt8",
         ColumnKind.VERSION: "UInt64",
         ColumnKind.SOURCE: "String DEFAULT 'unknown'",
-        # Agents that do not fill it write what their key was made of.
+        # Older agents do not fill it; the default is what their key was made of.
         ColumnKind.LENGTH: "Int64 DEFAULT `close_time` - `open_time` + 1",
         ColumnKind.INSERTED_AT: "Int64 DEFAULT toInt64(now()) * 1000",
         ColumnKind.ADDRESS: "String",
         ColumnKind.PORT: "UInt16",
         ColumnKind.HEARTBEAT: "UInt64",  # signed integers cannot be a version here
     },
-    # 18.16 writes names down bare and cannot start again where `interval`, to it a keyword, stands
-    # in an expression. The length that a candle of the interval should have says the same; the one
-    # it has does not, for all candles end at once when the exchange does.
+    # 18.16 stores names unquoted, and does not start again if `interval`, a keyword, is part of an
+    # expression. The nominal length of an interval's candles identifies it as well; their actual
+    # length does not, for all candles end at once when the exchange halts.
     order_by="`venue`, `symbol`, `length_ms`, `open_time`",
     more_columns={"length_ms": ColumnKind.LENGTH},
     partition_by="toYYYYMM(toDateTime(intDiv(`open_time`, 1000), 'UTC'))",
@@ -184,40 +184,40 @@ EMBEDDED = evolve(
     MODERN,
     table_settings={
         **MODERN.table_settings,
-        # Here the database dies with the machine it runs on, often a laptop: make an insert
-        # survive the loss of power, and keep a merge's sources until the result surely is on disk.
+        # The embedded database often runs on a laptop: inserts must survive power loss, and a
+        # merge's sources are kept until its result is surely on disk.
         "fsync_after_insert": 1,
         "fsync_part_directory": 1,
         "old_parts_lifetime": 480,
     },
 )
 
-# The first long-term release that has everything MODERN says; the last piece came in 22.11.
+# The first long-term release with everything MODERN uses; the last of it came in 22.11.
 _MODERN_SINCE = (23, 3)
 
 
 def dialect_of(version: str) -> Dialect:
-    """The dialect of a server that answers `version` to `SELECT version()`."""
+    """Return the dialect of a server that answers `version` to `SELECT version()`."""
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     return MODERN if numbers >= _MODERN_SINCE else LEGACY
 
 
 @frozen(kw_only=True)
 class Layout:
-    """What was found on a server, or made there: enough to word every query."""
+    """The tables found or created on a server: enough to write every query."""
 
     database: str
     dialect: Dialect
     ticking: frozenset[str]
-    """Columns of what is read that are DateTime64; the other times are bare milliseconds."""
+    """Time columns of type DateTime64; the others are integers, in milliseconds."""
     without_source: bool = False
-    """Whether what is read is from before column `source`."""
+    """Whether the table read has no column `source` yet."""
     with_lengths: bool = False
-    """Whether column `length_ms` is to be filled."""
+    """Whether inserts fill column `length_ms`."""
 
 
 def create_statements(database: str, dialect: Dialect) -> list[str]:
-    """DDL for the database, its tables and its view, in the order it has to run."""
+    """Make the DDL of the database, its tables and its view, in order of execution."""
     within = quoted(database)
     agents = (
         f"CREATE TABLE IF NOT EXISTS {within}.agents ({_definitions(AGENT_COLUMNS, dialect)})"
@@ -232,7 +232,7 @@ def create_statements(database: str, dialect: Dialect) -> list[str]:
 
 
 def create_klines(database: str, dialect: Dialect, name: str = "klines") -> str:
-    """DDL for table `klines`, or one like it."""
+    """Make the DDL of table `klines`, or of one like it."""
     definitions = _definitions({**KLINE_COLUMNS, **dialect.more_columns}, dialect)
     return (
         f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{name} ({definitions})"
@@ -242,7 +242,7 @@ def create_klines(database: str, dialect: Dialect, name: str = "klines") -> str:
 
 
 def create_updates(database: str, dialect: Dialect, name: str = UPDATES) -> str:
-    """DDL for table `kline_updates`, or one like it."""
+    """Make the DDL of table `kline_updates`, or of one like it."""
     definitions = _definitions({**KLINE_COLUMNS, **dialect.more_columns}, dialect)
     if dialect.updates_index:
         definitions += f", {dialect.updates_index}"
@@ -259,8 +259,8 @@ def create_updates(database: str, dialect: Dialect, name: str = UPDATES) -> str:
 def create_view(
     database: str, shadows: Iterable[str], create: str = "CREATE VIEW IF NOT EXISTS"
 ) -> str:
-    """DDL for view `klines_final`; of aliases, which `*` leaves out, it has `shadows`."""
-    # All columns, but none named, for the reason of LEGACY's order.
+    """Make the DDL of view `klines_final`; `*` omits alias columns, so it adds `shadows`."""
+    # No column is named, for the reason of LEGACY's `order_by`.
     columns = ", ".join(["*", *map(quoted, shadows)])
     within = quoted(database)
     return (
@@ -270,12 +270,12 @@ def create_view(
 
 
 def quoted(name: str) -> str:
-    """`name` as an identifier."""
+    """Quote `name` as an identifier."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def literal(text: str) -> str:
-    """`text` as a string literal."""
+    """Quote `text` as a string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -294,7 +294,7 @@ def _settings(settings: Mapping[str, int]) -> str:
 
 
 def shadows(columns: Mapping[str, ColumnKind], dialect: Dialect) -> dict[str, str]:
-    """The readable shadows of bare times, and what they shadow."""
+    """Return the alias columns of integer times, with the columns they convert."""
     if not dialect.shadow_times:
         return {}
     times = {ColumnKind.TIME, ColumnKind.INSERTED_AT, ColumnKind.HEARTBEAT}

@@ -370,7 +370,7 @@ async def test_who_may_not_alter_is_told_what_to_run(tmp_path: Path) -> None:
             async with open_clickhouse(evolve(login)) as store:
                 with pytest.raises(StoreMisconfigured, match="cannot alter") as told:
                     await store.prepare()
-                for statement in str(told.value).split("have this run: ")[1].split("; "):
+                for statement in str(told.value).split("run these statements: ")[1].split("; "):
                     await run(operator, statement)
                 await store.insert(Batch("a", (sample(5),)))
                 assert await store.final_kline(*sample(5).key) == sample(5)
@@ -387,7 +387,7 @@ async def test_who_may_not_alter_on_a_modern_server_is_told_what_to_run(
         async with open_store(modern_server.url_of(name, user="no_ddl")) as store:
             with pytest.raises(StoreMisconfigured, match=r"cannot alter them .*code 497") as told:
                 await store.prepare()
-        for statement in str(told.value).split("have this run: ")[1].split("; "):
+        for statement in str(told.value).split("run these statements: ")[1].split("; "):
             await run(operator, statement)
         async with open_store(modern_server.url_of(name, user="no_ddl")) as store:
             await store.prepare()

@@ -199,11 +199,11 @@ def test_who_only_reads_makes_nothing() -> None:
 @pytest.mark.parametrize(
     ("rows", "lacking"),
     [
-        ([], "nothing of that name"),
+        ([], "it has no tables"),
         ([("orders", "id", "Int64")], "no klines_final"),
         (
             [row for row in complete("Int64") if row[:2] != ("klines_final", "version")],
-            "lacks version",
+            "has no version",
         ),
     ],
 )
@@ -216,7 +216,7 @@ def test_who_only_reads_is_told_that_there_is_nothing(rows: Rows, lacking: str) 
 def test_foreign_table_is_named_with_what_it_lacks() -> None:
     """A table of the same name without our columns is the operator's to move."""
     rows = [row for row in complete("Int64") if row[:2] != ("klines", "version")]
-    with pytest.raises(StoreMisconfigured, match=r"market\.klines lacks version"):
+    with pytest.raises(StoreMisconfigured, match=r"market\.klines has no version"):
         converse([rows, CURRENT], LEGACY)
 
 
@@ -258,5 +258,5 @@ def test_foreign_updates_are_named_with_what_they_lack(
 ) -> None:
     """To be written to and to be read."""
     rows = [row for row in columns_of_updates("Int64") if row[:2] != ("kline_updates", "version")]
-    with pytest.raises(StoreMisconfigured, match=r"market\.kline_updates lacks version"):
+    with pytest.raises(StoreMisconfigured, match=r"market\.kline_updates has no version"):
         told([rows], steps(BARE))
