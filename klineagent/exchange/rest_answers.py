@@ -18,6 +18,8 @@ from klineagent.exchange.wire import RestCandle
 LEAST_MS, MOST_MS = 10**12, 10**13
 # The wire's decimals are rounded one by one, and their sums are floats here.
 _ROUNDING = 1e-9
+# A float has no more significant decimals.
+_MOST_PLACES = 17
 
 
 @frozen(kw_only=True)
@@ -35,6 +37,10 @@ class SymbolInfo:
     """PERPETUAL, CURRENT_QUARTER, ...; empty on spot."""
     onboard_ms: int = 0
     """When it was listed, in milliseconds; 0 if the venue does not say."""
+    price_places: int | None = None
+    """The decimals with which the exchange writes prices in klines; None where it is unknown."""
+    quantity_places: int | None = None
+    """The decimals of volumes, likewise. Quote volumes have as many as both together."""
 
 
 @frozen
@@ -68,6 +74,8 @@ class _Symbol(_Named):
     quoteAsset: str = ""  # noqa: N815 - the wire's name
     contractType: str = ""  # noqa: N815 - the wire's name, on futures
     onboardDate: Any = 0  # noqa: N815 - the wire's name, on futures
+    pricePrecision: Any = None  # noqa: N815 - likewise
+    quantityPrecision: Any = None  # noqa: N815 - likewise
 
 
 class _ExchangeInfo(msgspec.Struct):
@@ -147,6 +155,12 @@ def _name_of(element: msgspec.Raw) -> str | None:
         return None
 
 
+def _places_of(precision: Any, venue: Venue) -> int | None:
+    if venue.kline_places is not None:
+        return venue.kline_places
+    return precision if type(precision) is int and 0 <= precision <= _MOST_PLACES else None
+
+
 def _info_of(symbol: _Symbol, venue: Venue) -> SymbolInfo | None:
     """Convert `symbol`; None if its status is missing."""
     status = getattr(symbol, venue.status_field)
@@ -164,6 +178,8 @@ def _info_of(symbol: _Symbol, venue: Venue) -> SymbolInfo | None:
         # "CURRENT_QUARTER DELIVERING" is a CURRENT_QUARTER in its last hour.
         contract=intern(symbol.contractType.partition(" ")[0]),
         onboard_ms=onboard if type(onboard) is int and LEAST_MS <= onboard < MOST_MS else 0,
+        price_places=_places_of(symbol.pricePrecision, venue),
+        quantity_places=_places_of(symbol.quantityPrecision, venue),
     )
 
 

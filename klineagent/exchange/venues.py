@@ -29,6 +29,9 @@ class Venue:
     intervals: frozenset[Interval]
     has_every_candle: bool
     """Whether a listed symbol has a candle in every interval, even in one without trades."""
+    kline_places: int | None = None
+    """The decimals of all numbers in klines; None where each symbol has its own. Observed on real
+    rows, whose prices are not written to the tick."""
     requests_per_second: float
     """The number of SUBSCRIBE and UNSUBSCRIBE messages that a connection may send per second."""
     status_field: str = "status"
@@ -103,6 +106,7 @@ SPOT = Venue(
     rest_url="https://api.binance.com",
     rest_prefix="/api/v3",
     intervals=frozenset(Interval),
+    kline_places=8,
     # There are no candles while trading is halted.
     has_every_candle=False,
     # Five messages a second are allowed, pongs included.

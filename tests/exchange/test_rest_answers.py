@@ -152,6 +152,14 @@ def test_an_impossible_listing_date_is_ignored(date: object) -> None:
     assert (answer.symbols["BTCUSDT"].onboard_ms, answer.odd) == (0, 0)
 
 
+@pytest.mark.parametrize("places", [None, -1, 18, "2", 2.0, True])
+def test_places_that_cannot_be_are_unknown(places: object) -> None:
+    """The symbol is as good as any other."""
+    body = json.dumps({"symbols": [_symbol("BTCUSDT", pricePrecision=places)]}).encode()
+    symbols = read_exchange_info(body, USDM)
+    assert (symbols.symbols["BTCUSDT"].price_places, symbols.odd) == (None, 0)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -255,6 +255,8 @@ def test_what_is_known_of_a_symbol(
         "baseAsset": "BTC",
         "quoteAsset": "USD",
         "onboardDate": 1_500_000_000_000,
+        "pricePrecision": 2,
+        "quantityPrecision": 3,
     }
     if venue is not SPOT:
         symbol["contractType"] = "CURRENT_QUARTER DELIVERING"
@@ -268,4 +270,6 @@ def test_what_is_known_of_a_symbol(
         quote="USD",
         contract="" if venue is SPOT else "CURRENT_QUARTER",
         onboard_ms=1_500_000_000_000,
+        price_places=8 if venue is SPOT else 2,
+        quantity_places=8 if venue is SPOT else 3,
     )
