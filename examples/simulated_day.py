@@ -1,7 +1,7 @@
-"""A day of an agent's life in a few seconds; run `python examples/simulated_day.py`.
+"""An agent runs for a simulated day in a few seconds; run `python examples/simulated_day.py`.
 
-The agent is the real one; the exchange is its twin, the database is memory, the clock is virtual.
-At noon the database is away for an hour. No candle is missing afterwards.
+The agent is the real one; the exchange is the twin, the database is in memory, the clock is
+virtual. At noon the database is away for an hour. No candle is missing afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HOUR_S = 3600
 
 
 async def simulate_day() -> list[SeriesSummary]:
-    """Run for 24 hours with an outage of the database at noon; return what is stored."""
+    """Run for 24 hours with an outage of the database at noon; return the stored series."""
     async with open_simulation() as simulation:
         await trio.sleep(12 * HOUR_S)
         with simulation.store.offline():
