@@ -1,4 +1,4 @@
-"""`klineagent serve` as its users meet it: driven by a manager, loaded, stopped, misused."""
+"""`klineagent serve` as its users meet it: driven by a fleet manager, loaded, stopped, misused."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ async def test_requests_are_answered_while_a_thousand_streams_run(tmp_path: Path
         running_twin("--symbols", "150", "--speed", "20") as (_, twin),
         running_agent(twin, f"chdb://{tmp_path}/klines", options=["--max-symbols", "200"]) as (
             agent,
-            told,
+            listening,
         ),
-        _client(told["command"]) as http,
+        _client(listening["command"]) as http,
         httpx2.AsyncClient(
-            base_url=f"http://{told['status']}", timeout=COMMANDED_WITHIN_S
+            base_url=f"http://{listening['status']}", timeout=COMMANDED_WITHIN_S
         ) as status,
     ):
         symbols = [str(symbol) for symbol in twin["symbols"]]  # type: ignore[attr-defined]  # JSON
@@ -92,8 +92,8 @@ async def test_added_and_removed_streams_start_and_stop_flowing(tmp_path: Path) 
     store_url = f"chdb://{tmp_path}/klines"
     async with (
         running_twin("--symbols", "3", "--speed", "600") as (_, twin),
-        running_agent(twin, store_url) as (agent, told),
-        _client(told["command"]) as http,
+        running_agent(twin, store_url) as (agent, listening),
+        _client(listening["command"]) as http,
     ):
         for symbol in ("BTCUSDT", "ETHUSDT"):
             added = await http.post("/streams/add", json={"symbol": symbol, "interval": "1m"})
@@ -115,7 +115,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         running_twin("--speed", "60") as (_, twin),
         running_agent(
             twin,
-            # Nobody listens there: the drain would take its whole deadline.
+            # No server listens there: the drain would take its whole deadline.
             "clickhouse://127.0.0.1:1/market",
             "BTCUSDT",
             options=["--drain-timeout-s", "60"],
@@ -134,12 +134,12 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 
 async def test_it_starts_without_the_exchange_and_takes_up_when_it_comes(tmp_path: Path) -> None:
-    """An exchange out of reach is told of and tried again; nothing needs to be restarted."""
+    """An unreachable exchange is logged and tried again; no restart is needed."""
     async with running_twin("--speed", "60") as (_, twin):
         port = str(twin["rest_url"]).rpartition(":")[2]
-    async with running_agent(twin, f"chdb://{tmp_path}/klines", "BTCUSDT") as (agent, told):
+    async with running_agent(twin, f"chdb://{tmp_path}/klines", "BTCUSDT") as (agent, listening):
         await agent.logged("symbols_unavailable")
-        async with _client(told["command"]) as http:
+        async with _client(listening["command"]) as http:
             # Those of the command line come after a moment for the exchange to refuse them.
             with trio.fail_after(COMMANDED_WITHIN_S):
                 while (await http.get("/status")).json()["symbols"] != ["BTCUSDT"]:  # noqa: ASYNC110
@@ -190,7 +190,7 @@ def test_an_unusable_option_is_one_line_that_names_it(arguments: list[str], name
 
 
 def test_a_name_that_no_symbol_can_have_stops_the_start() -> None:
-    """It will never be right, and is told at once, with exit code 2."""
+    """It never resolves, and ends the start at once with exit code 2."""
     ended = _serve("BTCUSDT", "ETH/USDT", "--store", "memory:")
     assert ended.returncode == 2
     assert "ETH/USDT" in ended.stderr.strip().splitlines()[-1]
@@ -201,9 +201,9 @@ async def test_an_address_that_is_taken_stops_the_start(tmp_path: Path) -> None:
     """Exit code 1 and one line that names the address."""
     async with (
         running_twin() as (_, twin),
-        running_agent(twin, "memory:") as (_, told),
+        running_agent(twin, "memory:") as (_, listening),
     ):
-        taken = str(told["command"])
+        taken = str(listening["command"])
         arguments = ["--store", "memory:", "--command-bind", taken]
         ended = await trio.to_thread.run_sync(_serve, *arguments)
     assert ended.returncode == 1

@@ -45,7 +45,7 @@ def candles_table(klines: Iterable[Kline], *, title: str, with_source: bool = Fa
 
 def updates_table(klines: Iterable[Kline], *, title: str) -> Table:
     """Make a table of candle states of one series, a line each, with the second of their event."""
-    table = plain_table(title, ["open time", "told"], _NUMBERS[1:], [""])
+    table = plain_table(title, ["open time", "event time"], _NUMBERS[1:], [""])
     for kline in klines:
         times = (clock_text(kline.open_time)[5:], _second_text(kline.event_time)[5:])
         table.add_row(*times, *_numbers(kline)[1:], "closed" if kline.is_closed else "")

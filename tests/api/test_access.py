@@ -48,7 +48,7 @@ async def test_an_open_address_needs_a_word_about_who_may_command() -> None:
 
 
 def test_anonymous_is_allowed_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """It is told when it matters, and only then."""
+    """It is logged when it matters, and only then."""
     config = load_config({**EVERYWHERE, "allow_anonymous": "yes"}, {}, None)
     assert not command_guard(config).is_closed
     assert not status_guard(config).is_closed
@@ -83,7 +83,7 @@ def test_a_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_holds_no_token(tmp_path: Path, content: bytes | None, complaint: str) -> None:
-    """It is named; what is in it is not told."""
+    """The error names the file and does not show its content."""
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
@@ -207,7 +207,7 @@ def test_a_file_without_authorities(tmp_path: Path) -> None:
 
 
 def test_passwords_in_urls_stay_secret() -> None:
-    """The configuration shows where things are, and nobody's password."""
+    """The configuration shows addresses, but no password."""
     config = Config(
         store="clickhouse://me:secret@db.example/market",
         ws_url="wss://me:secret@ws.example",

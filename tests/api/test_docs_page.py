@@ -41,7 +41,7 @@ class Shown:
         self.dom = ended.stdout.decode()
         log = ended.stderr.decode(errors="replace")
         self.complaints = [line for line in log.splitlines() if "CONSOLE" in line]
-        """What the browser's console was told of errors and refusals."""
+        """Errors and refusals logged on the browser's console."""
 
 
 @pytest.fixture

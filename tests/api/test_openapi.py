@@ -40,14 +40,14 @@ async def test_everything_that_is_routed_is_documented(autojump_clock: MockClock
     async with open_simulation(token=TOKEN) as simulation:
         for app in (simulation.agent.command, simulation.agent.status):
             document = await _document(app)
-            told = {(path, method) for path, method, _ in _operations(document)}
+            documented = {(path, method) for path, method, _ in _operations(document)}
             routed = {
                 (re.sub("<(?:.*:)?(.*?)>", r"{\1}", rule.rule), method.lower())
                 for rule in app.url_map.iter_rules()
                 for method in rule.methods or ()
                 if method not in {"HEAD", "OPTIONS"}
             }
-            assert told == routed
+            assert documented == routed
             ids = [each["operationId"] for *_, each in _operations(document)]
             assert len(ids) == len(set(ids))
             for path, _, each in _operations(document):
@@ -76,8 +76,10 @@ async def test_what_is_open_is_told_so(autojump_clock: MockClock) -> None:
         for app, open_paths in ((agent.command, set()), (agent.status, set(OPEN_PATHS))):
             document = await _document(app)
             assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-            told = {path for path, _, each in _operations(document) if each.get("security") == []}
-            assert told == open_paths & document["paths"].keys()
+            documented = {
+                path for path, _, each in _operations(document) if each.get("security") == []
+            }
+            assert documented == open_paths & document["paths"].keys()
 
 
 async def test_without_a_token_none_is_asked_for(autojump_clock: MockClock) -> None:
@@ -160,13 +162,13 @@ async def test_how_an_endpoint_is_declared() -> None:
         assert named in (await answer.get_json())["error"]
 
     document = await _document(app)
-    told = document["paths"]["/outer"]["get"]
-    assert (told["summary"], told["description"].strip()) == ("Ask.", "Nothing more.")
-    assert {each["name"]: each["required"] for each in told["parameters"]} == {
+    documented = document["paths"]["/outer"]["get"]
+    assert (documented["summary"], documented["description"].strip()) == ("Ask.", "Nothing more.")
+    assert {each["name"]: each["required"] for each in documented["parameters"]} == {
         "symbol": True,
         "dry_run": False,
     }
-    assert list(told["responses"]) == ["200", "400", "401", "404", "500", "503", "504"]
+    assert list(documented["responses"]) == ["200", "400", "401", "404", "500", "503", "504"]
     assert {"Outer", "Inner", "Error"} <= document["components"]["schemas"].keys()
     plain = document["paths"]["/text"]["get"]["responses"]["200"]
     assert plain["content"] == {"text/plain": {"schema": {"type": "string"}}}

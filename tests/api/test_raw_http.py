@@ -205,7 +205,7 @@ async def test_silent_connections_make_room(autojump_clock: MockClock) -> None:
 
 
 async def test_requests_beyond_all_places_are_refused(autojump_clock: MockClock) -> None:
-    """Where every place has a request under way, the next is told so."""
+    """If every connection has a running request, the next one gets 503."""
     async with (
         under_attack() as simulation,
         AsyncExitStack() as held,

@@ -45,11 +45,11 @@ async def test_nothing_undocumented_is_answered(tmp_path: Path) -> None:
             running_twin() as (_, twin),
             running_agent(twin, "memory:", "BTCUSDT", options=["--token-file", str(token)]) as (
                 agent,
-                told,
+                listening,
             ),
         ):
             for server in ("command", "status"):
-                examined = await _examined(told[server], tmp_path)
+                examined = await _examined(listening[server], tmp_path)
                 assert examined.returncode == 0, (examined.stdout + examined.stderr).decode()
                 assert b"No issues found" in examined.stdout
     assert [each for each in agent.events if each.get("level") == "error"] == []

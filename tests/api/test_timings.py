@@ -27,7 +27,7 @@ async def test_candles_are_timed_that_closed_while_their_series_ran(
 
 
 async def test_passes_of_the_loop_are_timed_in_the_block_only(autojump_clock: MockClock) -> None:
-    """Each once; and who is timed is told nothing of it."""
+    """Each is counted once, and the caller's callback is still called."""
     async with open_timings(ExchangeTime()) as timings:
         for _ in range(10):
             await trio.lowlevel.checkpoint()

@@ -1,4 +1,4 @@
-"""What can be meant by an argument, and what is told of what cannot."""
+"""Arguments that are accepted, and errors for those that are not."""
 
 from __future__ import annotations
 

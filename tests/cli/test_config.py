@@ -26,32 +26,32 @@ def _shown(*arguments: str, **environ: str) -> str:
     return ended.stdout
 
 
-def _told(*arguments: str, **environ: str) -> dict[str, tuple[str | None, str]]:
+def _settings(*arguments: str, **environ: str) -> dict[str, tuple[str | None, str]]:
     settings = json.loads(_shown("--json", *arguments, **environ))
     return {each["name"]: (each["value"], each["source"]) for each in settings}
 
 
 def test_everything_is_there_by_default() -> None:
-    """In the order of the class; what stands for an empty setting is told, too."""
-    told = _told()
-    assert list(told) == [each.name for each in attrs.fields(Config)]
-    assert {source for _, source in told.values()} == {"default"}
-    assert told["lookback_s"][0] == "1d"
-    assert told["ws_url"][0] == "wss://fstream.binance.com/market"
-    assert told["spool"][0] == str(Path("klineagent-data-spool-usdm").absolute())
-    assert told["symbols"][0] is None
+    """In the order of the class; derived values are shown for settings left unset."""
+    settings = _settings()
+    assert list(settings) == [each.name for each in attrs.fields(Config)]
+    assert {source for _, source in settings.values()} == {"default"}
+    assert settings["lookback_s"][0] == "1d"
+    assert settings["ws_url"][0] == "wss://fstream.binance.com/market"
+    assert settings["spool"][0] == str(Path("klineagent-data-spool-usdm").absolute())
+    assert settings["symbols"][0] is None
 
 
 def test_each_source_is_named(tmp_path: Path) -> None:
     """The last that speaks wins; names are those the user wrote."""
     file = tmp_path / "agent.toml"
     file.write_text('[klineagent]\nhistory = 7\nflush_rows = 8\nlog_level = "debug"\n')
-    told = _told(
+    settings = _settings(
         *("btcusdt", "ethusdt", "--config", str(file), "--grace", "9", "--updates"),
         KLINEAGENT_FLUSH_ROWS="10",
         DATA_AGENT_MAX_SYMBOL="11",
     )
-    assert {name: each for name, each in told.items() if each[1] != "default"} == {
+    assert {name: each for name, each in settings.items() if each[1] != "default"} == {
         "symbols": ("BTCUSDT,ETHUSDT", "SYMBOL"),
         "history": ("7", f"{file}: history"),
         "log_level": ("debug", f"{file}: log_level"),

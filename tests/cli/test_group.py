@@ -77,7 +77,7 @@ async def test_show_of_a_venue_tells_of_no_other(real_store_url: str) -> None:
 
 
 async def test_show_tells_of_other_venues_that_have_the_series(real_store_url: str) -> None:
-    """The default is one of three, and nobody has to remember which."""
+    """The default venue is one of three, and easily forgotten."""
     async with open_store(real_store_url) as store:
         others = tuple(a_kline()._replace(venue=venue) for venue in ("spot", "coinm"))
         await store.insert(Batch("a", (*others, a_kline()._replace(symbol="ETHUSDT"))))
@@ -164,7 +164,7 @@ def test_a_command_imports_what_it_needs(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("typed", ["klineagent ", "klineagent serve --st", "klineagent add --int"])
 def test_completion_imports_what_it_needs(typed: str) -> None:
-    """Somebody is waiting for it with a finger on a key."""
+    """The user waits for it after pressing Tab."""
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     program = {"_KLINEAGENT_COMPLETE": "bash_complete", **words}
     imported = _imported(**program)
@@ -220,7 +220,7 @@ def test_an_archive_without_candles_is_told(tmp_path: Path) -> None:
 
 
 def test_showing_what_was_never_recorded_makes_nothing(tmp_path: Path) -> None:
-    """A folder that is not there, or that is somebody else's, is told, and left as it is."""
+    """A missing or foreign folder is reported, and left as it is."""
     for folder in (tmp_path / "nothing", tmp_path):
         ended = typed("show", "--store", f"chdb://{folder}")
         assert ended.code == 1
@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
 
 
 def test_showing_a_misspelt_database_makes_nothing(installed_server: InstalledServer) -> None:
-    """It is told in one line, the second time as well."""
+    """The error is one line, the second time as well."""
     for _ in range(2):
         ended = typed("show", "--store", installed_server.url_of("mraket"))
         assert ended.code == 1
@@ -247,7 +247,7 @@ def test_showing_a_misspelt_database_makes_nothing(installed_server: InstalledSe
 
 
 async def test_showing_a_series_that_is_not_stored_says_so(real_store_url: str) -> None:
-    """An empty answer is told in words."""
+    """An empty answer is reported in words."""
     async with open_store(real_store_url) as store:
         await store.prepare()
     ended = await typed_aside("show", "NOPE", "--store", real_store_url)

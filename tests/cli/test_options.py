@@ -1,4 +1,4 @@
-"""Options as they are typed, and as they are told of."""
+"""Options as they are typed, and as errors and help show them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def test_a_bad_value_is_told_of_as_it_was_typed(source: str, field: str, tmp_pat
             file.write_text(f'[klineagent]\n{field} = "soon"\n')
     ended = CliRunner().invoke(commands, ["serve", "--config", str(file), *arguments], env=environ)
     assert isinstance(ended.exception, ConfigError)
-    told = str(ended.exception)
-    assert told.startswith(f"{name}: expected ")
-    assert told.endswith("got 'soon'")
+    text = str(ended.exception)
+    assert text.startswith(f"{name}: expected ")
+    assert text.endswith("got 'soon'")
 
 
 @pytest.mark.parametrize("field", SHORT_OPTIONS)
@@ -48,8 +48,8 @@ def test_every_name_of_an_option_sets_its_field(field: str) -> None:
 
 def test_help_tells_an_option_by_one_name() -> None:
     """Others work, and are for those who know the file's keys."""
-    told = CliRunner().invoke(commands, ["serve", "--help"]).stdout
+    text = CliRunner().invoke(commands, ["serve", "--help"]).stdout
     for field in SHORT_OPTIONS:
         first, *others = map(spelling, option_names(field))
-        assert f"{first} " in told
-        assert not any(other in told for other in others)
+        assert f"{first} " in text
+        assert not any(other in text for other in others)

@@ -1,4 +1,4 @@
-"""Standard output that takes no more."""
+"""Standard output that fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ sys.exit(cli.run_command())
     ],
 )
 def test_a_full_disk_is_told_in_one_line(command: tuple[str, ...], unbuffered: str) -> None:
-    """Whoever writes: click, rich inside of Trio, or the flush at the end."""
+    """By click, by rich inside Trio, or by the flush at the end."""
     environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
         ended = subprocess.run(
@@ -74,9 +74,9 @@ async def test_a_closed_pipe_ends_what_would_go_on_for_ever() -> None:
     """`watch` ends all its tasks, and no stack trace tells of them."""
     async with (
         running_twin("--symbols", "3", "--speed", "60") as (_, twin),
-        running_agent(twin, "memory:", "BTCUSDT") as (_, told),
+        running_agent(twin, "memory:", "BTCUSDT") as (_, listening),
     ):
-        agent = f"http://{told['command']}"
+        agent = f"http://{listening['command']}"
         process = await trio.lowlevel.open_process(
             [*_KLINEAGENT, "watch", "--every", "0.1", "--agent", agent],
             stdout=subprocess.PIPE,

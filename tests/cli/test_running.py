@@ -19,13 +19,13 @@ async def _in_two_tasks(*errors: BaseException) -> None:
 
 
 def test_an_expected_error_comes_alone() -> None:
-    """Whoever catches it by name need not know of tasks."""
+    """Callers catch it by its type, without handling groups."""
     with pytest.raises(StartError, match="taken"):
         run(lambda: _in_two_tasks(StartError("taken")))
 
 
 def test_ctrl_c_is_what_is_told() -> None:
-    """What breaks because of it is nobody's concern any more."""
+    """Errors that it causes are ignored."""
     with pytest.raises(KeyboardInterrupt):
         run(lambda: _in_two_tasks(KeyboardInterrupt(), ConfigError("it was cut short")))
 

@@ -120,7 +120,7 @@ async def test_retry_of_one_puts_it_back_as_new(agents: Spool, folder: Path) -> 
 
 
 async def test_retry_of_all(agents: Spool, folder: Path) -> None:
-    """Each goes to the queue of its table; a damaged one to quarantine, and that is told."""
+    """Each goes to the queue of its table; a damaged one goes to quarantine, which is logged."""
     (folder / "dead" / "broken.seg").write_bytes(b"KLSG")
     ended = await _spool("retry", "--spool", str(folder))
     assert ended.code == 0, ended.err
@@ -132,7 +132,7 @@ async def test_retry_of_all(agents: Spool, folder: Path) -> None:
 
 
 async def test_drop_asks(agents: Spool, folder: Path) -> None:
-    """Without a yes nothing is deleted; nor where nobody is there to say it."""
+    """Without a yes nothing is deleted, nor without a terminal to answer on."""
     for answer in ("n\n", ""):
         ended = await _spool("drop", "--spool", str(folder), answer=answer)
         assert ended.code == 1
@@ -158,7 +158,7 @@ async def test_drop_of_one_without_asking(agents: Spool, folder: Path) -> None:
 
 
 async def test_a_name_that_is_not_there_changes_nothing(agents: Spool, folder: Path) -> None:
-    """It is told, and the others are not touched either; a path is no name."""
+    """It is reported, and the others are left alone; a path is no name."""
     names = [each["name"] for each in (await _listed(folder))["dead_letters"]]
     for command in (["retry"], ["drop", "--yes"]):
         ended = await _spool(*command, *names, "../candles/other", "--spool", str(folder))

@@ -258,7 +258,7 @@ def test_a_value_that_cannot_be_used(name: str, value: object, right: str) -> No
 
 
 def test_errors_name_the_source(file: Path) -> None:
-    """A bad value is told of under the name it was given by."""
+    """The error for a bad value has the name it was given by."""
     file.write_text('[klineagent]\nmax_symbols = "x"\n')
     for environ, path, name in [
         ({"KLINEAGENT_MAX_SYMBOLS": "x"}, None, "KLINEAGENT_MAX_SYMBOLS: "),
@@ -291,7 +291,7 @@ def test_files_that_cannot_be_used(file: Path, text: str, complaint: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ("maxsymbols = 3", "maxsymbols is not a setting; did you mean max_symbols?"),
         ("lookback = '2h'", "lookback is not a setting; did you mean lookback_s?"),
@@ -305,12 +305,12 @@ def test_files_that_cannot_be_used(file: Path, text: str, complaint: str) -> Non
         ),
     ],
 )
-def test_keys_that_are_no_settings(file: Path, keys: str, told: str) -> None:
-    """Each is told with the nearest that is one, if one is near."""
+def test_keys_that_are_no_settings(file: Path, keys: str, message: str) -> None:
+    """The error suggests the most similar key, if one is similar."""
     file.write_text(f"[klineagent]\n{keys}\n")
     with pytest.raises(ConfigError) as caught:
         load_config({}, {}, file)
-    assert str(caught.value) == f"{file}: {told}"
+    assert str(caught.value) == f"{file}: {message}"
 
 
 def test_keys_may_be_written_as_options_are(file: Path) -> None:
@@ -328,7 +328,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_intervals_must_exist_on_the_venue(file: Path) -> None:
-    """One-second klines are spot's alone; what is told is what there is, wherever it was chosen."""
+    """Only spot has one-second klines; the error lists the intervals of the venue that wins."""
     with pytest.raises(ConfigError, match="--intervals: there is no 1s on usdm; use some of 1m"):
         load_config({"intervals": "1s,1m"}, {}, None)
     assert load_config({"intervals": "1s", "venue": "spot"}, {}, None).intervals == (Interval.S1,)
@@ -358,7 +358,7 @@ def test_a_manager_needs_an_address_and_a_port() -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"DATA_AGENT_REGISTER_IP": ""}])
 def test_the_old_port_alone_means_no_manager(environ: dict[str, str], file: Path) -> None:
-    """As it did to the old agent; whoever writes the new name as well is told."""
+    """As for the old agent; with the new name as well, it is an error."""
     environ = {**environ, "DATA_AGENT_REGISTER_PORT": "8000"}
     assert load_config({}, environ, None).fleet_manager is None
     file.write_text("[klineagent]\nregister_port = 8000\n")
@@ -397,7 +397,7 @@ def test_servers_at_one_address_need_two_ports(command: str, status: str, is_usa
 
 
 def test_a_token_is_in_one_place() -> None:
-    """Which of two were meant, nobody could tell."""
+    """It would be ambiguous."""
     environ = {"KLINEAGENT_TOKEN": "0123456789abcdef"}
     with pytest.raises(ConfigError, match="only one"):
         load_config({"token_file": "token"}, environ, None)
@@ -514,14 +514,14 @@ def test_the_spool_is_where_it_is_said_to_be(
     """In a folder of its own, or nowhere."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    for told, folder in [
+    for written, folder in [
         ("none", None),
         ("/var/spool/klines", Path("/var/spool/klines")),
         ("klines", tmp_path / "klines"),
         ("~/klines", Path("/home/me/klines")),
     ]:
-        assert load_config({"spool": told}, {}, None).spool_folder == folder
-        assert load_config({"state": told}, {}, None).state_file == folder
+        assert load_config({"spool": written}, {}, None).spool_folder == folder
+        assert load_config({"state": written}, {}, None).state_file == folder
 
 
 def test_the_state_is_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ FIELDS = ("store", "lookback_s", "intervals")
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         ("KLINEAGENT_STROE", "KLINEAGENT_STROE is not a setting; did you mean KLINEAGENT_STORE?"),
         (
@@ -24,9 +24,9 @@ FIELDS = ("store", "lookback_s", "intervals")
         ),
     ],
 )
-def test_a_misspelt_variable_is_told_with_the_nearest(written: str, told: str) -> None:
+def test_a_misspelt_variable_is_reported_with_the_nearest(written: str, message: str) -> None:
     """If there is one that is near."""
-    assert list(unknown_variables([written], FIELDS)) == [told]
+    assert list(unknown_variables([written], FIELDS)) == [message]
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_a_misspelt_variable_is_told_with_the_nearest(written: str, told: str) -
         "PORT_9999_TCP_ADDR",
     ],
 )
-def test_what_kubernetes_makes_for_a_service_of_our_name_is_not_told(ending: str) -> None:
-    """Nobody has written it; a setting with such an ending is told all the same."""
+def test_what_kubernetes_makes_for_a_service_of_our_name_is_not_reported(ending: str) -> None:
+    """Kubernetes sets it; another name with such an ending is reported all the same."""
     assert list(unknown_variables([f"KLINEAGENT_{ending}"], FIELDS)) == []
-    [told] = unknown_variables([f"KLINEAGENT_REGISTRY_{ending}"], FIELDS)
-    assert told.startswith(f"KLINEAGENT_REGISTRY_{ending} is not a setting")
+    [message] = unknown_variables([f"KLINEAGENT_REGISTRY_{ending}"], FIELDS)
+    assert message.startswith(f"KLINEAGENT_REGISTRY_{ending} is not a setting")
 
 
 def test_variables_that_are_known_or_none_of_ours_are_not_told() -> None:

@@ -29,7 +29,7 @@ def events() -> Iterator[list[structlog.typing.EventDict]]:
 
 
 async def test_a_manager_that_fails_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real manager is asked until it accepts, and is told the agent's address."""
+    """The agent sends its address to a real fleet manager until that accepts."""
     monkeypatch.setattr("klineagent.fleet.registration.BACKOFF_FIRST_S", 0.01)
     manager, bodies = QuartTrio(__name__), []
 

@@ -14,8 +14,8 @@ NOBODY = 65534
 
 @contextmanager
 def folder_of_others(mode: int) -> Iterator[Path]:
-    """A folder with this mode; root may all, so it is nobody until the block ends."""
-    # Not in `tmp_path`, which nobody but its owner may look into.
+    """Yield a folder with this mode; if root, run as user nobody until the block ends."""
+    # Not in `tmp_path`, which only its owner may read.
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(mode)

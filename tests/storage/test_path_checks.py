@@ -15,8 +15,8 @@ def test_the_file_in_the_way_is_told(tmp_path: Path) -> None:
     """Also from far below it, where nothing is."""
     file = tmp_path / "file"
     file.touch()
-    told = f"{file} is a file, not a folder"
-    assert blocked_by(file) == blocked_by(file / "x") == blocked_by(file / "x" / "y") == told
+    reason = f"{file} is a file, not a folder"
+    assert blocked_by(file) == blocked_by(file / "x") == blocked_by(file / "x" / "y") == reason
 
 
 def test_a_link_to_nothing_is_in_the_way(tmp_path: Path) -> None:
@@ -57,6 +57,6 @@ def test_the_first_path_that_is_closed_is_told(folder: Path, name: str, mode: in
 
 
 def test_of_a_file_it_is_enough_to_be_readable(folder: Path) -> None:
-    """The engine itself writes files that nobody may change."""
+    """The engine itself writes read-only files."""
     (folder / "a" / "b" / "file").chmod(0o400)
     assert inaccessible_path(folder) is None

@@ -99,7 +99,7 @@ async def test_correction_after_the_close_wins(store: Store) -> None:
 
 @pytest.mark.parametrize("late_first", [True, False])
 async def test_what_is_closed_stays_closed(store: Store, late_first: bool) -> None:
-    """A forming state told long after the close does not reopen a candle, whenever it is stored."""
+    """A forming state with a late event time does not reopen a candle, whenever it is stored."""
     streamed, fetched = sample(0), fetched_candle(1)
     late = [update(minute, 90 * MINUTE_MS) for minute in (0, 1)]
     batches = [Batch("late", tuple(late)), Batch("closed", (streamed, fetched))]
@@ -110,7 +110,7 @@ async def test_what_is_closed_stays_closed(store: Store, late_first: bool) -> No
 
 @pytest.mark.parametrize("fetched_first", [True, False])
 async def test_a_streamed_candle_outranks_a_fetched_one(store: Store, fetched_first: bool) -> None:
-    """Also where its event was told in the first millisecond after the close."""
+    """Also if its event came in the first millisecond after the close."""
     streamed = update(0, MINUTE_MS, is_closed=True)
     batches = [Batch("fetched", (fetched_candle(0),)), Batch("streamed", (streamed,))]
     for batch in batches if fetched_first else reversed(batches):
@@ -274,7 +274,7 @@ async def test_preparing_twice_harms_nothing(store: Store) -> None:
 
 
 async def test_agent_has_one_live_row(store: Store) -> None:
-    """A plain SELECT shows each agent once, as its newest heartbeat told."""
+    """A plain SELECT shows each agent once, as of its newest heartbeat."""
     other = AgentRow(
         ip="10.0.0.2",
         port=9999,

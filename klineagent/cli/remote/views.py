@@ -311,9 +311,9 @@ def _spool_text(spool: SpoolState | None) -> str:
 
 def audited_view(series: Sequence[SeriesCoverage]) -> RenderableType:
     """When the one that was not compared with the database for longest was."""
-    told = [each.audited for each in series if each.audited is not None]
-    never = len(series) - len(told)
-    since = f"compared with the database since {_second(min(told))}" if told else ""
+    times = [each.audited for each in series if each.audited is not None]
+    never = len(series) - len(times)
+    since = f"compared with the database since {_second(min(times))}" if times else ""
     not_yet = f"{never} not compared yet" if never else ""
     return Text("; ".join(filter(None, (since, not_yet))))
 

@@ -1,7 +1,7 @@
 """Inserts batches into the store, retrying each unchanged until there is an answer.
 
 When a batch is refused, either some of its rows are to blame or the table is. Known-good rows,
-accepted before, tell which: if the store accepts one of them again, the batch's rows are to blame.
+accepted before, show which: if the store accepts one of them again, the batch's rows are to blame.
 Then the batch is bisected until the refused rows are isolated; a few inserts at a time, so that
 other rows are not held up.
 """

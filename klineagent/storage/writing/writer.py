@@ -314,7 +314,7 @@ class Writer:
             is_kept = await self._spool_batch(spool, self.inserter.batcher.freeze(rows, table))
         finally:
             self._spooling -= len(rows)
-            if not is_kept:  # be it that the drain has ended: nobody else holds them
+            if not is_kept:  # also when the drain has ended: they are held nowhere else
                 put_back(rows)
         return is_kept
 

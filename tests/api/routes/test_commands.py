@@ -210,7 +210,7 @@ async def test_content_type_does_not_matter(app: QuartTrio) -> None:
 
 
 async def test_errors_outside_the_contract_are_json(app: QuartTrio) -> None:
-    """Unknown paths, wrong methods and oversized bodies are told of as JSON."""
+    """Unknown paths, wrong methods and oversized bodies are answered as JSON."""
     client = app.test_client()
     for response, status in [
         (await client.get("/nowhere"), 404),
@@ -252,7 +252,7 @@ async def test_a_silent_exchange(
 async def test_a_long_list_lets_others_have_their_turn(
     app: QuartTrio, subscriptions: Twin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told in portions, and completely."""
+    """It is answered in portions, and completely."""
     monkeypatch.setattr(command_module, "STREAMS_AT_ONCE", 10)
 
     async def turns_while_listing() -> int:

@@ -54,7 +54,7 @@ STRANGERS: list[dict[str, str]] = [
 
 
 class SecretiveStore(MemoryStore):
-    """A database whose words are nobody's business."""
+    """A database whose error messages must not reach unauthorized clients."""
 
     async def insert(self, batch: Batch) -> None:
         await trio.lowlevel.checkpoint()
@@ -123,8 +123,12 @@ async def test_strangers_learn_which_part_is_wrong_and_nothing_else(
             ):
                 url = f"http://127.0.0.1:{agent.status_bind.port}{path}"
                 answer = await client.request(method, url, headers=headers)
-                told = answer.text + str(answer.headers)
-                assert not [secret for secret in SECRETS if secret in told], (method, path, told)
+                reported = answer.text + str(answer.headers)
+                assert not [secret for secret in SECRETS if secret in reported], (
+                    method,
+                    path,
+                    reported,
+                )
         if "token" in settings:
             told_all = await _reasons(agent, **BEARER)
             assert "recorder may not write" in told_all["store"]
@@ -137,10 +141,10 @@ async def test_this_machine_learns_everything_where_nobody_else_can_ask(
 ) -> None:
     """But not the page of another in a browser on it."""
     async with _suffering(status_bind=LOCAL) as (agent, _):
-        told = await _reasons(agent)
-        assert "recorder may not write" in told["store"]
-        assert "BTCUSDT 1m" in told["series"]
-        assert told["feeds"].startswith("feed 1 has had no connection for ")
+        reported = await _reasons(agent)
+        assert "recorder may not write" in reported["store"]
+        assert "BTCUSDT 1m" in reported["series"]
+        assert reported["feeds"].startswith("feed 1 has had no connection for ")
         for page in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
             assert set((await _reasons(agent, **page)).values()) <= set(PLAIN.values())
 

@@ -45,7 +45,7 @@ async def test_levels_are_told_and_changed(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ({"level": "loud"}, "level"),
         ({}, "level"),
@@ -53,12 +53,12 @@ async def test_levels_are_told_and_changed(client: Client) -> None:
         ([], "object"),
     ],
 )
-async def test_what_cannot_be_set(client: Client, body: object, told: str) -> None:
+async def test_what_cannot_be_set(client: Client, body: object, message: str) -> None:
     """It names the field, and changes nothing."""
     before = levels()
     answer = await client.put(PATH, json=body)
     assert answer.status_code == 400
-    assert told in (await answer.get_json())["error"]
+    assert message in (await answer.get_json())["error"]
     assert levels() == before
 
 

@@ -116,8 +116,8 @@ async def test_a_pattern_that_matches_nothing_is_taken_and_told(
         assert (status, answer["unmatched"]) == (200, [nothing])
     _, now = await _call(simulation, "GET", PATH)
     assert now["unmatched"] == ([] if query else [nothing])
-    told = [each for each in caplog.records if each.msg == "patterns_match_nothing"]
-    assert [vars(each)["patterns"] for each in told] == ([] if query else [["NOPE*"]])
+    logged = [each for each in caplog.records if each.msg == "patterns_match_nothing"]
+    assert [vars(each)["patterns"] for each in logged] == ([] if query else [["NOPE*"]])
 
 
 async def test_a_dry_run_saves_nothing_and_says_so(autojump_clock: MockClock) -> None:

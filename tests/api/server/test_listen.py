@@ -176,7 +176,7 @@ async def test_requests_under_way_are_finished() -> None:
 
 
 async def test_who_hangs_up_cancels_what_was_asked_for() -> None:
-    """Nobody works for a client that is gone."""
+    """The request of a client that has disconnected is cancelled."""
     app, begun, ended = status_app(), trio.Event(), trio.Event()
 
     @app.get("/slow")
@@ -230,7 +230,7 @@ async def test_a_request_that_never_ends_does_not_keep_the_server() -> None:
 
 
 async def test_a_client_that_does_not_read_does_not_keep_the_server() -> None:
-    """An answer nobody takes is dropped soon after the drain."""
+    """An answer that the client does not read is dropped soon after the drain."""
     app, begun = status_app(), trio.Event()
 
     @app.get("/large")

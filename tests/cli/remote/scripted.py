@@ -1,4 +1,4 @@
-"""Servers that answer as they are told, for what agents do not do of their own."""
+"""Servers with scripted answers, for what agents never do."""
 
 from __future__ import annotations
 

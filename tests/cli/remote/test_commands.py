@@ -30,15 +30,15 @@ Typed = Callable[..., Awaitable["Ended"]]
 
 
 async def test_an_operators_day(tmp_path: Path) -> None:
-    """Every command, against one agent that wants a token; nothing is told without it."""
+    """Every command works against an agent that requires a token, and fails without the token."""
     token_file = tmp_path / "token"
     token_file.write_text(TOKEN)
     options = ["--token-file", str(token_file), "--intervals", "1m,5m", "--history", "10"]
     async with (
         running_twin("--symbols", "5", "--speed", "60") as (_, twin),
-        running_agent(twin, "memory:", "BTCUSDT", options=options) as (_, told),
+        running_agent(twin, "memory:", "BTCUSDT", options=options) as (_, listening),
     ):
-        agent = f"http://{told['command']}"
+        agent = f"http://{listening['command']}"
         typed = partial(typed_aside, KLINEAGENT_AGENT=agent, KLINEAGENT_TOKEN=TOKEN)
         await _look(typed, agent)
         await _change(typed)
@@ -64,9 +64,9 @@ async def _look(typed: Typed, agent: str) -> None:
         return ended
 
     assert ["streams", "2", "of", "1", "symbol"] in (await ask("status")).rows
-    told = json.loads((await ask("status", "--json")).out)
-    assert told["status"] == {"status": "ok", "connection_count": 2, "symbols": ["BTCUSDT"]}
-    assert {"feeds", "limits"} < told.keys()
+    answers = json.loads((await ask("status", "--json")).out)
+    assert answers["status"] == {"status": "ok", "connection_count": 2, "symbols": ["BTCUSDT"]}
+    assert {"feeds", "limits"} < answers.keys()
     assert any(row[:2] == ["BTCUSDT", "2"] for row in (await ask("list")).rows)
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         listed = (await http.get(f"{agent}/connections/list")).text
@@ -114,7 +114,7 @@ async def _change(typed: Typed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["add"], "name a SYMBOL or a PATTERN"),
         (["add", "--exclude", "B*", "--intervals", "1m"], "name a SYMBOL or a PATTERN"),
@@ -135,11 +135,11 @@ async def _change(typed: Typed) -> None:
         (["status", "--ca-file", "/does/not/exist"], "/does/not/exist"),
     ],
 )
-async def test_what_cannot_be_meant(words: list[str], told: str) -> None:
+async def test_what_cannot_be_meant(words: list[str], message: str) -> None:
     """One line that names it, and exit code 2, before anybody is asked."""
     ended = await typed_aside(*words)
     assert ended.code == 2
-    assert told in ended.err.splitlines()[-1]
+    assert message in ended.err.splitlines()[-1]
 
 
 async def test_an_agent_that_is_not_there() -> None:
@@ -156,7 +156,7 @@ async def test_an_agent_that_is_not_there() -> None:
 
 
 async def test_a_token_is_no_option() -> None:
-    """Whoever lists processes would read it."""
+    """It would show in the list of processes."""
     for command in ("serve", "status", "watch"):
         assert "--token " not in (await typed_aside(command, "--help")).out
 
@@ -166,9 +166,9 @@ async def watched() -> AsyncIterator[str]:
     """The URL of an agent to be watched."""
     async with (
         running_twin("--symbols", "3", "--speed", "60") as (_, twin),
-        running_agent(twin, "memory:", "BTCUSDT") as (_, told),
+        running_agent(twin, "memory:", "BTCUSDT") as (_, listening),
     ):
-        yield f"http://{told['command']}"
+        yield f"http://{listening['command']}"
 
 
 @asynccontextmanager
@@ -194,9 +194,9 @@ async def test_watch_tells_a_pipe_in_lines(watched: str) -> None:
         assert process.stdout is not None
         with trio.fail_after(DONE_WITHIN_S):
             async with process.stdout as out:
-                told = b""
-                while told.count(b"streams=7 symbols=1") < 3:
-                    told += await out.receive_some()
+                printed = b""
+                while printed.count(b"streams=7 symbols=1") < 3:
+                    printed += await out.receive_some()
                 process.send_signal(signal.SIGINT)
                 assert await process.wait() == 0
 

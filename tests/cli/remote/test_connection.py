@@ -53,7 +53,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_silence() -> None:
-    """It is told, and how long was waited."""
+    """The error says how long the command waited."""
     async with saying(b"") as url:
         error = await _fail(url, within_s=0.05)
     assert isinstance(error, AgentUnreachable)
@@ -87,7 +87,7 @@ async def test_an_address_with_a_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "told"),
+    ("status", "body", "kind", "message"),
     [
         ("401 Unauthorized", b'{"error":"a token"}', AgentDenied, "KLINEAGENT_TOKEN"),
         ("403 Forbidden", b'{"error":"Host: no"}', AgentDenied, "Host: no"),
@@ -99,12 +99,12 @@ async def test_an_address_with_a_path() -> None:
         ("200 OK", b'{"status":"ok"}', AgentRefused, "connection_count"),
     ],
 )
-async def test_a_no(status: str, body: bytes, kind: type[AgentError], told: str) -> None:
+async def test_a_no(status: str, body: bytes, kind: type[AgentError], message: str) -> None:
     """The agent's own words, or what follows from them."""
     async with answering(status, body) as url:
         error = await _fail(url)
     assert type(error) is kind
-    assert told in str(error)
+    assert message in str(error)
 
 
 async def test_a_token_is_wanted_and_none_was_shown() -> None:
@@ -141,8 +141,8 @@ async def test_a_token_and_a_certificate(tmp_path: Path) -> None:
     async with open_listener(HERE) as listener, trio.open_nursery() as nursery:
         nursery.start_soon(partial(serve_http, app, listener, drain_s=0.1, tls=context))
         url = f"https://{listener.bind}"
-        told = await _ask(Address(url=url, token="t" * 16, ca_file=ca_file))
-        assert told.symbols == [f"Bearer {'t' * 16}"]
+        answer = await _ask(Address(url=url, token="t" * 16, ca_file=ca_file))
+        assert answer.symbols == [f"Bearer {'t' * 16}"]
         error = await _fail(url)
         assert "cannot be trusted" in str(error)
         assert "--ca-file" in str(error)

@@ -61,7 +61,7 @@ async def _status_server(
 
 @pytest.mark.parametrize("token", [None, TOKEN, TOKEN[::-1]])
 async def test_the_status_server(token: str | None) -> None:
-    """Whoever takes it for the other one hears of both, with the right token, a wrong one, none."""
+    """A user who confuses the servers is pointed to the other, whatever the token."""
     guard = Guard(token=TOKEN.encode(), open_paths=frozenset({"/ping", "/live", "/ready"}))
     async with _status_server(guard) as bind:
         error = await _fail(f"http://{bind}", token=token)
@@ -83,7 +83,7 @@ async def test_the_status_server_where_the_other_one_should_be(
 
 
 async def test_an_agent_that_denies_is_no_status_server() -> None:
-    """Its command server tells nothing to strangers, and that it is alive to nobody."""
+    """Its command API answers nothing without the token, and has no `/live`."""
     app = json_app(__name__, Guard(token=TOKEN.encode()))
     async with open_listener(Bind(LOOPBACK, 0)) as listener, trio.open_nursery() as nursery:
         nursery.start_soon(partial(serve_http, app, listener, drain_s=0.1))
@@ -122,7 +122,7 @@ async def test_a_web_server(status: str) -> None:
 
 
 async def test_no_web_server_at_all() -> None:
-    """Mail, a database: what it said would tell nobody anything."""
+    """Such as a mail server or a database; its own message would not help."""
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url)
     assert isinstance(error, AgentUnreachable)
@@ -134,16 +134,16 @@ async def test_no_web_server_at_all() -> None:
 
 
 async def test_https_to_what_does_not_speak_tls() -> None:
-    """The address that works is told."""
+    """The error names the URL that works."""
     async with _status_server() as bind:
         error = await _fail(f"https://{bind}")
     assert isinstance(error, AgentUnreachable)
-    told = f"the server at https://{bind} does not speak TLS: use http://{bind}"
-    assert str(error) == told
+    message = f"the server at https://{bind} does not speak TLS: use http://{bind}"
+    assert str(error) == message
 
 
 async def test_strangers_are_not_told_the_token() -> None:
-    """Whoever spoils the handshake would get it in clear text, were it part of a look."""
+    """A probe in clear text after a failed handshake must not contain it."""
     heard: list[bytes] = []
     words = b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     async with saying(words, heard) as url:
@@ -152,8 +152,8 @@ async def test_strangers_are_not_told_the_token() -> None:
         assert TOKEN.encode() not in b"".join(heard)
         heard.clear()
         await _fail(url, token=TOKEN)
-    told = [TOKEN.encode() in request for request in heard]
-    assert told == [True] + [False] * (len(heard) - 1)
+    sent = [TOKEN.encode() in request for request in heard]
+    assert sent == [True] + [False] * (len(heard) - 1)
     assert len(heard) > 2
 
 

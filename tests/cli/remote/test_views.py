@@ -84,9 +84,9 @@ def test_the_status_tells_of_symbols_that_cannot_be_had() -> None:
     status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
     refused = [SymbolReason(f"S{at}", f"S{at} does not exist on usdm") for at in range(7)]
     lines = _shown(status_view(status, Feeds([FEED]), STANDING_DOWN, STORAGE, refused))
-    told = " ".join(line.strip() for line in lines[1:4])
-    assert told.startswith("refused   S0 does not exist on usdm; S1 does not")
-    assert "S4 does not exist on usdm; and 2 more" in told
+    shown = " ".join(line.strip() for line in lines[1:4])
+    assert shown.startswith("refused   S0 does not exist on usdm; S1 does not")
+    assert "S4 does not exist on usdm; and 2 more" in shown
 
 
 def test_the_status_tells_of_a_database_that_takes_no_rows() -> None:
@@ -134,9 +134,9 @@ def test_one_of_a_thing_is_told_as_one() -> None:
     assert lines[:2] == ["streams   1 of 1 symbol", "feeds     1 of 1 up, carrying 1 stream"]
     connections = [Connection("BTCUSDT", "1m", _UTC_NOON, True)]
     assert _shown(list_view(Connections(connections, 1)))[0].split() == ["1", "stream"]
-    told = "\n".join(_shown(limits_view(LIMITS)))
-    assert "1 connection\n" in told
-    assert "1 request under way" in told
+    shown = "\n".join(_shown(limits_view(LIMITS)))
+    assert "1 connection\n" in shown
+    assert "1 request under way" in shown
 
 
 def test_the_set_is_told_as_it_was_asked_for() -> None:
@@ -160,7 +160,7 @@ def test_the_set_is_told_as_it_was_asked_for() -> None:
         unmatched=[Pattern("NOPE*", quote="USDT")],
     )
     text = "\n".join(_shown(set_view(now)))
-    for told in (
+    for shown in (
         "*USDT PERPETUAL but B*",
         "without XRPUSDT",
         "32 streams of 3 symbols (100 allowed): 30 active, 2 pending, 1 ending",
@@ -168,7 +168,7 @@ def test_the_set_is_told_as_it_was_asked_for() -> None:
         "OMGUSDT: does not trade [SETTLING]",
         "not saved",
     ):
-        assert told in text
+        assert shown in text
 
 
 def test_what_became_of_each_symbol() -> None:
@@ -198,7 +198,7 @@ _OUTCOME = SubscriptionOutcome(
 
 
 def test_a_removal_that_ends_nothing() -> None:
-    """It would look like a success otherwise; that the set is not saved is told first."""
+    """Otherwise it would look like a success; that the set is not saved takes precedence."""
     outcome = replace(_OUTCOME, added=0, added_streams=[], saved=True)
     unmatched = outcome.unmatched
     assert "klineagent list --set" in "".join(_shown(removal_view(unmatched, outcome)))
@@ -209,22 +209,22 @@ def test_a_removal_that_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dry_run", "told"),
+    ("dry_run", "shown"),
     [
         (False, "no stream ends: ZZZ* USDT is out of the set, and matched no symbol"),
         (True, "no stream would end: ZZZ* USDT would be out of the set, and matched no symbol"),
     ],
 )
-def test_a_removal_of_a_pattern_that_matched_nothing(dry_run: bool, told: str) -> None:
+def test_a_removal_of_a_pattern_that_matched_nothing(dry_run: bool, shown: str) -> None:
     """It was in the set, and is not any more."""
     outcome = replace(_OUTCOME, added=0, added_streams=[], saved=not dry_run, dry_run=dry_run)
     before = [Pattern("ZZZ*", quote="USDT"), *outcome.unmatched]
-    assert _shown(removal_view(before, outcome)) == [told]
+    assert _shown(removal_view(before, outcome)) == [shown]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_what_a_change_takes(dry_run: bool) -> None:
-    """Told as what would be where it is only asked for."""
+    """A dry run is worded as what would happen."""
     outcome = replace(_OUTCOME, dry_run=dry_run)
     text = "\n".join(_shown(outcome_view(outcome)))
     assert ("would be added" in text) is dry_run
@@ -276,7 +276,7 @@ def test_since_when_all_series_were_audited(audits: list[str | None], text: str)
     ],
 )
 def test_times_are_as_exact_as_candles_are_short(interval: str, row: str, absent: str) -> None:
-    """To the second, the minute or the day; of an interval nobody here knows, to the minute."""
+    """To the second, the minute or the day; to the minute for an unknown interval."""
     behind = replace(BEHIND, interval=interval)
     lines = _shown(coverage_view([behind], with_spans=True))
     assert _row(lines, "BTCUSDT") == ["BTCUSDT", interval, *row.split()]
@@ -298,8 +298,8 @@ def test_one_candle() -> None:
     )
     text = "\n".join(_shown(why_view(why)))
     assert "BTCUSDT 1m 2026-02-01 12:00 UTC" in text
-    for told in ("on its way", "3, next: its turn", "no [answer]", "close 2 volume 10, 12 trades"):
-        assert told in text
+    for shown in ("on its way", "3, next: its turn", "no [answer]", "close 2 volume 10, 12 trades"):
+        assert shown in text
 
 
 def test_limits_and_feeds() -> None:

@@ -35,8 +35,8 @@ def test_it_fills_the_screen_and_no_more(height: int) -> None:
     lines = _screen(_a_busy_one(), height=height)
     assert height - 3 <= len(lines) <= height
     text = "\n".join(lines)
-    for told in ("14 of 2 symbols", "S0USDT", "down", "candles are missing in"):
-        assert told in text
+    for shown in ("14 of 2 symbols", "S0USDT", "down", "candles are missing in"):
+        assert shown in text
 
 
 def test_a_small_screen_has_the_totals() -> None:
@@ -52,7 +52,7 @@ def test_the_only_feed_fits_on_a_small_screen() -> None:
 
 
 def test_an_agent_that_is_away_is_told_of_once() -> None:
-    """The screen keeps what was known; it is told, too, that the agent is back."""
+    """The screen keeps the last state, and shows when the agent is back."""
     watched = Watched(a_snapshot())
     gone = AgentUnreachable("no agent answers [here]")
     assert [event.text for event in watched.miss(gone)] == ["no agent answers [here]"]

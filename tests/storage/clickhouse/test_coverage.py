@@ -44,7 +44,7 @@ async def test_a_series_without_gap_is_one_run(store: Store) -> None:
 
 
 async def test_every_gap_ends_a_run(store: Store) -> None:
-    """Runs are told by their first and last candles, whatever the order of the rows was."""
+    """Runs are returned as first and last candle, whatever the order of the rows."""
     minutes = [0, 1, 2, 5, 7, 8, 9, 1000]
     random.Random(1).shuffle(minutes)
     for minute in minutes:
@@ -76,7 +76,7 @@ async def test_every_gap_ends_a_run(store: Store) -> None:
 async def test_runs_are_those_of_the_window(
     store: Store, since_minute: int, before: int | None, runs: tuple[tuple[int, int], ...]
 ) -> None:
-    """It may begin in a run, in a gap, before or after all; a gap it begins in is told whole."""
+    """It may begin in a run, in a gap, before or after all; a gap it begins in is kept whole."""
     await store.insert(Batch("a", tuple(map(sample, (*range(10), *range(20, 30))))))
     assert await store.coverage("usdm", {"1m": at(since_minute)}, BTC) == [
         SeriesRuns(
@@ -269,7 +269,7 @@ async def test_a_closed_row_that_a_forming_one_outranks_is_not_stored(store: Sto
 
 @pytest.mark.parametrize("interval", Interval)
 def test_neighbours_are_never_further_apart_than_the_longest(interval: Interval) -> None:
-    """And whoever leaves one out is."""
+    """A row that leaves one out is refused."""
     opens = row_of(interval, 1_600_000_000_000, 100)
     longest_ms = GRIDS[interval.value].longest_ms
     assert max(later - open_ms for open_ms, later in pairwise(opens)) == longest_ms

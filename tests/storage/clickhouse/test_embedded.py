@@ -93,7 +93,7 @@ async def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["metadata", "data", "store"])
 async def test_a_file_where_a_folder_should_be(tmp_path: Path, name: str) -> None:
-    """The operator has to move it away, so it is told, and not waited for."""
+    """The operator has to move it away, so it is an error and not retried silently."""
     pytest.importorskip("chdb")
     (tmp_path / name).touch()
     async with open_store(f"chdb://{tmp_path}") as store:

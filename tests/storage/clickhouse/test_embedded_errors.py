@@ -20,7 +20,7 @@ NOT_OPENED = "Code: 76. DB::ErrnoException: Cannot open file "
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         (
             f'{FILESYSTEM}in create_directories: File exists ["/x/metadata"]. (STD_EXCEPTION)',
@@ -44,11 +44,11 @@ NOT_OPENED = "Code: 76. DB::ErrnoException: Cannot open file "
         ),
     ],
 )
-def test_what_is_wrong_with_files_is_the_operators(text: str, told: str) -> None:
-    """It does not pass, so it is told with the path."""
+def test_what_is_wrong_with_files_is_the_operators(text: str, reason: str) -> None:
+    """It does not resolve by itself, so the error names the path."""
     error = engine_error(HERE, RuntimeError(text))
     assert type(error) is StoreMisconfigured
-    assert str(error) == f"chdb:///x cannot be used: {told}"
+    assert str(error) == f"chdb:///x cannot be used: {reason}"
 
 
 @pytest.mark.parametrize(

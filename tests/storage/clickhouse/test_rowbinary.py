@@ -71,7 +71,7 @@ def test_every_kline_can_be_read_back(klines: list[Kline]) -> None:
 
 
 def test_structure_names_the_fields_in_order() -> None:
-    """The engine is told the columns in the order of the bytes."""
+    """The structure lists the columns in the order of the bytes."""
     assert [part.split("` ")[0] for part in STRUCTURE.removeprefix("`").split(", `")] == list(
         Kline._fields
     )

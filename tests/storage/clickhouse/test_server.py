@@ -59,7 +59,7 @@ async def test_wrong_password_is_the_operators(kind: str, request: pytest.Fixtur
 
 
 async def test_user_without_rights_is_the_operators(installed_server: InstalledServer) -> None:
-    """Who may not create the tables is told that the operator must."""
+    """Without permission to create the tables, the error says that the operator must."""
     async with open_store(installed_server.url_of("not_yet", user="reader")) as store:
         with pytest.raises(StoreMisconfigured):
             await store.prepare()
@@ -98,7 +98,7 @@ def test_a_port_that_usually_is_for_http_is_told_of(port: int) -> None:
 
 
 async def test_a_port_where_nothing_is_said_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ClickHouse's port for HTTP may be any, and waits for whoever connects to speak HTTP."""
+    """ClickHouse's HTTP port may have any number, and waits for the client to speak first."""
     monkeypatch.setattr(line, "CONNECT_WITHIN_S", 0.2)
     (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = silent.socket.getsockname()[1]
@@ -120,7 +120,7 @@ async def test_queries_that_overlap_leave_one_connection(modern_server: ModernSe
                         nursery.start_soon(store.summary)
             # The other is that of the preparation.
             with trio.fail_after(5):
-                while proxy.held > 2:  # noqa: ASYNC110 - the network tells nobody
+                while proxy.held > 2:  # noqa: ASYNC110 - the network sends no event
                     await trio.sleep(0.01)
             assert proxy.connections > 10
 

@@ -89,7 +89,7 @@ async def test_a_durable_file_leaves_nothing_beside_it(disk: Disk) -> None:
 
 
 async def test_one_agent_at_a_time(disk: Disk) -> None:
-    """A second one is told at once; after the first it may."""
+    """A second one fails at once, and succeeds after the first has ended."""
     async with disk.hold():
         other = Folder(disk.path) if isinstance(disk, Folder) else disk
         with pytest.raises(SpoolError, match="in use by another agent"):

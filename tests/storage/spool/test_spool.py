@@ -144,7 +144,7 @@ async def test_it_is_there_after_a_restart(disk: Disk) -> None:
 
 
 async def test_two_agents_never_share_one(disk: Disk) -> None:
-    """The second is told so, and what to do."""
+    """The second fails, and the error says what to do."""
     async with open_spool(disk, limit_bytes=NO_LIMIT):
         with pytest.raises(SpoolError, match="in use by another agent"):
             async with open_spool(disk, limit_bytes=NO_LIMIT):
@@ -152,7 +152,7 @@ async def test_two_agents_never_share_one(disk: Disk) -> None:
 
 
 async def test_dead_letters_wait_apart(disk: Disk) -> None:
-    """They keep their reason, and nobody delivers them."""
+    """They keep their reason, and are not sent."""
     async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:
         await spool.set_aside(updates(1), "Too many partitions (code 252)")
         assert await spool.oldest() is None
@@ -233,11 +233,11 @@ async def test_the_oldest_updates_give_way(disk: Disk, caplog: pytest.LogCapture
     assert left[1:] == [updates(number) for number in range(6)][-len(left) + 1 :]
     dropped = 6 - len(left[1:])
     assert spool.dropped_updates == 3 * dropped
-    told = [each for each in caplog.records if each.getMessage() == "updates_dropped"]
-    assert len(told) == dropped
-    assert vars(told[0])["rows"] == 3
-    assert vars(told[0])["first"] == "2026-02-01T00:00:00.001+00:00"
-    assert vars(told[0])["last"] == "2026-02-01T00:00:00.003+00:00"
+    logged = [each for each in caplog.records if each.getMessage() == "updates_dropped"]
+    assert len(logged) == dropped
+    assert vars(logged[0])["rows"] == 3
+    assert vars(logged[0])["first"] == "2026-02-01T00:00:00.001+00:00"
+    assert vars(logged[0])["last"] == "2026-02-01T00:00:00.003+00:00"
 
 
 @pytest.mark.logs("spool_filling")
@@ -279,20 +279,20 @@ async def test_what_an_operator_deleted_was_not_given_up(disk: Disk) -> None:
 async def test_filling_up_is_told_once(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     """At 80 %; again only after there was ample room in between."""
 
-    def told() -> int:
+    def logged() -> int:
         return [each.getMessage() for each in caplog.records].count("spool_filling")
 
     async with open_spool(disk, limit_bytes=10 * ONE) as spool:
         for number in range(6):
             await spool.append(updates(number))
-        assert told() == 0
+        assert logged() == 0
         for number in range(6, 30):
             await spool.append(updates(number))
-        assert told() == 1
+        assert logged() == 1
         await drained(spool)
         for number in range(30):
             await spool.append(updates(number))
-        assert told() == 2
+        assert logged() == 2
 
 
 @pytest.mark.logs("spool_filling")

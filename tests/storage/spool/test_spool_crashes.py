@@ -83,7 +83,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.kept: list[Batch] = []
         """Appended and not acknowledged."""
         self.possible: set[Batch] = set()
-        """Nobody knows."""
+        """Unknown."""
         self.acknowledged: set[Batch] = set()
         """Gone, unless the power fails."""
         self.dead: list[Contents] = []
@@ -143,7 +143,7 @@ class SpoolMachine(RuleBasedStateMachine):
             except (SpoolFull, SpoolBroken):
                 pass
             else:
-                raise AssertionError("nobody noticed")
+                raise AssertionError("it was not noticed")
 
     @rule(make=makers, rows=rows, aside=st.booleans(), steps=steps, death=deaths)
     def die_keeping(

@@ -45,7 +45,7 @@ async def test_exactly_the_damaged_one_is_set_apart(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The others are delivered, it is kept as it is, and its name is told once."""
+    """The others are sent, it is kept as it is, and its name is logged once."""
     batches = [make(number, ROWS) for number in range(3)]
     async with open_spool(Folder(tmp_path), limit_bytes=NO_LIMIT) as spool:
         for batch in batches:
@@ -62,8 +62,8 @@ async def test_exactly_the_damaged_one_is_set_apart(
                 await spool.append(batch)
         assert found == [batch for batch in batches if batch is not batches[damaged]]
     assert [each.read_bytes() for each in _segments(tmp_path / "quarantine")] == [content]
-    told = [each for each in caplog.records if each.getMessage() == "segment_damaged"]
-    assert [vars(each)["segment"] for each in told] == [f"{path.parent.name}/{path.name}"]
+    logged = [each for each in caplog.records if each.getMessage() == "segment_damaged"]
+    assert [vars(each)["segment"] for each in logged] == [f"{path.parent.name}/{path.name}"]
 
 
 def _segments(folder: Path) -> list[Path]:
@@ -72,7 +72,7 @@ def _segments(folder: Path) -> list[Path]:
 
 @pytest.fixture
 async def disk() -> MemoryDisk:
-    """A disk with two batches of candles in a spool that nobody uses."""
+    """A disk with two batches of candles in a spool that no agent uses."""
     disk = MemoryDisk()
     async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:
         await spool.append(candles(1))

@@ -63,7 +63,7 @@ def test_of_each_candle_the_newest_state_is_left(klines: list[Kline], most: int)
 
 @pytest.mark.parametrize("late_first", [True, False])
 def test_what_is_closed_stays_closed(late_first: bool) -> None:
-    """A forming state told after the close does not take the place of the closed one."""
+    """A forming state that arrives after the close does not replace the closed one."""
     closed, late = a_kline(), a_kline(is_closed=False, after_ms=90_000)
     conflation = _conflation()
     conflation.put([late, closed] if late_first else [closed, late])

@@ -52,7 +52,7 @@ class Recording:
     writer: Writer
     spool: Spool
     disk: MemoryDisk
-    told_refused: list[Kline]
+    reported_refused: list[Kline]
 
     def letters(self) -> list[Contents]:
         return dead_letters(self.disk)
@@ -68,7 +68,7 @@ class Recording:
 async def _recording(
     store: Store, *, disk: MemoryDisk | None = None, keep_updates: bool = False
 ) -> AsyncIterator[Recording]:
-    disk, told = disk or MemoryDisk(), list[Kline]()
+    disk, reported = disk or MemoryDisk(), list[Kline]()
     async with (
         open_spool(disk, limit_bytes=10**9) as spool,
         open_writer(
@@ -79,10 +79,10 @@ async def _recording(
             drain_timeout_s=3,
             spool=spool,
             keep_updates=keep_updates,
-            losses=Losses(refused=told.extend),
+            losses=Losses(refused=reported.extend),
         ) as writer,
     ):
-        yield Recording(writer=writer, spool=spool, disk=disk, told_refused=told)
+        yield Recording(writer=writer, spool=spool, disk=disk, reported_refused=reported)
 
 
 def of(symbol: str, minute: int = 0, *, is_closed: bool = True, after_ms: int = 60_050) -> Kline:
@@ -106,7 +106,7 @@ async def _alter(store: Store, change: str) -> None:
 
 async def _until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(60):
-        while not condition():  # noqa: ASYNC110 - a real database tells nobody
+        while not condition():  # noqa: ASYNC110 - a real database sends no event
             await trio.sleep(0.1)
 
 
@@ -144,7 +144,7 @@ async def test_good_rows_are_stored_whatever_is_refused_beside_them(
             row for row in rows if not _bad(row)
         }
         assert sorted(recording.set_aside()) == sorted(filter(_bad, rows))
-        assert sorted(recording.told_refused) == sorted(filter(_bad, rows))
+        assert sorted(recording.reported_refused) == sorted(filter(_bad, rows))
         assert (recording.writer.refused, recording.writer.rows_waiting) == (bad, 0)
         assert recording.writer.inserter.is_up
 
@@ -322,7 +322,7 @@ async def test_a_series_is_like_any_other_once_a_closed_row_was_taken(
 
 @refused_rows
 async def test_a_forming_row_is_tried_again_after_some_minutes(autojump_clock: MockClock) -> None:
-    """Nobody need wait for the next month's candle to close."""
+    """Without waiting for the next month's candle to close."""
     store = MemoryStore()
     async with _recording(store) as recording:
         await recording.send(of("GOOD"))
@@ -350,9 +350,9 @@ async def test_hundreds_of_refused_series_do_not_flood_the_log(
                 await trio.sleep(60)
         assert len(recording.set_aside()) == 3000
         assert len(recording.letters()) < 200
-    told = [record for record in caplog.records if record.getMessage() == "row_refused"]
-    assert LINES_A_MINUTE <= len(told) < LINES_A_MINUTE + 12
-    assert sum(record.rows for record in told) > 2000  # type: ignore[attr-defined]  # structlog's
+    logged = [record for record in caplog.records if record.getMessage() == "row_refused"]
+    assert LINES_A_MINUTE <= len(logged) < LINES_A_MINUTE + 12
+    assert sum(record.rows for record in logged) > 2000  # type: ignore[attr-defined]  # structlog's
 
 
 @refused_rows
@@ -376,7 +376,7 @@ async def test_refused_rows_that_come_from_the_spool(autojump_clock: MockClock) 
 
 @refused_rows
 async def test_suspects_survive_a_stop(autojump_clock: MockClock) -> None:
-    """What nobody had the time to look at lies in the spool, and is looked at by the next run."""
+    """Suspects not tried in time go to the spool, and the next run tries them."""
     store, disk = CountingStore(), MemoryDisk()
     rows = _interspersed(100, 100)
     with store.refusing(_bad), ExitStack() as stop:

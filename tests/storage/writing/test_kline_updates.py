@@ -57,7 +57,7 @@ async def tables_of(store: Store) -> set[str]:
 
 
 async def test_every_state_is_there_once(store: Store) -> None:
-    """Shuffled, duplicated and resent, in order of open time and of when they were told."""
+    """Shuffled, duplicated and resent, in order of open and event time."""
     chance = random.Random(11)
     truth = [
         state(minute, event, is_closed=event == 60_000)
@@ -170,7 +170,7 @@ async def test_an_old_server_starts_again_with_the_table(tmp_path: Path) -> None
 
 
 async def test_show_tells_the_newest_states(real_store_url: str) -> None:
-    """A line each, within 80 columns: the candle, when it was told, and whether it was closed."""
+    """A line each, within 80 columns: the candle, its event time, and whether it was closed."""
     async with open_store(real_store_url) as store:
         await store.insert(updates("a", state(0, 5), state(0, 2_000), state(1, 60_000)))
         await store.insert(updates("b", state(1, 60_000, is_closed=True)))
@@ -186,7 +186,7 @@ async def test_show_tells_the_newest_states(real_store_url: str) -> None:
 
 
 async def test_what_is_older_than_two_weeks_goes(real_store_url: str) -> None:
-    """Counted from when it was told, so a candle that still forms keeps its newest states."""
+    """Counted from the event time, so a candle that still forms keeps its newest states."""
     month_ms = TODAY - 20 * DAY_MS
     forming = [
         state(0, 5, interval="1M", open_time=month_ms, event_time=month_ms + day * DAY_MS)

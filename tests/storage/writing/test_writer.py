@@ -281,7 +281,7 @@ async def test_a_drain_that_fails_leaves_its_rows_on_disk(autojump_clock: MockCl
 async def test_what_neither_database_nor_disk_take_is_given_up_and_told(
     autojump_clock: MockClock,
 ) -> None:
-    """Whoever can fetch it again hears of it: nothing is lost without a word."""
+    """The drop is reported, so that the candle is fetched again."""
     store, disk = MemoryStore(), MemoryDisk()
     lost: list[Kline] = []
     losses = Losses(dropped=lost.extend)
@@ -302,7 +302,7 @@ async def test_what_neither_database_nor_disk_take_is_given_up_and_told(
 
 @pytest.mark.logs("row_refused")
 async def test_a_refused_row_is_kept_as_a_dead_letter(autojump_clock: MockClock) -> None:
-    """With the database's reason, and whoever waits for the candle hears that it will not come."""
+    """The dead letter has the database's reason, and the refusal is reported."""
     bad = a_kline(13)
     store, disk = RecordingStore(refused=frozenset({bad.open_time})), MemoryDisk()
     refused: list[Kline] = []
@@ -322,7 +322,7 @@ async def test_a_refused_row_is_kept_as_a_dead_letter(autojump_clock: MockClock)
 async def test_a_drain_that_ends_while_the_disk_is_busy_loses_nothing(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, drain_s: float, keep_updates: bool
 ) -> None:
-    """What was about to be written is in nobody's hands but the writer's."""
+    """Rows about to be written are held by the writer only."""
     monkeypatch.setattr(writer_module, "SPOOL_ROWS", 30)
     monkeypatch.setattr(writer_module, "SPOOL_WITHIN_S", 10)
     store, disk = MemoryStore(), SlowDisk()
@@ -344,7 +344,7 @@ async def test_a_drain_that_ends_while_the_disk_is_busy_loses_nothing(
 
 @pytest.mark.logs("spool_unusable")
 async def test_rows_on_their_way_to_the_disk_still_wait(autojump_clock: MockClock) -> None:
-    """Nobody else has them yet; what a failing disk gives back counts once."""
+    """They are held nowhere else yet; rows that a failing disk returns count once."""
     store, disk = MemoryStore(), SlowDisk()
     async with open_spool(disk, limit_bytes=10**9) as spool, _writer(store, spool=spool) as writer:
         with store.offline():
@@ -449,7 +449,7 @@ async def test_an_answer_nobody_knows_becomes_an_alarm(autojump_clock: MockClock
 async def test_rows_that_were_just_handed_over_are_not_taken_for_stored(
     autojump_clock: MockClock,
 ) -> None:
-    """For a moment nobody holds them but the task that will run next; then they are at risk."""
+    """For a moment only the task that runs next holds them; then they are at risk."""
     rows = [a_kline(0), a_kline(1)]
     async with _writer(MemoryStore()) as writer:
         await wait_all_tasks_blocked()

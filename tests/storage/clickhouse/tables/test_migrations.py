@@ -315,7 +315,7 @@ INTERVALS = ["1m", "5m", "15m", "1h", "1d"]
 
 
 async def test_candles_cut_short_are_kept_at_every_interval(store: Store) -> None:
-    """They all end in the same millisecond, and are told apart all the same."""
+    """They all end in the same millisecond, and are distinguished all the same."""
     candles = [cut(interval) for interval in INTERVALS]
     await store.insert(Batch("a", tuple(candles)))
     await store.insert(Batch("b", tuple(candles), Table.UPDATES))
@@ -325,7 +325,7 @@ async def test_candles_cut_short_are_kept_at_every_interval(store: Store) -> Non
 
 
 async def test_a_corrected_close_time_is_no_second_candle(store: Store) -> None:
-    """However a candle's end is told, it stays one candle; the highest rank says which."""
+    """Whatever its close time, it stays one candle; the highest version wins."""
     whole = sample(0)
     short = whole._replace(close_time=whole.open_time + 14_838, version=whole.version - 2)
     await store.insert(Batch("a", (short,)))
@@ -368,9 +368,9 @@ async def test_who_may_not_alter_is_told_what_to_run(tmp_path: Path) -> None:
             login = locate(server.url_of("market", user="no_ddl", password=PASSWORD))
             assert isinstance(login, ServerLocation)
             async with open_clickhouse(evolve(login)) as store:
-                with pytest.raises(StoreMisconfigured, match="cannot alter") as told:
+                with pytest.raises(StoreMisconfigured, match="cannot alter") as raised:
                     await store.prepare()
-                for statement in str(told.value).split("run these statements: ")[1].split("; "):
+                for statement in str(raised.value).split("run these statements: ")[1].split("; "):
                     await run(operator, statement)
                 await store.insert(Batch("a", (sample(5),)))
                 assert await store.final_kline(*sample(5).key) == sample(5)
@@ -385,9 +385,9 @@ async def test_who_may_not_alter_on_a_modern_server_is_told_what_to_run(
     async with earlier(modern_server.url_of(name), "modern_server") as operator:
         before = await _all_rows(operator)
         async with open_store(modern_server.url_of(name, user="no_ddl")) as store:
-            with pytest.raises(StoreMisconfigured, match=r"cannot alter them .*code 497") as told:
+            with pytest.raises(StoreMisconfigured, match=r"cannot alter them .*code 497") as raised:
                 await store.prepare()
-        for statement in str(told.value).split("run these statements: ")[1].split("; "):
+        for statement in str(raised.value).split("run these statements: ")[1].split("; "):
             await run(operator, statement)
         async with open_store(modern_server.url_of(name, user="no_ddl")) as store:
             await store.prepare()

@@ -137,10 +137,10 @@ T = TypeVar("T")
 
 def converse(answers: list[Rows], dialect: Dialect | None = None) -> tuple[list[str], Layout]:
     """Prepare a database that gives `answers`: what was asked, and what came of it."""
-    return told(answers, preparing("market", dialect))
+    return run_steps(answers, preparing("market", dialect))
 
 
-def told(answers: list[Rows], steps: Generator[str, Rows, T]) -> tuple[list[str], T]:
+def run_steps(answers: list[Rows], steps: Generator[str, Rows, T]) -> tuple[list[str], T]:
     """Go through `steps` with `answers`: what was asked, and what came of it."""
     asked = []
     query = next(steps)
@@ -190,9 +190,9 @@ def test_who_only_reads_makes_nothing() -> None:
     """The layout is the same; tables that are not read need not be there."""
     answers: list[Rows] = [[("26.9.2.1",)], complete("DateTime64(3, 'UTC')")]
     _, prepared = converse([*answers, CURRENT])
-    assert told(answers, finding("market"))[1] == prepared
+    assert run_steps(answers, finding("market"))[1] == prepared
     only_klines = [row for row in complete("Int64") if row[0] != "agents"]
-    asked, _ = told([only_klines], finding("market", LEGACY))
+    asked, _ = run_steps([only_klines], finding("market", LEGACY))
     assert len(asked) == 1
 
 
@@ -210,7 +210,7 @@ def test_who_only_reads_makes_nothing() -> None:
 def test_who_only_reads_is_told_that_there_is_nothing(rows: Rows, lacking: str) -> None:
     """Without a single statement that would make it."""
     with pytest.raises(StoreMisconfigured, match=f"market.*{lacking}"):
-        told([rows], finding("market", EMBEDDED))
+        run_steps([rows], finding("market", EMBEDDED))
 
 
 def test_foreign_table_is_named_with_what_it_lacks() -> None:
@@ -233,19 +233,19 @@ def columns_of_updates(time_type: str) -> Rows:
 def test_updates_are_made_where_there_are_none() -> None:
     """In the server's dialect, and not where they are."""
     is_there = columns_of_updates("Int64")
-    without, layout = told([complete("Int64"), [], is_there], preparing_updates(BARE))
+    without, layout = run_steps([complete("Int64"), [], is_there], preparing_updates(BARE))
     assert without[1:-1] == [create_updates("market", MODERN)]
-    assert told([is_there], preparing_updates(BARE)) == (without[-1:], layout)
+    assert run_steps([is_there], preparing_updates(BARE)) == (without[-1:], layout)
 
 
 def test_updates_are_not_made_to_be_read() -> None:
     """Where there is no table there is nothing to read."""
-    assert told([complete("Int64")], finding_updates(BARE))[1] is None
+    assert run_steps([complete("Int64")], finding_updates(BARE))[1] is None
 
 
 def test_updates_may_be_younger_than_the_other_tables() -> None:
     """Made after an upgrade they have times of the new kind, and are read so; `klines` is not."""
-    _, layout = told([columns_of_updates("DateTime64(3, 'UTC')")], finding_updates(BARE))
+    _, layout = run_steps([columns_of_updates("DateTime64(3, 'UTC')")], finding_updates(BARE))
     assert layout is not None
     assert "toUnixTimestamp64Milli" in select_updates(layout, "usdm", "BTCUSDT", "1m", None)
     runs = next(finding_runs(BARE, "usdm", "BTCUSDT", "1m", 0, 60_000))
@@ -259,4 +259,4 @@ def test_foreign_updates_are_named_with_what_they_lack(
     """To be written to and to be read."""
     rows = [row for row in columns_of_updates("Int64") if row[:2] != ("kline_updates", "version")]
     with pytest.raises(StoreMisconfigured, match=r"market\.kline_updates has no version"):
-        told([rows], steps(BARE))
+        run_steps([rows], steps(BARE))
