@@ -93,7 +93,7 @@ class Subscription:
         self._backfill.wake()
 
     def reopen(self, open_ms: int, *, above_version: int) -> bool:
-        """Fetch a closed candle again as a correction; return False if it is not closed."""
+        """Fetch a closed candle again as a repair; return False if it is not closed."""
         if not self.ledger.has_closed(open_ms):
             return False
         self.ledger.reopen(open_ms, above_version=above_version)

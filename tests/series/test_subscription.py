@@ -60,17 +60,17 @@ async def test_a_row_that_is_lost_while_it_is_handed_on_is_fetched_again(
             assert handed_on == 2 * times
 
 
-async def test_a_correction_that_is_lost_is_fetched_as_one(autojump_clock: MockClock) -> None:
+async def test_a_repair_that_is_lost_is_fetched_as_one(autojump_clock: MockClock) -> None:
     """The wrong row is still stored, and must not outrank the fetched one."""
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=0
     ) as simulation:
         await trio.sleep(300)
         right = simulation.store.klines["usdm", "BTCUSDT", "1m", FEBRUARY_2026_MS + MINUTE_MS]
-        correction = right.as_repair(right.event_time, above_version=right.version + 10**9)
-        for lost in (right, correction):
+        repair = right.as_repair(right.event_time, above_version=right.version + 10**9)
+        for lost in (right, repair):
             simulation.agent.registry.refetch([lost])
             await trio.sleep(60)
             stored = simulation.store.klines[right.key]
             assert stored[4:13] == right[4:13]
-            assert (stored.version > correction.version) == (lost is correction)
+            assert (stored.version > repair.version) == (lost is repair)

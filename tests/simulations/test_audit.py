@@ -42,7 +42,7 @@ def overlooked(simulation: Simulation) -> int:
 async def test_rows_that_are_gone_are_written_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Within two passes, as corrections; told of once, and no other row is touched."""
+    """Within two passes, as repairs; it is logged once, and no other row is touched."""
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:
         await trio.sleep(2 * HOUR_S)
         before = closed(simulation.store, "BTCUSDT", Interval.M1)

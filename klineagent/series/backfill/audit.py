@@ -88,7 +88,7 @@ def opens_of(spans: Iterable[Span[None]], interval: Interval) -> Iterator[int]:
 
 @define(eq=False, kw_only=True)
 class StoreAudit:
-    """Audits every series in turn; missing candles are fetched again and stored as corrections."""
+    """Audits every series in turn; missing candles are fetched again and stored as repairs."""
 
     registry: Registry
     writer: Writer

@@ -289,7 +289,7 @@ class Backfill:
         self.ledger.give_up(first_ms, end_ms, absence)
 
     def _as_row(self, candle: RestCandle, answered_at_ms: int) -> Kline:
-        """Convert a missing candle to a row; a correction outranks the row that it corrects."""
+        """Convert a missing candle to a row; a repair outranks the row that it replaces."""
         kline = candle.as_closed(self.context.rest.venue.name, self.symbol, self.ledger.interval)
         gap = self.ledger.gaps.at(candle.open_time)
         if gap is None or not gap.mark.above_version:

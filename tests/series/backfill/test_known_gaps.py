@@ -195,11 +195,11 @@ def test_a_row_off_the_grid_that_is_not_durable_is_missing_with_its_slot() -> No
     assert known.absences == (Span(at(7), at(8), off_grid),)
 
 
-def test_a_correction_that_is_not_durable_is_missing_as_a_correction() -> None:
-    """Otherwise the row that it corrects would outrank the fetched one."""
-    correction = a_kline(5).as_repair(at(20), above_version=at(30) << 1)
-    [known] = known_gaps([Running(a_ledger())], [correction, an_odd_row(5)]).values()
-    wrong = Missing(Urgency.RESTART, above_version=correction.version)
+def test_a_repair_that_is_not_durable_is_missing_as_a_repair() -> None:
+    """Otherwise the row that it replaces would outrank the fetched one."""
+    repair = a_kline(5).as_repair(at(20), above_version=at(30) << 1)
+    [known] = known_gaps([Running(a_ledger())], [repair, an_odd_row(5)]).values()
+    wrong = Missing(Urgency.RESTART, above_version=repair.version)
     assert Span(at(5), at(6), wrong) in known.gaps
 
 
