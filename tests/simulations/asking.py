@@ -1,4 +1,4 @@
-"""Asking an agent what it knows, over its own routes, and comparing that with its store."""
+"""Requests over an agent's own routes, and the comparison of the answers with its store."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ Labels = dict[str, str]
 
 
 def milliseconds(moment: str) -> int:
-    """What a time in an answer is."""
+    """Read a time in an answer."""
     return round(datetime.fromisoformat(moment).timestamp() * 1000)
 
 
 @frozen
 class Figures:
-    """What `/metrics` told."""
+    """The samples of `/metrics`."""
 
     samples: dict[str, list[tuple[Labels, float]]]
 
     def __call__(self, name: str, **labels: str) -> float:
-        """The sum of all samples of that name, without its prefix, with these labels."""
+        """Sum up all samples of that name, without its prefix, with these labels."""
         found = self.samples[f"klineagent_{name}"]
         return sum(value for each, value in found if labels.items() <= each.items())
 
 
 @frozen
 class Asker:
-    """Who asks `agent`, whose rows go to `store`."""
+    """Requests answers from `agent`, whose rows go to `store`."""
 
     agent: Agent
     store: MemoryStore
 
     async def get(self, path: str, **query: object) -> Any:
-        """What the command server answers."""
+        """Return an answer of the command server."""
         client = self.agent.command.test_client()
         response = await client.get(f"{path}?{urlencode(query)}" if query else path)
         assert response.status_code == 200, await response.get_data()
         return await response.get_json()
 
     async def why(self, symbol: str, interval: Interval, open_ms: int) -> Any:
-        """All that is known of a candle."""
+        """Return what `why` says of a candle."""
         return await self.get("/v1/why", symbol=symbol, interval=str(interval), open_time=open_ms)
 
     async def coverage(self) -> dict[tuple[str, str], Any]:
-        """All series, by symbol and interval; three on a page."""
-        told: list[Any] = []
+        """Return the coverage of all series, by symbol and interval; three on a page."""
+        coverage: list[Any] = []
         after: str | None = ""
         while after is not None:
             page = await self.get("/v1/coverage", limit=3, after=after)
-            told += page["series"]
+            coverage += page["series"]
             after = page["next"]
-        return {(each["symbol"], each["interval"]): each for each in told}
+        return {(each["symbol"], each["interval"]): each for each in coverage}
 
     async def ready(self) -> list[str]:
         """The parts that are not ready."""
@@ -71,7 +71,7 @@ class Asker:
         return [reason["part"] for reason in answer["reasons"]]
 
     async def figures(self) -> Figures:
-        """All metrics."""
+        """Return all metrics."""
         response = await self.agent.status.test_client().get("/metrics")
         assert response.status_code == 200
         text = await response.get_data(as_text=True)
@@ -104,15 +104,17 @@ class Asker:
         await self._agrees_with_metrics(coverage)
         return coverage
 
-    def _agrees_with_store(self, symbol: str, interval: Interval, told: Any) -> None:
-        missing, absent = (_opens(told[key]["spans"], interval) for key in ("missing", "absent"))
-        opens = _opens([told] if told["expected"] else [], interval)
+    def _agrees_with_store(self, symbol: str, interval: Interval, coverage: Any) -> None:
+        missing, absent = (
+            _opens(coverage[key]["spans"], interval) for key in ("missing", "absent")
+        )
+        opens = _opens([coverage] if coverage["expected"] else [], interval)
         stored = {open_ms for open_ms in opens if self._has((symbol, interval.value, open_ms))}
         assert stored == set(opens) - set(missing) - set(absent), (symbol, interval)
-        assert told["expected"] == len(opens)
-        assert told["stored"] == len(stored)
-        assert told["missing"]["candles"] == len(missing)
-        assert told["absent"]["candles"] == len(absent)
+        assert coverage["expected"] == len(opens)
+        assert coverage["stored"] == len(stored)
+        assert coverage["missing"]["candles"] == len(missing)
+        assert coverage["absent"]["candles"] == len(absent)
 
     def _has(self, candle: tuple[str, str, int]) -> bool:
         key: Key = (self.agent.pool.venue.name, *candle)

@@ -1,4 +1,4 @@
-"""Looking at what a simulation has stored."""
+"""Access to what a simulation has stored and logged."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DAY_S = 24 * HOUR_S
 
 
 def closed(store: MemoryStore, symbol: str, interval: Interval) -> list[Kline]:
-    """The closed candles of a series, ascending; none of them twice, for the store has keys."""
+    """The closed candles of a series, ascending; the store's keys exclude duplicates."""
     klines = (k for k in store.klines.values() if k.is_closed)
     mine = (k for k in klines if (k.symbol, k.interval) == (symbol, interval.value))
     return sorted(mine, key=lambda kline: kline.open_time)
 
 
 def not_stored(simulation: Simulation, *, since_ms: int = FEBRUARY_2026_MS) -> list[Key]:
-    """Candles that should be there since a time and up to a minute ago, and are not."""
+    """Candles that closed between `since_ms` and a minute ago and are not stored."""
     return list(_not_stored(simulation, since_ms))
 
 
@@ -44,18 +44,18 @@ def _not_stored(simulation: Simulation, since_ms: int) -> Iterator[Key]:
 
 
 def requests(simulation: Simulation) -> int:
-    """How often candles were asked for so far."""
+    """The number of requests for candles so far."""
     return simulation.agent.registry.context.counts.requests
 
 
 def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
-    """The log lines that tell of `event`."""
+    """The log lines of `event`."""
     return [vars(record) for record in caplog.records if record.getMessage() == event]
 
 
 @define(eq=False)
 class Watch:
-    """Looks at the store each second: when did which closed candle come?"""
+    """Looks at the store each second, to see when each closed candle is stored."""
 
     simulation: Simulation
     late_ms: dict[Key, int] = field(factory=dict, init=False)

@@ -1,4 +1,4 @@
-"""An exchange whose klines are empty, short, old or shifted: nothing wrong, nothing given up."""
+"""Answers that are empty, short, old or shifted: nothing wrong is stored, nothing given up."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def _check_values(simulation: Simulation, market: EventfulMarket) -> None:
 
 @pytest.mark.parametrize("venue", [USDM, SPOT], ids=["usdm", "spot"])
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_klines_that_cannot_be_seen_are_missing_and_come(
+async def test_klines_that_are_not_shown_are_missing_and_come(
     autojump_clock: MockClock, venue: Venue, trouble: str
 ) -> None:
-    """For a quarter of an hour, while all else is well but for closing events, which are lost."""
+    """For a quarter of an hour, while only klines and closing events fail."""
     market = _market(venue)
     async with open_simulation(
         venue=venue, market=market, intervals=INTERVALS, history=0
@@ -87,10 +87,10 @@ async def test_klines_that_cannot_be_seen_are_missing_and_come(
 
 
 @pytest.mark.parametrize("venue", [USDM, SPOT], ids=["usdm", "spot"])
-async def test_history_that_is_answered_with_nothing_is_asked_for_until_it_comes(
+async def test_history_with_empty_answers_is_requested_until_it_comes(
     autojump_clock: MockClock, venue: Venue
 ) -> None:
-    """An empty answer is the same as none; several pages of history, seconds after it is well."""
+    """Several pages of history, seconds after the exchange has recovered."""
     market = _market(venue)
     async with open_simulation(
         venue=venue, market=market, intervals=[Interval.M1], history=1400
@@ -103,10 +103,10 @@ async def test_history_that_is_answered_with_nothing_is_asked_for_until_it_comes
         assert not_stored(simulation, since_ms=FEBRUARY_2026_MS - 1400 * MINUTE_MS) == []
 
 
-async def test_what_a_halt_on_spot_lacks_is_missing_until_trading_goes_on(
+async def test_candles_of_a_halt_on_spot_are_missing_until_trading_goes_on(
     autojump_clock: MockClock,
 ) -> None:
-    """Nobody is called meanwhile; two answers with later candles prove that there were none."""
+    """No alert fires meanwhile; two answers with later candles prove that there were none."""
     market = _market(SPOT)
     async with open_simulation(
         venue=SPOT, market=market, intervals=[Interval.M1], history=0
@@ -124,7 +124,7 @@ async def test_what_a_halt_on_spot_lacks_is_missing_until_trading_goes_on(
             why = await asker.why("ETHUSDT", Interval.M1, FEBRUARY_2026_MS + 2 * HOUR_MS)
             assert why["state"] == "missing"
             assert "not proven yet" in why["search"]["error"]
-        # One for each candle that falls due, and one a minute, at last less often.
+        # One request for each candle that falls due, and one a minute, later less often.
         assert requests(simulation) - before < 2 * 300 + 20
         await trio.sleep(10 * MINUTE_S)
         assert ledger.missing == 0
@@ -132,8 +132,8 @@ async def test_what_a_halt_on_spot_lacks_is_missing_until_trading_goes_on(
         assert await asker.ready() == []
 
 
-async def test_a_restart_in_a_halt_ends_as_no_restart(autojump_clock: MockClock) -> None:
-    """What is not proven is looked for again by whoever comes next."""
+async def test_a_restart_in_a_halt_ends_like_no_restart(autojump_clock: MockClock) -> None:
+    """The next run looks again for what is not proven."""
     market, store = _market(SPOT), MemoryStore()
     settings: dict[str, Any] = {"venue": SPOT, "market": market, "intervals": [Interval.M1]}
     async with open_simulation(store=store, history=0, **settings) as simulation:
@@ -155,7 +155,7 @@ async def test_a_restart_in_a_halt_ends_as_no_restart(autojump_clock: MockClock)
 async def test_an_absence_is_looked_at_again_after_an_hour_and_a_day(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the exchange then has is fetched and told of; what it has not costs two requests."""
+    """Candles that the exchange then has are fetched and logged; the others cost two requests."""
     market = _market(SPOT)
     async with open_simulation(
         venue=SPOT, market=market, intervals=[Interval.M1], history=0, symbols=["ETHUSDT"]
@@ -175,7 +175,7 @@ async def test_an_absence_is_looked_at_again_after_an_hour_and_a_day(
         await trio.sleep(2 * HOUR_S)
         assert ledger.missing == 0
         assert ("spot", "ETHUSDT", "1m", wrong_ms) in simulation.store.klines
-        assert [told["count"] for told in logged(caplog, "absences_disproved")] == [1]
+        assert [line["count"] for line in logged(caplog, "absences_disproved")] == [1]
         figures = await Asker(simulation.agent, simulation.store).figures()
         assert figures("absences_disproved_total") == 1
         assert [(each[0], each[1], each.mark.looks) for each in ledger.absences] == [
@@ -219,8 +219,8 @@ async def test_candles_off_the_grid_are_stored_as_they_are(
             assert {each.close_time - each.open_time for each in odd} == {MINUTE_MS - 1}
             why = await asker.why("ETHUSDT", Interval.M1, FEBRUARY_2026_MS - 2 * HOUR_MS)
             assert "off the grid" in why["explanation"]
-            (told,) = logged(caplog, "candles_off_grid")
-            assert told["newest"] == "ethusdt@kline_1m"
+            (line,) = logged(caplog, "candles_off_grid")
+            assert line["newest"] == "ethusdt@kline_1m"
             await trio.sleep(2 * HOUR_S)
             assert ledger.tally.disproved == 0
             assert ledger.missing == 0

@@ -1,4 +1,4 @@
-"""What the agent says of its data agrees with the store, with the faults, and with itself."""
+"""The agent's answers about its data agree with the store, with the faults, and with each other."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _exchange() -> AbstractAsyncContextManager[Exchange]:
 
 @asynccontextmanager
 async def _agent(exchange: Exchange, store: MemoryStore) -> AsyncIterator[Asker]:
-    """An agent that records the minutes of one symbol, and comes and goes as it likes."""
+    """An agent that records the minutes of one symbol, and is started and stopped by the test."""
     anywhere = Bind("127.0.0.1", 0)
     config = Config(
         symbols=("BTCUSDT",),
@@ -86,10 +86,10 @@ async def test_a_quiet_day_is_covered(autojump_clock: MockClock, simulation: Sim
     assert figures("store_up") == 1
 
 
-async def test_every_state_of_a_candle_is_told(
+async def test_every_state_of_a_candle_is_shown(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """By where it lies between the beginning and the clock."""
+    """By its position between the series' beginning and the clock."""
     asker = _asker(simulation)
     await trio.sleep(90 * MINUTE_S + 1)
     states = {}
@@ -122,10 +122,10 @@ async def test_every_state_of_a_candle_is_told(
     assert milliseconds(newest["store"]["row"]["event_time"]) == row.event_time
 
 
-async def test_a_candle_that_nobody_holds(
+async def test_a_candle_that_is_neither_stored_nor_on_its_way(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """What the ledger takes for closed is not said to be on its way without being there."""
+    """A closed candle does not count as on its way unless it is."""
     asker = _asker(simulation)
     await trio.sleep(30.5 * MINUTE_S)
     key = ("usdm", "BTCUSDT", "1m", _minute(20))
@@ -136,10 +136,10 @@ async def test_a_candle_that_nobody_holds(
     assert (await asker.why("BTCUSDT", M1, _minute(20)))["state"] == "stored"
 
 
-async def test_lost_closings_that_cannot_be_fetched(
+async def test_lost_closing_events_that_cannot_be_fetched(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """They are missing with the exchange's words, overdue after a while, and healed in the end."""
+    """Their candles are missing with the exchange's words, overdue after a while, then healed."""
     asker, faults = _asker(simulation), simulation.exchange.faults
     await trio.sleep(30.5 * MINUTE_S)
     with faults.losing_closings(), faults.failing_rest():
@@ -171,7 +171,7 @@ async def test_lost_closings_that_cannot_be_fetched(
 
 
 async def test_an_exchange_that_refuses(autojump_clock: MockClock, simulation: Simulation) -> None:
-    """The limits tell that nothing is asked for, and for how long."""
+    """The limits show that no request is made, and for how long."""
     asker, faults = _asker(simulation), simulation.exchange.faults
     await trio.sleep(30.5 * MINUTE_S)
     with faults.refusing_rest(), faults.losing_closings():
@@ -189,7 +189,7 @@ async def test_an_exchange_that_refuses(autojump_clock: MockClock, simulation: S
 
 @pytest.mark.parametrize(("venue", "flat"), [(USDM, True), (SPOT, False)])
 async def test_a_halt(autojump_clock: MockClock, *, venue: Venue, flat: bool) -> None:
-    """What does not exist is absent with that reason, and nobody is called for it."""
+    """Candles that do not exist are absent with that reason, and no alert fires."""
     market = _market(venue.name)
     async with open_simulation(venue=venue, market=market, intervals=[M1], history=0) as simulation:
         asker = _asker(simulation)
@@ -209,7 +209,7 @@ async def test_a_halt(autojump_clock: MockClock, *, venue: Venue, flat: bool) ->
 
 
 async def test_a_delisting(autojump_clock: MockClock) -> None:
-    """The symbol does not trade, so what it lacks is no reason to be called."""
+    """The symbol does not trade, so its missing candles are no reason for an alert."""
     market = _market()
     async with open_simulation(market=market, intervals=[M1], history=0) as simulation:
         asker = _asker(simulation)
@@ -219,14 +219,18 @@ async def test_a_delisting(autojump_clock: MockClock) -> None:
             await trio.sleep(2 * MINUTE_S + 1)
             assert await asker.ready() == []
         await trio.sleep(MINUTE_S / 3)
-        told = (await asker.agrees())["ETHUSDT", "1m"]
-        assert told["absent"]["candles"] > 90
-        assert "the symbol did not trade" in {each["reason"] for each in told["absent"]["spans"]}
+        coverage = (await asker.agrees())["ETHUSDT", "1m"]
+        assert coverage["absent"]["candles"] > 90
+        assert "the symbol did not trade" in {
+            each["reason"] for each in coverage["absent"]["spans"]
+        }
 
 
 @pytest.mark.parametrize("with_spool", [True, False])
-async def test_a_database_that_is_away(autojump_clock: MockClock, *, with_spool: bool) -> None:
-    """Ready with a spool and not without; a candle that came cannot be said to be stored."""
+async def test_a_database_that_is_unreachable(
+    autojump_clock: MockClock, *, with_spool: bool
+) -> None:
+    """The agent is ready with a spool and not without; a candle that came is not called stored."""
     disk = MemoryDisk() if with_spool else None
     async with open_simulation(intervals=[M1], history=0, disk=disk) as simulation:
         asker = _asker(simulation)
@@ -271,8 +275,8 @@ async def test_a_row_that_the_database_refuses(autojump_clock: MockClock) -> Non
             lambda kline: kline.symbol == "ETHUSDT" and kline.open_time == _minute(3)
         ):
             await trio.sleep(10.5 * MINUTE_S)
-            told = (await asker.agrees())["ETHUSDT", "1m"]
-        assert told["absent"]["candles"] == 1
+            coverage = (await asker.agrees())["ETHUSDT", "1m"]
+        assert coverage["absent"]["candles"] == 1
         why = await asker.why("ETHUSDT", M1, _minute(3))
         assert (why["state"], why["store"]["row"]) == ("absent", None)
         assert "refuses" in why["explanation"]
@@ -285,7 +289,7 @@ async def test_a_row_that_the_database_refuses(autojump_clock: MockClock) -> Non
 
 
 async def test_lost_connections(autojump_clock: MockClock, simulation: Simulation) -> None:
-    """Each is counted with its reason; one that does not come back is a reason to be called."""
+    """Each is counted with its reason; one that is not replaced is a reason for an alert."""
     asker = _asker(simulation)
     await trio.sleep(10 * MINUTE_S)
     simulation.exchange.faults.close_connections(1001)
@@ -318,8 +322,10 @@ async def test_lost_connections(autojump_clock: MockClock, simulation: Simulatio
     await asker.agrees()
 
 
-async def test_a_feed_that_is_replaced(autojump_clock: MockClock, simulation: Simulation) -> None:
-    """There are two for a while, and the streams are carried throughout."""
+async def test_a_connection_that_is_replaced(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """The slot has two for a while, and the streams are carried throughout."""
     asker = _asker(simulation)
     await trio.sleep(10 * MINUTE_S)
     simulation.exchange.faults.announce_shutdown()
@@ -332,14 +338,18 @@ async def test_a_feed_that_is_replaced(autojump_clock: MockClock, simulation: Si
     assert (await asker.figures())("feeds_replaced_total") == 1
 
 
-async def test_before_the_exchange_is_there(autojump_clock: MockClock) -> None:
-    """Nothing has begun, and that is told, not made up."""
+async def test_before_the_exchange_is_reachable(autojump_clock: MockClock) -> None:
+    """Nothing has begun, and the answers say so."""
     async with _exchange() as exchange, AsyncExitStack() as running:
         with exchange.offline():
             asker = await running.enter_async_context(_agent(exchange, MemoryStore()))
             assert await asker.ready() == ["exchange"]
-            (told,) = (await asker.coverage()).values()
-            assert (told["expected"], told["from"], told["is_active"]) == (0, None, False)
+            (coverage,) = (await asker.coverage()).values()
+            assert (coverage["expected"], coverage["from"], coverage["is_active"]) == (
+                0,
+                None,
+                False,
+            )
             why = await asker.why("BTCUSDT", M1, _minute(0))
             assert why["state"] == "not_covered"
             assert "not begun" in why["explanation"]
@@ -349,7 +359,7 @@ async def test_before_the_exchange_is_there(autojump_clock: MockClock) -> None:
 
 
 async def test_a_restart(autojump_clock: MockClock) -> None:
-    """What was recorded before is accounted for, and what closed meanwhile is missing till then."""
+    """Candles recorded before are covered; those that closed meanwhile are missing until then."""
     store = MemoryStore()
     async with _exchange() as exchange:
         async with _agent(exchange, store) as asker:
@@ -359,14 +369,14 @@ async def test_a_restart(autojump_clock: MockClock) -> None:
         async with _agent(exchange, store) as asker:
             with exchange.faults.failing_rest():
                 await trio.sleep(10)
-                told = (await asker.agrees())["BTCUSDT", "1m"]
-                (span,) = told["missing"]["spans"]
+                coverage = (await asker.agrees())["BTCUSDT", "1m"]
+                (span,) = coverage["missing"]["spans"]
                 assert span["urgency"] == "restart"
                 assert 58 <= span["candles"] <= 61
-                assert told["lag_seconds"] == pytest.approx(HOUR_S, abs=2 * MINUTE_S)
+                assert coverage["lag_seconds"] == pytest.approx(HOUR_S, abs=2 * MINUTE_S)
                 assert await asker.ready() == []
             await trio.sleep(5 * MINUTE_S)
-            told = (await asker.agrees())["BTCUSDT", "1m"]
-            assert told["missing"]["candles"] == 0
-            assert milliseconds(told["from"]) <= _minute(0)
+            coverage = (await asker.agrees())["BTCUSDT", "1m"]
+            assert coverage["missing"]["candles"] == 0
+            assert milliseconds(coverage["from"]) <= _minute(0)
             assert (await asker.figures())("candles_healed_total", urgency="restart") >= 58

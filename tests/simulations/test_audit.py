@@ -22,7 +22,7 @@ from tests.simulations.asking import Asker
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, closed, logged, not_stored
 
 FOUND_WITHIN_S = 2 * PASS_S + AGAIN_AFTER_S
-"""A series whose turn was just over has to wait for the next but one."""
+"""A series whose turn is just over waits for the next pass but one."""
 INTERVALS = (Interval.M1, Interval.M5)
 
 
@@ -54,12 +54,12 @@ async def test_rows_that_are_gone_are_written_again(
         with simulation.store.forgetting(is_gone):
             assert len(not_stored(simulation)) == len(gone)
         with trio.fail_after(FOUND_WITHIN_S):
-            while not_stored(simulation):  # noqa: ASYNC110 - the store tells nobody
+            while not_stored(simulation):  # noqa: ASYNC110 - there is no event
                 await trio.sleep(1)
         await trio.sleep(PASS_S)
         assert overlooked(simulation) == len(gone)
-        [told] = logged(caplog, "audit_finding")
-        assert (told["candles"], told["first"]) == (5, "2026-02-01T00:20:00+00:00")
+        [line] = logged(caplog, "audit_finding")
+        assert (line["candles"], line["first"]) == (5, "2026-02-01T00:20:00+00:00")
         after = closed(simulation.store, "BTCUSDT", Interval.M1)[: len(before)]
         for old, new in zip(before, after, strict=True):
             if not is_gone(old):
@@ -83,7 +83,7 @@ async def test_a_closed_row_that_a_forming_one_outranks_is_written_above_it(
         await simulation.store.insert(Batch("old", (late,)))
         assert len(not_stored(simulation)) == 1
         with trio.fail_after(FOUND_WITHIN_S):
-            while not_stored(simulation):  # noqa: ASYNC110 - the store tells nobody
+            while not_stored(simulation):  # noqa: ASYNC110 - there is no event
                 await trio.sleep(1)
         healed = simulation.store.klines[stuck.key]
         assert healed.version > late.version
@@ -96,7 +96,7 @@ async def test_a_closed_row_that_a_forming_one_outranks_is_written_above_it(
 async def test_a_store_that_lost_everything_gets_everything(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All that is accounted for, found at once, though looking at the store takes seconds."""
+    """All candles of the ledger, found in one pass, though queries take seconds."""
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=1200
     ) as simulation:
@@ -106,16 +106,16 @@ async def test_a_store_that_lost_everything_gets_everything(
         with simulation.store.slow(1):
             await trio.sleep(FOUND_WITHIN_S)
         assert not_stored(simulation, since_ms=FEBRUARY_2026_MS - 1200 * MINUTE_MS) == []
-        # What closed just before is not looked at until the next pass.
-        told = [int(str(each["candles"])) for each in logged(caplog, "audit_finding")]
-        assert told[0] > 1250
-        assert told[1:] == [overlooked(simulation) - told[0]]
+        # Candles that closed just before are looked at in the next pass.
+        found = [int(str(each["candles"])) for each in logged(caplog, "audit_finding")]
+        assert found[0] > 1250
+        assert found[1:] == [overlooked(simulation) - found[0]]
         assert simulation.agent.registry.missing() == 0
 
 
 @pytest.mark.logs("audit_finding", "spool_unusable")
 async def test_a_spool_that_never_empties_hides_nothing(autojump_clock: MockClock) -> None:
-    """As one does that cannot delete what is stored: few candles are looked for in it."""
+    """It cannot delete stored segments; few candles are looked for in them."""
     disk = MemoryDisk()
     async with open_simulation(intervals=INTERVALS, history=0, disk=disk) as simulation:
         await trio.sleep(HOUR_S)
@@ -135,10 +135,10 @@ async def test_a_spool_that_never_empties_hides_nothing(autojump_clock: MockCloc
 
 
 @pytest.mark.logs("audit_finding", "spool_unusable")
-async def test_where_nobody_can_tell_what_is_missing_it_is_said_and_others_are_audited(
+async def test_where_it_cannot_be_seen_what_is_missing_others_are_audited(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And once somebody can, what was missing is found."""
+    """It is logged, and once it can be seen, the missing candles are found."""
     monkeypatch.setattr(audit, "SEGMENTS_AT_ONCE", 0)  # as if the spool were large
     disk = MemoryDisk()
     async with open_simulation(intervals=INTERVALS, history=0, disk=disk) as simulation:
@@ -166,8 +166,10 @@ async def test_where_nobody_can_tell_what_is_missing_it_is_said_and_others_are_a
         assert logged(caplog, "audit_sees")
 
 
-async def test_a_series_that_is_removed_meanwhile_is_left_alone(autojump_clock: MockClock) -> None:
-    """Nothing is told of it, and nothing fetched."""
+async def test_a_series_that_is_removed_during_its_audit_is_left_alone(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing is logged of it, and nothing fetched."""
     store = RemovingStore()
     async with open_simulation(intervals=INTERVALS, history=0, store=store) as simulation:
         await trio.sleep(HOUR_S)
@@ -190,7 +192,7 @@ def _slow(store: MemoryStore) -> AbstractContextManager[None]:
 async def test_rows_on_their_way_are_no_finding(
     autojump_clock: MockClock, trouble: object, spool: bool
 ) -> None:
-    """Neither while the store is away nor while the spool is emptied into it."""
+    """Neither while the store is unreachable nor while the spool is emptied into it."""
     async with open_simulation(
         intervals=INTERVALS, history=0, disk=MemoryDisk() if spool else None
     ) as simulation:
@@ -207,7 +209,7 @@ async def test_rows_on_their_way_are_no_finding(
 async def test_what_a_damaged_file_of_the_spool_held_is_written_again(
     autojump_clock: MockClock,
 ) -> None:
-    """The rows counted as kept; nobody knows which they were, but what is missing can be seen."""
+    """The rows counted as kept; it is unknown which they were, but not what is missing."""
     disk = MemoryDisk()
     async with open_simulation(intervals=INTERVALS, history=0, disk=disk) as simulation:
         await trio.sleep(20 * MINUTE_S)
@@ -225,7 +227,7 @@ async def test_what_a_damaged_file_of_the_spool_held_is_written_again(
 
 
 class RemovingStore(MemoryStore):
-    """Has a series removed while the audit asks for the ranks of its candles."""
+    """A store that has a series removed while the audit queries the versions of its candles."""
 
     registry: Registry
     removed = 0
@@ -240,7 +242,7 @@ class RemovingStore(MemoryStore):
 
 
 class CountingStore(MemoryStore):
-    """Notes when the audit asks."""
+    """A store that notes when the audit queries it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,7 +257,7 @@ class CountingStore(MemoryStore):
 
 
 async def test_it_leaves_the_store_to_others(autojump_clock: MockClock) -> None:
-    """It takes a fiftieth of the time, however slow the store is, and asks nothing of one away."""
+    """It takes a fiftieth of the time, however slow the store is, and skips a failing one."""
     store = CountingStore()
     async with open_simulation(intervals=INTERVALS, history=0, store=store):
         await trio.sleep(HOUR_S)
@@ -272,14 +274,14 @@ async def test_it_leaves_the_store_to_others(autojump_clock: MockClock) -> None:
             assert store.asked_at == []
 
 
-async def test_when_a_series_was_audited_is_told(autojump_clock: MockClock) -> None:
-    """At the start, when the store has answered; then by each pass, and as a metric."""
+async def test_the_time_of_the_last_audit_is_reported(autojump_clock: MockClock) -> None:
+    """After the startup scan, then after each pass, and as a metric."""
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:
         asker = Asker(simulation.agent, simulation.store)
         with simulation.store.offline():
             await trio.sleep(10)
-            [told, *_] = (await asker.coverage()).values()
-            assert told["audited"] is None
+            [coverage, *_] = (await asker.coverage()).values()
+            assert coverage["audited"] is None
         await trio.sleep(30)
         first = {each["audited"] for each in (await asker.coverage()).values()}
         assert min(first) > "2026-02-01T00:00:10"

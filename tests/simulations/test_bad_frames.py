@@ -1,4 +1,4 @@
-"""Frames that do not fit themselves: nothing of them is stored, and their candles are fetched."""
+"""Inconsistent frames: none is stored, and their candles are fetched."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _crossed(simulation: Simulation) -> AbstractContextManager[None]:
 
 
 def _contradictory(simulation: Simulation) -> AbstractContextManager[None]:
-    """All events say what no candle can be."""
+    """All events carry impossible values."""
     return simulation.exchange.lies.contradictions()
 
 
 def _of_next_month(simulation: Simulation) -> AbstractContextManager[None]:
-    """In place of closing events come those of candles four weeks later."""
+    """Closing events are replaced by those of candles four weeks later."""
 
     def later(match: re.Match[bytes]) -> bytes:
         return b'"%b":%d' % (match[1], int(match[2]) + 28 * DAY_MS)
@@ -51,7 +51,7 @@ def _of_next_month(simulation: Simulation) -> AbstractContextManager[None]:
 
 
 def _candles(store: MemoryStore) -> dict[Key, tuple[object, ...]]:
-    """What closed candles say, without what only streams tell."""
+    """Closed candles without the fields that only streams have."""
     return {key: kline[:14] for key, kline in store.klines.items() if kline.is_closed}
 
 
@@ -68,7 +68,7 @@ async def test_candles_whose_closing_events_are_bad_frames_are_stored_in_time(
     lie: Callable[[Simulation], AbstractContextManager[None]],
     flaws: set[Flaw],
 ) -> None:
-    """They are missed five seconds after their close, and right in the store within ten more."""
+    """They are missing five seconds after their close, and stored right within ten more."""
     async with open_simulation(intervals=INTERVALS, history=0) as honest:
         await trio.sleep(40 * MINUTE_S)
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:
@@ -87,7 +87,7 @@ async def test_candles_whose_closing_events_are_bad_frames_are_stored_in_time(
 async def test_of_two_closing_events_of_a_candle_the_later_counts(
     autojump_clock: MockClock,
 ) -> None:
-    """Both fit themselves: the exchange has corrected itself, and nothing is fetched."""
+    """Both are consistent: the exchange has corrected itself, and nothing is fetched."""
 
     def correct(events: Events, _now_ms: int) -> Iterator[StreamEvent]:
         for event in events:

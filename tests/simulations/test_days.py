@@ -80,7 +80,7 @@ async def test_a_broken_connection_is_replaced_by_itself(
     assert newest.close_time >= FEBRUARY_2026_MS + 2 * HOUR_MS
 
 
-async def test_a_day_of_outage_does_not_storm_the_exchange(
+async def test_a_day_of_outage_does_not_flood_the_exchange(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dials back off to one in a quarter of a minute or so, and the first success ends that."""
@@ -124,10 +124,10 @@ async def test_the_other_venues_are_recorded(
     assert _gaps(minutes, Interval.M1) == 0
 
 
-async def test_hundreds_of_streams_share_few_feeds_within_the_limits(
+async def test_hundreds_of_streams_share_few_connections_within_the_limits(
     autojump_clock: MockClock,
 ) -> None:
-    """1,500 streams need two connections, one needs one; who breaks a limit is cut off."""
+    """1,500 streams need two connections, one needs one; clients over a limit are cut off."""
     market = RandomMarket(symbols=100, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
     symbols = [listing.symbol for listing in market.listings]
     intervals = sorted(Interval, key=lambda each: each.name)

@@ -1,4 +1,4 @@
-"""The set that should run, on the virtual clock: it follows the market, and survives restarts."""
+"""The desired set on the virtual clock: it follows the market, and survives restarts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def _put(simulation: Simulation, *wanted: object, query: str = "", **rest:
 
 
 async def _active(simulation: Simulation) -> set[tuple[str, str]]:
-    """What runs a while later."""
+    """The series that run a while later."""
     await trio.sleep(SOON_S)
     listing = simulation.agent.registry.listing()
     assert all(info.is_active for info in listing)
@@ -80,7 +80,7 @@ async def _active(simulation: Simulation) -> set[tuple[str, str]]:
 
 
 async def _turns_during(call: Callable[[], Awaitable[object]]) -> int:
-    """How often others have their turn meanwhile."""
+    """Counts how often another task runs meanwhile."""
     turns, answered = 0, False
 
     async def take_turns() -> None:
@@ -96,8 +96,8 @@ async def _turns_during(call: Callable[[], Awaitable[object]]) -> int:
     return turns
 
 
-async def test_a_pattern_is_followed_and_told(autojump_clock: MockClock) -> None:
-    """A PUT answers what it changes, the registry follows, and GET tells when it has."""
+async def test_a_pattern_is_followed(autojump_clock: MockClock) -> None:
+    """A PUT answers with its change, the registry follows, and GET shows when it has."""
     async with open_simulation(symbols=[], market=_market()) as simulation:
         outcome = await _put(simulation, PERPETUALS)
         assert (outcome["added"], outcome["removed"], outcome["dry_run"]) == (4, 0, False)
@@ -119,7 +119,7 @@ async def test_a_pattern_is_followed_and_told(autojump_clock: MockClock) -> None
 async def test_a_listing_begins_by_itself(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, venue: Venue
 ) -> None:
-    """What a pattern matches is recorded from its first minute, and told once."""
+    """Symbols that a pattern matches are recorded from their first minute, and logged once."""
     new = "ETHUSD_PERP" if venue is COINM else "ETHUSDT"
     market = _market(venue=venue, unlisted=(new,))
     async with open_simulation(symbols=[], market=market, venue=venue) as simulation:
@@ -133,13 +133,13 @@ async def test_a_listing_begins_by_itself(
         opens = [kline.open_time for kline in closed(simulation.store, new, Interval.M1)]
         assert opens == list(range(listed_ms, opens[-1] + 1, MINUTE_MS))
         assert len(opens) >= 58
-    (told,) = logged(caplog, "symbols_listed")
-    assert told["symbols"] == [new]
+    (line,) = logged(caplog, "symbols_listed")
+    assert line["symbols"] == [new]
     assert logged(caplog, "symbols_delisted") == []
 
 
 @pytest.mark.parametrize("venue", [USDM, SPOT], ids=["usdm", "spot"])
-async def test_a_delisting_ends_by_itself_and_lacks_nothing(
+async def test_a_delisting_ends_by_itself_and_is_complete(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, venue: Venue
 ) -> None:
     """Each interval ends once the candle that was open then is stored; a relisting begins anew."""
@@ -166,15 +166,15 @@ async def test_a_delisting_ends_by_itself_and_lacks_nothing(
         market.list("ETHUSDT")
         await trio.sleep(3 * MINUTE_S)
         assert await _active(simulation) == {("ETHUSDT", "1m"), ("ETHUSDT", "1h")}
-    assert [told["symbols"] for told in logged(caplog, "symbols_delisted")] == [["ETHUSDT"]]
-    assert [told["symbols"] for told in logged(caplog, "symbols_listed")] == [["ETHUSDT"]]
-    assert [told["patterns"] for told in logged(caplog, "patterns_match_nothing")] == [["E*"]]
+    assert [line["symbols"] for line in logged(caplog, "symbols_delisted")] == [["ETHUSDT"]]
+    assert [line["symbols"] for line in logged(caplog, "symbols_listed")] == [["ETHUSDT"]]
+    assert [line["patterns"] for line in logged(caplog, "patterns_match_nothing")] == [["E*"]]
 
 
-async def test_a_symbol_that_is_named_waits_through_a_delisting(
+async def test_a_named_symbol_waits_through_a_delisting(
     autojump_clock: MockClock,
 ) -> None:
-    """It is wanted by its name, so it stays, and GET tells why it has nothing to do."""
+    """It is wanted by its name, so it stays, and GET says why it is idle."""
     async with open_simulation(symbols=[], market=_market()) as simulation:
         await _put(simulation, {"symbols": ["OMGUSDT"], "intervals": ["1m"]})
         await trio.sleep(MINUTE_S)
@@ -185,7 +185,7 @@ async def test_a_symbol_that_is_named_waits_through_a_delisting(
 
 
 async def test_the_set_survives_restarts(autojump_clock: MockClock) -> None:
-    """A killed agent comes back with patterns, exceptions and what the old commands have added."""
+    """A killed agent starts with its patterns, exceptions and the series that commands added."""
     store, state = MemoryStore(), MemoryDisk()
     parts: dict[str, Any] = {"symbols": [], "intervals": [Interval.M1, Interval.H1]}
     async with open_simulation(store=store, state=state, market=_market(), **parts) as simulation:
@@ -212,7 +212,7 @@ async def test_the_set_survives_restarts(autojump_clock: MockClock) -> None:
             asked["subscriptions"],
             asked["exclude"],
         )
-        # What GET tells is what PUT takes.
+        # The answer to GET is accepted by PUT.
         same = await _put(simulation, *again["subscriptions"], exclude=again["exclude"])
         assert (same["added"], same["removed"]) == (0, 0)
 
@@ -220,7 +220,7 @@ async def test_the_set_survives_restarts(autojump_clock: MockClock) -> None:
 async def test_power_loss_leaves_one_of_the_sets_that_were_saved(
     autojump_clock: MockClock,
 ) -> None:
-    """What was answered as saved is there, whatever the kernel had written by then."""
+    """The set that was answered as saved is there, whatever the kernel had written by then."""
     for seed in range(20):
         state = MemoryDisk()
         async with open_simulation(symbols=[], state=state, market=_market()) as simulation:
@@ -235,7 +235,7 @@ async def test_power_loss_leaves_one_of_the_sets_that_were_saved(
 async def test_the_configuration_has_the_last_word_at_a_start(
     autojump_clock: MockClock,
 ) -> None:
-    """What it names is told apart, is not touched by a PUT, and comes back after a removal."""
+    """Its entries are marked, a PUT does not change them, and they return after a removal."""
     state = MemoryDisk()
     parts: dict[str, Any] = {"symbols": ["BTCUSDT"], "intervals": [Interval.M1]}
     async with open_simulation(state=state, **parts) as simulation:
@@ -272,7 +272,7 @@ async def test_the_configuration_has_the_last_word_at_a_start(
 async def test_a_file_that_cannot_be_read_ends_the_start(
     autojump_clock: MockClock, content: bytes, reason: str
 ) -> None:
-    """Recording something else than was asked for would be worse; trying again does not help."""
+    """Recording another set than the saved one would be worse, and retrying is no use."""
     state = MemoryDisk()
     state.write("subscriptions.json", content)
     with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=reason), flatten_subgroups=True):
@@ -281,7 +281,7 @@ async def test_a_file_that_cannot_be_read_ends_the_start(
 
 
 @pytest.mark.logs("subscriptions_not_saved", "gaps_not_saved")
-async def test_a_disk_that_fails_is_told_of_and_tried_again(
+async def test_a_disk_that_fails_is_logged_and_retried(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The set is followed all the same, and saved once the disk is back."""
@@ -301,7 +301,7 @@ async def test_a_disk_that_fails_is_told_of_and_tried_again(
 async def test_more_symbols_than_allowed_are_refused(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A PUT is refused as a whole; a listing that is one too many is told of, the others stay."""
+    """A PUT is refused as a whole; a listing that is one too many is logged, the others stay."""
     market = _market(unlisted=("ETHUSDT",))
     async with open_simulation(symbols=[], market=market, max_symbols=3) as simulation:
         everything = {"match": {"name": "*"}, "intervals": ["1m"]}
@@ -315,13 +315,13 @@ async def test_more_symbols_than_allowed_are_refused(
         assert await _active(simulation) == before
         now = await _call(simulation, "GET", PATH)
         assert [each["symbol"] for each in now["refused"]] == ["ETHUSDT"]
-        # What was fine is fine again, and so is less.
+        # What was accepted is accepted again, and so is less.
         assert (await _put(simulation, PERPETUALS))["added"] == 0
     assert len(logged(caplog, "symbols_refused")) == 1
 
 
 async def test_more_patterns_than_allowed_are_refused(autojump_clock: MockClock) -> None:
-    """Each costs time whenever the exchange tells its symbols; what is there may be changed."""
+    """Each costs time with every list of symbols; those that exist may be changed."""
     market = _market()
     patterns = [
         {"match": {"name": f"*{number}"}, "intervals": ["1m"]} for number in range(MOST_PATTERNS)
@@ -339,7 +339,7 @@ async def test_more_patterns_than_allowed_are_refused(autojump_clock: MockClock)
 
 
 async def test_a_symbol_that_vanishes_frees_its_place(autojump_clock: MockClock) -> None:
-    """When one is delisted, the one that was too many begins."""
+    """When one is delisted, the one that was too many starts."""
     market = _market(unlisted=("ETHUSDT",))
     async with open_simulation(symbols=[], market=market, max_symbols=3, history=0) as simulation:
         await _put(simulation, PERPETUALS)
@@ -355,14 +355,14 @@ async def test_a_symbol_that_vanishes_frees_its_place(autojump_clock: MockClock)
 
 
 @pytest.mark.parametrize(("symbols", "feeds", "history"), [(80, 2, 0), (8, 1, 500)])
-async def test_a_dry_run_tells_what_then_happens(
+async def test_a_dry_run_forecasts_what_then_happens(
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
     symbols: int,
     feeds: int,
     history: int,
 ) -> None:
-    """It changes nothing, and feeds, streams, candles and weight come as it said."""
+    """It changes nothing; connections, streams, candles and weight come as forecast."""
     spent = 0
     ask = RestClient.candles
 
@@ -382,22 +382,22 @@ async def test_a_dry_run_tells_what_then_happens(
         await trio.sleep(2 * MINUTE_S)
         assert simulation.agent.registry.count() == before
         assert spent == 0
-        told = await _put(simulation, wanted, query="?dry_run=1")
+        forecast = await _put(simulation, wanted, query="?dry_run=1")
         done = await _put(simulation, wanted)
-        assert {**done, "dry_run": True} == told
-        await trio.sleep(told["forecast"]["subscribe_seconds"])
+        assert {**done, "dry_run": True} == forecast
+        await trio.sleep(forecast["forecast"]["subscribe_seconds"])
         assert len(await _active(simulation)) == done["wanted"] == (symbols + 3) * 15
-        assert len(simulation.agent.pool.slots) == told["forecast"]["feeds"] == feeds
-        await trio.sleep(MINUTE_S * told["forecast"]["history_minutes"] + 2 * MINUTE_S)
+        assert len(simulation.agent.pool.slots) == forecast["forecast"]["feeds"] == feeds
+        await trio.sleep(MINUTE_S * forecast["forecast"]["history_minutes"] + 2 * MINUTE_S)
         rows = sum(kline.is_closed for kline in simulation.store.klines.values())
-        assert rows >= told["forecast"]["history_candles"]
-        assert spent == told["forecast"]["history_weight"]
+        assert rows >= forecast["forecast"]["history_candles"]
+        assert spent == forecast["forecast"]["history_weight"]
 
 
-async def test_a_whole_market_keeps_nobody_waiting(
+async def test_a_change_of_a_whole_market_does_not_hold_up_other_tasks(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither while a change of it is thought over, nor while it is told."""
+    """Neither while it is computed, nor while it is answered."""
     for module in (desired_module, forecast_module):
         monkeypatch.setattr(module, "SYMBOLS_AT_ONCE", 1)
     market = _market(100)
@@ -405,7 +405,7 @@ async def test_a_whole_market_keeps_nobody_waiting(
     async with open_simulation(symbols=[], market=market, max_symbols=200, history=0) as simulation:
         tell = partial(_call, simulation, "GET", PATH)
         try_ = partial(_put, simulation, query="?dry_run=1")
-        # By far more turns than it takes anyhow: in which order Trio runs tasks is left to chance.
+        # By far more passes than it takes anyhow: the order in which Trio runs tasks is random.
         at_least = await _turns_during(tell) + 50
         assert await _turns_during(try_) < at_least < await _turns_during(partial(try_, wanted))
         await _put(simulation, wanted)
@@ -413,7 +413,7 @@ async def test_a_whole_market_keeps_nobody_waiting(
         assert await _turns_during(tell) > at_least
 
 
-async def test_a_whole_market_is_put_and_taken_away(autojump_clock: MockClock) -> None:
+async def test_a_whole_market_is_added_and_removed(autojump_clock: MockClock) -> None:
     """600 symbols at 15 intervals, within the exchange's limits, and none of them later on."""
     market = _market(600)
     names = [listing.symbol for listing in market.listings][:600]
@@ -431,10 +431,10 @@ async def test_a_whole_market_is_put_and_taken_away(autojump_clock: MockClock) -
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_what_is_removed_while_a_set_is_followed_does_not_start(
+async def test_a_series_removed_during_a_reconciliation_does_not_start(
     autojump_clock: MockClock, steps: int
 ) -> None:
-    """The registry may not have come to it yet."""
+    """The registry may not have reached it yet."""
     market = _market(20)
     *others, last = [listing.symbol for listing in market.listings][:20]
     async with open_simulation(symbols=[], market=market, history=0) as simulation:
@@ -448,8 +448,10 @@ async def test_what_is_removed_while_a_set_is_followed_does_not_start(
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_what_is_added_while_it_is_let_go_runs(autojump_clock: MockClock, steps: int) -> None:
-    """Who was told that it ran already can rely on it."""
+async def test_a_series_added_while_it_is_stopped_runs(
+    autojump_clock: MockClock, steps: int
+) -> None:
+    """A caller that learned that it ran already can rely on it."""
     market = _market(60)
     named = {listing.symbol: M1 for listing in market.listings}
     async with open_simulation(symbols=[], market=market, history=0) as simulation:
@@ -464,7 +466,7 @@ async def test_what_is_added_while_it_is_let_go_runs(autojump_clock: MockClock, 
         assert desired.demand.resolution.wanted == {"BTCUSDT": M1}
 
 
-async def test_before_the_exchange_has_told_its_symbols_nothing_can_be_judged(
+async def test_before_the_symbols_are_known_nothing_can_be_judged(
     autojump_clock: MockClock,
 ) -> None:
     """A PUT is 504 with the reason; GET and what was saved do not wait."""
@@ -494,7 +496,7 @@ async def _figures(simulation: Simulation) -> Figures:
 
 @contextmanager
 def _not_listed(simulation: Simulation, *symbols: str) -> Iterator[None]:
-    """The exchange's list does not name `symbols`; streams and candles of them go on."""
+    """The exchange's list does not name `symbols`; their streams and candles go on."""
     rest = simulation.exchange.rest
     listings = rest.listings
     rest.listings = tuple(each for each in listings if each.symbol not in symbols)
@@ -505,7 +507,7 @@ def _not_listed(simulation: Simulation, *symbols: str) -> Iterator[None]:
 async def test_an_agent_of_which_all_symbols_are_refused_is_not_ready(
     autojump_clock: MockClock,
 ) -> None:
-    """One that records something is, and so is one that nobody wants anything of."""
+    """One that records something is ready, and so is one without any desired series."""
     gone, ready = "BTCUSTD", {"ready": True, "reasons": []}
     async with open_simulation(
         symbols=["BTCUSDT", gone], intervals=[Interval.M1], market=_market()
@@ -527,10 +529,10 @@ async def test_an_agent_of_which_all_symbols_are_refused_is_not_ready(
         assert await (await status.get("/ready")).get_json() == ready
 
 
-async def test_a_configured_symbol_that_is_no_more_keeps_no_other_from_being_recorded(
+async def test_a_configured_symbol_that_is_gone_keeps_no_other_from_being_recorded(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told of where one looks, with the name that may have been meant; it comes back."""
+    """It is reported with the likely name, and it starts when it returns."""
     gone = "BTCUSTD"
     market = _market(unlisted=("SOLUSDT",))
     async with open_simulation(
@@ -549,7 +551,7 @@ async def test_a_configured_symbol_that_is_no_more_keeps_no_other_from_being_rec
         await trio.sleep(5 * MINUTE_S)
         assert await _active(simulation) == {("BTCUSDT", "1m"), ("SOLUSDT", "1m")}
         assert (await _figures(simulation))("symbols_refused") == 1
-    assert [told["reasons"] for told in logged(caplog, "symbols_refused")] == [
+    assert [line["reasons"] for line in logged(caplog, "symbols_refused")] == [
         [f"{gone} does not exist on usdm; did you mean BTCUSDT?"],
         ["SOLUSDT does not exist on usdm"],
     ]
@@ -557,7 +559,7 @@ async def test_a_configured_symbol_that_is_no_more_keeps_no_other_from_being_rec
 
 
 @pytest.mark.parametrize("origin", ["configuration", "http", "pattern"])
-async def test_a_symbol_that_leaves_the_list_for_some_minutes_lacks_nothing(
+async def test_a_symbol_that_leaves_the_list_for_some_minutes_stays_complete(
     autojump_clock: MockClock, origin: str
 ) -> None:
     """The list may have been cut short: what ran goes on or comes back, and is complete."""

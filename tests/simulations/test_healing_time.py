@@ -29,7 +29,7 @@ STEP_S = 0.1
 
 @pytest.fixture
 def jitter(seed: int) -> random.Random:
-    """A generator of the test's own; the agent's, which is the module's, has the same seed."""
+    """A generator of the test's own; the agent's shared one has the same seed."""
     random.seed(seed)
     return random.Random(seed)
 
@@ -58,7 +58,7 @@ async def _healed_after_s(
             while not all(info.is_active for info in registry.listing()):  # noqa: ASYNC110
                 await trio.sleep(STEP_S)
             back_at = trio.current_time()
-            while registry.missing():  # noqa: ASYNC110 - nobody tells of all together
+            while registry.missing():  # noqa: ASYNC110 - there is no event
                 await trio.sleep(STEP_S)
             healed_after_s = trio.current_time() - back_at
         await trio.sleep(2 * MINUTE_S)
@@ -73,7 +73,7 @@ async def _healed_after_s(
 async def test_nothing_is_missing_ten_seconds_after_the_streams_are_back(
     autojump_clock: MockClock, jitter: random.Random
 ) -> None:
-    """Half an hour of 30 series, whatever the requests that failed meanwhile have taught us."""
+    """Half an hour of 30 series, whatever retry delays earlier failures have caused."""
     assert await _healed_after_s(jitter, lambda _: nullcontext()) <= 10
 
 
@@ -81,5 +81,5 @@ async def test_nothing_is_missing_ten_seconds_after_the_streams_are_back(
 async def test_nothing_is_missing_a_minute_after_though_half_of_the_answers_fail(
     autojump_clock: MockClock, jitter: random.Random
 ) -> None:
-    """A failure makes everybody wait, but one that many requests share only once."""
+    """A failure makes all requests back off, but concurrent ones count as one."""
     assert await _healed_after_s(jitter, _half_of_rest_fails) <= MINUTE_S

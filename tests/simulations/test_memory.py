@@ -1,4 +1,4 @@
-"""How much memory an agent takes while its database is away."""
+"""Memory of an agent while its database is unreachable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists that are cut short and rows that are odd: what they do not concern goes on."""
+"""Lists that are cut short and invalid rows do not affect other symbols and candles."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _running(simulation: Simulation) -> list[str]:
     return [each.symbol for each in simulation.agent.registry.subscriptions()]
 
 
-async def test_lists_that_lack_symbols_end_no_series(autojump_clock: MockClock) -> None:
-    """One that lacks nearly all, for ten minutes; two that lack one; one that is odd for long."""
+async def test_lists_without_some_symbols_end_no_series(autojump_clock: MockClock) -> None:
+    """One without nearly all, for ten minutes; two without one; one that is invalid for long."""
     async with open_simulation(symbols=[], intervals=[Interval.M1], history=0) as simulation:
         client = simulation.agent.command.test_client()
         body = {"subscriptions": [PERPETUALS]}
@@ -59,10 +59,10 @@ def _too_many_trades(rows: list[list[Any]], query: Any) -> list[list[Any]]:
     return [[*row[:8], 2**33, *row[9:]] for row in rows[:1]] + rows[1:]
 
 
-async def test_a_candle_that_stays_odd_is_asked_for_ever_less_often(
+async def test_a_candle_that_stays_invalid_is_requested_less_and_less_often(
     autojump_clock: MockClock,
 ) -> None:
-    """Its neighbours in the answer are stored, and nobody else waits for it."""
+    """Its neighbours in the answer are stored, and no other series waits for it."""
     symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     async with open_simulation(symbols=symbols, intervals=[Interval.M1], history=0) as simulation:
         await trio.sleep(10 * MINUTE_S)

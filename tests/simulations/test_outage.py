@@ -1,4 +1,4 @@
-"""Outages of the exchange and of the database, and symbols that come, go and pause."""
+"""Outages of the exchange and of the database, and symbols that are listed, delisted and halted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def healed_after(symbols: int, *, outage_s: float) -> float:
             await trio.sleep(outage_s)
         back_at = trio.current_time()
         with trio.fail_after(HOUR_S):
-            while registry.missing() or not all(  # noqa: ASYNC110 - nobody tells of all together
+            while registry.missing() or not all(  # noqa: ASYNC110 - there is no event
                 info.is_active for info in registry.listing()
             ):
                 await trio.sleep(1)
@@ -74,14 +74,14 @@ async def healed_after(symbols: int, *, outage_s: float) -> float:
 async def test_ten_minutes_without_the_exchange_are_healed_in_less(
     autojump_clock: MockClock,
 ) -> None:
-    """4200 series of 600 symbols are asked for within the limits, in about a minute."""
+    """4200 series of 600 symbols are requested within the limits, in about a minute."""
     assert await healed_after(600, outage_s=10 * MINUTE_S) < 10 * MINUTE_S
 
 
 async def test_a_day_without_the_database_costs_no_candle(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Closed candles wait on disk, and none has to be asked for again."""
+    """Closed candles wait on disk, and none has to be fetched again."""
     async with open_simulation(
         symbols=["BTCUSDT", "ETHUSDT"], history=0, disk=MemoryDisk(), tick_ms=5 * MINUTE_MS
     ) as simulation:
@@ -100,9 +100,9 @@ async def test_a_day_without_the_database_costs_no_candle(
 
 
 async def _compare_with_market(simulation: Simulation, market: EventfulMarket, symbol: str) -> int:
-    """Whether the minutes stored are those that were traded; tells how many were not."""
+    """Check that the stored minutes are the traded ones; return how many were not traded."""
     now_ms = simulation.exchange.clock.now_ms()
-    # The minute before the first may have closed late enough to be told of.
+    # The minute before the first may have closed late enough to be recorded.
     stored = {kline.open_time for kline in closed(simulation.store, symbol, Interval.M1)}
     stored.discard(FEBRUARY_2026_MS - MINUTE_MS)
     opens = range(FEBRUARY_2026_MS, Interval.M1.open_at(now_ms - MINUTE_MS), MINUTE_MS)
@@ -115,7 +115,7 @@ async def _compare_with_market(simulation: Simulation, market: EventfulMarket, s
 async def test_a_delisted_symbol_is_known_to_be_absent_until_it_is_listed_again(
     autojump_clock: MockClock,
 ) -> None:
-    """What does not exist is not asked for over and over; the others go on."""
+    """Candles that do not exist are not requested forever; other series go on."""
     market = _eventful()
     async with open_simulation(market=market, intervals=[Interval.M1], history=0) as simulation:
         await trio.sleep(HOUR_S)
@@ -126,7 +126,7 @@ async def test_a_delisted_symbol_is_known_to_be_absent_until_it_is_listed_again(
         assert delisted.symbol == "ETHUSDT"
         assert {each.mark.reason for each in delisted.ledger.absences} <= set(Absent)
         assert delisted.ledger.absences
-        # Each candle is looked for until its absence is proven, ever less often within its minute.
+        # Each candle is requested until its absence is proven, less and less often.
         assert requests(simulation) - before < 6 * 60 * 7
         market.list("ETHUSDT")
         await trio.sleep(HOUR_S)
@@ -153,10 +153,10 @@ async def test_a_new_listing_is_recorded_from_its_first_minute(
 
 
 @pytest.mark.parametrize(("venue", "flat"), [(USDM, True), (SPOT, False)])
-async def test_a_halt_leaves_nothing_open(
+async def test_a_halt_leaves_nothing_missing(
     autojump_clock: MockClock, *, venue: Venue, flat: bool
 ) -> None:
-    """Candles without trades are stored; of those that do not exist it is known."""
+    """Candles without trades are stored; others are confirmed absent."""
     market = _eventful(venue)
     async with open_simulation(
         venue=venue, market=market, intervals=[Interval.M1], history=0

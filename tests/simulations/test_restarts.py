@@ -1,4 +1,4 @@
-"""What a run knew to be missing the next one fetches, whenever and however it ended."""
+"""Candles that one run knows to be missing are fetched by the next, however it ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INTERVALS = (Interval.M1, Interval.M15)
 STATE = "subscriptions.json"
 LOOKBACK_S = HOUR_S
 OUTAGE_S = 2 * DAY_S
-"""Many times what the start looks back, and many pages of REST answers."""
+"""Many times the lookback of a start, and many pages of REST answers."""
 
 
 @frozen
@@ -47,12 +47,12 @@ class _World:
             await trio.sleep(0.1)
 
     def missing(self) -> int:
-        """How many candles the agent knows to be missing."""
+        """The number of candles that the agent knows to be missing."""
         assert self.lifecycle.agent is not None
         return self.lifecycle.agent.registry.missing()
 
     def not_stored(self, intervals: Collection[Interval] = INTERVALS) -> int:
-        """How many candles are not stored that closed since the first agent began."""
+        """The number of candles that closed since the first agent began and are not stored."""
         now_ms = self.exchange.clock.now_ms() - 30_000
         expected = (
             ("usdm", symbol, interval.value, open_ms)
@@ -147,7 +147,7 @@ async def test_a_backfill_that_is_killed_again_and_again_ends_with_all_there_is(
 
 
 async def test_a_restart_fetches_nothing_that_is_stored(autojump_clock: MockClock) -> None:
-    """Though all that was ever accounted for is accounted for again."""
+    """Though the ledger covers everything that it covered before."""
     async with _open_world(1) as world:
         await trio.sleep(4 * HOUR_S)
         for life_s in (5 * MINUTE_S, 1.5 * HOUR_S):
@@ -157,7 +157,7 @@ async def test_a_restart_fetches_nothing_that_is_stored(autojump_clock: MockCloc
             await trio.sleep(life_s)
             assert world.lifecycle.agent is not None
             registry = world.lifecycle.agent.registry
-            # Of each series the candle that closed in between, if one did.
+            # One candle of each series may have closed in between.
             assert registry.context.tally.found.total() <= registry.count()
             for each in registry.subscriptions():
                 assert each.ledger.first_ms <= FEBRUARY_2026_MS
@@ -170,14 +170,14 @@ LISTINGS_MS = {"in 2100": 4_102_444_800_000, "an hour ago": FEBRUARY_2026_MS + 6
 async def test_a_wrong_listing_date_takes_nothing_away(
     autojump_clock: MockClock, listed: str
 ) -> None:
-    """Neither what closed while no agent ran, nor from the memory of the next agent."""
+    """Neither candles that closed while no agent ran, nor those that the gap file covers."""
     async with _open_world(1) as world:
         world.lifecycle.kill(6 * HOUR_S)
         await trio.sleep(6 * HOUR_S)
 
         def lie(content: Any, _: object) -> Any:
-            told = [each | {"onboardDate": LISTINGS_MS[listed]} for each in content["symbols"]]
-            return content | {"symbols": told}
+            symbols = [each | {"onboardDate": LISTINGS_MS[listed]} for each in content["symbols"]]
+            return content | {"symbols": symbols}
 
         with world.exchange.faults.lying("/exchangeInfo", lie):
             await world.begun()
@@ -193,10 +193,10 @@ async def test_a_wrong_listing_date_takes_nothing_away(
 
 
 @pytest.mark.parametrize("lost_hours", [(0, 6), (4, 6), (4.5, 5)])
-async def test_rows_that_went_while_no_agent_ran_are_missing_at_once(
+async def test_rows_lost_while_no_agent_ran_are_missing_at_once(
     autojump_clock: MockClock, lost_hours: tuple[float, float]
 ) -> None:
-    """Where none is left from before, and where a start looks back as far."""
+    """If no older row is left, and within the lookback of the start."""
     async with _open_world(1) as world:
         await _lose(world, *lost_hours)
         await trio.sleep(10 * MINUTE_S)
@@ -205,10 +205,10 @@ async def test_rows_that_went_while_no_agent_ran_are_missing_at_once(
 
 @pytest.mark.logs("audit_finding")
 @pytest.mark.parametrize("lost_hours", [(0, 2), (1, 3)])
-async def test_rows_that_went_while_no_agent_ran_are_found(
+async def test_rows_lost_while_no_agent_ran_are_found(
     autojump_clock: MockClock, lost_hours: tuple[float, float]
 ) -> None:
-    """Where they are older than a start looks back: by the audit, in a pass or two."""
+    """If they are older than the lookback: by the audit, in a pass or two."""
     async with _open_world(1) as world:
         await _lose(world, *lost_hours)
         await trio.sleep(2 * PASS_S + 10 * MINUTE_S)
@@ -245,7 +245,7 @@ async def test_a_first_candle_that_closed_while_no_agent_ran_is_fetched(
 
 @pytest.mark.logs("gaps_unreadable")
 async def test_a_damaged_file_of_known_gaps_costs_none(autojump_clock: MockClock) -> None:
-    """All that is stored is looked through, by the next agent, too, if this one dies of it."""
+    """Everything stored is scanned, and again by the next agent if this one is killed meanwhile."""
     async with _open_world(1) as world:
         lifecycle, faults = world.lifecycle, world.exchange.faults
         lifecycle.kill(6 * HOUR_S)

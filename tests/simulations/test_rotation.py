@@ -1,4 +1,4 @@
-"""Feeds are replaced before their end, and nobody notices."""
+"""Connections are replaced before their end, without any effect on streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, logged, not_store
 
 
 def _losses(simulation: Simulation) -> int:
-    """How often a stream was without a feed until now."""
+    """Count how often a stream was not carried by any connection."""
     streams = [each._stream for each in simulation.agent.registry.subscriptions()]
     return sum(stream.losses for stream in streams if stream is not None)
 
@@ -22,7 +22,7 @@ def _losses(simulation: Simulation) -> int:
 async def test_a_week_passes_without_a_gap_and_without_a_request(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every feed is replaced before its day is over, and always before the old one is closed."""
+    """Every connection is replaced before the old one is closed."""
     async with open_simulation(
         symbols=["BTCUSDT"],
         intervals=[Interval.M5, Interval.H1],
@@ -41,13 +41,13 @@ async def test_a_week_passes_without_a_gap_and_without_a_request(
 
 
 @pytest.mark.parametrize("shape", ["wire", "sdk"])
-async def test_a_notice_of_shutdown_is_heeded_at_once(
+async def test_a_shutdown_notice_is_followed_at_once(
     autojump_clock: MockClock,
     simulation: Simulation,
     caplog: pytest.LogCaptureFixture,
     shape: Literal["wire", "sdk"],
 ) -> None:
-    """Another feed takes over while the old one still delivers."""
+    """Another connection takes over while the old one still delivers."""
     lines = simulation.exchange.connections.clients
     await trio.sleep(HOUR_S)
     at_the_start, old = requests(simulation), set(lines)
@@ -67,10 +67,10 @@ async def test_a_notice_of_shutdown_is_heeded_at_once(
     ]
 
 
-async def test_what_closes_between_a_close_and_the_next_feed_is_fetched(
+async def test_candles_that_close_between_two_connections_are_fetched(
     autojump_clock: MockClock, simulation: Simulation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A feed that is closed with 1001 is dialled again; the candles in between are asked for."""
+    """A connection that is closed with 1001 is dialled again."""
     await trio.sleep(HOUR_S + MINUTE_S / 2)
     healed = simulation.agent.registry.context.counts.healed
     simulation.exchange.faults.close_connections(1001)
@@ -88,7 +88,7 @@ async def test_what_closes_between_a_close_and_the_next_feed_is_fetched(
 async def test_a_close_is_followed_by_another_dial_within_a_second(
     autojump_clock: MockClock, simulation: Simulation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first wait is short, and the reason is in the log."""
+    """The first retry delay is short, and the reason is in the log."""
     await trio.sleep(MINUTE_S / 2)
     simulation.exchange.faults.close_connections(1001)
     await trio.sleep(1.5)

@@ -1,4 +1,4 @@
-"""Streams that were acknowledged and say nothing: each candle is missed in time, and fetched."""
+"""Acknowledged streams without events: each candle is missed in time, and fetched."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ INTERVALS = (Interval.M1, Interval.M3, Interval.M5)
 
 
 def _silent(faults: ExchangeFaults) -> AbstractContextManager[None]:
-    """Streams of connections that are made from now on deliver nothing; now all are made anew."""
+    """Streams of new connections deliver nothing, and all connections are replaced."""
     faults.reset_connections()
     return faults.silent_acks(1.0)
 
 
 def _stalled(faults: ExchangeFaults) -> AbstractContextManager[None]:
-    """Sockets stay open, and nothing comes over them."""
+    """Sockets stay open, and no data comes."""
     return faults.stalling(1.0)
 
 
@@ -36,10 +36,10 @@ def _closing_silently(faults: ExchangeFaults) -> AbstractContextManager[None]:
 
 
 @pytest.mark.parametrize("fault", [_silent, _stalled, _closing_silently])
-async def test_each_candle_that_is_not_told_of_is_stored_in_time(
+async def test_each_candle_that_is_not_delivered_is_stored_in_time(
     autojump_clock: MockClock, fault: Callable[[ExchangeFaults], AbstractContextManager[None]]
 ) -> None:
-    """It is missed five seconds after its close, and in the store within ten more."""
+    """It is missed five seconds after its close, and stored within ten more."""
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:
         watch = Watch(simulation)
         await trio.sleep(2.5 * MINUTE_S)
@@ -56,10 +56,10 @@ async def test_each_candle_that_is_not_told_of_is_stored_in_time(
         assert not simulation.exchange.breaches
 
 
-async def test_a_feed_on_which_many_deadlines_fail_is_replaced(
+async def test_a_connection_on_which_many_deadlines_pass_is_replaced(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was acknowledged and is silent for good; the next one speaks, and nothing is missed."""
+    """It never delivers what it acknowledged; the next one does, and nothing is missed."""
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:
         counts = simulation.agent.registry.context.counts
         await trio.sleep(2.5 * MINUTE_S)
@@ -76,10 +76,10 @@ async def test_a_feed_on_which_many_deadlines_fail_is_replaced(
     assert len(logged(caplog, "feed_replaced")) == 1
 
 
-async def test_a_feed_that_is_no_better_is_not_replaced_in_a_storm_of_dials(
+async def test_connections_that_are_no_better_are_replaced_less_and_less_often(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where every feed is silent, the next one gets twice the time of the last."""
+    """If every connection is silent, the next one gets twice the time of the last."""
     async with open_simulation(intervals=INTERVALS, history=0) as simulation:
         await trio.sleep(2.5 * MINUTE_S)
         with _silent(simulation.exchange.faults):

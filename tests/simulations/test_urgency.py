@@ -1,4 +1,4 @@
-"""What is urgent is not held up by what is not, though both share one budget and one series."""
+"""Urgent gaps are not delayed by others, though both share one budget and one series."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _let_all_fetch_history(simulation: Simulation) -> None:
 
 
 def _lose_newest(subscription: Subscription) -> int:
-    """The newest closed candle did not reach the store."""
+    """The row of the newest closed candle was lost before it was stored."""
     open_ms = subscription.ledger.horizon_ms - MINUTE_MS
     subscription.ledger.reopen(open_ms)
     subscription._backfill.wake()
@@ -75,12 +75,12 @@ def _lose_newest(subscription: Subscription) -> int:
 
 async def _healed_after_s(subscription: Subscription, open_ms: int) -> float:
     began_at = trio.current_time()
-    while open_ms in subscription.ledger.gaps:  # noqa: ASYNC110 - nobody tells of one candle
+    while open_ms in subscription.ledger.gaps:  # noqa: ASYNC110 - there is no event
         await trio.sleep(STEP_S)
     return trio.current_time() - began_at
 
 
-async def test_a_fresh_gap_does_not_wait_for_what_the_market_looks_at_again(
+async def test_a_fresh_gap_does_not_wait_for_absences_that_are_looked_at_again(
     autojump_clock: MockClock,
 ) -> None:
     """Nor behind a request of its own series that waits for its turn."""
@@ -103,7 +103,7 @@ async def test_a_fresh_gap_does_not_wait_for_what_the_market_looks_at_again(
 
 
 async def test_a_fresh_gap_does_not_wait_for_history(autojump_clock: MockClock) -> None:
-    """A backfill of the market takes minutes; what is lost meanwhile takes none."""
+    """A backfill of history takes minutes; a row that is lost meanwhile is back in none."""
     async with _busy_market() as simulation:
         _let_all_fetch_history(simulation)
         await trio.sleep(SOON_S)
@@ -115,10 +115,10 @@ async def test_a_fresh_gap_does_not_wait_for_history(autojump_clock: MockClock) 
         assert simulation.agent.registry.missing() == 0
 
 
-async def test_a_fresh_gap_that_rested_calls_back_what_is_less_urgent(
+async def test_a_fresh_gap_after_its_retry_delay_withdraws_less_urgent_requests(
     autojump_clock: MockClock,
 ) -> None:
-    """The first answers did not have it; the series has begun to wait for something else since."""
+    """The first answers did not show the candle; the series waits for another request since."""
     async with _busy_market() as simulation:
         subscription = simulation.agent.registry.subscriptions()[-1]
         with simulation.exchange.lies.empty_klines():
@@ -129,7 +129,7 @@ async def test_a_fresh_gap_that_rested_calls_back_what_is_less_urgent(
 
 
 async def test_a_market_does_not_look_again_all_at_once(autojump_clock: MockClock) -> None:
-    """What all series lack for one halt of the exchange comes up again over an hour."""
+    """The absences of a common halt are looked at again over an hour."""
     market = EventfulMarket(
         RandomMarket(symbols=SERIES, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="spot")
     )

@@ -1,4 +1,4 @@
-"""The exchange tells a wrong time, by whatever way: nothing closes early or is lost."""
+"""The exchange reports a wrong time, in one way or another: nothing closes early or is lost."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ async def _assert_truth(simulation: Simulation) -> None:
 async def test_one_event_with_a_wrong_time_moves_nothing(
     autojump_clock: MockClock, ahead_ms: int
 ) -> None:
-    """A candle of a month may be told at any time of it; closings that are lost later are due."""
+    """An event of a monthly candle may come at any time of it; later lost events fall due."""
     async with open_simulation(symbols=["BTCUSDT"], intervals=LONG, history=0) as simulation:
         exchange = simulation.exchange
         await trio.sleep(10 * MINUTE_S + 20)
         now_ms = exchange.clock.now_ms()
         event = exchange._event_source.peek("btcusdt@kline_1M", now_ms)
         assert event is not None
-        told = json.loads(event.payload) | {"E": now_ms + ahead_ms}
+        payload = json.loads(event.payload) | {"E": now_ms + ahead_ms}
         exchange.connections.broadcast(
-            StreamEvent("btcusdt@kline_1M", json.dumps(told).encode(), now_ms)
+            StreamEvent("btcusdt@kline_1M", json.dumps(payload).encode(), now_ms)
         )
         await trio.sleep(1)
         assert abs(_clock_error_ms(simulation)) <= BOUND_MS
@@ -67,7 +67,7 @@ async def test_one_event_with_a_wrong_time_moves_nothing(
 async def test_an_hour_of_lies_closes_nothing_early(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of events, of `/time`, or of both, of which no two agree."""
+    """Wrong are events, `/time`, or both, and no two agree."""
     async with open_simulation(symbols=["BTCUSDT"], intervals=LONG, history=0) as simulation:
         lies, faults = simulation.exchange.lies, simulation.exchange.faults
         for blocks in (
@@ -87,7 +87,7 @@ async def test_an_hour_of_lies_closes_nothing_early(
         assert 1 <= len(logged(caplog, "event_time_refuted")) <= 3 * 60 + 2
 
 
-async def test_an_agent_that_starts_amid_lies_knows_the_time_once_two_witnesses_agree(
+async def test_an_agent_that_starts_amid_wrong_times_knows_the_time_once_two_reports_agree(
     autojump_clock: MockClock,
 ) -> None:
     """Half of the answers are in microseconds, null, or days off."""
@@ -102,18 +102,18 @@ async def test_an_agent_that_starts_amid_lies_knows_the_time_once_two_witnesses_
 
 @contextmanager
 def _lying_about_time(simulation: Simulation, by_ms: int) -> Iterator[None]:
-    def lie(told: dict[str, Any], _query: object) -> dict[str, Any]:
-        return {"serverTime": told["serverTime"] + by_ms}
+    def lie(answer: dict[str, Any], _query: object) -> dict[str, Any]:
+        return {"serverTime": answer["serverTime"] + by_ms}
 
     with simulation.exchange.faults.lying("/time", lie):
         yield
 
 
 @pytest.mark.parametrize("ahead_ms", [DAY_MS, -DAY_MS])
-async def test_a_clock_that_two_witnesses_have_set_wrong_is_set_right(
+async def test_a_clock_that_two_reports_have_set_wrong_is_set_right(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, ahead_ms: int
 ) -> None:
-    """Every answer lies alike for a while; what was thought to be due is due again, in its time."""
+    """Every answer is wrong alike for a while; candles marked too early fall due again."""
     async with open_simulation(symbols=["BTCUSDT"], intervals=LONG, history=0) as simulation:
         await trio.sleep(10 * MINUTE_S)
         registry = simulation.agent.registry
