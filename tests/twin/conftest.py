@@ -1,4 +1,4 @@
-"""A small twin, and clients that nobody wrote for it."""
+"""Fixtures: a small twin, and third-party clients for it."""
 
 from collections.abc import AsyncIterator
 
@@ -14,24 +14,24 @@ from tests.twin.samples import START_MS, Dial, dialling
 
 @pytest.fixture
 def market() -> RandomMarket:
-    """Three symbols, the third of which has quiet minutes."""
+    """A market of three symbols, of which the third has quiet minutes."""
     return RandomMarket(symbols=3, seed=7, start_ms=START_MS)
 
 
 @pytest.fixture
 async def twin(market: RandomMarket) -> AsyncIterator[Exchange]:
-    """An exchange that says of each candle how it grows once a minute, and when it closes."""
+    """An exchange that sends one forming update a minute, and closing events."""
     async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
         yield exchange
 
 
 @pytest.fixture
 def network(twin: Exchange, nursery: trio.Nursery) -> TwinNetwork:
-    """The way to `twin` in memory."""
+    """An in-memory network to `twin`."""
     return TwinNetwork(twin, nursery)
 
 
 @pytest.fixture
 def dial(network: TwinNetwork, nursery: trio.Nursery) -> Dial:
-    """Open a WebSocket to a path of `twin` with trio-websocket."""
+    """A function that opens a websocket to a path of `twin` with trio-websocket."""
     return dialling(network, nursery)

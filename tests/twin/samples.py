@@ -1,4 +1,4 @@
-"""What tests of the twin share."""
+"""Helpers for tests of the twin."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,7 @@ class Ended(RandomMarket):
 
 
 def dialling(network: TwinNetwork, nursery: trio.Nursery) -> Dial:
-    """A function that opens a WebSocket to a path, with trio-websocket."""
+    """A function that opens a websocket to a path, with trio-websocket."""
 
     async def dial(path: str) -> trio_websocket.WebSocketConnection:
         stream = await network.open_stream(httpx2.URL(f"wss://exchange{path}"))
@@ -52,7 +52,7 @@ def dialling(network: TwinNetwork, nursery: trio.Nursery) -> Dial:
 
 
 async def texts_until(socket: trio_websocket.WebSocketConnection, seconds: float) -> list[str]:
-    """What a socket hears within so many seconds."""
+    """The texts a websocket receives within so many seconds."""
     texts = []
     with trio.move_on_after(seconds):
         while True:

@@ -1,4 +1,4 @@
-"""Clients that know the exchange and not the twin: the official SDK and ccxt, on real sockets."""
+"""Clients made for the real exchange work with the twin: the official SDK and ccxt."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def matches(market: RandomMarket, open_ms: int, trades: int | None, close: float
 
 
 async def test_the_sdk_reads_rest(origin: str, market: RandomMarket) -> None:
-    """Its models take exchangeInfo, klines and time; its errors are ours."""
+    """Its models parse exchangeInfo, klines and time; it raises the exchange's errors."""
 
     def use() -> None:
         settings = ConfigurationRestAPI(api_key="", base_path=f"http://{origin}", timeout=5_000)
@@ -65,8 +65,8 @@ async def test_the_sdk_reads_rest(origin: str, market: RandomMarket) -> None:
     await trio.to_thread.run_sync(use)
 
 
-async def test_the_sdk_hears_klines(origin: str, market: RandomMarket) -> None:
-    """Over its three sockets and its own subscription it gets a closing event."""
+async def test_the_sdk_receives_klines(origin: str, market: RandomMarket) -> None:
+    """It gets a closing event over its three sockets, by its own subscription."""
     heard: list[Any] = []
 
     async def use() -> None:
@@ -93,7 +93,7 @@ async def test_the_sdk_hears_klines(origin: str, market: RandomMarket) -> None:
 
 
 def ccxt_settings(origin: str) -> dict[str, Any]:
-    """Ccxt with its USD-M addresses turned to the twin."""
+    """Settings that point ccxt's USD-M addresses to the twin."""
     return {
         "options": {"defaultType": "swap", "fetchMarkets": {"types": ["linear"]}},
         "urls": {
@@ -106,7 +106,7 @@ def ccxt_settings(origin: str) -> dict[str, Any]:
 
 
 async def test_ccxt_reads_rest(origin: str, market: RandomMarket) -> None:
-    """It finds the markets by kind, and candles in their own numbers."""
+    """It finds markets by kind, and candles with the market's numbers."""
 
     def use() -> None:
         exchange = ccxt.binance(ccxt_settings(origin))
@@ -122,8 +122,8 @@ async def test_ccxt_reads_rest(origin: str, market: RandomMarket) -> None:
     await trio.to_thread.run_sync(use)
 
 
-async def test_ccxt_hears_klines(origin: str, market: RandomMarket) -> None:
-    """Its socket gives candles as they grow, and the finished ones are the market's."""
+async def test_ccxt_receives_klines(origin: str, market: RandomMarket) -> None:
+    """Its socket gets forming candles, and the closed ones equal the market's."""
 
     async def use() -> dict[int, float]:
         seen: dict[int, float] = {}

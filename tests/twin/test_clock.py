@@ -5,7 +5,7 @@ from klineagent.twin.clock import ExchangeClock
 
 
 async def test_exchange_time_runs_at_its_own_speed(autojump_clock: MockClock) -> None:
-    """A second of ours is ten minutes there at speed 600."""
+    """At speed 600 one second is ten minutes of exchange time."""
     clock = ExchangeClock(start_ms=1_000_000, speed=600)
     assert clock.now_ms() == 1_000_000
     await trio.sleep(1)
@@ -13,7 +13,7 @@ async def test_exchange_time_runs_at_its_own_speed(autojump_clock: MockClock) ->
 
 
 async def test_sleeping_ends_when_the_clock_shows_the_time(autojump_clock: MockClock) -> None:
-    """The clock shows exactly the time waited for, and the past is not waited for."""
+    """The clock shows exactly that time; a past time does not wait."""
     clock = ExchangeClock(start_ms=1_769_904_000_000, speed=7)
     for later in (1, 299, 60_000, 86_400_123):
         await clock.sleep_until(1_769_904_000_000 + later)

@@ -44,8 +44,8 @@ async def test_candles_grow_and_close_once(
     assert five == [START_MS - 5 * MINUTE_MS, START_MS, START_MS + 5 * MINUTE_MS]
 
 
-async def test_quiet_minutes_speak_without_trades(dial: Dial, autojump_clock: MockClock) -> None:
-    """An empty candle is flat, has ids of -1, and closes like the others."""
+async def test_quiet_minutes_have_events(dial: Dial, autojump_clock: MockClock) -> None:
+    """A candle without trades is flat, has ids of -1, and closes like the others."""
     socket = await dial("/market/stream?streams=solusdt@kline_1m")
     events = await events_until(socket, 3_600)
     empty = [event["k"] for event in events if not event["k"]["n"]]
@@ -106,7 +106,7 @@ async def test_both_payloads_flow_and_can_be_switched(
 
 
 async def test_unsubscribed_streams_stop(dial: Dial, autojump_clock: MockClock) -> None:
-    """After the acknowledgement nothing of the stream comes."""
+    """No event of the stream comes after the acknowledgement."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m")
     assert await events_until(socket, 100)
     await socket.send_message('{"method":"UNSUBSCRIBE","params":["btcusdt@kline_1m"],"id":9}')
@@ -185,7 +185,7 @@ async def test_a_day_at_sixty_second_ticks_has_every_candle(
 
 
 def test_a_market_is_opened_by_parameters(tmp_path: Path) -> None:
-    """Made up, unless there is an archive to read; errors say what is wrong."""
+    """It is made up unless an archive is given; errors name the reason."""
     market = open_market(archive=None, symbols=2, seed=1, venue_name="spot", start_ms=START_MS)
     assert [listing.symbol for listing in market.listings] == ["BTCUSDT", "ETHUSDT"]
     with pytest.raises(ConfigError, match="no 1m klines"):
@@ -195,7 +195,7 @@ def test_a_market_is_opened_by_parameters(tmp_path: Path) -> None:
 
 
 async def test_spot_announces_its_shutdown(nursery: trio.Nursery) -> None:
-    """Both payload forms get the notice; futures say nothing of the kind."""
+    """Raw and combined connections get the notice; futures do not send it."""
     market = RandomMarket(symbols=1, seed=7, start_ms=START_MS, venue_name="spot")
     async with open_exchange(market, SPOT) as exchange:
         dial = dialling(TwinNetwork(exchange, nursery), nursery)

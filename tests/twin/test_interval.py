@@ -1,4 +1,4 @@
-"""Two grids that know nothing of each other agree, or one of them is wrong."""
+"""The twin's grid and the agent's are computed independently and must agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ times = st.integers(0, 5_650_000_000_000)
 
 @given(st.sampled_from(TwinInterval), times)
 def test_both_grids_agree(interval: TwinInterval, time_ms: int) -> None:
-    """Where the candle of a time opens, where the next one does, and when it ends."""
+    """On a candle's open time, the next one's, and the close time."""
     agents = Interval(interval.value)
     open_ms = interval.open_at(time_ms)
     assert open_ms == agents.open_at(time_ms)
@@ -29,7 +29,7 @@ def test_both_grids_agree(interval: TwinInterval, time_ms: int) -> None:
 
 
 def test_both_know_the_same_intervals() -> None:
-    """But for seconds, which the twin does not make."""
+    """Except 1s, which the twin does not support."""
     agents = {each.value for each in Interval}
     assert agents - {each.value for each in TwinInterval} == {"1s"}
 
@@ -52,8 +52,8 @@ def test_a_grid_is_what_is_documented(name: str, opens: str) -> None:
     assert f"{datetime.fromtimestamp(open_ms / 1_000, UTC):%Y-%m-%dT%H:%M}" == opens
 
 
-def test_the_twin_takes_nothing_from_those_it_is_to_test() -> None:
-    """Neither their grid nor their tables: of the package it imports itself and plain helpers."""
+def test_the_twin_imports_nothing_it_is_to_test() -> None:
+    """Neither grid nor tables: of the package it imports itself and plain helpers only."""
     helpers = {"klineagent.core.errors", "klineagent.core.suggestions"}
     for path in Path(twin.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

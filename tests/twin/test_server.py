@@ -27,7 +27,7 @@ HANDSHAKE = (
 
 @pytest.fixture
 async def address(twin: Exchange, nursery: trio.Nursery) -> Address:
-    """Where the twin listens on a real port."""
+    """The address of the twin on a real port."""
     bound = await nursery.start(serve_exchange, twin, "127.0.0.1", 0)
     assert isinstance(bound, tuple)
     return bound
@@ -56,7 +56,7 @@ async def test_one_port_serves_both(client: httpx2.AsyncClient, address: Address
 
 
 async def test_percent_encoded_symbols_are_understood(client: httpx2.AsyncClient) -> None:
-    """A Chinese symbol in a query arrives as it is."""
+    """A Chinese symbol in a query is decoded."""
     query = {"symbol": "币安人生USDT", "interval": "1m", "limit": "2"}
     assert len((await client.get("/fapi/v1/klines", params=query)).json()) == 2
 
@@ -74,7 +74,7 @@ async def secure(
 
 
 async def test_both_come_over_tls(secure: tuple[Address, ssl.SSLContext]) -> None:
-    """Clients of other makes find nothing unusual."""
+    """Third-party clients accept it."""
     (host, port), context = secure
     async with httpx2.AsyncClient(verify=context, trust_env=False) as rest:
         info = await rest.get(f"https://{host}:{port}/fapi/v1/exchangeInfo")
@@ -116,8 +116,8 @@ async def test_unknown_paths_are_404_for_both(client: httpx2.AsyncClient) -> Non
         b"GET /market/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     ],
 )
-async def test_a_bad_request_is_told_so(address: Address, head: bytes) -> None:
-    """What is no HTTP, or no proper handshake, is answered 400 and ended."""
+async def test_a_bad_request_is_400(address: Address, head: bytes) -> None:
+    """Invalid HTTP and invalid handshakes are answered with 400, and the connection is closed."""
     stream = await trio.open_tcp_stream(*address)
     async with stream:
         await stream.send_all(head)
@@ -127,8 +127,8 @@ async def test_a_bad_request_is_told_so(address: Address, head: bytes) -> None:
     assert answer.startswith(b"HTTP/1.1 400")
 
 
-async def test_a_request_in_the_handshakes_packet_is_heard(address: Address) -> None:
-    """Bytes that follow the head at once are frames already."""
+async def test_a_request_in_the_handshakes_packet_is_answered(address: Address) -> None:
+    """Bytes right after the head are frames."""
     framer = FrameProtocol(client=True, extensions=[])
     stream = await trio.open_tcp_stream(*address)
     async with stream:
@@ -167,7 +167,7 @@ async def test_a_taken_port_is_an_error_at_once(twin: Exchange, nursery: trio.Nu
         await nursery.start(serve_exchange, twin, "127.0.0.1", taken.getsockname()[1])
 
 
-async def test_a_reset_is_one_on_the_wire(
+async def test_a_reset_is_a_tcp_reset(
     twin: Exchange, address: Address, nursery: trio.Nursery
 ) -> None:
     """No close frame and no orderly end: the client's next read fails."""
@@ -183,7 +183,7 @@ async def test_a_reset_is_one_on_the_wire(
 
 
 async def test_fragments_and_doubles_on_real_sockets(twin: Exchange, address: Address) -> None:
-    """A client of another make puts them together."""
+    """A third-party client reassembles them."""
     host, port = address
     with twin.faults.fragmenting(), twin.faults.doubling_closings():
         async with trio_websocket.open_websocket_url(
@@ -194,8 +194,8 @@ async def test_fragments_and_doubles_on_real_sockets(twin: Exchange, address: Ad
     assert json.loads(first)["data"]["k"]["x"]
 
 
-async def test_a_stalled_handshake_is_left(twin: Exchange, address: Address) -> None:
-    """It is never answered; when its client goes, so does its connection."""
+async def test_a_stalled_handshake_is_never_answered(twin: Exchange, address: Address) -> None:
+    """When the client disconnects, the connection is removed."""
     with twin.faults.stalling():
         raw = await trio.open_tcp_stream(*address)
         async with raw:
@@ -209,7 +209,7 @@ async def test_a_stalled_handshake_is_left(twin: Exchange, address: Address) -> 
     assert twin.faults.injected == {"stalling": 1}
 
 
-async def test_what_hangs_breaks_in_the_end(
+async def test_hanging_requests_end_with_a_reset(
     twin: Exchange, client: httpx2.AsyncClient, nursery: trio.Nursery
 ) -> None:
     """The request was heard, and the connection is reset instead of answered."""

@@ -23,13 +23,13 @@ def test_futures_klines_cost_what_was_measured(limit: int | None, weight: int) -
     assert USDM.klines_weight(limit) == COINM.klines_weight(limit) == weight
 
 
-def test_spot_klines_cost_the_same_whatever_they_ask() -> None:
-    """Weight 2, with a limit or without."""
+def test_spot_klines_cost_the_same_for_any_limit() -> None:
+    """The weight is 2, with a limit or without."""
     assert {SPOT.klines_weight(limit) for limit in (None, 1, 1_000, 5_000)} == {2}
 
 
 def test_an_unknown_venue_is_an_error() -> None:
-    """The message names the ones there are."""
+    """The message names the known ones."""
     assert venue_named("spot") is SPOT
     with pytest.raises(ConfigError, match="usdm, coinm, spot"):
         venue_named("futures")

@@ -32,7 +32,7 @@ SERIES = Series(list_coin(Coin("BTC", 83_000, 2, 3), "usdm", 0), TwinInterval.M1
 
 
 def unframed(frame: bytes) -> str:
-    """The text in a WebSocket frame."""
+    """The text in a websocket frame."""
     reader = FrameProtocol(client=True, extensions=[])
     reader.receive_bytes(frame)
     (read,) = reader.received_frames()
@@ -50,7 +50,7 @@ def test_an_event_is_what_production_sends() -> None:
 
 
 def test_a_frame_is_made_once() -> None:
-    """All listeners of a stream get the same bytes object."""
+    """All subscribers of a stream get the same bytes object."""
     event = kline_event(SERIES, CANDLE, 1_791_382_992_723, is_closed=True)
     assert event.framed(combined=True) is event.framed(combined=True)
     assert event.framed(combined=False) is event.framed(combined=False)
@@ -58,7 +58,7 @@ def test_a_frame_is_made_once() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
 def test_texts_of_every_size_have_a_frame(size: int) -> None:
-    """The head tells the size in one, three or nine bytes, at each edge as the protocol has it."""
+    """The head has the size in one, three or nine bytes, at each bound of the protocol."""
     text = "a" * size
     assert unframed(frame_of(text.encode())) == text
     assert frame_of(text.encode()) == bytes(
@@ -67,7 +67,7 @@ def test_texts_of_every_size_have_a_frame(size: int) -> None:
 
 
 def test_names_in_envelopes_keep_their_alphabet() -> None:
-    """A Chinese stream name comes as UTF-8, not escaped."""
+    """A Chinese stream name is UTF-8, not escaped."""
     series = Series(list_coin(Coin("币安人生", 1, 2, 3), "usdm", 0), TwinInterval.M1)
     frame = unframed(kline_event(series, CANDLE, 1, is_closed=True).framed(combined=True))
     assert frame.startswith('{"stream":"币安人生usdt@kline_1m"')

@@ -1,4 +1,4 @@
-"""What untrue events say, to the letter."""
+"""Lies in events, byte by byte."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERIES = {
 
 
 def chance(seed: int = 0) -> Chance:
-    """Dice for one lie, told always."""
+    """The dice of a lie that always strikes."""
     return Chance(kind="test", share=1.0, dice=random.Random(seed), injected=Counter())
 
 
@@ -39,17 +39,17 @@ def closing(symbol: str = "BTCUSDT", interval: TwinInterval = TwinInterval.M1) -
 
 
 def said(event: StreamEvent) -> dict[str, Any]:
-    """What an event says."""
+    """The JSON object of an event."""
     content: dict[str, Any] = json.loads(event.payload)
     return content
 
 
 @given(st.integers(0, 1_000))
 def test_a_forming_state_comes_after_the_closing_event(seed: int) -> None:
-    """One at once and one within half a minute, both with later times."""
+    """One follows at once and one within half a minute, both with later times."""
     held: list[tuple[int, StreamEvent]] = []
-    told = event_lies.late_forming(chance(seed), lambda *late: held.append(late), [closing()], 0)
-    true, forming = told
+    sent = event_lies.late_forming(chance(seed), lambda *late: held.append(late), [closing()], 0)
+    true, forming = sent
     [(held_ms, later)] = held
     assert true == closing()
     for each in (forming, later):
@@ -60,17 +60,17 @@ def test_a_forming_state_comes_after_the_closing_event(seed: int) -> None:
 
 
 def test_a_closing_event_is_repeated_with_another_time() -> None:
-    """It says the same of its candle."""
+    """Its candle is the same."""
     held: list[tuple[int, StreamEvent]] = []
-    told = event_lies.repeated_closings(chance(), lambda *late: held.append(late), [closing()], 0)
-    assert list(told) == [closing()]
+    sent = event_lies.repeated_closings(chance(), lambda *late: held.append(late), [closing()], 0)
+    assert list(sent) == [closing()]
     [(held_ms, again)] = held
     assert said(again) == said(closing()) | {"E": said(closing())["E"] + held_ms}
 
 
 @given(st.integers(0, 1_000))
 def test_a_time_may_be_any_up_to_the_end_of_the_candle(seed: int) -> None:
-    """Or by a given span beside the true one; the candle is what it was."""
+    """Or wrong by a given span; the candle is unchanged."""
     growing = kline_event(
         SERIES["BTCUSDT", TwinInterval.M3], flat(START_MS, 100), EDGE_MS, is_closed=False
     )
@@ -82,21 +82,21 @@ def test_a_time_may_be_any_up_to_the_end_of_the_candle(seed: int) -> None:
 
 @given(st.integers(0, 1_000))
 def test_a_stream_delivers_the_candle_of_another(seed: int) -> None:
-    """Of another symbol or another interval; the first has nobody to be taken for."""
+    """Of another symbol or interval; the first event has none to be replaced by."""
     crossed = CrossedStreams(chance(seed))
     events = [closing(symbol, interval) for symbol, interval in SERIES]
-    told = list(crossed(events, 0))
-    assert [each.stream for each in told] == [each.stream for each in events]
-    assert told[0] == events[0]
-    crossings = [(new.payload, old.payload) for new, old in zip(told, events, strict=True)]
+    sent = list(crossed(events, 0))
+    assert [each.stream for each in sent] == [each.stream for each in events]
+    assert sent[0] == events[0]
+    crossings = [(new.payload, old.payload) for new, old in zip(sent, events, strict=True)]
     assert sum(new != old for new, old in crossings) >= 1
     assert {new for new, _ in crossings} <= {old for _, old in crossings}
 
 
 @given(st.integers(0, 1_000))
 def test_a_contradiction_is_still_an_event(seed: int) -> None:
-    """JSON with every field, and what it says cannot be."""
+    """It is JSON with every field, and impossible."""
     (event,) = event_lies.contradictions(chance(seed), [closing()], 0)
-    true, told = said(closing())["k"], said(event)["k"]
-    assert told.keys() == true.keys()
-    assert 1 <= sum(told[name] != true[name] for name in true) <= 2
+    true, sent = said(closing())["k"], said(event)["k"]
+    assert sent.keys() == true.keys()
+    assert 1 <= sum(sent[name] != true[name] for name in true) <= 2

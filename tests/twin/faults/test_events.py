@@ -1,4 +1,4 @@
-"""What event faults do that no client could tell: the frames themselves, and fixed points."""
+"""Faults of events, seen in the frames themselves."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ CHINESE = StreamEvent("币安人生usdt@kline_1m", '{"s":"币安人生USDT"}'.en
 
 
 def chance(share: float = 1.0, seed: int = 0) -> Chance:
-    """Dice for one fault."""
+    """The dice of one fault."""
     return Chance(kind="test", share=share, dice=random.Random(seed), injected=Counter())
 
 
 def closing(stream: str, event_ms: int = 0) -> StreamEvent:
-    """A closing event; what it says does not matter."""
+    """A closing event without content."""
     return StreamEvent(stream, b"{}", event_ms, is_closing=True)
 
 
-def growing(stream: str, event_ms: int = 0) -> StreamEvent:
-    """An update of a candle."""
+def forming(stream: str, event_ms: int = 0) -> StreamEvent:
+    """A forming update of a candle."""
     return StreamEvent(stream, b"{}", event_ms)
 
 
 @given(st.integers(0, 1_000))
 def test_fragments_are_pieces_of_the_text(seed: int) -> None:
-    """Two to four, also within letters; a ping comes between two of them at most every 10 s."""
+    """Two to four, also split within letters; a ping follows at most every 10 s."""
     fragmenting = Fragmenting(chance(seed=seed))
     pings = 0
     for now_ms in (20_000, 25_000, 29_999, 30_000):
@@ -52,7 +52,7 @@ def test_fragments_are_pieces_of_the_text(seed: int) -> None:
 
 @given(st.integers(0, 1_000))
 def test_garbage_is_text(seed: int) -> None:
-    """Any of it is UTF-8, raw and combined alike, and none is taken for a closing event."""
+    """It is UTF-8, raw and combined alike, and never a closing event."""
     garbage, true = event_faults.garbling(chance(seed=seed), False, [closing("a")], 0)
     garbage.text(combined=True).decode()
     assert garbage.text(combined=True) == garbage.text(combined=False)
@@ -61,35 +61,35 @@ def test_garbage_is_text(seed: int) -> None:
 
 
 def test_a_straggler_follows_its_own_stream() -> None:
-    """It waits for the next event of its stream, whoever else speaks; one too old is forgotten."""
+    """It waits for the next event of its stream; one that is too old is dropped."""
     stragglers = {"a": closing("a", 0), "b": closing("b", 0)}
-    told = event_faults.following(stragglers, [growing("c"), growing("a")], MINUTE_MS)
-    assert [(e.stream, e.is_closing) for e in told] == [("c", False), ("a", False), ("a", True)]
-    told = event_faults.following(stragglers, [growing("b")], 10 * MINUTE_MS)
-    assert [(e.stream, e.is_closing) for e in told] == [("b", False)]
+    sent = event_faults.following(stragglers, [forming("c"), forming("a")], MINUTE_MS)
+    assert [(e.stream, e.is_closing) for e in sent] == [("c", False), ("a", False), ("a", True)]
+    sent = event_faults.following(stragglers, [forming("b")], 10 * MINUTE_MS)
+    assert [(e.stream, e.is_closing) for e in sent] == [("b", False)]
     assert not stragglers
 
 
 @given(st.integers(0, 1_000))
 def test_reordering_keeps_every_event(seed: int) -> None:
-    """What does not come now is a straggler."""
+    """An event that is not sent now is a straggler."""
     events = [closing(name) for name in "abcdef"]
     stragglers: dict[str, StreamEvent] = {}
-    told = list(event_faults.reordering(chance(0.5, seed), stragglers, events, 0))
-    assert sorted([e.stream for e in told] + list(stragglers)) == list("abcdef")
+    sent = list(event_faults.reordering(chance(0.5, seed), stragglers, events, 0))
+    assert sorted([e.stream for e in sent] + list(stragglers)) == list("abcdef")
 
 
-def test_nothing_opens_early_where_there_is_no_candle() -> None:
-    """A symbol that halts has no next one; the fault has not struck then."""
+def test_without_a_next_candle_none_opens_early() -> None:
+    """A halted symbol has no next candle; the fault does not count as struck."""
     dice = chance()
-    told = event_faults.opening_early(dice, lambda _stream, _ms: None, [closing("a")], 0)
-    assert len(list(told)) == 1
+    sent = event_faults.opening_early(dice, lambda _stream, _ms: None, [closing("a")], 0)
+    assert len(list(sent)) == 1
     assert not dice.injected
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_all_and_nothing_are_exact(share: float) -> None:
-    """A share of 1 strikes always, one of 0 never."""
+def test_shares_of_all_and_none_are_exact(share: float) -> None:
+    """A share of 1 always strikes, one of 0 never."""
     dice = chance(share)
     struck = [dice.strikes() for _ in range(1_000)]
     assert set(struck) == {bool(share)}

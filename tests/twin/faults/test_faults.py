@@ -1,4 +1,4 @@
-"""Each fault by what a client notices of it."""
+"""Each fault as a client sees it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ THREE = f"{TWO}/solusdt@kline_1m"
 
 
 def closings(events: list[dict[str, Any]]) -> list[int]:
-    """The minutes that closed, in the order in which that was told."""
+    """The minutes that closed, in the order of their closing events."""
     return [(e["k"]["t"] - START_MS) // MINUTE_MS for e in events if e["k"]["x"]]
 
 
@@ -48,19 +48,21 @@ async def test_lost_closings_never_come(
     assert twin.faults.injected == {"losing_closings": 10}
 
 
-async def test_a_share_is_a_share(twin: Exchange, dial: Dial, autojump_clock: MockClock) -> None:
-    """A third of many is lost, more or less, and each that is lost was counted."""
+async def test_a_share_of_closings_is_lost(
+    twin: Exchange, dial: Dial, autojump_clock: MockClock
+) -> None:
+    """About a third of many is lost, and each lost one is counted."""
     socket = await dial(BTC)
     with twin.faults.losing_closings(1 / 3):
-        told = closings(await events_until(socket, 300 * 60 - 1))
+        closed = closings(await events_until(socket, 300 * 60 - 1))
     lost = twin.faults.injected["losing_closings"]
-    assert len(told) + lost == 300
+    assert len(closed) + lost == 300
     assert 70 < lost < 130
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_a_share_is_between_nothing_and_all(share: float) -> None:
-    """Others are refused when the block is made, not when it strikes."""
+def test_a_share_is_between_zero_and_one(share: float) -> None:
+    """Others are rejected when the block is created, not when it strikes."""
 
     async def ask() -> None:
         async with open_exchange(RandomMarket(symbols=1, seed=1, start_ms=START_MS), USDM) as it:
@@ -70,7 +72,7 @@ def test_a_share_is_between_nothing_and_all(share: float) -> None:
     trio.run(ask)
 
 
-async def test_delayed_closings_tell_when_they_were_made(
+async def test_delayed_closings_keep_their_event_time(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
     """They come 30 s late, also when the block has ended; their event time is the true one."""
@@ -113,7 +115,7 @@ async def test_doubled_closings_come_twice(
         assert closings(await events_until(socket, 60)) == [2, 2]
 
 
-async def test_reordered_closings_come_all_the_same(
+async def test_reordered_closings_all_arrive(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
     """Some after another stream's, some after the next event of their own; none is lost."""
@@ -217,7 +219,7 @@ async def test_silent_acks_stay_silent(
     assert {event["s"] for event in await events_until(fresh, 60)} == {"BTCUSDT", "ETHUSDT"}
 
 
-async def test_stalled_sockets_never_speak_again(
+async def test_stalled_sockets_never_send_again(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
     """They are open, do not even close, and in the block none can be made."""
@@ -234,8 +236,10 @@ async def test_stalled_sockets_never_speak_again(
     assert twin.faults.injected == {"stalling": 2}
 
 
-async def test_a_reset_says_nothing(twin: Exchange, dial: Dial, autojump_clock: MockClock) -> None:
-    """The sockets there are break; the next is whole."""
+async def test_a_reset_has_no_close_frame(
+    twin: Exchange, dial: Dial, autojump_clock: MockClock
+) -> None:
+    """Open connections break; the next one works."""
     sockets = [await dial(BTC), await dial(BTC)]
     twin.faults.reset_connections()
     for socket in sockets:
@@ -263,7 +267,7 @@ async def test_connections_are_closed_with_a_code(
 
 
 async def test_connections_have_a_longest_life(dial: Dial, autojump_clock: MockClock) -> None:
-    """After 24 hours they are closed in good order."""
+    """After 24 hours they are closed with a close frame."""
     socket = await dial("/market/ws")
     with trio.fail_after(86_401), pytest.raises(trio_websocket.ConnectionClosed):
         await socket.get_message()
@@ -273,7 +277,7 @@ async def test_connections_have_a_longest_life(dial: Dial, autojump_clock: MockC
 
 
 async def test_shutdowns_are_announced_in_every_shape(twin: Exchange, dial: Dial) -> None:
-    """As on the wire, raw or in an envelope; or as the SDK reads it, on both alike."""
+    """In the wire's shape, raw or combined; or in the one the SDK expects, on both alike."""
     raw, combined = await dial("/market/ws"), await dial("/market/stream")
     twin.faults.announce_shutdown()
     notice = json.loads(await raw.get_message())
@@ -287,7 +291,7 @@ async def test_shutdowns_are_announced_in_every_shape(twin: Exchange, dial: Dial
 
 
 async def test_outages_overlap(twin: Exchange, dial: Dial, autojump_clock: MockClock) -> None:
-    """There is no way in until the last of them is over."""
+    """Connections are refused until the last one is over."""
     first, second = twin.offline(), twin.offline()
     with second:
         with first:
@@ -322,7 +326,7 @@ print(trio.run(all_at_once, clock=MockClock(autojump_threshold=0)))
 
 
 async def all_at_once() -> str:
-    """What a client hears in an hour of faults, and what was counted."""
+    """All that a client receives in an hour of faults, and the counts."""
     async with (
         trio.open_nursery() as nursery,
         open_exchange(
@@ -347,9 +351,9 @@ async def all_at_once() -> str:
     return f"{digest} {len(texts)} {dict(faults.injected)}"
 
 
-def test_a_seed_decides_all() -> None:
-    """Whatever Python's own dice are."""
-    told = {
+def test_faults_depend_on_the_seed_alone() -> None:
+    """They do not depend on Python's hash seed."""
+    closed = {
         subprocess.run(
             [sys.executable, "-c", _SCRIPT],
             cwd=ROOT,
@@ -360,5 +364,5 @@ def test_a_seed_decides_all() -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(told) == 1
-    assert "'fragmenting'" in told.pop()
+    assert len(closed) == 1
+    assert "'fragmenting'" in closed.pop()

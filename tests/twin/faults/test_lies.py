@@ -1,4 +1,4 @@
-"""Lies of REST as a client is told them."""
+"""Lies of REST as a client sees them."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ async def test_klines_are_empty_for_a_share_of_requests(
     assert await ask(client) == true
 
 
-async def test_klines_lack_rows(
+async def test_rows_of_klines_are_missing(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
     """At either end or in between; what is there is true."""
     true = await ask(client)
-    lacking = set()
+    missing = set()
     with twin.lies.missing_klines():
         for _ in range(30):
             rows = await ask(client)
             assert len(rows) < 60
             assert all(row in true for row in rows)
-            lacking.add((true[0] in rows, true[-1] in rows))
-    assert {(True, False), (False, True), (True, True)} <= lacking
+            missing.add((true[0] in rows, true[-1] in rows))
+    assert {(True, False), (False, True), (True, True)} <= missing
 
 
 async def test_on_spot_no_candle_is_lied_about_twice(autojump_clock: MockClock) -> None:
-    """There two answers without a candle are all the proof that it does not exist."""
+    """There two answers without a candle are the only proof of its absence."""
     market = RandomMarket(symbols=3, seed=7, start_ms=START_MS, venue_name="spot")
     async with open_exchange(market, SPOT) as exchange, trio.open_nursery() as nursery:
         transport = TwinNetwork(exchange, nursery).http_transport()
@@ -114,7 +114,7 @@ async def test_one_row_is_odd(
             assert sum(row != old for row, old in zip(rows, true, strict=True)) == 1
 
 
-async def test_what_is_odd_already_is_left_alone(
+async def test_a_row_that_is_odd_already_is_not_changed(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
     """Lies about one answer meet in whatever order they began."""
@@ -148,7 +148,7 @@ async def test_klines_are_stale_or_frozen(
 async def test_only_klines_may_hang(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """The time is told meanwhile."""
+    """`/time` is answered meanwhile."""
     with twin.faults.hanging_rest("/klines"):
         assert (await client.get("/time")).json() == {"serverTime": START_MS}
         with trio.move_on_after(60) as patience:
@@ -161,10 +161,10 @@ async def test_the_time_is_wrong_by_another_span_each_time(
 ) -> None:
     """Some are no times at all; no two agree within seconds."""
     with twin.lies.wrong_server_time():
-        told = [(await client.get("/time")).json()["serverTime"] for _ in range(100)]
-    assert None in told
-    assert START_MS * 1_000 in told
-    times = sorted(t for t in told if isinstance(t, int) and 0 < abs(t - START_MS) < 10**10)
+        answer = [(await client.get("/time")).json()["serverTime"] for _ in range(100)]
+    assert None in answer
+    assert START_MS * 1_000 in answer
+    times = sorted(t for t in answer if isinstance(t, int) and 0 < abs(t - START_MS) < 10**10)
     assert len(times) > 50
     assert min(later - time for time, later in pairwise(times)) >= 10_000
 
@@ -178,12 +178,12 @@ async def test_lists_of_symbols_are_odd(
     lie: AbstractContextManager[None] = getattr(twin.lies, name)()
     with lie:
         for _ in range(30):
-            told = (await client.get("/exchangeInfo")).json()
-            assert told.keys() == true.keys()
-            lacking = [each for each in true["symbols"] if each not in told["symbols"]]
-            odd = [each for each in told["symbols"] if each not in true["symbols"]]
+            answer = (await client.get("/exchangeInfo")).json()
+            assert answer.keys() == true.keys()
+            missing = [each for each in true["symbols"] if each not in answer["symbols"]]
+            odd = [each for each in answer["symbols"] if each not in true["symbols"]]
             if name == "odd_symbols":
-                assert (len(lacking), len(odd)) == (1, 1)
+                assert (len(missing), len(odd)) == (1, 1)
             else:
                 assert not odd
 
@@ -191,7 +191,7 @@ async def test_lists_of_symbols_are_odd(
 async def test_late_states_come_after_their_time(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Half a minute after the close a candle is told as forming, later than it closed."""
+    """Half a minute after its close a candle has a forming event with a later time."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m")
     with twin.lies.late_forming():
         events = await events_until(socket, 95)

@@ -28,8 +28,8 @@ from tests.twin.samples import Dial, events_until
         ("offline=1e3", "offline", 1_000),
     ],
 )
-def test_faults_are_read(text: str, kind: str, value: float) -> None:
-    """A kind and its number, or what is meant without one."""
+def test_faults_are_parsed(text: str, kind: str, value: float) -> None:
+    """A kind and its number, or the default."""
     assert parse_fault(text) == FaultOption(kind, value)
 
 
@@ -50,8 +50,8 @@ def test_faults_are_read(text: str, kind: str, value: float) -> None:
         ("quiet-empties=1", "takes no number"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(text: str, complaint: str) -> None:
-    """The command ends with it before anything is begun."""
+def test_an_invalid_fault_is_one_line(text: str, complaint: str) -> None:
+    """The command ends with it before it starts anything."""
     with pytest.raises(ConfigError, match=complaint):
         parse_fault(text)
     result = CliRunner().invoke(commands, ["simulate", "--fault", text])
@@ -60,7 +60,7 @@ def test_what_cannot_be_read_is_one_line(text: str, complaint: str) -> None:
 
 
 async def test_lasting_faults_last(twin: Exchange, dial: Dial, autojump_clock: MockClock) -> None:
-    """From the beginning of the block to its end."""
+    """From the begin of the block to its end."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m")
     async with open_faults(twin, [parse_fault("losing-closings")]):
         assert not any(e["k"]["x"] for e in await events_until(socket, 3_599))
@@ -68,7 +68,7 @@ async def test_lasting_faults_last(twin: Exchange, dial: Dial, autojump_clock: M
     assert any(e["k"]["x"] for e in await events_until(socket, 2))
 
 
-async def test_the_others_come_now_and_then(
+async def test_recurring_faults_strike_at_random_times(
     market: RandomMarket, autojump_clock: MockClock
 ) -> None:
     """Each about as often as asked for, and again the same way with the same seed."""
@@ -106,8 +106,8 @@ async def test_every_kind_can_begin_and_end(
 
 
 @pytest.mark.parametrize("kind", ["losing-closings", "fragmenting=0.1"])
-async def test_a_firehose_has_no_single_events(market: RandomMarket, kind: str) -> None:
-    """What cannot strike is refused."""
+async def test_a_fixed_rate_excludes_faults_of_events(market: RandomMarket, kind: str) -> None:
+    """They are rejected."""
     async with open_exchange(market, USDM, rate=10) as exchange:
         with pytest.RaisesGroup(
             pytest.RaisesExc(ConfigError, match="faults of events cannot be combined")
@@ -119,7 +119,7 @@ async def test_a_firehose_has_no_single_events(market: RandomMarket, kind: str) 
 
 
 async def test_only_an_eventful_market_is_halted(twin: Exchange, autojump_clock: MockClock) -> None:
-    """The command gives one to every exchange; who calls from a test is told."""
+    """The command always uses one; other callers get an error."""
     with pytest.RaisesGroup(TypeError):
         async with open_faults(twin, [parse_fault("halting=1")]):
             await trio.sleep(100)

@@ -42,10 +42,10 @@ async def test_klines_may_lag(
     assert twin.faults.injected == {"lagging_rest": 1}
 
 
-async def test_all_may_be_refused(
+async def test_all_requests_may_be_refused(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """429 until the minute is over; it is told in the header and counted as no breach."""
+    """429 until the minute is over, with `Retry-After`; it does not count as a breach."""
     await trio.sleep(20)
     with twin.faults.refusing_rest():
         answer = await client.get("/klines", params=NEWEST)
@@ -56,7 +56,7 @@ async def test_all_may_be_refused(
     assert not twin.breaches
 
 
-async def test_a_ban_tells_its_end(
+async def test_a_ban_says_when_it_ends(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
     """It lasts two minutes at a time for as long as the block does."""
@@ -69,7 +69,7 @@ async def test_a_ban_tells_its_end(
             assert f"banned until {until_ms}." in answer.json()["msg"]
 
 
-async def test_a_refusal_may_tell_nothing(
+async def test_a_refusal_may_omit_its_end(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
     """Neither header nor words."""
@@ -146,7 +146,7 @@ async def test_requests_may_hang(
     assert twin.faults.injected == {"hanging_rest": 1}
 
 
-async def test_an_outage_breaks_what_hangs(
+async def test_an_outage_resets_hanging_requests(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
     """Who waits for an answer learns of it at once."""

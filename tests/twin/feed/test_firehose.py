@@ -31,7 +31,7 @@ from tests.twin.samples import START_MS, Dial, dialling, events_until, texts_unt
 EVERY_CLOSE_MS = 1_801_440_000_000
 INTERVALS = list(TwinInterval)
 SHORT_S = 0.001
-"""Enough for what has been sent, too little for more to come."""
+"""Enough time for sent frames to arrive, too little for the next ones."""
 BTC_MINUTES, ETH_MINUTES, BTC_HOURS = "btcusdt@kline_1m", "ethusdt@kline_1m", "btcusdt@kline_1h"
 
 
@@ -54,12 +54,12 @@ def starting_at(start_ms: int, symbols: int = 3) -> RandomMarket:
 
 
 def combined(*streams: str) -> str:
-    """The path of a socket that hears `streams`."""
+    """The path of a websocket subscribed to `streams`."""
     return f"/market/stream?streams={'/'.join(streams)}"
 
 
 async def test_events_are_the_exchanges_own(autojump_clock: MockClock) -> None:
-    """They decode, name their stream, and have the keys of an ordinary twin's in their order."""
+    """They have the keys of an ordinary twin's events, in the same order."""
     async with open_exchange(starting_at(START_MS), USDM) as ordinary, trio.open_nursery() as links:
         socket = await dialling(TwinNetwork(ordinary, links), links)(combined(BTC_MINUTES))
         usual = json.loads(await socket.get_message())
@@ -71,13 +71,13 @@ async def test_events_are_the_exchanges_own(autojump_clock: MockClock) -> None:
         assert isinstance(message, StreamedCandle)
         assert message.stream == BTC_MINUTES
         assert message.data.as_kline("usdm").key == ("usdm", "BTCUSDT", "1m", START_MS)
-    told = json.loads(texts[0])
-    assert list(told["data"]) == list(usual["data"])
-    assert list(told["data"]["k"]) == list(usual["data"]["k"])
+    frame = json.loads(texts[0])
+    assert list(frame["data"]) == list(usual["data"])
+    assert list(frame["data"]["k"]) == list(usual["data"]["k"])
 
 
-async def test_a_raw_socket_hears_bare_events(autojump_clock: MockClock) -> None:
-    """And all else after it has asked for the envelope."""
+async def test_a_raw_socket_gets_bare_events(autojump_clock: MockClock) -> None:
+    """It gets combined ones after it requested the envelope."""
     async with open_firehose(100, starting_at(START_MS)) as (_, dial):
         socket = await dial(f"/market/ws/{BTC_MINUTES}")
         assert json.loads(await socket.get_message())["e"] == "kline"
@@ -87,7 +87,7 @@ async def test_a_raw_socket_hears_bare_events(autojump_clock: MockClock) -> None
 
 
 async def test_the_rate_is_held_and_spread(autojump_clock: MockClock) -> None:
-    """Every stream gets as much as any other, whatever connection it is on."""
+    """Every stream gets an equal share, whatever connection it is on."""
     async with open_firehose(1_500, starting_at(START_MS)) as (_, dial):
         pair = await dial(combined(BTC_MINUTES, BTC_HOURS))
         single = await dial(combined(ETH_MINUTES))
@@ -99,7 +99,7 @@ async def test_the_rate_is_held_and_spread(autojump_clock: MockClock) -> None:
 
 
 async def test_a_low_rate_reaches_everyone(autojump_clock: MockClock) -> None:
-    """Fractions of an update are not forgotten."""
+    """Fractions of an update are carried over."""
     async with open_firehose(2, starting_at(START_MS)) as (_, dial):
         sockets = [await dial(combined(name)) for name in (BTC_MINUTES, ETH_MINUTES)]
         await trio.sleep(50)
@@ -108,7 +108,7 @@ async def test_a_low_rate_reaches_everyone(autojump_clock: MockClock) -> None:
 
 
 async def test_events_are_of_the_present(autojump_clock: MockClock) -> None:
-    """Their time is the exchange's, their candle the one that is open; over two minutes' edges."""
+    """Their time is the exchange's, their candle the current one, over two full minutes."""
     market = starting_at(START_MS + 50 * SECOND_MS)
     async with open_firehose(20, market) as (exchange, dial):
         socket = await dial(combined(BTC_MINUTES, BTC_HOURS))
@@ -120,7 +120,7 @@ async def test_events_are_of_the_present(autojump_clock: MockClock) -> None:
 
 
 async def test_closings_are_true_and_come_once(autojump_clock: MockClock) -> None:
-    """Each is what REST says, at once, and before anything of the next candle."""
+    """Each equals the REST row, at once, and precedes all events of the next candle."""
     market = starting_at(START_MS + 30 * SECOND_MS)
     async with open_firehose(20, market) as (exchange, dial):
         socket = await dial(combined(BTC_MINUTES, BTC_HOURS, "solusdt@kline_3m"))
@@ -173,8 +173,8 @@ async def test_every_series_can_close_at_one_instant(
     assert {message["data"]["k"]["T"] for message in messages} == {EVERY_CLOSE_MS - 1}
 
 
-async def test_only_what_is_subscribed_to_is_heard(autojump_clock: MockClock) -> None:
-    """From the request on, and no longer; what does not exist shares in nothing."""
+async def test_only_subscribed_streams_are_delivered(autojump_clock: MockClock) -> None:
+    """From SUBSCRIBE to UNSUBSCRIBE; unknown streams get no share of the rate."""
     async with open_firehose(1_000, starting_at(START_MS)) as (_, dial):
         await dial("/public/stream?streams=" + ETH_MINUTES)
         socket = await dial(combined(BTC_MINUTES, "nosuch@kline_1m"))
@@ -188,14 +188,14 @@ async def test_only_what_is_subscribed_to_is_heard(autojump_clock: MockClock) ->
 
 
 async def ask(socket: trio_websocket.WebSocketConnection, method: str, *names: str) -> None:
-    """Make a request, and read on until it is acknowledged."""
+    """Send a request, and read until it is acknowledged."""
     await socket.send_message(json.dumps({"method": method, "params": names, "id": 1}))
     while "result" not in await socket.get_message():
         pass
 
 
-async def test_what_does_not_trade_is_silent(autojump_clock: MockClock) -> None:
-    """Others go on, and it comes back when it trades again."""
+async def test_a_halted_symbol_is_silent(autojump_clock: MockClock) -> None:
+    """Others continue, and it is back when it trades again."""
     market = EventfulMarket(starting_at(START_MS))
     async with open_firehose(20, market) as (_, dial):
         socket = await dial(combined(BTC_MINUTES, ETH_MINUTES))
@@ -208,7 +208,7 @@ async def test_what_does_not_trade_is_silent(autojump_clock: MockClock) -> None:
 
 
 async def test_the_end_of_empty_candles_may_be_quiet(autojump_clock: MockClock) -> None:
-    """As with an ordinary exchange."""
+    """As on an ordinary exchange."""
     market = EventfulMarket(starting_at(START_MS))
     async with open_firehose(0, market) as (exchange, dial):
         socket = await dial(combined(BTC_MINUTES, ETH_MINUTES))
@@ -217,8 +217,8 @@ async def test_the_end_of_empty_candles_may_be_quiet(autojump_clock: MockClock) 
     assert [event["s"] for event in events] == ["BTCUSDT", "ETHUSDT", "ETHUSDT"]
 
 
-async def test_an_interruption_costs_growth_but_no_closing(mock_clock: MockClock) -> None:
-    """A twin that did not run for three minutes makes good a second, and all the closings."""
+async def test_an_interruption_costs_updates_but_no_closing(mock_clock: MockClock) -> None:
+    """After three minutes without running a twin sends one second's updates and all closings."""
     async with open_firehose(100, starting_at(START_MS)) as (_, dial):
         socket = await dial(combined(BTC_MINUTES))
         await trio.testing.wait_all_tasks_blocked()
@@ -231,8 +231,10 @@ async def test_an_interruption_costs_growth_but_no_closing(mock_clock: MockClock
     assert len(events) - len(closed) == 100
 
 
-async def test_the_greedy_get_all_they_read(nursery: trio.Nursery, market: RandomMarket) -> None:
-    """A socket that nobody reads holds up no other, and is not dropped; closings come, too."""
+async def test_at_the_maximum_rate_clients_get_all_they_read(
+    nursery: trio.Nursery, market: RandomMarket
+) -> None:
+    """A socket that is not read delays no other, and is not dropped; closings come, too."""
     async with open_exchange(market, USDM, rate=MAX_RATE, speed=60) as exchange:
         host, port = await nursery.start(serve_exchange, exchange, "127.0.0.1", 0)
         url = f"ws://{host}:{port}/market/stream"
@@ -251,14 +253,14 @@ async def test_the_greedy_get_all_they_read(nursery: trio.Nursery, market: Rando
         nursery.cancel_scope.cancel()
 
 
-async def test_without_streams_even_the_greedy_wait(autojump_clock: MockClock) -> None:
-    """Nothing is sent, not even nothing over and over again."""
+async def test_without_streams_the_maximum_rate_sends_nothing(autojump_clock: MockClock) -> None:
+    """The twin does not spin, either."""
     async with open_firehose(MAX_RATE, starting_at(START_MS)) as (_, to_firehose):
         socket = await to_firehose("/market/stream")
         assert await events_until(socket, 100) == []
 
 
-async def test_drawing_leaves_nothing_to_be_drawn(
+async def test_drawing_computes_all_open_candles(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """The first event of a month needs the minute that is open and no other."""
@@ -278,14 +280,14 @@ async def test_drawing_leaves_nothing_to_be_drawn(
 
 
 @pytest.mark.parametrize(("text", "rate"), [("36000", 36_000), ("0", 0), ("max", MAX_RATE)])
-def test_rates_are_read(text: str, rate: float) -> None:
-    """Numbers, and a word for more than any."""
+def test_rates_are_parsed(text: str, rate: float) -> None:
+    """Numbers, and `max`."""
     assert parse_rate(text) == rate
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "fast", ""])
-def test_what_is_no_rate_is_one_line(text: str) -> None:
-    """The message says what would be one."""
+def test_an_invalid_rate_is_one_line(text: str) -> None:
+    """The message describes valid ones."""
     with pytest.raises(ConfigError, match=r"--rate: .* neither a number from 0 on nor max"):
         parse_rate(text)
 
@@ -298,8 +300,8 @@ def test_what_is_no_rate_is_one_line(text: str) -> None:
         (["--tls", "README.md"], "--tls: .*README.md"),
     ],
 )
-def test_the_command_refuses_what_it_cannot_do(options: list[str], complaint: str) -> None:
-    """Before anything is begun."""
+def test_the_command_rejects_options_that_conflict(options: list[str], complaint: str) -> None:
+    """It does so before it starts anything."""
     result = CliRunner().invoke(commands, ["simulate", *options])
     assert isinstance(result.exception, ConfigError)
     assert re.match(complaint, str(result.exception))

@@ -10,8 +10,8 @@ from tests.twin.samples import START_MS
 
 
 @given(st.integers(0, 10 * MINUTE_MS), st.sampled_from([250, 2_000, 15_000, 60_000, 450]))
-def test_closings_come_before_anything_of_the_next_candle(after: int, tick_ms: int) -> None:
-    """In each minute there is one closing, 299 ms in, and then the ticks."""
+def test_closings_come_before_events_of_the_next_candle(after: int, tick_ms: int) -> None:
+    """Each minute has one closing at 299 ms, and then the ticks."""
     moment = next_moment(START_MS + after, tick_ms)
     assert moment.time_ms > START_MS + after
     into_minute = moment.time_ms % MINUTE_MS
@@ -20,7 +20,7 @@ def test_closings_come_before_anything_of_the_next_candle(after: int, tick_ms: i
 
 @pytest.mark.parametrize(("tick_ms", "ticks"), [(15_000, 4), (60_000, 1), (250, 239)])
 def test_a_minute_has_its_ticks(tick_ms: int, ticks: int) -> None:
-    """Four at 15 s, one at 60 s; at 250 ms the first is left to the closing."""
+    """Four at 15 s, one at 60 s; at 250 ms the first gives way to the closing."""
     found, now = [], START_MS
     while (moment := next_moment(now, tick_ms)).time_ms < START_MS + MINUTE_MS:
         now = moment.time_ms
@@ -30,7 +30,7 @@ def test_a_minute_has_its_ticks(tick_ms: int, ticks: int) -> None:
 
 @pytest.mark.parametrize("minutes", range(2, 13))
 def test_ticks_may_be_minutes_apart(minutes: int) -> None:
-    """Each is in the middle of one, however many minutes there are between them."""
+    """Each is in the middle of a minute, however many minutes lie between them."""
     tick_ms, now = minutes * MINUTE_MS, START_MS
     found: list[int] = []
     while len(found) < 3:

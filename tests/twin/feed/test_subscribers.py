@@ -12,13 +12,13 @@ NAMES = ["ethusdt@kline_1m", "btcusdt@kline_5m", "nosuch@kline_1m", "btcusdt@kli
 
 
 def wanted(exchange: Exchange) -> dict[str, list[str]]:
-    """The streams someone hears, by symbol."""
+    """Subscribed streams by symbol."""
     groups = exchange._subscribers.wanted()
     return {symbol: [series.stream for series in group] for symbol, group in groups.items()}
 
 
-async def test_the_order_is_that_of_names_whoever_came_first(twin: Exchange, dial: Dial) -> None:
-    """Neither the order of subscription nor that of connections matters."""
+async def test_streams_are_ordered_by_name(twin: Exchange, dial: Dial) -> None:
+    """The order of subscriptions and connections does not matter."""
     for name in NAMES:
         await dial(f"/market/ws/{name}")
     assert list(wanted(twin).items()) == [
@@ -27,8 +27,8 @@ async def test_the_order_is_that_of_names_whoever_came_first(twin: Exchange, dia
     ]
 
 
-async def test_what_is_wanted_follows_requests_and_connections(twin: Exchange, dial: Dial) -> None:
-    """Subscribing, unsubscribing and leaving are noticed at once."""
+async def test_the_index_follows_requests_and_connections(twin: Exchange, dial: Dial) -> None:
+    """Subscribing, unsubscribing and disconnecting take effect at once."""
     socket = await dial("/market/ws")
     for method, expected in [
         ("SUBSCRIBE", ["BTCUSDT"]),
@@ -44,14 +44,16 @@ async def test_what_is_wanted_follows_requests_and_connections(twin: Exchange, d
 
 
 @pytest.mark.parametrize("path", ["/public/ws/btcusdt@kline_1m", "/ws/btcusdt@kline_1m"])
-async def test_routes_without_klines_want_none(twin: Exchange, dial: Dial, path: str) -> None:
-    """A subscription there is acknowledged only."""
+async def test_routes_without_klines_have_no_subscribers(
+    twin: Exchange, dial: Dial, path: str
+) -> None:
+    """A subscription there is only acknowledged."""
     await dial(path)
     assert wanted(twin) == {}
 
 
-async def test_each_hears_its_own(dial: Dial, autojump_clock: MockClock) -> None:
-    """Two sockets share one stream, and the other one is heard by one of them."""
+async def test_each_client_gets_its_own_streams(dial: Dial, autojump_clock: MockClock) -> None:
+    """Two clients share one stream, and one of them has another."""
     one = await dial("/market/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m")
     other = await dial("/market/stream?streams=btcusdt@kline_1m")
     assert {event["s"] for event in await events_until(other, 100)} == {"BTCUSDT"}

@@ -12,8 +12,8 @@ LATER_MS = START_MS + 7 * SECOND_MS
 
 
 @pytest.mark.parametrize("combined", [True, False])
-def test_a_print_is_the_frame_of_its_time(market: RandomMarket, combined: bool) -> None:
-    """Whatever the symbol is called, nothing but the time differs."""
+def test_a_filled_template_is_the_frame_of_its_time(market: RandomMarket, combined: bool) -> None:
+    """Only the time differs, whatever the symbol's name."""
     frames, templates = [], []
     for listing in market.listings:
         candle = market.minute(listing.symbol, START_MS)
@@ -26,7 +26,7 @@ def test_a_print_is_the_frame_of_its_time(market: RandomMarket, combined: bool) 
     assert filled_in(templates, LATER_MS) == b"".join(frames)
 
 
-def test_nothing_prints_as_nothing() -> None:
-    """No templates, no bytes."""
+def test_no_templates_are_no_bytes() -> None:
+    """Joining nothing yields nothing."""
     assert filled_in([], START_MS) == b""
     assert filled_in([FrameTemplate(b"<", b">")], START_MS) == b"<%d>" % START_MS

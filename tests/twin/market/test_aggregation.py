@@ -19,7 +19,7 @@ intervals = st.sampled_from(list(TwinInterval))
 
 @frozen
 class ListedMinutes:
-    """A market of one symbol whose minutes are given; None is a gap."""
+    """A market of one symbol with given minutes; None is a gap."""
 
     minutes: tuple[Candle | None, ...]
     start_ms: int = FIRST_MS
@@ -74,7 +74,7 @@ def _minute(open_ms: int, value: int) -> Candle:
 
 
 def _by_definition(minutes: Iterable[Candle], open_ms: int) -> Candle | None:
-    """A candle of longer interval, told from the trades' side; prices come from trades only."""
+    """The expected candle of a longer interval; prices come from trades only."""
     present = list(minutes)
     if not present:
         return None
@@ -98,7 +98,7 @@ def _by_definition(minutes: Iterable[Candle], open_ms: int) -> Candle | None:
 
 
 @given(markets(), intervals)
-def test_whole_candles_are_what_their_minutes_make(
+def test_closed_candles_aggregate_their_minutes(
     market: ListedMinutes, interval: TwinInterval
 ) -> None:
     """Every interval's candle equals the aggregate of its 1m candles."""
@@ -112,7 +112,7 @@ def test_whole_candles_are_what_their_minutes_make(
 
 
 @given(markets(), intervals, st.lists(st.integers(0, 5 * HOUR_MS), min_size=1, max_size=6))
-def test_forming_candles_are_what_there_has_been(
+def test_forming_candles_aggregate_the_minutes_so_far(
     market: ListedMinutes, interval: TwinInterval, moments: list[int]
 ) -> None:
     """Whenever asked, in any order, the open candle is its whole minutes and the growing one."""
@@ -130,7 +130,7 @@ def test_forming_candles_are_what_there_has_been(
 
 
 def test_a_forming_candle_follows_minute_by_minute() -> None:
-    """Asked each minute of an hour, the candle has the trades of all its minutes."""
+    """Queried each minute of an hour, the candle has the trades of all its minutes."""
     market = ListedMinutes(
         tuple(_minute(FIRST_MS + number * MINUTE_MS, number + 1) for number in range(60))
     )
@@ -143,7 +143,7 @@ def test_a_forming_candle_follows_minute_by_minute() -> None:
 
 
 def test_between_ends_with_the_candle_that_forms() -> None:
-    """A range holds whole candles up to now, then the open one, and nothing later."""
+    """A range has closed candles up to now, then the forming one, and no later ones."""
     market = ListedMinutes(
         tuple(_minute(FIRST_MS + number * MINUTE_MS, number + 1) for number in range(20))
     )
@@ -160,6 +160,6 @@ def test_between_ends_with_the_candle_that_forms() -> None:
 
 
 def test_a_symbol_that_does_not_trade_has_no_candles() -> None:
-    """Listed or not, without a market there are none."""
+    """Listed or not."""
     aggregator = Aggregator(ListedMinutes(()))
     assert not list(aggregator.between("OMGUSDT", TwinInterval.M1, 0, FIRST_MS, FIRST_MS))

@@ -50,7 +50,7 @@ def put(
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_header_rows_are_told_by_their_first_character(tmp_path: Path, header: bool) -> None:
+def test_header_rows_are_recognized(tmp_path: Path, header: bool) -> None:
     """Files with and without a header yield the same candles."""
     put(tmp_path, "2026-02-01", [row(DAY), row(DAY + MINUTE_MS)], header=header)
     market = open_archive(tmp_path, "usdm")
@@ -62,8 +62,8 @@ def test_header_rows_are_told_by_their_first_character(tmp_path: Path, header: b
     assert (listing.base, listing.quote) == ("ABC", "USDT")
 
 
-def test_microseconds_are_told_by_their_magnitude(tmp_path: Path) -> None:
-    """Spot files since 2025 count in microseconds and mean the same."""
+def test_microseconds_are_recognized_by_their_magnitude(tmp_path: Path) -> None:
+    """Spot files since 2025 use microseconds."""
     put(tmp_path, "2026-02-01", [row(DAY, scale=1_000)], market="spot", header=False)
     market = open_archive(tmp_path, "spot")
     candle = market.minute("ABCUSDT", DAY)
@@ -83,8 +83,8 @@ def test_daily_files_win_over_monthly_ones(tmp_path: Path) -> None:
     assert (first.open, second.open) == (1_100, 3_300)
 
 
-def test_trades_are_numbered_on(tmp_path: Path) -> None:
-    """Ids run through traded minutes; a quiet minute has none, a missing one is no candle."""
+def test_trades_are_numbered_consecutively(tmp_path: Path) -> None:
+    """Over all traded minutes; a quiet minute has no ids, a missing one no candle."""
     rows = [row(DAY), row(DAY + MINUTE_MS, trades=0), row(DAY + 3 * MINUTE_MS, trades=2)]
     put(tmp_path, "2026-02-01", rows)
     market = open_archive(tmp_path, "usdm")
@@ -97,7 +97,7 @@ def test_trades_are_numbered_on(tmp_path: Path) -> None:
     ]
 
 
-def test_the_clock_starts_where_every_symbol_has_begun(tmp_path: Path) -> None:
+def test_the_clock_starts_when_every_symbol_has_candles(tmp_path: Path) -> None:
     """The start is the youngest symbol's first candle."""
     put(tmp_path, "2026-02-01", [row(DAY), row(DAY + MINUTE_MS)])
     put(tmp_path, "2026-02-01", [row(DAY + MINUTE_MS)], symbol="XYZUSDT")
@@ -105,7 +105,7 @@ def test_the_clock_starts_where_every_symbol_has_begun(tmp_path: Path) -> None:
 
 
 def test_a_wrong_checksum_is_an_error(tmp_path: Path) -> None:
-    """A file that is not what its checksum says stops the start; one that is does not."""
+    """A file that does not match its checksum is rejected; one that does is read."""
     path = put(tmp_path, "2026-02-01", [row(DAY)])
     checksum = path.with_name(f"{path.name}.CHECKSUM")
     checksum.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
@@ -116,14 +116,14 @@ def test_a_wrong_checksum_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    """No candles, and the message says where they should have been."""
+    """The message says where candles are expected."""
     with pytest.raises(ConfigError, match=r"no 1m klines in .*futures/um"):
         open_archive(tmp_path, "usdm")
 
 
 @pytest.mark.parametrize("line", ["1769904000000,1,2", f"{row(DAY).replace('10.50', 'ten')}"])
-def test_a_row_that_is_no_candle_is_an_error(tmp_path: Path, line: str) -> None:
-    """Too few columns or words for numbers name the symbol."""
+def test_an_invalid_row_is_an_error(tmp_path: Path, line: str) -> None:
+    """Too few columns, or text instead of numbers; the message names the symbol."""
     put(tmp_path, "2026-02-01", [line])
     with pytest.raises(ConfigError, match="ABCUSDT"):
         open_archive(tmp_path, "usdm")
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_zip_is_an_error(tmp_path: Path) -> None:
 
 @real_data
 def test_the_real_archive_has_every_minute() -> None:
-    """Seven symbols, complete from the first of February on, monthly file included."""
+    """Seven symbols are complete from February 1 on, monthly file included."""
     market = open_archive(ARCHIVE, "usdm")
     assert market.start_ms == DAY
     assert "AVAXUSDT" in {listing.symbol for listing in market.listings}
@@ -149,5 +149,5 @@ def test_the_real_archive_has_every_minute() -> None:
 
 
 def test_csv_text_of_the_helper_has_twelve_columns() -> None:
-    """The rows these tests are made of have the archive's shape."""
+    """The rows of these tests have the archive's format."""
     assert len(next(csv.reader(io.StringIO(row(DAY))))) == len(HEADER.split(","))

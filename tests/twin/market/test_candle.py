@@ -38,8 +38,8 @@ def test_a_candle_that_grew_for_its_minute_is_the_candle(minute: Candle) -> None
 
 
 @given(minutes(), st.integers(1, MINUTE_MS), st.integers(1, MINUTE_MS))
-def test_growing_takes_nothing_back(minute: Candle, one: int, other: int) -> None:
-    """Amounts and highs only rise, lows only fall, and the price stays between them."""
+def test_states_of_a_forming_candle_are_consistent(minute: Candle, one: int, other: int) -> None:
+    """Amounts and highs never fall, lows never rise, and the price stays between them."""
     earlier, later = grown(minute, min(one, other)), grown(minute, max(one, other))
     assert earlier.open == later.open == minute.open
     assert earlier.high <= later.high <= minute.high
@@ -52,15 +52,15 @@ def test_growing_takes_nothing_back(minute: Candle, one: int, other: int) -> Non
 
 
 def test_a_candle_trades_from_its_first_millisecond() -> None:
-    """Of a minute with trades one is there at once, with its volume."""
+    """A minute with trades has one at once, with its volume."""
     minute = Candle(0, 5, 9, 3, 7, 100, 500, 60, 40, 200, 11, 70)
     young = grown(minute, 1)
     assert (young.trades, young.first_trade, young.last_trade) == (1, 11, 11)
     assert young.volume >= 1
 
 
-def test_a_flat_candle_bounds_no_price() -> None:
-    """Merging with a quiet minute keeps prices that came from trades alone."""
+def test_a_flat_candle_does_not_change_prices() -> None:
+    """Merging with a quiet minute keeps the prices of trades."""
     traded = Candle(60_000, 105, 110, 104, 108, 1, 2, 3, 1, 1, 7, 9)
     assert merge(flat(0, 100), traded) == traded._replace(open_time=0)
     assert merge(traded, flat(120_000, 108)) == traded

@@ -23,7 +23,7 @@ TWO = f"{BTC}/ethusdt@kline_1m"
 
 @pytest.fixture
 def eventful(market: RandomMarket) -> EventfulMarket:
-    """Three symbols, the second of which is yet to come."""
+    """Three symbols, of which the second is not listed yet."""
     return EventfulMarket(market, unlisted=["ETHUSDT"])
 
 
@@ -44,7 +44,7 @@ async def rows(network: TwinNetwork, symbol: str, limit: int) -> list[list[Any]]
 
 
 async def listing(network: TwinNetwork, symbol: str) -> dict[str, Any]:
-    """What exchangeInfo tells of a symbol."""
+    """A symbol's entry in exchangeInfo."""
     async with httpx2.AsyncClient(transport=network.http_transport()) as client:
         answer = await client.get("https://x/fapi/v1/exchangeInfo")
     found: dict[str, Any] = next(e for e in answer.json()["symbols"] if e["symbol"] == symbol)
@@ -90,7 +90,7 @@ async def test_a_flat_halt_has_empty_candles(
     assert [(k["t"] - START_MS) // MINUTE_MS for k in closed if not k["n"]] == [1, 2, 3]
 
 
-async def test_a_halt_within_a_minute_is_none(
+async def test_a_halt_within_a_minute_has_no_effect(
     eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
     """Nothing takes effect before the next edge."""
@@ -101,18 +101,18 @@ async def test_a_halt_within_a_minute_is_none(
     assert minutes(await rows(network, "BTCUSDT", 5)) == [0, 1, 2, 3, 4]
 
 
-async def test_a_halt_may_be_told(
+async def test_a_halt_may_change_the_status(
     eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
     """From the edge at which it begins to the one at which it ends."""
-    told = []
+    statuses = []
     with eventful.halting(["BTCUSDT"], status="BREAK"):
-        told.append((await listing(network, "BTCUSDT"))["status"])
+        statuses.append((await listing(network, "BTCUSDT"))["status"])
         await trio.sleep(90)
-        told.append((await listing(network, "BTCUSDT"))["status"])
+        statuses.append((await listing(network, "BTCUSDT"))["status"])
     await trio.sleep(60)
-    told.append((await listing(network, "BTCUSDT"))["status"])
-    assert told == ["TRADING", "BREAK", "TRADING"]
+    statuses.append((await listing(network, "BTCUSDT"))["status"])
+    assert statuses == ["TRADING", "BREAK", "TRADING"]
 
 
 async def test_overlapping_halts(
@@ -132,14 +132,14 @@ async def test_overlapping_halts(
 async def test_a_delisted_symbol_keeps_its_history(
     eventful: EventfulMarket, dial: Dial, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """It is told from the next minute on, and its stream is silent."""
+    """Its status changes with the next minute, and its stream is silent."""
     socket = await dial(BTC)
     await trio.sleep(90)
     eventful.delist("BTCUSDT")
     assert (await listing(network, "BTCUSDT"))["status"] == "TRADING"
     await events_until(socket, 60)
-    told = await listing(network, "BTCUSDT")
-    assert (told["status"], told["deliveryDate"]) == ("SETTLING", START_MS + 2 * MINUTE_MS)
+    entry = await listing(network, "BTCUSDT")
+    assert (entry["status"], entry["deliveryDate"]) == ("SETTLING", START_MS + 2 * MINUTE_MS)
     assert await events_until(socket, 600) == []
     assert minutes(await rows(network, "BTCUSDT", 14)) == [-1, 0, 1]
     with pytest.raises(ValueError, match="does not trade already"):
@@ -153,18 +153,18 @@ async def test_a_symbol_is_listed(
     network: TwinNetwork,
     autojump_clock: MockClock,
 ) -> None:
-    """Until then it has no candles and is told to come; afterwards it is like any other."""
+    """Before, it has no candles and is announced; afterwards it is like any other."""
     socket = await dial(TWO)
     assert {e["s"] for e in await events_until(socket, 90)} == {"BTCUSDT"}
     assert await rows(network, "ETHUSDT", 3) == []
-    told = await listing(network, "ETHUSDT")
-    assert told["status"] == "PENDING_TRADING"
-    assert told["onboardDate"] > START_MS
+    entry = await listing(network, "ETHUSDT")
+    assert entry["status"] == "PENDING_TRADING"
+    assert entry["onboardDate"] > START_MS
     eventful.list("ETHUSDT")
     events = await events_until(socket, 91)
     assert [(e["k"]["t"] - START_MS) // MINUTE_MS for e in events if e["s"] == "ETHUSDT"] == [2, 2]
-    told = await listing(network, "ETHUSDT")
-    assert (told["status"], told["onboardDate"]) == ("TRADING", START_MS + 2 * MINUTE_MS)
+    entry = await listing(network, "ETHUSDT")
+    assert (entry["status"], entry["onboardDate"]) == ("TRADING", START_MS + 2 * MINUTE_MS)
     assert minutes(await rows(network, "ETHUSDT", 5)) == [2, 3]
     assert twin.faults.injected == {"list": 1}
     with pytest.raises(ValueError, match="trades already"):
@@ -172,7 +172,7 @@ async def test_a_symbol_is_listed(
 
 
 def test_unknown_symbols_are_an_error(market: RandomMarket, eventful: EventfulMarket) -> None:
-    """Wherever one is named."""
+    """In every method."""
     with pytest.raises(ValueError, match="NOSUCH is not in this market"):
         EventfulMarket(market, unlisted=["NOSUCH"])
     with pytest.raises(ValueError, match="NOSUCH"), eventful.halting(["NOSUCH"]):
@@ -189,32 +189,32 @@ def test_unknown_symbols_are_an_error(market: RandomMarket, eventful: EventfulMa
         (SPOT, "BREAK", "BREAK"),
     ],
 )
-def test_each_venue_has_its_words(venue: VenueRules, pending: str, gone: str) -> None:
-    """For what does not trade yet, and what does no more."""
+def test_each_venue_has_its_own_statuses(venue: VenueRules, pending: str, gone: str) -> None:
+    """For symbols not listed yet, and for delisted ones."""
     market = RandomMarket(symbols=3, seed=7, start_ms=START_MS, venue_name=venue.name)
     first, second, third = market.listings[:3]
     eventful = EventfulMarket(market, unlisted=[first.symbol])
     eventful.delist(second.symbol)
     now_ms = START_MS + MINUTE_MS
-    told = [eventful.as_listed(venue, each, now_ms).status for each in (first, second, third)]
-    assert told == [pending, gone, "TRADING"]
+    statuses = [eventful.as_listed(venue, each, now_ms).status for each in (first, second, third)]
+    assert statuses == [pending, gone, "TRADING"]
 
 
-async def test_charts_agree_before_and_after(
+async def test_the_past_never_changes(
     eventful: EventfulMarket, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    """What was drawn while things happened is what a new chart draws of it."""
+    """Candles sent while events struck equal those of a new aggregator."""
     async with open_exchange(eventful, USDM, tick_ms=60_000) as exchange:
         dial = dialling(TwinNetwork(exchange, nursery), nursery)
         socket = await dial("/market/stream?streams=btcusdt@kline_5m/solusdt@kline_5m")
-        told = []
+        events = []
         for _ in range(10):
             with eventful.halting(["BTCUSDT"]), eventful.halting(["SOLUSDT"], flat=True):
-                told += await events_until(socket, 100)
-            told += await events_until(socket, 200)
+                events += await events_until(socket, 100)
+            events += await events_until(socket, 200)
         nursery.cancel_scope.cancel()
     aggregator = Aggregator(eventful)
-    closed = [event["k"] for event in told if event["k"]["x"]]
+    closed = [event["k"] for event in events if event["k"]["x"]]
     assert len(closed) > 15
     for candle in closed:
         drawn = aggregator.whole(candle["s"], TwinInterval.M5, candle["t"])

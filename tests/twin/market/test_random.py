@@ -19,17 +19,17 @@ def run_of(market: RandomMarket, symbol: str, first: int, count: int) -> list[Ca
 
 @given(st.integers(0, 5 * 365 * 1_440), st.integers(0, 2**31))
 def test_a_candle_needs_no_past(minute: int, seed: int) -> None:
-    """A market that was never asked before gives the candle of a market that told them all."""
+    """A fresh market has the same candle as one that was queried for all before it."""
     fresh = RandomMarket(symbols=3, seed=seed, start_ms=START)
     other = RandomMarket(symbols=5, seed=seed, start_ms=START)
-    told = run_of(other, "SOLUSDT", minute - 3 if minute > 3 else 0, 10)
+    earlier = run_of(other, "SOLUSDT", minute - 3 if minute > 3 else 0, 10)
     asked = fresh.minute("SOLUSDT", START + minute * MINUTE_MS)
-    assert asked in told
+    assert asked in earlier
 
 
 @pytest.mark.parametrize("venue_name", ["usdm", "coinm", "spot"])
 def test_candles_fit_together(venue_name: str) -> None:
-    """Each opens where the last one closed, trade ids run on, and numbers are in order."""
+    """Each opens at the last close, trade ids continue, and numbers are consistent."""
     market = RandomMarket(symbols=4, seed=1, start_ms=START, venue_name=venue_name)
     for listing in market.listings:
         last: Candle | None = None
@@ -53,7 +53,7 @@ def test_candles_fit_together(venue_name: str) -> None:
 
 
 def test_only_a_few_symbols_have_quiet_minutes() -> None:
-    """The third symbol rests some minutes; the first never does."""
+    """The third symbol has quiet minutes, the first has none."""
     market = RandomMarket(symbols=3, seed=1, start_ms=START)
     assert all(candle.trades for candle in run_of(market, "BTCUSDT", 0, 500))
     quiet = sum(not candle.trades for candle in run_of(market, "SOLUSDT", 0, 500))
@@ -61,7 +61,7 @@ def test_only_a_few_symbols_have_quiet_minutes() -> None:
 
 
 def test_another_seed_is_another_market() -> None:
-    """Seeds and symbols do not share their courses."""
+    """Prices depend on seed and symbol."""
     one, other = (RandomMarket(symbols=2, seed=seed, start_ms=START) for seed in (1, 2))
     assert one.minute("BTCUSDT", START) != other.minute("BTCUSDT", START)
 

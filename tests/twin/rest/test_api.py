@@ -17,7 +17,7 @@ NOW = START + 90 * MINUTE_MS + 30_000
 
 
 def api_of(venue: VenueRules = USDM, history_ms: int = DAY_MS) -> RestApi:
-    """The REST api of a made-up market."""
+    """The REST API of a made-up market."""
     market = RandomMarket(
         symbols=3, seed=3, start_ms=START, venue_name=venue.name, history_ms=history_ms
     )
@@ -30,7 +30,7 @@ def api_of(venue: VenueRules = USDM, history_ms: int = DAY_MS) -> RestApi:
 
 
 def get(api: RestApi, endpoint: str, now_ms: int = NOW, **query: Any) -> RestAnswer:
-    """Ask for an endpoint of the venue."""
+    """Request an endpoint of the venue."""
     return api.answer(
         "GET",
         api.venue.rest_prefix + endpoint,
@@ -55,12 +55,12 @@ def opens(found: list[list[Any]]) -> list[int]:
 
 
 def weight_of(answer: RestAnswer) -> int:
-    """What the answer says has been used."""
+    """The used weight in the answer's header."""
     return int(dict(answer.headers)["X-MBX-USED-WEIGHT-1M"])
 
 
-def test_without_times_come_the_newest_rows() -> None:
-    """The last one is the forming candle, with nothing to tell it by but its close time."""
+def test_the_newest_rows_come_without_times() -> None:
+    """The last one is the forming candle, recognizable only by its close time."""
     found = rows(api_of(), limit=3)
     assert opens(found) == [88, 89, 90]
     assert [len(row) for row in found] == [12, 12, 12]
@@ -75,13 +75,13 @@ def test_the_forming_row_grows() -> None:
     assert young[8] < old[8]
 
 
-def test_500_rows_come_unless_asked_otherwise() -> None:
+def test_500_rows_come_by_default() -> None:
     """The default limit."""
     assert len(rows(api_of())) == 500
 
 
 @pytest.mark.parametrize("venue", [USDM, SPOT])
-def test_with_a_start_come_the_oldest_rows(venue: VenueRules) -> None:
+def test_the_oldest_rows_come_with_a_start_time(venue: VenueRules) -> None:
     """From the first open time not before it, ascending, with or without an end."""
     api = api_of(venue)
     start = START + 10 * MINUTE_MS
@@ -93,13 +93,13 @@ def test_with_a_start_come_the_oldest_rows(venue: VenueRules) -> None:
     assert opens(rows(api, startTime=NOW + HOUR_MS)) == []
 
 
-def test_with_an_end_come_the_newest_rows_before_it() -> None:
-    """A candle that opens at the end is within."""
+def test_the_newest_rows_come_with_an_end_time() -> None:
+    """A candle that opens at the end time is included."""
     assert opens(rows(api_of(), endTime=START + 12 * MINUTE_MS, limit=3)) == [10, 11, 12]
 
 
 def test_coinm_sends_the_newest_rows_of_a_window() -> None:
-    """With a start, too, the rows before the end come; and no window is longer than 200 days."""
+    """Even with a start time; and no window may be longer than 200 days."""
     api = api_of(COINM)
     start, end = START + 10 * MINUTE_MS, START + 20 * MINUTE_MS
     assert opens(rows(api, startTime=start, endTime=end, limit=2)) == [19, 20]
@@ -114,13 +114,13 @@ def test_coinm_sends_the_newest_rows_of_a_window() -> None:
 
 
 def test_spot_takes_times_in_microseconds() -> None:
-    """By their magnitude."""
+    """They are recognized by their magnitude."""
     found = rows(api_of(SPOT), startTime=(START + 5 * MINUTE_MS) * 1_000, limit=1)
     assert opens(found) == [5]
 
 
 def test_symbols_are_taken_in_lower_case() -> None:
-    """And in no alphabet but their own."""
+    """Lower case of other alphabets is unknown."""
     assert rows(api_of(), symbol="btcusdt", limit=1)
     assert rows(api_of(), symbol="币安人生usdt", limit=1)
 
@@ -134,7 +134,7 @@ def test_every_interval_of_the_venue_has_rows(interval: Interval) -> None:
 
 
 def test_a_settled_symbol_has_no_rows_and_is_no_error() -> None:
-    """It is listed still."""
+    """It is still listed."""
     assert rows(api_of(), symbol="OMGUSDT") == []
 
 

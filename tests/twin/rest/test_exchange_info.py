@@ -19,8 +19,8 @@ def symbols_of(venue: VenueRules) -> dict[str, dict[str, Any]]:
     return {entry["symbol"]: entry for entry in exchange_info(venue, listings, START)["symbols"]}
 
 
-def test_usdm_lists_what_clients_must_tell_apart() -> None:
-    """Ordinary perpetuals, a quarterly, a stock, a Chinese one, a future one, a settled one."""
+def test_usdm_has_odd_listings() -> None:
+    """A quarterly, a stock, a Chinese symbol, one not listed yet, a settled one."""
     found = symbols_of(USDM)
     kinds = {symbol: (entry["contractType"], entry["status"]) for symbol, entry in found.items()}
     assert kinds == {
@@ -37,7 +37,7 @@ def test_usdm_lists_what_clients_must_tell_apart() -> None:
     assert found["BTCUSDT"]["filters"][0]["tickSize"] == "0.01"
 
 
-def test_coinm_has_its_own_words() -> None:
+def test_coinm_has_its_own_fields() -> None:
     """ContractStatus in place of status, and a contract size."""
     btc = symbols_of(COINM)["BTCUSD_PERP"]
     assert "status" not in btc
@@ -54,7 +54,7 @@ def test_spot_has_no_contracts() -> None:
 
 
 @pytest.mark.parametrize("venue", [USDM, COINM, SPOT])
-def test_limits_are_told(venue: VenueRules) -> None:
-    """The request weight of the venue is the first of its limits."""
+def test_limits_are_listed(venue: VenueRules) -> None:
+    """The venue's request weight is the first of its limits."""
     limit = exchange_info(venue, (), START)["rateLimits"][0]
     assert (limit["rateLimitType"], limit["limit"]) == ("REQUEST_WEIGHT", venue.weight_per_minute)

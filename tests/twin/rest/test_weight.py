@@ -5,7 +5,7 @@ MINUTE = 1_769_904_000_000
 
 
 def test_the_window_is_the_clock_minute() -> None:
-    """A minute's last weight does not burden the next, however close they are."""
+    """Weight used at the end of a minute does not count in the next."""
     meter = WeightMeter(limit=10)
     assert meter.spend(10, MINUTE - 1) is None
     assert meter.spend(10, MINUTE) is None
@@ -13,16 +13,16 @@ def test_the_window_is_the_clock_minute() -> None:
     assert meter.used == 11
 
 
-def test_a_refusal_tells_how_long_to_wait() -> None:
-    """Whole seconds to the end of the minute, never none."""
+def test_a_refusal_says_how_long_to_wait() -> None:
+    """Whole seconds to the end of the minute, at least one."""
     meter = WeightMeter(limit=0)
     meter.spend(1, MINUTE + 1)
     assert meter.retry_after_s(MINUTE + 1) == 60
     assert meter.retry_after_s(MINUTE + 59_999) == 1
 
 
-def test_who_ignores_refusals_is_banned_for_longer_each_time() -> None:
-    """Two minutes first, then twice that, three days at most."""
+def test_bans_get_longer_each_time() -> None:
+    """Two minutes at first, then twice as long, three days at most."""
     meter = WeightMeter(limit=0)
     now = MINUTE
     bans = []

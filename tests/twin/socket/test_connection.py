@@ -22,7 +22,7 @@ PATH = "/market/stream"
 
 
 class BareClient:
-    """A client that does nothing by itself: no pongs, no answers to closing."""
+    """A client that does nothing by itself: no pongs, no close frames."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
@@ -41,7 +41,7 @@ class BareClient:
 
 
 async def shake_hands(network: TwinNetwork, path: str = PATH) -> BareClient:
-    """Open a socket by hand."""
+    """Open a websocket by hand."""
     stream = await network.open_stream(httpx2.URL(f"wss://exchange{path}"))
     handshake = H11Handshake(ConnectionType.CLIENT)
     await stream.send_all(handshake.send(Request(host="exchange", target=path)))
@@ -66,7 +66,9 @@ async def test_pings_carry_the_time_and_keep_their_rhythm(
     assert times[1] - times[0] == pytest.approx(180_000, abs=1)
 
 
-async def test_who_never_pongs_is_dropped(network: TwinNetwork, autojump_clock: MockClock) -> None:
+async def test_a_client_without_pongs_is_disconnected(
+    network: TwinNetwork, autojump_clock: MockClock
+) -> None:
     """600 s after the first unanswered ping the stream ends without a close frame."""
     client = await shake_hands(network)
     (first,) = await client.events()
@@ -78,7 +80,7 @@ async def test_who_never_pongs_is_dropped(network: TwinNetwork, autojump_clock: 
 
 
 @pytest.mark.parametrize("copies_payload", [True, False])
-async def test_spot_wants_its_own_payload_back(
+async def test_spot_requires_its_own_payload_in_pongs(
     nursery: trio.Nursery, autojump_clock: MockClock, copies_payload: bool
 ) -> None:
     """A pong of another payload does not keep a spot connection alive."""
@@ -115,7 +117,7 @@ async def test_client_pings_are_answered(dial: Dial) -> None:
 
 
 async def test_a_client_that_closes_is_answered(dial: Dial, twin: Exchange) -> None:
-    """The closing handshake is finished, and the exchange forgets the connection."""
+    """The closing handshake completes, and the exchange removes the connection."""
     socket = await dial(PATH)
     await socket.send_message('{"method":"LIST_SUBSCRIPTIONS","id":1}')
     await socket.get_message()
@@ -127,7 +129,7 @@ async def test_a_client_that_closes_is_answered(dial: Dial, twin: Exchange) -> N
 
 
 async def test_the_stream_too_many_closes_with_1008(dial: Dial) -> None:
-    """The error comes first, then the close."""
+    """The error comes first, then the close frame."""
     socket = await dial(PATH)
     names = [f"stream{number}" for number in range(1_024)]
     for request_id, params in enumerate([names, ["straw"]]):
@@ -143,7 +145,7 @@ async def test_the_stream_too_many_closes_with_1008(dial: Dial) -> None:
 
 
 async def test_a_burst_closes_with_1008(network: TwinNetwork) -> None:
-    """Of forty requests in one packet fifteen are answered."""
+    """Fifteen of forty requests in one packet are answered."""
     client = await shake_hands(network)
     request = TextMessage(data='{"method":"LIST_SUBSCRIPTIONS","id":1}')
     await client.stream.send_all(b"".join(client.protocol.send(request) for _ in range(40)))
@@ -153,7 +155,7 @@ async def test_a_burst_closes_with_1008(network: TwinNetwork) -> None:
     assert (close.code, close.reason) == (1008, "Too many requests")
 
 
-async def test_a_client_that_ignores_the_close_is_left(
+async def test_a_client_that_ignores_the_close_is_disconnected(
     network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
     """Five seconds after its close frame the exchange ends the stream."""
@@ -176,7 +178,7 @@ async def test_a_request_in_pieces_is_put_together(network: TwinNetwork) -> None
 
 
 async def test_bytes_that_are_no_frames_end_the_connection(network: TwinNetwork) -> None:
-    """A protocol error is told by a close frame of its own code."""
+    """The close frame has the code of a protocol error."""
     client = await shake_hands(network)
     await client.stream.send_all(b"\xff" * 16)
     (close,) = await client.events()

@@ -1,4 +1,4 @@
-"""Limits that clients break, as they are counted."""
+"""Breaches: limits that clients break are counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from klineagent.twin.network import TwinNetwork
 from tests.twin.samples import Dial
 
 
-async def test_who_dials_too_often_is_noticed(
+async def test_too_many_dials_are_a_breach(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
     """More than 300 attempts in five minutes, those in an outage too; then it is forgotten."""

@@ -8,7 +8,7 @@ from klineagent.twin.socket.memory_pair import MemoryEnd, open_memory_pair
 
 
 async def test_it_is_a_stream() -> None:
-    """Trio's own demands on streams are met."""
+    """It passes Trio's own checks for streams."""
 
     async def make() -> tuple[MemoryEnd, MemoryEnd]:
         await trio.lowlevel.checkpoint()
@@ -17,8 +17,8 @@ async def test_it_is_a_stream() -> None:
     await check_two_way_stream(make, None)
 
 
-async def test_a_reset_loses_what_is_unread() -> None:
-    """The other end hears of it when it reads or writes, not of what was sent before."""
+async def test_a_reset_discards_unread_data() -> None:
+    """The other end fails when it reads or writes, and gets nothing that was sent before."""
     ours, theirs = open_memory_pair()
     await ours.send_all(b"unread")
     ours.reset()
@@ -29,8 +29,8 @@ async def test_a_reset_loses_what_is_unread() -> None:
         await theirs.send_all(b"late")
 
 
-async def test_an_orderly_end_is_none() -> None:
-    """What was sent is read, and then comes the end."""
+async def test_an_orderly_close_is_not_a_reset() -> None:
+    """Sent data is read first, then the end."""
     ours, theirs = open_memory_pair()
     await ours.send_all(b"last words")
     await ours.aclose()

@@ -9,7 +9,7 @@ from klineagent.twin.venues import COINM, SPOT, USDM, VenueRules
 
 
 def protocol_at(target: str, venue: VenueRules = USDM) -> SocketProtocol:
-    """A new connection by a path that exists."""
+    """The protocol of a new connection at an existing path."""
     protocol = open_protocol(venue, target, now_s=0)
     assert protocol is not None
     return protocol
@@ -65,7 +65,7 @@ def test_streams_are_named_in_both_forms_of_url(target: str) -> None:
 
 
 def test_everything_is_acknowledged() -> None:
-    """Unknown names, upper case, nonsense: subscribed, listed, unsubscribed without a word."""
+    """Unknown names, upper case, nonsense: all are subscribed, listed and unsubscribed silently."""
     protocol = protocol_at("/market/stream")
     names = ["btcusdt@kline_1m", "BTCUSDT@kline_1m", "nonsense", "omgusdt@kline_9x"]
     assert answer(protocol, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {
@@ -79,7 +79,7 @@ def test_everything_is_acknowledged() -> None:
 
 
 def test_the_envelope_can_be_switched() -> None:
-    """SET_PROPERTY changes what GET_PROPERTY tells."""
+    """SET_PROPERTY changes the result of GET_PROPERTY."""
     protocol = protocol_at("/market/ws")
     get = {"method": "GET_PROPERTY", "params": ["combined"], "id": 2}
     assert answer(protocol, get) == {"result": False, "id": 2}
@@ -138,14 +138,14 @@ WHERE = "at line 1 column 23"
     ],
 )
 def test_errors_have_the_exchanges_own_words(request_text: str, code: int, message: str) -> None:
-    """Code and text come nested, as on the wire."""
+    """Code and text are nested, as on the wire."""
     reply = answer(protocol_at("/market/ws"), request_text)
     assert isinstance(reply, dict)
     assert reply["error"] == {"code": code, "msg": message}
 
 
 def test_the_last_stream_too_many_ends_the_connection() -> None:
-    """1024 streams are fine; with one more comes code 4, and then 1008."""
+    """1024 streams are allowed; one more leads to code 4, then 1008."""
     protocol = protocol_at("/market/stream")
     names = [f"stream{number}" for number in range(1_024)]
     assert answer(protocol, {"method": "SUBSCRIBE", "params": names, "id": 1}) == {
@@ -163,7 +163,7 @@ def test_the_last_stream_too_many_ends_the_connection() -> None:
 
 
 def test_too_many_streams_in_a_url_end_the_connection_at_once() -> None:
-    """The verdict is there before any request."""
+    """It does not wait for a request."""
     names = "/".join(f"stream{number}" for number in range(1_025))
     assert protocol_at(f"/market/ws/{names}").opening_reply().hangup == Hangup("Invalid request")
     assert protocol_at("/market/ws/one").opening_reply().hangup is None
@@ -171,7 +171,7 @@ def test_too_many_streams_in_a_url_end_the_connection_at_once() -> None:
 
 @pytest.mark.parametrize(("venue", "burst", "per_second"), [(USDM, 15, 10), (SPOT, 5, 5)])
 def test_a_burst_ends_the_connection(venue: VenueRules, burst: int, per_second: int) -> None:
-    """So many requests are answered back to back; a second later there is room again."""
+    """A burst's requests are answered back to back; a second later there is room again."""
     request = '{"method":"LIST_SUBSCRIPTIONS","id":1}'
     target = "/market/ws" if venue is USDM else "/ws"
     protocol = protocol_at(target, venue)
@@ -187,7 +187,7 @@ def test_a_burst_ends_the_connection(venue: VenueRules, burst: int, per_second: 
 
 
 def test_pings_and_pongs_count_on_spot_only() -> None:
-    """Five controls in a second are what spot takes; USD-M does not count them."""
+    """Spot allows five control frames in a second; USD-M does not count them."""
     spot, usdm = protocol_at("/ws", SPOT), protocol_at("/market/ws")
     assert [spot.control_arrived(0) is None for _ in range(6)] == [True] * 5 + [False]
     assert all(usdm.control_arrived(0) is None for _ in range(50))

@@ -5,7 +5,7 @@ from klineagent.twin.socket.connection import SendBuffer
 
 
 async def test_bytes_come_out_in_order_and_together() -> None:
-    """What gathered is taken at once."""
+    """All buffered data is taken at once."""
     buffer = SendBuffer()
     assert buffer.put(b"one ")
     assert buffer.put(b"two")
@@ -13,7 +13,7 @@ async def test_bytes_come_out_in_order_and_together() -> None:
 
 
 async def test_taking_waits_for_something(nursery: trio.Nursery) -> None:
-    """An empty buffer holds its writer until bytes come."""
+    """The writer of an empty buffer waits until bytes come."""
     buffer = SendBuffer()
     taken = []
 
@@ -28,8 +28,8 @@ async def test_taking_waits_for_something(nursery: trio.Nursery) -> None:
     assert taken == [b"late"]
 
 
-async def test_a_closed_outbox_is_emptied_and_then_ends() -> None:
-    """What was there is still taken, what comes later is dropped."""
+async def test_a_closed_buffer_is_emptied_and_then_ends() -> None:
+    """Buffered data is still taken, later data is dropped."""
     buffer = SendBuffer()
     buffer.put(b"last")
     buffer.close()
@@ -38,8 +38,8 @@ async def test_a_closed_outbox_is_emptied_and_then_ends() -> None:
     assert await buffer.take() == b""
 
 
-async def test_whoever_fills_it_is_asked_when_it_is_empty() -> None:
-    """Before the writer waits, not while there is something to take."""
+async def test_the_callback_runs_when_the_buffer_is_empty() -> None:
+    """It runs before the writer waits, not while there is data."""
     more = [b"third", b"second"]
 
     def fill() -> None:
@@ -50,8 +50,8 @@ async def test_whoever_fills_it_is_asked_when_it_is_empty() -> None:
     assert [await buffer.take() for _ in range(3)] == [b"first", b"second", b"third"]
 
 
-def test_there_is_an_end_to_what_a_client_may_leave_unread() -> None:
-    """Beyond the bound bytes are refused, and nothing of them is kept."""
+def test_the_buffer_is_bounded() -> None:
+    """Data beyond the bound is refused as a whole."""
     buffer = SendBuffer()
     assert buffer.put(bytes(outbox_module._MOST_UNSENT_BYTES))
     assert not buffer.put(b"x")

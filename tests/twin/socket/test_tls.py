@@ -20,13 +20,13 @@ _HEADER_BYTES, _MOST_IN_RECORD = 5, 16_384
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Who vouches for the server."""
+    """The certificate authority of the server."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def server(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """The context of one PEM file."""
+    """A server's context from one PEM file."""
     identity = tmp_path_factory.mktemp("tls") / "identity.pem"
     authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(identity)
     return open_tls(identity)
@@ -34,14 +34,14 @@ def server(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> s
 
 @pytest.fixture
 def client(authority: trustme.CA) -> ssl.SSLContext:
-    """The context of a client that trusts the server."""
+    """A client's context that trusts the server."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
 
 
 class _Wiretap(trio.abc.Stream):
-    """A client's stream that cuts what it receives into records, as they are on the wire."""
+    """A client's stream that splits received data into TLS records."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -84,7 +84,7 @@ def open_pair(
 
 
 async def test_each_frame_is_a_record(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """What one record brings is one frame, however many were sent at once."""
+    """A record contains one frame, however many were sent at once."""
     ours, theirs = open_pair(server, client)
     await _greet(ours, theirs)
     await ours.send_all(b"".join(FRAMES))
@@ -93,7 +93,7 @@ async def test_each_frame_is_a_record(server: ssl.SSLContext, client: ssl.SSLCon
             assert await theirs.receive_some() == frame[start : start + _MOST_IN_RECORD]
 
 
-async def test_what_is_no_frame_stays_in_one_piece(
+async def test_data_that_is_no_frame_stays_in_one_piece(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
     """HTTP, and whatever follows it in the same breath."""
@@ -105,7 +105,7 @@ async def test_what_is_no_frame_stays_in_one_piece(
     assert await theirs.receive_some() == answer
 
 
-async def test_both_may_talk_at_once(
+async def test_both_ends_may_send_at_once(
     server: ssl.SSLContext, client: ssl.SSLContext, nursery: trio.Nursery
 ) -> None:
     """A task that reads is no obstacle for one that sends."""
@@ -126,7 +126,7 @@ async def test_both_may_talk_at_once(
 
 
 @pytest.mark.parametrize("polite", [True, False])
-async def test_the_end_is_the_end(
+async def test_closing_ends_the_stream(
     server: ssl.SSLContext, client: ssl.SSLContext, polite: bool
 ) -> None:
     """With a word of TLS or without."""
@@ -137,8 +137,8 @@ async def test_the_end_is_the_end(
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"])
-async def test_a_client_that_speaks_no_tls_is_none(server: ssl.SSLContext, said: bytes) -> None:
-    """Its stream breaks, in both directions."""
+async def test_a_client_without_tls_is_an_error(server: ssl.SSLContext, said: bytes) -> None:
+    """Its stream breaks in both directions."""
     ours, theirs = memory_stream_pair()
     stream = TlsServerStream(ours, server)
     await theirs.send_all(said)
@@ -148,8 +148,8 @@ async def test_a_client_that_speaks_no_tls_is_none(server: ssl.SSLContext, said:
         await stream.send_all(FRAMES[0])
 
 
-async def test_a_client_that_distrusts_has_gone(server: ssl.SSLContext) -> None:
-    """Trio's says nothing and closes."""
+async def test_a_client_that_distrusts_the_server_is_gone(server: ssl.SSLContext) -> None:
+    """Trio's client closes silently."""
     ours, theirs = open_pair(server, ssl.create_default_context())
 
     async def distrust() -> None:
