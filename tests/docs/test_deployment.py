@@ -1,4 +1,4 @@
-"""The files in examples/deployment: as far as they can be checked without running them."""
+"""The files in examples/deployment, as far as they can be checked without running them."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def _assert_pinned(image: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """Every setting is one, and together they confine the service."""
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """Every setting is valid, and together they confine the service."""
     unit = tmp_path / UNIT.name
     text = UNIT.read_text().replace("/opt/klineagent/bin/klineagent", str(KLINEAGENT))
     unit.write_text(text.replace("#MemoryDenyWriteExecute", "MemoryDenyWriteExecute"))
@@ -68,8 +68,8 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         assert ended.stderr == ""
 
 
-def test_the_unit_speaks_of_options_there_are() -> None:
-    """And of what the agent does: tell that it is ready, reload, end within its time."""
+def test_the_unit_uses_options_that_exist() -> None:
+    """And it matches the agent: readiness, reload, time to stop."""
     unit = _unit()
     (start,) = unit["ExecStart"]
     assert set(re.findall(r"--[\w-]+", start)) <= OPTIONS
@@ -81,7 +81,7 @@ def test_the_unit_speaks_of_options_there_are() -> None:
 
 
 def test_the_units_configuration_can_be_used() -> None:
-    """Its data lie where the unit lets it write."""
+    """Its data is where the unit allows writing."""
     config = load_config({}, {}, DEPLOYMENT / "klineagent.toml")
     folder = f"/var/lib/{_unit()['StateDirectory'][0]}/"
     assert config.store.startswith(f"chdb://{folder}")
@@ -90,8 +90,8 @@ def test_the_units_configuration_can_be_used() -> None:
     assert tomllib.loads((DEPLOYMENT / "klineagent.toml").read_text()).keys() == {"klineagent"}
 
 
-def test_the_image_is_small_pinned_and_nobodys_root() -> None:
-    """Two stages of the same image; what pip needs stays in the first."""
+def test_the_image_is_small_pinned_and_without_root() -> None:
+    """It has two stages of the same image; build tools stay in the first."""
     instructions = _instructions()
     bases = [rest.split()[0] for name, rest in instructions if name == "FROM"]
     assert len(bases) == 2
@@ -111,7 +111,7 @@ def test_the_image_is_small_pinned_and_nobodys_root() -> None:
 
 
 def test_the_image_agrees_with_the_agent() -> None:
-    """Ports, variables, files that are copied, and where it is asked for its health."""
+    """On ports, variables, copied files, and the health check."""
     instructions = _instructions()
     exposed = next(rest for name, rest in instructions if name == "EXPOSE")
     assert {int(port) for port in exposed.split()} == PORTS
@@ -125,8 +125,8 @@ def test_the_image_agrees_with_the_agent() -> None:
     compile(argument, "HEALTHCHECK", "exec")
 
 
-def test_compose_names_what_there_is() -> None:
-    """Options, variables, files, volumes, secrets and services that others rely on."""
+def test_compose_names_things_that_exist() -> None:
+    """Its options, variables, files, volumes, secrets and services exist."""
     document, services = _yaml("compose.yaml"), _services()
     agent = services["klineagent"]
     assert agent["command"][0] == "serve"
@@ -149,7 +149,7 @@ def test_compose_names_what_there_is() -> None:
 
 
 def test_compose_opens_ports_to_this_machine_only() -> None:
-    """Those that the agent has by default among them."""
+    """Including the agent's default ports."""
     services = _services()
     ports = {name: [each.split(":") for each in it["ports"]] for name, it in services.items()}
     assert {host for each in ports.values() for host, *_ in each} == {"127.0.0.1"}
@@ -158,7 +158,7 @@ def test_compose_opens_ports_to_this_machine_only() -> None:
 
 
 def test_the_agent_of_compose_can_start() -> None:
-    """Its configuration is one: with its token, others may reach it."""
+    """Its configuration is valid: with a token it may listen on all addresses."""
     environ = {
         name: re.sub(r"\$\{\w+:\?[^}]*\}", "password", value)
         for name, value in _services()["klineagent"]["environment"].items()
@@ -172,7 +172,7 @@ def test_the_agent_of_compose_can_start() -> None:
 
 
 def test_prometheus_and_grafana_find_each_other() -> None:
-    """By the names of the services and their ports; the job has the name that alerts expect."""
+    """They use the services' names and ports; the job has the name that alerts expect."""
     prometheus = _yaml("prometheus.yml")
     (job,) = prometheus["scrape_configs"]
     assert job["job_name"] == "klineagent"
@@ -215,8 +215,8 @@ def _has_compose() -> bool:
 
 
 @pytest.mark.skipif(not _has_compose(), reason="no docker compose here")
-def test_compose_reads_its_file() -> None:
-    """Where it is installed; it needs no daemon for that."""
+def test_compose_accepts_its_file() -> None:
+    """If docker compose is installed; this needs no daemon."""
     ended = subprocess.run(
         ["docker", "compose", "--file", str(DEPLOYMENT / "compose.yaml"), "config", "--quiet"],
         env={**os.environ, "CLICKHOUSE_PASSWORD": "x", "GRAFANA_PASSWORD": "x"},
@@ -228,8 +228,8 @@ def test_compose_reads_its_file() -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_page_tells_of_every_file() -> None:
-    """Nothing lies there that nobody explains."""
+def test_the_page_mentions_every_file() -> None:
+    """Every file there is explained."""
     page = PAGE.read_text()
     files = [each.name for each in DEPLOYMENT.rglob("*") if each.is_file()]
     assert [name for name in files if name not in page] == []

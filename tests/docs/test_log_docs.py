@@ -16,7 +16,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 # What `logging.LogRecord` calls its own: the standard library refuses such fields.
 TAKEN = {"name", "msg", "args", "module", "message", "asctime", "levelname", "process", "thread"}
 
-Told = tuple[frozenset[str], frozenset[str]]
+LoggedEvent = tuple[frozenset[str], frozenset[str]]
 """Levels and fields of an event."""
 
 
@@ -60,7 +60,7 @@ def _of_trouble(call: ast.Call) -> Iterator[tuple[str, str, set[str]]]:
             yield event, "warning", {"count", "newest"}
 
 
-def _in_code() -> dict[str, Told]:
+def _in_code() -> dict[str, LoggedEvent]:
     levels: dict[str, set[str]] = defaultdict(set)
     fields: dict[str, set[str]] = defaultdict(set)
     for event, level, its_fields in _log_calls():
@@ -69,7 +69,7 @@ def _in_code() -> dict[str, Told]:
     return {event: (frozenset(levels[event]), frozenset(fields[event])) for event in levels}
 
 
-def _on_page() -> dict[str, Told]:
+def _on_page() -> dict[str, LoggedEvent]:
     rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     return {
         event: (frozenset(levels.split(", ")), frozenset(re.findall(r"`(\w+)`", fields)))
@@ -78,12 +78,12 @@ def _on_page() -> dict[str, Told]:
 
 
 def test_every_event_is_documented() -> None:
-    """By its name; and nothing is documented that is not logged."""
+    """By name; and every documented event is logged."""
     assert sorted(_on_page()) == sorted(_in_code())
 
 
 def test_levels_and_fields_are_documented() -> None:
-    """What stands in a call is on the page; a page may know of more, which a call hands on."""
+    """The page has those of every call; it may have more, which a call passes on."""
     page = _on_page()
     for event, (levels, fields) in _in_code().items():
         told_levels, told_fields = page.get(event, (levels, fields))
@@ -92,7 +92,7 @@ def test_levels_and_fields_are_documented() -> None:
 
 
 def test_names_are_of_one_kind() -> None:
-    """Words with underscores; none that the standard library keeps for itself."""
+    """Words with underscores, and none that logging reserves."""
     for event, (_, fields) in _in_code().items():
         for name in (event, *fields):
             assert re.fullmatch(r"[a-z][a-z0-9_]*", name), f"{event}: {name}"

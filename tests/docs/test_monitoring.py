@@ -45,7 +45,7 @@ def _expressions() -> Iterator[str]:
 
 
 def _selectors(expression: str) -> list[promql_parser.VectorSelector]:
-    """Everything in `expression` that names a metric."""
+    """All metric names in `expression`."""
     found: list[promql_parser.VectorSelector] = []
 
     def visit(part: object) -> bool:
@@ -61,7 +61,7 @@ def _selectors(expression: str) -> list[promql_parser.VectorSelector]:
 
 @pytest.fixture
 async def samples() -> dict[str, list[tuple[Labels, float]]]:
-    """All metrics of an agent that has everything; the test asks for `autojump_clock`."""
+    """All metrics of an agent with a spool; tests must request `autojump_clock`."""
     async with open_simulation(disk=MemoryDisk(), history=0) as simulation:
         await trio.sleep(120)
         return (await Asker(simulation.agent, simulation.store).figures()).samples
@@ -70,7 +70,7 @@ async def samples() -> dict[str, list[tuple[Labels, float]]]:
 async def test_every_metric_that_is_named_exists(
     autojump_clock: MockClock, samples: dict[str, list[tuple[Labels, float]]]
 ) -> None:
-    """In dashboard and alerts, with the labels that are asked for."""
+    """In dashboard and alerts, with the labels they use."""
     for expression in _expressions():
         selectors = _selectors(expression)
         assert selectors, expression
@@ -78,11 +78,11 @@ async def test_every_metric_that_is_named_exists(
             if selector.name in ADDED_METRICS:
                 continue
             assert selector.name in samples, expression
-            told = [labels for labels, _ in samples[selector.name]]
+            documented = [labels for labels, _ in samples[selector.name]]
             for matcher in selector.matchers.matchers:
                 if matcher.name in ADDED_LABELS:
                     continue
-                values = {labels[matcher.name] for labels in told}
+                values = {labels[matcher.name] for labels in documented}
                 for value in matcher.value.split("|"):
                     assert value in values, expression
 
@@ -92,7 +92,7 @@ async def test_every_metric_is_documented_and_no_other(
 ) -> None:
     """With its labels, in the table of docs/monitoring.md."""
     rows = re.findall(r"^\| (`.+?) \|", (ROOT / "docs" / "monitoring.md").read_text(), re.MULTILINE)
-    told = {
+    documented = {
         name: set(filter(None, labels.split(",")))
         for row in rows
         for name, labels in re.findall(r"`([a-z_]+)(?:\{([a-z_,]+)\})?`", row)
@@ -103,7 +103,7 @@ async def test_every_metric_is_documented_and_no_other(
             base = re.sub(r"_(bucket|count|sum)$", "", name.removeprefix("klineagent_"))
             exist[base] = {label for labels, _ in found for label in labels} - {"le"}
     exist["build_info"] = set()
-    assert told == exist
+    assert documented == exist
 
 
 def test_every_alert_has_its_paragraph() -> None:
@@ -119,24 +119,24 @@ def test_every_alert_has_its_paragraph() -> None:
             assert other in names, name
 
 
-def test_every_alert_can_be_read() -> None:
-    """It says how bad it is, and of which agent."""
+def test_every_alert_has_severity_and_agent() -> None:
+    """It has a severity, and names the agent."""
     for rule in _alerts():
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert "$labels.instance" in rule["annotations"]["summary"]
 
 
-async def test_what_the_runbook_looks_at_exists(
+async def test_metrics_of_the_runbook_exist(
     autojump_clock: MockClock, samples: dict[str, list[tuple[Labels, float]]]
 ) -> None:
-    """Metrics that are named in its sentences are those that there are."""
+    """All metrics named in it exist."""
     page = (ROOT / "docs" / "runbook.md").read_text()
     for name in re.findall(r"klineagent_\w+", page):
         assert name in samples or f"{name}_bucket" in samples, name
 
 
-def test_panels_have_places_of_their_own() -> None:
-    """None lies over another."""
+def test_panels_do_not_overlap() -> None:
+    """None overlaps another."""
     taken: set[tuple[int, int]] = set()
     for panel in _panels():
         at = panel["gridPos"]

@@ -25,7 +25,7 @@ from tests.twin.samples import START_MS, Dial, Ended, dialling, events_until
 async def test_candles_grow_and_close_once(
     dial: Dial, market: RandomMarket, autojump_clock: MockClock
 ) -> None:
-    """In ten minutes each candle grows once and closes once, in order, with the market's values."""
+    """Each candle has one forming and one closing event, in order, with the market's values."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m/btcusdt@kline_5m")
     events = await events_until(socket, 600.5)
     of_1m = [event for event in events if event["k"]["i"] == "1m"]
@@ -59,7 +59,7 @@ async def test_quiet_minutes_have_events(dial: Dial, autojump_clock: MockClock) 
 async def test_empty_candles_may_close_silently(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """The switch takes the closing events of empty candles away and no others."""
+    """The switch suppresses the closing events of candles without trades and no others."""
     twin.empty_candles_close = False
     socket = await dial("/market/stream?streams=solusdt@kline_1m")
     closed = [event["k"] for event in await events_until(socket, 3_600) if event["k"]["x"]]
@@ -83,7 +83,7 @@ async def test_empty_candles_may_close_silently(
 async def test_wrong_routes_and_names_are_silent(
     dial: Dial, path: str, autojump_clock: MockClock
 ) -> None:
-    """They are listed as subscribed, and nothing ever comes."""
+    """They are listed as subscribed, and never deliver."""
     socket = await dial(path)
     await socket.send_message('{"method":"LIST_SUBSCRIPTIONS","id":1}')
     assert len(json.loads(await socket.get_message())["result"]) == 1
@@ -93,7 +93,7 @@ async def test_wrong_routes_and_names_are_silent(
 async def test_both_payloads_flow_and_can_be_switched(
     dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """A raw socket gets bare events until it asks for envelopes."""
+    """A raw socket gets bare events until it requests the envelope."""
     socket = await dial("/market/ws")
     await socket.send_message('{"method":"SUBSCRIBE","params":["ethusdt@kline_1h"],"id":1}')
     assert json.loads(await socket.get_message()) == {"result": None, "id": 1}
@@ -157,7 +157,7 @@ def _csv_rows(archive: Path, symbol: str, date: str) -> list[list[str]]:
 async def test_a_market_that_ended_is_quiet(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    """The last candle closes, the clock runs on, and it is said once."""
+    """The last candle closes, the clock continues, and the end is logged once."""
     market = Ended(symbols=1, seed=1, start_ms=START_MS, minutes=3)
     with structlog.testing.capture_logs() as logs:
         async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
@@ -175,7 +175,7 @@ async def test_a_market_that_ended_is_quiet(
 async def test_a_day_at_sixty_second_ticks_has_every_candle(
     dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """1440 closings of 1m, 24 of 1h and one of 1d; then the connection is too old."""
+    """There are 1440 closings of 1m, 24 of 1h, one of 1d; then the connection is too old."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m/btcusdt@kline_1h/btcusdt@kline_1d")
     events = await events_until(socket, DAY_MS / 1_000 - 1)
     closed = [event["k"]["i"] for event in events if event["k"]["x"]]
@@ -214,7 +214,7 @@ async def test_spot_announces_its_shutdown(nursery: trio.Nursery) -> None:
 async def test_futures_do_not_announce_their_shutdown(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Nothing of the kind is documented of their sockets."""
+    """Their documentation has no such notice."""
     socket = await dial("/market/stream?streams=nosuch@kline_1m")
     twin.announce_shutdown()
     assert await events_until(socket, 60) == []

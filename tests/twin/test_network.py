@@ -31,7 +31,7 @@ async def test_rest_needs_no_socket(network: TwinNetwork, autojump_clock: MockCl
 async def test_an_outage_breaks_connections_and_refuses_new_ones(
     twin: Exchange, network: TwinNetwork, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Nothing is said at its beginning, nothing can be reached in it, all is well afterwards."""
+    """There is no close frame, no connection during it, and everything works afterwards."""
     socket = await dial("/market/stream?streams=btcusdt@kline_1m")
     async with httpx2.AsyncClient(transport=network.http_transport()) as client:
         with twin.offline():

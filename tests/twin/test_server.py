@@ -65,7 +65,7 @@ async def test_percent_encoded_symbols_are_understood(client: httpx2.AsyncClient
 async def secure(
     twin: Exchange, nursery: trio.Nursery, tmp_path: Path
 ) -> tuple[Address, ssl.SSLContext]:
-    """Where the twin speaks TLS, and the context of a client that trusts it."""
+    """The address of a twin with TLS, and the context of a client that trusts it."""
     authority, context = trustme.CA(), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
     authority.configure_trust(context)
@@ -89,7 +89,7 @@ async def test_both_come_over_tls(secure: tuple[Address, ssl.SSLContext]) -> Non
 async def test_tls_is_reset_like_any_connection(
     twin: Exchange, secure: tuple[Address, ssl.SSLContext]
 ) -> None:
-    """Below TLS: to this client a mere end would be one."""
+    """The TCP connection is reset: this client would accept a mere end of stream."""
     (host, port), context = secure
     tcp = await trio.open_tcp_stream(host, port)
     async with trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True) as stream:
@@ -146,7 +146,7 @@ async def test_a_request_in_the_handshakes_packet_is_answered(address: Address) 
 async def test_an_outage_resets_connections_and_refuses_new_ones(
     twin: Exchange, address: Address, client: httpx2.AsyncClient
 ) -> None:
-    """No close frame comes, nothing listens, and afterwards the same port does again."""
+    """There is no close frame, the port is closed, and afterwards the same port is open again."""
     host, port = address
     raw = await trio.open_tcp_stream(host, port)
     await client.get("/fapi/v1/ping")
@@ -170,7 +170,7 @@ async def test_a_taken_port_is_an_error_at_once(twin: Exchange, nursery: trio.Nu
 async def test_a_reset_is_a_tcp_reset(
     twin: Exchange, address: Address, nursery: trio.Nursery
 ) -> None:
-    """No close frame and no orderly end: the client's next read fails."""
+    """Without a close frame the client's next read fails."""
     raw = await trio.open_tcp_stream(*address)
     async with raw:
         await raw.send_all(HANDSHAKE)
@@ -212,7 +212,7 @@ async def test_a_stalled_handshake_is_never_answered(twin: Exchange, address: Ad
 async def test_hanging_requests_end_with_a_reset(
     twin: Exchange, client: httpx2.AsyncClient, nursery: trio.Nursery
 ) -> None:
-    """The request was heard, and the connection is reset instead of answered."""
+    """The connection is reset instead of answered."""
 
     async def ask() -> None:
         with pytest.raises(httpx2.NetworkError):

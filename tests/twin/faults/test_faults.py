@@ -38,7 +38,7 @@ def closings(events: list[dict[str, Any]]) -> list[int]:
 async def test_lost_closings_never_come(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """In the block candles grow and do not close; afterwards they do both again."""
+    """In the block candles have only forming updates; afterwards they close, too."""
     socket = await dial(BTC)
     with twin.faults.losing_closings():
         events = await events_until(socket, 599)
@@ -75,7 +75,7 @@ def test_a_share_is_between_zero_and_one(share: float) -> None:
 async def test_delayed_closings_keep_their_event_time(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """They come 30 s late, also when the block has ended; their event time is the true one."""
+    """They come 30 s late, even after the block; their event time is the true one."""
     socket = await dial(BTC)
     await events_until(socket, 59)
     with twin.faults.delaying_closings():
@@ -94,7 +94,7 @@ async def test_delayed_closings_keep_their_event_time(
 async def test_late_events_outlast_the_market(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    """What was held back at its end still comes."""
+    """Events delayed beyond its end are still sent."""
     market = Ended(symbols=1, seed=1, start_ms=START_MS, minutes=1)
     async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
         socket = await dialling(TwinNetwork(exchange, nursery), nursery)(BTC)
@@ -106,7 +106,7 @@ async def test_late_events_outlast_the_market(
 async def test_doubled_closings_come_twice(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Word by word the same, one after the other; nested blocks double what is doubled."""
+    """They are identical and consecutive; nested blocks double them again."""
     socket = await dial(BTC)
     with twin.faults.doubling_closings():
         assert closings(await events_until(socket, 119)) == [-1, -1, 0, 0]
@@ -118,7 +118,7 @@ async def test_doubled_closings_come_twice(
 async def test_reordered_closings_all_arrive(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Some after another stream's, some after the next event of their own; none is lost."""
+    """Some come after another stream's, some after the next event of their own; none is lost."""
     socket = await dial(THREE)
     with twin.faults.reordering():
         events = await events_until(socket, 1_799)
@@ -138,7 +138,7 @@ async def test_reordered_closings_all_arrive(
 async def test_the_next_candle_may_come_first(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Just before a closing event there is one of the minute after, with the same event time."""
+    """An event of the next minute comes just before a closing event, with the same event time."""
     socket = await dial(BTC)
     with twin.faults.early_opens():
         events = await events_until(socket, 299)
@@ -152,7 +152,7 @@ async def test_the_next_candle_may_come_first(
 async def test_empty_candles_may_stay_open(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """In the block no closing event is of a candle without trades; afterwards some are."""
+    """In the block candles without trades have no closing event; afterwards they do."""
     socket = await dial("/market/stream?streams=solusdt@kline_1m")
     with twin.faults.quiet_empties():
         closed = [e["k"]["n"] for e in await events_until(socket, 3_599) if e["k"]["x"]]
@@ -164,7 +164,7 @@ async def test_empty_candles_may_stay_open(
 async def test_garbage_comes_between_events(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Before each event is a message of nothing; the events are whole and in order."""
+    """A message of garbage comes before each event; the events are complete and in order."""
     socket = await dial(BTC)
     with twin.faults.garbling():
         texts = await texts_until(socket, 599)
@@ -177,7 +177,7 @@ async def test_garbage_comes_between_events(
 async def test_garbage_may_take_the_place_of_events(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Then so much the fewer events come; a truncated one is the beginning of its text."""
+    """Each replaces an event; a truncated event is the beginning of its text."""
     socket = await dial(BTC)
     with twin.faults.garbling(in_place=True):
         assert len(await texts_until(socket, 599)) == 20
@@ -191,7 +191,7 @@ async def test_garbage_may_take_the_place_of_events(
 async def test_fragments_make_up_the_same_events(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Chinese letters may be cut in two; nothing is missing in the end."""
+    """Chinese letters may be split; the reassembled texts are complete."""
     path = f"/market/stream?streams={quote('币安人生usdt')}@kline_1m"
     whole, cut = await dial(path), await dial(path)
     with twin.faults.fragmenting():
@@ -204,7 +204,7 @@ async def test_fragments_make_up_the_same_events(
 async def test_silent_acks_stay_silent(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """What was subscribed to in the block is listed and mute on that connection, and only there."""
+    """Streams subscribed in the block are listed but silent, on that connection only."""
     socket = await dial(BTC)
     subscribe = '{"method":"SUBSCRIBE","params":["ethusdt@kline_1m"],"id":1}'
     with twin.faults.silent_acks():
@@ -222,7 +222,7 @@ async def test_silent_acks_stay_silent(
 async def test_stalled_sockets_never_send_again(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """They are open, do not even close, and in the block none can be made."""
+    """They stay open and do not even close, and in the block none can be opened."""
     socket = await dial(BTC)
     await events_until(socket, 10)
     with twin.faults.stalling(), pytest.raises(trio.TooSlowError), trio.fail_after(60):
@@ -254,7 +254,7 @@ async def test_a_reset_has_no_close_frame(
 async def test_connections_are_closed_with_a_code(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """1001 of itself, or another; of many sockets only a share, the same each time."""
+    """The code is 1001 by default; a share of many sockets is the same each time."""
     sockets = [await dial(BTC) for _ in range(20)]
     twin.faults.close_connections(share=0.5)
     await trio.sleep(1)
@@ -304,7 +304,7 @@ async def test_outages_overlap(twin: Exchange, dial: Dial, autojump_clock: MockC
 async def test_without_faults_nothing_happens(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """Blocks that have ended leave nothing behind, in whatever order they ended."""
+    """Ended blocks have no effect, in whatever order they ended."""
     socket = await dial(TWO)
     before = await events_until(socket, 599)
     outer, inner = twin.faults.doubling_closings(0.5), twin.faults.losing_closings(0.5)

@@ -45,7 +45,7 @@ async def ask(client: httpx2.AsyncClient, **query: str) -> list[Row]:
 async def test_klines_are_empty_for_a_share_of_requests(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """It is counted, and over with the block."""
+    """Each is counted, and none comes after the block."""
     true = await ask(client)
     assert len(true) == 60
     with twin.lies.empty_klines(0.5):
@@ -59,7 +59,7 @@ async def test_klines_are_empty_for_a_share_of_requests(
 async def test_rows_of_klines_are_missing(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """At either end or in between; what is there is true."""
+    """At either end or in between; the other rows are true."""
     true = await ask(client)
     missing = set()
     with twin.lies.missing_klines():
@@ -91,7 +91,7 @@ async def test_on_spot_no_candle_is_lied_about_twice(autojump_clock: MockClock) 
 async def test_klines_are_off_the_grid_by_another_span_each_time(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """Their close times always, their open times mostly; never by whole minutes."""
+    """Close times always, open times mostly; never by whole minutes."""
     true, shifts = await ask(client), []
     with twin.lies.off_grid_klines():
         for _ in range(20):
@@ -106,7 +106,7 @@ async def test_klines_are_off_the_grid_by_another_span_each_time(
 async def test_one_row_is_odd(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """All others are what they were."""
+    """All others are unchanged."""
     true = await ask(client)
     with twin.lies.odd_rows():
         for _ in range(30):
@@ -117,7 +117,7 @@ async def test_one_row_is_odd(
 async def test_a_row_that_is_odd_already_is_not_changed(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """Lies about one answer meet in whatever order they began."""
+    """Several lies about one answer combine in any order."""
     true = await ask(client)
     with (
         twin.lies.odd_rows(),
@@ -132,7 +132,7 @@ async def test_a_row_that_is_odd_already_is_not_changed(
 async def test_klines_are_stale_or_frozen(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """By another span each time, or as of the beginning; the time is right."""
+    """By a different span each time, or as of the block's begin; `/time` is correct."""
     await trio.sleep(600)
     with twin.lies.stale_klines(most_ms=5 * MINUTE_MS):
         opens = {row[0] for _ in range(50) for row in await ask(client, **NEWEST)}
@@ -159,7 +159,7 @@ async def test_only_klines_may_hang(
 async def test_the_time_is_wrong_by_another_span_each_time(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """Some are no times at all; no two agree within seconds."""
+    """Some are no times; no two agree within seconds."""
     with twin.lies.wrong_server_time():
         answer = [(await client.get("/time")).json()["serverTime"] for _ in range(100)]
     assert None in answer
@@ -173,7 +173,7 @@ async def test_the_time_is_wrong_by_another_span_each_time(
 async def test_lists_of_symbols_are_odd(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock, name: str
 ) -> None:
-    """One is not what it should be, or some are missing; the rest is."""
+    """One symbol is odd, or some are missing; the others are unchanged."""
     true = (await client.get("/exchangeInfo")).json()
     lie: AbstractContextManager[None] = getattr(twin.lies, name)()
     with lie:

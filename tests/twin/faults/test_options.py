@@ -71,7 +71,7 @@ async def test_lasting_faults_last(twin: Exchange, dial: Dial, autojump_clock: M
 async def test_recurring_faults_strike_at_random_times(
     market: RandomMarket, autojump_clock: MockClock
 ) -> None:
-    """Each about as often as asked for, and again the same way with the same seed."""
+    """Each about as often as requested, and in the same way with the same seed."""
     kinds = ("offline", "stalling", "reset", "close", "shutdown", "halting", "hanging-rest")
     options = [parse_fault(f"{kind}=3600") for kind in kinds]
     histories = []
@@ -82,7 +82,7 @@ async def test_recurring_faults_strike_at_random_times(
         ):
             await trio.sleep(2 * 86_400)
             histories.append(dict(exchange.faults.injected))
-    # Of sockets there are none to stall, reset or close, and nobody makes a request.
+    # There are no sockets to stall, reset or close, and no requests.
     assert set(histories[0]) == {"offline", "announce_shutdown", "halting"}
     assert all(25 < number < 70 for number in histories[0].values())
     assert histories[0] == histories[1]

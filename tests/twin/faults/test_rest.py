@@ -27,7 +27,7 @@ async def client(network: TwinNetwork) -> AsyncIterator[httpx2.AsyncClient]:
 async def test_klines_may_lag(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """They are as they were, the forming one too; of overlapping lags the longest counts."""
+    """All candles are those of a past time; the longest of overlapping lags counts."""
     await trio.sleep(600)
     with twin.faults.lagging_rest(90_000), twin.faults.lagging_rest(1):
         (row,) = (await client.get("/klines", params=NEWEST)).json()
@@ -59,7 +59,7 @@ async def test_all_requests_may_be_refused(
 async def test_a_ban_says_when_it_ends(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """It lasts two minutes at a time for as long as the block does."""
+    """Each lasts two minutes, and a new one follows until the block ends."""
     with twin.faults.refusing_rest(418):
         for asked_s, left_s in ((0, 120), (30, 90), (130, 110)):
             await trio.sleep_until(asked_s)
@@ -72,7 +72,7 @@ async def test_a_ban_says_when_it_ends(
 async def test_a_refusal_may_omit_its_end(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """Neither header nor words."""
+    """Neither header nor text has it."""
     with twin.faults.refusing_rest(418, headers=False, tells_until=False):
         answer = await client.get("/ping")
     assert "retry-after" not in answer.headers
@@ -82,7 +82,7 @@ async def test_a_refusal_may_omit_its_end(
 async def test_weights_may_be_wrong_or_hidden(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """The meter itself counts on."""
+    """The weight itself is counted correctly."""
     with twin.faults.lying_weights():
         assert (await client.get("/ping")).headers[WEIGHT] == "0"
     with twin.faults.lying_weights(10):
@@ -96,7 +96,7 @@ async def test_weights_may_be_wrong_or_hidden(
 async def test_servers_may_fail(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """With 500, 503 in HTML and in JSON, and with bodies that break off."""
+    """With 500, with 503 in HTML and in JSON, and with truncated bodies."""
     kinds = set()
     with twin.faults.failing_rest():
         for _ in range(30):
@@ -117,7 +117,7 @@ async def test_servers_may_fail(
 async def test_a_share_of_requests_fails(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """The others are answered as ever."""
+    """The others are answered normally."""
     with twin.faults.failing_rest(0.3):
         statuses = [(await client.get("/ping")).status_code for _ in range(100)]
     assert 10 < sum(status >= 500 for status in statuses) < 40
@@ -126,7 +126,7 @@ async def test_a_share_of_requests_fails(
 async def test_requests_may_hang(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """No answer in the block; at the end of the last one the connection breaks."""
+    """There is no answer in the block; at the end of the last one the connection is reset."""
 
     async def ask() -> None:
         with pytest.raises(httpx2.ReadError):
@@ -149,7 +149,7 @@ async def test_requests_may_hang(
 async def test_an_outage_resets_hanging_requests(
     twin: Exchange, client: httpx2.AsyncClient, autojump_clock: MockClock
 ) -> None:
-    """Who waits for an answer learns of it at once."""
+    """A waiting client fails at once."""
     async with trio.open_nursery() as nursery:
         with twin.faults.hanging_rest():
 

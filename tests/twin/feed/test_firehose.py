@@ -39,7 +39,7 @@ BTC_MINUTES, ETH_MINUTES, BTC_HOURS = "btcusdt@kline_1m", "ethusdt@kline_1m", "b
 async def open_firehose(
     rate: float, market: Market, *, speed: float = 1.0
 ) -> AsyncIterator[tuple[Exchange, Dial]]:
-    """An exchange that pushes so many updates a second, and the way to it."""
+    """An exchange with a fixed rate, and a network to it."""
     async with (
         open_exchange(market, USDM, rate=rate, speed=speed) as exchange,
         trio.open_nursery() as nursery,
@@ -162,7 +162,7 @@ async def rest_rows(exchange: Exchange, symbol: str, interval: str) -> dict[int,
 async def test_every_series_can_close_at_one_instant(
     autojump_clock: MockClock, early_s: int
 ) -> None:
-    """At no rate there are closing events alone; foreseen, or of streams that came too late."""
+    """At rate 0 only closing events come, encoded ahead or, for late subscriptions, at once."""
     names = [f"{symbol}usdt@kline_{each}" for symbol in ("btc", "eth") for each in INTERVALS]
     async with open_firehose(0, starting_at(EVERY_CLOSE_MS - early_s * SECOND_MS)) as (_, dial):
         socket = await dial(combined(*names))
@@ -263,7 +263,7 @@ async def test_without_streams_the_maximum_rate_sends_nothing(autojump_clock: Mo
 async def test_drawing_computes_all_open_candles(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """The first event of a month needs the minute that is open and no other."""
+    """After it the first event of a month computes only the current minute."""
     market = starting_at(START_MS)
     async with open_firehose(10, market) as (exchange, dial):
         exchange.draw()

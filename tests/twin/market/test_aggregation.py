@@ -115,7 +115,7 @@ def test_closed_candles_aggregate_their_minutes(
 def test_forming_candles_aggregate_the_minutes_so_far(
     market: ListedMinutes, interval: TwinInterval, moments: list[int]
 ) -> None:
-    """Whenever asked, in any order, the open candle is its whole minutes and the growing one."""
+    """At any time, in any order, the forming candle is its closed minutes plus the forming one."""
     aggregator = Aggregator(market)
     for moment in moments:
         now_ms = FIRST_MS + moment

@@ -38,7 +38,7 @@ def put(
     symbol: str = "ABCUSDT",
     header: bool = True,
 ) -> Path:
-    """Write one archive file as the exchange lays it out."""
+    """Write one archive file in the exchange's layout."""
     kind = "daily" if date.count("-") > 1 else "monthly"
     home = folder / "data" / market / kind / "klines" / symbol / "1m"
     home.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ def minutes(found: list[list[Any]]) -> list[int]:
 async def test_a_halt_leaves_a_gap(
     eventful: EventfulMarket, dial: Dial, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """The minute in which it begins is whole, as is the one after it ends; nothing is between."""
+    """The minutes in which it begins and ends are complete; there are none in between."""
     socket = await dial(BTC)
     await trio.sleep(90)
     with eventful.halting(["BTCUSDT"]):
@@ -75,7 +75,7 @@ async def test_a_halt_leaves_a_gap(
 async def test_a_flat_halt_has_empty_candles(
     eventful: EventfulMarket, dial: Dial, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """At the price before, without a trade; they close like others."""
+    """They have the last price and no trades, and close like others."""
     socket = await dial(BTC)
     with eventful.halting(["BTCUSDT"], flat=True):
         await trio.sleep(180)
@@ -93,7 +93,7 @@ async def test_a_flat_halt_has_empty_candles(
 async def test_a_halt_within_a_minute_has_no_effect(
     eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """Nothing takes effect before the next edge."""
+    """Events take effect at the next full minute."""
     await trio.sleep(10)
     with eventful.halting(["BTCUSDT", "SOLUSDT"]):
         await trio.sleep(40)
@@ -104,7 +104,7 @@ async def test_a_halt_within_a_minute_has_no_effect(
 async def test_a_halt_may_change_the_status(
     eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """From the edge at which it begins to the one at which it ends."""
+    """From the full minute at which it begins to the one at which it ends."""
     statuses = []
     with eventful.halting(["BTCUSDT"], status="BREAK"):
         statuses.append((await listing(network, "BTCUSDT"))["status"])
@@ -118,7 +118,7 @@ async def test_a_halt_may_change_the_status(
 async def test_overlapping_halts(
     eventful: EventfulMarket, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """One without candles rules over a flat one; the price is that before the first."""
+    """A halt without candles wins over a flat one; the price is that before the first."""
     with eventful.halting(["BTCUSDT"], flat=True):
         await trio.sleep(60)
         with eventful.halting(["BTCUSDT"]):

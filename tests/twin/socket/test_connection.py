@@ -69,7 +69,7 @@ async def test_pings_carry_the_time_and_keep_their_rhythm(
 async def test_a_client_without_pongs_is_disconnected(
     network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """600 s after the first unanswered ping the stream ends without a close frame."""
+    """The stream ends without a close frame 600 s after the first unanswered ping."""
     client = await shake_hands(network)
     (first,) = await client.events()
     assert isinstance(first, Ping)
@@ -100,7 +100,7 @@ async def test_spot_requires_its_own_payload_in_pongs(
 async def test_any_pong_keeps_a_futures_connection_alive(
     network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """Unsolicited pongs will do."""
+    """Unsolicited pongs are accepted."""
     client = await shake_hands(network)
     with trio.move_on_after(3_600) as survived:
         while events := await client.events():
@@ -158,7 +158,7 @@ async def test_a_burst_closes_with_1008(network: TwinNetwork) -> None:
 async def test_a_client_that_ignores_the_close_is_disconnected(
     network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """Five seconds after its close frame the exchange ends the stream."""
+    """The exchange ends the stream five seconds after its close frame."""
     client = await shake_hands(network)
     request = TextMessage(data="x")
     await client.stream.send_all(b"".join(client.protocol.send(request) for _ in range(16)))
@@ -198,7 +198,7 @@ async def test_an_endless_request_is_refused(network: TwinNetwork) -> None:
 async def test_a_client_that_does_not_read_is_dropped(
     twin: Exchange, network: TwinNetwork, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """What a client may leave unread has a bound, here next to nothing."""
+    """Unread data is bounded, here to almost nothing."""
     monkeypatch.setattr(buffer, "_MOST_UNSENT_BYTES", 100)
     client = await shake_hands(network, f"{PATH}?streams=btcusdt@kline_1m")
     while data := await client.stream.receive_some():

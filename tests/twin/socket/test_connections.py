@@ -17,7 +17,7 @@ from tests.twin.samples import Dial
 async def test_too_many_dials_are_a_breach(
     twin: Exchange, dial: Dial, autojump_clock: MockClock
 ) -> None:
-    """More than 300 attempts in five minutes, those in an outage too; then it is forgotten."""
+    """More than 300 attempts in five minutes, including those in an outage; older ones expire."""
     for _ in range(150):
         await (await dial("/market/ws")).aclose()
     with twin.offline():
@@ -36,7 +36,7 @@ async def test_too_many_dials_are_a_breach(
 async def test_refused_requests_are_breaches(
     twin: Exchange, network: TwinNetwork, autojump_clock: MockClock
 ) -> None:
-    """Those of the meter, which are the client's own fault; both statuses, whatever was asked."""
+    """Refusals by the weight meter count, with both statuses, for any request."""
     klines = {"symbol": "BTCUSDT", "interval": "1m", "limit": "1501"}
     async with httpx2.AsyncClient(transport=network.http_transport()) as client:
         for _ in range(248):

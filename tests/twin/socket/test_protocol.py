@@ -40,7 +40,7 @@ def answer(protocol: SocketProtocol, request: object, now_s: float = 0) -> objec
 def test_routes_are_answered_and_only_some_deliver(
     venue: VenueRules, target: str, delivers: bool, combined: bool
 ) -> None:
-    """Old and wrong routes of USD-M take subscriptions and stay silent."""
+    """Old and wrong routes of USD-M acknowledge subscriptions and stay silent."""
     protocol = protocol_at(target, venue)
     assert (protocol.delivers, protocol.combined) == (delivers, combined)
 

@@ -75,7 +75,7 @@ class _Wiretap(trio.abc.Stream):
 def open_pair(
     server: ssl.SSLContext, client: ssl.SSLContext, *, polite: bool = False
 ) -> tuple[TlsServerStream, trio.SSLStream[_Wiretap]]:
-    """Both ends of a connection, before the handshake; a polite client says when it goes."""
+    """Both ends of a connection before the handshake; a polite client sends close_notify."""
     ours, theirs = memory_stream_pair()
     tls = trio.SSLStream(
         _Wiretap(theirs), client, server_hostname=HOST, https_compatible=not polite
@@ -96,7 +96,7 @@ async def test_each_frame_is_a_record(server: ssl.SSLContext, client: ssl.SSLCon
 async def test_data_that_is_no_frame_stays_in_one_piece(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
-    """HTTP, and whatever follows it in the same breath."""
+    """HTTP, and all that follows it in the same send."""
     ours, theirs = open_pair(server, client)
     await _greet(ours, theirs)
     answer = b"HTTP/1.1 200 \r\n\r\n" + FRAMES[1]
@@ -108,7 +108,7 @@ async def test_data_that_is_no_frame_stays_in_one_piece(
 async def test_both_ends_may_send_at_once(
     server: ssl.SSLContext, client: ssl.SSLContext, nursery: trio.Nursery
 ) -> None:
-    """A task that reads is no obstacle for one that sends."""
+    """A reading task does not block a sending one."""
     ours, theirs = open_pair(server, client)
     await _greet(ours, theirs)
     heard = []
@@ -129,7 +129,7 @@ async def test_both_ends_may_send_at_once(
 async def test_closing_ends_the_stream(
     server: ssl.SSLContext, client: ssl.SSLContext, polite: bool
 ) -> None:
-    """With a word of TLS or without."""
+    """With close_notify or without."""
     ours, theirs = open_pair(server, client, polite=polite)
     await _greet(ours, theirs)
     await theirs.aclose()
