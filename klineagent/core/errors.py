@@ -123,7 +123,7 @@ class Forbidden(RequestError):
 
 
 class ExchangeError(KlineagentError):
-    """Something went wrong between us and the exchange."""
+    """A request to the exchange, or a connection to it, failed."""
 
 
 class ExchangeUnreachable(ExchangeError):

@@ -89,7 +89,7 @@ class CandleAnswer:
 
 @frozen
 class _Asked:
-    """When a request was sent."""
+    """The times at which a request was sent."""
 
     at: float
     """By Trio's clock."""

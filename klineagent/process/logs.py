@@ -51,7 +51,7 @@ LIBRARIES: Mapping[str, LogLevel] = {
 
 def configure_logging(log_format: LogFormat, *, level: LogLevel = LogLevel.INFO) -> None:
     """Write every event to stderr as one line with its UTC time; klineagent's from `level` on."""
-    # Applied to our events and, as the foreign chain, to the records of the standard library.
+    # Applied to klineagent's events and, as the foreign chain, to the standard library's records.
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

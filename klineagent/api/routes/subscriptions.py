@@ -24,7 +24,7 @@ from klineagent.api.subscriptions import not_confirmed
 from klineagent.core.errors import InvalidRequest, NotConfirmed, ShuttingDown, SymbolLimitReached
 from klineagent.series.desired.demand import Change
 from klineagent.series.desired.desired import Desired
-from klineagent.series.desired.forecast import Forecast, foresee
+from klineagent.series.desired.forecast import Forecast, forecast_change
 from klineagent.series.desired.selection import Selection, SeriesSet, count, in_order
 from klineagent.series.desired.wire_format import Reader, SubscriptionSet, pattern_of, write
 
@@ -111,7 +111,7 @@ async def _carry_out(
     if not dry_run:
         desired.adopt(change)
     context = desired.registry.context
-    forecast = await foresee(context, change.wanted, change.added, change.removed)
+    forecast = await forecast_change(context, change.wanted, change.added, change.removed)
     saved = not dry_run and await desired.saved()
     return _outcome(change, forecast, dry_run=dry_run, saved=saved)
 

@@ -99,7 +99,7 @@ class GapFile:
         def save(files: Files) -> None:
             content = encode(known, venue=self.venue, store=self.store)
             try:
-                files.unlink(self.name + TEMPORARY)  # of an agent that was killed while it wrote
+                files.unlink(self.name + TEMPORARY)  # left if an agent was killed while it wrote
                 write_durably(files, "", self.name, content)
             except OSError as error:
                 reason = error.strerror or error

@@ -1,4 +1,4 @@
-"""The forecast of a change: connections, time, weight, rows. Pure, except `foresee`."""
+"""The forecast of a change: connections, time, weight, rows. Pure, except `forecast_change`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Forecast:
         return self.rows_per_day * BYTES_PER_ROW
 
 
-async def foresee(
+async def forecast_change(
     context: VenueContext, wanted: SeriesSet, added: SeriesSet, removed: SeriesSet
 ) -> Forecast:
     """Forecast the change of the venue's running set to `wanted`.

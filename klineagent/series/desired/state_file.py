@@ -154,7 +154,7 @@ class StateFile:
 
         def save(files: Files) -> None:
             with self._translated_errors():
-                # Of an agent that was killed while it wrote.
+                # A temporary file may be left from an agent that was killed while it wrote.
                 files.unlink(self.name + TEMPORARY)
                 write_durably(files, "", self.name, content)
 

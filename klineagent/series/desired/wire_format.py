@@ -30,7 +30,7 @@ Names = Annotated[
 ]
 IntervalsWritten = Annotated[
     list[str] | Literal["all"],
-    Meta(description='Intervals, or "all" that the venue offers.', examples=[["1m", "1h"], "all"]),
+    Meta(description='Intervals, or "all" of the venue.', examples=[["1m", "1h"], "all"]),
 ]
 _Glob = Annotated[str, Meta(max_length=LONGEST_NAME, examples=["*USDT"])]
 _ONE_OF = re.compile(r"\[!?[^][!][^][]*\]")
@@ -38,7 +38,7 @@ _ONE_OF = re.compile(r"\[!?[^][!][^][]*\]")
 
 
 class Pattern(Struct, frozen=True, forbid_unknown_fields=True):
-    """A pattern of symbols; it follows listings and delistings by itself.
+    """A pattern of symbols; it follows listings and delistings.
 
     It has a name, a quote asset or a contract; the name `*` stands for the whole market.
     """
@@ -51,7 +51,7 @@ class Pattern(Struct, frozen=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     quote: Annotated[
-        str, Meta(description="The asset prices are in; empty for any.", examples=["USDT"])
+        str, Meta(description="The quote asset; empty for any.", examples=["USDT"])
     ] = ""
     contract: Annotated[
         str,
@@ -70,7 +70,7 @@ class Pattern(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
-    """Symbols, or a pattern of symbols, at intervals; one of `symbols` and `match` is there."""
+    """Symbols, or a pattern of symbols, at intervals; either `symbols` or `match` is set."""
 
     intervals: IntervalsWritten
     symbols: Names | UnsetType = UNSET
@@ -79,8 +79,8 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[
             Literal["configuration", "http"],
             Meta(
-                description="Where it comes from. What the configuration names is wanted anyway:"
-                " in a PUT it changes nothing."
+                description="The entry's origin. Entries of the configuration are wanted in any"
+                " case; in a PUT they are ignored."
             ),
         ]
         | UnsetType
@@ -88,14 +88,14 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Excluded(Struct, frozen=True, forbid_unknown_fields=True):
-    """Symbols that are not wanted at these intervals, whatever matches or names them."""
+    """Symbols that are not wanted at these intervals, even if they are named or match."""
 
     symbols: Names
     intervals: IntervalsWritten
 
 
 class SubscriptionSet(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole set: what is wanted, and exceptions from it."""
+    """The whole desired set: wanted series, and exceptions."""
 
     subscriptions: list[Wanted]
     exclude: list[Excluded] = []
