@@ -92,3 +92,13 @@ def test_a_folder_can_be_seen_at_one_look(folder: Path) -> None:
     assert (folder / "__init__.py").read_text().startswith('"""')
     for file in files:
         assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, file.name
+
+
+def test_one_class_name_is_one_class() -> None:
+    """Readers need not ask which `Connection` is meant."""
+    places: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
