@@ -11,16 +11,30 @@ FLAKE8_ASYNC = --disable ASYNC124,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
 # Each process of a worker may hold an embedded engine and two servers: about 1 GB.
 WORKERS = --numprocesses auto --maxprocesses 8 --dist worksteal
 
+# Python files that differ from where main is, or was when this branch began; new ones count.
+CHANGED = { git diff --name-only --diff-filter=d $$(git merge-base HEAD main 2>/dev/null || echo HEAD); \
+    git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
+QUICK = $(addprefix tests/, \
+    api config core docs exchange fleet series storage/memory storage/spool twin test_arrows.py)
+
 # Tests start hundreds of processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-coverage clean
+.PHONY: demo test quick lint bench bench-coverage clean
 
 demo: $(VENV)/run
 	$(BIN)/klineagent demo $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+# Leaves out whatever needs a database or a browser, starts programs, proves, or simulates days.
+quick: $(VENV)/dev
+	$(CHANGED) | xargs -r $(BIN)/ruff check
+	$(CHANGED) | xargs -r $(BIN)/ruff format --check
+	$(CHANGED) | xargs -r $(BIN)/flake8-async $(FLAKE8_ASYNC)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(WORKERS) -m 'not slow and not browser' $(QUICK) $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -21,6 +21,8 @@ from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 from tests.api.server.test_listen import serving
 
+pytestmark = pytest.mark.browser
+
 _WITHIN_S = 60
 # No sandbox, for it needs rights that root in a container lacks, and the page is ours; nor much
 # shared memory, of which a container may have little.

@@ -39,6 +39,7 @@ def _paths(app: QuartTrio) -> list[str]:
     return [*sorted(routed), "/nowhere"]
 
 
+@pytest.mark.slow
 async def test_without_the_token_only_signs_of_life_answer(autojump_clock: MockClock) -> None:
     """Every route of both servers, by every method, with everything but the token."""
     async with open_simulation(token=TOKEN) as simulation:

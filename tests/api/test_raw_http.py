@@ -188,6 +188,7 @@ async def test_connections_without_a_request_end(autojump_clock: MockClock) -> N
                     nursery.start_soon(_answer, simulation.agent.status_bind, first)
 
 
+@pytest.mark.slow
 async def test_silent_connections_make_room(autojump_clock: MockClock) -> None:
     """Thousands that only hold the line do not keep others out, nor take every descriptor."""
     async with under_attack() as simulation:

@@ -6,15 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.processes import running_agent, running_twin
+
+pytestmark = pytest.mark.slow
 
 TOKEN = "schemathesis-may-ask-anything"
 EXAMPLES = 8
 # The contract answers 400 for a symbol that does not exist; no schema knows which do.
 NOT_CHECKED = "positive_data_acceptance"
-WITHIN_S = 120
+# It takes 15 s of CPU; a machine busy with other tests gets much more.
+WITHIN_S = 600
 
 
 async def _examined(address: object, folder: Path) -> subprocess.CompletedProcess[bytes]:

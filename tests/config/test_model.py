@@ -429,6 +429,7 @@ def test_binds_survive_a_round_trip(host: str, port: int) -> None:
     assert load_config(binds, {}, None).command_bind == bind
 
 
+@pytest.mark.slow
 @given(name=st.sampled_from(sorted(fields_dict(Config))), value=st.text(max_size=20))
 def test_garbage_is_refused_in_one_line(name: str, value: str) -> None:
     """Any text makes a configuration or one ConfigError."""

@@ -12,6 +12,8 @@ import pytest
 
 from klineagent.core.interrupts import INTERRUPTED, deadly_interrupts
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 60
 # Runs a command and interrupts it as it begins to import a module.
 _INTERRUPTED = """

@@ -19,6 +19,8 @@ from klineagent.cli.serve import serve
 from klineagent.config.model import Config, load_config
 from tests.places import ROOT
 
+pytestmark = pytest.mark.deployment
+
 DEPLOYMENT = ROOT / "examples" / "deployment"
 UNIT = DEPLOYMENT / "klineagent.service"
 DOCKERFILE = DEPLOYMENT / "Dockerfile"
@@ -55,6 +57,7 @@ def _assert_pinned(image: str) -> None:
     assert re.search(r":v?\d+\.\d+\.\d+", image), f"{image}: which one is that tomorrow?"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     """Every setting is valid, and together they confine the service."""
@@ -187,6 +190,7 @@ def test_prometheus_and_grafana_find_each_other() -> None:
     assert f"{provider['options']['path']}/klineagent.json" in mounted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -214,6 +218,7 @@ def _has_compose() -> bool:
     return asked.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _has_compose(), reason="no docker compose here")
 def test_compose_accepts_its_file() -> None:
     """If docker compose is installed; this needs no daemon."""

@@ -135,6 +135,7 @@ async def test_metrics_of_the_runbook_exist(
         assert name in samples or f"{name}_bucket" in samples, name
 
 
+@pytest.mark.deployment
 def test_panels_do_not_overlap() -> None:
     """None overlaps another."""
     taken: set[tuple[int, int]] = set()

@@ -230,6 +230,7 @@ _wanted = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     method=st.sampled_from(["PUT", "PATCH"]),

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from random import Random
 from typing import TypeVar
 
+import pytest
 import trio
 from attrs import define, field
 from hypothesis import settings
@@ -246,5 +247,5 @@ class SpoolMachine(RuleBasedStateMachine):
         self.trio.close()
 
 
-TestSpoolCrashes = SpoolMachine.TestCase
+TestSpoolCrashes = pytest.mark.slow(SpoolMachine.TestCase)
 TestSpoolCrashes.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -18,6 +18,8 @@ from klineagent.storage.spool.spool import open_spool
 from tests.storage.appending import ROWS
 from tests.storage.spools import NO_LIMIT, candles, drained, filled
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 RUN = 10_000
 """Batches of one process are numbered from a multiple of it."""

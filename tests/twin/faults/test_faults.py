@@ -351,6 +351,7 @@ async def all_at_once() -> str:
     return f"{digest} {len(texts)} {dict(faults.injected)}"
 
 
+@pytest.mark.slow
 def test_faults_depend_on_the_seed_alone() -> None:
     """They do not depend on Python's hash seed."""
     closed = {
