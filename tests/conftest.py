@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -17,6 +19,12 @@ from klineagent.config.model import Config
 from klineagent.config.sources import PREFIX
 from tests.native.fixture import ModernServer, modern_clickhouse
 from tests.servers import InstalledServer, installed_clickhouse
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +59,12 @@ def _no_settings_of_ours() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith(PREFIX)]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_interrupt() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would every process that a test starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from attrs import frozen
 
 PASSWORD = "secret"
-_READY_WITHIN_S = 30
+# The module's dice may have been seeded, alike in several workers.
+_CHANCE = random.SystemRandom()
+# A second or two; a machine busy with other tests gets much more.
+_READY_WITHIN_S = 120
 
 _CONFIG = """<yandex>
   <logger><level>information</level><console>1</console></logger>
@@ -91,10 +95,11 @@ def installed_clickhouse(folder: Path, *, port: int = 0) -> Iterator[InstalledSe
 
 
 def free_port() -> int:
-    """A port nobody listens on; another process could still take it first."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that is free, below those that the system gives to connections."""
+    while True:
+        port = _CHANCE.randrange(10_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from tests.recorded import check_recorded
 
 SPEED = 1200
 REPLAY_MS = 2 * HOUR_MS
-STOP_WITHIN_S = 5
+# A machine busy with other tests gets much more than it takes.
+STOP_WITHIN_S = 20
 
 pytestmark = pytest.mark.skipif(
     not ARCHIVE.exists(), reason="the exchange's archive is not beside the project"

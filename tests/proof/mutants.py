@@ -31,7 +31,8 @@ def healing_off() -> Iterator[None]:
 
     async def rest(self: Backfill, gap: Gap) -> None:
         now = trio.current_time()
-        self._attempts[gap.first_ms] = Attempts(now).unsettled(now, is_urgent=True)
+        before = self._attempts.get(gap.first_ms, Attempts(now))
+        self._attempts[gap.first_ms] = before.unsettled(now, is_urgent=True)
         await trio.lowlevel.checkpoint()
 
     with pytest.MonkeyPatch.context() as patch:

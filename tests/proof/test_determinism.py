@@ -15,7 +15,7 @@ from klineagent.proof.schedule import KINDS
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 for seed in map(int, sys.argv[1:]):
-    report = prove(ProofPlan(seed=seed, days=0.4, symbols=2, kinds=KINDS))
+    report = prove(ProofPlan(seed=seed, days=0.2, symbols=2, kinds=KINDS))
     print(report.digest, report.candles, report.starts, sorted(report.injected.items()))
 """
 

@@ -17,7 +17,7 @@ def plan_of(seed: int, mutant: str = "") -> ProofPlan:
     if mutant == "gaps_forgotten":
         seed = 4 * seed + 1  # its agents look back so little that they must remember
     if mutant in STRUCK_BY:
-        return ProofPlan(seed=seed, days=0.3, symbols=2, kinds=STRUCK_BY[mutant], pause_s=900)
+        return ProofPlan(seed=seed, days=0.3, symbols=1, kinds=STRUCK_BY[mutant], pause_s=900)
     return ProofPlan(seed=seed, days=0.4, symbols=2, kinds=KINDS)
 
 
