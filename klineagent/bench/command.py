@@ -14,12 +14,12 @@ from rich.status import Status
 from rich.table import Table
 
 from klineagent.bench import scenarios
-from klineagent.bench.load import FRESH, MAX, Workload
 from klineagent.bench.operation.operation import OPERATE, operate
 from klineagent.bench.outcome import Outcome
 from klineagent.bench.peers.comparison import COMPARISON, compare_peers
 from klineagent.bench.peers.ranking import bars_of
 from klineagent.bench.report import answers_table, bars_table, figures_table, peers_table
+from klineagent.bench.workload import FRESH, MAX, Workload
 from klineagent.cli.options import FiniteRange
 from klineagent.cli.running import run as run_under_trio
 from klineagent.cli.tables import wide_console
@@ -175,9 +175,10 @@ _offer("operate", operate, OPERATE)
 )
 @_options(COMPARISON, "intervals", "store")
 def peers(*, turns: int, as_json: bool, **given: Any) -> None:
-    """Send the same frames to other clients, as fast as they can and at a fixed rate.
+    """Compare with other clients.
 
-    Only installed clients take part: pip install 'klineagent[peers]'.
+    All receive the same frames, as fast as they can and at a fixed rate. Only installed clients
+    take part: pip install 'klineagent[peers]'.
     """
     with _busy("peers") as status:
         load = evolve(COMPARISON, **given)

@@ -15,10 +15,10 @@ from attrs import frozen
 from klineagent.bench.certificate import Certificate, make_certificate
 from klineagent.bench.child import Child, open_child
 from klineagent.bench.figures import AgentFigures, Spread
-from klineagent.bench.load import FRESH, Workload
 from klineagent.bench.pings import Pings
 from klineagent.bench.system import MeasurementPlan
 from klineagent.bench.twin import TwinProcess, open_twin
+from klineagent.bench.workload import FRESH, Workload
 
 READY_WITHIN_S = 60
 """An agent subscribes to 9,000 streams in a few seconds; a busy machine takes longer."""

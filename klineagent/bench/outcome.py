@@ -8,7 +8,7 @@ import msgspec
 from attrs import asdict, field, frozen
 
 from klineagent.bench.figures import AgentFigures, Answers
-from klineagent.bench.load import MAX, Workload
+from klineagent.bench.workload import MAX, Workload
 
 
 @frozen(kw_only=True)

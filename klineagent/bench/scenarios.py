@@ -10,11 +10,11 @@ from attrs import evolve
 
 from klineagent.bench.child import BenchFailed
 from klineagent.bench.figures import Spread
-from klineagent.bench.load import FRESH, MAX, Workload
 from klineagent.bench.measurement import figures_of, measure, open_scene
 from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
 from klineagent.bench.pings import Pings
 from klineagent.bench.probes import memory_of
+from klineagent.bench.workload import FRESH, MAX, Workload
 from klineagent.core.errors import reason_of
 
 SATURATED = Workload(symbols=600, rate=MAX, seconds=10, tls=None)
@@ -35,7 +35,10 @@ _KILO = 1_000
 
 
 async def saturated(load: Workload) -> Outcome:
-    """Send as many messages as the agent can take, plain and over TLS."""
+    """Send as many messages as the agent takes.
+
+    Plain, then over TLS.
+    """
     least = {False: 300_000, True: 200_000}
     runs, bars = {}, []
     for tls in least if load.tls is None else [load.tls]:
@@ -65,7 +68,10 @@ async def paced(load: Workload) -> Outcome:
 
 
 async def minute_close(load: Workload) -> Outcome:
-    """Record the moment at which the candles of all symbols and intervals close."""
+    """Record a midnight at which all candles close.
+
+    Those of all symbols at all intervals, in one moment.
+    """
     figures = await measure(load, "--start", _ALL_CLOSE_SOON)
     waited = figures.close_to_stored_ms
     return Outcome(
@@ -80,7 +86,10 @@ async def minute_close(load: Workload) -> Outcome:
 
 
 async def subscribe(load: Workload) -> Outcome:
-    """Add all streams over HTTP, in one call, to an agent without any."""
+    """Add all streams over HTTP in one call.
+
+    The agent starts without any.
+    """
     async with open_scene(load, add_later=True) as scene:
         process, pings = scene.agent.process.pid, Pings()
         before = memory_of(process)
@@ -117,7 +126,10 @@ async def _add(client: httpx2.AsyncClient, symbols: Sequence[str]) -> httpx2.Res
 
 
 async def linear(load: Workload) -> Outcome:
-    """Compare the cost of a message with that of a tenth of the symbols at a tenth of the rate."""
+    """Compare many symbols with a tenth of them.
+
+    The CPU per message should be the same; a tenth of the symbols gets a tenth of the rate.
+    """
     rate = load.rate if load.rate in {None, MAX} else f"{float(load.rate) / _FEWER:g}"
     fewer = evolve(load, symbols=max(1, load.symbols // _FEWER), rate=rate)
     runs = {f"{each.symbols} symbols": await measure(each) for each in (fewer, load)}

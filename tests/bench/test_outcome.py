@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.bench.load import MAX, Workload
 from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
+from klineagent.bench.workload import MAX, Workload
 from tests.bench.test_figures import some_figures
 
 

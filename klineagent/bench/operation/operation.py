@@ -8,11 +8,11 @@ import msgspec
 
 from klineagent.bench.child import open_child
 from klineagent.bench.figures import AgentFigures, Answers, Spread
-from klineagent.bench.load import FRESH, Workload
 from klineagent.bench.measurement import READY_WITHIN_S, Scene, figures_of, open_scene
 from klineagent.bench.operation.load_generator import PATIENCE_S, LoadPlan
 from klineagent.bench.operation.questions import Topics
 from klineagent.bench.outcome import Bar, Outcome, percent_of_sent
+from klineagent.bench.workload import FRESH, Workload
 
 OPERATE = Workload(symbols=600, rate="36000", seconds=60, tls=True, store=FRESH, requests=200)
 
@@ -26,7 +26,10 @@ _UNCHANGED_MS = 100
 
 
 async def operate(load: Workload) -> Outcome:
-    """Record the whole market in two windows, one without and one with HTTP requests."""
+    """Record while answering HTTP requests.
+
+    The whole market in two windows, the second of them with requests.
+    """
     async with open_scene(load, "--start", _START, windows=2, spare_symbols=1) as scene:
         plan = _load_plan(scene)
         command = [

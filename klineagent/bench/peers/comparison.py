@@ -15,7 +15,6 @@ from attrs import evolve
 from klineagent.bench.certificate import Certificate, make_certificate
 from klineagent.bench.child import BenchFailed, open_child
 from klineagent.bench.figures import AgentFigures
-from klineagent.bench.load import MAX, Workload
 from klineagent.bench.measurement import measure
 from klineagent.bench.peers.clients import INTERVAL, PEERS, Peer, PeerTarget
 from klineagent.bench.peers.peer import Effort
@@ -27,6 +26,7 @@ from klineagent.bench.peers.ranking import (
     medians_of,
 )
 from klineagent.bench.twin import open_twin
+from klineagent.bench.workload import MAX, Workload
 from klineagent.cli.running import first_of
 
 # By default the agent parses only the beginning of most forming frames, which no other client here

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
-from klineagent.bench.load import MAX
 from klineagent.bench.outcome import Bar
+from klineagent.bench.workload import MAX
 
 OURS = "klineagent"
 """The agent with default options; all others are compared with it."""

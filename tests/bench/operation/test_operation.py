@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from klineagent.bench.figures import AgentFigures, Answers, Spread
-from klineagent.bench.load import Workload
 from klineagent.bench.operation.operation import bars_of
+from klineagent.bench.workload import Workload
 from tests.bench.test_figures import some_figures
 
 LOAD = Workload(symbols=600, rate="200000", seconds=10, requests=200)

@@ -12,12 +12,12 @@ import pytest
 import trio
 
 from klineagent.bench.certificate import make_certificate
-from klineagent.bench.load import Workload
 from klineagent.bench.peers.clients import INTERVAL, PEERS, Count, Peer, PeerTarget
 from klineagent.bench.peers.comparison import COMPARISON, compare_peers, effort_of
 from klineagent.bench.peers.ranking import OURS, OURS_UPDATES
 from klineagent.bench.report import peers_table
 from klineagent.bench.twin import open_twin
+from klineagent.bench.workload import Workload
 from klineagent.core.errors import ConfigError
 
 PLACE = PeerTarget(host="127.0.0.1:9", symbols=tuple(f"C{number}USDT" for number in range(250)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from klineagent.bench.load import MAX
 from klineagent.bench.outcome import Bar
 from klineagent.bench.peers.ranking import (
     OURS,
@@ -15,6 +14,7 @@ from klineagent.bench.peers.ranking import (
     in_terms_of_ours,
     medians_of,
 )
+from klineagent.bench.workload import MAX
 
 
 def result(client: str, cpu_us: float | None, **details: object) -> PeerResult:
