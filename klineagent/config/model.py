@@ -1,25 +1,22 @@
 """The configuration: defaults, overridden by a TOML file, the environment and options.
 
-typed-settings lists the fields; `sources.py` reads what sets them. Every field has a converter
-(`converters.py`) that also validates it; it runs while the layers are merged, because afterwards
-the name under which the user wrote a value is no longer known.
+`sources.py` reads the values; each field has a converter (`converters.py`) that also validates. The
+loader calls it once for each value, because `Config` does not know the name under which the user
+wrote it.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-import cattrs
-from attrs import field, fields, frozen
+from attrs import field, fields_dict, frozen
 from attrs.converters import optional
-from typed_settings import load_settings
-from typed_settings.types import LoadedSettings, LoaderMeta, OptionList
 
 from klineagent.config.converters import (
     ANY_HOST,
@@ -49,7 +46,6 @@ from klineagent.config.converters import (
 )
 from klineagent.config.sources import (
     OLD_VARIABLES,
-    SettingEntry,
     read_environment,
     read_file,
     read_options,
@@ -80,8 +76,7 @@ class Config:
         converter=to_intervals,
     )
     """Intervals to record of each symbol."""
-    # `Annotated` hides the attrs class, whose fields typed-settings would take for settings.
-    venue: Annotated[Venue, "by its name"] = field(default=USDM, converter=to_venue)
+    venue: Venue = field(default=USDM, converter=to_venue)
     """The market: usdm, coinm or spot."""
     ws_url: str | None = field(default=None, converter=optional(to_ws_url), repr=_shown)
     """The prefix of websocket URLs, if not the venue's."""
@@ -257,58 +252,28 @@ def trace_config(
     options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
 ) -> tuple[Config, dict[str, str]]:
     """Read the configuration like `load_config`; also return where each field was set."""
-    layers = _Layers(typed=options, environ=environ, file=file)
-    config = load_settings(
-        Config, [layers], converter=cattrs.Converter(prefer_attrib_converters=True)
-    )
-    _check_together(config, layers.sources)
-    return config, layers.sources
-
-
-@frozen(kw_only=True)
-class _Layers:
-    """A loader for typed-settings that also converts the values."""
-
-    typed: Mapping[str, object]
-    environ: Mapping[str, str]
-    file: Path | None
-    sources: dict[str, str] = field(factory=dict, init=False)
-    """By field, the label of the entry that won."""
-
-    def __call__(self, settings_cls: type, options: OptionList) -> LoadedSettings:
-        """Load and convert; see `typed_settings.loaders.Loader`.
-
-        Raises:
-            ConfigError: a value cannot be used, even one that another layer overrides.
-        """
-        entries = [
-            *(read_file(self.file, options) if self.file else []),
-            *read_environment(self.environ, options),
-            *read_options(self.typed, options),
-        ]
-        converters: dict[str, Callable[[Any], Any] | None] = {
-            each.name: each.converter for each in options
-        }
-        values: dict[str, Any] = {}
-        # Intervals come last, because they depend on the venue that wins; overridden ones may have
-        # been meant for another venue.
-        entries.sort(key=lambda entry: entry.field == "intervals")
-        for entry in entries:
-            convert = converters[entry.field]
-            if entry is entries[-1] and entry.field == "intervals":
-                venue = values.get("venue", fields(Config).venue.default)
-                convert = partial(to_intervals, venue=venue)
-            values[entry.field] = _converted(entry, convert)
-            self.sources[entry.field] = entry.label
-        return LoadedSettings(values, LoaderMeta(self))
-
-
-def _converted(entry: SettingEntry, convert: Callable[[Any], Any] | None) -> object:
-    assert convert is not None, f"{entry.field} has no converter"  # noqa: S101 - ours
-    try:
-        return convert(entry.value)
-    except (ValueError, ConfigError) as error:
-        raise ConfigError(f"{entry.label}: {error}") from error
+    settings = fields_dict(Config)
+    entries = [
+        *(read_file(file, settings) if file else []),
+        *read_environment(environ, settings),
+        *read_options(options, settings),
+    ]
+    # Intervals come last, because they depend on the venue that wins; overridden ones may have
+    # been meant for another venue.
+    entries.sort(key=lambda entry: entry.field == "intervals")
+    values: dict[str, Any] = {}
+    for entry in entries:
+        convert: Any = settings[entry.field].converter
+        if entry is entries[-1] and entry.field == "intervals":
+            convert = partial(to_intervals, venue=values.get("venue", USDM))
+        try:
+            # A value that another source overrides is checked, too.
+            values[entry.field] = convert(entry.value)
+        except (ValueError, ConfigError) as error:
+            raise ConfigError(f"{entry.label}: {error}") from error
+    config, sources = Config(**values), {entry.field: entry.label for entry in entries}
+    _check_together(config, sources)
+    return config, sources
 
 
 def check_symbols(config: Config) -> None:

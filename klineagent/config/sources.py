@@ -8,8 +8,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from typed_settings.types import OptionList
-
 from klineagent.core.errors import ConfigError
 from klineagent.core.suggestions import suggest
 
@@ -58,23 +56,23 @@ def variable(field: str) -> str:
     return f"{PREFIX}{field.upper()}"
 
 
-def read_options(options: Mapping[str, object], fields: OptionList) -> list[SettingEntry]:
+def read_options(options: Mapping[str, object], fields: Iterable[str]) -> list[SettingEntry]:
     """Read the values of the command line; None means an option was not given."""
     return [
-        SettingEntry(each.name, spelling(name), value)
-        for each in fields
-        for name in option_names(each.name)
+        SettingEntry(field, spelling(name), value)
+        for field in fields
+        for name in option_names(field)
         if (value := options.get(name)) is not None
     ]
 
 
-def read_environment(environ: Mapping[str, str], fields: OptionList) -> list[SettingEntry]:
+def read_environment(environ: Mapping[str, str], fields: Iterable[str]) -> list[SettingEntry]:
     """Read the values of variables; empty ones are ignored."""
     entries = []
-    for each in fields:
-        for name in (variable(each.name), OLD_VARIABLES.get(each.name, "")):
+    for field in fields:
+        for name in (variable(field), OLD_VARIABLES.get(field, "")):
             if value := environ.get(name, "").strip():
-                entries.append(SettingEntry(each.name, name, value))
+                entries.append(SettingEntry(field, name, value))
                 break
     return entries
 
@@ -90,7 +88,7 @@ def unknown_variables(environ: Collection[str], fields: Collection[str]) -> Iter
             yield _unknown(name.removeprefix(PREFIX), endings, prefix=PREFIX)
 
 
-def read_file(file: Path, fields: OptionList) -> list[SettingEntry]:
+def read_file(file: Path, fields: Collection[str]) -> list[SettingEntry]:
     """Read the values of a TOML file's table.
 
     Raises:
@@ -106,8 +104,7 @@ def read_file(file: Path, fields: OptionList) -> list[SettingEntry]:
     if not isinstance(table, dict):
         raise ConfigError(f"{file}: has no [{FILE_TABLE}] table")
     values = {key.replace("-", "_"): value for key, value in table.items()}
-    known = [each.name for each in fields]
-    if unknown := [_unknown(key, known) for key in values if key not in known]:
+    if unknown := [_unknown(key, fields) for key in values if key not in fields]:
         raise ConfigError(f"{file}: {' '.join(unknown)}")
     return [SettingEntry(name, f"{file}: {name}", value) for name, value in values.items()]
 
