@@ -29,7 +29,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_by_default_only_this_machine_commands() -> None:
-    """And others learn that the agent lives."""
+    """Others still learn that the agent is alive."""
     config = load_config({}, {}, None)
     command, status = command_guard(config), status_guard(config)
     assert (command.token, command.is_local, command.is_closed) == (None, True, False)
@@ -59,7 +59,7 @@ def test_anonymous_is_allowed_with_one_warning(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
-    """Either way it guards both servers, and blanks around it are nothing."""
+    """Either way it guards both servers; surrounding blanks are ignored."""
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
     for options, environ in (
@@ -94,7 +94,7 @@ def test_a_file_that_holds_no_token(tmp_path: Path, content: bytes | None, compl
 
 
 def test_a_manager_that_cannot_reach_us_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """It would be registered with, and never be heard of."""
+    """The agent would be registered, but commands could not reach it."""
     managed = {"register_ip": "203.0.113.1", "register_port": 8000}
     command_guard(load_config(managed, {}, None))
     assert _logged(caplog) == ["manager_cannot_command"]
@@ -102,7 +102,7 @@ def test_a_manager_that_cannot_reach_us_is_told_of(caplog: pytest.LogCaptureFixt
 
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
-    """An authority of one's own: its certificate is in `ca.pem`, one it has made in `own.pem`."""
+    """A private CA: its certificate is in `ca.pem`, one it issued in `own.pem`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(

@@ -96,7 +96,7 @@ async def test_a_browser_shows_every_operation_and_how_to_call_it(
 async def test_a_browser_says_why_there_is_nothing_to_show(
     browser: str, tmp_path: Path, app: QuartTrio
 ) -> None:
-    """Where the description cannot be had."""
+    """When the description cannot be fetched."""
 
     @app.before_request
     async def refuse() -> tuple[str, int] | None:

@@ -106,7 +106,7 @@ async def test_strangers_are_turned_away_before_their_body_is_read() -> None:
     ],
 )
 def test_web_pages_of_others_do_not_command(headers: dict[str, str], passes: bool) -> None:
-    """A browser on this machine must not be the tool of the pages it shows."""
+    """Web pages in a browser on this machine must not send commands."""
     request = RequestHead(path="/streams/add", **headers)
     if passes:
         Guard(is_local=True).check(request)
@@ -119,7 +119,7 @@ def test_web_pages_of_others_do_not_command(headers: dict[str, str], passes: boo
 def test_garbage_is_refused_like_anything_else(
     path: str, authorization: str, host: str, origin: str
 ) -> None:
-    """No header makes a guard fail, and none is right by chance."""
+    """No header crashes a guard, and no random one passes."""
     request = RequestHead(path=path, authorization=authorization, host=host, origin=origin)
     with pytest.raises(Unauthorized):
         Guard(token=TOKEN.encode()).check(request)

@@ -70,7 +70,7 @@ async def test_every_reference_leads_somewhere(autojump_clock: MockClock) -> Non
 
 
 async def test_what_is_open_is_told_so(autojump_clock: MockClock) -> None:
-    """The documents know what the guards do."""
+    """The documents have the guards' errors."""
     async with open_simulation(token=TOKEN) as simulation:
         agent = simulation.agent
         for app, open_paths in ((agent.command, set()), (agent.status, set(OPEN_PATHS))):

@@ -1,4 +1,4 @@
-"""Whatever bytes come to its ports, the agent answers others and goes on recording."""
+"""Whatever bytes its ports receive, the agent answers other clients and keeps recording."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_what_is_wrong_is_told_as_json(
 
 
 async def _trickle(stream: trio.SocketStream, data: bytes) -> None:
-    """A byte a second, until the server has had enough."""
+    """A byte a second, until the server's deadline."""
     for byte in data:
         try:
             await stream.send_all(bytes([byte]))
@@ -165,7 +165,7 @@ async def _trickle(stream: trio.SocketStream, data: bytes) -> None:
 async def test_slow_clients_are_cut(
     autojump_clock: MockClock, at_once: bytes, slowly: bytes, within_s: float, answer: bytes
 ) -> None:
-    """Bytes that trickle buy no time."""
+    """Trickling bytes do not extend the deadline."""
     async with (
         under_attack() as simulation,
         _dialled(simulation.agent.command_bind) as stream,
@@ -180,7 +180,7 @@ async def test_slow_clients_are_cut(
 
 
 async def test_connections_without_a_request_end(autojump_clock: MockClock) -> None:
-    """Neither silence at first nor silence after an answer keeps a place."""
+    """An idle client keeps no connection, neither before a request nor after an answer."""
     async with under_attack() as simulation:
         with trio.fail_after(HEAD_WITHIN_S + LINGER_S + 1):
             async with trio.open_nursery() as nursery:
@@ -190,7 +190,7 @@ async def test_connections_without_a_request_end(autojump_clock: MockClock) -> N
 
 @pytest.mark.slow
 async def test_silent_connections_make_room(autojump_clock: MockClock) -> None:
-    """Thousands that only hold the line do not keep others out, nor take every descriptor."""
+    """Thousands of idle clients neither keep others out nor use up file descriptors."""
     async with under_attack() as simulation:
         bind = simulation.agent.command_bind
         async with AsyncExitStack() as held:
@@ -224,7 +224,7 @@ async def test_requests_beyond_all_places_are_refused(autojump_clock: MockClock)
 
 
 async def test_answers_nobody_reads_are_dropped(autojump_clock: MockClock) -> None:
-    """Who asks without reading loses the connection, not the agent its memory."""
+    """A client that does not read is disconnected, and the agent's memory stays bounded."""
     async with (
         under_attack() as simulation,
         _dialled(simulation.agent.command_bind) as stream,

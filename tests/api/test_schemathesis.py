@@ -1,4 +1,4 @@
-"""Both servers do what their documents say, whatever they are asked."""
+"""Both servers answer any request as their documents say."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_everything_is_there_by_default() -> None:
 
 
 def test_each_source_is_named(tmp_path: Path) -> None:
-    """The last that speaks wins; names are those the user wrote."""
+    """The last source wins; names are those the user wrote."""
     file = tmp_path / "agent.toml"
     file.write_text('[klineagent]\nhistory = 7\nflush_rows = 8\nlog_level = "debug"\n')
     settings = _settings(
@@ -91,7 +91,7 @@ def test_it_takes_what_serve_takes() -> None:
 
 
 def test_what_cannot_be_used_is_told() -> None:
-    """As `serve` would tell it."""
+    """As `serve` would report it."""
     runner = CliRunner()
     ended = runner.invoke(commands, ["config", "show", "--history", "many"])
     assert isinstance(ended.exception, ConfigError)

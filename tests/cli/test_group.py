@@ -58,7 +58,7 @@ async def test_show_tells_where_candles_are_from(real_store_url: str) -> None:
 
 
 async def test_show_of_a_venue_tells_of_no_other(real_store_url: str) -> None:
-    """However it is named; without one, all series are those of all venues."""
+    """From any source; without a venue, series of all venues are listed."""
     async with open_store(real_store_url) as store:
         spot = a_kline()._replace(venue="spot", symbol="SOLUSDT")
         await store.insert(Batch("a", (a_kline(), spot)))

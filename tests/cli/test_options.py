@@ -41,7 +41,7 @@ def test_a_bad_value_is_told_of_as_it_was_typed(source: str, field: str, tmp_pat
 
 @pytest.mark.parametrize("field", SHORT_OPTIONS)
 def test_every_name_of_an_option_sets_its_field(field: str) -> None:
-    """The one that help tells, and that of the field."""
+    """The one shown by help, and the field's name."""
     for name in option_names(field):
         assert load_config({name: "7"}, {}, None) == Config(**{field: 7})
 

@@ -71,7 +71,7 @@ def test_a_closed_pipe_ends_a_command_without_a_word(words: list[str]) -> None:
 
 
 async def test_a_closed_pipe_ends_what_would_go_on_for_ever() -> None:
-    """`watch` ends all its tasks, and no stack trace tells of them."""
+    """`watch` ends all its tasks without a stack trace."""
     async with (
         running_twin("--symbols", "3", "--speed", "60") as (_, twin),
         running_agent(twin, "memory:", "BTCUSDT") as (_, listening),

@@ -9,7 +9,7 @@ from klineagent.cli.options import FiniteRange
 
 
 def test_a_number_in_the_range_is_taken() -> None:
-    """As it would be by click."""
+    """As click does it."""
     assert FiniteRange(min=0.1).convert("2.5", None, None) == 2.5
 
 

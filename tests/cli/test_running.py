@@ -1,4 +1,4 @@
-"""What becomes of errors that come in groups."""
+"""Errors in exception groups."""
 
 from __future__ import annotations
 

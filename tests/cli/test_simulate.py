@@ -4,6 +4,6 @@ from tests.processes import running_twin
 
 
 async def test_a_port_alone_is_this_machines() -> None:
-    """As for the agent's commands: what others can reach has an address that says so."""
+    """Only an explicit host makes it reachable from other machines, as for the agent."""
     async with running_twin("--bind", "0") as (_, twin):
         assert str(twin["rest_url"]).startswith("http://127.0.0.1:")

@@ -191,7 +191,7 @@ async def test_the_spool_is_found_as_its_agent_finds_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [["--spool", "none"], ["--store", "memory:"]])
 async def test_an_agent_without_a_spool(options: list[str]) -> None:
-    """There is nothing to look after, and that is an error in how it was asked."""
+    """There is no spool, which is an error of usage."""
     ended = await _spool("list", *options)
     assert ended.code == 2
     assert ended.err.splitlines() == [

@@ -45,7 +45,7 @@ def test_later_sources_win(file: Path) -> None:
 
 
 def test_old_variables() -> None:
-    """What the old agent was configured by configures this one."""
+    """Variables of the old agent configure this one."""
     config = load_config(
         {},
         {
@@ -248,7 +248,7 @@ def test_the_venue_brings_its_addresses() -> None:
     ],
 )
 def test_a_value_that_cannot_be_used(name: str, value: object, right: str) -> None:
-    """One line names the option and says what would be right."""
+    """One line names the option and says what is expected."""
     with pytest.raises(ConfigError) as caught:
         load_config({name: value}, {}, None)
     message = str(caught.value)
@@ -349,7 +349,7 @@ def test_intervals_are_judged_by_the_venue_they_are_used_with(file: Path) -> Non
 
 
 def test_a_manager_needs_an_address_and_a_port() -> None:
-    """One without the other is half of what was meant."""
+    """One is useless without the other."""
     with pytest.raises(ConfigError, match="register_ip needs register_port"):
         load_config({"register_ip": "203.0.113.1"}, {}, None)
     with pytest.raises(ConfigError, match="register_port needs register_ip"):
@@ -371,7 +371,7 @@ def test_the_old_port_alone_means_no_manager(environ: dict[str, str], file: Path
 
 
 def test_more_symbols_than_are_accepted() -> None:
-    """Nothing needs to be opened to see that."""
+    """It is found before anything is opened."""
     with pytest.raises(ConfigError, match="symbols: 2 exceed max_symbols, which is"):
         load_config({"symbols": "a,b", "max_symbols": 1}, {}, None)
 
@@ -404,7 +404,7 @@ def test_a_token_is_in_one_place() -> None:
 
 
 def test_a_port_alone_is_where_it_is_safe() -> None:
-    """Commands are this machine's; signs of life are everybody's."""
+    """Commands default to loopback, health to all interfaces."""
     config = load_config({"command_bind": "7", "status_bind": "8"}, {}, None)
     assert config.command_bind == Bind("127.0.0.1", 7)
     assert config.status_bind == Bind("0.0.0.0", 8)
@@ -460,7 +460,7 @@ def test_a_host_is_an_address_or_a_name(host: str) -> None:
     ],
 )
 def test_what_is_neither_an_address_nor_a_name_is_no_host(host: str) -> None:
-    """A manager could not call it; what ends in a number is a broken address."""
+    """A fleet manager could not reach it; what ends in a number is a broken address."""
     with pytest.raises(ConfigError, match="--agent-ip: expected a host name or an IP address"):
         load_config({"agent_ip": host}, {}, None)
 
@@ -473,7 +473,7 @@ def test_a_host_no_resolver_takes_is_refused(url: str) -> None:
 
 
 def test_a_buffer_smaller_than_a_batch_is_refused() -> None:
-    """It would drop rows while the database is well."""
+    """It would drop rows even while the database works."""
     with pytest.raises(
         ConfigError, match="buffer_rows: 100 is less than flush_rows, which is 5000"
     ):
@@ -542,7 +542,7 @@ def test_the_state_is_beside_the_data(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_every_database_and_venue_has_a_spool_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What two agents may do at the same time on one machine needs two spools."""
+    """Two agents on one machine need two spools."""
     monkeypatch.chdir(tmp_path)
 
     def folder(store: str, venue: str) -> Path | None:
@@ -567,7 +567,7 @@ def test_every_database_and_venue_has_a_spool_of_its_own(
     "field", [f for f in fields_dict(Config).values() if f.default is not None]
 )
 def test_defaults_are_told_as_they_may_be_given(field: Attribute[object]) -> None:
-    """What `--help` tells can be typed."""
+    """Defaults shown by `--help` can be typed."""
     assert field.converter is not None
     config = load_config({field.name: as_written(field.default)}, {}, None)
     assert getattr(config, field.name) == getattr(Config(), field.name)

@@ -1,4 +1,4 @@
-"""What settings are called where they are written."""
+"""The names of settings in each source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIELDS = ("store", "lookback_s", "intervals")
     ],
 )
 def test_a_misspelt_variable_is_reported_with_the_nearest(written: str, message: str) -> None:
-    """If there is one that is near."""
+    """If one is similar."""
     assert list(unknown_variables([written], FIELDS)) == [message]
 
 

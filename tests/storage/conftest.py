@@ -1,4 +1,4 @@
-"""One store of each kind, for the tests of what all of them promise."""
+"""One store of each kind, for tests of the common contract."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def sample(minute: int = 0, interval: str = "1m", **changes: object) -> Kline:
 
 
 def fetched_candle(minute: int = 0) -> Kline:
-    """A closed candle as REST tells of it."""
+    """A closed candle as REST returns it."""
     closed = sample(minute).close_time
     return sample(
         minute,
@@ -51,7 +51,7 @@ def fetched_candle(minute: int = 0) -> Kline:
 
 
 def update(minute: int, event: int, *, is_closed: bool = False) -> Kline:
-    """The state of a candle `event` ms after its open; what it holds tells which one it is."""
+    """The state of a candle `event` ms after its open; its values identify it."""
     at = FIRST_OPEN + minute * MINUTE_MS + event
     return sample(
         minute,

@@ -1,4 +1,4 @@
-"""Batches for a spool, and all that one holds."""
+"""Batches for a spool, and helpers that read all it holds."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ NO_LIMIT = 2**40
 
 
 def candles(number: int, rows: int = 3) -> Batch:
-    """A batch whose token and rows tell which one it is."""
+    """A batch whose token and rows identify it."""
     klines = tuple(sample(number * 1000 + row) for row in range(rows))
     return Batch(f"candles-{number}", klines)
 
 
 def updates(number: int, rows: int = 3) -> Batch:
-    """The same for the other table."""
+    """Make such a batch of updates."""
     klines = tuple(update(number, 1 + row) for row in range(rows))
     return Batch(f"updates-{number}", klines, Table.UPDATES)
 
 
 async def filled(spool: Spool, rows: int = 3) -> list[Batch]:
-    """Candles until there is no room for more; those that were kept."""
+    """Append candles until the spool is full; return those kept."""
     kept: list[Batch] = []
     try:
         while True:
@@ -38,7 +38,7 @@ async def filled(spool: Spool, rows: int = 3) -> list[Batch]:
 
 
 async def drained(spool: Spool) -> list[Batch]:
-    """All that waits, delivered one after the other."""
+    """Acknowledge all waiting batches one after another, and return them."""
     batches = []
     while (segment := await spool.oldest()) is not None:
         batches.append(segment.batch)
@@ -47,7 +47,7 @@ async def drained(spool: Spool) -> list[Batch]:
 
 
 def dead_letters(files: Files) -> list[Contents]:
-    """All that was set aside."""
+    """Read all dead letters."""
     folders = SpoolFolders()
     folders.refresh(files)
     return [folders.dead.read(files, name) for name in folders.dead.names]

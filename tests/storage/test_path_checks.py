@@ -1,4 +1,4 @@
-"""What keeps us from using a folder."""
+"""Reasons why a folder cannot be used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.storage.permissions import folder_of_others
 
 
 def test_the_file_in_the_way_is_told(tmp_path: Path) -> None:
-    """Also from far below it, where nothing is."""
+    """It is found from paths far below it as well."""
     file = tmp_path / "file"
     file.touch()
     reason = f"{file} is a file, not a folder"
@@ -20,7 +20,7 @@ def test_the_file_in_the_way_is_told(tmp_path: Path) -> None:
 
 
 def test_a_link_to_nothing_is_in_the_way(tmp_path: Path) -> None:
-    """It is there, and no folder can be made of it; one to a folder is as good as that."""
+    """It blocks the folder; a link to a folder does not."""
     link = tmp_path / "link"
     link.symlink_to("folder")
     assert blocked_by(link / "x") == f"{link} is a link to nothing"

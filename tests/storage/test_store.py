@@ -73,7 +73,7 @@ async def test_who_may_not_create_reads_what_is_there_or_is_told(real_store_url:
 
 
 async def test_newest_version_wins_whatever_the_order(store: Store) -> None:
-    """Shuffled, duplicated and resent updates leave of each candle its newest state."""
+    """Of shuffled, duplicated and resent updates, the newest state of each candle stays."""
     chance = random.Random(7)
     days = [minute * 1440 * 9 for minute in range(8)]  # several months, so several partitions
     events = sorted(chance.sample(range(1, 59_000), 30))
@@ -119,7 +119,7 @@ async def test_a_streamed_candle_outranks_a_fetched_one(store: Store, fetched_fi
 
 
 async def test_last_inserted_wins_a_tie(store: Store) -> None:
-    """Of two states of one version the one that came later stays."""
+    """Of two states with the same version, the later insert stays."""
     await store.insert(Batch("a", (sample(close=1.0),)))
     await store.insert(Batch("b", (sample(close=2.0),)))
     assert [kline.close for kline in await store.final_klines("usdm", "BTCUSDT", "1m")] == [2.0]
@@ -253,7 +253,7 @@ async def test_summary_counts_by_symbol_and_interval_length(store: Store) -> Non
 
 
 async def test_empty_batch_changes_nothing(store: Store) -> None:
-    """A batch without rows is stored without ado."""
+    """A batch without rows is accepted."""
     await store.insert(Batch("a", ()))
     assert await store.summary() == []
 

@@ -310,7 +310,7 @@ def _spool_text(spool: SpoolState | None) -> str:
 
 
 def audited_view(series: Sequence[SeriesCoverage]) -> RenderableType:
-    """When the one that was not compared with the database for longest was."""
+    """Render when the least recently audited series was compared with the database."""
     times = [each.audited for each in series if each.audited is not None]
     never = len(series) - len(times)
     since = f"compared with the database since {_second(min(times))}" if times else ""

@@ -32,7 +32,7 @@ def test_a_moment_may_be_written_in_many_ways(text: str) -> None:
     ["", "soon", "-1", "1969-12-31", "9" * 30, "9999-12-31T23:59:59-12:00", "٣", "2026-13-01"],
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:
-    """The field is named."""
+    """The error names the field."""
     with pytest.raises(InvalidRequest, match="open_time: "):
         read_moment(text, field="open_time")
 

@@ -1,4 +1,4 @@
-"""Questions that are asked in the wrong way, and pages of many series."""
+"""Invalid queries, and pages of many series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `/ready` tells, and to whom."""
+"""The reasons of `/ready`, and which clients get details."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SecretiveStore(MemoryStore):
 
 @asynccontextmanager
 async def _suffering(**settings: Any) -> AsyncIterator[tuple[Agent, Exchange]]:
-    """An agent that has every reason not to be ready, but for one that is over at the start."""
+    """An agent with every reason not to be ready, except the one that ends at the start."""
     market = RandomMarket(symbols=3, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
     config = Config(
         symbols=("BTCUSDT",),
@@ -139,7 +139,7 @@ async def test_strangers_learn_which_part_is_wrong_and_nothing_else(
 async def test_this_machine_learns_everything_where_nobody_else_can_ask(
     autojump_clock: MockClock,
 ) -> None:
-    """But not the page of another in a browser on it."""
+    """Except for a foreign web page in a browser on it."""
     async with _suffering(status_bind=LOCAL) as (agent, _):
         reported = await _reasons(agent)
         assert "recorder may not write" in reported["store"]
@@ -150,7 +150,7 @@ async def test_this_machine_learns_everything_where_nobody_else_can_ask(
 
 
 async def test_before_the_exchange_has_answered(autojump_clock: MockClock) -> None:
-    """Its address is no stranger's business either."""
+    """Its address is hidden from unauthorized clients as well."""
     market = RandomMarket(symbols=3, seed=1, start_ms=FEBRUARY_2026_MS, venue_name="usdm")
     config = Config(
         symbols=("BTCUSDT",),

@@ -25,7 +25,7 @@ BTC = {"symbols": ["BTCUSDT"], "intervals": ["1m"]}
 
 @pytest.fixture
 async def simulation() -> AsyncIterator[Simulation]:
-    """An agent of which nothing is wanted, and six symbols to be had."""
+    """An agent with an empty set, and six symbols on its exchange."""
     async with open_simulation(symbols=[], intervals=[Interval.M1, Interval.H1]) as running:
         yield running
 
@@ -105,7 +105,7 @@ async def test_what_is_wrong_is_named_and_changes_nothing(
 async def test_a_pattern_that_matches_nothing_is_taken_and_told(
     autojump_clock: MockClock, simulation: Simulation, query: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may match later; a dry run tells it as well, and the log tells each once."""
+    """It may match later; a dry run reports it as well, and each is logged once."""
     nothing = {"name": "NOPE*", "quote": "", "contract": "", "exclude": []}
     wanted = {"match": {"name": "nope*"}, "intervals": ["1m"]}
     for method, body in (
@@ -134,7 +134,7 @@ async def test_a_dry_run_saves_nothing_and_says_so(autojump_clock: MockClock) ->
 async def test_a_parameter_that_is_wrong_is_named(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
-    """A dry run that is spelled wrong must not become a wet one."""
+    """A misspelled dry run must not change anything."""
     for query, named in (("dry-run=1", "dry-run"), ("dry_run=perhaps", "dry_run")):
         status, answer = await _call(simulation, "PUT", f"{PATH}?{query}", {"subscriptions": [BTC]})
         assert status == 400
@@ -143,7 +143,7 @@ async def test_a_parameter_that_is_wrong_is_named(
 
 
 async def test_patches_add_up(autojump_clock: MockClock, simulation: Simulation) -> None:
-    """Each tells what it changes; the same again changes nothing."""
+    """Each reports what it changes; repeated, it changes nothing."""
     for added in (1, 0):
         answer = await _patch(simulation, add=[BTC])
         assert (answer["added"], answer["removed"]) == (added, 0)

@@ -212,7 +212,7 @@ async def _fail(connection: HttpConnection) -> None:
 
 
 async def test_a_request_that_never_ends_does_not_keep_the_server() -> None:
-    """What is not done when the drain is over is given up."""
+    """Requests not done by the end of the drain are cancelled."""
     app, begun = status_app(), trio.Event()
 
     @app.get("/stuck")

@@ -1,4 +1,4 @@
-"""Answers of agents, for tests of what is made of them."""
+"""Answers of agents, for tests of their views."""
 
 from __future__ import annotations
 

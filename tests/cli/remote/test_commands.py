@@ -136,7 +136,7 @@ async def _change(typed: Typed) -> None:
     ],
 )
 async def test_what_cannot_be_meant(words: list[str], message: str) -> None:
-    """One line that names it, and exit code 2, before anybody is asked."""
+    """One line that names it, and exit code 2, before the agent is called."""
     ended = await typed_aside(*words)
     assert ended.code == 2
     assert message in ended.err.splitlines()[-1]
@@ -231,7 +231,7 @@ async def test_watch_fills_a_terminal_and_leaves_it_as_it_was(watched: str, key:
 
 
 async def test_what_answers_is_no_agent() -> None:
-    """Said so, instead of a stack."""
+    """The error is one line, without a stack trace."""
     async with answering("200 OK", b"<html>") as url:
         ended = await typed_aside("list", "--agent", url)
     assert ended.code == 1

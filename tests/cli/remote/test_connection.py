@@ -1,4 +1,4 @@
-"""What becomes of a call, in words that say what to do."""
+"""Failed calls, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_silence() -> None:
 
 
 async def test_an_answer_without_end() -> None:
-    """Whatever comes, and be it all the time: it is not waited for any longer."""
+    """Bytes that keep coming do not extend the deadline."""
 
     async def talk(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -117,7 +117,7 @@ async def test_a_token_is_wanted_and_none_was_shown() -> None:
 
 
 async def test_something_else_answers() -> None:
-    """The address may be that of anything."""
+    """The address may be that of any server."""
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url)
     assert isinstance(error, AgentUnreachable)

@@ -1,4 +1,4 @@
-"""What answers where an agent should: it is named, and what to try instead."""
+"""Servers that answer in an agent's place are named, with what to try instead."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_the_status_server(token: str | None) -> None:
 async def test_the_status_server_where_the_other_one_should_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same address once more would be no help."""
+    """Suggesting the same address again would not help."""
     async with _status_server() as bind:
         monkeypatch.setattr(diagnosis, "COMMAND_PORT", bind.port)
         error = await _fail(f"http://{bind}")
@@ -109,7 +109,7 @@ async def test_the_exchange(venue: str) -> None:
 
 @pytest.mark.parametrize("status", ["200 OK", "301 Moved Permanently", "404 Not Found"])
 async def test_a_web_server(status: str) -> None:
-    """With its own name for itself, and what it said."""
+    """The error has its `Server` header and its status."""
     head = f"HTTP/1.1 {status}\r\nServer: nginx\r\nContent-Length: 6\r\nConnection: close\r\n\r\n"
     async with saying(head.encode() + b"<html>") as url:
         error = await _fail(url)
@@ -161,7 +161,7 @@ async def test_strangers_are_not_told_the_token() -> None:
 async def test_http_to_what_speaks_tls(
     tmp_path: Path, certified: Callable[[Path], ssl.SSLContext], *, is_trusted: bool
 ) -> None:
-    """Whether its certificate is trusted is the next question."""
+    """Whether its certificate is trusted does not matter yet."""
     ca_file = tmp_path / "ca.pem"
     async with _status_server(tls=certified(ca_file)) as bind:
         error = await _fail(f"http://{bind}", ca_file=ca_file if is_trusted else None)

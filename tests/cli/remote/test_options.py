@@ -27,7 +27,7 @@ COMMAND = Path(sys.executable).with_name("klineagent")
     "url", ["127.0.0.1:9999", "ftp://x", "http://", "http://x:port", "http://x:99999", ""]
 )
 def test_an_address_that_is_none(url: str) -> None:
-    """The option is named, and what would be right."""
+    """The error names the option and what is expected."""
     with pytest.raises(ConfigError, match=r"--agent: expected http://HOST:PORT"):
         address_of(url, None, None)
 
@@ -49,7 +49,7 @@ def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_token_that_cannot_be_one_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its place is named."""
+    """The error names its source."""
     monkeypatch.setenv("KLINEAGENT_TOKEN", "short secret")
     with pytest.raises(ConfigError, match="KLINEAGENT_TOKEN") as raised:
         address_of("http://x", None, None)

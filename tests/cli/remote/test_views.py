@@ -216,7 +216,7 @@ def test_a_removal_that_ends_nothing() -> None:
     ],
 )
 def test_a_removal_of_a_pattern_that_matched_nothing(dry_run: bool, shown: str) -> None:
-    """It was in the set, and is not any more."""
+    """It was in the set, and no longer is."""
     outcome = replace(_OUTCOME, added=0, added_streams=[], saved=not dry_run, dry_run=dry_run)
     before = [Pattern("ZZZ*", quote="USDT"), *outcome.unmatched]
     assert _shown(removal_view(before, outcome)) == [shown]
@@ -303,7 +303,7 @@ def test_one_candle() -> None:
 
 
 def test_limits_and_feeds() -> None:
-    """A line each, and what is the matter."""
+    """A line each, with the reason of a loss."""
     lines = _shown(limits_view(STANDING_DOWN))
     assert _row(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
     assert lines[-1] == "No REST request for 90s"

@@ -31,7 +31,7 @@ def _a_busy_one() -> Watched:
 
 @pytest.mark.parametrize("height", [22, 24, 50, 200])
 def test_it_fills_the_screen_and_no_more(height: int) -> None:
-    """However much there is to tell, each part has its place."""
+    """Each part has room, however much there is to show."""
     lines = _screen(_a_busy_one(), height=height)
     assert height - 3 <= len(lines) <= height
     text = "\n".join(lines)
@@ -47,7 +47,7 @@ def test_a_small_screen_has_the_totals() -> None:
 
 
 def test_the_only_feed_fits_on_a_small_screen() -> None:
-    """What there is nothing of takes no room."""
+    """Empty parts take no room."""
     assert any("14/14" in each for each in _screen(Watched(a_snapshot()), height=14))
 
 
@@ -65,7 +65,7 @@ def test_an_agent_that_is_away_is_told_of_once() -> None:
 
 
 def test_one_line_for_a_pipe() -> None:
-    """Names and values, for who greps."""
+    """Names and values, for grep."""
     assert line(a_snapshot(feeds=(FEED, LOST), behind=(BEHIND,))) == (
         "streams=14 symbols=2 feeds=1/2 messages_per_second=140 behind=1 missing=2 weight=120/1920"
     )

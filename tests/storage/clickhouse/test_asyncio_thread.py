@@ -39,7 +39,7 @@ async def test_calls_run_side_by_side() -> None:
 
 
 async def test_cancelled_call_ends_before_its_caller() -> None:
-    """When a cancelled call is over here, it is over there."""
+    """When a cancelled call returns, its asyncio task has ended."""
     tasks: list[asyncio.Task[None] | None] = []
     running = threading.Event()
 
@@ -66,7 +66,7 @@ async def swallow_cancellations(number: int) -> None:
 
 
 async def test_swallowed_cancellation_is_repeated() -> None:
-    """A call that misses the first cancellation meets the next."""
+    """A call that swallows the first cancellation gets the next."""
     async with open_asyncio_thread("test") as thread:
         with trio.fail_after(2), trio.move_on_after(0.01) as scope:
             await thread.run(swallow_cancellations, 2)
@@ -83,7 +83,7 @@ async def test_call_without_end_is_left_to_itself(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_thread_ends_with_the_block() -> None:
-    """Leaving stops the loop and joins the thread, whatever still ran there."""
+    """On exit the loop stops and the thread ends, whatever still ran there."""
     async with open_asyncio_thread("to be gone") as thread:
         with trio.CancelScope() as scope:
             scope.cancel()

@@ -1,4 +1,4 @@
-"""What every store tells of the gaps in what it holds."""
+"""The runs of candles, and so the gaps, that every store reports."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ END_OF_STREAM = b"\x05"
 
 
 async def test_works_once_the_server_is_there(tmp_path: Path) -> None:
-    """Opened while nothing listens, failing again and again, a store works when a server comes."""
+    """A store opened without a server fails on each call, and works once a server is there."""
     port = free_port()
     async with open_store(f"clickhouse://default:secret@127.0.0.1:{port}/market") as store:
         for _ in range(3):
@@ -79,7 +79,7 @@ async def _answer_as_http(stream: trio.SocketStream) -> None:
 
 
 async def test_a_port_for_http_is_the_operators(nursery: trio.Nursery) -> None:
-    """It will never be another; the ports that are meant are named."""
+    """The port stays wrong; the error names the right ports."""
     [listener] = await nursery.start(partial(trio.serve_tcp, _answer_as_http, 0, host="127.0.0.1"))
     port = listener.socket.getsockname()[1]
     async with open_store(f"clickhouse://127.0.0.1:{port}/market") as store:
@@ -89,7 +89,7 @@ async def test_a_port_for_http_is_the_operators(nursery: trio.Nursery) -> None:
 
 @pytest.mark.parametrize("port", [8123, 8443])
 def test_a_port_that_usually_is_for_http_is_told_of(port: int) -> None:
-    """Where nothing answers, that may be why."""
+    """If no server answers, the port may be the reason."""
     server = locate(f"clickhouse://127.0.0.1:{port}/market")
     assert isinstance(server, ServerLocation)
     failure = line._failure(server, ConnectionRefusedError("refused"))
@@ -143,7 +143,7 @@ async def test_lost_answer_leaves_the_outcome_open(modern_server: ModernServer) 
 async def test_silent_server_meets_the_deadline(
     modern_server: ModernServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An insert without an answer ends at its deadline, and the next one finds a new line."""
+    """An insert without an answer ends at its deadline, and the next one gets a new connection."""
     async with open_proxy(modern_server.port) as proxy:
         url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/silent"
         async with open_store(url) as store:
@@ -157,7 +157,7 @@ async def test_silent_server_meets_the_deadline(
 
 
 async def test_insert_cancelled_while_the_server_is_silent(modern_server: ModernServer) -> None:
-    """A cancel gets through at once, and the store goes on."""
+    """A cancellation takes effect at once, and the store stays usable."""
     async with open_proxy(modern_server.port) as proxy:
         url = f"clickhouse://default:secret@127.0.0.1:{proxy.port}/cancelled"
         async with open_store(url) as store:
@@ -172,7 +172,7 @@ async def test_insert_cancelled_while_the_server_is_silent(modern_server: Modern
 
 
 async def test_refusal_behind_progress_is_not_taken_for_success(tmp_path: Path) -> None:
-    """Where the driver reports success before the server has spoken, nothing counts as stored."""
+    """If the driver reports success before the server's answer, nothing counts as stored."""
     with modern_clickhouse(tmp_path, progress_before_exception=True) as server:
         async with open_store(server.url) as store:
             await store.prepare()

@@ -1,4 +1,4 @@
-"""What the twin of a disk forgets, and when."""
+"""What a disk in memory loses, and when."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_content_that_was_not_synced_may_be_anything(step: Step) -> None:
 
 
 def test_what_failed_to_sync_is_never_written_back() -> None:
-    """The kernel has forgotten that it should; what others wrote it may write."""
+    """The kernel has marked its pages as clean; other files may still be written."""
     disk = MemoryDisk()
     with disk.failing_sync(), pytest.raises(OSError, match="error"):
         disk.write("one", b"content")

@@ -91,7 +91,7 @@ async def test_a_slow_store_takes_its_time(autojump_clock: MockClock) -> None:
 async def test_an_outage_that_begins_while_a_call_waits_meets_it(
     autojump_clock: MockClock,
 ) -> None:
-    """What counts is how things are when the store gets to the call."""
+    """Faults that are active after the delay count."""
     store = MemoryStore()
     with ExitStack() as later, store.slow(2):
 
@@ -158,7 +158,7 @@ async def test_outages_nest() -> None:
 
 
 async def test_known_token_is_dropped_whatever_comes_with_it() -> None:
-    """As the databases do, other rows under a token once seen are not looked at."""
+    """As in the databases, rows under a known token are ignored."""
     store = MemoryStore()
     await store.insert(Batch("a", (sample(0),)))
     await store.insert(Batch("a", (sample(1),)))
@@ -166,7 +166,7 @@ async def test_known_token_is_dropped_whatever_comes_with_it() -> None:
 
 
 async def test_tokens_are_forgotten_as_on_a_server() -> None:
-    """A table knows the newest ten thousand; what it has forgotten goes in again."""
+    """A table knows the newest ten thousand; rows under an older token are stored again."""
     store = MemoryStore()
     await store.insert(Batch("first", (sample(0),)))
     for number in range(TOKENS_KNOWN - 1):
@@ -179,7 +179,7 @@ async def test_tokens_are_forgotten_as_on_a_server() -> None:
 
 
 async def test_cancelled_insert_stores_nothing() -> None:
-    """An insert either happened whole or was cancelled before it began."""
+    """An insert happens completely, or is cancelled before it begins."""
     store = MemoryStore()
     with trio.CancelScope() as scope:
         scope.cancel()

@@ -1,4 +1,4 @@
-"""What a real folder and its twin promise alike."""
+"""The contract that a real folder and the one in memory share."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_what_is_gone(disk: Disk) -> None:
 
 
 async def test_a_durable_file_leaves_nothing_beside_it(disk: Disk) -> None:
-    """It is there under its name alone, and can be made anew."""
+    """The file has its final name only, and can be replaced."""
 
     def work(files: Files) -> None:
         files.make_folder("a")
@@ -116,7 +116,7 @@ async def test_one_call_at_a_time(disk: Disk) -> None:
 
 
 async def test_a_cancelled_call_is_not_begun(disk: Disk) -> None:
-    """It changes nothing, or all that it would."""
+    """Cancelled, a call does nothing or everything."""
 
     def work(files: Files) -> None:
         files.write("one", b"1")
@@ -129,7 +129,7 @@ async def test_a_cancelled_call_is_not_begun(disk: Disk) -> None:
 
 
 async def test_errors_of_the_disk_are_ours(disk: Disk) -> None:
-    """One sentence that tells which spool it is."""
+    """The error is one sentence that names the spool."""
 
     def work(files: Files) -> None:
         files.read("nothing")
@@ -149,13 +149,13 @@ async def test_errors_of_the_disk_are_ours(disk: Disk) -> None:
     ],
 )
 def test_no_room_is_told_from_a_broken_disk(number: int, kind: type[SpoolError]) -> None:
-    """A quota is as good as a full disk."""
+    """An exhausted quota counts as a full disk."""
     with pytest.raises(kind, match=os.strerror(number)), translated_errors("here"):
         raise OSError(number, os.strerror(number))
 
 
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    """In one sentence, as everything else."""
+    """The error is one sentence."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolBroken, match=r"/file is a file, not a folder$"):
         async with Folder(tmp_path / "file").hold():

@@ -39,7 +39,7 @@ def test_what_is_written_is_read(written: Contents) -> None:
 
 @given(st.integers(0, len(SOUND) - 1), st.integers(1, 255))
 def test_a_changed_byte_is_noticed(place: int, change: int) -> None:
-    """Wherever it lies."""
+    """Each bit is covered."""
     data = bytearray(SOUND)
     data[place] ^= change
     with pytest.raises(SegmentDamaged):
@@ -66,7 +66,7 @@ def test_a_file_that_is_cut_is_noticed(length: int) -> None:
     ],
 )
 def test_damage_is_described(data: bytes, reason: str) -> None:
-    """The way in which a file is not what it was."""
+    """The error says how the file is damaged."""
     with pytest.raises(SegmentDamaged, match=reason):
         segment.decode(data)
 

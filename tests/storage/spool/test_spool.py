@@ -1,4 +1,4 @@
-"""What the spool promises while its disk does."""
+"""The spool's contract on a disk that works, is full, or fails."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_it_tells_what_it_holds(spool: Spool) -> None:
 
 
 async def test_an_empty_batch_needs_no_file(spool: Spool) -> None:
-    """Nothing is kept of nothing."""
+    """An empty batch is not kept."""
     await spool.append(Batch("a", ()))
     await spool.set_aside(Batch("a", ()), "why not")
     assert spool.bytes == 0
@@ -322,7 +322,7 @@ async def test_a_full_disk_refuses_and_keeps() -> None:
 
 
 async def test_a_spool_opens_on_a_full_disk() -> None:
-    """How else should it be emptied."""
+    """Otherwise it could not be emptied."""
     disk = MemoryDisk()
     async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:
         await spool.append(candles(1))
@@ -334,7 +334,7 @@ async def test_a_spool_opens_on_a_full_disk() -> None:
 
 
 async def test_a_broken_disk_is_no_place_to_start() -> None:
-    """Nothing is opened that could keep nothing."""
+    """A spool that could keep nothing is not opened."""
     disk = MemoryDisk()
     with disk.failing_sync(), pytest.raises(SpoolBroken, match="Input/output error"):
         async with open_spool(disk, limit_bytes=NO_LIMIT):
@@ -389,7 +389,7 @@ def _boots(disk: MemoryDisk) -> list[int]:
 
 
 async def test_every_run_has_a_number_of_its_own() -> None:
-    """Higher than all before, though nothing is left of those."""
+    """The number is higher than all before, even if no file of those is left."""
     disk = MemoryDisk()
     for boot in (1, 2, 3):
         async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:
@@ -400,7 +400,7 @@ async def test_every_run_has_a_number_of_its_own() -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"seven", b"-5", b"\x00\x00"])
 async def test_a_lost_counter_is_found_again(content: bytes | None) -> None:
-    """The names that are there tell it, be they of dead letters."""
+    """It follows from the existing names, including those of dead letters."""
     disk = MemoryDisk()
     for boot in range(7):
         async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:

@@ -1,4 +1,4 @@
-"""Any sequence of calls, faults and deaths: what was kept is there, and nothing else."""
+"""After any sequence of calls, faults and crashes, exactly what was kept is there."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def _all_in(disk: MemoryDisk) -> tuple[list[Batch], list[Contents]]:
 
 
 class SpoolMachine(RuleBasedStateMachine):
-    """A spool, and what it must and what it may hold."""
+    """A spool, with the batches it must and those it may hold."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files that are not what was once written."""
+"""Damaged files in a spool."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def disk() -> MemoryDisk:
 
 @pytest.mark.logs("segment_damaged")
 async def test_a_block_that_cannot_be_read_holds_nothing_up(disk: MemoryDisk) -> None:
-    """The disk's own complaint is one more kind of damage."""
+    """An I/O error of the disk counts as damage."""
     async with open_spool(disk, limit_bytes=NO_LIMIT) as spool:
         with disk.failing(Step.READ):
             assert await spool.oldest() is None

@@ -1,4 +1,4 @@
-"""Rows that wait."""
+"""The writer's buffer."""
 
 from __future__ import annotations
 

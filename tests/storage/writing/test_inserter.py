@@ -47,7 +47,7 @@ class CountingStore(MemoryStore):
 
 @define(kw_only=True)
 class Recording:
-    """A writer with a spool on disk, and what became of rows."""
+    """A writer with a spool on disk, and the rows it reported."""
 
     writer: Writer
     spool: Spool
@@ -173,7 +173,7 @@ async def test_a_batch_of_nothing_but_refused_rows_does_not_stop_the_writer(
 async def test_rows_that_wait_tell_whether_the_table_is_to_blame(
     autojump_clock: MockClock,
 ) -> None:
-    """Where nothing was ever stored a refusal may mean either; the first good row decides."""
+    """Without stored rows a refusal may mean either; the first good row decides."""
     store = MemoryStore()
     async with _recording(store) as recording:
         with store.refusing(_bad):

@@ -1,4 +1,4 @@
-"""What every store promises of table `kline_updates`."""
+"""The contract of every store for table `kline_updates`."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ async def test_foreign_table_is_the_operators(real_store_url: str) -> None:
 
 
 async def test_an_old_server_starts_again_with_the_table(tmp_path: Path) -> None:
-    """18.16 can read back what it wrote down of it."""
+    """18.16 can read the stored DDL again."""
     port = free_port()
     async with open_store(f"clickhouse://default:secret@127.0.0.1:{port}/market") as store:
         with installed_clickhouse(tmp_path, port=port):

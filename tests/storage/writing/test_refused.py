@@ -1,4 +1,4 @@
-"""What is sent of series of which rows were refused."""
+"""Rows that are still sent of series with refused rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER = a_kline(0)._replace(symbol="ETHUSDT")
 async def test_forming_rows_are_withheld_and_closed_ones_sent_apart(
     autojump_clock: MockClock,
 ) -> None:
-    """Until the store takes one, or five minutes have passed; other series do not mind."""
+    """Until the store takes one, or five minutes have passed; other series are not affected."""
     series = RefusedSeries()
     rows = (CLOSED, FORMING, OTHER)
     assert series.split(rows, Table.KLINES, ()) == (rows, ())

@@ -1,4 +1,4 @@
-"""A queue of parts that knows whose rows it holds."""
+"""A queue of suspect parts that counts rows by series."""
 
 from klineagent.storage.store import Batch, Table
 from klineagent.storage.writing.suspects import Suspects

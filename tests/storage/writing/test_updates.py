@@ -1,4 +1,4 @@
-"""States on their way to the store."""
+"""Updates waiting for the store."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _writer(
 
 @define(kw_only=True)
 class RecordingStore(MemoryStore):
-    """A store that remembers the batches it was sent and may refuse minutes it dislikes."""
+    """A store that records its batches and refuses candles of given minutes."""
 
     batches: list[Batch] = field(factory=list)
     refused: frozenset[int] = frozenset()
@@ -95,7 +95,7 @@ async def test_a_cancelled_agent_still_drains(autojump_clock: MockClock) -> None
 
 
 async def test_the_error_that_ends_the_block_survives_the_drain(autojump_clock: MockClock) -> None:
-    """Draining neither hides nor replaces what went wrong."""
+    """Draining neither hides nor replaces the error."""
     store = MemoryStore()
     with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="the body failed")):
         async with _writer(store) as writer:
@@ -161,7 +161,7 @@ async def test_a_drain_that_fails_ends_in_time_and_says_what_is_lost(
 
 @pytest.mark.logs("rows_dropped")
 async def test_senders_never_wait_for_the_store(autojump_clock: MockClock) -> None:
-    """During an outage of an hour everything is taken at once, and memory stays bounded."""
+    """During an outage of an hour senders never wait, and memory stays bounded."""
     store = MemoryStore()
     async with _writer(store, capacity_rows=50) as writer:
         with store.offline():
@@ -191,7 +191,7 @@ async def test_a_refused_row_does_not_hold_up_the_others(autojump_clock: MockClo
 async def test_a_table_that_takes_nothing_is_an_alarm_and_costs_no_row(
     autojump_clock: MockClock, rows: int
 ) -> None:
-    """Where every row is refused it is the table that is wrong: rows wait until it is mended."""
+    """If every row is refused, the table is to blame: rows wait until it is repaired."""
     store = RecordingStore(refused=frozenset(a_kline(minute).open_time for minute in range(40)))
     with _logged() as events:
         async with _writer(store) as writer:
@@ -223,7 +223,7 @@ async def test_a_store_that_is_back_before_the_stop_gets_everything(
 async def test_in_an_outage_closed_candles_go_to_disk_and_come_back(
     autojump_clock: MockClock,
 ) -> None:
-    """Memory holds what came in some seconds; everything is stored when the database is back."""
+    """Memory holds the rows of some seconds; everything is stored when the database is back."""
     store, disk = MemoryStore(), MemoryDisk()
     async with open_spool(disk, limit_bytes=10**9) as spool, _writer(store, spool=spool) as writer:
         with store.offline():
@@ -240,7 +240,7 @@ async def test_in_an_outage_closed_candles_go_to_disk_and_come_back(
 async def test_forming_candles_stay_in_memory_where_they_replace_themselves(
     autojump_clock: MockClock,
 ) -> None:
-    """They come again, so they are not worth a disk."""
+    """Forming candles come again, so they are not spooled."""
     store, disk = MemoryStore(), MemoryDisk()
     async with open_spool(disk, limit_bytes=10**9) as spool, _writer(store, spool=spool) as writer:
         with store.offline():
@@ -434,7 +434,7 @@ async def test_every_update_is_stored_where_that_is_wanted(autojump_clock: MockC
 
 @pytest.mark.logs("store_unavailable", "rows_lost")
 async def test_an_answer_nobody_knows_becomes_an_alarm(autojump_clock: MockClock) -> None:
-    """It is tried again at first; the tenth time an operator is called."""
+    """It is retried at first; the tenth time it is logged as an alarm."""
 
     class PuzzlingStore(MemoryStore):
         async def insert(self, batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""Tables made by an earlier agent; `earlier/` holds what commit 3f94213 said to its databases."""
+"""Upgrades of tables of an earlier version; `earlier/` has the SQL of commit 3f94213."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CUT_OPEN, CUT_CLOSE = 1_515_034_800_000, 1_515_034_814_838
 
 
 async def run(store: Store, statement: str) -> None:
-    """What an earlier agent, an operator or another agent says to the database."""
+    """Run SQL of an earlier agent, an operator or another agent."""
     match store:
         case ClickHouseStore():
             query, _, values = statement.partition(" VALUES ")
@@ -58,7 +58,7 @@ def database_of(store: Store) -> str:
 
 
 def statements_of(store: Store, kind: str) -> Iterator[str]:
-    """What the earlier agent would have said to this database."""
+    """The SQL of the earlier agent for this database."""
     for line in (EARLIER / f"{kind.removesuffix('_server')}.sql").read_text().splitlines():
         yield line.replace("`DATABASE`", f"`{database_of(store)}`")
 
@@ -92,7 +92,7 @@ BTC = ("usdm", "BTCUSDT", "1m")
 
 
 async def test_tables_of_an_earlier_agent_are_used_without_loss(url: str, kind: str) -> None:
-    """What is there stays, its source unknown; what comes has one, and ranks as it should."""
+    """Old rows stay, with an unknown source; new ones have a source and the right version."""
     async with earlier(url, kind) as store:
         await store.prepare()
         before = await store.final_klines(*BTC)
@@ -129,7 +129,7 @@ async def test_who_only_reads_needs_no_migration(url: str, kind: str) -> None:
 
 @pytest.mark.parametrize("column", ["taker_buy_quote_volume", "first_trade_id", "inserted_at"])
 async def test_any_column_that_can_be_made_up_is_added(url: str, kind: str, column: str) -> None:
-    """Not only the one that came last; the view follows."""
+    """Each missing column is added, and the view has it."""
     async with open_store(url) as store:
         for statement in list(statements_of(store, kind))[:4]:
             await run(store, _without(statement, column))
@@ -173,7 +173,7 @@ class _Died(Exception):
 async def _prepare_but(
     store: Store, steps: int, before_each: Callable[[str], Awaitable[None]] | None = None
 ) -> None:
-    """Let an agent prepare the tables that dies after so many changes."""
+    """Prepare the tables with an agent that dies after so many changes."""
     changes = 0
     dialect = EMBEDDED if isinstance(store, EmbeddedStore) else None
     agent = preparing(database_of(store), dialect)
@@ -246,7 +246,7 @@ OLD_MONTHS = 6
 
 
 def _as_earlier(database: str, table: str, kline: Kline) -> str:
-    """What an earlier agent says to have a row stored."""
+    """The INSERT of an earlier agent."""
     names = Kline._fields[:19]
     values = {**kline._asdict(), "is_closed": int(kline.is_closed)}
     columns = ", ".join(f"`{name}`" for name in names)

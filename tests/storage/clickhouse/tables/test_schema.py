@@ -50,12 +50,12 @@ def test_columns_are_the_fields_of_a_kline() -> None:
     ],
 )
 def test_dialect_follows_the_version(version: str, dialect: Dialect) -> None:
-    """Releases since 23.3 are spoken to in the modern way, all others in the oldest."""
+    """Releases since 23.3 get the modern dialect, all others the oldest."""
     assert dialect_of(version) is dialect
 
 
 def all_statements(dialect: Dialect) -> list[str]:
-    """DDL of everything that may be made."""
+    """DDL of everything that may be created."""
     return [*create_statements("market", dialect), create_updates("market", dialect)]
 
 
