@@ -98,7 +98,7 @@ async def _change(typed: Typed) -> None:
     assert (nothing.code, "NOPE*: matches no symbol at the moment" in nothing.out) == (0, True)
     half = await typed("add", "BTC[US", "--intervals", "1h")
     assert (half.code, len(half.err.splitlines())) == (1, 1)
-    assert half.err.startswith("klineagent: add[0].match.name: 'BTC[US' has a bracket")
+    assert half.err.startswith("klineagent: add[0].match.name: 'BTC[US' has an unpaired")
     assert (await typed("add", "zzz*", "--intervals", "1h")).code == 0
     without = await typed("remove", "zzz*", "--intervals", "1h", "--dry-run")
     assert (
