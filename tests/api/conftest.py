@@ -42,7 +42,7 @@ class MemorySubscriptions:
 
     def obstacle(self) -> str:
         """See `Subscriptions`."""
-        return "the twin is told to be silent" if self.silent else ""
+        return "the twin is silent" if self.silent else ""
 
     async def add(self, symbol: str, interval: Interval) -> bool:
         """See `Subscriptions`."""

@@ -244,7 +244,7 @@ async def test_a_silent_exchange(
     status, answer = await _post(app, path, {**BTC_M1, "symbols": ["BTCUSDT"]})
     assert status == 504
     assert "did not confirm" in answer["error"]
-    assert answer["error"].endswith("the twin is told to be silent")
+    assert answer["error"].endswith("the twin is silent")
     assert trio.current_time() - started_at < 30
     assert subscriptions.count() == 0
 
