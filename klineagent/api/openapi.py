@@ -33,26 +33,16 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import wraps
 from importlib import resources
+from inspect import getdoc
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import Struct
 from quart import Response
-from quart_schema import (
-    HttpSecurityScheme,
-    Info,
-    OpenAPIProvider,
-    QuartSchema,
-    Tag,
-    document_querystring,
-    document_request,
-    document_response,
-    security_scheme,
-)
-from quart_schema import tag as tagged
 from quart_trio import QuartTrio
-from werkzeug.routing import Rule
 
 from klineagent import __version__
 from klineagent.api.guard import Guard
@@ -68,17 +58,12 @@ TAGS = {
     "documents": "This API, described for programs and for people.",
 }
 
-_BUG = "An internal error; its stack trace is in the log."
-_BUSY = "Too many connections, or no answer in time."
-_BAD_QUERY = "A parameter is missing, unknown or wrong."
-_BAD_BODIES = {
-    400: "The body is not JSON or not an object, or a field is missing or wrong.",
-    408: "The body was not complete in time.",
-    413: "The body is too large.",
-}
 _BEARER = "bearer"
 _REFERENCE = "#/components/schemas/{name}"
 _JSON = "application/json"
+_OPERATION = "_operation"
+"""The attribute of a view that holds its `_Operation`."""
+_STATUS = attrgetter("status")
 
 Content = type[Struct] | str
 """The content of an answer: a model as JSON, or a media type."""
@@ -89,11 +74,33 @@ View = Callable[..., Awaitable[Response]]
 
 @frozen
 class _Documented:
-    """A documented answer, passed where quart-schema expects a model."""
+    """An answer as the document describes it; those of one status are joined."""
 
-    contents: tuple[Content, ...]
-    """One of these."""
+    status: int
+    content: Content
     description: str
+
+
+_BAD_QUERY = (_Documented(400, Error, "A parameter is missing, unknown or wrong."),)
+_BAD_BODY = (
+    _Documented(
+        400, Error, "The body is not JSON or not an object, or a field is missing or wrong."
+    ),
+    _Documented(408, Error, "The body was not complete in time."),
+    _Documented(413, Error, "The body is too large."),
+)
+
+
+@frozen(kw_only=True)
+class _Operation:
+    """What `operation` was given about `handler`."""
+
+    handler: Handler
+    tag: str
+    answers: list[_Documented]
+    body: type[Struct] | None
+    query: type[Struct] | None
+    is_open: bool
 
 
 def operation(
@@ -117,45 +124,29 @@ def operation(
     """
     if tag not in TAGS:
         raise ValueError(f"{tag!r} is none of {', '.join(TAGS)}")
-    documented = _documented(answers, body=body, query=query, raises=raises)
+    given = answers if isinstance(answers, Mapping) else {200: answers}
+    documented = [
+        *(_Documented(status, each, _description(each)) for status, each in given.items()),
+        _Documented(500, Error, "An internal error; its stack trace is in the log."),
+        _Documented(503, Error, "Too many connections, or no answer in time."),
+        *map(_refusal, raises),
+        *(_BAD_QUERY if query is not None else ()),
+        *(_BAD_BODY if body is not None else ()),
+    ]
 
     def declare(handler: Handler) -> View:
-        view = tagged([tag])(_answering(handler))
-        for status, answer in sorted(documented.items()):
-            # It stores what it is given and hands it to the provider below.
-            document_response(answer, status)(view)
-        if body is not None:
-            document_request(body)(view)
-        if query is not None:
-            document_querystring(query)(view)
-        if is_open:
-            security_scheme([])(view)
+        view = _answering(handler)
+        declared = _Operation(
+            handler=handler, tag=tag, answers=documented, body=body, query=query, is_open=is_open
+        )
+        setattr(view, _OPERATION, declared)
         return view
 
     return declare
 
 
-def _documented(
-    answers: Content | Mapping[int, Content],
-    *,
-    body: type[Struct] | None,
-    query: type[Struct] | None,
-    raises: Iterable[type[RequestError]],
-) -> dict[int, _Documented]:
-    """Return the documented answers by status; one status may have several reasons."""
-    texts = {500: [_BUG], 503: [_BUSY]}
-    for error in raises:
-        texts.setdefault(error.http_status, []).append(_description(error))
-    if query is not None:
-        texts.setdefault(400, []).append(_BAD_QUERY)
-    if body is not None:
-        for status, text in _BAD_BODIES.items():
-            texts.setdefault(status, []).append(text)
-    contents: dict[int, tuple[Content, ...]] = dict.fromkeys(texts, (Error,))
-    for status, content in (answers if isinstance(answers, Mapping) else {200: answers}).items():
-        contents[status] = (content, *contents.get(status, ()))
-        texts.setdefault(status, []).insert(0, _description(content))
-    return {status: _Documented(each, " ".join(texts[status])) for status, each in contents.items()}
+def _refusal(error: type[RequestError]) -> _Documented:
+    return _Documented(error.http_status, Error, _description(error))
 
 
 def _answering(handler: Handler) -> View:
@@ -181,36 +172,88 @@ def _description(content: Content | type[RequestError]) -> str:
     return "As text." if isinstance(content, str) else (content.__doc__ or "").partition("\n")[0]
 
 
-class _Provider(OpenAPIProvider):
-    """Builds the document; unlike quart-schema's own, it includes models nested in models."""
+@frozen
+class _Document:
+    """Builds the OpenAPI document of `app`."""
 
-    def __init__(self, app: QuartTrio, schema: _Schema) -> None:
-        super().__init__(app, schema)
-        self._guard_errors = schema.errors
+    app: QuartTrio
+    guard: Guard
+    schemas: dict[str, Any] = field(factory=dict, init=False)
+    """The models that what is built so far refers to, and those in them."""
 
-    def operation_id(self, method: str, path: str, func: Callable[..., Any]) -> str:
-        """Return the handler's name: each handler here serves one method."""
-        return func.__name__
+    def build(self, info: Mapping[str, str]) -> dict[str, Any]:
+        """Return the document."""
+        paths: dict[str, dict[str, Any]] = {}
+        for rule in self.app.url_map.iter_rules():
+            if declared := getattr(self.app.view_functions[rule.endpoint], _OPERATION, None):
+                path = paths.setdefault(re.sub(r"<(?:.*?:)?(.*?)>", r"{\1}", rule.rule), {})
+                for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                    path[method.lower()] = self._operation(declared, rule.arguments)
+        document: dict[str, Any] = {
+            "openapi": "3.1.0",
+            "info": info,
+            "paths": paths,
+            "components": {"schemas": self.schemas},
+            "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        }
+        if Unauthorized in self.guard.errors:
+            scheme = {"type": "http", "scheme": "bearer"}
+            document["components"]["securitySchemes"] = {_BEARER: scheme}
+            document["security"] = [{_BEARER: []}]
+        return document
 
-    def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
-        """See `OpenAPIProvider`; adds the guard's errors."""
-        paths, components = super().build_paths(rule)
-        for methods in paths.values():
-            for each in methods.values():
-                responses = dict(each["responses"])
-                for error in () if each.get("security") == [] else self._guard_errors:
-                    refused = _Documented((Error,), _description(error))
-                    responses[error.http_status], _ = self.build_response_object(refused, None)
-                each["responses"] = dict(sorted(responses.items()))
-        return paths, components
+    def _operation(self, declared: _Operation, arguments: Iterable[str]) -> dict[str, Any]:
+        summary, _, description = (getdoc(declared.handler) or "").partition("\n")
+        refusals = () if declared.is_open else map(_refusal, self.guard.errors)
+        described: dict[str, Any] = {
+            "operationId": declared.handler.__name__,
+            "tags": [declared.tag],
+            "summary": summary,
+            "description": description,
+            "parameters": [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                for name in sorted(arguments)
+            ],
+            "responses": self._responses([*declared.answers, *refusals]),
+        }
+        if declared.query is not None:
+            described["parameters"] += self._query_parameters(declared.query)
+        if declared.body is not None:
+            described["requestBody"] = {
+                "required": True,
+                "description": _description(declared.body),
+                "content": self._content([declared.body]),
+            }
+        if declared.is_open:
+            described["security"] = []
+        return described
 
-    def build_querystring_parameters(
-        self, model: Any
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """See `OpenAPIProvider`."""
-        _, components = _schema_of(model)
-        schema = components.pop(model.__name__)
-        parameters = [
+    def _responses(self, answers: Iterable[_Documented]) -> dict[int, Any]:
+        by_status = groupby(sorted(answers, key=_STATUS), _STATUS)
+        return {status: self._response(list(alike)) for status, alike in by_status}
+
+    def _response(self, answers: Iterable[_Documented]) -> dict[str, Any]:
+        description = " ".join(each.description for each in answers)
+        content = self._content(each.content for each in answers)
+        return {"description": description, "content": content}
+
+    def _content(self, contents: Iterable[Content]) -> dict[str, Any]:
+        """Describe content that is one of `contents`, by media type."""
+        media: dict[str, list[Any]] = {}
+        for each in dict.fromkeys(contents):
+            if isinstance(each, str):
+                media[each] = [{"type": "string"}]
+            else:
+                media.setdefault(_JSON, []).append(self._reference(each))
+        return {
+            name: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
+            for name, schemas in media.items()
+        }
+
+    def _query_parameters(self, model: type[Struct]) -> list[dict[str, Any]]:
+        self._reference(model)
+        schema = self.schemas.pop(model.__name__)
+        return [
             {
                 "name": name,
                 "in": "query",
@@ -220,84 +263,27 @@ class _Provider(OpenAPIProvider):
             }
             for name, each in schema["properties"].items()
         ]
-        return parameters, components
 
-    def build_request_body(
-        self, model: Any, source: object
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """See `OpenAPIProvider`."""
-        schema, components = _schema_of(model)
-        body = {"required": True, "content": {_JSON: {"schema": schema}}}
-        return {"description": _description(model), **body}, components
-
-    def build_response_object(
-        self, model: Any, headers_model: object
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """See `OpenAPIProvider`."""
-        answer: _Documented = model
-        content: dict[str, list[Any]] = {}
-        components: dict[str, Any] = {}
-        for each in answer.contents:
-            if isinstance(each, str):
-                content[each] = [{"type": "string"}]
-            else:
-                schema, parts = _schema_of(each)
-                content.setdefault(_JSON, []).append(schema)
-                components |= parts
-        media = {
-            media_type: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
-            for media_type, schemas in content.items()
-        }
-        return {"description": answer.description, "content": media}, components
-
-
-def _schema_of(model: type[Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a reference to the schema of `model`, and all schemas it needs."""
-    (reference,), components = msgspec.json.schema_components([model], ref_template=_REFERENCE)
-    return reference, dict(components)
-
-
-class _Schema(QuartSchema):
-    """quart-schema's view of an app, and the errors of the app's guard."""
-
-    def __init__(self, guard: Guard, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.errors = guard.errors
-
-
-def add_openapi(app: QuartTrio, guard: Guard, *, title: str, description: str) -> None:
-    """Add `/openapi.json`, which describes all routes of `app`, including those added later."""
-    json = app.json
-    needs_token = Unauthorized in guard.errors
-    schema = _Schema(
-        guard,
-        openapi_path=None,
-        swagger_ui_path=None,
-        redoc_ui_path=None,
-        scalar_ui_path=None,
-        info=Info(title=title, version=__version__, description=description),
-        tags=[Tag(name=name, description=text) for name, text in TAGS.items()],
-        security_schemes={_BEARER: HttpSecurityScheme(scheme="bearer")} if needs_token else None,
-        security=[{_BEARER: []}] if needs_token else None,
-        conversion_preference="msgspec",
-        openapi_provider_class=_Provider,
-    )
-    schema.init_app(app)
-    app.json = json  # quart-schema has replaced it
-
-    @app.get("/openapi.json")
-    @operation(OpenApi, tag="documents")
-    async def openapi() -> Response:
-        """Return this API's OpenAPI document."""
-        return json_response(schema.openapi_provider.schema())
+    def _reference(self, model: type[Struct]) -> dict[str, Any]:
+        """Return a reference to the schema of `model`, and keep all schemas it needs."""
+        (reference,), schemas = msgspec.json.schema_components([model], ref_template=_REFERENCE)
+        self.schemas.update(schemas)
+        return reference
 
 
 _PAGE = "docs.html"
 
 
 def add_documents(app: QuartTrio, guard: Guard, *, title: str, description: str) -> None:
-    """Add `GET /openapi.json` and `GET /docs`, which describe all routes of `app`."""
-    add_openapi(app, guard, title=title, description=description)
+    """Add `/openapi.json` and `/docs`, which describe all routes of `app`, even later ones."""
+    info = {"title": title, "version": __version__, "description": description}
+
+    @app.get("/openapi.json")
+    @operation(OpenApi, tag="documents")
+    async def openapi() -> Response:
+        """Return this API's OpenAPI document."""
+        return json_response(_Document(app, guard).build(info))
+
     page = resources.files(__package__).joinpath(_PAGE).read_text(encoding="utf-8")
     headers = {"Content-Security-Policy": _policy(page), "X-Content-Type-Options": "nosniff"}
 

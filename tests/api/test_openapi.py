@@ -140,9 +140,9 @@ async def test_how_an_endpoint_is_declared() -> None:
         asked = read_query(Query)
         return (Inner(1), 503) if asked.dry_run else Outer([Inner(2)], asked.symbol)
 
-    @app.get("/text")
+    @app.get("/text/<name>")
     @operation("text/plain", tag="health")
-    async def text() -> Response:
+    async def text(name: str) -> Response:
         """Tell."""
         return Response("a text", content_type="text/plain")
 
@@ -170,7 +170,9 @@ async def test_how_an_endpoint_is_declared() -> None:
     }
     assert list(documented["responses"]) == ["200", "400", "401", "404", "500", "503", "504"]
     assert {"Outer", "Inner", "Error"} <= document["components"]["schemas"].keys()
-    plain = document["paths"]["/text"]["get"]["responses"]["200"]
+    text_of = document["paths"]["/text/{name}"]["get"]
+    assert [(each["name"], each["in"]) for each in text_of["parameters"]] == [("name", "path")]
+    plain = text_of["responses"]["200"]
     assert plain["content"] == {"text/plain": {"schema": {"type": "string"}}}
 
 
