@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import click
 from attrs import fields_dict
 
+from klineagent.api.models.timestamps import read_moment
 from klineagent.config.converters import to_intervals, to_symbol
 from klineagent.config.model import Config, as_written
 from klineagent.config.sources import PREFIX, option_names, spelling
-from klineagent.core.errors import ConfigError
+from klineagent.core.errors import ConfigError, InvalidRequest
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import VENUES, Venue
 
@@ -83,6 +84,18 @@ def read_symbol(text: str) -> str:
         return to_symbol(text)
     except ValueError as error:
         raise ConfigError(f"SYMBOL: {error}") from error
+
+
+def read_time(text: str | None, name: str) -> int | None:
+    """Read a time in ISO 8601, UTC where it has no offset, or in milliseconds; None for none.
+
+    Raises:
+        ConfigError: the text is no time.
+    """
+    try:
+        return None if text is None else read_moment(text, field=name)
+    except InvalidRequest as error:
+        raise ConfigError(str(error)) from error
 
 
 def read_interval(text: str, venue: Venue | None = None) -> Interval:

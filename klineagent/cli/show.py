@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from klineagent.cli.options import CA_FILE, CONFIG_FILE, STORE, VENUE, read_interval, read_symbol
+from klineagent.cli.options import (
+    CA_FILE,
+    CONFIG_FILE,
+    STORE,
+    VENUE,
+    read_interval,
+    read_symbol,
+    read_time,
+)
 from klineagent.cli.running import run
 from klineagent.cli.tables import candles_table, summary_table, updates_table, wide_console
 from klineagent.config.model import Config, trace_config
 from klineagent.core.errors import ConfigError, StartError
+from klineagent.core.kline import Kline
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.opening import open_store
+from klineagent.storage.reader import KlineRange
 from klineagent.storage.store import Store
 from klineagent.storage.url import FolderLocation, locate
 
 _COUNT = click.IntRange(min=1)
+_NEWEST = 10
 
 
 @click.command()
@@ -28,12 +39,12 @@ _COUNT = click.IntRange(min=1)
 @click.argument("interval", required=False, default="1m")
 @click.option(
     "--last",
-    default=10,
-    show_default=True,
     type=_COUNT,
     metavar="N",
-    help="How many candles to show.",
+    help=f"Show the newest N candles.  [default: {_NEWEST}; all between --from and --to]",
 )
+@click.option("--from", "since", metavar="TIME", help="Show candles that open at TIME or later.")
+@click.option("--to", "until", metavar="TIME", help="Show candles that open before TIME.")
 @click.option("--source", is_flag=True, help="Also show where each candle came from.")
 @click.option("--updates", is_flag=True, help="Show every stored state (needs serve --updates).")
 @VENUE
@@ -44,7 +55,9 @@ def show(
     file: Path | None,
     symbol: str | None,
     interval: str,
-    last: int,
+    last: int | None,
+    since: str | None,
+    until: str | None,
     source: bool,
     updates: bool,
     **options: object,
@@ -57,14 +70,24 @@ def show(
     configure_logging(LogFormat.CONSOLE)
     config, sources = trace_config(options, os.environ, file)
     wanted = read_interval(interval, config.venue)
-    if updates and symbol is None:
-        raise ConfigError("--updates needs a SYMBOL")
+    first_ms, end_ms = read_time(since, "--from"), read_time(until, "--to")
+    is_range = first_ms is not None or end_ms is not None
+    if symbol is None and (updates or is_range):
+        raise ConfigError(f"{'--updates' if updates else 'a range of time'} needs a SYMBOL")
+    if updates and is_range:
+        raise ConfigError("--updates shows the newest states; leave out --from and --to")
     if symbol is None:
         # The default venue is where one series is looked up; it does not filter the list.
         table = partial(_series, venue=config.venue.name if "venue" in sources else None)
     else:
         series = (config.venue.name, read_symbol(symbol), wanted.value)
-        table = partial(_candles, series=series, last=last, updates=updates, source=source)
+        if updates:
+            table = partial(_updates, series=series, newest=last or _NEWEST)
+        else:
+            candles = KlineRange.of(
+                *series, first_ms, end_ms, newest=last or (None if is_range else _NEWEST)
+            )
+            table = partial(_candles, wanted=candles, source=source)
     run(partial(_show, config, table))
 
 
@@ -83,20 +106,35 @@ async def _series(store: Store, *, venue: str | None) -> Table:
     return summary_table(summary, title=f"Stored in {store.label}")
 
 
-async def _candles(
-    store: Store, *, series: tuple[str, str, str], last: int, updates: bool, source: bool
-) -> Table:
-    read, what, show_klines = (
-        (store.updates, "update", updates_table)
-        if updates
-        else (store.final_klines, "closed candle", partial(candles_table, with_source=source))
-    )
-    klines = await read(*series, newest=last)
+async def _candles(store: Store, *, wanted: KlineRange, source: bool) -> Table:
+    klines: list[Kline] = []
+    rest = wanted
+    while rows := await store.reader.read(rest):
+        klines += rows
+        rest = rest.after(rows)
+    what = "closed candle" if wanted.is_unbounded else "closed candle in that range of time"
+    title = await _title(store, wanted.series, what, klines)
+    return candles_table(klines[::-1], title=title, with_source=source)
+
+
+async def _updates(store: Store, *, series: tuple[str, str, str], newest: int) -> Table:
+    klines = await store.updates(*series, newest=newest)
+    return updates_table(klines, title=await _title(store, series, "update", klines))
+
+
+async def _title(
+    store: Store, series: tuple[str, str, str], what: str, klines: Sequence[Kline]
+) -> str:
+    """Return the title of the table of `klines`.
+
+    Raises:
+        StartError: there are none.
+    """
     venue, symbol, interval = series
     name = f"{symbol} {interval} on {venue}"
     if not klines:
         raise StartError(f"no {what} of {name} is stored{await _elsewhere(store, series)}")
-    return show_klines(klines, title=f"{name}, times in UTC")
+    return f"{name}, times in UTC"
 
 
 async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:

@@ -21,6 +21,7 @@ from klineagent.proof.oracle import Oracle
 from klineagent.proof.plan import ProofFailed
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.storage.reader import Reader
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary
 
 # A service manager does not restart it at once.
@@ -40,6 +41,11 @@ class ProcessStore:
     def label(self) -> str:
         """See `Store`."""
         return self.store.label
+
+    @property
+    def reader(self) -> Reader:
+        """See `Store`."""
+        return self.store.reader
 
     async def prepare(self) -> None:
         """See `Store`."""

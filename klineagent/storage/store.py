@@ -11,6 +11,7 @@ from attrs import frozen
 
 from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
+from klineagent.storage.reader import Reader
 
 
 class Table(enum.Enum):
@@ -80,6 +81,10 @@ class Store(Protocol):
     process. `insert`, `record_agent`, reads of one candle, and other reads may overlap; each of
     these four takes one call at a time. All methods raise `StoreError`s and no other errors.
     """
+
+    @property
+    def reader(self) -> Reader:
+        """Reads ranges of `klines_final`; its calls may overlap with all others."""
 
     @property
     def label(self) -> str:

@@ -46,6 +46,24 @@ async def test_show_tells_what_is_stored(real_store_url: str) -> None:
     assert "secret" not in summary.stdout + newest.stdout
 
 
+async def test_show_tells_of_a_range_of_time(real_store_url: str) -> None:
+    """From the first time on, up to the second; all of it, or the newest of it."""
+    async with open_store(real_store_url) as store:
+        await store.insert(Batch("a", tuple(a_kline(minute) for minute in range(30))))
+    bounds = ("--from", "2026-02-01T00:10", "--to", "2026-02-01T00:25")
+    store_option = ("--store", real_store_url)
+    shown = await typed_aside("show", "BTCUSDT", *bounds, *store_option)
+    minutes = [line.split()[1] for line in shown.out.splitlines() if "2026-" in line]
+    assert minutes == [f"00:{minute}" for minute in range(10, 25)]
+    shown = await typed_aside("show", "BTCUSDT", *bounds, "--last", "2", *store_option)
+    minutes = [line.split()[1] for line in shown.out.splitlines() if "2026-" in line]
+    assert minutes == ["00:23", "00:24"]
+    shown = await typed_aside("show", "BTCUSDT", "--from", "2027-01-01", *store_option)
+    assert "no closed candle in that range of time" in shown.err
+    shown = await typed_aside("show", "BTCUSDT", "--from", "soon", *store_option)
+    assert (shown.code, "--from" in shown.err) == (2, True)
+
+
 async def test_show_tells_where_candles_are_from(real_store_url: str) -> None:
     """If asked to."""
     async with open_store(real_store_url) as store:

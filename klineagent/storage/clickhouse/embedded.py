@@ -29,6 +29,7 @@ from klineagent.storage.clickhouse.tables.preparation import (
     preparing_updates,
 )
 from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, Rows, literal
+from klineagent.storage.reader import CHUNK_ROWS, READS_AT_ONCE, KlineRange, Reader, Shared
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
 
@@ -143,15 +144,38 @@ def _run_steps(
 
 
 @define(kw_only=True)
+class EmbeddedReader:
+    """See `Reader`: sessions of its own, opened when they are first used."""
+
+    _sessions: Shared[_Engine]
+    _prepared: Callable[[Session], Layout]
+
+    async def read(self, wanted: KlineRange, *, most: int = CHUNK_ROWS) -> list[Kline]:
+        """See `Reader`."""
+
+        def read(session: Session) -> list[Kline]:
+            query = queries.select_range(self._prepared(session), wanted, most)
+            return _decode_klines(_fetched(session, query + _AS_JSON))
+
+        async with self._sessions.taken() as engine:
+            return await engine.run(read)
+
+
+@define(kw_only=True)
 class EmbeddedStore:
     """See `Store`. The first call creates folder, database and tables."""
 
     _location: FolderLocation
     _writing: _Engine
     _reading: _Engine
+    _sessions: Shared[_Engine]
     _may_create: bool
+    reader: Reader = field(init=False)
     _layout: Layout | None = None
     _takes_updates: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.reader = EmbeddedReader(sessions=self._sessions, prepared=self._prepared)
 
     @property
     def label(self) -> str:
@@ -276,7 +300,7 @@ class EmbeddedStore:
         return await self._reading.run(read)
 
     def _prepared(self, session: Session) -> Layout:
-        # Both sessions may run this at once; doing a step twice is harmless.
+        # All sessions may run this at once; doing a step twice is harmless.
         if self._layout is None:
             steps = preparing if self._may_create else finding
             self._layout = _run_steps(steps(DEFAULT_DATABASE, EMBEDDED), session, self._location)
@@ -301,13 +325,19 @@ async def open_embedded(
             " or use a server: --store clickhouse://..."
         ) from error
     open_session: Callable[[str], Session] = chdb.session.Session
-    writing, reading = _Engine(location, open_session), _Engine(location, open_session)
+    writing, reading, *sessions = (
+        _Engine(location, open_session) for _ in range(2 + READS_AT_ONCE)
+    )
     try:
         yield EmbeddedStore(
-            location=location, writing=writing, reading=reading, may_create=may_create
+            location=location,
+            writing=writing,
+            reading=reading,
+            sessions=Shared([*sessions]),
+            may_create=may_create,
         )
     finally:
         # A call in its thread cannot be interrupted, so a deadline could not be kept.
         with trio.CancelScope(shield=True):
-            await writing.close()
-            await reading.close()
+            for engine in (writing, reading, *sessions):
+                await engine.close()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse.tables.schema import AGENT_COLUMNS, Layout, literal, quoted
+from klineagent.storage.reader import KlineRange
 from klineagent.storage.store import AgentRow, Table
 
 _INTERVALS = {interval.value: interval for interval in Interval}
@@ -73,6 +74,16 @@ def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest:
     """Make a query for `Kline`s of one series in `klines_final`, newest first."""
     source = f"{quoted(layout.database)}.klines_final"
     return _select_series(layout, source, (venue, symbol, interval), ["open_time"], newest)
+
+
+def select_range(layout: Layout, wanted: KlineRange, most: int) -> str:
+    """Make a query for the next `Kline`s of `wanted`, up to `most`, in its order."""
+    within = _within(layout, wanted.series, wanted.first_ms, wanted.end_ms)
+    order = "`open_time` DESC" if wanted.is_newest_first else "`open_time`"
+    return (
+        f"SELECT {_columns(layout)} FROM {quoted(layout.database)}.klines_final WHERE {within}"
+        f" ORDER BY {order} LIMIT {wanted.most(most):d}"
+    )
 
 
 def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:

@@ -36,11 +36,13 @@ from klineagent.storage.clickhouse.tables.preparation import (
     preparing_updates,
 )
 from klineagent.storage.clickhouse.tables.schema import Layout
+from klineagent.storage.reader import CHUNK_ROWS, READS_AT_ONCE, KlineRange, Reader, Shared
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import ServerLocation
 
 WRITE_WITHIN_S = 30
 LOOK_WITHIN_S = 10  # for one row
+CHUNK_WITHIN_S = 30
 READ_WITHIN_S = 300  # a summary reads all rows
 
 T = TypeVar("T")
@@ -63,17 +65,35 @@ class _Connections:
 
 
 @define(kw_only=True)
+class ServerReader:
+    """See `Reader`: connections of its own, opened when they are first used."""
+
+    _store: ClickHouseStore
+    _connections: Shared[ServerConnection]
+
+    async def read(self, wanted: KlineRange, *, most: int = CHUNK_ROWS) -> list[Kline]:
+        """See `Reader`."""
+        async with self._connections.taken() as connection:
+            return await self._store.read_range(connection, wanted, most)
+
+
+@define(kw_only=True)
 class ClickHouseStore:
     """See `Store`. The first call that reaches the server prepares the tables."""
 
     _server: ServerLocation
     _thread: AsyncioThread
     _connections: _Connections
+    _readers: tuple[ServerConnection, ...]
     _may_create: bool
+    reader: Reader = field(init=False)
     _layout: Layout | None = None
     _attempts: count[int] = field(factory=count, init=False)
     _updates_layout: Layout | None = None
     _preparing: asyncio.Task[Layout] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.reader = ServerReader(store=self, connections=Shared([*self._readers]))
 
     @property
     def label(self) -> str:
@@ -143,6 +163,12 @@ class ClickHouseStore:
         """See `Store`."""
         return await self._call(READ_WITHIN_S, self._updates, venue, symbol, interval, newest)
 
+    async def read_range(
+        self, connection: ServerConnection, wanted: KlineRange, most: int
+    ) -> list[Kline]:
+        """Return the next candles of `wanted`, read over `connection`."""
+        return await self._call(CHUNK_WITHIN_S, self._read_range, connection, wanted, most)
+
     async def close(self) -> None:
         """Abort all connections and their queries."""
         await self._thread.run(self._close)
@@ -161,6 +187,8 @@ class ClickHouseStore:
             self._preparing.cancel()
             await asyncio.wait([self._preparing])
         await self._connections.close()
+        for connection in self._readers:
+            connection.close()
 
     async def _prepared(self) -> Layout:
         if self._layout is None:
@@ -216,6 +244,13 @@ class ClickHouseStore:
         query = queries.select_final(layout, venue, symbol, interval, newest)
         return _klines(await self._connections.reads.execute(query))
 
+    async def _read_range(
+        self, connection: ServerConnection, wanted: KlineRange, most: int
+    ) -> list[Kline]:
+        layout = await self._prepared()
+        query = queries.select_range(layout, wanted, most)
+        return _klines(await connection.execute(query))[::-1]
+
     async def _final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int
     ) -> Kline | None:
@@ -269,7 +304,11 @@ async def open_clickhouse(
     async with open_asyncio_thread("clickhouse") as thread:
         connections = _Connections(*(ServerConnection(server) for _ in fields(_Connections)))
         store = ClickHouseStore(
-            server=server, thread=thread, connections=connections, may_create=may_create
+            server=server,
+            thread=thread,
+            connections=connections,
+            readers=tuple(ServerConnection(server) for _ in range(READS_AT_ONCE)),
+            may_create=may_create,
         )
         try:
             yield store

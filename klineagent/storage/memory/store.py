@@ -29,6 +29,7 @@ from klineagent.core.interval import (
     runs_of,
 )
 from klineagent.core.kline import Key, Kline
+from klineagent.storage.reader import CHUNK_ROWS, KlineRange, Reader
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 
 T = TypeVar("T")
@@ -223,6 +224,27 @@ class MemoryStore(StoreFaults):
         klines = sorted(series, key=lambda kline: kline.open_time)
         self.answer()
         return _last(klines, newest)
+
+    @property
+    def reader(self) -> Reader:
+        """See `Store`."""
+        return self
+
+    async def read(self, wanted: KlineRange, *, most: int = CHUNK_ROWS) -> list[Kline]:
+        """See `Reader`."""
+        await self.begin()
+        klines = sorted(
+            (
+                kline
+                for kline in self._closed()
+                if kline.key[:3] == wanted.series
+                and wanted.first_ms <= kline.open_time < wanted.end_ms
+            ),
+            key=lambda kline: kline.open_time,
+            reverse=wanted.is_newest_first,
+        )
+        self.answer()
+        return klines[: wanted.most(most)]
 
     async def final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int

@@ -1,0 +1,131 @@
+"""Ranges are read in chunks, several at once, beside the writer."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klineagent.core.interval import MINUTE_MS
+from klineagent.core.kline import Kline
+from klineagent.storage.memory.store import MemoryStore
+from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared
+from klineagent.storage.store import Batch, Store
+from tests.klines import OPEN_MS, a_kline
+
+MINUTES = 50
+
+
+def _range(first: int = 0, end: int = MINUTES, newest: int | None = None) -> KlineRange:
+    first_ms, end_ms = OPEN_MS + first * MINUTE_MS, OPEN_MS + end * MINUTE_MS
+    return KlineRange.of("usdm", "BTCUSDT", "1m", first_ms, end_ms, newest=newest)
+
+
+async def _read(reader: Reader, wanted: KlineRange, most: int) -> list[list[Kline]]:
+    chunks = []
+    while rows := await reader.read(wanted, most=most):
+        chunks.append(rows)
+        wanted = wanted.after(rows)
+    return chunks
+
+
+def _all(chunks: list[list[Kline]]) -> list[Kline]:
+    return [*chain.from_iterable(chunks)]
+
+
+@pytest.fixture
+async def filled(store: Store) -> list[Kline]:
+    """Fifty minutes are stored; the last is still forming."""
+    rows = [a_kline(minute, is_closed=minute < MINUTES - 1) for minute in range(MINUTES)]
+    random.Random(7).shuffle(rows)
+    await store.insert(Batch("all", tuple(rows)))
+    return sorted(row for row in rows if row.is_closed)
+
+
+async def test_a_range_comes_in_chunks(store: Store, filled: list[Kline]) -> None:
+    """Each as long as it may be but the last, newest first, closed candles only."""
+    chunks = await _read(store.reader, _range(), most=20)
+    assert [len(chunk) for chunk in chunks] == [20, 20, 9]
+    assert _all(chunks) == filled[::-1]
+
+
+async def test_a_range_has_bounds(store: Store, filled: list[Kline]) -> None:
+    """The first open time is within it, the end is not."""
+    assert _all(await _read(store.reader, _range(10, 13), most=2)) == filled[10:13][::-1]
+    assert await store.reader.read(_range(60, 70)) == []
+
+
+async def test_a_range_has_a_limit(store: Store, filled: list[Kline]) -> None:
+    """Counted from the end that comes first, over chunks."""
+    chunks = await _read(store.reader, _range(newest=7), most=5)
+    assert [len(chunk) for chunk in chunks] == [5, 2]
+    assert _all(chunks) == filled[-7:][::-1]
+
+
+async def test_a_series_is_read_alone(store: Store, filled: list[Kline]) -> None:
+    """Not those of another symbol at the same time."""
+    await store.insert(Batch("other", (a_kline(3)._replace(symbol="ETHUSDT"),)))
+    assert [row.symbol for row in await store.reader.read(_range())] == ["BTCUSDT"] * 49
+
+
+async def test_reads_and_writes_overlap(store: Store, filled: list[Kline]) -> None:
+    """More readers than there are sessions take turns, and rows go in meanwhile."""
+    found: list[int] = []
+
+    async def read() -> None:
+        found.append(len(_all(await _read(store.reader, _range(), most=10))))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3 * READS_AT_ONCE):
+            nursery.start_soon(read)
+        for number in range(5):
+            await store.insert(Batch(f"more-{number}", (a_kline(1000 + number),)))
+    assert found == [49] * 3 * READS_AT_ONCE
+
+
+async def test_a_reader_that_is_cancelled_makes_room(store: Store, filled: list[Kline]) -> None:
+    """The next ones read as if it had never been."""
+    for _ in range(2 * READS_AT_ONCE):
+        with trio.move_on_after(0):
+            await store.reader.read(_range())
+    assert await store.reader.read(_range()) == filled[::-1]
+
+
+async def test_what_is_shared_is_used_by_one_at_a_time() -> None:
+    """And given back however its user ends."""
+    shared = Shared([1, 2])
+    used: list[int] = []
+
+    async def use() -> None:
+        async with shared.taken() as resource:
+            assert resource not in used
+            used.append(resource)
+            await trio.lowlevel.checkpoint()
+            used.remove(resource)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(use)
+
+
+@given(st.sets(st.integers(0, 40)), st.integers(1, 9), st.none() | st.integers(1, 50))
+def test_chunks_are_the_range(minutes: set[int], most: int, newest: int | None) -> None:
+    """Whatever is stored, and however long a chunk is: no candle twice, none left out."""
+
+    async def check() -> None:
+        store = MemoryStore()
+        rows = [a_kline(minute) for minute in sorted(minutes)]
+        await store.insert(Batch("all", tuple(rows)))
+        for wanted in (
+            _range(newest=newest),
+            KlineRange(venue="usdm", symbol="BTCUSDT", interval="1m", limit=newest),
+        ):
+            read = _all(await _read(store.reader, wanted, most))
+            ordered = rows[::-1] if wanted.is_newest_first else rows
+            assert read == ordered[:newest]
+
+    trio.run(check)
