@@ -130,7 +130,7 @@ def test_a_signal_ends_all_of_it(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == INTERRUPTED
-    assert err == "klineagent: stopped before it was measured\n"
+    assert err == "klineagent: stopped before the measurement ended\n"
     assert_nothing_left(process.pid)
     assert list(tmp_path.iterdir()) == []
 
