@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
+
+import trio
 
 from klineagent.core.errors import NotConfirmed
 from klineagent.core.interval import Interval
@@ -40,6 +44,20 @@ class Subscriptions(Protocol):
         Raises:
             NotRunning: there is no such subscription.
         """
+
+
+@contextmanager
+def confirmed_within(seconds: float, subscriptions: Subscriptions) -> Iterator[None]:
+    """Bound how long the block waits for the exchange.
+
+    Raises:
+        NotConfirmed: the block was not done in time, and was cancelled.
+    """
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise not_confirmed(subscriptions, seconds) from None
 
 
 def not_confirmed(subscriptions: Subscriptions, within_s: float) -> NotConfirmed:

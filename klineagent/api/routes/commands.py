@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import structlog
 import trio
@@ -29,7 +28,7 @@ from klineagent.api.requests import read_body, stream_request, symbols_request
 from klineagent.api.routes.health import add_ping_route
 from klineagent.api.routes.logging import add_logging_routes
 from klineagent.api.routes.symbols import SymbolResult, add_symbols, remove_symbols, summary
-from klineagent.api.subscriptions import Subscriptions, not_confirmed
+from klineagent.api.subscriptions import Subscriptions, confirmed_within
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import (
     InvalidRequest,
@@ -121,7 +120,7 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
         Adding a running stream succeeds and changes nothing.
         """
         asked = stream_request(await read_body(StreamBody), venue)
-        with _confirmed_within(ADD_STREAM_WITHIN_S, subscriptions):
+        with confirmed_within(ADD_STREAM_WITHIN_S, subscriptions):
             is_new = await subscriptions.add(asked.symbol, asked.interval)
         if is_new:
             log.info("stream_added", symbol=asked.symbol, interval=str(asked.interval))
@@ -132,7 +131,7 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
     async def remove_stream() -> Done:
         """Remove a stream."""
         asked = stream_request(await read_body(StreamBody), venue)
-        with _confirmed_within(REMOVE_STREAM_WITHIN_S, subscriptions):
+        with confirmed_within(REMOVE_STREAM_WITHIN_S, subscriptions):
             await subscriptions.remove(asked.symbol, asked.interval)
         log.info("stream_removed", symbol=asked.symbol, interval=str(asked.interval))
         return Done(message=f"Removed stream for {asked.symbol} {asked.interval}")
@@ -185,15 +184,6 @@ def add_symbol_routes(
             failed=[result.symbol for result in results if result.failure],
         )
         return _symbols_answer(results, _current(subscriptions), trio.current_time() - started_at)
-
-
-@contextmanager
-def _confirmed_within(seconds: float, subscriptions: Subscriptions) -> Iterator[None]:
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except trio.TooSlowError:
-        raise not_confirmed(subscriptions, seconds) from None
 
 
 def _current(subscriptions: Subscriptions) -> Current:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
-import trio
 from msgspec.structs import replace
 from quart_trio import QuartTrio
 
@@ -20,7 +19,7 @@ from klineagent.api.models.subscriptions import (
 )
 from klineagent.api.openapi import operation
 from klineagent.api.requests import read_body, read_query
-from klineagent.api.subscriptions import not_confirmed
+from klineagent.api.subscriptions import confirmed_within
 from klineagent.core.errors import InvalidRequest, NotConfirmed, ShuttingDown, SymbolLimitReached
 from klineagent.series.desired.demand import Change
 from klineagent.series.desired.desired import Desired
@@ -92,11 +91,8 @@ async def _reader(desired: Desired) -> Reader:
     Raises:
         NotConfirmed: the exchange has not listed them in time.
     """
-    try:
-        with trio.fail_after(KNOWN_WITHIN_S):
-            listings = await desired.listings()
-    except trio.TooSlowError:
-        raise not_confirmed(desired, KNOWN_WITHIN_S) from None
+    with confirmed_within(KNOWN_WITHIN_S, desired):
+        listings = await desired.listings()
     demand = desired.demand
     present = demand.selection.naming(demand.configured)
     return Reader(venue=desired.venue, listings=listings, present=present)

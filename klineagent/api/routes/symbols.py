@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 import trio
@@ -64,12 +65,7 @@ async def add_symbols(
     Returns:
         One result per symbol, in order.
     """
-    deadline = trio.current_time() + SYMBOLS_WITHIN_S
-
-    async def add(symbol: str) -> SymbolResult:
-        return await _add_symbol(subscriptions, symbol, intervals, deadline)
-
-    return await _for_each(symbols, add)
+    return await _for_each(symbols, partial(_add_symbol, subscriptions, intervals))
 
 
 async def remove_symbols(
@@ -80,23 +76,19 @@ async def remove_symbols(
     Returns:
         One result per symbol, in order.
     """
-    deadline = trio.current_time() + SYMBOLS_WITHIN_S
-
-    async def remove(symbol: str) -> SymbolResult:
-        return await _remove_symbol(subscriptions, symbol, deadline)
-
-    return await _for_each(symbols, remove)
+    return await _for_each(symbols, partial(_remove_symbol, subscriptions))
 
 
 async def _for_each(
-    symbols: Sequence[str], work: Callable[[str], Awaitable[SymbolResult]]
+    symbols: Sequence[str], work: Callable[[str, float], Awaitable[SymbolResult]]
 ) -> list[SymbolResult]:
+    deadline = trio.current_time() + SYMBOLS_WITHIN_S
     results: dict[str, SymbolResult] = {}
     limiter = trio.CapacityLimiter(SYMBOLS_AT_ONCE)
 
     async def run(symbol: str) -> None:
         async with limiter:
-            results[symbol] = await work(symbol)
+            results[symbol] = await work(symbol, deadline)
 
     async with trio.open_nursery() as nursery:
         for symbol in symbols:
@@ -105,7 +97,7 @@ async def _for_each(
 
 
 async def _add_symbol(
-    subscriptions: Subscriptions, symbol: str, intervals: Sequence[Interval], deadline: float
+    subscriptions: Subscriptions, intervals: Sequence[Interval], symbol: str, deadline: float
 ) -> SymbolResult:
     started: list[Interval] = []
     skipped: list[Interval] = []

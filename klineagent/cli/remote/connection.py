@@ -131,10 +131,8 @@ class AgentConnection:
         """Return the response, or the transport's error, which further calls may explain."""
         try:
             with trio.fail_after(within_s):
-                return await self._http.request(
-                    method, path, content=content, params=query, timeout=within_s
-                )
-        except (httpx2.TimeoutException, trio.TooSlowError) as error:
+                return await self._http.request(method, path, content=content, params=query)
+        except trio.TooSlowError as error:
             raise AgentUnreachable(
                 f"the agent at {self.address.label} did not answer within {within_s:g} s;"
                 " is it overloaded, or is --agent the address of another server?"
@@ -189,6 +187,7 @@ async def open_connection(address: Address) -> AsyncIterator[AgentConnection]:
         base_url=address.url,
         headers=headers,
         verify=_trusted(address.ca_file),
+        timeout=None,  # each call has one deadline for all of it
         trust_env=False,  # a proxy of the environment is for the web, not for an agent
     ) as http:
         yield AgentConnection(address, http)
