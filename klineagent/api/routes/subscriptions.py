@@ -25,7 +25,7 @@ from klineagent.series.desired.demand import Change
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.forecast import Forecast, forecast_change
 from klineagent.series.desired.selection import Selection, SeriesSet, count, in_order
-from klineagent.series.desired.wire_format import Reader, SubscriptionSet, pattern_of, write
+from klineagent.series.desired.wire_format import SetReader, SubscriptionSet, pattern_of, write
 
 PATH = "/v1/subscriptions"
 # Symbols can be validated once exchangeInfo is there, a second after a start.
@@ -85,7 +85,7 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         return await _carry_out(desired, left.adding(more, reader.listings), dry_run=dry_run)
 
 
-async def _reader(desired: Desired) -> Reader:
+async def _reader(desired: Desired) -> SetReader:
     """Make a reader that knows the exchange's symbols.
 
     Raises:
@@ -95,7 +95,7 @@ async def _reader(desired: Desired) -> Reader:
         listings = await desired.listings()
     demand = desired.demand
     present = demand.selection.naming(demand.configured)
-    return Reader(venue=desired.venue, listings=listings, present=present)
+    return SetReader(venue=desired.venue, listings=listings, present=present)
 
 
 async def _carry_out(

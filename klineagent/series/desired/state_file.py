@@ -27,7 +27,7 @@ from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.wire_format import (
     Excluded,
     Pattern,
-    Reader,
+    SetReader,
     SubscriptionSet,
     Wanted,
     write,
@@ -99,7 +99,7 @@ def decode(content: bytes, venue: Venue) -> Selection:
         saved = msgspec.convert(written, _StateFileContent)
         if saved.venue != venue.name:
             raise ValueError(f"it is for {saved.venue}, not for {venue.name}")
-        return Reader(venue=venue).selection(SubscriptionSet(saved.subscriptions, saved.exclude))
+        return SetReader(venue=venue).selection(SubscriptionSet(saved.subscriptions, saved.exclude))
     except (*UNREADABLE, InvalidRequest) as error:
         raise ValueError(f"it cannot be read: {error}") from error
 

@@ -102,7 +102,7 @@ class SubscriptionSet(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @frozen(kw_only=True)
-class Reader:
+class SetReader:
     """Reads selections from the wire format and checks them against what `venue` offers.
 
     Its methods raise `InvalidRequest`, which names the field. Symbols are checked against

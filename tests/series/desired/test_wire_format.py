@@ -16,7 +16,7 @@ from klineagent.series.desired.state_file import decode, encode
 from klineagent.series.desired.wire_format import (
     LONGEST_NAME,
     Pattern,
-    Reader,
+    SetReader,
     SubscriptionSet,
     pattern_of,
     write,
@@ -52,7 +52,7 @@ LISTINGS = {
     )
     for name in ("BTCUSDT", "ETHUSDT")
 }
-READER = Reader(venue=USDM, listings=LISTINGS)
+READER = SetReader(venue=USDM, listings=LISTINGS)
 
 
 def _read(wanted: object, exclude: object = ()) -> Selection:
@@ -63,7 +63,7 @@ def _read(wanted: object, exclude: object = ()) -> Selection:
 @given(_selections)
 def test_a_written_selection_reads_back_equal(selection: Selection) -> None:
     """In a request and in the state file."""
-    assert Reader(venue=USDM).selection(write(selection, USDM)) == selection
+    assert SetReader(venue=USDM).selection(write(selection, USDM)) == selection
     assert decode(encode(selection, USDM), USDM) == selection
 
 
@@ -109,7 +109,7 @@ def test_names_that_are_present_are_accepted() -> None:
         matched={Match(contract="CURRENT_QUARTER"): at},
         excluded={"GONETOO": at},
     )
-    reader = Reader(venue=USDM, listings=LISTINGS, present=present)
+    reader = SetReader(venue=USDM, listings=LISTINGS, present=present)
     assert reader.selection(write(present, USDM)) == present
     with pytest.raises(InvalidRequest, match=r"GONE(TOO)? does not exist"):
         READER.selection(write(present, USDM))
@@ -188,7 +188,7 @@ def test_patterns_with_incomplete_brackets_are_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match=r"write \[ab\] for a or b"):
         _read(wanted)
     present = Selection(matched={Match(name=name): frozenset({Interval.M1})})
-    reader = Reader(venue=USDM, listings=LISTINGS, present=present)
+    reader = SetReader(venue=USDM, listings=LISTINGS, present=present)
     assert reader.selection(write(present, USDM)) == present
 
 
