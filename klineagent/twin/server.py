@@ -142,7 +142,8 @@ async def _next_request(http: h11.Connection, stream: trio.abc.Stream) -> h11.Re
 
 
 async def _send(http: h11.Connection, stream: trio.abc.Stream, answer: RestAnswer) -> None:
-    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    length = ("Content-Length", str(len(answer.body)))
+    headers = [*answer.headers, length, ("Server", "klineagent simulate")]
     parts = (
         http.send(h11.Response(status_code=answer.status, headers=headers)),
         http.send(h11.Data(data=answer.body)),

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx2
 import msgspec
@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from klineagent.api.models.contract import Error
 from klineagent.cli.remote.diagnosis import (
-    command_server_hint,
+    COMMAND_PORT,
     is_status_server,
     what_it_is,
     why_no_answer,
@@ -80,7 +80,7 @@ class AgentConnection:
         within_s: float = QUERY_WITHIN_S,
     ) -> AgentAnswer[_Model]:
         """GET `path`, and decode the answer as a `model`."""
-        return await self._call(model, "GET", path, None, query, within_s)
+        return await self._call(model, within_s, "GET", path, params=query)
 
     async def command(
         self,
@@ -93,52 +93,34 @@ class AgentConnection:
     ) -> AgentAnswer[_Model]:
         """Send a command with `body` as JSON, and decode the answer as a `model`."""
         content = msgspec.json.encode(body)
-        return await self._call(model, method, path, content, query, COMMAND_WITHIN_S)
+        return await self._call(
+            model, COMMAND_WITHIN_S, method, path, content=content, params=query
+        )
 
     async def _call(
-        self,
-        model: type[_Model],
-        method: str,
-        path: str,
-        content: bytes | None,
-        query: Mapping[str, str | int] | None,
-        within_s: float,
+        self, model: type[_Model], within_s: float, method: str, path: str, **request: Any
     ) -> AgentAnswer[_Model]:
-        response = await self._request(method, path, content, query, within_s)
-        if isinstance(response, httpx2.HTTPError):
-            why = await why_no_answer(self._http, self.address.label, response)
-            raise AgentUnreachable(why) from response
+        label = self.address.label
+        try:
+            with trio.fail_after(within_s):
+                response = await self._http.request(method, path, **request)
+        except trio.TooSlowError as error:
+            raise AgentUnreachable(
+                f"the agent at {label} did not answer within {within_s:g} s; is it overloaded, or"
+                " is --agent the address of another server?"
+            ) from error
+        except httpx2.HTTPError as error:
+            raise AgentUnreachable(why_no_answer(label, error)) from error
         if not response.is_success:
             raise await self._refusal(path, response)
         try:
             return AgentAnswer(msgspec.json.decode(response.content, type=model), response.content)
         except msgspec.ValidationError as error:
             raise AgentRefused(
-                f"the server at {self.address.label} is no agent, or one of another version:"
-                f" {path}: {error}"
+                f"the server at {label} is no agent, or one of another version: {path}: {error}"
             ) from error
         except UNREADABLE:
-            raise await self._no_agent(response) from None
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        content: bytes | None,
-        query: Mapping[str, str | int] | None,
-        within_s: float,
-    ) -> httpx2.Response | httpx2.HTTPError:
-        """Return the response, or the transport's error, which further calls may explain."""
-        try:
-            with trio.fail_after(within_s):
-                return await self._http.request(method, path, content=content, params=query)
-        except trio.TooSlowError as error:
-            raise AgentUnreachable(
-                f"the agent at {self.address.label} did not answer within {within_s:g} s;"
-                " is it overloaded, or is --agent the address of another server?"
-            ) from error
-        except httpx2.HTTPError as error:
-            return error
+            raise self._no_agent(response) from None
 
     async def _refusal(self, path: str, response: httpx2.Response) -> AgentDenied | AgentRefused:
         """Return the error for a response that is no success."""
@@ -146,12 +128,14 @@ class AgentConnection:
         try:
             reason = msgspec.json.decode(response.content, type=Error).error
         except UNREADABLE:
-            return await self._no_agent(response)
+            return self._no_agent(response)
         has_no_such_path = response.status_code == _NOT_FOUND and reason.startswith("Not Found")
         is_denied = response.status_code in _DENIED
         if (has_no_such_path or is_denied) and await is_status_server(self._http):
-            hint = command_server_hint(self._http)
-            return AgentRefused(f"the server at {label} is an agent's status server; {hint}")
+            return AgentRefused(
+                f"the server at {label} is an agent's status server; the command API has another"
+                f" port, by default {COMMAND_PORT}"
+            )
         if response.status_code == _UNAUTHORIZED and self.address.token is None:
             return AgentDenied(
                 f"the agent at {label} requires a token: set KLINEAGENT_TOKEN, or give a file with"
@@ -168,8 +152,8 @@ class AgentConnection:
             return AgentRefused(f"the agent at {label} has no {path}: {reason}")
         return AgentRefused(reason)
 
-    async def _no_agent(self, response: httpx2.Response) -> AgentRefused:
-        found = await what_it_is(self._http, response)
+    def _no_agent(self, response: httpx2.Response) -> AgentRefused:
+        found = what_it_is(response)
         return AgentRefused(f"the server at {self.address.label} is no agent but {found}")
 
 

@@ -121,7 +121,7 @@ async def test_something_else_answers() -> None:
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url)
     assert isinstance(error, AgentUnreachable)
-    assert "is neither an agent nor a web server" in str(error)
+    assert "does not speak HTTP" in str(error)
 
 
 async def test_a_token_and_a_certificate(tmp_path: Path) -> None:
