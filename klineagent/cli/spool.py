@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from klineagent.cli.options import CONFIG_FILE, SPOOL, STORE, VENUE
-from klineagent.cli.tables import clock_text, wide_console
+from klineagent.cli.tables import clock_text, plain_table, wide_console
 from klineagent.config.model import load_config
 from klineagent.core.errors import ConfigError, SpoolError
 from klineagent.process.logs import LogFormat, configure_logging
@@ -108,11 +107,7 @@ def drop(file: Path | None, names: tuple[str, ...], yes: bool, **options: object
 
 def queues_table(queues: Iterable[Queue]) -> Table:
     """Make a table of waiting batches, a line per database table."""
-    table = _table("Waiting")
-    table.add_column("table", no_wrap=True)
-    for name in ("segments", "rows", "bytes"):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("oldest event", no_wrap=True)
+    table = plain_table("Waiting", ["table"], ["segments", "rows", "bytes"], ["oldest event"])
     for queue in queues:
         numbers = (queue.segments, queue.rows, queue.bytes)
         oldest = "" if queue.oldest_event is None else clock_text(queue.oldest_event)
@@ -122,9 +117,7 @@ def queues_table(queues: Iterable[Queue]) -> Table:
 
 def dead_letters_table(dead_letters: Iterable[DeadLetter]) -> Table:
     """Make a table of dead letters: what each holds, and why it was refused."""
-    table = _table("Dead letters")
-    table.add_column("name", no_wrap=True)
-    table.add_column("rows", no_wrap=True, justify="right")
+    table = plain_table("Dead letters", ["name"], ["rows"])
     table.add_column("contents and reason")
     for letter in dead_letters:
         # Not as markup: a database's message may hold brackets.
@@ -135,8 +128,7 @@ def dead_letters_table(dead_letters: Iterable[DeadLetter]) -> Table:
 
 def quarantine_table(names: Iterable[str]) -> Table:
     """Make a table of damaged files."""
-    table = _table("Quarantine")
-    table.add_column("file", no_wrap=True)
+    table = plain_table("Quarantine", ["file"], [])
     for name in names:
         table.add_row(Text(name))
     return table
@@ -154,10 +146,6 @@ def _description(letter: DeadLetter) -> Iterator[str]:
         yield f"{letter.table.value}: {first}{more}"
         yield f"{clock_text(letter.first_open)} to {clock_text(letter.last_open)}"
     yield letter.reason
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _folder(file: Path | None, options: Mapping[str, object]) -> Path:
