@@ -30,9 +30,9 @@ from quart_trio import QuartTrio
 from klineagent.api.access import command_guard, command_tls, status_guard
 from klineagent.api.guard import is_loopback
 from klineagent.api.routes.commands import command_app
-from klineagent.api.routes.data import add_answer_routes
 from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route
+from klineagent.api.routes.reports import add_answer_routes
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.server.middleware import RequestDeadline, RequestPacer

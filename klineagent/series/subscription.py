@@ -12,7 +12,7 @@ from attrs import define, field
 
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
-from klineagent.exchange.stream.subscriptions import Stream
+from klineagent.exchange.stream.stream_set import Stream
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.attempts import Attempts
 from klineagent.series.backfill.worker import Backfill, VenueContext

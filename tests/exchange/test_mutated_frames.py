@@ -18,7 +18,7 @@ from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
-from klineagent.exchange.stream.subscriptions import Stream, StreamSet
+from klineagent.exchange.stream.stream_set import Stream, StreamSet
 from klineagent.exchange.wire import StreamedCandle, SubscriptionResponse, decode_frame, stream_name
 from tests.exchange.recorded import recorded_frames
 

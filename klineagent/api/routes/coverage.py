@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from klineagent.api.models.data import (
+from klineagent.api.models.reports import (
     AbsentCandles,
     AbsentSpan,
     MissingCandles,

@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 from klineagent.api.app import asked, json_app
 from klineagent.api.guard import ANYONE, Guard
 from klineagent.api.models.contract import Pong
-from klineagent.api.models.data import Live, Ready, Reason
+from klineagent.api.models.reports import Live, Ready, Reason
 from klineagent.api.openapi import add_documents, operation
 from klineagent.core.interval import SECOND_MS
 from klineagent.series.desired.desired import Desired

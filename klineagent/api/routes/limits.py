@@ -7,7 +7,7 @@ from typing import Literal
 
 import trio
 
-from klineagent.api.models.data import (
+from klineagent.api.models.reports import (
     ConnectionLimits,
     Feeds,
     FeedState,

@@ -8,7 +8,7 @@ from contextlib import suppress
 import trio
 from attrs import define, field
 
-from klineagent.api.models.data import Search, State, StoredRow, StoreSays, Why
+from klineagent.api.models.reports import Search, State, StoredRow, StoreSays, Why
 from klineagent.api.models.timestamps import utc
 from klineagent.api.routes.coverage import HOW
 from klineagent.core.errors import InvalidRequest, SpoolError, StoreError

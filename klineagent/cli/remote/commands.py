@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 from rich.console import RenderableType
 
 from klineagent.api.models.contract import Connections, Status, SymbolsAdded, SymbolsBody
-from klineagent.api.models.data import Feeds, Limits, Storage, Why
+from klineagent.api.models.reports import Feeds, Limits, Storage, Why
 from klineagent.api.models.subscriptions import (
     SubscriptionChange,
     SubscriptionOutcome,

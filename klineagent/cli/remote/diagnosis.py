@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import trio
 
-from klineagent.api.models.data import Live
+from klineagent.api.models.reports import Live
 from klineagent.core.errors import UNREADABLE, reason_of
 
 LOOK_WITHIN_S = 2

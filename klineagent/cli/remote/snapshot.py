@@ -8,7 +8,7 @@ from itertools import islice
 from attrs import evolve, frozen
 
 from klineagent.api.models.contract import Status
-from klineagent.api.models.data import (
+from klineagent.api.models.reports import (
     MOST_SERIES,
     Coverage,
     Feeds,

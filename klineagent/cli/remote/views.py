@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from klineagent.api.models.contract import Connections, Status, SymbolsAdded
-from klineagent.api.models.data import (
+from klineagent.api.models.reports import (
     Feeds,
     FeedState,
     Limits,

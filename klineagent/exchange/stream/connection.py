@@ -22,7 +22,7 @@ from klineagent.exchange.budget import RateLimiter
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
-from klineagent.exchange.stream.subscriptions import ConnectionState, SubscriptionRequest
+from klineagent.exchange.stream.stream_set import ConnectionState, SubscriptionRequest
 from klineagent.exchange.stream.transport import Transport
 from klineagent.exchange.venues import NAMES_PER_REQUEST, Venue
 from klineagent.exchange.wire import SubscriptionResponse, subscribe_request, unsubscribe_request

@@ -17,7 +17,7 @@ from klineagent.core.errors import BadFrame
 from klineagent.core.kline import Kline, Publish
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.regularity import Flaw, flaw_of
-from klineagent.exchange.stream.subscriptions import ConnectionState
+from klineagent.exchange.stream.stream_set import ConnectionState
 from klineagent.exchange.wire import (
     OtherEvent,
     StreamedCandle,

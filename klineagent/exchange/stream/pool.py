@@ -22,7 +22,7 @@ from klineagent.exchange.network import Network
 from klineagent.exchange.stream.connection import StreamConnection
 from klineagent.exchange.stream.dispatcher import FrameCounts
 from klineagent.exchange.stream.slot import ConnectionCounts, ConnectionSlot
-from klineagent.exchange.stream.subscriptions import Accept, Stream, StreamSet
+from klineagent.exchange.stream.stream_set import Accept, Stream, StreamSet
 from klineagent.exchange.venues import (
     CONNECTION_AGES_S,
     DIAL_WINDOW_S,

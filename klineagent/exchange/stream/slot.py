@@ -8,7 +8,7 @@ import trio
 from attrs import define, field
 
 from klineagent.exchange.stream.connection import StreamConnection
-from klineagent.exchange.stream.subscriptions import StreamSet
+from klineagent.exchange.stream.stream_set import StreamSet
 
 
 @define(eq=False)

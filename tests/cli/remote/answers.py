@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from klineagent.api.models.contract import Status
-from klineagent.api.models.data import (
+from klineagent.api.models.reports import (
     AbsentCandles,
     AbsentSpan,
     ConnectionLimits,

@@ -15,7 +15,7 @@ import trustme
 from klineagent.api.app import json_app
 from klineagent.api.guard import ANYONE, Guard
 from klineagent.api.models.contract import Status
-from klineagent.api.models.data import Live
+from klineagent.api.models.reports import Live
 from klineagent.api.openapi import operation
 from klineagent.api.routes.health import status_app
 from klineagent.api.server.listen import open_listener, serve_http

@@ -16,7 +16,7 @@ from klineagent.api.models.contract import (
     SymbolCounts,
     SymbolsAdded,
 )
-from klineagent.api.models.data import Feeds, Search, StoredRow, StoreSays, Why
+from klineagent.api.models.reports import Feeds, Search, StoredRow, StoreSays, Why
 from klineagent.api.models.subscriptions import (
     ForecastTold,
     StreamsNow,

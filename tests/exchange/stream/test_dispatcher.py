@@ -19,7 +19,7 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.regularity import Flaw
 from klineagent.exchange.stream.dispatcher import ROWS_AT_ONCE, Dispatcher, FrameCounts
-from klineagent.exchange.stream.subscriptions import ConnectionState, Stream, StreamSet
+from klineagent.exchange.stream.stream_set import ConnectionState, Stream, StreamSet
 from klineagent.exchange.wire import SubscriptionResponse
 from tests.klines import OPEN_MS
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from klineagent.core.kline import Kline
-from klineagent.exchange.stream.subscriptions import (
+from klineagent.exchange.stream.stream_set import (
     MISSES_OF_A_BAD_CONNECTION,
     ConnectionState,
     Stream,

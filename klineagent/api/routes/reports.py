@@ -8,7 +8,7 @@ from itertools import islice
 from quart_trio import QuartTrio
 
 from klineagent.api.models.contract import StreamBody
-from klineagent.api.models.data import (
+from klineagent.api.models.reports import (
     Coverage,
     CoverageQuery,
     Feeds,
