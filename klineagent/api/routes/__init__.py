@@ -1,1 +1,1 @@
-"""The calls, a module for each subject."""
+"""The calls, a module for each subject, and how their answers are worked out."""

@@ -1,1 +1,1 @@
-"""Faults of the exchange on demand: failures, and lies that are well-formed and untrue."""
+"""What goes wrong on demand: `faults` and `lies` hold what is active, the others do it, purely."""
