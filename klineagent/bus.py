@@ -4,11 +4,11 @@ Connections and backfill publish; each subscriber says what happens when it is s
 
 - the writer is waited for. Its channel is bounded, and it takes rows promptly whatever the database
   does, so intake waits for milliseconds at the most;
-- a `Conflation` keeps the newest state of each candle;
+- a `Conflation` (of the writer's buffer) keeps the newest state of each candle;
 - a `Recent` keeps rows in order, and the oldest make room. What was dropped is counted.
 
-Only the writer is ever waited for. While nobody else subscribes, publishing costs nothing more than
-sending to its channel.
+Only the writer is ever waited for. Without other subscribers, publishing costs no more than sending
+to its channel.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import trio
 from attrs import define, field
 
 from klineagent.core.kline import Kline
+
+# The writer empties its channel whenever it runs, so this is never reached.
+TAKEN_WITHIN_S = 60.0
 
 
 class Subscriber(Protocol):
@@ -65,13 +68,21 @@ class Bus:
     _subscribers: tuple[Subscriber, ...] = field(default=(), init=False)
 
     async def publish(self, klines: list[Kline]) -> None:
-        """Hand on `klines`; waits until the writer has taken them.
+        """Hand on `klines`; all subscribers have them when this returns, cancelled or not.
 
-        Where this is cancelled, either all subscribers have them or none has.
+        Callers account for the rows first: the writer may give some up, and so have them fetched
+        again, before this returns. Unless its channel is full there is no checkpoint in here.
+
+        Raises:
+            trio.TooSlowError: the writer takes nothing, which only a fault of its own explains.
         """
-        await self._writer.send(klines)
         for subscriber in self._subscribers:
             subscriber.put(klines)
+        try:
+            self._writer.send_nowait(klines)
+        except trio.WouldBlock:
+            with trio.fail_after(TAKEN_WITHIN_S, shield=True):
+                await self._writer.send(klines)
 
     @contextmanager
     def subscribed(self, subscriber: Subscriber) -> Iterator[None]:

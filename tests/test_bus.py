@@ -63,20 +63,40 @@ async def test_a_conflating_reader_gets_the_newest_state(channel: Channel) -> No
     assert await reader.take(most=10, within_s=0) == (states[1],)
 
 
-async def test_publishing_waits_for_the_writer_alone(
+async def test_publishing_waits_for_the_writer_and_is_not_interrupted(
     channel: Channel, autojump_clock: MockClock
 ) -> None:
-    """Where that is given up, no reader has what the writer has not."""
+    """What the caller has accounted for arrives, though the caller is cancelled meanwhile."""
     send, receive = channel
     bus, reader = Bus(send), Recent(10)
     first, second = a_kline(0), a_kline(1)
+
+    async def take_later() -> None:
+        await trio.sleep(5)
+        assert await receive.receive() == [first]
+
     with bus.subscribed(reader):
         await bus.publish([first])
-        with trio.move_on_after(1) as patience:
-            await bus.publish([second])
-    assert patience.cancelled_caught
-    assert receive.receive_nowait() == [first]
-    assert await reader.take() == [first]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_later)
+            with trio.move_on_after(1):
+                await bus.publish([second])
+            assert trio.current_time() == 5
+    assert receive.receive_nowait() == [second]
+    assert await reader.take() == [first, second]
+
+
+async def test_where_there_is_room_nothing_happens_meanwhile(channel: Channel) -> None:
+    """Rows and what the caller does before and after are of one moment."""
+    ran = []
+
+    async def run() -> None:
+        ran.append(True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await Bus(channel[0]).publish([a_kline()])
+        assert not ran
 
 
 async def test_a_reader_waits_until_there_is_something(

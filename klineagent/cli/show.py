@@ -84,10 +84,16 @@ def show(
         if updates:
             table = partial(_updates, series=series, newest=last or _NEWEST)
         else:
-            candles = KlineRange.of(
-                *series, first_ms, end_ms, newest=last or (None if is_range else _NEWEST)
+            bounds = {"first_ms": first_ms, "end_ms": end_ms}
+            candles = KlineRange(
+                venue=config.venue.name,
+                symbol=series[1],
+                interval=wanted.value,
+                is_newest_first=True,
+                limit=last or (None if is_range else _NEWEST),
+                **{name: time_ms for name, time_ms in bounds.items() if time_ms is not None},
             )
-            table = partial(_candles, wanted=candles, source=source)
+            table = partial(_candles, wanted=candles, source=source, is_range=is_range)
     run(partial(_show, config, table))
 
 
@@ -106,13 +112,13 @@ async def _series(store: Store, *, venue: str | None) -> Table:
     return summary_table(summary, title=f"Stored in {store.label}")
 
 
-async def _candles(store: Store, *, wanted: KlineRange, source: bool) -> Table:
+async def _candles(store: Store, *, wanted: KlineRange, source: bool, is_range: bool) -> Table:
     klines: list[Kline] = []
-    rest = wanted
-    while rows := await store.reader.read(rest):
+    rest: KlineRange | None = wanted
+    while rest is not None:
+        rows, rest = await store.reader.read(rest)
         klines += rows
-        rest = rest.after(rows)
-    what = "closed candle" if wanted.is_unbounded else "closed candle in that range of time"
+    what = "closed candle in that range of time" if is_range else "closed candle"
     title = await _title(store, wanted.series, what, klines)
     return candles_table(klines[::-1], title=title, with_source=source)
 

@@ -1,8 +1,8 @@
 """The configuration: defaults, overridden by a TOML file, the environment and options.
 
 `sources.py` reads the values; each field has a converter (`converters.py`) that also validates. The
-loader calls it once for each value, because `Config` does not know the name under which the user
-wrote it.
+loader calls it for each value, because `Config` does not know the name under which the user wrote
+it; `Config` then calls it once more, so a converter must accept what it returns.
 """
 
 from __future__ import annotations

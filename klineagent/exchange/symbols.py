@@ -15,6 +15,7 @@ import trio
 from attrs import define, field, frozen
 
 from klineagent.core.errors import ExchangeError, InvalidRequest, NotTrading
+from klineagent.core.interval import SECOND_MS
 from klineagent.core.retry import Backoff, Burst, Trouble
 from klineagent.exchange.rest import RestClient
 from klineagent.exchange.rest_answers import SymbolInfo, SymbolList
@@ -55,7 +56,7 @@ class SymbolBook:
     """Symbols that the last lists did not name, and the number of those lists."""
     _halts: dict[str, TradingHalt] = field(factory=dict, init=False)
     """The last halt of each symbol that does not trade, or did not for a while since the start."""
-    _asked_ms: int = field(default=0, init=False)
+    _asked_at: float = field(default=0.0, init=False)
     """When the last list was requested."""
     _cuts: Burst = field(factory=lambda: Burst("symbols_lacking"), init=False)
     _loaded: trio.Event = field(factory=trio.Event, init=False)
@@ -127,7 +128,7 @@ class SymbolBook:
         info = self._symbols.get(symbol)
         return 0 if info is None else info.onboard_ms
 
-    def _take(self, listed: SymbolList, asked_ms: int) -> None:
+    def _take(self, listed: SymbolList, asked_at: float) -> None:
         """Update the symbols from a list; those that it does not name are kept for a while."""
         before = self._symbols
         unnamed = self._symbols.keys() - listed.symbols.keys() - listed.odd_names
@@ -139,17 +140,17 @@ class SymbolBook:
         kept = self._unnamed.keys() | (listed.odd_names & self._symbols.keys())
         self._symbols = {name: self._symbols[name] for name in kept} | listed.symbols
         self._note_halts(before)
-        self._asked_ms = asked_ms
+        self._asked_at = asked_at
 
     def _note_halts(self, before: Mapping[str, SymbolInfo]) -> None:
         """Note which symbols do not trade, or did not according to the list `before`."""
         now_ms = self._rest.time.now_ms()
+        # Counted back from now, for the exchange's time may not have been known then.
+        asked_ms = now_ms - round((trio.current_time() - self._asked_at) * SECOND_MS)
         for name, info in self._symbols.items():
             did_trade = before.get(name, info).is_trading
             if not (did_trade and info.is_trading):
-                earlier = (
-                    TradingHalt(self._asked_ms, now_ms) if did_trade else self._halts.get(name)
-                )
+                earlier = TradingHalt(asked_ms, now_ms) if did_trade else self._halts.get(name)
                 since_ms = 0 if earlier is None else earlier.since_ms
                 self._halts[name] = TradingHalt(since_ms, now_ms)
 
@@ -158,9 +159,9 @@ class SymbolBook:
         trouble = Trouble("symbols_unavailable", "symbols_available")
         backoff = Backoff(first_s=1, most_s=RETRY_WITHIN_S)
         while True:
-            asked_ms = self._rest.time.now_ms()
+            asked_at = trio.current_time()
             try:
-                self._take(await self._rest.exchange_info(), asked_ms)
+                self._take(await self._rest.exchange_info(), asked_at)
             except ExchangeError as error:
                 trouble.lasts(error)
                 self.obstacle = str(error)

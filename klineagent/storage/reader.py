@@ -1,28 +1,32 @@
 """Reads ranges of stored candles, apart from the write side of the store.
 
 A range of any length is read in chunks, each a query of its own, so that memory is bounded and a
-reader that is cancelled leaves nothing behind but the chunk under way:
+reader that is cancelled leaves nothing behind but the query under way:
 
-    while rows := await reader.read(wanted, most=CHUNK_ROWS):
-        ...
-        wanted = wanted.after(rows)
+    rest: KlineRange | None = wanted
+    while rest is not None:
+        rows, rest = await reader.read(rest)
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 from attrs import define, evolve, field, frozen
 
+from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 
-# A chunk of 5,000 rows takes some 20 ms of a core, which is what a cancellation may have to wait.
+# One query of so many rows takes some 30 ms of a core.
 CHUNK_ROWS = 5_000
 # On two cores more threads read no faster, and each embedded session takes some MB.
 READS_AT_ONCE = 2
+# A database looks at all rows that a query's times allow, however few it returns. So a query spans
+# no more candles than it may return, and where it finds none the next spans eight times as many.
+_WIDER = 8
 _END_MS = 4_102_444_800_000  # 2100-01-01
 
 Resource = TypeVar("Resource")
@@ -41,62 +45,65 @@ class KlineRange:
     limit: int | None = None
     """The most candles that are wanted, from the end that comes first; None for all."""
 
-    @classmethod
-    def of(
-        cls,
-        venue: str,
-        symbol: str,
-        interval: str,
-        first_ms: int | None,
-        end_ms: int | None,
-        *,
-        newest: int | None,
-    ) -> KlineRange:
-        """Make the range of the `newest` candles, or all, newest first; None is no bound."""
-        return cls(
-            venue=venue,
-            symbol=symbol,
-            interval=interval,
-            first_ms=0 if first_ms is None else first_ms,
-            end_ms=_END_MS if end_ms is None else min(end_ms, _END_MS),
-            is_newest_first=True,
-            limit=newest,
-        )
-
     @property
     def series(self) -> tuple[str, str, str]:
         """Venue, symbol and interval."""
         return self.venue, self.symbol, self.interval
 
-    @property
-    def is_unbounded(self) -> bool:
-        """Whether it holds candles of any time."""
-        return (self.first_ms, self.end_ms) == (0, _END_MS)
-
-    def most(self, rows: int) -> int:
-        """Return how many of the next `rows` candles are wanted."""
-        return rows if self.limit is None else min(rows, self.limit)
-
-    def after(self, rows: Sequence[Kline]) -> KlineRange:
-        """Return what is left of the range once `rows`, which came next, have been read."""
-        limit = None if self.limit is None else self.limit - len(rows)
+    def window(self, candles: int) -> KlineRange:
+        """Return the end that comes first, as long as so many candles last on the grid."""
+        interval = Interval(self.interval)
         if self.is_newest_first:
-            return evolve(self, end_ms=rows[-1].open_time, limit=limit)
-        return evolve(self, first_ms=rows[-1].open_time + 1, limit=limit)
+            first_ms = interval.shifted(interval.first_open(self.end_ms), -candles)
+            return evolve(self, first_ms=max(self.first_ms, first_ms))
+        end_ms = interval.shifted(interval.open_at(self.first_ms), candles)
+        return evolve(self, end_ms=min(self.end_ms, end_ms))
+
+    def without(self, read: KlineRange, rows: Sequence[Kline], most: int) -> KlineRange | None:
+        """Return what is left when window `read`, asked for `most` rows, has given `rows`."""
+        limit = None if self.limit is None else self.limit - len(rows)
+        if limit == 0:
+            return None
+        is_cut = len(rows) == most
+        if self.is_newest_first:
+            end_ms = rows[-1].open_time if is_cut else read.first_ms
+            rest = evolve(self, end_ms=end_ms, limit=limit)
+        else:
+            first_ms = rows[-1].open_time + 1 if is_cut else read.end_ms
+            rest = evolve(self, first_ms=first_ms, limit=limit)
+        return rest if rest.first_ms < rest.end_ms else None
 
 
-class Reader(Protocol):
+@define(eq=False)
+class Reader:
     """Reads beside the writer: neither waits for the other.
 
     Up to `READS_AT_ONCE` reads run at once; more wait for their turn, in the order they came.
     """
 
-    async def read(self, wanted: KlineRange, *, most: int = CHUNK_ROWS) -> list[Kline]:
-        """Return the next candles of `wanted` in its order, up to `most`; none at its end.
+    _query: Callable[[KlineRange, int], Awaitable[list[Kline]]]
+    """Returns the first rows of a range in its order, up to so many; raises `StoreError`s."""
+
+    async def read(
+        self, wanted: KlineRange, *, most: int = CHUNK_ROWS
+    ) -> tuple[list[Kline], KlineRange | None]:
+        """Return the next candles of `wanted` in its order, up to `most`, and what is left.
+
+        Nothing is left, None, where the range ends. Then, and only then, there may be no candles.
 
         Raises:
             StoreError: the store cannot be read.
         """
+        most = most if wanted.limit is None else min(most, wanted.limit)
+        rest: KlineRange | None = wanted if wanted.first_ms < wanted.end_ms else None
+        rows: list[Kline] = []
+        candles = most
+        while rest is not None and not rows:
+            window = rest.window(candles)
+            rows = await self._query(window, most)
+            rest = rest.without(window, rows, most)
+            candles *= _WIDER
+        return rows, rest
 
 
 @define(eq=False)

@@ -172,6 +172,18 @@ async def test_a_trading_halt_is_known_from_list_to_list(
         assert book.halt("SOLUSDT") is book.halt("XRPUSDT") is None
 
 
+async def test_a_halt_in_the_first_minute_has_begun_in_it(autojump_clock: MockClock) -> None:
+    """Though the exchange's time was not known when the first list was requested."""
+    book = _book([_listed(BTCUSDT="TRADING"), _listed(BTCUSDT="SETTLING")])
+    book._rest.time = ExchangeTime()
+    async with _refreshed(book, 1):
+        book._rest.time.confirm(1_800_000_000_000)
+        await trio.sleep(REFRESH_EVERY_S)
+        halt = book.halt("BTCUSDT")
+        assert halt is not None
+        assert halt.until_ms - halt.since_ms <= 2_000 * REFRESH_EVERY_S
+
+
 async def test_a_symbol_that_cannot_be_read_stays_as_it_was(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,14 +22,24 @@ MINUTES = 50
 
 def _range(first: int = 0, end: int = MINUTES, newest: int | None = None) -> KlineRange:
     first_ms, end_ms = OPEN_MS + first * MINUTE_MS, OPEN_MS + end * MINUTE_MS
-    return KlineRange.of("usdm", "BTCUSDT", "1m", first_ms, end_ms, newest=newest)
+    return KlineRange(
+        venue="usdm",
+        symbol="BTCUSDT",
+        interval="1m",
+        first_ms=first_ms,
+        end_ms=end_ms,
+        is_newest_first=True,
+        limit=newest,
+    )
 
 
 async def _read(reader: Reader, wanted: KlineRange, most: int) -> list[list[Kline]]:
-    chunks = []
-    while rows := await reader.read(wanted, most=most):
+    chunks, rest = [], [wanted]
+    while rest:
+        rows, left = await reader.read(rest.pop(), most=most)
+        assert rows or left is None
         chunks.append(rows)
-        wanted = wanted.after(rows)
+        rest += [left] if left is not None else []
     return chunks
 
 
@@ -47,29 +57,45 @@ async def filled(store: Store) -> list[Kline]:
 
 
 async def test_a_range_comes_in_chunks(store: Store, filled: list[Kline]) -> None:
-    """Each as long as it may be but the last, newest first, closed candles only."""
+    """Newest first, closed candles only; none is longer than it may be."""
     chunks = await _read(store.reader, _range(), most=20)
-    assert [len(chunk) for chunk in chunks] == [20, 20, 9]
+    assert [len(chunk) for chunk in chunks] == [19, 20, 10]
     assert _all(chunks) == filled[::-1]
 
 
 async def test_a_range_has_bounds(store: Store, filled: list[Kline]) -> None:
     """The first open time is within it, the end is not."""
     assert _all(await _read(store.reader, _range(10, 13), most=2)) == filled[10:13][::-1]
-    assert await store.reader.read(_range(60, 70)) == []
+    assert await store.reader.read(_range(60, 70)) == ([], None)
+    assert await store.reader.read(_range(5, 5)) == ([], None)
 
 
 async def test_a_range_has_a_limit(store: Store, filled: list[Kline]) -> None:
     """Counted from the end that comes first, over chunks."""
     chunks = await _read(store.reader, _range(newest=7), most=5)
-    assert [len(chunk) for chunk in chunks] == [5, 2]
+    assert max(len(chunk) for chunk in chunks) <= 5
     assert _all(chunks) == filled[-7:][::-1]
+
+
+async def test_years_without_candles_are_passed_in_a_few_queries() -> None:
+    """Of a range without bounds, too: each query spans eight times as much as the one before."""
+    store, asked = MemoryStore(), []
+    rows = [a_kline(minute) for minute in range(30)]
+    await store.insert(Batch("all", tuple(rows)))
+
+    async def query(wanted: KlineRange, most: int) -> list[Kline]:
+        asked.append(wanted)
+        return await store._read_range(wanted, most)
+
+    wanted = KlineRange(venue="usdm", symbol="BTCUSDT", interval="1m", is_newest_first=True)
+    assert await _read(Reader(query), wanted, most=10)
+    assert len(asked) <= 20
 
 
 async def test_a_series_is_read_alone(store: Store, filled: list[Kline]) -> None:
     """Not those of another symbol at the same time."""
     await store.insert(Batch("other", (a_kline(3)._replace(symbol="ETHUSDT"),)))
-    assert [row.symbol for row in await store.reader.read(_range())] == ["BTCUSDT"] * 49
+    assert [row.symbol for row in (await store.reader.read(_range()))[0]] == ["BTCUSDT"] * 49
 
 
 async def test_reads_and_writes_overlap(store: Store, filled: list[Kline]) -> None:
@@ -92,7 +118,7 @@ async def test_a_reader_that_is_cancelled_makes_room(store: Store, filled: list[
     for _ in range(2 * READS_AT_ONCE):
         with trio.move_on_after(0):
             await store.reader.read(_range())
-    assert await store.reader.read(_range()) == filled[::-1]
+    assert (await store.reader.read(_range()))[0] == filled[::-1]
 
 
 async def test_what_is_shared_is_used_by_one_at_a_time() -> None:

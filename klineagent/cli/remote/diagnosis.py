@@ -38,7 +38,12 @@ def why_no_answer(label: str, error: httpx2.HTTPError) -> str:
             f"no agent answers at {label}: {reason.rpartition(': ')[2]}; start one with"
             " `klineagent serve`, or say where it is with --agent"
         )
-    return f"the server at {label} does not speak HTTP: {reason}; {_WHAT_TO_TRY}"
+    if isinstance(error, httpx2.ReadError) or "disconnected" in reason:
+        return (
+            f"{label} closed the connection without an answer: it is stopping, or does not speak"
+            f" HTTP: {_WHAT_TO_TRY}"
+        )
+    return f"the server at {label} does not speak HTTP: {reason.rstrip('.')}; {_WHAT_TO_TRY}"
 
 
 async def is_status_server(http: httpx2.AsyncClient) -> bool:

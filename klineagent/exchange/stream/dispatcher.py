@@ -128,12 +128,21 @@ class Dispatcher:
         for frame, candle in read:
             # A flag that is neither true nor false is a flaw, and the frame is dropped at once.
             if candle.data.k.x is not False or not self.conflate_s:
-                # An older state of the candle may be kept still; the store ranks them.
+                self._forget_forming(candle)
                 now.append(candle)
             else:
                 self._forming[beginning_of(candle.stream)] = frame
                 self._has_forming.set()
         await self._hand_on(now)
+
+    def _forget_forming(self, closed: StreamedCandle) -> None:
+        """Drop a kept state of a candle that has closed: live readers would see it form again."""
+        beginning = beginning_of(closed.stream)
+        if (frame := self._forming.get(beginning)) is not None:
+            with suppress(BadFrame):  # it is counted when it is handed on
+                [kept] = decode_streamed([frame])
+                if kept.data.k.t == closed.data.k.t:
+                    del self._forming[beginning]
 
     def _read_all(self, frames: list[bytes]) -> list[tuple[bytes, StreamedCandle]]:
         """Decode the candles in `frames`, each with its frame."""
@@ -183,10 +192,10 @@ class Dispatcher:
         rows = self._regular(wanted)
         if not rows:
             return
-        # Sent first, accepted after: the connection may be cancelled while it sends.
-        await self.publish([kline for _, kline in rows])
+        # Before the writer has them: where it has no room it reopens what was closed here.
         for name, kline in rows:
             self.state.accept(name, kline)
+        await self.publish([kline for _, kline in rows])
 
     def _regular(self, candles: list[StreamedCandle]) -> list[tuple[str, Kline]]:
         """Convert regular candles to rows, with their streams; REST fetches the others again."""

@@ -159,7 +159,9 @@ class GapSaver:
             while (at_risk := writer.at_risk()) is None:  # noqa: ASYNC110 - there is no event
                 await trio.sleep(LATER_S)
             # No checkpoint between reading rows and ledgers: both must be of one moment.
-            gaps |= known_gaps(series[at : at + AT_ONCE], at_risk)
+            # A series that was removed meanwhile does not learn of dropped rows any more.
+            running = [each for each in series[at : at + AT_ONCE] if not each.scope.cancel_called]
+            gaps |= known_gaps(running, at_risk)
             await trio.lowlevel.checkpoint()
         known = evolve(self.known, gaps=gaps)
         await file.save(known)

@@ -1,8 +1,8 @@
 """The store on chdb: ClickHouse's engine embedded in this process, with its data in a folder.
 
 A folder can be open in one process only, and a process can have one folder open. A session answers
-no query during an insert, so there are two: one writes, one reads. Each runs in a worker thread,
-one call at a time; a call cannot be interrupted, but takes only milliseconds.
+no query during an insert, so there is one that writes, one that reads for the agent, and some for
+readers. Each runs in a worker thread, one call at a time; a call cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from klineagent.storage.clickhouse.tables.preparation import (
     preparing_updates,
 )
 from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, Rows, literal
-from klineagent.storage.reader import CHUNK_ROWS, READS_AT_ONCE, KlineRange, Reader, Shared
+from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
 
@@ -144,24 +144,6 @@ def _run_steps(
 
 
 @define(kw_only=True)
-class EmbeddedReader:
-    """See `Reader`: sessions of its own, opened when they are first used."""
-
-    _sessions: Shared[_Engine]
-    _prepared: Callable[[Session], Layout]
-
-    async def read(self, wanted: KlineRange, *, most: int = CHUNK_ROWS) -> list[Kline]:
-        """See `Reader`."""
-
-        def read(session: Session) -> list[Kline]:
-            query = queries.select_range(self._prepared(session), wanted, most)
-            return _decode_klines(_fetched(session, query + _AS_JSON))
-
-        async with self._sessions.taken() as engine:
-            return await engine.run(read)
-
-
-@define(kw_only=True)
 class EmbeddedStore:
     """See `Store`. The first call creates folder, database and tables."""
 
@@ -175,7 +157,7 @@ class EmbeddedStore:
     _takes_updates: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.reader = EmbeddedReader(sessions=self._sessions, prepared=self._prepared)
+        self.reader = Reader(self._read_range)
 
     @property
     def label(self) -> str:
@@ -236,6 +218,14 @@ class EmbeddedStore:
             return _decode_klines(_fetched(session, query + _AS_JSON))[::-1]
 
         return await self._reading.run(read)
+
+    async def _read_range(self, wanted: KlineRange, most: int) -> list[Kline]:
+        def read(session: Session) -> list[Kline]:
+            query = queries.select_range(self._prepared(session), wanted, most)
+            return _decode_klines(_fetched(session, query + _AS_JSON))
+
+        async with self._sessions.taken() as engine:
+            return await engine.run(read)
 
     async def final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int

@@ -77,12 +77,12 @@ def select_final(layout: Layout, venue: str, symbol: str, interval: str, newest:
 
 
 def select_range(layout: Layout, wanted: KlineRange, most: int) -> str:
-    """Make a query for the next `Kline`s of `wanted`, up to `most`, in its order."""
+    """Make a query for the first `Kline`s of `wanted` in its order, up to `most`."""
     within = _within(layout, wanted.series, wanted.first_ms, wanted.end_ms)
     order = "`open_time` DESC" if wanted.is_newest_first else "`open_time`"
     return (
         f"SELECT {_columns(layout)} FROM {quoted(layout.database)}.klines_final WHERE {within}"
-        f" ORDER BY {order} LIMIT {wanted.most(most):d}"
+        f" ORDER BY {order} LIMIT {most:d}"
     )
 
 

@@ -36,7 +36,7 @@ from klineagent.storage.clickhouse.tables.preparation import (
     preparing_updates,
 )
 from klineagent.storage.clickhouse.tables.schema import Layout
-from klineagent.storage.reader import CHUNK_ROWS, READS_AT_ONCE, KlineRange, Reader, Shared
+from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import ServerLocation
 
@@ -65,19 +65,6 @@ class _Connections:
 
 
 @define(kw_only=True)
-class ServerReader:
-    """See `Reader`: connections of its own, opened when they are first used."""
-
-    _store: ClickHouseStore
-    _connections: Shared[ServerConnection]
-
-    async def read(self, wanted: KlineRange, *, most: int = CHUNK_ROWS) -> list[Kline]:
-        """See `Reader`."""
-        async with self._connections.taken() as connection:
-            return await self._store.read_range(connection, wanted, most)
-
-
-@define(kw_only=True)
 class ClickHouseStore:
     """See `Store`. The first call that reaches the server prepares the tables."""
 
@@ -87,13 +74,15 @@ class ClickHouseStore:
     _readers: tuple[ServerConnection, ...]
     _may_create: bool
     reader: Reader = field(init=False)
+    _shared: Shared[ServerConnection] = field(init=False)
     _layout: Layout | None = None
     _attempts: count[int] = field(factory=count, init=False)
     _updates_layout: Layout | None = None
     _preparing: asyncio.Task[Layout] | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.reader = ServerReader(store=self, connections=Shared([*self._readers]))
+        self.reader = Reader(self._read_range)
+        self._shared = Shared([*self._readers])
 
     @property
     def label(self) -> str:
@@ -163,11 +152,9 @@ class ClickHouseStore:
         """See `Store`."""
         return await self._call(READ_WITHIN_S, self._updates, venue, symbol, interval, newest)
 
-    async def read_range(
-        self, connection: ServerConnection, wanted: KlineRange, most: int
-    ) -> list[Kline]:
-        """Return the next candles of `wanted`, read over `connection`."""
-        return await self._call(CHUNK_WITHIN_S, self._read_range, connection, wanted, most)
+    async def _read_range(self, wanted: KlineRange, most: int) -> list[Kline]:
+        async with self._shared.taken() as connection:
+            return await self._call(CHUNK_WITHIN_S, self._query_range, connection, wanted, most)
 
     async def close(self) -> None:
         """Abort all connections and their queries."""
@@ -242,14 +229,14 @@ class ClickHouseStore:
     ) -> list[Kline]:
         layout = await self._prepared()
         query = queries.select_final(layout, venue, symbol, interval, newest)
-        return _klines(await self._connections.reads.execute(query))
+        return _klines(await self._connections.reads.execute(query))[::-1]
 
-    async def _read_range(
+    async def _query_range(
         self, connection: ServerConnection, wanted: KlineRange, most: int
     ) -> list[Kline]:
         layout = await self._prepared()
         query = queries.select_range(layout, wanted, most)
-        return _klines(await connection.execute(query))[::-1]
+        return _klines(await connection.execute(query))
 
     async def _final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int
@@ -286,12 +273,11 @@ class ClickHouseStore:
         if layout is None:
             return []
         query = queries.select_updates(layout, venue, symbol, interval, newest)
-        return _klines(await connection.execute(query))
+        return _klines(await connection.execute(query))[::-1]
 
 
 def _klines(rows: Sequence[tuple[Any, ...]]) -> list[Kline]:
-    """Convert rows, newest first, to klines, oldest first."""
-    klines = map(Kline._make, reversed(rows))
+    klines = map(Kline._make, rows)
     # Servers without Bool return a number.
     return [kline._replace(is_closed=bool(kline.is_closed)) for kline in klines]
 

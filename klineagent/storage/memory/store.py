@@ -29,7 +29,7 @@ from klineagent.core.interval import (
     runs_of,
 )
 from klineagent.core.kline import Key, Kline
-from klineagent.storage.reader import CHUNK_ROWS, KlineRange, Reader
+from klineagent.storage.reader import KlineRange, Reader
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 
 T = TypeVar("T")
@@ -228,10 +228,9 @@ class MemoryStore(StoreFaults):
     @property
     def reader(self) -> Reader:
         """See `Store`."""
-        return self
+        return Reader(self._read_range)
 
-    async def read(self, wanted: KlineRange, *, most: int = CHUNK_ROWS) -> list[Kline]:
-        """See `Reader`."""
+    async def _read_range(self, wanted: KlineRange, most: int) -> list[Kline]:
         await self.begin()
         klines = sorted(
             (
@@ -244,7 +243,7 @@ class MemoryStore(StoreFaults):
             reverse=wanted.is_newest_first,
         )
         self.answer()
-        return klines[: wanted.most(most)]
+        return klines[:most]
 
     async def final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int

@@ -110,7 +110,7 @@ async def test_no_web_server_at_all() -> None:
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url)
     assert isinstance(error, AgentUnreachable)
-    assert f"the server at {url} does not speak HTTP: " in str(error)
+    assert "does not speak HTTP: " in str(error)
     assert "http://HOST:9999" in str(error)
     async with saying(b"220 mail.example ESMTP\r\n") as url:
         error = await _fail(url.replace("http", "https"))

@@ -138,6 +138,31 @@ async def test_closed_candles_are_handed_on_at_once(
     assert trio.current_time() == 0
 
 
+async def test_candles_are_accepted_before_the_writer_has_them(autojump_clock: MockClock) -> None:
+    """It may have no room for them, and reopen at once what was accepted."""
+    post, seen = Post(), []
+
+    async def publish(rows: list[Kline]) -> None:
+        seen.append([_state(row) in post.accepted for row in rows])
+
+    post.dispatcher.publish = publish
+    await post.dispatcher.take(_chunk(_closed(BTC, 0), _closed(ETH, 0)))
+    assert seen == [[True, True]]
+
+
+async def test_a_candle_that_has_closed_forms_no_more(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A kept state of it is dropped; one of the next candle is handed on."""
+    post = Post()
+    nursery.start_soon(post.dispatcher.hand_on_forming)
+    await post.dispatcher.take(_chunk(_frame(BTC, 0), _frame(ETH, 1)))
+    await post.dispatcher.take(_chunk(_closed(BTC, 0), _closed(ETH, 0)))
+    await trio.sleep(2 * CONFLATE_S)
+    closed = [("BTCUSDT", 0, 1, True), ("ETHUSDT", 0, 1, True)]
+    assert post.handed_on() == [*closed, ("ETHUSDT", 1, 1, False)]
+
+
 async def test_closed_candles_do_not_wait_for_the_forming_ones_among_them(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -485,30 +510,6 @@ async def test_an_event_far_ahead_does_not_advance_the_clock(autojump_clock: Moc
 
 
 # The order of sending and accepting
-
-
-async def test_no_stream_accepts_a_candle_that_was_not_sent(
-    autojump_clock: MockClock,
-) -> None:
-    """If the connection is cancelled while the store is behind, the candle is backfilled."""
-    post = Post(room=0)
-    with trio.move_on_after(1) as patience:
-        await post.dispatcher.take(_chunk(_closed(BTC), _closed(ETH)))
-    assert patience.cancelled_caught
-    assert post.accepted == []
-    assert post.handed_on() == []
-
-
-async def test_a_candle_is_sent_before_a_stream_accepts_it(autojump_clock: MockClock) -> None:
-    """However early it is taken out of the channel."""
-    post = Post(room=0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(post.dispatcher.take, _chunk(_closed(BTC), _closed(ETH)))
-        await wait_all_tasks_blocked()
-        assert post.accepted == []
-        klines = await post.receive.receive()
-    assert post.accepted == [_state(kline) for kline in klines]
-    assert len(klines) == 2
 
 
 # Any mix in any chunks

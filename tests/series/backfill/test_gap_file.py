@@ -19,6 +19,7 @@ from klineagent.series.desired.state_file import StateFile
 from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
+from klineagent.storage.writing.writer import Writer
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.looking import HOUR_S, MINUTE_S, logged, not_stored
 
@@ -158,6 +159,23 @@ async def test_a_series_that_was_removed_is_remembered(autojump_clock: MockClock
         await trio.sleep(3 * MINUTE_S)
         assert (await saved(state))[BTC].until_ms > until_ms + 50 * MINUTE_MS
         assert not_stored(simulation) == []
+
+
+async def test_a_series_that_ends_during_a_save_stays_as_it_was_saved(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of it that are dropped from then on reopen nothing in its ledger."""
+    state = MemoryDisk()
+    async with simulated(state) as simulation:
+        await trio.sleep(5 * MINUTE_S)
+        before = (await saved(state))[BTC]
+        monkeypatch.setattr(Writer, "at_risk", lambda _: None)
+        await trio.sleep(2 * EVERY_S)
+        await simulation.agent.desired.remove(*BTC)
+        await trio.sleep(MINUTE_S)
+        monkeypatch.undo()
+        await trio.sleep(2 * EVERY_S)
+        assert (await saved(state))[BTC] == before
 
 
 @pytest.mark.logs("gaps_not_saved")
