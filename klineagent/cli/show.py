@@ -72,6 +72,8 @@ def show(
     wanted = read_interval(interval, config.venue)
     first_ms, end_ms = read_time(since, "--from"), read_time(until, "--to")
     is_range = first_ms is not None or end_ms is not None
+    if first_ms is not None and end_ms is not None and first_ms >= end_ms:
+        raise ConfigError(f"--from {since} is not before --to {until}")
     if symbol is None and (updates or is_range):
         raise ConfigError(f"{'--updates' if updates else 'a range of time'} needs a SYMBOL")
     if updates and is_range:

@@ -60,6 +60,8 @@ async def test_show_tells_of_a_range_of_time(real_store_url: str) -> None:
     assert minutes == ["00:23", "00:24"]
     shown = await typed_aside("show", "BTCUSDT", "--from", "2027-01-01", *store_option)
     assert "no closed candle in that range of time" in shown.err
+    shown = await typed_aside("show", "BTCUSDT", "--from", "2027-01-01", "--to", "2026-01-01")
+    assert (shown.code, "is not before --to" in shown.err) == (2, True)
     shown = await typed_aside("show", "BTCUSDT", "--from", "soon", *store_option)
     assert (shown.code, "--from" in shown.err) == (2, True)
 

@@ -69,7 +69,10 @@ def _not_begun(location: FolderLocation) -> StoreError:
         with (location.folder / _LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return StoreMisconfigured(f"{location.label} is in use by another process")
+        return StoreMisconfigured(
+            f"{location.label} is in use by another process; stop the agent that"
+            " records into it first, or name another store with --store"
+        )
     except OSError as error:
         return unwritable(location, error)
     if closed := inaccessible_path(location.folder):

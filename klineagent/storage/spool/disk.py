@@ -219,8 +219,8 @@ class Folder:
         except BlockingIOError:
             os.close(lock)
             raise SpoolError(
-                f"spool {self.label} is in use by another agent: "
-                "stop that agent, or give this one another folder"
+                f"spool {self.label} is in use by another agent, which also needs this store to"
+                " itself: stop that agent"
             ) from None
         except OSError:
             os.close(lock)
