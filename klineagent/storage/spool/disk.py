@@ -219,8 +219,7 @@ class Folder:
         except BlockingIOError:
             os.close(lock)
             raise SpoolError(
-                f"spool {self.label} is in use by another agent, which also needs this store to"
-                " itself: stop that agent"
+                f"spool {self.label} is in use by another agent: stop that agent"
             ) from None
         except OSError:
             os.close(lock)
