@@ -143,7 +143,8 @@ async def run_demo(demo: Demo) -> None:
             console.print(
                 f"A simulated exchange trades at {demo.speed:g} times real time; the agent records"
                 f" {agent.registry.count()} streams of {len(demo.symbols)} symbols into"
-                f" {store.label} and answers at http://{agent.command_bind}/status"
+                f" {store.label} and answers at http://{agent.command_bind}/status",
+                soft_wrap=True,  # addresses can be copied whole
             )
             await _watch(console, agent, stop, demo.seconds)
         # The agent has stopped and drained; this reads the database it wrote.
