@@ -37,7 +37,7 @@ from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.server.middleware import RequestDeadline, RequestPacer
 from klineagent.api.timings import open_timings
-from klineagent.bus import Bus, open_bus
+from klineagent.bus import Bus
 from klineagent.config.model import Config, check_symbols
 from klineagent.core.address import Bind
 from klineagent.core.errors import (
@@ -145,7 +145,7 @@ async def open_agent(
             losses=losses,
             acknowledged=timings.acknowledged,
         ) as writer,
-        open_bus(writer.klines) as bus,
+        nullcontext(Bus(writer.klines)) as bus,
         open_venue(
             _venue_settings(config),
             network=network,

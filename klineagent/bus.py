@@ -14,8 +14,8 @@ to its channel.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import trio
@@ -62,7 +62,7 @@ class Recent:
 
 @define(eq=False)
 class Bus:
-    """Hands every published row to the writer, and then to those who subscribe."""
+    """Hands every published row to all subscribers and to the channel of the writer."""
 
     _writer: trio.MemorySendChannel[list[Kline]]
     _subscribers: tuple[Subscriber, ...] = field(default=(), init=False)
@@ -92,9 +92,3 @@ class Bus:
             yield
         finally:
             self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
-
-
-@asynccontextmanager
-async def open_bus(writer: trio.MemorySendChannel[list[Kline]]) -> AsyncIterator[Bus]:
-    """A bus to the channel of `writer`, which must take rows as long as the block lasts."""
-    yield Bus(writer)

@@ -32,6 +32,11 @@ _END_MS = 4_102_444_800_000  # 2100-01-01
 Resource = TypeVar("Resource")
 
 
+def _within_reach(end_ms: int) -> int:
+    """Bound `end_ms`: databases store no times of later centuries."""
+    return min(end_ms, _END_MS)
+
+
 @frozen(kw_only=True)
 class KlineRange:
     """Closed candles of one series that open in [`first_ms`, `end_ms`)."""
@@ -40,7 +45,7 @@ class KlineRange:
     symbol: str
     interval: str
     first_ms: int = 0
-    end_ms: int = _END_MS
+    end_ms: int = field(default=_END_MS, converter=_within_reach)
     is_newest_first: bool = False
     limit: int | None = None
     """The most candles that are wanted, from the end that comes first; None for all."""

@@ -7,10 +7,11 @@ from itertools import chain
 
 import pytest
 import trio
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.interval import MINUTE_MS
+from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.core.kline import Kline
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared
@@ -90,6 +91,28 @@ async def test_years_without_candles_are_passed_in_a_few_queries() -> None:
     wanted = KlineRange(venue="usdm", symbol="BTCUSDT", interval="1m", is_newest_first=True)
     assert await _read(Reader(query), wanted, most=10)
     assert len(asked) <= 20
+
+
+@pytest.mark.parametrize("is_newest_first", [False, True])
+@pytest.mark.parametrize("interval", list(Interval))
+async def test_a_range_without_bounds_ends(interval: Interval, *, is_newest_first: bool) -> None:
+    """Also one of months, and in chunks of one candle or of more than there have ever been."""
+    for most in (1, 5_000):
+        wanted = KlineRange(
+            venue="usdm",
+            symbol="BTCUSDT",
+            interval=interval.value,
+            is_newest_first=is_newest_first,
+        )
+        assert await _read(MemoryStore().reader, wanted, most) == [[]]
+
+
+async def test_a_range_may_end_after_all_times_that_are_stored(
+    store: Store, filled: list[Kline]
+) -> None:
+    """However far: databases know no times of later centuries."""
+    wanted = evolve(_range(), end_ms=253_000_000_000_000, limit=2)
+    assert _all(await _read(store.reader, wanted, most=10)) == filled[:-3:-1]
 
 
 async def test_a_series_is_read_alone(store: Store, filled: list[Kline]) -> None:
