@@ -17,6 +17,8 @@ from klineagent.core.address import Bind
 from klineagent.core.interval import MINUTE_MS, SECOND_MS
 from klineagent.testing.simulation import Simulation, open_simulation
 
+pytestmark = pytest.mark.slow
+
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 BODY = b'{"symbol": "BTCUSDT", "interval": "1m"}'
 HEAD = b"POST /streams/add HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -23,6 +23,8 @@ from klineagent.twin.server import serve_exchange
 from klineagent.twin.venues import USDM
 from tests.twin.samples import START_MS
 
+pytestmark = pytest.mark.slow
+
 # Fast enough for a few closing events in a second, slow enough that none is missed.
 SPEED = 120
 # A machine busy with other tests gets much more than it takes.

@@ -22,6 +22,8 @@ from klineagent.core.errors import StartError
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 
+pytestmark = pytest.mark.slow
+
 ANY_PORT = Bind("127.0.0.1", 0)
 DRAIN_S = 1.0
 

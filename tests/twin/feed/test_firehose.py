@@ -27,6 +27,8 @@ from klineagent.twin.server import serve_exchange
 from klineagent.twin.venues import USDM
 from tests.twin.samples import START_MS, Dial, dialling, events_until, texts_until
 
+pytestmark = pytest.mark.slow
+
 # A Monday, the 1st of a month, and a multiple of three days: every candle closes.
 EVERY_CLOSE_MS = 1_801_440_000_000
 INTERVALS = list(TwinInterval)
