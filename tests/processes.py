@@ -32,13 +32,11 @@ class Running:
     events: list[Event] = field(factory=list)
     _news: trio.Event = field(factory=trio.Event)
 
-    async def logged(self, event: str) -> Event:
-        """The first event of this name; waits for it."""
-        while True:
-            for each in self.events:
-                if each["event"] == event:
-                    return each
+    async def logged(self, event: str, *, before: int = 0) -> Event:
+        """The event of this name after `before` others of its name; waits for it."""
+        while len(found := [each for each in self.events if each["event"] == event]) <= before:
             await self._news.wait()
+        return found[before]
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Send a signal and wait for the end; return the seconds that took."""

@@ -47,7 +47,8 @@ class Exchange:
     """A venue that trades `market`.
 
     `run` sends its events; `serve_exchange` and `TwinNetwork` connect clients. It must be created
-    inside a Trio run. All REST clients share one address and so one weight limit.
+    inside a Trio run. All REST clients share one address and so one weight limit, which exchanges
+    of the same pool share by having the same `meter`.
     """
 
     market: Market
@@ -61,6 +62,7 @@ class Exchange:
     """Seed of the times of first pings, and of where faults strike."""
     rate: float | None = None
     """Forming updates a second by Trio's clock; None for one per changed candle and tick."""
+    meter: WeightMeter = field()
     breaches: Counter[str] = field(init=False, factory=Counter)
     """Breaches: limits that clients broke, by kind."""
     connections: ClientConnections = field(init=False)
@@ -74,6 +76,10 @@ class Exchange:
     _series: Mapping[str, Series] = field(init=False)
     _dice: random.Random = field(init=False)
 
+    @meter.default
+    def _own_meter(self) -> WeightMeter:
+        return WeightMeter(self.venue.weight_per_minute)
+
     def __attrs_post_init__(self) -> None:
         self._dice = random.Random(self.seed)  # noqa: S311 - a seeded twin, no secret
         aggregator, listings = Aggregator(self.market), self.market.listings
@@ -81,7 +87,7 @@ class Exchange:
             venue=self.venue,
             aggregator=aggregator,
             listings=listings + odd_idle_listings(self.venue.name, self.market.start_ms),
-            meter=WeightMeter(self.venue.weight_per_minute),
+            meter=self.meter,
             breaches=self.breaches,
         )
         every_series = (
@@ -176,7 +182,7 @@ class Exchange:
         """Send events for ever; none after the market's end."""
         if self.firehose is not None:
             await self.firehose.run()
-        moment = next_moment(self.market.start_ms - 1, self.tick_ms)
+        moment = next_moment(self.clock.start_ms - 1, self.tick_ms)
         while self.market.end_ms is None or moment.time_ms < self.market.end_ms + MINUTE_MS:
             await self._push_late(moment.time_ms)
             await self.clock.sleep_until(moment.time_ms)
@@ -253,23 +259,34 @@ async def open_exchange(
     tick_ms: int | None = None,
     seed: int = 0,
     rate: float | None = None,
+    clock: ExchangeClock | None = None,
+    meter: WeightMeter | None = None,
 ) -> AsyncIterator[Exchange]:
-    """Run an exchange while the block lasts; its clock starts at the market's start.
+    """Run an exchange while the block lasts.
 
-    `tick_ms` is the exchange time between forming updates; by default the market's own, else the
-    venue's interval in its clients' time. `seed` decides where faults strike. With a `rate`,
-    `Firehose` sends that many updates a second instead.
+    Args:
+        market: what it trades.
+        venue: the rules that it follows.
+        speed: the pace of its clock, as a multiple of Trio's.
+        tick_ms: exchange time between forming updates; by default the market's own, else the
+            venue's interval in its clients' time.
+        seed: decides where faults strike.
+        rate: forming updates a second, which `Firehose` sends instead.
+        clock: its clock, if others share it; by default one that starts at the market's start.
+        meter: the weight that clients have used, if others share it.
     """
+    clock = clock or ExchangeClock(start_ms=market.start_ms, speed=speed)
     if tick_ms is None:
-        paced = int(venue.update_every_ms * speed)
+        paced = int(venue.update_every_ms * clock.speed)
         tick_ms = market.tick_ms or min(max(venue.update_every_ms, paced), _SLOWEST_TICK_MS)
     exchange = Exchange(
         market=market,
         venue=venue,
-        clock=ExchangeClock(start_ms=market.start_ms, speed=speed),
+        clock=clock,
         tick_ms=tick_ms,
         seed=seed,
         rate=rate,
+        meter=meter or WeightMeter(venue.weight_per_minute),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.run)

@@ -45,6 +45,10 @@ class VenueRules:
     """Age at which a connection is closed; the real close code is unknown, here it is 1000."""
     announces_shutdown: bool
     """Whether the server sends `serverShutdown` before it stops."""
+    messages_per_second: int
+    """Kline events that all its streams have at worst, rounded; what venues share a rate by."""
+    weight_pool: str
+    """The pool of request weight; venues of one pool share `weight_per_minute`."""
     weight_per_minute: int
     exchange_info_weight: int
     klines_weights: tuple[tuple[int, int], ...]
@@ -92,6 +96,8 @@ USDM = VenueRules(
     pong_within_s=600,
     any_pong_keeps_alive=True,
     announces_shutdown=False,
+    messages_per_second=47_340,
+    weight_pool="futures",
     weight_per_minute=2_400,
     exchange_info_weight=1,
     klines_weights=_FUTURES_WEIGHTS,
@@ -103,12 +109,14 @@ USDM = VenueRules(
     banned=f"Way too many requests; IP(127.0.0.1) banned until {{}}. {_ADVICE} bans.",
 )
 
-# On the architecture of USD-M since 2026-06, but with its own host and a longest time range.
+# On the architecture of USD-M since 2026-06, and in its weight pool, but with its own host and a
+# longest time range.
 COINM = evolve(
     USDM,
     name="coinm",
     kline_routes={"": True},
     rest_prefix="/dapi/v1",
+    messages_per_second=3_600,
     klines_window_ms=200 * DAY_MS,
 )
 
@@ -126,6 +134,8 @@ SPOT = VenueRules(
     pong_within_s=60,
     any_pong_keeps_alive=False,
     announces_shutdown=True,
+    messages_per_second=12_750,
+    weight_pool="spot",
     weight_per_minute=6_000,
     exchange_info_weight=20,
     klines_weights=((1_000, 2),),
@@ -143,6 +153,7 @@ SPOT = VenueRules(
 )
 
 _VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}
+VENUE_NAMES = tuple(_VENUES)
 
 
 def venue_named(name: str) -> VenueRules:

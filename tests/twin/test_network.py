@@ -11,6 +11,8 @@ from trio.testing import MockClock
 from klineagent.core.errors import ExchangeUnreachable
 from klineagent.exchange.network import Network
 from klineagent.twin.exchange import Exchange
+from klineagent.twin.exchanges import open_exchanges
+from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork
 from tests.twin.samples import START_MS, Dial
 
@@ -47,3 +49,24 @@ async def test_an_outage_breaks_connections_and_refuses_new_ones(
     socket = await dial("/market/stream?streams=btcusdt@kline_1m")
     await trio.sleep(120)
     assert json.loads(await socket.get_message())["stream"] == "btcusdt@kline_1m"
+
+
+async def test_each_host_is_an_exchange_of_its_own(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """A host that no exchange has is refused, on websockets and over REST."""
+    markets = {
+        name: RandomMarket(symbols=1, seed=7, start_ms=START_MS, venue_name=name)
+        for name in ("usdm", "spot")
+    }
+    async with open_exchanges(markets) as exchanges:
+        network = TwinNetwork({"futures": exchanges["usdm"], "spot": exchanges["spot"]}, nursery)
+        await network.open_stream(httpx2.URL("wss://spot:9443/stream"))
+        async with httpx2.AsyncClient(transport=network.http_transport()) as client:
+            assert (await client.get("https://spot/api/v3/ping")).json() == {}
+            assert (await client.get("https://futures/fapi/v1/ping")).json() == {}
+            assert (await client.get("https://spot/fapi/v1/ping")).status_code == 404
+            with pytest.raises(httpx2.ConnectError, match="no such host"):
+                await client.get("https://nowhere/fapi/v1/ping")
+        with pytest.raises(ExchangeUnreachable, match="cannot connect to nowhere: no such host"):
+            await network.open_stream(httpx2.URL("wss://nowhere/stream"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from typing import NoReturn
 
@@ -18,6 +18,7 @@ from klineagent.twin.faults.faults import ExchangeFaults
 from klineagent.twin.faults.lies import Lies
 from klineagent.twin.interval import SECOND_MS
 from klineagent.twin.market.eventful import EventfulMarket
+from klineagent.twin.venues import VENUE_NAMES
 
 _Block = AbstractContextManager[None]
 # A recurring fault lasts this part of the mean time between two of its kind.
@@ -89,7 +90,8 @@ FAULT_HELP = (
     f"With a share from 0 to 1 (default 1): {', '.join((*_SHARES, *_LIES))}. "
     "Every S seconds of exchange time on average, momentary: "
     f"{', '.join(_SUDDEN)}; lasting a tenth of that time: {', '.join(_RECURRING)}. "
-    "Always on: quiet-empties, hiding-weights, lagging-rest=SECONDS, lying-weights=FACTOR."
+    "Always on: quiet-empties, hiding-weights, lagging-rest=SECONDS, lying-weights=FACTOR. "
+    "After VENUE: it strikes that venue only, as in spot:offline=3600."
 )
 
 
@@ -99,14 +101,26 @@ class FaultOption:
 
     kind: str
     value: float
+    venue: str | None = None
+    """The only venue that it strikes; None for all."""
 
 
-def parse_fault(text: str) -> FaultOption:
-    """Parse `KIND` or `KIND=VALUE`.
+def parse_fault(text: str, venues: Collection[str] = VENUE_NAMES) -> FaultOption:
+    """Parse `KIND` or `KIND=VALUE`, for one of `venues` alone after `VENUE:`.
 
     Raises:
-        ConfigError: there is no such kind, or the value is not valid for it.
+        ConfigError: there is no such kind or venue, or the value is not valid for the kind.
     """
+    venue, colon, fault = text.rpartition(":")
+    if not colon:
+        return FaultOption(*_read_fault(fault))
+    if venue not in venues:
+        raise ConfigError(f"--fault: no venue {venue!r} here; there are {', '.join(venues)}")
+    return FaultOption(*_read_fault(fault), venue)
+
+
+def _read_fault(text: str) -> tuple[str, float]:
+    """Read a kind and its number."""
     kind, _, number = text.partition("=")
     kinds = (*_SHARES, *_LIES, *_LASTING, *_RECURRING, *_SUDDEN)
     if kind not in kinds:
@@ -117,7 +131,7 @@ def parse_fault(text: str) -> FaultOption:
     if not number:
         if kind in _NEEDED:
             raise ConfigError(f"--fault: {kind} needs a number of seconds, as in {kind}=300")
-        return FaultOption(kind, 1.0 if has_share else 0.0)
+        return kind, 1.0 if has_share else 0.0
     try:
         value = float(number)
     except ValueError:
@@ -130,12 +144,12 @@ def parse_fault(text: str) -> FaultOption:
         raise ConfigError(f"--fault: {kind} takes no number")
     if not 0 <= value < math.inf:
         raise ConfigError(f"--fault: {kind} takes a number from 0 on, not {number!r}")
-    return FaultOption(kind, value)
+    return kind, value
 
 
 @asynccontextmanager
 async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> AsyncIterator[None]:
-    """Inject the faults of `options` into `exchange` until the block ends.
+    """Inject the faults of `options` that strike `exchange` until the block ends.
 
     Raises:
         ConfigError: the exchange sends at a fixed rate, where event faults are not supported.
@@ -143,6 +157,8 @@ async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> Asy
     async with trio.open_nursery() as nursery:
         with ExitStack() as blocks:
             for number, option in enumerate(options):
+                if option.venue not in {None, exchange.venue.name}:
+                    continue
                 lasting = _SHARES.get(option.kind) or _LASTING.get(option.kind)
                 if lasting is not None:
                     blocks.enter_context(lasting(exchange.faults, option.value))

@@ -42,8 +42,8 @@ _EDGES_KEPT = 4_096
 class RandomMarket:
     """A market of `symbols` coins and a few odd listings; see `Market`.
 
-    Two markets with the same seed agree in every candle they both have. Symbols are listed
-    `history_ms` before `start_ms`; the market never ends.
+    Two markets of a venue with the same seed agree in every candle they both have. Symbols are
+    listed `history_ms` before `start_ms`; the market never ends.
     """
 
     symbols: int
@@ -69,7 +69,7 @@ class RandomMarket:
         ]
         self._walks = {
             listing.symbol: _Walk(
-                key=blake2b(f"{self.seed}/{listing.symbol}".encode(), digest_size=16).digest(),
+                key=self._key(listing.symbol),
                 coin=coin,
                 listing=listing,
                 has_quiet_minutes=is_quiet,
@@ -85,6 +85,11 @@ class RandomMarket:
         if walk is None or open_ms < walk.listing.onboard_ms:
             return None
         return self._drawn(symbol, open_ms // MINUTE_MS)
+
+    def _key(self, symbol: str) -> bytes:
+        # The same symbol trades at other prices on another venue, so that none is taken for it.
+        name = f"{self.seed}/{self.venue_name}/{symbol}"
+        return blake2b(name.encode(), digest_size=16).digest()
 
     def _draw(self, symbol: str, minute: int) -> Candle:
         return self._walks[symbol].candle(minute)

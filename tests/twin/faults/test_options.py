@@ -11,7 +11,7 @@ from klineagent.twin.exchange import Exchange, open_exchange
 from klineagent.twin.faults.options import FaultOption, open_faults, parse_fault
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.market.random import RandomMarket
-from klineagent.twin.venues import USDM
+from klineagent.twin.venues import SPOT, USDM
 from tests.twin.samples import Dial, events_until
 
 
@@ -48,6 +48,8 @@ def test_faults_are_parsed(text: str, kind: str, value: float) -> None:
         ("lagging-rest", "needs a number of seconds"),
         ("lying-weights=-1", "a number from 0 on"),
         ("quiet-empties=1", "takes no number"),
+        ("options:offline=60", "no venue 'options' here; there are usdm"),
+        ("usdm:nonsense", "no kind 'nonsense'"),
     ],
 )
 def test_an_invalid_fault_is_one_line(text: str, complaint: str) -> None:
@@ -57,6 +59,22 @@ def test_an_invalid_fault_is_one_line(text: str, complaint: str) -> None:
     result = CliRunner().invoke(commands, ["simulate", "--fault", text])
     assert isinstance(result.exception, ConfigError)
     assert "\n" not in str(result.exception)
+
+
+async def test_a_fault_may_strike_one_venue(
+    twin: Exchange, market: RandomMarket, autojump_clock: MockClock
+) -> None:
+    """The others are as they were."""
+    options = [parse_fault("spot:hiding-weights"), parse_fault("failing-rest")]
+    async with (
+        open_exchange(market, SPOT) as spot,
+        open_faults(twin, options),
+        open_faults(spot, options),
+    ):
+        for exchange in (twin, spot):
+            await exchange.answer("GET", f"{exchange.venue.rest_prefix}/ping", {})
+        assert twin.faults.injected == {"failing_rest": 1}
+        assert spot.faults.injected == {"failing_rest": 1, "hiding_weights": 1}
 
 
 async def test_lasting_faults_last(twin: Exchange, dial: Dial, autojump_clock: MockClock) -> None:
