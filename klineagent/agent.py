@@ -6,6 +6,7 @@
       serving nursery         command server, status server: they answer until the last row is in
         writer                outlives everything that publishes; drains within a deadline
           bus                 klines to the writer, and to live readers
+          weight pools        a task each: what requests of all venues may spend
             venue             its REST client and clock, symbols, connections, startup scan,
                               and a nursery per subscription: see `open_venue`
               background      the set that should run, known gaps, the audit, row in `agents`,
@@ -50,6 +51,7 @@ from klineagent.core.errors import (
     StoreUnavailable,
 )
 from klineagent.core.interval import SECOND_MS
+from klineagent.exchange.budget import open_weight_pools
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Internet, Network
 from klineagent.exchange.stream.pool import Pool
@@ -146,10 +148,12 @@ async def open_agent(
             acknowledged=timings.acknowledged,
         ) as writer,
         nullcontext(Bus(writer.klines)) as bus,
+        open_weight_pools() as pools,
         open_venue(
             _venue_settings(config),
             network=network,
             time=time,
+            pools=pools,
             store=opened,
             publish=bus.publish,
             room=writer.room,

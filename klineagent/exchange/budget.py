@@ -1,12 +1,11 @@
-"""Budgets that keep requests, messages and dials inside the venue's limits."""
+"""Weight budgets: all venues whose weight the exchange counts together spend it from one pool."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from typing import NoReturn
 
@@ -16,11 +15,13 @@ from attrs import define, field, frozen
 from klineagent.core.errors import NotSent
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.venues import Venue
 
-# The share of the venue's weight per minute that we use. The remainder is for other programs at our
+# The share of the weight per minute that we use. The remainder is for other programs at our
 # address, and for requests around the turn of a minute, which the exchange may count to the next.
 OUR_SHARE = 0.8
-# Concurrent requests. At a tenth of a second each they spend a minute's weight in twenty seconds.
+# Concurrent requests to one venue. At a tenth of a second each they spend a minute's weight in
+# twenty seconds.
 MOST_UNDER_WAY = 10
 # From this urgency on a request may wait for minutes: it fetches history.
 UNHURRIED = 3
@@ -30,134 +31,239 @@ SPARED_SHARE = 0.2
 SPARED_FOR_MS = 55_000
 
 
-class RateLimiter:
-    """Grants at most `count` turns in any `window_s` seconds, first come, first served.
+@frozen(kw_only=True)
+class Spending:
+    """The spending of the present minute's weight at one moment."""
 
-    A turn is reserved when `turn` is called. If its wait is cancelled the turn is lost, so that the
-    venue's limit is kept in any case.
-    """
-
-    def __init__(self, count: int, window_s: float) -> None:
-        self.count = count
-        self._window_s = window_s
-        self._turns: deque[float] = deque(maxlen=count)
-
-    @property
-    def taken(self) -> int:
-        """The number of turns reserved in the present window, those yet to come included."""
-        begins_at = trio.current_time() - self._window_s
-        return len(self._turns) - bisect_right(self._turns, begins_at)
-
-    async def turn(self) -> None:
-        """Wait for the next free turn."""
-        await trio.sleep_until(self._reserve(trio.current_time()))
-
-    def _reserve(self, now: float) -> float:
-        full = len(self._turns) == self._turns.maxlen
-        at = max(now, self._turns[0] + self._window_s) if full else now
-        self._turns.append(at)
-        return at
+    used: int
+    """The weight used, by all venues of the pool and by others as far as the exchange reports."""
+    limit: int
+    """The weight that all venues of the pool together may use."""
+    per_minute: int
+    """The weight that the exchange allows."""
+    under_way: int
+    """The number of requests of this venue that were sent and not answered."""
+    waiting: int
+    """The number of requests of this venue that may not be sent yet."""
+    backing_off_s: float
+    """For how many seconds no request of this venue will be sent; 0 if requests may be sent."""
 
 
 @define(eq=False)
 class _Turn:
     """A request that waits for its turn."""
 
+    budget: WeightBudget
     number: int
+    """Its place in the order of arrival at the pool."""
     weight: int
     urgency: int
     granted: trio.Event = field(factory=trio.Event, init=False)
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The turn of the lowest rank is granted first."""
+        return self.urgency, self.number
+
 
 @define(eq=False)
 class _Queue:
-    """Holds the waiting turns, the most urgent first, equally urgent ones in order of arrival.
+    """Holds the waiting turns of one venue.
 
     Leaving is as cheap as entering: at a stop thousands of requests leave at once.
     """
 
-    # By urgency, of which there are few, and then by number.
-    _turns: dict[int, OrderedDict[int, _Turn]] = field(factory=dict, init=False)
+    # By urgency and weight, of which there are few, and then by number.
+    _turns: dict[tuple[int, int], OrderedDict[int, _Turn]] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return sum(map(len, self._turns.values()))
 
-    @property
-    def first(self) -> _Turn | None:
-        """The turn that is granted next; None if none waits."""
-        urgency = min((each for each, turns in self._turns.items() if turns), default=None)
-        return None if urgency is None else next(iter(self._turns[urgency].values()))
+    def firsts(self) -> Iterator[_Turn]:
+        """Yield the first turn of each urgency and weight."""
+        return (next(iter(turns.values())) for turns in self._turns.values() if turns)
 
     def enter(self, turn: _Turn) -> None:
-        """Append `turn` to those that are as urgent."""
-        self._turns.setdefault(turn.urgency, OrderedDict())[turn.number] = turn
+        """Append `turn` to those of its urgency and weight."""
+        self._turns.setdefault((turn.urgency, turn.weight), OrderedDict())[turn.number] = turn
 
     def leave(self, turn: _Turn) -> None:
         """Remove `turn`, if it is in the queue."""
-        for turns in self._turns.values():
-            turns.pop(turn.number, None)
-
-
-@frozen(kw_only=True)
-class Spending:
-    """The spending of the present minute's weight at one moment."""
-
-    used: int
-    """The weight used, by us and by others as far as the exchange reports it."""
-    limit: int
-    """The weight that we may use."""
-    per_minute: int
-    """The weight that the exchange allows."""
-    under_way: int
-    """The number of requests that were sent and not answered."""
-    waiting: int
-    """The number of requests that may not be sent yet."""
-    backing_off_s: float
-    """For how many seconds no request will be sent; 0 if requests may be sent."""
+        self._turns[turn.urgency, turn.weight].pop(turn.number, None)
 
 
 @define(eq=False)
-class WeightBudget:
-    """Spends the request weight of each minute, by the exchange's clock, on urgent requests first.
+class WeightPool:
+    """Shares the weight per minute of our address among venues that the exchange counts together.
+
+    It grants the most urgent turn of all venues first, equally urgent ones in order of arrival, and
+    passes over venues that back off and turns that do not fit: what is left of a minute is lost
+    with it, and the next minute begins with the turns that were passed over.
 
     The used weight that the exchange reports counts if it exceeds our own sum: others may share the
-    address. After a refusal or a failure all requests back off; then one is sent, and the others
-    follow once it was answered.
+    address.
     """
 
-    time: ExchangeTime
+    name: str
     weight_per_minute: int
     used: int = field(default=0, init=False)
-    """The weight used in the present minute, see `Spending.used`."""
+    """See `Spending.used`."""
+    _budgets: list[WeightBudget] = field(factory=list, init=False)
+    _time: ExchangeTime = field(factory=ExchangeTime, init=False)
     _minute_ms: int = field(default=0, init=False)
-    _under_way: dict[int, int] = field(factory=dict, init=False)
-    """The weights of requests that were sent and not answered, by number."""
-    _refused_until: float = field(default=-math.inf, init=False)
-    """When the limit or ban that the exchange named ends."""
-    _failing_until: float = field(default=-math.inf, init=False)
-    """When the backoff after a failed request ends."""
-    _in_doubt: bool = field(default=False, init=False)
-    """Whether the last request failed: then one request is sent at a time."""
-    _waiting: _Queue = field(factory=_Queue, init=False)
+    limited_until: float = field(default=-math.inf, init=False)
+    """When the limit that the exchange named ends."""
+    arrivals: count[int] = field(factory=count, init=False)
+    """Numbers the turns of all venues."""
     _waiting_for_time: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Cancelled when something happens that may change for what `keep_time` waits."""
-    _numbers: count[int] = field(factory=count, init=False)
 
     @property
     def limit(self) -> int:
         """The weight that we may use in a minute."""
         return int(self.weight_per_minute * OUR_SHARE)
 
+    @property
+    def time(self) -> ExchangeTime:
+        """The clock by which minutes pass: the first that knew the exchange's time, and still runs.
+
+        One for all venues: clocks that differ by some milliseconds would turn a minute twice.
+        """
+        if not self._time.is_known:
+            known = (each.time for each in self._budgets if each.time.is_known)
+            self._time = next(known, self._time)
+        return self._time
+
+    def join(self, time: ExchangeTime) -> WeightBudget:
+        """Return the budget of another venue, whose clock is `time`."""
+        if not self._budgets:
+            self._time = time
+        budget = WeightBudget(pool=self, time=time)
+        self._budgets.append(budget)
+        return budget
+
+    def leave(self, budget: WeightBudget) -> None:
+        """Forget the venue of `budget`; what it has used stays used."""
+        self._budgets.remove(budget)
+        if self._time is budget.time and self._budgets:
+            self._time = self._budgets[0].time
+        self.grant()
+
+    def report_used(self, used: int) -> None:
+        """Note that the exchange has reported `used` weight for this minute."""
+        self.turn_minute()
+        self.used = max(self.used, used)
+
+    def limited_for(self, seconds: float) -> None:
+        """Send nothing for `seconds`; then one request of each venue goes ahead."""
+        self.limited_until = max(self.limited_until, trio.current_time() + seconds)
+        for budget in self._budgets:
+            budget.in_doubt = True
+
+    async def keep_time(self) -> NoReturn:
+        """Grant turns that wait for time to pass: for the end of a minute or of a backoff."""
+        while True:
+            with trio.CancelScope() as self._waiting_for_time:
+                await self._until_next()
+            self.grant()
+
+    async def _until_next(self) -> None:
+        """Wait until time alone lets the next request go ahead."""
+        now = trio.current_time()
+        ready = [each for each in self._budgets if each.has_room and each.waiting]
+        held = [each.held_until for each in ready if each.held_until > now]
+        with trio.move_on_at(min(held, default=math.inf)):
+            if len(held) == len(ready):
+                await trio.sleep_forever()
+            ends_after_ms = SPARED_FOR_MS if self._is_sparing else MINUTE_MS
+            await self.time.until(self._minute_ms + ends_after_ms)
+
+    def turn_minute(self) -> None:
+        """Begin the present minute, if it has not begun."""
+        minute_ms = Interval.M1.open_at(self.time.now_ms())
+        if minute_ms > self._minute_ms:
+            # The exchange may count requests under way to either minute.
+            self.used = sum(each.weight_under_way for each in self._budgets)
+        # A clock that is set back by a moment must not turn the same minute twice; one that is set
+        # back by more would stop the minutes.
+        if minute_ms != self._minute_ms - MINUTE_MS:
+            self._minute_ms = minute_ms
+
+    def grant(self) -> None:
+        """Grant all turns that may go ahead, and let `keep_time` wait anew for the others."""
+        self.turn_minute()
+        while (turn := self._next()) is not None:
+            self.used += turn.weight
+            turn.budget.send(turn)
+        self._waiting_for_time.cancel()
+
+    def _next(self) -> _Turn | None:
+        """Return the turn that goes ahead now."""
+        now = trio.current_time()
+        ready = (each for each in self._budgets if each.has_room and each.held_until <= now)
+        turns = (turn for each in ready for turn in each.waiting.firsts() if self._fits(turn))
+        return min(turns, key=lambda turn: turn.rank, default=None)
+
+    def _fits(self, turn: _Turn) -> bool:
+        spared = self.limit * SPARED_SHARE if turn.urgency >= UNHURRIED and self._is_sparing else 0
+        return self.used + turn.weight <= self.limit - spared
+
+    @property
+    def _is_sparing(self) -> bool:
+        return self.time.now_ms() < self._minute_ms + SPARED_FOR_MS
+
+
+@define(eq=False, kw_only=True)
+class WeightBudget:
+    """Spends weight of a pool on the requests of one venue, ten at a time.
+
+    After a ban or a failure all requests of the venue back off; then one is sent, and the others
+    follow once it was answered. A limit holds all venues of the pool.
+    """
+
+    pool: WeightPool
+    time: ExchangeTime
+    """The venue's clock."""
+    waiting: _Queue = field(factory=_Queue, init=False)
+    in_doubt: bool = field(default=False, init=False)
+    """Whether the last request failed: then one request is sent at a time."""
+    _under_way: dict[int, int] = field(factory=dict, init=False)
+    """The weights of requests that were sent and not answered, by number."""
+    _banned_until: float = field(default=-math.inf, init=False)
+    """When the ban that the exchange named ends."""
+    _failing_until: float = field(default=-math.inf, init=False)
+    """When the backoff after a failed request ends."""
+
+    @property
+    def limit(self) -> int:
+        """See `Spending.limit`."""
+        return self.pool.limit
+
+    @property
+    def held_until(self) -> float:
+        """When requests of the venue may be sent again."""
+        return max(self.pool.limited_until, self._banned_until, self._failing_until)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer requests are under way than the venue may have."""
+        return len(self._under_way) < (1 if self.in_doubt else MOST_UNDER_WAY)
+
+    @property
+    def weight_under_way(self) -> int:
+        """The weight of requests that were sent and not answered."""
+        return sum(self._under_way.values())
+
     def spending(self) -> Spending:
         """Return how far the present minute's weight is spent."""
-        self._turn_minute()
+        self.pool.turn_minute()
         return Spending(
-            used=self.used,
-            limit=self.limit,
-            per_minute=self.weight_per_minute,
+            used=self.pool.used,
+            limit=self.pool.limit,
+            per_minute=self.pool.weight_per_minute,
             under_way=len(self._under_way),
-            waiting=len(self._waiting),
-            backing_off_s=max(0.0, self._backing_off_until - trio.current_time()),
+            waiting=len(self.waiting),
+            backing_off_s=max(0.0, self.held_until - trio.current_time()),
         )
 
     @asynccontextmanager
@@ -171,9 +277,9 @@ class WeightBudget:
         Raises:
             NotSent: `waiting` was cancelled before the turn was granted.
         """
-        turn = _Turn(next(self._numbers), weight, urgency)
-        self._waiting.enter(turn)
-        self._grant()
+        turn = _Turn(self, next(self.pool.arrivals), weight, urgency)
+        self.waiting.enter(turn)
+        self.pool.grant()
         try:
             with waiting or trio.CancelScope():
                 await turn.granted.wait()
@@ -181,89 +287,72 @@ class WeightBudget:
                 raise NotSent
             yield
         finally:
-            self._waiting.leave(turn)
+            self.waiting.leave(turn)
             self._under_way.pop(turn.number, None)
-            self._grant()
+            self.pool.grant()
+
+    def send(self, turn: _Turn) -> None:
+        """Let the request of `turn` go ahead."""
+        self.waiting.leave(turn)
+        self._under_way[turn.number] = turn.weight
+        turn.granted.set()
 
     def report_used(self, used: int) -> None:
         """Note that the exchange has answered and reported `used` weight for this minute."""
-        self._in_doubt = False
-        self._turn_minute()
-        self.used = max(self.used, used)
+        self.in_doubt = False
+        self.pool.report_used(used)
 
     def obey_limit(self, seconds: float) -> None:
-        """Send nothing for `seconds`: the exchange has named a limit or a ban."""
-        self._in_doubt = True
-        self._refused_until = max(self._refused_until, trio.current_time() + seconds)
-        self._grant()
+        """Send nothing to any venue of the pool for `seconds`: the exchange has named a limit."""
+        self.pool.limited_for(seconds)
+        self.pool.grant()
+
+    def obey_ban(self, seconds: float) -> None:
+        """Send nothing for `seconds`: the exchange has named a ban."""
+        self.in_doubt = True
+        self._banned_until = max(self._banned_until, trio.current_time() + seconds)
+        self.pool.grant()
 
     def back_off(self, seconds: float) -> None:
         """Send nothing for `seconds`: a request was not answered, or its answer was unusable."""
-        self._in_doubt = True
+        self.in_doubt = True
         self._failing_until = max(self._failing_until, trio.current_time() + seconds)
-        self._grant()
+        self.pool.grant()
 
     def end_backoff(self) -> None:
         """End the backoff after a failure: the exchange is back. One request still goes ahead."""
         self._failing_until = -math.inf
-        self._grant()
+        self.pool.grant()
 
     def minute_left_s(self) -> float:
         """Return for how many seconds the present minute still lasts, by the exchange's clock."""
-        return (MINUTE_MS - self.time.now_ms() % MINUTE_MS) / SECOND_MS
+        return (MINUTE_MS - self.pool.time.now_ms() % MINUTE_MS) / SECOND_MS
 
-    async def keep_time(self) -> NoReturn:
-        """Grant turns that wait for time to pass: for the end of a minute or of a backoff."""
-        while True:
-            with trio.CancelScope() as self._waiting_for_time:
-                await self._until_next()
-            self._grant()
 
-    async def _until_next(self) -> None:
-        """Wait until time alone lets the next request go ahead."""
-        turn = self._waiting.first
-        if turn is None or not self._has_room:
-            await trio.sleep_forever()
-        elif self._is_backing_off:
-            await trio.sleep_until(self._backing_off_until)
-        else:
-            ends_after_ms = SPARED_FOR_MS if self._is_sparing else MINUTE_MS
-            await self.time.until(self._minute_ms + ends_after_ms)
+@define(eq=False)
+class WeightPools:
+    """The weight pools of our address; each begins with its first venue."""
 
-    def _turn_minute(self) -> None:
-        minute_ms = Interval.M1.open_at(self.time.now_ms())
-        if minute_ms > self._minute_ms:
-            # The exchange may count requests under way to either minute.
-            self.used = sum(self._under_way.values())
-        self._minute_ms = minute_ms  # an earlier one where the clock was set back
+    _nursery: trio.Nursery
+    _pools: dict[str, WeightPool] = field(factory=dict, init=False)
 
-    def _grant(self) -> None:
-        """Grant all turns that may go ahead, and let `keep_time` wait anew for the others."""
-        self._turn_minute()
-        while (turn := self._waiting.first) is not None and self._may_go(turn):
-            self._waiting.leave(turn)
-            self._under_way[turn.number] = turn.weight
-            self.used += turn.weight
-            turn.granted.set()
-        self._waiting_for_time.cancel()
+    @contextmanager
+    def budget(self, venue: Venue, time: ExchangeTime) -> Iterator[WeightBudget]:
+        """Let `venue`, whose clock is `time`, spend from its pool as long as the block lasts."""
+        if (pool := self._pools.get(venue.weight_pool)) is None:
+            pool = WeightPool(venue.weight_pool, venue.weight_per_minute)
+            self._pools[pool.name] = pool
+            self._nursery.start_soon(pool.keep_time)
+        budget = pool.join(time)
+        try:
+            yield budget
+        finally:
+            pool.leave(budget)
 
-    def _may_go(self, turn: _Turn) -> bool:
-        spared = self.limit * SPARED_SHARE if turn.urgency >= UNHURRIED and self._is_sparing else 0
-        fits = self.used + turn.weight <= self.limit - spared
-        return self._has_room and fits and not self._is_backing_off
 
-    @property
-    def _is_sparing(self) -> bool:
-        return self.time.now_ms() < self._minute_ms + SPARED_FOR_MS
-
-    @property
-    def _backing_off_until(self) -> float:
-        return max(self._refused_until, self._failing_until)
-
-    @property
-    def _is_backing_off(self) -> bool:
-        return trio.current_time() < self._backing_off_until
-
-    @property
-    def _has_room(self) -> bool:
-        return len(self._under_way) < (1 if self._in_doubt else MOST_UNDER_WAY)
+@asynccontextmanager
+async def open_weight_pools() -> AsyncIterator[WeightPools]:
+    """Open the weight pools of our address: one per process, for it knows no other's spending."""
+    async with trio.open_nursery() as nursery:
+        yield WeightPools(nursery)
+        nursery.cancel_scope.cancel(reason="no venue is left")

@@ -20,7 +20,7 @@ from klineagent.core.errors import (
 )
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.retry import Backoff, Burst
-from klineagent.exchange.budget import WeightBudget
+from klineagent.exchange.budget import WeightBudget, WeightPools
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.clock.timekeeper import Timekeeper
 from klineagent.exchange.network import Network
@@ -214,14 +214,16 @@ class RestClient:
             ExchangeUnreachable: the exchange named a limit, or failed.
             ExchangeRefused: the exchange refused the request.
         """
-        status, text = response.status_code, response.text[:200]
+        status = response.status_code
+        text = response.content[:200].decode(errors="replace")  # of megabytes, where all is well
         reason = f"GET {response.request.url.path}: HTTP {status} {text}"
         if not response.is_success:
             self.last_error = reason
         if status in {_TOO_MANY, _BANNED}:
             self.counts.refused += 1
             self._refusals.happens(reason)
-            self.budget.obey_limit(self._limit_lasts_s(response))
+            obey = self.budget.obey_ban if status == _BANNED else self.budget.obey_limit
+            obey(self._limit_lasts_s(response))
             raise ExchangeUnreachable(reason)
         if not response.is_success and status not in _OUR_FAULT:
             self._back_off(asked)
@@ -274,15 +276,14 @@ def _sent_at_ms(response: httpx2.Response) -> int | None:
 
 @asynccontextmanager
 async def open_rest(
-    *, network: Network, venue: Venue, rest_url: str, time: ExchangeTime
+    *, network: Network, venue: Venue, rest_url: str, time: ExchangeTime, pools: WeightPools
 ) -> AsyncIterator[RestClient]:
     """Open a REST client for `venue` at `rest_url`, and keep `time` right with it."""
-    budget = WeightBudget(time=time, weight_per_minute=venue.weight_per_minute)
     # The library's own timeout applies to each phase of a request; ours covers all of it.
     http = httpx2.AsyncClient(base_url=rest_url, transport=network.http_transport(), timeout=None)
-    async with http, trio.open_nursery() as nursery:
-        client = RestClient(venue=venue, time=time, budget=budget, http=http)
-        nursery.start_soon(budget.keep_time)
-        nursery.start_soon(Timekeeper(time, client.server_time).keep)
-        yield client
-        nursery.cancel_scope.cancel(reason="nothing more is asked for")
+    with pools.budget(venue, time) as budget:
+        async with http, trio.open_nursery() as nursery:
+            client = RestClient(venue=venue, time=time, budget=budget, http=http)
+            nursery.start_soon(Timekeeper(time, client.server_time).keep)
+            yield client
+            nursery.cancel_scope.cancel(reason="nothing more is asked for")

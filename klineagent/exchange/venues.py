@@ -41,8 +41,10 @@ class Venue:
     """The statuses before a listing and after a delisting; with others a symbol trades or is
     halted."""
 
+    weight_pool: str
+    """What the exchange counts an address's weight under; venues may share one."""
     weight_per_minute: int
-    """The request weight that an address may use in a clock minute."""
+    """The request weight that an address may use in a clock minute, all venues of the pool."""
     exchange_info_weight: int
     klines_weights: tuple[tuple[int, int], ...]
     """(largest limit, weight) of klines requests, ascending."""
@@ -83,6 +85,8 @@ USDM = Venue(
     unlisted_statuses=frozenset(
         {"PENDING_TRADING", "SETTLING", "DELIVERING", "DELIVERED", "CLOSE", "DELISTING"}
     ),
+    # One with COIN-M's since 2026-06.
+    weight_pool="futures",
     weight_per_minute=2_400,
     exchange_info_weight=1,
     # The documented bands; measured, each is one row wider.
@@ -114,6 +118,7 @@ SPOT = Venue(
     # As far as is known a halt has this status, too: such a symbol is listed again, and no candle
     # is lost.
     unlisted_statuses=frozenset({"BREAK"}),
+    weight_pool="spot",
     weight_per_minute=6_000,
     exchange_info_weight=20,
     klines_weights=((1_000, 2),),

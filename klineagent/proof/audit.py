@@ -116,8 +116,8 @@ class ProofAudit:
         Raises:
             ProofFailed: one is missing for too long without a fault that explains it.
         """
-        budget = agent.registry.context.rest.budget
-        if budget.used + MOST_WEIGHT > budget.limit:
+        spending = agent.registry.context.rest.budget.spending()
+        if spending.used + MOST_WEIGHT > spending.limit:
             self.active_faults.note(NO_WEIGHT)
         clear_since = max(started_at, self.active_faults.clear_since(EXPLAINS_GAPS))
         before, self._gaps, now = self._gaps, {}, trio.current_time()

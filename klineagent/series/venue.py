@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from attrs import frozen
 
 from klineagent.core.kline import Publish
+from klineagent.exchange.budget import WeightPools
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.rest import open_rest
@@ -45,6 +46,7 @@ async def open_venue(
     *,
     network: Network,
     time: ExchangeTime,
+    pools: WeightPools,
     store: Store,
     publish: Publish,
     room: Callable[[], Awaitable[None]],
@@ -52,7 +54,7 @@ async def open_venue(
 ) -> AsyncIterator[Registry]:
     """Open an empty registry of one venue, and the parts that it needs.
 
-        REST client         its weight budget, and requests for the time while streams are silent
+        REST client         spends from a weight pool; asks for the time while streams are silent
           symbols           loaded every minute
           pool              a task per connection slot, with its connections below it
             startup scan    looks up what the store holds of series that begin
@@ -63,7 +65,9 @@ async def open_venue(
     """
     venue = settings.venue
     async with (
-        open_rest(network=network, venue=venue, rest_url=settings.rest_url, time=time) as rest,
+        open_rest(
+            network=network, venue=venue, rest_url=settings.rest_url, time=time, pools=pools
+        ) as rest,
         open_symbols(rest) as symbols,
         open_pool(
             network=network,

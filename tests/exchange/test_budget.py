@@ -1,4 +1,4 @@
-"""Rate limits, backoff and the weight budget."""
+"""Retry delays, and the weight budget of one venue."""
 
 import random
 from collections.abc import AsyncIterator
@@ -6,59 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from klineagent.core.errors import NotSent
 from klineagent.core.interval import MINUTE_MS
 from klineagent.core.retry import HEALTHY_AFTER_S, Backoff
-from klineagent.exchange.budget import MOST_UNDER_WAY, UNHURRIED, RateLimiter, WeightBudget
+from klineagent.exchange.budget import MOST_UNDER_WAY, UNHURRIED, WeightBudget, WeightPool
 from klineagent.exchange.clock.clock import ExchangeTime
-
-
-@given(
-    st.integers(1, 5),
-    st.floats(0.1, 10),
-    st.lists(st.floats(0, 3), min_size=1, max_size=40),
-)
-def test_no_window_holds_more_turns_than_allowed(
-    count: int, window_s: float, pauses: list[float]
-) -> None:
-    """However requests come, any `count + 1` turns in a row span at least the window."""
-    limiter = RateLimiter(count, window_s)
-    now = 0.0
-    turns = []
-    for pause in pauses:
-        now += pause
-        turns.append(limiter._reserve(now))
-    assert turns == sorted(turns)
-    for early, late in zip(turns, turns[count:], strict=False):
-        assert late - early >= window_s - 1e-9
-
-
-async def test_turns_are_given_in_order(autojump_clock: trio.testing.MockClock) -> None:
-    """Callers wait as long as the turns before theirs require."""
-    limiter = RateLimiter(2, 10)
-    started = trio.current_time()
-    waits = []
-    for _ in range(5):
-        await limiter.turn()
-        waits.append(trio.current_time() - started)
-    assert waits == pytest.approx([0, 0, 10, 10, 20])
-
-
-async def test_turns_of_the_present_window_are_counted(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """Turns reserved ahead count, turns of an hour ago do not."""
-    limiter = RateLimiter(3, 10)
-    assert (limiter.count, limiter.taken) == (3, 0)
-    await limiter.turn()
-    await trio.sleep(6)
-    await limiter.turn()
-    assert limiter.taken == 2
-    await trio.sleep(6)
-    assert limiter.taken == 1
 
 
 def test_retry_delays_grow_to_their_ceiling_and_no_further() -> None:
@@ -88,10 +41,10 @@ async def _open_budget(weight_per_minute: int = 100) -> AsyncIterator[WeightBudg
     """A budget at the beginning of a minute of the exchange."""
     time = ExchangeTime()
     time.confirm(MIDNIGHT_MS)
-    budget = WeightBudget(time=time, weight_per_minute=weight_per_minute)
+    pool = WeightPool("futures", weight_per_minute)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(budget.keep_time)
-        yield budget
+        nursery.start_soon(pool.keep_time)
+        yield pool.join(time)
         nursery.cancel_scope.cancel()
 
 
@@ -187,7 +140,7 @@ async def test_a_request_can_be_withdrawn_until_it_is_sent(
             async with budget.spend(80, 0, waiting):
                 raise AssertionError("it was not to go ahead")
         assert trio.current_time() == pytest.approx(4)
-        assert (budget.used, budget.spending().waiting) == (1, 0)
+        assert (budget.pool.used, budget.spending().waiting) == (1, 0)
 
 
 async def test_weight_that_others_have_used_counts(autojump_clock: trio.testing.MockClock) -> None:
@@ -208,7 +161,7 @@ async def test_a_reported_count_below_ours_is_ignored(
         for _ in range(8):
             async with budget.spend(10, 0):
                 budget.report_used(0)
-        assert budget.used == 80
+        assert budget.pool.used == 80
 
 
 async def test_after_a_failure_one_request_goes_ahead(
@@ -324,16 +277,17 @@ async def test_a_cancelled_wait_leaves_no_trace(
             async with budget.spend(50, 0):
                 raise AssertionError("no request may go ahead")
         async with budget.spend(80, 0):
-            assert budget.used == 80
+            assert budget.pool.used == 80
 
 
 async def test_minutes_pass_before_the_time_is_known(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A full first minute does not prevent the request for the time."""
-    budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
+    pool = WeightPool("futures", weight_per_minute=100)
+    budget = pool.join(ExchangeTime())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(budget.keep_time)
+        nursery.start_soon(pool.keep_time)
         async with budget.spend(1, 0):
             budget.report_used(1000)
         with trio.fail_after(61):
@@ -344,7 +298,7 @@ async def test_minutes_pass_before_the_time_is_known(
 
 async def test_a_whole_market_may_be_cancelled_at_once() -> None:
     """A stop, or the removal of a set, must not hold up other tasks for a minute."""
-    budget = WeightBudget(time=ExchangeTime(), weight_per_minute=100)
+    budget = WeightPool("futures", weight_per_minute=100).join(ExchangeTime())
     budget.back_off(3600)
 
     async def ask(urgency: int) -> None:

@@ -14,10 +14,11 @@ from trio.testing import MockClock
 
 from klineagent.core.errors import ExchangeError, ExchangeUnreachable
 from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.exchange.budget import open_weight_pools
 from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.exchange.network import Internet
-from klineagent.exchange.rest import REQUEST_TIMEOUT_S, Page, open_rest
-from klineagent.exchange.venues import USDM
+from klineagent.exchange.network import Internet, Network
+from klineagent.exchange.rest import REQUEST_TIMEOUT_S, Page, RestClient, open_rest
+from klineagent.exchange.venues import COINM, USDM
 
 NOW_MS = 1_769_904_000_000  # 2026-02-01
 SENT_AT = "Sun, 01 Feb 2026 00:00:00 GMT"
@@ -42,10 +43,21 @@ class Refusing:
 
 
 @asynccontextmanager
+async def _open_rest(
+    network: Network, time: ExchangeTime, rest_url: str = "https://exchange.test"
+) -> AsyncIterator[RestClient]:
+    """A client alone in its weight pool."""
+    async with (
+        open_weight_pools() as pools,
+        open_rest(network=network, venue=USDM, rest_url=rest_url, time=time, pools=pools) as rest,
+    ):
+        yield rest
+
+
+@asynccontextmanager
 async def _asking(answer: SubscriptionResponse, time: ExchangeTime) -> AsyncIterator[None]:
     """A client that does not know the time and keeps asking for it."""
-    network = Refusing(answer)
-    async with open_rest(network=network, venue=USDM, rest_url="https://exchange.test", time=time):
+    async with _open_rest(Refusing(answer), time):
         yield
 
 
@@ -115,9 +127,7 @@ async def test_a_silent_exchange_is_given_up_after_our_own_timeout(
         port = listener.socket.getsockname()[1]
         time = ExchangeTime()
         time.confirm(NOW_MS)
-        async with open_rest(
-            network=Internet(), venue=USDM, rest_url=f"http://127.0.0.1:{port}", time=time
-        ) as rest:
+        async with _open_rest(Internet(), time, f"http://127.0.0.1:{port}") as rest:
             asked_at = trio.current_time()
             with pytest.raises(ExchangeUnreachable, match="within 10 s"):
                 await rest.exchange_info()
@@ -150,10 +160,7 @@ async def test_an_impossible_number_causes_no_long_wait(
 
     time = ExchangeTime()
     time.confirm(NOW_MS)
-    network = Refusing(answer)
-    async with open_rest(
-        network=network, venue=USDM, rest_url="https://exchange.test", time=time
-    ) as rest:
+    async with _open_rest(Refusing(answer), time) as rest:
         for waited_s in (0, most_s):
             asked_at = trio.current_time()
             with pytest.raises(ExchangeError):
@@ -171,9 +178,7 @@ async def test_concurrent_failures_count_as_one(autojump_clock: MockClock) -> No
     time = ExchangeTime()
     time.confirm(NOW_MS)
     page = Page(NOW_MS, NOW_MS + MINUTE_MS, 2)
-    async with open_rest(
-        network=Refusing(fail_late), venue=USDM, rest_url="https://exchange.test", time=time
-    ) as rest:
+    async with _open_rest(Refusing(fail_late), time) as rest:
 
         async def ask() -> None:
             with pytest.raises(ExchangeUnreachable):
@@ -185,3 +190,37 @@ async def test_concurrent_failures_count_as_one(autojump_clock: MockClock) -> No
         assert trio.current_time() == pytest.approx(1)
         assert rest.counts.failed == 10
         assert rest.budget.spending().backing_off_s <= 0.5
+
+
+@pytest.mark.parametrize(("status", "other_waits_s"), [(418, 0), (429, 60)], ids=["ban", "limit"])
+async def test_a_limit_holds_both_futures_venues_and_a_ban_only_its_own(
+    autojump_clock: MockClock, status: int, other_waits_s: float
+) -> None:
+    """Their weight is one; a ban is as far as it is known one venue's."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "usdm.test":
+            return httpx2.Response(status, headers={"Retry-After": "60"})
+        return httpx2.Response(
+            200, json={"symbols": [{"symbol": "A", "contractStatus": "TRADING"}]}
+        )
+
+    async with open_weight_pools() as pools:
+        usdm, coinm = ExchangeTime(), ExchangeTime()
+        usdm.confirm(NOW_MS)
+        coinm.confirm(NOW_MS)
+        network = Refusing(answer)
+        async with (
+            open_rest(
+                network=network, venue=USDM, rest_url="https://usdm.test", time=usdm, pools=pools
+            ) as refused,
+            open_rest(
+                network=network, venue=COINM, rest_url="https://coinm.test", time=coinm, pools=pools
+            ) as other,
+        ):
+            with pytest.raises(ExchangeUnreachable, match=str(status)):
+                await refused.exchange_info()
+            assert refused.budget.spending().backing_off_s == pytest.approx(60)
+            asked_at = trio.current_time()
+            await other.exchange_info()
+            assert trio.current_time() - asked_at == pytest.approx(other_waits_s)

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.errors import InvalidRequest
-from klineagent.exchange.budget import WeightBudget
+from klineagent.exchange.budget import WeightPool
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.rest import RestClient
 from klineagent.exchange.rest_answers import SymbolInfo, read_exchange_info
@@ -33,7 +33,7 @@ def _book(answers: list[httpx2.Response]) -> SymbolBook:
     )
     time = ExchangeTime()
     time.confirm(1_769_904_000_000)
-    budget = WeightBudget(time=time, weight_per_minute=USDM.weight_per_minute)
+    budget = WeightPool(USDM.weight_pool, USDM.weight_per_minute).join(time)
     return SymbolBook(RestClient(venue=USDM, time=time, budget=budget, http=http))
 
 
@@ -46,7 +46,7 @@ async def test_only_trading_symbols_pass(autojump_clock: MockClock) -> None:
     """Unknown and delisted ones are refused with the reason."""
     book = _book([_listed(BTCUSDT="TRADING", OMGUSDT="SETTLING")])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book._rest.budget.pool.keep_time)
         nursery.start_soon(book.keep_fresh)
         await book.check("BTCUSDT")
         with pytest.raises(InvalidRequest, match=r"OMGUSDT does not trade on usdm \(SETTLING\)"):
@@ -60,7 +60,7 @@ async def test_a_configured_symbol_waits_through_a_halt(autojump_clock: MockCloc
     """A symbol that exists and does not trade is waited for; an unknown one is refused."""
     book = _book([_listed(BTCUSDT="BREAK"), _listed(BTCUSDT="BREAK"), _listed(BTCUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book._rest.budget.pool.keep_time)
         nursery.start_soon(book.keep_fresh)
         started = trio.current_time()
         await book.until_trading("BTCUSDT")
@@ -74,7 +74,7 @@ async def test_a_new_listing_is_known_a_minute_later(autojump_clock: MockClock) 
     """The list is loaded every minute."""
     book = _book([_listed(BTCUSDT="TRADING"), _listed(BTCUSDT="TRADING", NEWUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book._rest.budget.pool.keep_time)
         nursery.start_soon(book.keep_fresh)
         with pytest.raises(InvalidRequest):
             await book.check("NEWUSDT")
@@ -90,7 +90,7 @@ async def test_failures_are_retried_and_known_symbols_stay(
     broken = [httpx2.Response(503, text="maintenance"), httpx2.Response(200, text="<html>")]
     book = _book([*broken, _listed(BTCUSDT="TRADING"), *broken])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book._rest.budget.pool.keep_time)
         nursery.start_soon(book.keep_fresh)
         await book.check("BTCUSDT")
         logged = len(caplog.records)
@@ -111,7 +111,7 @@ async def test_failures_are_retried_and_known_symbols_stay(
 async def _refreshed(book: SymbolBook, lists: int) -> AsyncIterator[None]:
     """Run the block after that many lists."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book._rest.budget.pool.keep_time)
         nursery.start_soon(book.keep_fresh)
         await trio.sleep((lists - 1) * REFRESH_EVERY_S + 1)
         yield
@@ -222,7 +222,7 @@ async def test_a_ban_is_waited_out(
     book = _book([httpx2.Response(status, headers=headers), _listed(BTCUSDT="TRADING")])
     async with trio.open_nursery() as nursery:
         started = trio.current_time()
-        nursery.start_soon(book._rest.budget.keep_time)
+        nursery.start_soon(book._rest.budget.pool.keep_time)
         nursery.start_soon(book.keep_fresh)
         await book.check("BTCUSDT")
         assert trio.current_time() - started >= least_s

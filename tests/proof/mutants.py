@@ -12,7 +12,7 @@ from attrs import evolve
 from klineagent.core import kline
 from klineagent.core.interval import Interval
 from klineagent.exchange import wire
-from klineagent.exchange.budget import WeightBudget
+from klineagent.exchange.budget import WeightBudget, WeightPool
 from klineagent.exchange.clock.reckoning import Reckoning
 from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.series.backfill.attempts import Attempts
@@ -116,11 +116,11 @@ def newest_wins_over_closed() -> Iterator[None]:
 def stale_wake_up() -> Iterator[None]:
     """Make requests that back off after a failure wait for the end of the minute."""
 
-    async def until_next(self: WeightBudget) -> None:
+    async def until_next(self: WeightPool) -> None:
         await self.time.until(Interval.M1.next_open(self._minute_ms))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WeightBudget, "_until_next", until_next)
+        patch.setattr(WeightPool, "_until_next", until_next)
         patch.setattr(WeightBudget, "end_backoff", lambda self: None)
         yield
 

@@ -37,7 +37,7 @@ async def _busy_market() -> AsyncIterator[Simulation]:
         tick_ms=MINUTE_MS // 2,
     ) as simulation:
         await trio.sleep(20 * MINUTE_S)
-        simulation.agent.registry.context.rest.budget.weight_per_minute = 100
+        simulation.agent.registry.context.rest.budget.pool.weight_per_minute = 100
         yield simulation
 
 

@@ -18,10 +18,10 @@ from wsproto.utilities import ProtocolError
 
 from klineagent.core.errors import ExchangeUnreachable
 from klineagent.core.kline import Publish
-from klineagent.exchange.budget import RateLimiter
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
+from klineagent.exchange.stream.rate_limit import RateLimiter
 from klineagent.exchange.stream.stream_set import ConnectionState, SubscriptionRequest
 from klineagent.exchange.stream.transport import Transport
 from klineagent.exchange.venues import NAMES_PER_REQUEST, Venue

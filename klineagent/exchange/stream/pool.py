@@ -16,11 +16,11 @@ from attrs import define, field
 
 from klineagent.core.kline import Publish
 from klineagent.core.retry import Backoff
-from klineagent.exchange.budget import RateLimiter
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.stream.connection import StreamConnection
 from klineagent.exchange.stream.dispatcher import FrameCounts
+from klineagent.exchange.stream.rate_limit import RateLimiter
 from klineagent.exchange.stream.slot import ConnectionCounts, ConnectionSlot
 from klineagent.exchange.stream.stream_set import Accept, Stream, StreamSet
 from klineagent.exchange.venues import (
