@@ -6,10 +6,11 @@
       serving nursery         command server, status server: they answer until the last row is in
         writer                outlives everything that publishes; drains within a deadline
           bus                 klines to the writer, and to live readers
-          weight pools        a task each: what requests of all venues may spend
-            venue             its REST client and clock, symbols, connections, startup scan,
-                              and a nursery per subscription: see `open_venue`
-              background      the set that should run, known gaps, the audit, row in `agents`,
+            weight pools      a task each: what requests of all venues may spend
+            venues            one block each: its REST client and clock, symbols, connections,
+                              startup scan, a nursery per subscription (see `open_venue`), and the
+                              set that should run, its audit (see `open_venues`)
+              background      saving of subscriptions and known gaps, row in `agents`,
                               registration, a log line a minute
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
@@ -17,8 +18,13 @@ Leaving the block ends these from the inside out: intake first, then the drain, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from functools import partial
 from typing import NoReturn
 
@@ -52,20 +58,19 @@ from klineagent.core.errors import (
 )
 from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import open_weight_pools
-from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Internet, Network
 from klineagent.exchange.stream.pool import Pool
+from klineagent.exchange.venues import VENUES, Venue
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
-from klineagent.series.backfill.audit import StoreAudit
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
-from klineagent.series.desired.selection import Selection
-from klineagent.series.desired.state_file import LOCK, StateFile, open_state
-from klineagent.series.registry import Registry
-from klineagent.series.statistics import Statistics
+from klineagent.series.desired.selection import SeriesSet
+from klineagent.series.desired.state_file import LOCK, StateSaver, open_state
+from klineagent.series.registry import Places, Registry
 from klineagent.series.venue import VenueSettings, open_venue
+from klineagent.series.venues import RunningVenue, Venues, open_venues
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool.disk import Disk, Folder
 from klineagent.storage.spool.spool import Spool, open_spool
@@ -89,8 +94,9 @@ class Agent:
     store: Store
     writer: Writer
     bus: Bus
-    registry: Registry
-    desired: Desired
+    venues: Venues
+    default: RunningVenue
+    """The venue of symbols that do not name theirs."""
     command_bind: Bind
     """Where the command server listens; the port is the real one where 0 was asked for."""
     status_bind: Bind
@@ -99,9 +105,19 @@ class Agent:
     status: QuartTrio
 
     @property
+    def registry(self) -> Registry:
+        """The subscriptions of the default venue."""
+        return self.default.registry
+
+    @property
+    def desired(self) -> Desired:
+        """The desired set of the default venue."""
+        return self.default.desired
+
+    @property
     def pool(self) -> Pool:
-        """The connections to the exchange."""
-        return self.registry.context.pool
+        """The connections to the default venue."""
+        return self.default.context.pool
 
 
 @asynccontextmanager
@@ -123,19 +139,19 @@ async def open_agent(
         ConfigError: `config` cannot be used.
         StartError: a step of the start failed.
     """
+    check_symbols(config)  # who starts an agent in a program has not called `load_config`
     guard, tls = command_guard(config), command_tls(config)
     network = network or Internet(config.ca_file)
-    time = ExchangeTime(is_simulated=is_loopback(httpx2.URL(config.effective_rest_url).host))
     losses = Losses()
-    gaps = GapSaver()
+    places = Places(config.max_symbols)
     async with (
         open_listener(config.command_bind) as commands,
         open_listener(config.status_bind) as statuses,
         nullcontext(store) if store else open_store(config.store, config.ca_file) as opened,
         _open_spool(config, disk) as spool,
-        _open_state(config, state) as saved,
+        _open_state(config, state) as saver,
         _open_background() as servers,
-        open_timings(time) as timings,
+        open_timings() as timings,
         open_writer(
             opened,
             flush_interval_s=config.flush_interval_s,
@@ -147,82 +163,111 @@ async def open_agent(
             losses=losses,
             acknowledged=timings.acknowledged,
         ) as writer,
-        nullcontext(Bus(writer.klines)) as bus,
-        open_weight_pools() as pools,
-        open_venue(
-            _venue_settings(config),
-            network=network,
-            time=time,
-            pools=pools,
-            store=opened,
-            publish=bus.publish,
-            room=writer.room,
-            known=gaps.known_of,
-        ) as registry,
-        _open_background() as background,
     ):
-        losses.dropped, losses.refused = registry.refetch, registry.set_aside
-        timings.watched = registry.watched
-        _warn_of_unusual_path(config)
-        _warn_of_two_exchanges(config)
-        # Where the working directory is another one, so are these, unless they are named.
-        log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
-        if (absence := await _prepare(opened)) is not None:
-            background.start_soon(writer.inserter.find, absence)
-        # Before anything begins: what it begins with is what the last run knew.
-        if saved is not None:
-            gaps.file = GapFile.beside(saved, store=opened.label)
+        bus = Bus(writer.klines)
+        gaps = GapSaver(GapFile.beside(saver.file, store=opened.label) if saver.file else None)
+
+        def open_registry(venue: Venue) -> AbstractAsyncContextManager[Registry]:
+            return open_venue(
+                _venue_settings(config, venue),
+                network=network,
+                pools=pools,
+                store=opened,
+                publish=bus.publish,
+                room=writer.room,
+                known=partial(gaps.known_of, venue.name),
+                places=places,
+            )
+
+        async with (
+            open_weight_pools() as pools,
+            open_venues(
+                config.venue,
+                open_registry=open_registry,
+                places=places,
+                configured=_configured(config),
+                saver=saver,
+                writer=writer,
+            ) as venues,
+            _open_background() as background,
+        ):
+            losses.dropped, losses.refused = venues.refetch, venues.set_aside
+            timings.watched, timings.now_ms = venues.watched, venues.now_ms
+            # Where the working directory is another one, so are these, unless they are named.
+            log.info("folders", spool=str(config.spool_folder), state=str(config.state_file))
+            if (absence := await _prepare(opened)) is not None:
+                background.start_soon(writer.inserter.find, absence)
+            # Before anything begins: what it begins with is what the last run knew.
             await _remember(gaps)
-        background.start_soon(gaps.run, registry, writer)
-        background.start_soon(StoreAudit(registry=registry, writer=writer).run)
-        # Before commands can be given: what is configured has the first claim to a place.
-        desired = await _want(registry, config, saved)
-        await background.start(desired.follow)
-        serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
-        command = command_app(desired, config.intervals, config.venue, guard)
-        add_subscription_routes(command, desired)
-        add_answer_routes(command, registry=registry, writer=writer)
-        status = status_app(watched_by := status_guard(config))
-        statistics = Statistics(subscriptions=registry.subscriptions, time=time)
-        add_health_routes(status, watched_by, desired=desired, writer=writer, statistics=statistics)
-        add_metrics_route(
-            status, desired=desired, writer=writer, statistics=statistics, timings=timings
-        )
-        await servers.start(
-            partial(serve, tls=tls), RequestDeadline(RequestPacer(command)), commands
-        )
-        await servers.start(serve, RequestDeadline(status), statuses)
-        log.info("listening", command=str(commands.bind), status=str(statuses.bind))
-        address = Bind(own_address(config.agent_ip), commands.bind.port)
-        background.start_soon(
-            partial(beat, opened, address, registry, every_s=config.self_update_interval_s)
-        )
-        if config.fleet_manager is not None:
-            background.start_soon(register, config.fleet_manager, address)
-        background.start_soon(_tell_progress, writer, registry)
-        yield Agent(
-            store=opened,
-            writer=writer,
-            bus=bus,
-            registry=registry,
-            desired=desired,
-            command_bind=commands.bind,
-            status_bind=statuses.bind,
-            command=command,
-            status=status,
-        )
+            for venue in _venues_at_start(config, saver):
+                await venues.open(venue)
+            background.start_soon(saver.run)
+            background.start_soon(gaps.run, venues.registries, writer)
+            serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
+            running = await venues.open(config.venue)
+            desired, statistics = running.desired, running.statistics
+            command = command_app(desired, config.intervals, config.venue, guard)
+            add_subscription_routes(command, desired)
+            add_answer_routes(command, registry=running.registry, writer=writer)
+            status = status_app(watched_by := status_guard(config))
+            add_health_routes(
+                status, watched_by, desired=desired, writer=writer, statistics=statistics
+            )
+            add_metrics_route(
+                status, desired=desired, writer=writer, statistics=statistics, timings=timings
+            )
+            await servers.start(
+                partial(serve, tls=tls), RequestDeadline(RequestPacer(command)), commands
+            )
+            await servers.start(serve, RequestDeadline(status), statuses)
+            log.info("listening", command=str(commands.bind), status=str(statuses.bind))
+            address = Bind(own_address(config.agent_ip), commands.bind.port)
+            background.start_soon(
+                partial(beat, opened, address, venues, every_s=config.self_update_interval_s)
+            )
+            if config.fleet_manager is not None:
+                background.start_soon(register, config.fleet_manager, address)
+            background.start_soon(_tell_progress, writer, venues)
+            yield Agent(
+                store=opened,
+                writer=writer,
+                bus=bus,
+                venues=venues,
+                default=running,
+                command_bind=commands.bind,
+                status_bind=statuses.bind,
+                command=command,
+                status=status,
+            )
 
 
-def _venue_settings(config: Config) -> VenueSettings:
+def _venues_at_start(config: Config, saver: StateSaver) -> list[Venue]:
+    """List the venues to open: the default one, and all from which something is wanted."""
+    saved = [VENUES[name] for name in saver.venues]
+    return [*dict.fromkeys([*config.symbols_by_venue, *saved])]
+
+
+def _configured(config: Config) -> Mapping[Venue, SeriesSet]:
+    """Return the series that the configuration names."""
+    return {
+        venue: dict.fromkeys(symbols, venue.intervals & {*config.intervals})
+        for venue, symbols in config.symbols_by_venue.items()
+    }
+
+
+def _venue_settings(config: Config, venue: Venue) -> VenueSettings:
+    ws_url, rest_url = config.ws_url_of(venue), config.rest_url_of(venue)
+    _warn_of_unusual_path(venue, ws_url)
+    _warn_of_two_exchanges(ws_url, rest_url)
     return VenueSettings(
-        venue=config.venue,
-        ws_url=config.effective_ws_url,
-        rest_url=config.effective_rest_url,
+        venue=venue,
+        ws_url=ws_url,
+        rest_url=rest_url,
+        is_simulated=is_loopback(httpx2.URL(rest_url).host),
         conflate_s=0 if config.updates else config.flush_interval_s,
         history=config.history,
         lookback_ms=int(config.lookback_s * SECOND_MS),
         grace_ms=int(config.grace_s * SECOND_MS),
-        max_symbols=config.max_symbols,
     )
 
 
@@ -254,19 +299,25 @@ async def _open_spool(config: Config, disk: Disk | None) -> AsyncIterator[Spool 
 
 
 @asynccontextmanager
-async def _open_state(config: Config, disk: Disk | None) -> AsyncIterator[StateFile | None]:
+async def _open_state(config: Config, disk: Disk | None) -> AsyncIterator[StateSaver]:
+    """Open the state file, and load what was saved last."""
     name = "subscriptions.json"
     if disk is None and (file := config.state_file) is not None:
         disk, name = Folder(file.parent, f"{file.name}{LOCK}"), file.name
     if disk is None:
-        yield None
+        yield StateSaver(None)
         return
     async with AsyncExitStack() as opened:
         try:
-            state = await opened.enter_async_context(open_state(disk, name, config.venue))
+            state = await opened.enter_async_context(open_state(disk, name))
+            saver = StateSaver(state, await state.load())
+        except StateUnreadable as error:
+            raise ConfigError(
+                f"{error}; move it away, or name another file with --state"
+            ) from error
         except StateError as error:
             raise StartError(f"{error}; name another file with --state, or none") from error
-        yield state
+        yield saver
 
 
 async def _prepare(store: Store) -> StoreUnavailable | None:
@@ -291,52 +342,39 @@ async def _remember(gaps: GapSaver) -> None:
         raise ConfigError(f"{error}; move it away, or name another file with --state") from error
 
 
-async def _want(registry: Registry, config: Config, saved: StateFile | None) -> Desired:
-    """What should run: what the configuration names, and what was asked for over HTTP."""
-    check_symbols(config)  # who starts an agent in a program has not called `load_config`
-    configured = dict.fromkeys(config.symbols, frozenset(config.intervals))
-    try:
-        selection = Selection() if saved is None else await saved.load()
-    except StateUnreadable as error:
-        raise ConfigError(f"{error}; move it away, or name another file with --state") from error
-    except StateError as error:
-        raise StartError(f"{error}; name another file with --state, or none") from error
-    return Desired(registry=registry, configured=configured, file=saved, selection=selection)
-
-
-async def _tell_progress(writer: Writer, registry: Registry) -> NoReturn:
+async def _tell_progress(writer: Writer, venues: Venues) -> NoReturn:
     """A line a minute: what came in and what was stored since the last, and what waits."""
     received = stored = healed = 0
-    pool = registry.context.pool
     while True:
         await trio.sleep(TELL_EVERY_S)
+        running = venues.registries()
+        received_by_now = sum(each.context.pool.counts.klines for each in running)
+        healed_by_now = sum(each.context.counts.healed for each in running)
         log.info(
             "recording",
-            streams=registry.count(),
-            missing=registry.missing(),
-            healed=registry.context.counts.healed - healed,
-            received=pool.counts.klines - received,
+            streams=venues.count(),
+            missing=sum(each.missing() for each in running),
+            healed=healed_by_now - healed,
+            received=received_by_now - received,
             stored=writer.stored - stored,
             waiting=writer.rows_waiting,
         )
-        received, stored = pool.counts.klines, writer.stored
-        healed = registry.context.counts.healed
+        received, stored, healed = received_by_now, writer.stored, healed_by_now
 
 
-def _warn_of_unusual_path(config: Config) -> None:
+def _warn_of_unusual_path(venue: Venue, ws_url: str) -> None:
     """A wrong prefix is acknowledged and silent, so it is told before it can be."""
-    usual, path = (httpx2.URL(url).path for url in (config.venue.ws_url, config.effective_ws_url))
+    usual, path = (httpx2.URL(url).path for url in (venue.ws_url, ws_url))
     if path.rstrip("/") != usual.rstrip("/"):
         log.warning(
             "unusual_ws_url",
-            ws_url=masked(config.effective_ws_url),
-            hint=f"klines of {config.venue.name} are streamed under {usual}",
+            ws_url=masked(ws_url),
+            hint=f"klines of {venue.name} are streamed under {usual}",
         )
 
 
-def _warn_of_two_exchanges(config: Config) -> None:
+def _warn_of_two_exchanges(ws_url: str, rest_url: str) -> None:
     """Streams of a twin here and the history of the real exchange would make one table."""
-    ws_url, rest_url = config.effective_ws_url, config.effective_rest_url
     if is_loopback(httpx2.URL(ws_url).host) != is_loopback(httpx2.URL(rest_url).host):
         log.warning(
             "two_exchanges",

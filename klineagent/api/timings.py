@@ -16,7 +16,6 @@ from prometheus_client.utils import floatToGoString
 
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
-from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.storage.store import Batch, Table
 
 
@@ -74,11 +73,16 @@ def _always(_: Kline) -> bool:
     return True
 
 
+def _unknown(_: str) -> None:
+    return None
+
+
 @define(eq=False)
 class Timings:
     """The histograms of one agent."""
 
-    time: ExchangeTime
+    now_ms: Callable[[str], int | None] = field(default=_unknown, init=False)
+    """Returns the exchange's time on a venue, by its name; None if the venue does not run."""
     watched: Callable[[Kline], bool] = field(default=_always, init=False)
     """Whether the candle's series ran already when it closed; older candles are fetched late."""
     flushes: Histogram = field(factory=partial(Histogram, FLUSH_BOUNDS_S), init=False)
@@ -93,17 +97,18 @@ class Timings:
         """Note that the store acknowledged `batch`, `took_s` seconds after it was sent."""
         self.flushes.observe(took_s)
         if batch.table is Table.KLINES:
-            now_ms = self.time.now_ms()
+            times_ms = {venue: self.now_ms(venue) for venue in {row.venue for row in batch.klines}}
             for kline in batch.klines:
-                if kline.is_closed and self.watched(kline):
+                now_ms = times_ms[kline.venue]
+                if now_ms is not None and kline.is_closed and self.watched(kline):
                     late_s = max(0, now_ms - kline.close_time - 1) / SECOND_MS
                     self.stored_after[kline.interval].observe(late_s)
 
 
 @asynccontextmanager
-async def open_timings(time: ExchangeTime) -> AsyncIterator[Timings]:
+async def open_timings() -> AsyncIterator[Timings]:
     """Yield empty histograms, and time the event loop's passes until the block ends."""
-    timings = Timings(time)
+    timings = Timings()
     trio.lowlevel.add_instrument(timings.loop)
     try:
         yield timings

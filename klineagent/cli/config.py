@@ -88,8 +88,8 @@ def _shown(config: Config, setting: attrs.Attribute[object]) -> str | None:
 def _derived(config: Config) -> dict[str, object]:
     """Return the values that take the place of settings left unset."""
     return {
-        "ws_url": config.effective_ws_url,
-        "rest_url": config.effective_rest_url,
+        "ws_url": config.ws_url_of(config.venue),
+        "rest_url": config.rest_url_of(config.venue),
         "spool": config.spool_folder,
         "state": config.state_file,
     }

@@ -105,7 +105,7 @@ def read_interval(text: str, venue: Venue | None = None) -> Interval:
         ConfigError: there is no such interval.
     """
     try:
-        [interval] = to_intervals([text], venue)
+        [interval] = to_intervals([text], [] if venue is None else [venue])
     except ValueError as error:
         raise ConfigError(f"INTERVAL: {error}") from error
     return interval

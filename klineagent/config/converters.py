@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -158,12 +158,20 @@ def _names(value: object) -> list[str]:
 
 
 def to_symbols(value: object) -> tuple[str, ...]:
-    """Convert to symbols in capitals, without duplicates; there may be none."""
+    """Convert to symbols in capitals, without duplicates; there may be none.
+
+    A symbol may carry its venue: `spot:BTCUSDT`.
+    """
     return tuple(dict.fromkeys(map(to_symbol, _names(value))))
 
 
 def to_symbol(name: str) -> str:
-    """Convert to a symbol in capitals; whether it exists is not checked."""
+    """Convert to a symbol in capitals, after its venue if it has one; it may not exist."""
+    venue, colon, name = name.rpartition(":")
+    return (to_venue(venue).name if colon else "") + colon + _bare_symbol(name.strip())
+
+
+def _bare_symbol(name: str) -> str:
     if name in {each.value for each in Interval}:
         raise ValueError(f"{name} is an interval, not a symbol")
     if WILDCARDS & set(name):
@@ -173,13 +181,15 @@ def to_symbol(name: str) -> str:
     return name.upper()
 
 
-def to_intervals(value: object, venue: Venue | None = None) -> tuple[Interval, ...]:
-    """Convert to at least one interval, of those that `venue` has."""
+def to_intervals(value: object, venues: Iterable[Venue] = ()) -> tuple[Interval, ...]:
+    """Convert to at least one interval, of those that some of `venues` has; without any, of all."""
     if not (names := _names(value)):
         raise ValueError("expected at least one interval")
-    offered = {each.value: each for each in Interval if venue is None or each in venue.intervals}
+    venues = tuple(venues)
+    known = frozenset().union(*(each.intervals for each in venues)) if venues else set(Interval)
+    offered = {each.value: each for each in Interval if each in known}
     if unknown := [name for name in names if name not in offered]:
-        where = f" on {venue.name}" if venue else ""
+        where = f" on {' or '.join(each.name for each in venues)}" if venues else ""
         raise ValueError(
             f"there is no {', '.join(unknown)}{where}; use some of {', '.join(offered)}"
         )
@@ -274,6 +284,39 @@ def to_token(value: object) -> str:
             " `openssl rand -hex 32` makes a good one"
         )
     return token
+
+
+def to_ws_urls(value: object) -> Mapping[str, str]:
+    """Convert to prefixes of stream URLs by venue; see `_by_venue`."""
+    return _by_venue(value, to_ws_url)
+
+
+def to_rest_urls(value: object) -> Mapping[str, str]:
+    """Convert to REST URLs by venue; see `_by_venue`."""
+    return _by_venue(value, to_rest_url)
+
+
+def _by_venue(value: object, convert: Callable[[object], str]) -> Mapping[str, str]:
+    """Read `URL` or `VENUE=URL`, or several of them with commas, or a table.
+
+    The result maps names of venues to URLs; the default venue's name is empty.
+    """
+    if isinstance(value, Mapping):
+        pairs = [(str(name), url) for name, url in value.items()]
+    else:
+        texts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple):
+            texts = [texts]
+        # A URL may hold "=", but only after its scheme.
+        found = [re.match(r"\s*(?:(\w+)=)?(.*)", str(each), re.DOTALL) for each in texts]
+        pairs = [(each[1] or "", each[2]) for each in found if each is not None]
+    urls: dict[str, str] = {}
+    for name, url in pairs:
+        venue = to_venue(name).name if name else ""
+        if venue in urls:
+            raise ValueError(f"{venue or 'the default venue'} has two URLs")
+        urls[venue] = convert(url)
+    return urls
 
 
 def to_ws_url(value: object) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import field, fields_dict, frozen
+from attrs import evolve, field, fields_dict, frozen
 from attrs.converters import optional
 
 from klineagent.config.converters import (
@@ -33,7 +33,7 @@ from klineagent.config.converters import (
     to_log_level,
     to_lookback,
     to_port,
-    to_rest_url,
+    to_rest_urls,
     to_seconds,
     to_status_bind,
     to_store_url,
@@ -41,7 +41,7 @@ from klineagent.config.converters import (
     to_text,
     to_token,
     to_venue,
-    to_ws_url,
+    to_ws_urls,
     to_yes_or_no,
 )
 from klineagent.config.sources import (
@@ -53,16 +53,16 @@ from klineagent.config.sources import (
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import USDM, Venue
+from klineagent.exchange.venues import USDM, Venue, split_name
 from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.url import FolderLocation, ServerLocation, locate, masked
 
 _GIGA = 1024**3
 
 
-def _shown(url: str | None) -> str:
-    """Show a URL in a repr, with its password masked."""
-    return repr(url and masked(url))
+def _shown(value: object) -> str:
+    """Show a URL, or URLs by venue, in a repr, with passwords masked."""
+    return repr(value and masked(as_written(value)))
 
 
 @frozen(kw_only=True)
@@ -70,18 +70,23 @@ class Config:
     """All settings of an agent. Times are in seconds."""
 
     symbols: tuple[str, ...] = field(default=(), converter=to_symbols)
-    """Symbols to record from the start; more can be added while the agent runs."""
+    """Symbols to record from the start, as `SYMBOL` or `venue:SYMBOL`; more can be added while the
+    agent runs."""
     intervals: tuple[Interval, ...] = field(
         default=tuple(map(Interval, ("1m", "5m", "15m", "1h", "4h", "1d", "1w"))),
         converter=to_intervals,
     )
-    """Intervals to record of each symbol."""
+    """Intervals to record of each symbol; a venue that lacks some of them records the others."""
     venue: Venue = field(default=USDM, converter=to_venue)
-    """The market: usdm, coinm or spot."""
-    ws_url: str | None = field(default=None, converter=optional(to_ws_url), repr=_shown)
-    """The prefix of websocket URLs, if not the venue's."""
-    rest_url: str | None = field(default=None, converter=optional(to_rest_url), repr=_shown)
-    """The REST API's URL, if not the venue's."""
+    """The default venue, that of symbols which do not name theirs: usdm, coinm or spot."""
+    ws_url: Mapping[str, str] | None = field(
+        default=None, converter=optional(to_ws_urls), repr=_shown
+    )
+    """The prefixes of websocket URLs by venue, if not the venues' own; "" is the default venue."""
+    rest_url: Mapping[str, str] | None = field(
+        default=None, converter=optional(to_rest_urls), repr=_shown
+    )
+    """The REST APIs' URLs by venue, if not the venues' own; "" is the default venue."""
     store: str = field(default="chdb:klineagent-data", converter=to_store_url, repr=_shown)
     """The database to write to."""
     ca_file: str | None = field(default=None, converter=optional(to_text))
@@ -139,8 +144,17 @@ class Config:
     """How long stopping may take to write waiting rows."""
 
     @property
+    def symbols_by_venue(self) -> Mapping[Venue, tuple[str, ...]]:
+        """The symbols of each venue that records from the start, the default venue first."""
+        found: dict[Venue, dict[str, None]] = {self.venue: {}}
+        for name in self.symbols:
+            venue, symbol = split_name(name, self.venue)
+            found.setdefault(venue, {})[symbol] = None
+        return {venue: tuple(symbols) for venue, symbols in found.items()}
+
+    @property
     def spool_folder(self) -> Path | None:
-        """The spool's folder, one per database and venue; None without a spool."""
+        """The spool's folder, one per database and default venue; None without a spool."""
         if self.spool == "none":
             return None
         if self.spool is not None:
@@ -149,7 +163,7 @@ class Config:
 
     @property
     def state_file(self) -> Path | None:
-        """The file of the subscriptions, one per database and venue; None if not kept."""
+        """The subscriptions' file, one per database and default venue; None if not kept."""
         if self.state == "none":
             return None
         if self.state is not None:
@@ -157,8 +171,15 @@ class Config:
         beside = self._beside_the_data("state")
         return beside and beside.with_name(f"{beside.name}.json")
 
+    def of_another_agent(self, venue: Venue) -> Config:
+        """Return this configuration with another default venue: its files are another agent's."""
+        return evolve(self, venue=venue, symbols=(), spool=None, state=None)
+
     def _beside_the_data(self, what: str) -> Path | None:
-        """Return a path beside the data, one per database and venue; None for a store in memory."""
+        """Return a path beside the data, one per database and default venue.
+
+        None for a store in memory.
+        """
         match locate(self.store):
             case FolderLocation(folder=folder):
                 return folder.with_name(f"{folder.name}-{what}-{self.venue.name}")
@@ -184,21 +205,22 @@ class Config:
             reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error
             raise ConfigError(f"token_file: {self.token_file}: {reason}") from None
 
-    @property
-    def effective_ws_url(self) -> str:
-        """The prefix of websocket URLs, without `/ws` and `/stream`."""
-        own = self.venue.ws_url
-        if self.ws_url is None:
-            return own
-        parts = urlsplit(self.ws_url)
+    def ws_url_of(self, venue: Venue) -> str:
+        """Return the prefix of the venue's websocket URLs, without `/ws` and `/stream`."""
+        own, given = venue.ws_url, self._given(self.ws_url, venue)
+        parts = urlsplit(given or own)
         # The old agent's STREAM_URL was the bare host, which today acknowledges USD-M streams and
         # then sends nothing.
-        return own if parts.netloc == urlsplit(own).netloc and not parts.path else self.ws_url
+        is_bare_host = parts.netloc == urlsplit(own).netloc and not parts.path
+        return own if given is None or is_bare_host else given
 
-    @property
-    def effective_rest_url(self) -> str:
-        """The REST API's URL."""
-        return self.rest_url or self.venue.rest_url
+    def rest_url_of(self, venue: Venue) -> str:
+        """Return the venue's REST URL."""
+        return self._given(self.rest_url, venue) or venue.rest_url
+
+    def _given(self, urls: Mapping[str, str] | None, venue: Venue) -> str | None:
+        bare = (urls or {}).get("") if venue == self.venue else None
+        return (urls or {}).get(venue.name, bare)
 
     @property
     def fleet_manager(self) -> Bind | None:
@@ -208,7 +230,7 @@ class Config:
         return Bind(self.register_ip, self.register_port)
 
 
-def as_written(value: object) -> str:
+def as_written(value: object) -> str:  # noqa: PLR0911 - a line per type
     """Format a field's value as a user would write it."""
     match value:
         case Venue():
@@ -217,6 +239,8 @@ def as_written(value: object) -> str:
             return str(value.value)
         case tuple() if not isinstance(value, Bind):
             return ",".join(map(as_written, value))
+        case dict():
+            return ",".join(f"{key}={each}" if key else str(each) for key, each in value.items())
         case bool():
             return str(value).lower()
         case int() | float():
@@ -258,14 +282,14 @@ def trace_config(
         *read_environment(environ, settings),
         *read_options(options, settings),
     ]
-    # Intervals come last, because they depend on the venue that wins; overridden ones may have
-    # been meant for another venue.
+    # Intervals come last, because they depend on the venues that win; overridden ones may have been
+    # meant for others.
     entries.sort(key=lambda entry: entry.field == "intervals")
     values: dict[str, Any] = {}
     for entry in entries:
         convert: Any = settings[entry.field].converter
         if entry is entries[-1] and entry.field == "intervals":
-            convert = partial(to_intervals, venue=values.get("venue", USDM))
+            convert = partial(to_intervals, venues=_venues_of(values))
         try:
             # A value that another source overrides is checked, too.
             values[entry.field] = convert(entry.value)
@@ -276,16 +300,25 @@ def trace_config(
     return config, sources
 
 
+def _venues_of(values: Mapping[str, Any]) -> tuple[Venue, ...]:
+    """Return the venues from which `values` of fields record."""
+    given = {name: values[name] for name in ("venue", "symbols") if name in values}
+    return tuple(Config(**given).symbols_by_venue)
+
+
 def check_symbols(config: Config) -> None:
-    """Check the number of symbols.
+    """Check the number of symbols, and that each venue has intervals to record.
 
     Raises:
-        ConfigError: there are more than `max_symbols`.
+        ConfigError: there are more than `max_symbols`, or a venue has none of the intervals.
     """
-    if len(config.symbols) > config.max_symbols:
-        raise ConfigError(
-            f"symbols: {len(config.symbols)} exceed max_symbols, which is {config.max_symbols}"
-        )
+    symbols = sum(map(len, config.symbols_by_venue.values()))
+    if symbols > config.max_symbols:
+        raise ConfigError(f"symbols: {symbols} exceed max_symbols, which is {config.max_symbols}")
+    for venue, named in config.symbols_by_venue.items():
+        if named and not venue.intervals & {*config.intervals}:
+            wanted = as_written(config.intervals)
+            raise ConfigError(f"intervals: {venue.name} has none of {wanted}")
 
 
 def _check_together(config: Config, sources: Mapping[str, str]) -> None:

@@ -53,6 +53,11 @@ class Venue:
     klines_window_ms: int | None = None
     """The longest time range of one klines request; None for no bound."""
 
+    @property
+    def usual_intervals(self) -> frozenset[Interval]:
+        """The intervals that "all" stands for: 1s is 96 % of all rows, so it must be named."""
+        return self.intervals - {Interval.S1}
+
     def klines_weight(self, limit: int) -> int:
         """Return the weight of a klines request for `limit` rows."""
         return next(weight for largest, weight in self.klines_weights if limit <= largest)
@@ -126,3 +131,22 @@ SPOT = Venue(
 )
 
 VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}
+
+
+def split_name(name: str, default: Venue) -> tuple[Venue, str]:
+    """Split `venue:SYMBOL`, as users write it; a bare symbol is one of `default`.
+
+    Raises:
+        ValueError: there is no such venue.
+    """
+    venue_name, colon, symbol = name.rpartition(":")
+    if not colon:
+        return default, symbol.strip().upper()
+    if (venue := VENUES.get(venue_name.strip().lower())) is None:
+        raise ValueError(f"{venue_name!r} is no venue; use one of {', '.join(VENUES)}")
+    return venue, symbol.strip().upper()
+
+
+def full_name(venue: Venue, symbol: str, default: Venue) -> str:
+    """Write a symbol so that `split_name` reads it: bare if its venue is `default`."""
+    return symbol if venue == default else f"{venue.name}:{symbol}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
 
 import trio
 from attrs import define, field, frozen
@@ -17,6 +18,7 @@ from klineagent.core.errors import (
 )
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
+from klineagent.exchange.venues import Venue
 from klineagent.series.backfill.worker import VenueContext
 from klineagent.series.subscription import Subscription
 
@@ -48,16 +50,59 @@ class _Entry:
     refusal: InvalidRequest | None = field(default=None, init=False)
 
 
+@define(eq=False)
+class Places:
+    """The symbols that an agent may record, all its venues together."""
+
+    most: int
+    _taken: Counter[str] = field(factory=Counter, init=False)
+    """The number of symbols that run, by venue."""
+    _watchers: list[Callable[[], None]] = field(factory=list, init=False)
+
+    def taken_by_others(self, venue: str) -> int:
+        """Count the symbols that run on other venues than the one of that name."""
+        return self._taken.total() - self._taken[venue]
+
+    def take(self, venue: str, symbol: str) -> None:
+        """Take a place for `symbol`.
+
+        Raises:
+            SymbolLimitReached: there is none.
+        """
+        if self._taken.total() >= self.most:
+            raise SymbolLimitReached(
+                f"symbol: {symbol} would be one more than the {self.most} symbols allowed"
+            )
+        self._taken[venue] += 1
+
+    def leave(self, venue: str) -> None:
+        """Give a place back."""
+        self._taken[venue] -= 1
+        for has_changed in self._watchers:
+            has_changed()
+
+    def watch(self, has_changed: Callable[[], None]) -> None:
+        """Call `has_changed` from now on whenever a place becomes free."""
+        self._watchers.append(has_changed)
+
+
 @define(eq=False, kw_only=True)
 class Registry:
-    """Holds all subscriptions of one venue, to at most `max_symbols` symbols."""
+    """Holds all subscriptions of one venue, as far as there are `places` for its symbols."""
 
     context: VenueContext
-    max_symbols: int
+    places: Places
     _nursery: trio.Nursery
+    _log_context: Context
+    """What log lines of subscriptions carry, whichever task starts them."""
     _entries: dict[tuple[str, Interval], _Entry] = field(factory=dict, init=False)
     _intervals: Counter[str] = field(factory=Counter, init=False)
     """The number of running intervals, by symbol."""
+
+    @property
+    def venue(self) -> Venue:
+        """The venue of all subscriptions."""
+        return self.context.rest.venue
 
     def count(self) -> int:
         """Count the subscriptions."""
@@ -118,7 +163,7 @@ class Registry:
 
         Raises:
             InvalidRequest: the venue has no such interval.
-            SymbolLimitReached: one symbol more would exceed `max_symbols`.
+            SymbolLimitReached: there is no place for one symbol more.
             ShuttingDown: the registry is closing.
         """
         self._check(interval)
@@ -126,7 +171,7 @@ class Registry:
             return
         entry = self._enter(symbol, interval)
         entry.settled.set()
-        self._nursery.start_soon(self._run, entry, self.context.book.until_trading)
+        self._start(entry, self.context.book.until_trading)
 
     async def add(self, symbol: str, interval: Interval) -> bool:
         """Start a subscription and wait until the exchange has confirmed it.
@@ -138,7 +183,7 @@ class Registry:
 
         Raises:
             InvalidRequest: the venue has no such interval, or does not trade the symbol.
-            SymbolLimitReached: one symbol more would exceed `max_symbols`.
+            SymbolLimitReached: there is no place for one symbol more.
             ShuttingDown: the registry is closing.
         """
         self._check(interval)
@@ -149,7 +194,7 @@ class Registry:
         if await self._runs(symbol, interval):
             return False
         entry = self._enter(symbol, interval)
-        self._nursery.start_soon(self._run, entry, self.context.book.check)
+        self._start(entry, self.context.book.check)
         try:
             await entry.settled.wait()
         except trio.Cancelled:
@@ -187,10 +232,8 @@ class Registry:
             await entry.ended.wait()
 
     def _check(self, interval: Interval) -> None:
-        if interval not in self.context.pool.venue.intervals:
-            raise InvalidRequest(
-                f"interval: {self.context.pool.venue.name} has no {interval} klines"
-            )
+        if interval not in self.venue.intervals:
+            raise InvalidRequest(f"interval: {self.venue.name} has no {interval} klines")
 
     async def _runs(self, symbol: str, interval: Interval) -> bool:
         """Whether it runs, once concurrent calls that add or remove it are done."""
@@ -207,19 +250,20 @@ class Registry:
         """Enter a new subscription.
 
         Raises:
-            SymbolLimitReached: one symbol more would exceed `max_symbols`.
+            SymbolLimitReached: there is no place for one symbol more.
             ShuttingDown: the registry is closing.
         """
         if self._nursery.cancel_scope.cancel_called:
             raise ShuttingDown("the agent is shutting down")
-        if symbol not in self._intervals and len(self._intervals) >= self.max_symbols:
-            raise SymbolLimitReached(
-                f"symbol: {symbol} would be one more than the {self.max_symbols} symbols allowed"
-            )
+        if symbol not in self._intervals:
+            self.places.take(self.venue.name, symbol)
         entry = _Entry(Subscription(symbol=symbol, interval=interval, context=self.context))
         self._entries[symbol, interval] = entry
         self._intervals[symbol] += 1
         return entry
+
+    def _start(self, entry: _Entry, check: Callable[[str], Awaitable[None]]) -> None:
+        self._log_context.run(self._nursery.start_soon, self._run, entry, check)
 
     async def _run(self, entry: _Entry, check: Callable[[str], Awaitable[None]]) -> None:
         subscription = entry.subscription
@@ -232,13 +276,14 @@ class Registry:
             self._intervals.subtract([subscription.symbol])
             if not self._intervals[subscription.symbol]:
                 del self._intervals[subscription.symbol]
+                self.places.leave(self.venue.name)
             entry.settled.set()
             entry.ended.set()
 
 
 @asynccontextmanager
-async def open_registry(*, context: VenueContext, max_symbols: int) -> AsyncIterator[Registry]:
+async def open_registry(*, context: VenueContext, places: Places) -> AsyncIterator[Registry]:
     """Open an empty registry; leaving the block ends every subscription."""
     async with trio.open_nursery() as nursery:
-        yield Registry(context=context, max_symbols=max_symbols, nursery=nursery)
+        yield Registry(context=context, places=places, nursery=nursery, log_context=copy_context())
         nursery.cancel_scope.cancel(reason="the registry is closed")

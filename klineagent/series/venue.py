@@ -18,7 +18,7 @@ from klineagent.exchange.venues import Venue
 from klineagent.series.backfill.known_gaps import KnownGaps, Series
 from klineagent.series.backfill.startup import open_startup_scan
 from klineagent.series.backfill.worker import VenueContext
-from klineagent.series.registry import Registry, open_registry
+from klineagent.series.registry import Places, Registry, open_registry
 from klineagent.storage.store import Store
 
 
@@ -29,6 +29,8 @@ class VenueSettings:
     venue: Venue
     ws_url: str
     rest_url: str
+    is_simulated: bool
+    """See `Pace`."""
     conflate_s: float
     """Seconds between two states of a forming candle that are handed on; 0 hands on all."""
     history: int
@@ -37,7 +39,6 @@ class VenueSettings:
     """How far back the startup scan searches for gaps."""
     grace_ms: int
     """How long after a candle's close its closing event may come."""
-    max_symbols: int
 
 
 @asynccontextmanager
@@ -45,12 +46,12 @@ async def open_venue(
     settings: VenueSettings,
     *,
     network: Network,
-    time: ExchangeTime,
     pools: WeightPools,
     store: Store,
     publish: Publish,
     room: Callable[[], Awaitable[None]],
     known: Callable[[Series], KnownGaps | None],
+    places: Places,
 ) -> AsyncIterator[Registry]:
     """Open an empty registry of one venue, and the parts that it needs.
 
@@ -61,9 +62,10 @@ async def open_venue(
               registry      a nursery per subscription
 
     Leaving the block ends these from the inside out. `publish` must work until then; `room` waits
-    until the store takes rows; `known` returns what the last run saved of a series.
+    until the store takes rows; `known` returns what the last run saved of a series; `places` are
+    shared with other venues.
     """
-    venue = settings.venue
+    venue, time = settings.venue, ExchangeTime(is_simulated=settings.is_simulated)
     async with (
         open_rest(
             network=network, venue=venue, rest_url=settings.rest_url, time=time, pools=pools
@@ -96,7 +98,7 @@ async def open_venue(
                 room=room,
                 grace_ms=settings.grace_ms,
             ),
-            max_symbols=settings.max_symbols,
+            places=places,
         ) as registry,
     ):
         yield registry

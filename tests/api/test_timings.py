@@ -16,7 +16,8 @@ async def test_candles_are_timed_that_closed_while_their_series_ran(
     watched, older, forming = a_kline(1), a_kline(0), a_kline(2)._replace(is_closed=False)
     time = ExchangeTime()
     time.confirm(watched.close_time + 1)
-    async with open_timings(time) as timings:
+    async with open_timings() as timings:
+        timings.now_ms = lambda _: time.now_ms()
         timings.watched = lambda kline: kline.open_time >= watched.open_time
         await trio.sleep(1.5)
         timings.acknowledged(Batch("a", (watched, older, forming)), 0.02)
@@ -28,7 +29,7 @@ async def test_candles_are_timed_that_closed_while_their_series_ran(
 
 async def test_passes_of_the_loop_are_timed_in_the_block_only(autojump_clock: MockClock) -> None:
     """Each is counted once, and the caller's callback is still called."""
-    async with open_timings(ExchangeTime()) as timings:
+    async with open_timings() as timings:
         for _ in range(10):
             await trio.lowlevel.checkpoint()
         during = timings.loop.passes.count

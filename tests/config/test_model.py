@@ -29,8 +29,8 @@ def test_defaults() -> None:
     assert [str(each) for each in config.intervals] == ["1m", "5m", "15m", "1h", "4h", "1d", "1w"]
     assert (config.symbols, config.max_symbols, config.self_update_interval_s) == ((), 100, 60)
     assert (config.command_bind.port, config.status_bind.port) == (9999, 9988)
-    assert config.effective_ws_url == USDM.ws_url
-    assert config.effective_rest_url == USDM.rest_url
+    assert config.ws_url_of(config.venue) == USDM.ws_url
+    assert config.rest_url_of(config.venue) == USDM.rest_url
     assert config.fleet_manager is None
     assert (config.history, config.lookback_s, config.grace_s) == (500, 86_400, 5)
     assert (config.updates, config.spool, config.spool_limit) == (False, None, 4 * 1024**3)
@@ -69,7 +69,7 @@ def test_old_variables() -> None:
     assert (config.max_symbols, config.agent_ip) == (20, "203.0.113.7")
     assert config.intervals == (Interval.M1, Interval.MO1)
     assert config.self_update_interval_s == 30
-    assert config.effective_ws_url == "wss://example.org"
+    assert config.ws_url_of(config.venue) == "wss://example.org"
 
 
 def test_old_variables_are_of_fields() -> None:
@@ -192,13 +192,16 @@ def test_symbols_of_a_file_stand_in_quotes(file: Path) -> None:
 )
 def test_the_stream_address_is_a_prefix(url: str, effective: str) -> None:
     """Whole addresses and the venue's bare host lead to where the streams really are."""
-    assert load_config({"ws_url": url}, {}, None).effective_ws_url == effective
+    assert load_config({"ws_url": url}, {}, None).ws_url_of(USDM) == effective
 
 
 def test_the_venue_brings_its_addresses() -> None:
     """Another venue is at other addresses."""
     config = load_config({"venue": "coinm"}, {}, None)
-    assert (config.effective_ws_url, config.effective_rest_url) == (COINM.ws_url, COINM.rest_url)
+    assert (config.ws_url_of(config.venue), config.rest_url_of(config.venue)) == (
+        COINM.ws_url,
+        COINM.rest_url,
+    )
 
 
 @pytest.mark.parametrize(

@@ -260,10 +260,13 @@ async def test_the_configuration_has_the_last_word_at_a_start(
         (b"", "it cannot be read"),
         (b'{"format":1,', "it cannot be read"),
         (b"\xff\x00", "it cannot be read"),
-        (encode(Selection(), SPOT), "it is for spot, not for usdm"),
-        (encode(Selection(), USDM).replace(b'"format": 1', b'"format": 2'), "format 2"),
         (
-            encode(Selection(named={"BTCUSDT": M1}), USDM).replace(b'"1m"', b'"7m"'),
+            encode({"usdm": Selection()}).replace(b"usdm", b"moon"),
+            "it is for moon, which is no venue",
+        ),
+        (encode({}).replace(b'"format": 2', b'"format": 3'), "format 3"),
+        (
+            encode({"usdm": Selection(named={"BTCUSDT": M1})}).replace(b'"1m"', b'"7m"'),
             "'7m' does not exist on usdm",
         ),
     ],
@@ -471,7 +474,7 @@ async def test_before_the_symbols_are_known_nothing_can_be_judged(
 ) -> None:
     """A PUT is 504 with the reason; GET and what was saved do not wait."""
     state = MemoryDisk()
-    state.write("subscriptions.json", encode(Selection(named={"BTCUSDT": M1}), USDM))
+    state.write("subscriptions.json", encode({"usdm": Selection(named={"BTCUSDT": M1})}))
     market = _market()
     async with open_exchange(market, venue_named("usdm")) as exchange, trio.open_nursery() as calls:
         network = TwinNetwork(exchange, calls)

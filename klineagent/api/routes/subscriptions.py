@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
+from attrs import evolve
 from msgspec.structs import replace
 from quart_trio import QuartTrio
 
@@ -80,7 +81,9 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         """
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionChange)
         reader = await _reader(desired)
-        gone, more = reader.wanted(asked.remove, "remove"), reader.wanted(asked.add, "add")
+        # What is removed at "all" intervals is removed at 1s, too, whatever "all" adds.
+        everything = evolve(reader, all_intervals=desired.venue.intervals)
+        gone, more = everything.wanted(asked.remove, "remove"), reader.wanted(asked.add, "add")
         left = desired.demand.removing(gone)
         return await _carry_out(desired, left.adding(more, reader.listings), dry_run=dry_run)
 
@@ -161,7 +164,7 @@ async def _now(desired: Desired, *, saved: bool) -> SubscriptionsNow:
         ],
         exclude=asked.exclude,
         symbols=len(progress.wanted),
-        max_symbols=desired.registry.max_symbols,
+        max_symbols=desired.registry.places.most,
         streams=StreamsNow(
             wanted=wanted,
             active=progress.active,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import PurePath
 from typing import NoReturn
@@ -14,6 +15,7 @@ from attrs import define, evolve, field, frozen
 from klineagent.core.errors import StateError, StateUnreadable
 from klineagent.core.retry import Trouble
 from klineagent.series.backfill.known_gaps import (
+    GapsByVenue,
     KnownGaps,
     SavedGaps,
     Series,
@@ -48,48 +50,45 @@ class GapFile:
 
     disk: Disk
     name: str
-    venue: str
     store: str
     """The place of the store to which the gaps belong."""
 
     @classmethod
     def beside(cls, state: StateFile, *, store: str) -> GapFile:
         """Return the gap file beside `state`, under its lock, for the store of that label."""
-        return cls(
-            disk=state.disk, name=state.name + SUFFIX, venue=state.venue.name, store=place(store)
-        )
+        return cls(disk=state.disk, name=state.name + SUFFIX, store=place(store))
 
     @property
     def label(self) -> str:
         """The path that messages show."""
         return str(PurePath(self.disk.label) / self.name)
 
-    async def load(self) -> SavedGaps:
+    async def load(self) -> GapsByVenue:
         """Load what was saved last; an unreadable file is logged and moved aside.
 
         Raises:
             StateUnreadable: a newer klineagent wrote the file, which stays as it is.
         """
 
-        def read(files: Files) -> SavedGaps:
+        def read(files: Files) -> GapsByVenue:
             try:
-                return decode(files.read(self.name), venue=self.venue, store=self.store)
+                return decode(files.read(self.name), store=self.store)
             except FileNotFoundError:
-                return SavedGaps()
+                return GapsByVenue()
             except (OSError, ValueError) as error:
                 damage = str(error)
             aside = self.name + UNREADABLE
             with suppress(OSError):  # the next save takes its name
                 files.rename(self.name, aside)
             log.error("gaps_unreadable", error=damage, kept=aside)
-            return SavedGaps(is_whole=False)
+            return GapsByVenue(is_whole=False)
 
         try:
             return await self.disk.run(read)
         except StateUnreadable as error:
             raise StateUnreadable(f"known gaps {self.label}: {error}") from error
 
-    async def save(self, known: SavedGaps) -> None:
+    async def save(self, known: GapsByVenue) -> None:
         """Save `known`; on return it survives power loss.
 
         Raises:
@@ -97,7 +96,7 @@ class GapFile:
         """
 
         def save(files: Files) -> None:
-            content = encode(known, venue=self.venue, store=self.store)
+            content = encode(known, store=self.store)
             try:
                 files.unlink(self.name + TEMPORARY)  # left if an agent was killed while it wrote
                 write_durably(files, "", self.name, content)
@@ -108,12 +107,12 @@ class GapFile:
         await self.disk.run(save)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False)
 class GapSaver:
     """Saves known gaps to `file`; without a file they end with the process."""
 
-    file: GapFile | None = None
-    known: SavedGaps = field(factory=SavedGaps)
+    file: GapFile | None
+    known: GapsByVenue = field(factory=GapsByVenue)
     """The gaps that were saved last, also of series that do not run any more."""
 
     async def load(self) -> None:
@@ -125,25 +124,28 @@ class GapSaver:
         if self.file is not None:
             self.known = await self.file.load()
 
-    def known_of(self, series: Series) -> KnownGaps | None:
+    def known_of(self, venue: str, series: Series) -> KnownGaps | None:
         """Return what was saved last of a series; None if it never ran."""
-        return self.known.of(series)
+        return self.known.of(venue).of(series)
 
-    async def run(self, registry: Registry, writer: Writer) -> None:
+    async def run(self, registries: Callable[[], Iterable[Registry]], writer: Writer) -> None:
         """Save the gaps of all series, again and again; the last save suffices at the stop."""
         if self.file is not None:
-            await self._run(self.file, registry, writer)
+            await self._run(self.file, registries, writer)
 
-    async def _run(self, file: GapFile, registry: Registry, writer: Writer) -> NoReturn:
+    async def _run(
+        self, file: GapFile, registries: Callable[[], Iterable[Registry]], writer: Writer
+    ) -> NoReturn:
         trouble = Trouble("gaps_not_saved", "gaps_saved")
         saved_at, saved_found = -math.inf, 0
         while True:
             await trio.sleep(SOON_S)
-            found = registry.context.tally.found.total()
+            running = [*registries()]
+            found = sum(each.context.tally.found.total() for each in running)
             if found == saved_found and trio.current_time() - saved_at < EVERY_S:
                 continue
             try:
-                await self._save(file, registry, writer)
+                await self._save(file, running, writer)
             except StateError as error:
                 trouble.lasts(error, alarm=True)
                 await trio.sleep(EVERY_S)
@@ -151,9 +153,21 @@ class GapSaver:
                 trouble.over()
                 saved_at, saved_found = trio.current_time(), found
 
-    async def _save(self, file: GapFile, registry: Registry, writer: Writer) -> None:
-        gaps = dict(self.known.gaps)
-        series = registry.subscriptions()
+    async def _save(self, file: GapFile, registries: Iterable[Registry], writer: Writer) -> None:
+        venues = dict(self.known.venues)
+        for registry in registries:
+            venue = registry.venue.name
+            known = self.known.of(venue)
+            venues[venue] = evolve(known, gaps=await self._gaps_of(registry, known, writer))
+        content = evolve(self.known, venues=venues)
+        await file.save(content)
+        self.known = content
+
+    async def _gaps_of(
+        self, registry: Registry, known: SavedGaps, writer: Writer
+    ) -> Mapping[Series, KnownGaps]:
+        """Return what is `known` of a venue, renewed for the series that run."""
+        gaps, series = dict(known.gaps), registry.subscriptions()
         for at in range(0, len(series), AT_ONCE):
             # Until the rows at risk are known, the earlier save stays, which is never wrong.
             while (at_risk := writer.at_risk()) is None:  # noqa: ASYNC110 - there is no event
@@ -161,8 +175,7 @@ class GapSaver:
             # No checkpoint between reading rows and ledgers: both must be of one moment.
             # A series that was removed meanwhile does not learn of dropped rows any more.
             running = [each for each in series[at : at + AT_ONCE] if not each.scope.cancel_called]
-            gaps |= known_gaps(running, at_risk)
+            ours = (row for row in at_risk if row.venue == registry.venue.name)
+            gaps |= known_gaps(running, ours)
             await trio.lowlevel.checkpoint()
-        known = evolve(self.known, gaps=gaps)
-        await file.save(known)
-        self.known = known
+        return gaps

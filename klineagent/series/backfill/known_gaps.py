@@ -1,12 +1,14 @@
 """Known gaps and absences as the gap file holds them for the next run. Pure.
 
-    {"format": 1, "klineagent": "0.2.0", "venue": "usdm", "store": "clickhouse://db/market",
+    {"format": 2, "klineagent": "0.3.0", "store": "clickhouse://db/market", "venues": {"usdm": {
      "since": [{"symbols": ["BTCUSDT", ...], "times": {"1m": 1769860800000, ...}}, ...],
      "until": [{"symbols": ["BTCUSDT", ...], "times": {"1m": 1769947200000, ...}}, ...],
      "incomplete": [{"symbol": "BTCUSDT", "interval": "1m",
                      "missing": [[1769900000000, 1769900060000, {"urgency": 1, ...}], ...],
                      "absent": [...]}, ...],
-     "is_whole": true}
+     "is_whole": true}, "spot": {...}}}
+
+Format 1 is of one venue, with `venue` and its fields at the top.
 
 A gap file never becomes wrong, so no save is urgent: from `since` on, candles that it calls neither
 missing nor absent were stored; candles from `until` on are looked up in the store at the next
@@ -32,7 +34,8 @@ from klineagent.series.spans import Span, Spans
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
+_ONE_VENUE = 1
 
 Series = tuple[str, Interval]
 """Symbol and interval."""
@@ -64,7 +67,7 @@ UNKNOWN = KnownGaps(since_ms=2**62, until_ms=0)
 
 @frozen
 class SavedGaps:
-    """The content of a gap file."""
+    """What a gap file says of one venue."""
 
     gaps: Mapping[Series, KnownGaps] = field(factory=dict)
     is_whole: bool = True
@@ -73,6 +76,20 @@ class SavedGaps:
     def of(self, series: Series) -> KnownGaps | None:
         """Return what is known of a series; None if it never ran."""
         return self.gaps.get(series, None if self.is_whole else UNKNOWN)
+
+
+@frozen
+class GapsByVenue:
+    """The content of a gap file."""
+
+    venues: Mapping[str, SavedGaps] = field(factory=dict)
+    """What is known by the venue's name."""
+    is_whole: bool = True
+    """Whether these are all venues that ever ran; see `SavedGaps`."""
+
+    def of(self, venue: str) -> SavedGaps:
+        """Return what is known of a venue."""
+        return self.venues.get(venue, SavedGaps(is_whole=self.is_whole))
 
 
 class TrackedSeries(Protocol):
@@ -90,7 +107,7 @@ def known_gaps(
     """Return the known gaps of those `series` whose startup scan is done.
 
     Rows `at_risk` are closed candles that are not durable yet: to the next run they are missing.
-    They and the ledgers must be of one moment.
+    They and the ledgers must be of one venue and one moment.
     """
     undurable: dict[Series, dict[int, int]] = {}
     for kline in at_risk:
@@ -143,22 +160,40 @@ class _Incomplete(Struct, frozen=True):
     absent: list[Span[Absence]]
 
 
-class _GapFileContent(Head, frozen=True, kw_only=True):
-    venue: str
-    store: str
+class _VenueGaps(Struct, frozen=True):
     since: list[_Group]
     until: list[_Group]
     incomplete: list[_Incomplete]
     is_whole: bool
 
 
-def encode(known: SavedGaps, *, venue: str, store: str) -> bytes:
+class _GapFileContent(Head, frozen=True, kw_only=True):
+    store: str
+    venues: dict[str, _VenueGaps]
+    is_whole: bool
+
+
+class _OldHead(Struct, frozen=True):
+    """The fields of format 1 beside those of `_VenueGaps`."""
+
+    venue: str
+    store: str
+
+
+def encode(known: GapsByVenue, *, store: str) -> bytes:
     """Encode `known` as the content of a gap file."""
     saved = _GapFileContent(
         format=FORMAT,
         klineagent=__version__,
-        venue=venue,
         store=store,
+        venues={venue: _written(each) for venue, each in known.venues.items()},
+        is_whole=known.is_whole,
+    )
+    return msgspec.json.encode(saved)
+
+
+def _written(known: SavedGaps) -> _VenueGaps:
+    return _VenueGaps(
         since=_grouped({series: each.since_ms for series, each in known.gaps.items()}),
         until=_grouped({series: each.until_ms for series, each in known.gaps.items()}),
         incomplete=[
@@ -168,33 +203,45 @@ def encode(known: SavedGaps, *, venue: str, store: str) -> bytes:
         ],
         is_whole=known.is_whole,
     )
-    return msgspec.json.encode(saved)
 
 
-def decode(content: bytes, *, venue: str, store: str) -> SavedGaps:
+def decode(content: bytes, *, store: str) -> GapsByVenue:
     """Decode the content of a gap file.
 
     Raises:
         StateUnreadable: a newer klineagent wrote it.
-        ValueError: it is no gap file, or belongs to another venue or store.
+        ValueError: it is no gap file, or belongs to another store.
     """
     try:
-        if newer := msgspec.json.decode(content, type=Head).newer_than(FORMAT):
+        head = msgspec.json.decode(content, type=Head)
+        if newer := head.newer_than(FORMAT):
             raise StateUnreadable(newer)
-        saved = msgspec.json.decode(content, type=_GapFileContent)
-        if (saved.venue, saved.store) != (venue, store):
-            raise ValueError(f"it is about {saved.venue} in {saved.store}, not {venue} in {store}")
-        since = _by_series(saved.since)
-        known = {
-            series: KnownGaps(since[series], until_ms)
-            for series, until_ms in _by_series(saved.until).items()
-        }
-        for each in saved.incomplete:
-            series = (each.symbol, each.interval)
-            gaps, absences = tuple(each.missing), tuple(each.absent)
-            known[series] = evolve(known[series], gaps=gaps, absences=absences)
+        if head.format == _ONE_VENUE:
+            old = msgspec.json.decode(content, type=_OldHead)
+            one = msgspec.json.decode(content, type=_VenueGaps)
+            saved = _GapFileContent(
+                format=FORMAT, store=old.store, venues={old.venue: one}, is_whole=True
+            )
+        else:
+            saved = msgspec.json.decode(content, type=_GapFileContent)
+        if saved.store != store:
+            raise ValueError(f"it is about {saved.store}, not {store}")
+        venues = {venue: _read(each) for venue, each in saved.venues.items()}
+        return GapsByVenue(venues, saved.is_whole)
     except (*UNREADABLE, KeyError) as error:
         raise ValueError(f"it cannot be read: {error}") from error
+
+
+def _read(saved: _VenueGaps) -> SavedGaps:
+    since = _by_series(saved.since)
+    known = {
+        series: KnownGaps(since[series], until_ms)
+        for series, until_ms in _by_series(saved.until).items()
+    }
+    for each in saved.incomplete:
+        series = (each.symbol, each.interval)
+        gaps, absences = tuple(each.missing), tuple(each.absent)
+        known[series] = evolve(known[series], gaps=gaps, absences=absences)
     return SavedGaps(known, saved.is_whole)
 
 

@@ -48,6 +48,9 @@ class Demand:
     selection: Selection
     venue_name: str
     max_symbols: int
+    """The most symbols of all venues together."""
+    taken_by_others: int = 0
+    """The symbols that run on other venues."""
     running: SeriesSet
     """The series that run now, a live view: they have a claim to their places."""
     listings: Listings | None = None
@@ -89,10 +92,11 @@ class Demand:
             )
         whole = self._resolve(selection)
         symbols = len(whole.wanted)
-        if symbols > self.max_symbols and symbols > len(self._resolve(self.selection).wanted):
+        if symbols > self._places and symbols > len(self._resolve(self.selection).wanted):
+            others = f" and {self.taken_by_others} of other venues" if self.taken_by_others else ""
             raise SymbolLimitReached(
-                f"the set comes to {symbols} symbols, more than the {self.max_symbols} allowed"
-                " (max_symbols)"
+                f"the set comes to {symbols} symbols{others}, more than the {self.max_symbols}"
+                " allowed (max_symbols)"
             )
         wanted, before = self._limited(whole, selection).wanted, self.resolution.wanted
         return Change(
@@ -103,6 +107,10 @@ class Demand:
             unmatched=whole.unmatched,
         )
 
+    @property
+    def _places(self) -> int:
+        return max(0, self.max_symbols - self.taken_by_others)
+
     def _resolve(self, selection: Selection) -> Resolution:
         whole = selection.naming(self.configured)
         return resolve(whole, self.listings, venue_name=self.venue_name)
@@ -111,6 +119,7 @@ class Demand:
         return limited(
             resolution,
             self.listings,
-            most=self.max_symbols,
+            most=self._places,
+            allowed=self.max_symbols,
             claims=(self.configured, self.running, selection.named),
         )

@@ -23,7 +23,7 @@ from klineagent.series.desired.selection import (
     SeriesSet,
     count,
 )
-from klineagent.series.desired.state_file import StateFile, StateSaver
+from klineagent.series.desired.state_file import StateSaver
 from klineagent.series.desired.wire_format import pattern_of
 from klineagent.series.registry import Registry, SubscriptionInfo
 
@@ -67,7 +67,7 @@ class Desired:
         registry: Registry,
         configured: SeriesSet,
         selection: Selection,
-        file: StateFile | None,
+        saver: StateSaver,
     ) -> None:
         self.registry = registry
         self._reconciler = Reconciler(registry)
@@ -76,10 +76,11 @@ class Desired:
             # The configuration wins at a start: what it names may have been removed before.
             selection=selection.permitting(configured),
             venue_name=self.venue.name,
-            max_symbols=registry.max_symbols,
+            max_symbols=registry.places.most,
             running=self._reconciler.held,
         )
-        self._saver = StateSaver(file)
+        self._saver = saver
+        registry.places.watch(self._places_have_changed)
         self._known = trio.Event()
         self._stale = trio.Event()
         """Set when the registry may differ from what is wanted."""
@@ -87,11 +88,14 @@ class Desired:
     @property
     def venue(self) -> Venue:
         """The venue of all series."""
-        return self.registry.context.rest.venue
+        return self.registry.venue
 
     @property
     def demand(self) -> Demand:
         """The present demand; `add`, `remove` and `adopt` change it."""
+        taken = self.registry.places.taken_by_others(self.venue.name)
+        if taken != self._demand.taken_by_others:
+            self._demand = evolve(self._demand, taken_by_others=taken)
         return self._demand
 
     # The running set; see `klineagent.api.subscriptions.Subscriptions`.
@@ -217,7 +221,6 @@ class Desired:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_reconciled)
             nursery.start_soon(self._watch_listings)
-            nursery.start_soon(self._saver.run)
             task_status.started()
         raise AssertionError("its tasks never end")
 
@@ -240,7 +243,7 @@ class Desired:
         book = self.registry.context.book
         await book.loaded()
         while True:
-            before = self._demand
+            before = self.demand
             self._demand = evolve(before, listings=book.listings or {})
             self._known.set()
             self._stale.set()
@@ -252,8 +255,13 @@ class Desired:
         if selection == self.demand.selection:
             return False
         self._demand = evolve(self._demand, selection=selection)
-        self._saver.save(selection)
+        self._saver.save(self.venue.name, selection)
         return True
+
+    def _places_have_changed(self) -> None:
+        # Not the present demand: resolving it anew for each of hundreds of symbols takes seconds.
+        if self._demand.resolution.refused or self._reconciler.placeless:
+            self._stale.set()
 
     def _wanted(self, symbol: str) -> Intervals:
         """Return the intervals wanted at the time of the call."""

@@ -200,9 +200,10 @@ def limited(
     listings: Listings | None,
     *,
     most: int,
+    allowed: int,
     claims: Sequence[Collection[str]],
 ) -> Resolution:
-    """Limit `resolution` to `most` symbols and refuse the others.
+    """Limit `resolution` to `most` symbols and refuse the others, for `allowed` are allowed in all.
 
     Places go to symbols in the first of `claims`, then to those in the next, and so on; then to the
     symbols listed earliest.
@@ -218,7 +219,7 @@ def limited(
     by_rank = sorted(resolution.wanted, key=rank)
     placed = set(by_rank[:most])
     too_many = {
-        symbol: f"{symbol} would be one more than the {most} symbols allowed"
+        symbol: f"{symbol} would be one more than the {allowed} symbols allowed"
         for symbol in by_rank[most:]
     }
     return evolve(

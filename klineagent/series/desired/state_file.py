@@ -1,8 +1,16 @@
-"""The state file: keeps the selection over restarts. It is small, readable, replaced as a whole."""
+"""The state file: keeps each venue's selection over restarts.
+
+It is small, readable, and replaced as a whole:
+
+    {"format": 2, "klineagent": "0.3.0",
+     "venues": {"usdm": {"subscriptions": [...], "exclude": [...]}, "spot": {...}}}
+
+Format 1 holds one venue, with `venue`, `subscriptions` and `exclude` at the top.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import PurePath
 from typing import Any, NoReturn
@@ -22,7 +30,7 @@ from klineagent.core.errors import (
     StateUnreadable,
 )
 from klineagent.core.retry import Backoff, Trouble
-from klineagent.exchange.venues import Venue
+from klineagent.exchange.venues import VENUES
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.wire_format import (
     Excluded,
@@ -34,7 +42,8 @@ from klineagent.series.desired.wire_format import (
 )
 from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
 
-FORMAT = 1
+FORMAT = 2
+_ONE_VENUE = 1
 LOCK = ".lock"
 """The suffix of the lock file, after the name of the state file."""
 # How long a command waits for the disk before it reports that its change is not saved.
@@ -43,6 +52,9 @@ SAVED_WITHIN_S = 1.0
 LAST_SAVE_WITHIN_S = 0.5
 
 log = structlog.get_logger()
+
+Selections = Mapping[str, Selection]
+"""Selections by the venue's name; a venue that was never recorded has none."""
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -62,57 +74,81 @@ class Head(Struct, frozen=True, kw_only=True):
         )
 
 
-class _StateFileContent(Head, frozen=True, kw_only=True):
-    """The whole file; a later version of the same format may add fields."""
+class _VenueSet(Struct, frozen=True):
+    """What one venue should record; a later version of the same format may add fields."""
 
-    venue: str
     subscriptions: list[Wanted]
     exclude: list[Excluded]
 
 
-def encode(selection: Selection, venue: Venue) -> bytes:
-    """Encode `selection` as the content of a state file."""
-    written = write(selection, venue)
+class _StateFileContent(Head, frozen=True, kw_only=True):
+    """The whole file; a later version of the same format may add fields."""
+
+    venues: dict[str, _VenueSet]
+
+
+def encode(selections: Selections) -> bytes:
+    """Encode `selections` as the content of a state file."""
+    written = {name: write(selection, VENUES[name]) for name, selection in selections.items()}
     saved = _StateFileContent(
         format=FORMAT,
         klineagent=__version__,
-        venue=venue.name,
-        subscriptions=written.subscriptions,
-        exclude=written.exclude,
+        venues={
+            name: _VenueSet(each.subscriptions, each.exclude) for name, each in written.items()
+        },
     )
     return msgspec.json.format(msgspec.json.encode(saved)) + b"\n"
 
 
-def decode(content: bytes, venue: Venue) -> Selection:
+def decode(content: bytes) -> Selections:
     """Decode the content of a state file.
 
     Raises:
-        ValueError: it is no state file, or belongs to another venue.
+        ValueError: it is no state file.
     """
     try:
         head = msgspec.json.decode(content, type=Head)
         if newer := head.newer_than(FORMAT):
             raise ValueError(newer)
-        written = msgspec.json.decode(content)
+        written, is_old = msgspec.json.decode(content), head.format == _ONE_VENUE
+        if is_old:
+            written = _nested(written)
         if unknown := _take_unknown(written):
             log.warning("state_keys_ignored", keys=unknown, klineagent=head.klineagent)
         saved = msgspec.convert(written, _StateFileContent)
-        if saved.venue != venue.name:
-            raise ValueError(f"it is for {saved.venue}, not for {venue.name}")
-        return SetReader(venue=venue).selection(SubscriptionSet(saved.subscriptions, saved.exclude))
+        return {name: _selection(name, each, is_old=is_old) for name, each in saved.venues.items()}
     except (*UNREADABLE, InvalidRequest) as error:
         raise ValueError(f"it cannot be read: {error}") from error
 
 
-def _take_unknown(written: Any) -> list[str]:
+def _nested(written: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of format 1 in the shape of today's."""
+    head = {key: value for key, value in written.items() if key in {"format", "klineagent"}}
+    rest = {key: value for key, value in written.items() if key not in {*head, "venue"}}
+    return {**head, "venues": {str(written.get("venue")): rest}}
+
+
+def _selection(name: str, saved: _VenueSet, *, is_old: bool) -> Selection:
+    if (venue := VENUES.get(name)) is None:
+        raise ValueError(f"it is for {name}, which is no venue")
+    # In format 1 "all" included 1s.
+    every = venue.intervals if is_old else venue.usual_intervals
+    reader = SetReader(venue=venue, all_intervals=every)
+    return reader.selection(SubscriptionSet(saved.subscriptions, saved.exclude))
+
+
+def _take_unknown(written: dict[str, Any]) -> list[str]:
     """Remove the keys that this version does not know from a file's content; return them."""
     unknown = []
-    if not isinstance(written, dict):
-        return []
+    venues = written.get("venues")
     parts: list[tuple[dict[str, Any], type[Struct]]] = [(written, _StateFileContent)]
-    for name, kind in (("subscriptions", Wanted), ("exclude", Excluded)):
-        if isinstance(entries := written.get(name), list):
-            parts += [(entry, kind) for entry in entries if isinstance(entry, dict)]
+    for each in venues.values() if isinstance(venues, dict) else ():
+        if not isinstance(each, dict):
+            continue
+        parts.append((each, _VenueSet))
+        for name, kind in (("subscriptions", Wanted), ("exclude", Excluded)):
+            if isinstance(entries := each.get(name), list):
+                parts += [(entry, kind) for entry in entries if isinstance(entry, dict)]
     parts += [(p["match"], Pattern) for p, _ in parts if isinstance(p.get("match"), dict)]
     for part, kind_of_part in parts:
         known = {each.encode_name for each in msgspec.structs.fields(kind_of_part)}
@@ -128,29 +164,28 @@ class StateFile:
 
     disk: Disk
     name: str
-    venue: Venue
 
     @property
     def label(self) -> str:
         """The path that messages show."""
         return str(PurePath(self.disk.label) / self.name)
 
-    async def load(self) -> Selection:
-        """Load the selection that was saved last; an empty one if there is no file."""
+    async def load(self) -> Selections:
+        """Load the selections that were saved last; none if there is no file."""
 
-        def read(files: Files) -> Selection:
+        def read(files: Files) -> Selections:
             with self._translated_errors():
                 try:
                     content = files.read(self.name)
                 except FileNotFoundError:
-                    return Selection()
-                return decode(content, self.venue)
+                    return {}
+                return decode(content)
 
         return await self.disk.run(read)
 
-    async def save(self, selection: Selection) -> None:
-        """Save `selection`; on return it survives power loss."""
-        content = encode(selection, self.venue)
+    async def save(self, selections: Selections) -> None:
+        """Save `selections`; on return they survive power loss."""
+        content = encode(selections)
 
         def save(files: Files) -> None:
             with self._translated_errors():
@@ -172,10 +207,10 @@ class StateFile:
 
 @define(eq=False)
 class StateSaver:
-    """Saves the newest selection to `file`, with retries; without a file nothing is saved."""
+    """Saves each venue's newest selection to `file`, with retries; without a file nothing."""
 
     file: StateFile | None
-    _newest: Selection = field(factory=Selection, init=False)
+    _newest: Selections = field(factory=dict)
     _given: int = field(default=0, init=False)
     """The number of selections given so far."""
     _saved: int = field(default=0, init=False)
@@ -184,9 +219,18 @@ class StateSaver:
     _tried: trio.Event = field(factory=trio.Event, init=False)
     """Set after each attempt to write the file; replaced for the next one."""
 
-    def save(self, selection: Selection) -> None:
-        """Save `selection`, in place of those given before, in the background."""
-        self._newest = selection
+    @property
+    def venues(self) -> list[str]:
+        """The names of the venues from which something is wanted."""
+        return [name for name, each in self._newest.items() if each != Selection()]
+
+    def selection_of(self, venue: str) -> Selection:
+        """Return the venue's last selection; an empty one if it has none."""
+        return self._newest.get(venue, Selection())
+
+    def save(self, venue: str, selection: Selection) -> None:
+        """Save `selection`, in place of the venue's last one, in the background."""
+        self._newest = {**self._newest, venue: selection}
         self._given += 1
         self._unsaved.set()
 
@@ -234,13 +278,13 @@ class StateSaver:
 
 
 @asynccontextmanager
-async def open_state(disk: Disk, name: str, venue: Venue) -> AsyncIterator[StateFile]:
+async def open_state(disk: Disk, name: str) -> AsyncIterator[StateFile]:
     """Open the state file `name` and lock it for the length of the block.
 
     Raises:
         StateError: another agent uses it, or there cannot be such a file.
     """
-    state = StateFile(disk, name, venue)
+    state = StateFile(disk, name)
     async with AsyncExitStack() as held:
         try:
             await held.enter_async_context(disk.hold())

@@ -112,6 +112,12 @@ class SetReader:
     venue: Venue
     listings: Listings | None = None
     present: Selection = field(factory=Selection)
+    all_intervals: Intervals = field()
+    """The intervals that "all" stands for."""
+
+    @all_intervals.default
+    def _usual_intervals(self) -> Intervals:
+        return self.venue.usual_intervals
 
     def selection(self, written: SubscriptionSet) -> Selection:
         """Read a whole set, except the entries that come from the configuration."""
@@ -197,7 +203,7 @@ class SetReader:
 
     def _intervals(self, written: list[str] | Literal["all"], where: str) -> Intervals:
         if written == "all":
-            return self.venue.intervals
+            return self.all_intervals
         if not written:
             raise InvalidRequest(f"{where}: the list is empty")
         offered = {each.value: each for each in Interval if each in self.venue.intervals}
@@ -257,6 +263,6 @@ def _together(series: SeriesSet) -> Iterable[tuple[Intervals, list[str]]]:
 
 
 def _written(intervals: Intervals, venue: Venue) -> list[str] | Literal["all"]:
-    if intervals == venue.intervals:
+    if intervals == venue.usual_intervals:
         return "all"
     return [each.value for each in Interval if each in intervals]

@@ -12,9 +12,13 @@ from trio.testing import MockClock
 
 from klineagent.core.errors import ConfigError
 from klineagent.core.interval import MINUTE_MS, Interval
-from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.gap_file import EVERY_S, SOON_S, GapFile
-from klineagent.series.backfill.known_gaps import KnownGaps, SavedGaps, Series
+from klineagent.series.backfill.known_gaps import (
+    GapsByVenue,
+    KnownGaps,
+    SavedGaps,
+    Series,
+)
 from klineagent.series.desired.state_file import StateFile
 from klineagent.series.ledger import Missing, Urgency
 from klineagent.series.spans import Span
@@ -29,12 +33,12 @@ BTC = ("BTCUSDT", Interval.M1)
 
 def a_file(disk: MemoryDisk) -> GapFile:
     """The gap file of simulations, on `disk`."""
-    return GapFile(disk=disk, name=NAME, venue="usdm", store="memory:")
+    return GapFile(disk=disk, name=NAME, store="memory:")
 
 
 async def saved(disk: MemoryDisk) -> Mapping[Series, KnownGaps]:
     """The saved gaps that are on `disk` now."""
-    return (await a_file(disk.copy()).load()).gaps
+    return (await a_file(disk.copy()).load()).of("usdm").gaps
 
 
 def simulated(state: MemoryDisk) -> AbstractAsyncContextManager[Simulation]:
@@ -44,8 +48,9 @@ def simulated(state: MemoryDisk) -> AbstractAsyncContextManager[Simulation]:
 
 async def test_what_is_saved_survives_any_death() -> None:
     """The file has the old content or the new one, at whichever step the process dies."""
-    old = SavedGaps({BTC: KnownGaps(0, 1)})
-    new = SavedGaps({BTC: KnownGaps(0, 2, (Span(1, 2, Missing(Urgency.FRESH)),))})
+    old = GapsByVenue({"usdm": SavedGaps({BTC: KnownGaps(0, 1)})})
+    gap = Span(1, 2, Missing(Urgency.FRESH))
+    new = GapsByVenue({"usdm": SavedGaps({BTC: KnownGaps(0, 2, (gap,))})})
     for steps in range(8):
         disk = MemoryDisk()
         await a_file(disk).save(old)
@@ -60,23 +65,23 @@ async def test_what_is_saved_survives_any_death() -> None:
 async def test_a_file_that_cannot_be_read_is_set_aside(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is known then; the file is renamed, and the next save writes a new one."""
     disk = MemoryDisk()
-    assert await a_file(disk).load() == SavedGaps()
+    assert await a_file(disk).load() == GapsByVenue()
     assert logged(caplog, "gaps_unreadable") == []
-    await a_file(disk).save(SavedGaps())
+    await a_file(disk).save(GapsByVenue())
     disk.damage(NAME, b'{"format": 1, "klineagent":')
-    assert await a_file(disk).load() == SavedGaps(is_whole=False)
+    assert await a_file(disk).load() == GapsByVenue(is_whole=False)
     [line] = logged(caplog, "gaps_unreadable")
     assert "cannot be read" in str(line["error"])
     assert disk.paths == [f"{NAME}.unreadable"]
-    await a_file(disk).save(SavedGaps())
+    await a_file(disk).save(GapsByVenue())
     with disk.failing(Step.READ):
-        assert await a_file(disk).load() == SavedGaps(is_whole=False)
+        assert await a_file(disk).load() == GapsByVenue(is_whole=False)
 
 
 async def test_a_file_of_a_newer_version_is_left_alone() -> None:
     """The start fails with a message that names the version that can read it."""
     disk = MemoryDisk()
-    await a_file(disk).save(SavedGaps())
+    await a_file(disk).save(GapsByVenue())
     disk.damage(NAME, b'{"format": 7, "klineagent": "9.0"}')
     message = r"known gaps .*9\.0 wrote it \(format 7\).*move it away"
     with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match=message), flatten_subgroups=True):
@@ -95,7 +100,7 @@ async def test_a_file_of_a_newer_version_is_left_alone() -> None:
 )
 def test_another_login_to_the_same_database_keeps_the_gaps(label: str) -> None:
     """A new user, or TLS, does not make another store."""
-    state = StateFile(MemoryDisk(), "subscriptions.json", USDM)
+    state = StateFile(MemoryDisk(), "subscriptions.json")
     assert GapFile.beside(state, store=label).store == "clickhouse://db/market"
 
 

@@ -15,6 +15,7 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.known_gaps import (
     UNKNOWN,
+    GapsByVenue,
     KnownGaps,
     SavedGaps,
     Series,
@@ -50,6 +51,16 @@ GAPS: dict[Series, KnownGaps] = {
 KNOWN = SavedGaps(GAPS)
 
 
+def written(known: SavedGaps, *, store: str = STORE) -> bytes:
+    """The file of one venue."""
+    return encode(GapsByVenue({"usdm": known}), store=store)
+
+
+def read(content: bytes) -> SavedGaps:
+    """What a file says of that venue."""
+    return decode(content, store=STORE).of("usdm")
+
+
 @define
 class Running:
     """A series that runs."""
@@ -72,8 +83,8 @@ def a_ledger() -> Ledger:
 
 def test_what_is_written_is_read() -> None:
     """Completely; series with equal times take only the room of their names."""
-    content = encode(KNOWN, venue="usdm", store=STORE)
-    assert decode(content, venue="usdm", store=STORE) == KNOWN
+    content = written(KNOWN)
+    assert read(content) == KNOWN
     many = SavedGaps(
         {
             (f"S{number}USDT", interval): KnownGaps(0, interval.open_at(OPEN_MS))
@@ -81,8 +92,8 @@ def test_what_is_written_is_read() -> None:
             for interval in Interval
         }
     )
-    content = encode(many, venue="usdm", store=STORE)
-    assert decode(content, venue="usdm", store=STORE) == many
+    content = written(many)
+    assert read(content) == many
     assert len(content) < 20_000
 
 
@@ -96,28 +107,35 @@ def test_a_file_is_small_whatever_times_there_are() -> None:
             for interval in USDM.intervals
         }
     )
-    content = encode(many, venue="usdm", store=STORE)
-    assert decode(content, venue="usdm", store=STORE) == many
+    content = written(many)
+    assert read(content) == many
     assert len(content) < 500_000
 
 
 def test_series_of_an_unreadable_file_stay_unknown() -> None:
     """In every later file, for series that it does not list."""
     lost = SavedGaps(GAPS, is_whole=False)
-    assert decode(encode(lost, venue="usdm", store=STORE), venue="usdm", store=STORE) == lost
+    assert read(written(lost)) == lost
     new, old = ("NEWUSDT", Interval.M1), ("BTCUSDT", Interval.M1)
     assert (lost.of(new), lost.of(old)) == (UNKNOWN, GAPS[old])
     assert (KNOWN.of(new), KNOWN.of(old)) == (None, GAPS[old])
 
 
+def test_a_file_of_format_1_is_read_as_its_venues() -> None:
+    """It knew one venue, and whether others ever ran was not its matter."""
+    new = msgspec.json.decode(written(KNOWN))
+    old = {"format": 1, "klineagent": "0.2.0", "venue": "spot", "store": STORE}
+    content = msgspec.json.encode(old | new["venues"]["usdm"])
+    assert decode(content, store=STORE) == GapsByVenue({"spot": KNOWN})
+
+
 def test_marks_of_other_versions_are_read() -> None:
     """A newer version may add fields, and fields that are missing have their defaults."""
-    saved = msgspec.json.decode(encode(KNOWN, venue="usdm", store=STORE))
-    [_, _, mark] = saved["incomplete"][0]["missing"][0]
+    saved = msgspec.json.decode(written(KNOWN))
+    [_, _, mark] = saved["venues"]["usdm"]["incomplete"][0]["missing"][0]
     del mark["error"]
     mark["weather"] = "fair"
-    read = decode(msgspec.json.encode(saved), venue="usdm", store=STORE)
-    [gap, _] = read.gaps["BTCUSDT", Interval.M1].gaps
+    [gap, _] = read(msgspec.json.encode(saved)).gaps["BTCUSDT", Interval.M1].gaps
     assert gap.mark == Missing(Urgency.MISSED, above_version=7)
 
 
@@ -128,24 +146,23 @@ def test_marks_of_other_versions_are_read() -> None:
         (b"\xff\x00", "cannot be read"),
         (b"[" * 5000, "cannot be read"),
         (b'{"format": 1, "klineagent": "0.1"}', "cannot be read"),
-        (encode(KNOWN, venue="usdm", store=STORE).replace(b'"until"', b'"til"'), "cannot be read"),
-        (encode(KNOWN, venue="usdm", store=STORE).replace(b'["BTCUSDT"]', b"[]"), "cannot be read"),
-        (encode(SavedGaps(), venue="spot", store=STORE), "it is about spot"),
-        (encode(SavedGaps(), venue="usdm", store="memory:"), "it is about usdm in memory:"),
+        (written(KNOWN).replace(b'"until"', b'"til"'), "cannot be read"),
+        (written(KNOWN).replace(b'["BTCUSDT"]', b"[]"), "cannot be read"),
+        (written(SavedGaps(), store="memory:"), "it is about memory:"),
     ],
 )
 def test_a_file_of_something_else_is_refused(content: bytes, reason: str) -> None:
-    """Whether it is damaged, or belongs to another venue or store."""
+    """Whether it is damaged, or belongs to another store."""
     with pytest.raises(ValueError, match=reason):
-        decode(content, venue="usdm", store=STORE)
+        read(content)
 
 
 def test_the_version_that_wrote_a_newer_file_is_named() -> None:
     """Every file names the version that wrote it."""
-    content = b'{"format": 2, "klineagent": "9.9.9", "all": "different"}'
-    with pytest.raises(StateUnreadable, match=r"klineagent 9\.9\.9 wrote it \(format 2\)"):
-        decode(content, venue="usdm", store=STORE)
-    assert __version__.encode() in encode(SavedGaps(), venue="usdm", store=STORE)
+    content = b'{"format": 3, "klineagent": "9.9.9", "all": "different"}'
+    with pytest.raises(StateUnreadable, match=r"klineagent 9\.9\.9 wrote it \(format 3\)"):
+        read(content)
+    assert __version__.encode() in written(SavedGaps())
 
 
 def test_known_gaps_come_from_the_ledger() -> None:

@@ -144,7 +144,7 @@ def test_patterns_that_match_nothing_are_reported(selection: Selection, listings
     listed = [info for info in listings.values() if info.is_listed]
     for match in selection.matched:
         assert (match in resolution.unmatched) != any(match.fits(info) for info in listed)
-    some = limited(resolution, listings, most=0, claims=())
+    some = limited(resolution, listings, most=0, allowed=0, claims=())
     assert some.unmatched == resolution.unmatched
 
 
@@ -163,7 +163,7 @@ def test_the_limit_is_kept_and_claims_come_first(
 ) -> None:
     """Every symbol is wanted or refused, and those with a claim come first."""
     whole = resolve(selection, listings, venue_name="usdm")
-    some = limited(whole, listings, most=most, claims=(claim,))
+    some = limited(whole, listings, most=most, allowed=most, claims=(claim,))
     assert len(some.wanted) == min(most, len(whole.wanted))
     assert some.wanted.items() <= whole.wanted.items()
     assert some.wanted.keys() | some.refused.keys() == whole.wanted.keys() | whole.refused.keys()
@@ -180,7 +180,7 @@ def test_older_listings_come_first() -> None:
     listings = {info.symbol: info for info in infos}
     at = frozenset(INTERVALS)
     whole = Resolution(wanted={"NEW": at, "OLD": at})
-    assert limited(whole, listings, most=1, claims=()) == Resolution(
+    assert limited(whole, listings, most=1, allowed=1, claims=()) == Resolution(
         wanted={"OLD": at},
         refused={"NEW": "NEW would be one more than the 1 symbols allowed"},
     )

@@ -1,0 +1,181 @@
+"""The venues that an agent records: the default one, and others once something wants them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from klineagent.core.kline import Kline
+from klineagent.exchange.venues import Venue, full_name
+from klineagent.series.backfill.audit import StoreAudit
+from klineagent.series.backfill.worker import VenueContext
+from klineagent.series.desired.desired import Desired
+from klineagent.series.desired.selection import SeriesSet
+from klineagent.series.desired.state_file import StateSaver
+from klineagent.series.registry import Places, Registry
+from klineagent.series.statistics import Statistics
+from klineagent.storage.writing.writer import Writer
+
+OpenRegistry = Callable[[Venue], AbstractAsyncContextManager[Registry]]
+
+
+@frozen(kw_only=True)
+class RunningVenue:
+    """One venue that is recorded."""
+
+    registry: Registry
+    desired: Desired
+    statistics: Statistics
+
+    @property
+    def venue(self) -> Venue:
+        """The venue."""
+        return self.registry.venue
+
+    @property
+    def context(self) -> VenueContext:
+        """The parts that its subscriptions share."""
+        return self.registry.context
+
+
+@define(eq=False, kw_only=True)
+class Venues:
+    """Opens venues and finds the one that a row or a name belongs to."""
+
+    default: Venue
+    """The venue of symbols that do not name theirs."""
+    places: Places
+    _open: Callable[[Venue], AbstractAsyncContextManager[RunningVenue]]
+    _nursery: trio.Nursery
+    _running: dict[str, RunningVenue] = field(factory=dict, init=False)
+    _opening: trio.Lock = field(factory=trio.Lock, init=False)
+
+    def __iter__(self) -> Iterator[RunningVenue]:
+        """Iterate over the venues that run, in the order in which they were opened."""
+        return iter([*self._running.values()])
+
+    def __len__(self) -> int:
+        """The number of venues that run."""
+        return len(self._running)
+
+    def get(self, name: str) -> RunningVenue | None:
+        """Return the venue called `name`, if it runs."""
+        return self._running.get(name)
+
+    def registries(self) -> list[Registry]:
+        """Return the registries of all venues."""
+        return [each.registry for each in self]
+
+    async def open(self, venue: Venue) -> RunningVenue:
+        """Return the running `venue`; it is opened if it does not run, and runs to the end."""
+        async with self._opening:  # two commands may want it at once
+            if venue.name not in self._running:
+                await self._nursery.start(self._hold, venue)
+        return self._running[venue.name]
+
+    async def _hold(self, venue: Venue, *, task_status: trio.TaskStatus[None]) -> None:
+        if venue != self.default:
+            # Streams and symbols of two venues have equal names.
+            structlog.contextvars.bind_contextvars(venue=venue.name)
+        async with self._open(venue) as running:
+            self._running[venue.name] = running
+            task_status.started()
+            await trio.sleep_forever()
+
+    # Routing of rows: to the venue that recorded them.
+
+    def refetch(self, klines: Iterable[Kline]) -> None:
+        """Fetch closed candles again whose rows were lost before they were stored."""
+        for registry, rows in self._by_registry(klines):
+            registry.refetch(rows)
+
+    def set_aside(self, klines: Iterable[Kline]) -> None:
+        """Give up closed candles whose rows the store refuses for good."""
+        for registry, rows in self._by_registry(klines):
+            registry.set_aside(rows)
+
+    def watched(self, kline: Kline) -> bool:
+        """Whether the series of `kline` ran when that candle closed."""
+        running = self.get(kline.venue)
+        return running is not None and running.registry.watched(kline)
+
+    def now_ms(self, venue: str) -> int | None:
+        """Return the exchange's time on the venue called `venue`; None if it does not run."""
+        running = self.get(venue)
+        return None if running is None else running.context.time.now_ms()
+
+    def _by_registry(self, klines: Iterable[Kline]) -> Iterator[tuple[Registry, list[Kline]]]:
+        rows: dict[str, list[Kline]] = {}
+        for kline in klines:
+            rows.setdefault(kline.venue, []).append(kline)
+        for name, some in rows.items():
+            # The spool may hold rows of a venue that does not run any more.
+            if (running := self.get(name)) is not None:
+                yield running.registry, some
+
+    # The agent's row in table `agents`.
+
+    def count(self) -> int:
+        """Count the subscriptions of all venues."""
+        return sum(each.count() for each in self.registries())
+
+    def symbols(self) -> list[str]:
+        """Return the symbols of all venues, each with its venue's name if that is not the default.
+
+        They are sorted.
+        """
+        return sorted(
+            full_name(each.venue, symbol, self.default)
+            for each in self.registries()
+            for symbol in each.symbols()
+        )
+
+
+@asynccontextmanager
+async def open_venues(
+    default: Venue,
+    *,
+    open_registry: OpenRegistry,
+    places: Places,
+    configured: Mapping[Venue, SeriesSet],
+    saver: StateSaver,
+    writer: Writer,
+) -> AsyncIterator[Venues]:
+    """Open a set of venues, none of which runs yet; leaving the block ends those that do.
+
+    `open_registry` opens one venue (see `open_venue`); `configured` series are wanted on it,
+    whatever `saver` has kept.
+    """
+    open_one = partial(_open_running, open_registry, configured, saver, writer)
+    async with trio.open_nursery() as nursery:
+        yield Venues(default=default, places=places, open=open_one, nursery=nursery)
+        nursery.cancel_scope.cancel(reason="nothing is recorded any more")
+
+
+@asynccontextmanager
+async def _open_running(
+    open_registry: OpenRegistry,
+    configured: Mapping[Venue, SeriesSet],
+    saver: StateSaver,
+    writer: Writer,
+    venue: Venue,
+) -> AsyncIterator[RunningVenue]:
+    """Open one venue with its desired set and its audit."""
+    async with open_registry(venue) as registry, trio.open_nursery() as background:
+        desired = Desired(
+            registry=registry,
+            configured=configured.get(venue, {}),
+            selection=saver.selection_of(venue.name),
+            saver=saver,
+        )
+        background.start_soon(StoreAudit(registry=registry, writer=writer).run)
+        # Before commands can be given: what is configured has the first claim to a place.
+        await background.start(desired.follow)
+        statistics = Statistics(subscriptions=registry.subscriptions, time=registry.context.time)
+        yield RunningVenue(registry=registry, desired=desired, statistics=statistics)
+        background.cancel_scope.cancel(reason="the venue is closed")
