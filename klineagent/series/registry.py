@@ -47,7 +47,7 @@ class _Entry:
     settled: trio.Event = field(factory=trio.Event, init=False)
     """Set once the exchange has confirmed the subscription, or it has ended before."""
     ended: trio.Event = field(factory=trio.Event, init=False)
-    refusal: InvalidRequest | None = field(default=None, init=False)
+    refusal: Exception | None = field(default=None, init=False)
 
 
 @define(eq=False)
@@ -269,8 +269,8 @@ class Registry:
         subscription = entry.subscription
         try:
             await subscription.hold(check, confirmed=entry.settled)
-        except InvalidRequest as refusal:
-            entry.refusal = refusal
+        except* InvalidRequest as refusals:
+            [entry.refusal] = refusals.exceptions
         finally:
             del self._entries[subscription.symbol, subscription.interval]
             self._intervals.subtract([subscription.symbol])
@@ -285,5 +285,6 @@ class Registry:
 async def open_registry(*, context: VenueContext, places: Places) -> AsyncIterator[Registry]:
     """Open an empty registry; leaving the block ends every subscription."""
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.deadlines.run)
         yield Registry(context=context, places=places, nursery=nursery, log_context=copy_context())
         nursery.cancel_scope.cancel(reason="the registry is closed")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import NoReturn
 
 import trio
 from attrs import define, field
 
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
+from klineagent.exchange.clock.deadlines import Punctual
 from klineagent.exchange.stream.stream_set import Stream
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.attempts import Attempts
@@ -43,6 +43,9 @@ class Subscription:
     """When the ledger was last compared with the store, by the exchange's clock: by the startup
     scan, and by the audit since. None until the startup scan is done."""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """The scope to cancel: that of its nursery once it has one."""
+    entered: dict[Punctual, None] = field(init=False)
+    """See `Punctual`."""
     _backfill: Backfill = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
 
@@ -72,16 +75,23 @@ class Subscription:
         `check` returns when the symbol may be subscribed. What it raises is raised here, before
         anything is started.
         """
-        with self.scope:
+        # All of Binance is 33,000 series, and a task with a nursery takes 3 kB: so this is the only
+        # task that stays, and the nursery's own scope is the one to cancel.
+        async with trio.open_nursery() as nursery:
+            if self.scope.cancel_called:
+                nursery.cancel_scope.cancel(reason="it was cancelled before it began")
+            self.scope = nursery.cancel_scope
             await check(self.symbol)
-            async with trio.open_nursery() as nursery:
-                # As few tasks as can be: a market has 9,000 series, and each task takes 3 kB.
-                nursery.start_soon(self._watch_deadlines)
+            carried = partial(self._carried, confirmed)
+            with self.context.pool.stream(self.stream_name, self._observe, carried) as self._stream:
+                await self.context.time.known()
+                self._begin()
                 nursery.start_soon(self._scan_store)
-                carried = partial(self._carried, confirmed)
-                with self.context.pool.stream(self.stream_name, self._observe, carried) as stream:
-                    self._stream = stream
+                self.context.deadlines.enter(self, self.ledger.deadline_ms)
+                try:
                     await self._backfill.run()
+                finally:
+                    self.context.deadlines.leave(self)
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
         """Return the attempts to fill the gap that begins at `first_ms`; None before the first."""
@@ -108,29 +118,23 @@ class Subscription:
             self.ledger.fall_due(self.context.time.now_ms(), stream_was_away=True)
             self._backfill.wake()
 
-    async def _watch_deadlines(self) -> NoReturn:
-        """Mark candles missing whose closing event does not come in time, whatever the reason."""
-        time = self.context.time
-        await time.known()
-        self._begin()
-        while True:
-            if not await time.until(self.ledger.deadline_ms):
-                self._rewind(time.now_ms())
-            elif self.ledger.fall_due(time.now_ms()):
-                self.context.misses.note(self.stream_name)
-                self._backfill.wake()
+    def fall_due(self, now_ms: int) -> int:
+        """Mark candles missing whose closing event did not come in time, whatever the reason."""
+        if self.ledger.fall_due(now_ms):
+            self.context.misses.note(self.stream_name)
+            self._backfill.wake()
+        return self.ledger.deadline_ms
 
-    def _rewind(self, now_ms: int) -> None:
+    def rewind(self, now_ms: int) -> int:
         """Rewind the ledger, because the clock was ahead and it is `now_ms`."""
         self.ledger.rewind(now_ms)
         if self.audited_ms is not None:
             self.audited_ms = min(self.audited_ms, now_ms)
         self._backfill.wake()  # an absence may be due sooner
+        return self.ledger.deadline_ms
 
     async def _scan_store(self) -> None:
         """Mark candles missing that opened before the start and are not stored."""
-        await self.context.time.known()
-        self._begin()
         begin_ms = self.ledger.first_ms
         found = await self.context.startup_scan.stored_coverage(
             self.symbol, self.interval, begin_ms, listed_ms=self.context.book.listed_ms(self.symbol)

@@ -241,3 +241,16 @@ async def test_dropped_series_end_without_the_exchange(
         assert trio.current_time() == began_at
     assert registry.subscription("BTCUSDT", Interval.M1) is None
     assert registry.count() == 8
+
+
+async def test_a_series_dropped_before_it_began_ends(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """Whether its task has run or not: it waits for a symbol that does not trade."""
+    registry = simulation.agent.registry
+    halted = ("OMGUSDT", Interval.M1)
+    for waits_s in (0, 60):
+        registry.keep(*halted)
+        await trio.sleep(waits_s)
+        await registry.drop([halted])
+        assert registry.count() == 9

@@ -41,7 +41,7 @@ class ExchangeTime:
     # The waiters and their moments, the earliest first. Cancelled waiters stay until they are first
     # or outnumber the others. Only the first has an alarm, so a jump of the clock resets one alarm,
     # however many wait: Trio's clock stops while the machine is suspended, the exchange's does not.
-    _waiting: list[tuple[int, int, _Waiter]] = field(factory=list, init=False)
+    _waiting: list[tuple[float, int, _Waiter]] = field(factory=list, init=False)
     _order: count[int] = field(factory=count, init=False)
     _left: int = field(default=0, init=False)
     """The number of cancelled waiters."""
@@ -112,8 +112,8 @@ class ExchangeTime:
             with trio.move_on_after(trusted_s):
                 await self._doubt.wait()
 
-    async def until(self, time_ms: int) -> bool:
-        """Wait until the exchange's clock shows `time_ms`.
+    async def until(self, time_ms: float) -> bool:
+        """Wait until the exchange's clock shows `time_ms`; inf only waits for a setback.
 
         Returns:
             Whether it does; False if the clock was set back meanwhile, and the caller should

@@ -9,13 +9,14 @@ from typing import NoReturn
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from klineagent.core.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
 from klineagent.core.interval import HOUR_MS, SECOND_MS
 from klineagent.core.kline import Kline, Publish
 from klineagent.core.retry import REPORT_AGAIN_AFTER_S, Burst
 from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.clock.deadlines import Deadlines
 from klineagent.exchange.rest import CandleAnswer, Page, RestClient
 from klineagent.exchange.stream.pool import Pool
 from klineagent.exchange.symbols import SymbolBook
@@ -92,6 +93,9 @@ class VenueContext:
     room: Callable[[], Awaitable[None]]
     """Waits until there is room for fetched rows: the store may be unreachable."""
     grace_ms: int
+    deadlines: Deadlines = field(
+        default=Factory(lambda self: Deadlines(self.time), takes_self=True), init=False
+    )
     counts: BackfillCounts = field(factory=BackfillCounts)
     tally: MissingCounts = field(factory=MissingCounts)
     misses: Misses = field(factory=Misses)
@@ -129,7 +133,8 @@ class Backfill:
     context: VenueContext
     newest_ms: Callable[[], int]
     """Returns the newest open time that the stream has delivered."""
-    _news: trio.Event = field(factory=trio.Event, init=False)
+    _asleep: trio.lowlevel.Task | None = field(default=None, init=False)
+    """The task of `run` while it waits for `wake`."""
     # By the first open time of the gap.
     _attempts: dict[int, Attempts] = field(factory=dict, init=False)
     # Made only when a candle is missing: a market has 9,000 series.
@@ -138,7 +143,9 @@ class Backfill:
 
     def wake(self) -> None:
         """Look for work: the ledger has changed."""
-        self._news.set()
+        if self._asleep is not None:
+            trio.lowlevel.reschedule(self._asleep)
+            self._asleep = None
         if self._pending is not None and self._is_outranked(self._pending.urgency):
             self._pending.waiting.cancel()
 
@@ -172,12 +179,17 @@ class Backfill:
                     continue
                 if (look_ms := self.ledger.next_look_ms()) is not None:
                     wake_at = min(wake_at, now + (look_ms - now_ms) / SECOND_MS)
-            self._news = trio.Event()
+            # An event would do, but takes half a kilobyte more.
+            self._asleep = trio.lowlevel.current_task()
             if wake_at == math.inf:  # nearly always, for nearly all series: saves the scope
-                await self._news.wait()
+                await trio.lowlevel.wait_task_rescheduled(self._sleep_ends)
                 continue
             with trio.move_on_at(wake_at):
-                await self._news.wait()
+                await trio.lowlevel.wait_task_rescheduled(self._sleep_ends)
+
+    def _sleep_ends(self, _: object) -> trio.lowlevel.Abort:
+        self._asleep = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _delayed(self) -> dict[int, float]:
         """Return the gaps in a retry delay, by their first open times, and when it ends."""
