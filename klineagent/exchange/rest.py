@@ -132,7 +132,7 @@ class RestClient:
         """
         weight = self.venue.exchange_info_weight
         body, _ = await self._get(self.venue.exchange_info_path, {}, weight, FIRST_OF_ALL)
-        listed = read_exchange_info(body, self.venue)
+        listed = await read_exchange_info(body, self.venue)
         self._leave_out(listed.odd, "symbols")
         return listed
 

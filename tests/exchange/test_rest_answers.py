@@ -6,10 +6,20 @@ import json
 from typing import Any
 
 import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from klineagent.core.errors import BadFrame, ExchangeRefused
 from klineagent.core.interval import MINUTE_MS
-from klineagent.exchange.rest_answers import read_candles, read_exchange_info, read_server_time
+from klineagent.exchange import rest_answers
+from klineagent.exchange.rest_answers import (
+    PART_BYTES,
+    SymbolList,
+    read_candles,
+    read_exchange_info,
+    read_server_time,
+)
 from klineagent.exchange.venues import COINM, USDM, Venue
 
 OPEN_MS = 1_769_904_000_000
@@ -135,28 +145,28 @@ def _symbol(name: str, **changed: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_an_invalid_symbol_is_left_out(odd: object, names: set[str], venue: Venue) -> None:
+async def test_an_invalid_symbol_is_left_out(odd: object, names: set[str], venue: Venue) -> None:
     """Its name is reported if it can be read."""
     body = json.dumps({"symbols": [_symbol("BTCUSDT"), odd, _symbol("SOLUSDT")]}).encode()
-    answer = read_exchange_info(body, venue)
+    answer = await read_exchange_info(body, venue)
     assert list(answer.symbols) == ["BTCUSDT", "SOLUSDT"]
     assert (answer.odd, set(answer.odd_names)) == (1, names)
 
 
 @pytest.mark.parametrize("date", [None, -1, "soon", 1.5, 10**40, OPEN_MS * 1000, True, []])
-def test_an_impossible_listing_date_is_ignored(date: object) -> None:
+async def test_an_impossible_listing_date_is_ignored(date: object) -> None:
     """The symbol is kept."""
     body = json.dumps({"symbols": [_symbol("BTCUSDT", onboardDate=date)]}).encode()
-    answer = read_exchange_info(body, USDM)
+    answer = await read_exchange_info(body, USDM)
     assert answer.symbols["BTCUSDT"].is_trading
     assert (answer.symbols["BTCUSDT"].onboard_ms, answer.odd) == (0, 0)
 
 
 @pytest.mark.parametrize("places", [None, -1, 18, "2", 2.0, True])
-def test_places_that_cannot_be_are_unknown(places: object) -> None:
+async def test_places_that_cannot_be_are_unknown(places: object) -> None:
     """The symbol is as good as any other."""
     body = json.dumps({"symbols": [_symbol("BTCUSDT", pricePrecision=places)]}).encode()
-    symbols = read_exchange_info(body, USDM)
+    symbols = await read_exchange_info(body, USDM)
     assert (symbols.symbols["BTCUSDT"].price_places, symbols.odd) == (None, 0)
 
 
@@ -174,10 +184,69 @@ def test_places_that_cannot_be_are_unknown(places: object) -> None:
         b'{"x":' + b"[" * 100_000,
     ],
 )
-def test_an_answer_without_any_symbol_is_a_refusal(body: bytes) -> None:
+async def test_an_answer_without_any_symbol_is_a_refusal(body: bytes) -> None:
     """A list without symbols is not believed."""
     with pytest.raises(ExchangeRefused, match=r"exchangeInfo (cannot be read|lists no symbol)"):
-        read_exchange_info(body, USDM)
+        await read_exchange_info(body, USDM)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                _symbol("BTCUSDT"),
+                _symbol("ETHUSDT"),
+                _symbol("币安人生USDT"),
+                _symbol("ETHUSDT", status=""),
+                _symbol("SOLUSDT", pairs=[{"x": 1}, {"symbol": "NOT"}, {"symbol": "THIS"}]),
+                _symbol("SOLUSDT", note='"symbols":[,{"symbol":'),
+                {"symbol": None},
+                17,
+            ]
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([[], ["assets"], ["assets", "sors"]]),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+    st.integers(0, 400),
+)
+def test_a_long_list_is_read_in_parts(
+    elements: list[Any], others: list[str], separators: tuple[str, str], part_bytes: int
+) -> None:
+    """It has the same symbols as if it was read at once, however it is written."""
+    lists = {name: [{"symbol": "A"}, {"symbol": "B"}] for name in others[:1]}
+    lists |= {"symbols": elements} | {name: [{"symbol": "A"}] for name in others[1:]}
+    body = json.dumps(lists, separators=separators, ensure_ascii=False).encode()
+
+    def read(part_bytes: int) -> SymbolList | None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rest_answers, "PART_BYTES", part_bytes)
+            try:
+                return trio.run(read_exchange_info, body, USDM)
+            except ExchangeRefused:
+                return None
+
+    assert read(part_bytes) == read(len(body))
+
+
+async def test_reading_a_long_list_leaves_time_to_other_tasks() -> None:
+    """Spot's has 3,600 symbols and 17 MB since 2026."""
+    symbol = _symbol("BTCUSDT", permissionSets=[[f"TRD_GRP_{n:03d}" for n in range(300)]])
+    listed = [symbol | {"symbol": f"A{n}USDT"} for n in range(3_600)]
+    body = json.dumps({"symbols": listed}, separators=(",", ":")).encode()
+    turns = 0
+    async with trio.open_nursery() as nursery:
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(take_turns)
+        assert len((await read_exchange_info(body, USDM)).symbols) == 3_600
+        nursery.cancel_scope.cancel()
+    assert turns >= len(body) // PART_BYTES - 1  # either task may be the first
 
 
 # The time

@@ -233,12 +233,12 @@ async def test_a_ban_is_waited_out(
     ("name", "venue", "symbol"),
     [("usdm", USDM, "BTCUSDT"), ("coinm", COINM, "BTCUSD_PERP")],
 )
-def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
+async def test_recorded_lists_are_read(name: str, venue: Venue, symbol: str) -> None:
     """Answers of the real exchange; COIN-M names the status differently."""
     path = RECORDED / f"exchangeInfo-{name}-2021.json"
     if not path.exists():
         pytest.skip("the recorded answers are not beside the project")
-    symbols = read_exchange_info(path.read_bytes(), venue).symbols  # type: ignore[arg-type]
+    symbols = (await read_exchange_info(path.read_bytes(), venue)).symbols
     assert symbols[symbol].is_trading
     listed = json.loads(path.read_bytes())["symbols"]
     assert len(symbols) == len(listed)
@@ -257,7 +257,7 @@ def test_recorded_lists_are_read(name: str, venue: object, symbol: str) -> None:
         (SPOT, "BREAK", False, False),
     ],
 )
-def test_what_is_known_of_a_symbol(
+async def test_what_is_known_of_a_symbol(
     venue: Venue, status: str, *, is_trading: bool, is_listed: bool
 ) -> None:
     """Each venue in its own terms; a contract in its last hour is still what it was."""
@@ -272,8 +272,8 @@ def test_what_is_known_of_a_symbol(
     }
     if venue is not SPOT:
         symbol["contractType"] = "CURRENT_QUARTER DELIVERING"
-    symbols = read_exchange_info(json.dumps({"symbols": [symbol]}).encode(), venue).symbols
-    assert symbols["BTCUSD_261225"] == SymbolInfo(
+    listed = await read_exchange_info(json.dumps({"symbols": [symbol]}).encode(), venue)
+    assert listed.symbols["BTCUSD_261225"] == SymbolInfo(
         symbol="BTCUSD_261225",
         status=status,
         is_trading=is_trading,
