@@ -64,6 +64,7 @@ from klineagent.exchange.venues import VENUES, Venue
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
+from klineagent.series.backfill.adoption import adopt_state
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
@@ -72,6 +73,7 @@ from klineagent.series.registry import Places, Registry
 from klineagent.series.venue import VenueSettings, open_venue
 from klineagent.series.venues import RunningVenue, Venues, open_venues
 from klineagent.storage.opening import open_store
+from klineagent.storage.spool.adoption import adopt_spool
 from klineagent.storage.spool.disk import Disk, Folder
 from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Store
@@ -199,6 +201,8 @@ async def open_agent(
                 background.start_soon(writer.inserter.find, absence)
             # Before anything begins: what it begins with is what the last run knew.
             await _remember(gaps)
+            for venue, old in config.earlier_states.items():
+                await adopt_state(old, venue, saver, gaps)
             for venue in _venues_at_start(config, saver):
                 await venues.open(venue)
             background.start_soon(saver.run)
@@ -281,8 +285,10 @@ async def _open_background() -> AsyncIterator[trio.Nursery]:
 
 @asynccontextmanager
 async def _open_spool(config: Config, disk: Disk | None) -> AsyncIterator[Spool | None]:
-    if disk is None and (folder := config.spool_folder) is not None:
-        disk = Folder(folder)
+    if disk is None and (path := config.spool_folder) is not None:
+        disk = folder = Folder(path)
+        for old in config.earlier_spools:
+            await adopt_spool(old, folder)
     if disk is None:
         yield None
         return

@@ -171,9 +171,24 @@ class Config:
         beside = self._beside_the_data("state")
         return beside and beside.with_name(f"{beside.name}.json")
 
-    def of_another_agent(self, venue: Venue) -> Config:
-        """Return this configuration with another default venue: its files are another agent's."""
-        return evolve(self, venue=venue, symbols=(), spool=None, state=None)
+    @property
+    def earlier_spools(self) -> list[Path]:
+        """The spools of agents that recorded venues named here for themselves, as far as known."""
+        if self.spool is not None:
+            return []
+        return [path for each in self._for_each_other() if (path := each.spool_folder)]
+
+    @property
+    def earlier_states(self) -> Mapping[Venue, Path]:
+        """Like `earlier_spools`, the subscriptions' files."""
+        if self.state is not None:
+            return {}
+        return {each.venue: path for each in self._for_each_other() if (path := each.state_file)}
+
+    def _for_each_other(self) -> list[Config]:
+        """Return the configurations of agents for one of the venues named here each."""
+        others = [venue for venue in self.symbols_by_venue if venue != self.venue]
+        return [evolve(self, venue=venue, symbols=()) for venue in others]
 
     def _beside_the_data(self, what: str) -> Path | None:
         """Return a path beside the data, one per database and default venue.

@@ -224,6 +224,10 @@ class StateSaver:
         """The names of the venues from which something is wanted."""
         return [name for name, each in self._newest.items() if each != Selection()]
 
+    def knows(self, venue: str) -> bool:
+        """Whether there ever was a selection for the venue."""
+        return venue in self._newest
+
     def selection_of(self, venue: str) -> Selection:
         """Return the venue's last selection; an empty one if it has none."""
         return self._newest.get(venue, Selection())
