@@ -97,7 +97,7 @@ _COMMANDS = [
     LaterCommand(
         "simulate",
         "klineagent.cli.simulate:simulate",
-        "Run a simulated exchange: websocket and REST on one port.",
+        "Run a simulated exchange: websocket and REST on one port, or on one for each venue.",
     ),
     LaterCommand(
         "demo",

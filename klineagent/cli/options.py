@@ -21,8 +21,13 @@ from klineagent.exchange.venues import VENUES, Venue
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def setting(name: str, text: str, metavar: str) -> Callable[[_Command], _Command]:
-    """Make the option that sets field `name` of `Config`; its help text shows the default."""
+def setting(
+    name: str, text: str, metavar: str, *, repeated: bool = False
+) -> Callable[[_Command], _Command]:
+    """Make the option that sets field `name` of `Config`; its help text shows the default.
+
+    A `repeated` one may be given several times, which are then one list.
+    """
     default = fields_dict(Config)[name].default
     suffix = "" if default is None else f"  [default: {as_written(default)}]"
     first, *others = option_names(name)
@@ -31,12 +36,16 @@ def setting(name: str, text: str, metavar: str) -> Callable[[_Command], _Command
         # Separate options: click does not say which spelling of one option was typed.
         for other in others:
             command = click.option(spelling(other), other, metavar=metavar, hidden=True)(command)
-        return click.option(spelling(first), first, metavar=metavar, help=text + suffix)(command)
+        return click.option(
+            spelling(first), first, metavar=metavar, help=text + suffix, multiple=repeated
+        )(command)
 
     return add
 
 
-VENUE = setting("venue", f"Binance market: {', '.join(VENUES)}.", "VENUE")
+VENUE = setting(
+    "venue", f"Market of symbols that do not name theirs: {', '.join(VENUES)}.", "VENUE"
+)
 STORE = setting(
     "store",
     "Database: chdb:FOLDER, chdb:///absolute/folder, or"

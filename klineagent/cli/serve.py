@@ -28,8 +28,18 @@ from klineagent.process.logs import LogLevel, configure_logging
 @click.argument("symbols", nargs=-1, metavar="[SYMBOL]...")
 @INTERVALS
 @VENUE
-@setting("ws_url", "Websocket URL instead of the venue's, without /ws or /stream.", "URL")
-@setting("rest_url", "REST URL instead of the venue's.", "URL")
+@setting(
+    "ws_url",
+    "Websocket URL instead of the default venue's, or VENUE's, without /ws or /stream.",
+    "[VENUE=]URL",
+    repeated=True,
+)
+@setting(
+    "rest_url",
+    "REST URL instead of the default venue's, or VENUE's.",
+    "[VENUE=]URL",
+    repeated=True,
+)
 @STORE
 @CA_FILE
 @setting("command_bind", "Address of the command API.", "HOST:PORT")
@@ -73,6 +83,7 @@ from klineagent.process.logs import LogLevel, configure_logging
 def serve(file: Path | None, symbols: tuple[str, ...], **options: object) -> None:
     """Run the agent: record SYMBOLs, and those added later, until SIGINT or SIGTERM.
 
+    A SYMBOL may name its venue, as in spot:BTCUSDT; otherwise it is one of --venue.
     Every setting can also come from the environment (KLINEAGENT_STORE, ...) or a file.
     """
     if not all(map(str.strip, symbols)):

@@ -57,12 +57,12 @@ def variable(field: str) -> str:
 
 
 def read_options(options: Mapping[str, object], fields: Iterable[str]) -> list[SettingEntry]:
-    """Read the values of the command line; None means an option was not given."""
+    """Read the values of the command line; None, or no value, means an option was not given."""
     return [
         SettingEntry(field, spelling(name), value)
         for field in fields
         for name in option_names(field)
-        if (value := options.get(name)) is not None
+        if (value := options.get(name)) not in (None, ())
     ]
 
 

@@ -542,6 +542,63 @@ def test_the_state_is_beside_the_data(tmp_path: Path, monkeypatch: pytest.Monkey
         assert load_config({"store": store}, {}, None).state_file == file
 
 
+def test_symbols_may_name_their_venue() -> None:
+    """A bare one, and one that names the default venue, are the same."""
+    config = load_config(
+        {"symbols": "btcusdt, SPOT:ethusdt,usdm:BTCUSDT,coinm:btcusd_perp"}, {}, None
+    )
+    assert config.symbols == ("BTCUSDT", "spot:ETHUSDT", "usdm:BTCUSDT", "coinm:BTCUSD_PERP")
+    assert config.symbols_by_venue == {
+        USDM: ("BTCUSDT",),
+        SPOT: ("ETHUSDT",),
+        COINM: ("BTCUSD_PERP",),
+    }
+    with pytest.raises(ConfigError, match="expected one of usdm, coinm, spot, got 'moon'"):
+        load_config({"symbols": "moon:BTCUSDT"}, {}, None)
+
+
+def test_intervals_of_any_venue_that_records_can_be_named() -> None:
+    """A venue that has none of them is an error, as is an interval that no venue has."""
+    given = {"symbols": "BTCUSDT,spot:BTCUSDT", "intervals": "1s,1m"}
+    assert load_config(given, {}, None).intervals == (Interval.S1, Interval.M1)
+    with pytest.raises(ConfigError, match="usdm has none of 1s"):
+        load_config({**given, "intervals": "1s"}, {}, None)
+    with pytest.raises(ConfigError, match="there is no 7m on usdm or spot"):
+        load_config({**given, "intervals": "7m"}, {}, None)
+
+
+def test_urls_may_be_given_by_venue(tmp_path: Path) -> None:
+    """Bare ones are of the default venue; a file may have a table."""
+    for value in ("ws://a/market,spot=ws://b:1", {"usdm": "ws://a/market", "spot": "ws://b:1"}):
+        config = Config(ws_url=value, symbols="spot:BTCUSDT")
+        assert config.ws_url_of(USDM) == "ws://a/market"
+        assert config.ws_url_of(SPOT) == "ws://b:1"
+        assert config.ws_url_of(COINM) == COINM.ws_url
+    for value, reason in [
+        ("moon=ws://a", "expected one of usdm, coinm, spot"),
+        ("spot=http://a", "expected one of ws://HOST"),
+        ("ws://a,ws://b", "the default venue has two URLs"),
+    ]:
+        with pytest.raises(ConfigError, match=f"--ws-url: {reason}"):
+            load_config({"ws_url": value}, {}, None)
+    file = tmp_path / "klineagent.toml"
+    file.write_text('[klineagent]\nrest_url = {spot = "http://b:1"}\n')
+    assert load_config({}, {}, file).rest_url_of(SPOT) == "http://b:1"
+
+
+def test_the_files_of_agents_for_one_venue_each_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of venues that are named; not where the user has named files."""
+    monkeypatch.chdir(tmp_path)
+    given = {"store": "chdb:data", "symbols": "BTCUSDT,spot:BTCUSDT"}
+    config = load_config(given, {}, None)
+    assert config.earlier_spools == [tmp_path / "data-spool-spot"]
+    assert config.earlier_states == {SPOT: tmp_path / "data-state-spot.json"}
+    named = load_config({**given, "spool": "here", "state": "there"}, {}, None)
+    assert (named.earlier_spools, named.earlier_states) == ([], {})
+
+
 def test_every_database_and_venue_has_a_spool_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
