@@ -24,7 +24,7 @@ from klineagent.cli.simulate import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_
 from klineagent.cli.tables import arrivals_table, summary_table, wide_console
 from klineagent.config.model import Config, load_config
 from klineagent.core.address import Bind
-from klineagent.core.errors import ConfigError, KlineagentError
+from klineagent.core.errors import KlineagentError
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.process.signals import StopSignal, open_stop_signal
 from klineagent.storage.opening import open_store
@@ -80,7 +80,6 @@ def demo(
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
     config = load_config(options, {}, None)
-    check_intervals(config)
     market = open_market(
         archive=archive,
         symbols=symbols,
@@ -110,17 +109,6 @@ class Demo:
     symbols: tuple[str, ...]
     seconds: float
     speed: float
-
-
-def check_intervals(config: Config) -> None:
-    """Check that the twin makes candles of every interval to be recorded.
-
-    Raises:
-        ConfigError: it does not make one of them.
-    """
-    made = {each.value for each in venue_named(config.venue.name).intervals}
-    if unknown := [each.value for each in config.intervals if each.value not in made]:
-        raise ConfigError(f"--intervals: the simulated exchange does not make {', '.join(unknown)}")
 
 
 async def run_demo(demo: Demo) -> None:

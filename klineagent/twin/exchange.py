@@ -20,8 +20,8 @@ from klineagent.twin.faults.faults import ExchangeFaults
 from klineagent.twin.faults.lies import Lies
 from klineagent.twin.feed.events import EventSource, SubscriberIndex
 from klineagent.twin.feed.firehose import Firehose
-from klineagent.twin.feed.schedule import next_moment
-from klineagent.twin.interval import DAY_MS, MINUTE_MS, TwinInterval
+from klineagent.twin.feed.schedule import next_moment, next_second
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, SECOND_MS, TwinInterval
 from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.archive import open_archive
 from klineagent.twin.market.candle import Candle
@@ -75,6 +75,8 @@ class Exchange:
     _subscribers: SubscriberIndex = field(init=False)
     _series: Mapping[str, Series] = field(init=False)
     _dice: random.Random = field(init=False)
+    # Set once, when streams were subscribed.
+    _subscribed: trio.Event = field(init=False, factory=trio.Event)
 
     @meter.default
     def _own_meter(self) -> WeightMeter:
@@ -170,6 +172,11 @@ class Exchange:
         if self.firehose is not None:
             self.firehose.refill(client)
 
+    def note_subscriptions(self) -> None:
+        """Note that a client may have subscribed to streams."""
+        self._subscribed.set()
+        self._subscribed = trio.Event()
+
     # Events.
 
     def draw(self) -> None:
@@ -180,8 +187,27 @@ class Exchange:
 
     async def run(self) -> NoReturn:
         """Send events for ever; none after the market's end."""
-        if self.firehose is not None:
-            await self.firehose.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_seconds)
+            await (self._run_minutes() if self.firehose is None else self.firehose.run())
+        raise AssertionError("a part has ended")
+
+    async def _run_seconds(self) -> NoReturn:
+        """Send closing events of 1s candles while any are subscribed."""
+        now_ms = self.clock.start_ms
+        while self.market.end_ms is None or now_ms < self.market.end_ms + SECOND_MS:
+            while not self._subscribers.has(TwinInterval.S1):
+                await self._subscribed.wait()
+                now_ms = self.clock.now_ms()
+            now_ms = next_second(now_ms)
+            await self.clock.sleep_until(now_ms)
+            events = self._event_source.closing_seconds(now_ms, self._has_closing_event)
+            await self._push(events, now_ms)
+        await trio.sleep_forever()
+        raise AssertionError("sleep_forever returned")
+
+    async def _run_minutes(self) -> NoReturn:
+        """Send all other events."""
         moment = next_moment(self.clock.start_ms - 1, self.tick_ms)
         while self.market.end_ms is None or moment.time_ms < self.market.end_ms + MINUTE_MS:
             await self._push_late(moment.time_ms)

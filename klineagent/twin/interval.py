@@ -16,18 +16,19 @@ HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 
 _EPOCH = date(1970, 1, 1)
-_MS_OF_UNIT = {"m": MINUTE_MS, "h": HOUR_MS}
+_MS_OF_UNIT = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS}
 # Years of days, each of four intervals.
 _DAYS_KEPT = 8_192
 
 
 class TwinInterval(enum.Enum):
-    """A candle's length by its name: a number of minutes, hours, days, weeks, or months.
+    """A candle's length by its name: a number of seconds, minutes, hours, days, weeks, or months.
 
-    Minutes and hours count from midnight UTC, days from 1970 on; weeks begin on Mondays, months
-    on the 1st. There are no seconds: the twin knows minutes only.
+    Up to hours they count from midnight UTC, days from 1970 on; weeks begin on Mondays, months on
+    the 1st.
     """
 
+    S1 = "1s"
     M1 = "1m"
     M3 = "3m"
     M5 = "5m"

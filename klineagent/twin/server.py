@@ -187,6 +187,7 @@ async def _serve_socket(
         first_ping_s=exchange.first_ping_s(),
         now_ms=exchange.clock.now_ms,
         refill=exchange.refill,
+        subscribed=exchange.note_subscriptions,
     )
     with exchange.connections.connected(client):
         await client.serve()

@@ -18,7 +18,7 @@ TOO_MANY_REQUESTS = 429
 BANNED = 418
 """The exchange's own misuse of a status, for an address that ignored 429."""
 
-_FUTURES_INTERVALS = frozenset(TwinInterval)
+_FUTURES_INTERVALS = frozenset(TwinInterval) - {TwinInterval.S1}
 
 
 @frozen(kw_only=True)
@@ -124,8 +124,7 @@ SPOT = VenueRules(
     name="spot",
     kline_routes={"": True},
     rest_prefix="/api/v3",
-    # The venue has 1s candles too, but a twin fed with 1m candles cannot make them.
-    intervals=_FUTURES_INTERVALS,
+    intervals=frozenset(TwinInterval),
     update_every_ms=2_000,
     request_burst=5,
     requests_per_second=5,

@@ -194,6 +194,33 @@ def test_a_market_is_opened_by_parameters(tmp_path: Path) -> None:
         open_market(archive=None, symbols=2, seed=1, venue_name="forex", start_ms=0)
 
 
+@pytest.mark.parametrize("rate", [None, 100])
+async def test_spot_closes_a_candle_each_second(
+    nursery: trio.Nursery, autojump_clock: MockClock, rate: float | None
+) -> None:
+    """From the second in which the stream was subscribed on, with the values that REST has."""
+    market = RandomMarket(symbols=1, seed=7, start_ms=START_MS, venue_name="spot")
+    async with open_exchange(market, SPOT, rate=rate) as exchange:
+        socket = await dialling(TwinNetwork(exchange, nursery), nursery)("/stream")
+        await trio.sleep(90.5)
+        request = {"method": "SUBSCRIBE", "params": ["btcusdt@kline_1s"], "id": 1}
+        await socket.send_message(json.dumps(request))
+        events = [event["k"] for event in await events_until(socket, 100)]
+        assert [(each["t"], each["x"]) for each in events] == [
+            (START_MS + second * 1_000, True) for second in range(90, 190)
+        ]
+        query = {"symbol": "BTCUSDT", "interval": "1s", "startTime": str(START_MS + 90_000)}
+        answer = await exchange.answer("GET", "/api/v3/klines", query)
+        assert answer is not None
+        # The last row is the second that has just begun.
+        rows = json.loads(answer.body)[:-1]
+        names = "tohlcvTqnVQ"
+        assert [[each[name] for name in names] for each in events] == [row[:-1] for row in rows]
+        request |= {"method": "UNSUBSCRIBE"}
+        await socket.send_message(json.dumps(request))
+        assert await events_until(socket, 10) == []
+
+
 async def test_spot_announces_its_shutdown(nursery: trio.Nursery) -> None:
     """Raw and combined connections get the notice; futures do not send it."""
     market = RandomMarket(symbols=1, seed=7, start_ms=START_MS, venue_name="spot")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from attrs import define, field
 
@@ -27,13 +28,18 @@ class EventSource:
     """The last state sent of each symbol's 1m candle."""
 
     def growth(self, now_ms: int) -> Iterator[StreamEvent]:
-        """Yield events of the candles that changed since the last tick."""
+        """Yield events of the candles that changed since the last tick.
+
+        Streams of 1s candles have one event a second, the closing one.
+        """
         for symbol, group in self._subscribers.wanted().items():
             minute = self._aggregator.forming(symbol, TwinInterval.M1, now_ms)
             if minute is None or minute == self._sent.get(symbol):
                 continue
             self._sent[symbol] = minute
             for series in group:
+                if series.interval is TwinInterval.S1:
+                    continue
                 candle = self._aggregator.forming(symbol, series.interval, now_ms)
                 if candle is not None:
                     yield kline_event(series, candle, now_ms, is_closed=False)
@@ -41,18 +47,32 @@ class EventSource:
     def closings(self, now_ms: int, has_event: Callable[[Candle], bool]) -> Iterator[StreamEvent]:
         """Yield closing events of the last minute's candles, in the order of their times.
 
-        Candles for which `has_event` is false have none.
+        Candles for which `has_event` is false have none. Those of 1s are not among them.
         """
         edge_ms = TwinInterval.M1.open_at(now_ms)
-        ended = [interval for interval in TwinInterval if interval.open_at(edge_ms) == edge_ms]
-        wanted, minute = self._subscribers.wanted(), self._aggregator.market.minute
-        # A symbol without a candle in the last minute is halted, or its archive has ended.
-        closed = [symbol for symbol in wanted if minute(symbol, edge_ms - MINUTE_MS) is not None]
-        times = {symbol: closing_time(symbol, edge_ms - 1) for symbol in closed}
-        for symbol in sorted(closed, key=times.__getitem__):
-            for series in wanted[symbol]:
-                if series.interval not in ended:
-                    continue
+        ended = {interval for interval in TwinInterval if interval.open_at(edge_ms) == edge_ms}
+        return self._ending(ended - {TwinInterval.S1}, edge_ms, has_event)
+
+    def closing_seconds(
+        self, now_ms: int, has_event: Callable[[Candle], bool]
+    ) -> Iterator[StreamEvent]:
+        """Yield closing events of the last second's candles, like `closings`."""
+        return self._ending({TwinInterval.S1}, TwinInterval.S1.open_at(now_ms), has_event)
+
+    def _ending(
+        self, ended: AbstractSet[TwinInterval], edge_ms: int, has_event: Callable[[Candle], bool]
+    ) -> Iterator[StreamEvent]:
+        """Yield closing events of the candles at `ended` intervals that end at `edge_ms`."""
+        minute_open = TwinInterval.M1.open_at(edge_ms - 1)
+        groups: dict[str, list[Series]] = {}
+        for symbol, group in self._subscribers.wanted().items():
+            ending = [series for series in group if series.interval in ended]
+            # A symbol without a candle in the last minute is halted, or its archive has ended.
+            if ending and self._aggregator.market.minute(symbol, minute_open) is not None:
+                groups[symbol] = ending
+        times = {symbol: closing_time(symbol, edge_ms - 1) for symbol in groups}
+        for symbol in sorted(groups, key=times.__getitem__):
+            for series in groups[symbol]:
                 event = self._closing(series, edge_ms, times[symbol], has_event)
                 if event is not None:
                     yield event
@@ -95,11 +115,17 @@ class SubscriberIndex:
     _as_of: tuple[int, int] = field(init=False, default=(-1, -1))
     _clients: dict[str, list[ClientConnection]] = field(init=False, factory=dict)
     _wanted: Mapping[str, list[Series]] = field(init=False, factory=dict)
+    _intervals: AbstractSet[TwinInterval] = field(init=False, factory=frozenset)
 
     def wanted(self) -> Mapping[str, list[Series]]:
         """Subscribed series by symbol, ordered by stream name."""
         self._refresh()
         return self._wanted
+
+    def has(self, interval: TwinInterval) -> bool:
+        """Whether any stream of `interval` is subscribed."""
+        self._refresh()
+        return interval in self._intervals
 
     def send(self, events: Iterable[StreamEvent]) -> None:
         """Send each event to the subscribers of its stream, combined or bare as they chose."""
@@ -130,3 +156,4 @@ class SubscriberIndex:
             series = self._series[name]
             wanted.setdefault(series.listing.symbol, []).append(series)
         self._wanted = wanted
+        self._intervals = {self._series[name].interval for name in self._clients}

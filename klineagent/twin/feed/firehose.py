@@ -44,7 +44,7 @@ class Firehose:
 
     The streams of each client take turns. At `MAX_RATE` a client gets more whenever its send buffer
     is empty; it must be on a real socket, which buffers a limited amount. At 0 only closing events
-    are sent.
+    are sent. Streams of 1s candles are not among them: their only event closes.
     """
 
     rate: float
@@ -170,7 +170,9 @@ class _Rotation:
         self.streams = [
             name
             for name, is_delivered in self._protocol.streams.items()
-            if is_delivered and name in self._series
+            if is_delivered
+            and (series := self._series.get(name)) is not None
+            and series.interval is not TwinInterval.S1
         ]
         self._templates.clear()
 

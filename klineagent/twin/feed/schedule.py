@@ -6,7 +6,7 @@ from zlib import crc32
 
 from attrs import frozen
 
-from klineagent.twin.interval import MINUTE_MS, TwinInterval
+from klineagent.twin.interval import MINUTE_MS, SECOND_MS, TwinInterval
 
 # Closing events are dated 2 to 300 ms after T, the last millisecond of their candle, and sent
 # together at the end of this span, before any event of the next candle.
@@ -36,6 +36,12 @@ def next_moment(after_ms: int, tick_ms: int) -> Moment:
     while tick % MINUTE_MS < _LAST_CLOSING_MS:
         tick += tick_ms
     return Moment(closing, closes=True) if closing < tick else Moment(tick, closes=False)
+
+
+def next_second(after_ms: int) -> int:
+    """The first moment after `after_ms` at which closing events of 1s candles are sent."""
+    into_second = _LAST_CLOSING_MS - 1
+    return TwinInterval.S1.open_at(after_ms - into_second + SECOND_MS) + into_second
 
 
 def closing_time(symbol: str, close_ms: int) -> int:

@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from attrs import define, field
 
-from klineagent.twin.interval import TwinInterval
-from klineagent.twin.market.candle import Candle, grown, merge
+from klineagent.twin.interval import SECOND_MS, TwinInterval
+from klineagent.twin.market.candle import Candle, grown, merge, second_of
 from klineagent.twin.market.market import Listing, Market
 
 # Each interval is aggregated from one that divides it, so that a year of days is not read minute by
-# minute twice. There is no 1s: the twin knows minutes only.
+# minute twice. Minutes are what markets have, and seconds are parts of them.
 _PART = {
     TwinInterval.M3: TwinInterval.M1,
     TwinInterval.M5: TwinInterval.M1,
@@ -42,9 +42,7 @@ class Aggregator:
 
     market: Market
     _listings: dict[str, Listing] = field(init=False)
-    _by_symbol: dict[str, dict[TwinInterval, _MinuteSource | _SeriesAggregator]] = field(
-        init=False, factory=dict
-    )
+    _by_symbol: dict[str, dict[TwinInterval, _Source]] = field(init=False, factory=dict)
     _closed_candle: Callable[[_SeriesAggregator, int], Candle | None] = field(init=False)
     _grown: dict[str, tuple[int, Candle | None]] = field(init=False, factory=dict)
 
@@ -57,7 +55,12 @@ class Aggregator:
         return self._aggregator(symbol, interval).whole(open_ms)
 
     def forming(self, symbol: str, interval: TwinInterval, now_ms: int) -> Candle | None:
-        """The candle that is forming at `now_ms`, in its state at that time."""
+        """The candle that is forming at `now_ms`, in its state at that time.
+
+        All trades of a second happen in its first millisecond.
+        """
+        if interval is TwinInterval.S1:
+            return self.whole(symbol, interval, interval.open_at(now_ms))
         minute_open = TwinInterval.M1.open_at(now_ms)
         minute = self._growing(symbol, minute_open, now_ms)
         if interval is TwinInterval.M1:
@@ -106,15 +109,16 @@ class Aggregator:
         self._grown[symbol] = now_ms, minute
         return minute
 
-    def _aggregator(self, symbol: str, interval: TwinInterval) -> _MinuteSource | _SeriesAggregator:
+    def _aggregator(self, symbol: str, interval: TwinInterval) -> _Source:
         aggregators = self._by_symbol.get(symbol)
         if aggregators is None:
             aggregators = self._by_symbol[symbol] = self._aggregators_of(symbol)
         return aggregators[interval]
 
-    def _aggregators_of(self, symbol: str) -> dict[TwinInterval, _MinuteSource | _SeriesAggregator]:
-        aggregators: dict[TwinInterval, _MinuteSource | _SeriesAggregator] = {
-            TwinInterval.M1: _MinuteSource(symbol=symbol, market=self.market)
+    def _aggregators_of(self, symbol: str) -> dict[TwinInterval, _Source]:
+        aggregators: dict[TwinInterval, _Source] = {
+            TwinInterval.S1: _SecondSource(symbol=symbol, market=self.market),
+            TwinInterval.M1: _MinuteSource(symbol=symbol, market=self.market),
         }
         for interval, part in _PART.items():
             aggregators[interval] = _SeriesAggregator(
@@ -142,11 +146,23 @@ class _MinuteSource:
 
 
 @define(kw_only=True, eq=False)
+class _SecondSource(_MinuteSource):
+    """One symbol's 1s candles, which are parts of its 1m candles."""
+
+    interval: TwinInterval = field(init=False, default=TwinInterval.S1)
+
+    def whole(self, open_ms: int) -> Candle | None:
+        minute_open = TwinInterval.M1.open_at(open_ms)
+        minute = self._market.minute(self._symbol, minute_open)
+        return minute and second_of(minute, (open_ms - minute_open) // SECOND_MS)
+
+
+@define(kw_only=True, eq=False)
 class _SeriesAggregator:
     """One symbol at one interval."""
 
     interval: TwinInterval
-    _parts: _MinuteSource | _SeriesAggregator
+    _parts: _Source
     _onboard_ms: int
     _closed_candle: Callable[[_SeriesAggregator, int], Candle | None]
     # The forming candle's closed parts, merged up to `_until_ms`.
@@ -200,3 +216,6 @@ def _opening_at(open_ms: int, candle: Candle | None) -> Candle | None:
     if candle is None or candle.open_time == open_ms:
         return candle
     return candle._replace(open_time=open_ms)
+
+
+_Source = _MinuteSource | _SeriesAggregator

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from klineagent.twin.interval import MINUTE_MS
+from klineagent.twin.interval import MINUTE_MS, SECOND_MS
 
 NO_TRADE = -1
 """First and last trade id of a candle without trades."""
@@ -97,18 +97,78 @@ def _share(total: int, elapsed_ms: int) -> int:
     return -(-total * elapsed_ms // MINUTE_MS)
 
 
+def second_of(minute: Candle, number: int) -> Candle:
+    """The 1s candle of second `number`, from 0 on, of a 1m candle: they merge to the minute."""
+    open_time = minute.open_time + number * SECOND_MS
+    before, after = (_share(minute.trades, each * SECOND_MS) for each in (number, number + 1))
+    since_ms, until_ms = _path_ms(minute, before), _path_ms(minute, after)
+    opened, closed = _price(minute, since_ms), _price(minute, until_ms)
+    if before == after:
+        return flat(open_time, opened)
+    passed = [opened, *_corners_between(minute, since_ms, until_ms), closed]
+    taker, taker_quote, maker, maker_quote = (
+        _share(total, until_ms) - _share(total, since_ms)
+        for total in (
+            minute.taker_volume,
+            minute.taker_quote_volume,
+            # Rounded apart, so that in no second more is taken than traded.
+            minute.volume - minute.taker_volume,
+            minute.quote_volume - minute.taker_quote_volume,
+        )
+    )
+    return Candle(
+        open_time,
+        opened,
+        max(passed),
+        min(passed),
+        closed,
+        taker + maker,
+        taker_quote + maker_quote,
+        after - before,
+        taker,
+        taker_quote,
+        minute.first_trade + before,
+        minute.last_trade if after == minute.trades else minute.first_trade + after - 1,
+    )
+
+
+def _path_ms(minute: Candle, traded: int) -> int:
+    """How far the minute's path has come at the end of the second of its trade `traded`.
+
+    The last trade ends the path, so that no price is left for seconds without trades.
+    """
+    if traded == minute.trades:
+        return MINUTE_MS
+    return (MINUTE_MS // SECOND_MS * (traded - 1) // minute.trades + 1) * SECOND_MS if traded else 0
+
+
 def _walk(minute: Candle, elapsed_ms: int) -> tuple[int, int, int]:
     """High, low and price so far, on a path from the open over both extremes to the close."""
+    price = _price(minute, elapsed_ms)
+    seen = (minute.open, *_corners_between(minute, 0, elapsed_ms), price)
+    return max(seen), min(seen), price
+
+
+def _corners(minute: Candle) -> tuple[int, int, int, int]:
     rises = minute.close >= minute.open
     first, second = (minute.low, minute.high) if rises else (minute.high, minute.low)
-    corners = (minute.open, first, second, minute.close)
+    return minute.open, first, second, minute.close
+
+
+def _corners_between(minute: Candle, since_ms: int, until_ms: int) -> tuple[int, ...]:
+    """Both extremes, as far as the path passes them after `since_ms` and up to `until_ms`."""
+    legs = since_ms * 3 // MINUTE_MS, until_ms * 3 // MINUTE_MS
+    return _corners(minute)[legs[0] + 1 : legs[1] + 1]
+
+
+def _price(minute: Candle, elapsed_ms: int) -> int:
+    """The price on the path after `elapsed_ms`."""
+    corners = _corners(minute)
     leg, into_leg = divmod(elapsed_ms * 3, MINUTE_MS)
     if leg == len(corners) - 1:
-        return minute.high, minute.low, minute.close
+        return minute.close
     start, end = corners[leg : leg + 2]
-    price = start + (end - start) * into_leg // MINUTE_MS
-    seen = (*corners[: leg + 1], price)
-    return max(seen), min(seen), price
+    return start + (end - start) * into_leg // MINUTE_MS
 
 
 def to_text(scaled: int, places: int) -> str:

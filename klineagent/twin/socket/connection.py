@@ -34,6 +34,8 @@ class ClientConnection:
     now_ms: Callable[[], int]
     _refill: Callable[[ClientConnection], None] = lambda _client: None
     """Called when the send buffer is empty; it may send more."""
+    _subscribed: Callable[[], None] = lambda: None
+    """Called after each request, and when the connection begins."""
     _link: trio.CancelScope
     _stream: trio.abc.Stream
     _wsproto: Connection
@@ -80,6 +82,7 @@ class ClientConnection:
                 nursery.start_soon(self._read)
                 verdict = self.protocol.opening_reply()
                 self._act(verdict.answer, verdict.hangup)
+                self._subscribed()
                 await self._write()
                 # The close frame is sent; the client may still answer it.
                 await self._reader_ended.wait()
@@ -158,6 +161,7 @@ class ClientConnection:
             request, self._request = self._request, ""
             outcome = self.protocol.answer(request, trio.current_time())
             self._act(outcome.answer, outcome.hangup)
+            self._subscribed()
 
     def _receive_pong(self, payload: bytes) -> None:
         if self._wsproto.state is not ConnectionState.OPEN:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 # A Monday, the 1st of a month, and a multiple of three days: every candle closes.
 EVERY_CLOSE_MS = 1_801_440_000_000
-INTERVALS = list(TwinInterval)
+INTERVALS = [interval for interval in TwinInterval if interval in USDM.intervals]
 SHORT_S = 0.001
 """Enough time for sent frames to arrive, too little for the next ones."""
 BTC_MINUTES, ETH_MINUTES, BTC_HOURS = "btcusdt@kline_1m", "ethusdt@kline_1m", "btcusdt@kline_1h"

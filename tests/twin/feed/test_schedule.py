@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.core.interval import MINUTE_MS
-from klineagent.twin.feed.schedule import closing_time, next_moment
+from klineagent.core.interval import MINUTE_MS, SECOND_MS
+from klineagent.twin.feed.schedule import closing_time, next_moment, next_second
 from tests.twin.samples import START_MS
 
 
@@ -40,6 +40,14 @@ def test_ticks_may_be_minutes_apart(minutes: int) -> None:
             found.append(now)
     assert {time % MINUTE_MS for time in found} == {MINUTE_MS // 2}
     assert found[2] - found[1] == found[1] - found[0] == tick_ms
+
+
+@given(st.integers(0, 10 * MINUTE_MS))
+def test_seconds_close_as_late_as_minutes(after: int) -> None:
+    """Once in each second, always after the time that was given."""
+    moment = next_second(START_MS + after)
+    assert moment % SECOND_MS == 299
+    assert 0 < moment - START_MS - after <= SECOND_MS
 
 
 @given(st.sampled_from(["BTCUSDT", "币安人生USDT"]), st.integers(0, 10**6))

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from klineagent.twin.interval import DAY_MS, HOUR_MS, MINUTE_MS, TwinInterval
 from klineagent.twin.market.aggregation import Aggregator
-from klineagent.twin.market.candle import Candle, flat, grown
+from klineagent.twin.market.candle import Candle, flat, grown, second_of
 from klineagent.twin.market.listings import Coin, list_coin
 from klineagent.twin.market.market import Listing
 
 FIRST_MS = 1_769_904_000_000 - 2 * HOUR_MS  # two hours before a month begins
 
-intervals = st.sampled_from(list(TwinInterval))
+# From minutes on; seconds are parts of one.
+intervals = st.sampled_from([each for each in TwinInterval if each is not TwinInterval.S1])
 
 
 @frozen
@@ -157,6 +158,17 @@ def test_between_ends_with_the_candle_that_forms() -> None:
     ]
     assert candles[0] == aggregator.whole("BTCUSDT", TwinInterval.M5, FIRST_MS)
     assert candles[2] == aggregator.forming("BTCUSDT", TwinInterval.M5, now_ms)
+
+
+@given(markets(), st.integers(0, 5 * HOUR_MS))
+def test_seconds_are_parts_of_their_minute(market: ListedMinutes, moment: int) -> None:
+    """A minute without a candle has no seconds; the one that forms is complete from its begin."""
+    aggregator, now_ms = Aggregator(market), FIRST_MS + moment
+    minute = market.minute("BTCUSDT", TwinInterval.M1.open_at(now_ms))
+    second = aggregator.forming("BTCUSDT", TwinInterval.S1, now_ms)
+    assert second == (minute and second_of(minute, now_ms % MINUTE_MS // 1_000))
+    open_ms = TwinInterval.S1.open_at(now_ms)
+    assert second == aggregator.whole("BTCUSDT", TwinInterval.S1, open_ms)
 
 
 def test_a_symbol_that_does_not_trade_has_no_candles() -> None:

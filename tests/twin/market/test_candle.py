@@ -1,8 +1,10 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.interval import MINUTE_MS
-from klineagent.twin.market.candle import Candle, flat, from_text, grown, merge, to_text
+from klineagent.twin.market.candle import Candle, flat, from_text, grown, merge, second_of, to_text
 
 amounts = st.integers(0, 10**12)
 
@@ -49,6 +51,41 @@ def test_states_of_a_forming_candle_are_consistent(minute: Candle, one: int, oth
         assert getattr(earlier, name) <= getattr(later, name) <= getattr(minute, name)
     assert later.taker_volume <= later.volume
     assert earlier.last_trade <= later.last_trade <= minute.last_trade
+
+
+@given(minutes())
+def test_the_seconds_of_a_minute_merge_to_it(minute: Candle) -> None:
+    """They follow each other in time, price and trade ids, and none is contradictory."""
+    seconds = [second_of(minute, number) for number in range(60)]
+    merged: Candle | None = None
+    for each in seconds:
+        merged = merge(merged, each)
+    assert merged == minute
+    assert [each.open_time for each in seconds] == [*range(0, MINUTE_MS, 1_000)]
+    for earlier, later in pairwise(seconds):
+        assert later.open == earlier.close
+    for each in seconds:
+        assert each.low <= min(each.open, each.close)
+        assert max(each.open, each.close) <= each.high
+        assert 0 <= each.taker_volume <= each.volume
+        assert 0 <= each.taker_quote_volume <= each.quote_volume
+        assert each.trades or each == flat(each.open_time, each.open)
+
+
+def test_a_second_of_a_quiet_minute_is_flat() -> None:
+    """At the last price, as longer candles without trades are."""
+    assert second_of(flat(60_000, 105), 3) == flat(63_000, 105)
+
+
+@given(minutes(), st.integers(0, 59))
+def test_a_second_stays_within_its_minutes_path(minute: Candle, number: int) -> None:
+    """So far its minute has been as high and as low."""
+    so_far = grown(minute, (number + 1) * 1_000)
+    if minute.trades >= 60:
+        second = second_of(minute, number)
+        assert so_far.low <= second.low <= second.high <= so_far.high
+        assert second.close == so_far.close
+        assert second.last_trade == so_far.last_trade
 
 
 def test_a_candle_trades_from_its_first_millisecond() -> None:
