@@ -24,6 +24,7 @@ from klineagent.cli.tables import candles_table, summary_table, updates_table, w
 from klineagent.config.model import Config, trace_config
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import Kline
+from klineagent.exchange.venues import split_name
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.opening import open_store
 from klineagent.storage.reader import KlineRange
@@ -64,12 +65,14 @@ def show(
 ) -> None:
     """Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.
 
-    Without --venue, series of all venues are listed. A chdb folder can be open in one process at
+    A SYMBOL may name its venue, as in spot:BTCUSDT; otherwise it is one of --venue. Without
+    --venue, series of all venues are listed. A chdb folder can be open in one process at
     a time: stop the agent that writes to it first.
     """
     configure_logging(LogFormat.CONSOLE)
     config, sources = trace_config(options, os.environ, file)
-    wanted = read_interval(interval, config.venue)
+    venue, name = split_name("" if symbol is None else read_symbol(symbol), config.venue)
+    wanted = read_interval(interval, venue)
     first_ms, end_ms = read_time(since, "--from"), read_time(until, "--to")
     is_range = first_ms is not None or end_ms is not None
     if first_ms is not None and end_ms is not None and first_ms >= end_ms:
@@ -82,14 +85,14 @@ def show(
         # The default venue is where one series is looked up; it does not filter the list.
         table = partial(_series, venue=config.venue.name if "venue" in sources else None)
     else:
-        series = (config.venue.name, read_symbol(symbol), wanted.value)
+        series = (venue.name, name, wanted.value)
         if updates:
             table = partial(_updates, series=series, newest=last or _NEWEST)
         else:
             bounds = {"first_ms": first_ms, "end_ms": end_ms}
             candles = KlineRange(
-                venue=config.venue.name,
-                symbol=series[1],
+                venue=venue.name,
+                symbol=name,
                 interval=wanted.value,
                 is_newest_first=True,
                 limit=last or (None if is_range else _NEWEST),
@@ -155,7 +158,7 @@ async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
     ]
     if not venues:
         return ""
-    return f"; it is stored on {' and '.join(venues)}: use --venue {venues[0]}"
+    return f"; it is stored on {' and '.join(venues)}: show {venues[0]}:{name[0]}"
 
 
 def _demand_an_engine(folder: Path) -> None:

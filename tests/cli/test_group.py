@@ -106,7 +106,7 @@ async def test_show_tells_of_other_venues_that_have_the_series(real_store_url: s
         assert ended.code == 1
         assert ended.err == (
             f"klineagent: no {what} of BTCUSDT 1m on usdm is stored; it is stored on coinm"
-            " and spot: use --venue coinm\n"
+            " and spot: show coinm:BTCUSDT\n"
         )
     ended = await typed_aside("show", "BTCUSDT", "5m", "--store", real_store_url)
     assert ended.err == "klineagent: no closed candle of BTCUSDT 5m on usdm is stored\n"
