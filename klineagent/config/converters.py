@@ -304,11 +304,10 @@ def _by_venue(value: object, convert: Callable[[object], str]) -> Mapping[str, s
     if isinstance(value, Mapping):
         pairs = [(str(name), url) for name, url in value.items()]
     else:
-        texts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(texts, list | tuple):
-            texts = [texts]
+        given = value if isinstance(value, list | tuple) else [value]
+        texts = [text for each in given for text in str(each).split(",")]
         # A URL may hold "=", but only after its scheme.
-        found = [re.match(r"\s*(?:(\w+)=)?(.*)", str(each), re.DOTALL) for each in texts]
+        found = [re.match(r"\s*(?:(\w+)=)?(.*)", each, re.DOTALL) for each in texts]
         pairs = [(each[1] or "", each[2]) for each in found if each is not None]
     urls: dict[str, str] = {}
     for name, url in pairs:

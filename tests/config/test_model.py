@@ -569,7 +569,11 @@ def test_intervals_of_any_venue_that_records_can_be_named() -> None:
 
 def test_urls_may_be_given_by_venue(tmp_path: Path) -> None:
     """Bare ones are of the default venue; a file may have a table."""
-    for value in ("ws://a/market,spot=ws://b:1", {"usdm": "ws://a/market", "spot": "ws://b:1"}):
+    for value in (
+        "ws://a/market,spot=ws://b:1",
+        ("ws://a/market", "spot=ws://b:1"),
+        {"usdm": "ws://a/market", "spot": "ws://b:1"},
+    ):
         config = Config(ws_url=value, symbols="spot:BTCUSDT")
         assert config.ws_url_of(USDM) == "ws://a/market"
         assert config.ws_url_of(SPOT) == "ws://b:1"
