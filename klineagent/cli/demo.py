@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 import httpx2
 import trio
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 from rich.console import Console
 from rich.live import Live
 
@@ -25,6 +25,8 @@ from klineagent.cli.tables import arrivals_table, summary_table, wide_console
 from klineagent.config.model import Config, load_config
 from klineagent.core.address import Bind
 from klineagent.core.errors import KlineagentError
+from klineagent.core.interval import BY_LENGTH
+from klineagent.core.kline import Kline
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.process.signals import StopSignal, open_stop_signal
 from klineagent.storage.opening import open_store
@@ -192,18 +194,37 @@ def _recording(config: Config, symbols: tuple[str, ...], port: int) -> Config:
     )
 
 
+@define(eq=False)
+class _Newest:
+    """Keeps the newest row of each symbol, at its shortest interval: that one moves most."""
+
+    rows: dict[tuple[str, str], Kline] = field(factory=dict, init=False)
+
+    def put(self, klines: Sequence[Kline]) -> None:
+        """See `Subscriber`."""
+        for kline in klines:
+            series = kline.venue, kline.symbol
+            self.rows[series] = max(kline, self.rows.get(series, kline), key=_rank)
+
+
+def _rank(kline: Kline) -> tuple[int, int, int]:
+    return -BY_LENGTH[kline.interval], kline.open_time, kline.version
+
+
 async def _show(console: Console, agent: Agent) -> NoReturn:
     """Show the newest candles until cancelled; print lines where there is no terminal."""
     if not console.is_terminal:
         while True:
             await trio.sleep(PRINT_EVERY_S)
             console.print(_progress(agent))
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    newest = _Newest()
+    with (
+        agent.bus.subscribed(newest),
+        Live(console=console, auto_refresh=False, transient=True) as live,
+    ):
         while True:
-            newest = [kline for each in agent.registry.subscriptions() if (kline := each.newest)]
-            # One candle per symbol: its shortest interval, which comes first and moves most.
-            shown = list({kline.symbol: kline for kline in reversed(newest)}.values())
-            table = arrivals_table(sorted(shown)[:SHOWN_SYMBOLS], caption=_progress(agent))
+            shown = sorted(newest.rows.values())[:SHOWN_SYMBOLS]
+            table = arrivals_table(shown, caption=_progress(agent))
             live.update(table, refresh=True)
             await trio.sleep(LOOK_EVERY_S)
 

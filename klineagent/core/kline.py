@@ -73,6 +73,14 @@ def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> in
     return min(event_time_ms << 1, close_time_ms << 1 | 1)
 
 
+def event_time_of(version: int) -> int:
+    """Return the event time of a state by its rank.
+
+    That of a forming state is at most its close, and that of a closed one is after it.
+    """
+    return version >> 1
+
+
 def least_version(close_time_ms: int) -> int:
     """Return the lowest rank of a closed state: fetched rows have it, below all streamed ones."""
     return close_time_ms + 1 << 1

@@ -120,6 +120,8 @@ UNCONFIRMED = "the exchange's answer had it; a second one must agree"
 
 Gap = Span[Missing]
 
+_NONE: frozenset[int] = frozenset()
+
 
 @define(eq=False)
 class MissingCounts:
@@ -162,7 +164,7 @@ class Ledger:
     """The number of candles that came after they were missing."""
     # Closed candles at or after the horizon. A candle falls due within the grace after its close,
     # so these are the candles of one grace at most: one, or five of one second.
-    _early: set[int] = field(factory=set, init=False)
+    _early: frozenset[int] = field(default=_NONE, init=False)
 
     @property
     def has_begun(self) -> bool:
@@ -225,7 +227,7 @@ class Ledger:
         if open_ms < self.horizon_ms:
             return self._fill(open_ms)
         is_new = open_ms not in self._early
-        self._early.add(open_ms)
+        self._early |= {open_ms}
         return is_new
 
     def fall_due(self, now_ms: int, *, stream_was_away: bool = False) -> bool:
@@ -286,7 +288,7 @@ class Ledger:
         """
         open_ms = self.interval.open_at(open_ms)
         if open_ms >= self.horizon_ms:
-            self._early.discard(open_ms)
+            self._early = self._early - {open_ms} or _NONE
         elif open_ms >= self.first_ms:
             end_ms = self.interval.next_open(open_ms)
             self._miss(open_ms, end_ms, Missing(Urgency.FRESH, above_version=above_version))
@@ -360,11 +362,11 @@ class Ledger:
 
     def _advance(self) -> None:
         """Move the horizon past the candle at it, and past those after it that have closed."""
-        while True:
-            self._early.discard(self.horizon_ms)
+        self.horizon_ms = self.interval.next_open(self.horizon_ms)
+        while self.horizon_ms in self._early:
             self.horizon_ms = self.interval.next_open(self.horizon_ms)
-            if self.horizon_ms not in self._early:
-                return
+        if self._early:
+            self._early = frozenset(each for each in self._early if each > self.horizon_ms) or _NONE
 
     def _is_on_grid(self, open_ms: int) -> bool:
         # In 2018 the exchange was 15 seconds late for a while.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
+from functools import partial
 
 import trio
 from attrs import define, field, frozen
@@ -19,8 +20,8 @@ from klineagent.core.errors import (
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue
-from klineagent.series.backfill.worker import VenueContext
-from klineagent.series.subscription import Subscription
+from klineagent.series.context import VenueContext
+from klineagent.series.subscription import Phase, Subscription
 
 UNSUBSCRIBE_TIMEOUT_S = 5
 # Between two checkpoints: thousands of cancellations must not hold up other tasks.
@@ -37,17 +38,6 @@ class SubscriptionInfo:
     """The time in ISO 8601, UTC."""
     is_active: bool
     """Whether a connection carries its stream."""
-
-
-@define(eq=False)
-class _Entry:
-    """A subscription and its progress; it stays in the registry until its task has ended."""
-
-    subscription: Subscription
-    settled: trio.Event = field(factory=trio.Event, init=False)
-    """Set once the exchange has confirmed the subscription, or it has ended before."""
-    ended: trio.Event = field(factory=trio.Event, init=False)
-    refusal: Exception | None = field(default=None, init=False)
 
 
 @define(eq=False)
@@ -95,7 +85,8 @@ class Registry:
     _nursery: trio.Nursery
     _log_context: Context
     """What log lines of subscriptions carry, whichever task starts them."""
-    _entries: dict[tuple[str, Interval], _Entry] = field(factory=dict, init=False)
+    _entries: dict[tuple[str, Interval], Subscription] = field(factory=dict, init=False)
+    """Subscriptions whose task has not ended."""
     _intervals: Counter[str] = field(factory=Counter, init=False)
     """The number of running intervals, by symbol."""
 
@@ -114,7 +105,7 @@ class Registry:
 
     def subscriptions(self) -> list[Subscription]:
         """Return all subscriptions in the order in which they were added."""
-        return [entry.subscription for entry in self._entries.values()]
+        return [*self._entries.values()]
 
     def listing(self) -> list[SubscriptionInfo]:
         """List all subscriptions."""
@@ -125,8 +116,7 @@ class Registry:
 
     def subscription(self, symbol: str, interval: Interval) -> Subscription | None:
         """Return the subscription to that series, if it runs or is starting."""
-        entry = self._entries.get((symbol, interval))
-        return None if entry is None else entry.subscription
+        return self._entries.get((symbol, interval))
 
     def missing(self) -> int:
         """Count the candles that are missing at this moment."""
@@ -169,9 +159,7 @@ class Registry:
         self._check(interval)
         if (symbol, interval) in self._entries:
             return
-        entry = self._enter(symbol, interval)
-        entry.settled.set()
-        self._start(entry, self.context.book.until_trading)
+        self._start(symbol, interval, patiently=True).enter(Phase.SETTLED)
 
     async def add(self, symbol: str, interval: Interval) -> bool:
         """Start a subscription and wait until the exchange has confirmed it.
@@ -193,18 +181,17 @@ class Registry:
         await self.context.book.check(symbol)
         if await self._runs(symbol, interval):
             return False
-        entry = self._enter(symbol, interval)
-        self._start(entry, self.context.book.check)
+        started = self._start(symbol, interval, patiently=False)
         try:
-            await entry.settled.wait()
+            await started.reached(Phase.SETTLED)
         except trio.Cancelled:
             # Even if it has settled at this moment: the caller will not learn of it.
-            entry.subscription.scope.cancel(reason="the caller gave up")
+            started.scope.cancel(reason="the caller gave up")
             with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S, shield=True):
-                await entry.ended.wait()
+                await started.reached(Phase.ENDED)
             raise
-        if entry.ended.is_set():
-            raise entry.refusal or ShuttingDown("the agent is shutting down")
+        if started.phase is Phase.ENDED:
+            raise started.refusal or ShuttingDown("the agent is shutting down")
         return True
 
     async def remove(self, symbol: str, interval: Interval) -> None:
@@ -213,23 +200,23 @@ class Registry:
         Raises:
             NotRunning: there is no such subscription.
         """
-        entry = self._entries.get((symbol, interval))
-        if entry is None or not entry.settled.is_set():
+        running = self._entries.get((symbol, interval))
+        if running is None or running.phase < Phase.SETTLED:
             raise NotRunning(f"{symbol} {interval} does not run")
-        entry.subscription.scope.cancel(reason="removed")
+        running.scope.cancel(reason="removed")
         with trio.move_on_after(UNSUBSCRIBE_TIMEOUT_S):
-            await entry.ended.wait()
-            await self.context.pool.gone(entry.subscription.stream_name)
+            await running.reached(Phase.ENDED)
+            await self.context.pool.gone(running.stream_name)
 
     async def drop(self, series: Iterable[tuple[str, Interval]]) -> None:
         """Stop the subscriptions to `series` and wait until they ended, not for the exchange."""
-        entries = [entry for each in series if (entry := self._entries.get(each)) is not None]
-        for number, entry in enumerate(entries, 1):
-            entry.subscription.scope.cancel(reason="not wanted any more")
+        ending = [running for each in series if (running := self._entries.get(each)) is not None]
+        for number, each in enumerate(ending, 1):
+            each.scope.cancel(reason="not wanted any more")
             if number % DROPPED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-        for entry in entries:
-            await entry.ended.wait()
+        for each in ending:
+            await each.reached(Phase.ENDED)
 
     def _check(self, interval: Interval) -> None:
         if interval not in self.venue.intervals:
@@ -237,17 +224,17 @@ class Registry:
 
     async def _runs(self, symbol: str, interval: Interval) -> bool:
         """Whether it runs, once concurrent calls that add or remove it are done."""
-        while (entry := self._entries.get((symbol, interval))) is not None:
-            if entry.subscription.scope.cancel_called:
-                await entry.ended.wait()
+        while (running := self._entries.get((symbol, interval))) is not None:
+            if running.scope.cancel_called:
+                await running.reached(Phase.ENDED)
                 continue
-            await entry.settled.wait()
-            if not entry.ended.is_set():
+            await running.reached(Phase.SETTLED)
+            if running.phase is not Phase.ENDED:
                 return True
         return False
 
-    def _enter(self, symbol: str, interval: Interval) -> _Entry:
-        """Enter a new subscription.
+    def _start(self, symbol: str, interval: Interval, *, patiently: bool) -> Subscription:
+        """Start a new subscription.
 
         Raises:
             SymbolLimitReached: there is no place for one symbol more.
@@ -257,28 +244,25 @@ class Registry:
             raise ShuttingDown("the agent is shutting down")
         if symbol not in self._intervals:
             self.places.take(self.venue.name, symbol)
-        entry = _Entry(Subscription(symbol=symbol, interval=interval, context=self.context))
-        self._entries[symbol, interval] = entry
+        subscription = Subscription(symbol=symbol, interval=interval, context=self.context)
+        self._entries[symbol, interval] = subscription
         self._intervals[symbol] += 1
-        return entry
+        run = partial(self._nursery.start_soon, name="subscription")  # 33,000 share the name
+        self._log_context.run(run, self._run, subscription, patiently)
+        return subscription
 
-    def _start(self, entry: _Entry, check: Callable[[str], Awaitable[None]]) -> None:
-        self._log_context.run(self._nursery.start_soon, self._run, entry, check)
-
-    async def _run(self, entry: _Entry, check: Callable[[str], Awaitable[None]]) -> None:
-        subscription = entry.subscription
+    async def _run(self, subscription: Subscription, patiently: bool) -> None:
         try:
-            await subscription.hold(check, confirmed=entry.settled)
+            await subscription.hold(patiently=patiently)
         except* InvalidRequest as refusals:
-            [entry.refusal] = refusals.exceptions
+            [subscription.refusal] = refusals.exceptions
         finally:
             del self._entries[subscription.symbol, subscription.interval]
             self._intervals.subtract([subscription.symbol])
             if not self._intervals[subscription.symbol]:
                 del self._intervals[subscription.symbol]
                 self.places.leave(self.venue.name)
-            entry.settled.set()
-            entry.ended.set()
+            subscription.enter(Phase.ENDED)
 
 
 @asynccontextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+# The list of all that have no ranges, as nearly all series: never changed.
+_NONE: list[Any] = []
 
 
 class Span(NamedTuple, Generic[T]):
@@ -20,9 +22,11 @@ class Span(NamedTuple, Generic[T]):
 class Spans(Generic[T]):
     """Holds marked ranges; adjacent ranges with equal marks are merged."""
 
+    __slots__ = ("_firsts", "_spans")
+
     def __init__(self) -> None:
-        self._spans: list[Span[T]] = []
-        self._firsts: list[int] = []
+        self._spans: list[Span[T]] = _NONE
+        self._firsts: list[int] = _NONE
 
     def __iter__(self) -> Iterator[Span[T]]:
         return iter(self._spans)
@@ -90,5 +94,9 @@ class Spans(Generic[T]):
         return taken
 
     def _replace(self, start: int, end: int, spans: list[Span[T]]) -> None:
+        if not self._spans:
+            self._spans, self._firsts = [], []
         self._spans[start:end] = spans
         self._firsts[start:end] = [span.first_ms for span in spans]
+        if not self._spans:
+            self._spans = self._firsts = _NONE

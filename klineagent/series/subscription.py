@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import enum
+import time
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache
 
 import trio
 from attrs import define, field
@@ -15,16 +16,28 @@ from klineagent.exchange.clock.deadlines import Punctual
 from klineagent.exchange.stream.stream_set import Stream
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.attempts import Attempts
-from klineagent.series.backfill.worker import Backfill, VenueContext
+from klineagent.series.backfill.worker import Backfill
+from klineagent.series.context import VenueContext
 from klineagent.series.ledger import Ledger
 
 
-def _order(kline: Kline) -> tuple[int, int]:
-    return kline.open_time, kline.version
+class Phase(enum.IntEnum):
+    """How far a subscription has come."""
+
+    STARTING = 0
+    SETTLED = 1
+    """The exchange has confirmed it, or nobody waits for that."""
+    ENDED = 2
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return _as_text(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _as_text(now_s: int) -> str:
+    # Thousands that begin in one second share its text.
+    return datetime.fromtimestamp(now_s, UTC).isoformat()
 
 
 @define(eq=False, kw_only=True)
@@ -36,8 +49,9 @@ class Subscription:
     context: VenueContext
     created_at: str = field(factory=_now, init=False)
     """The time in ISO 8601, formatted once: listings show 9,000 of them."""
-    newest: Kline | None = field(default=None, init=False)
-    """The newest state of the newest candle that came; late events do not replace it."""
+    newest_version: int = field(default=0, init=False)
+    """The version of the newest state of the newest candle that came; late events do not replace
+    it."""
     ledger: Ledger = field(init=False)
     audited_ms: int | None = field(default=None, init=False)
     """When the ledger was last compared with the store, by the exchange's clock: by the startup
@@ -46,6 +60,11 @@ class Subscription:
     """The scope to cancel: that of its nursery once it has one."""
     entered: dict[Punctual, None] = field(init=False)
     """See `Punctual`."""
+    phase: Phase = field(default=Phase.STARTING, init=False)
+    refusal: Exception | None = field(default=None, init=False)
+    """Why it ended, if the symbol cannot be subscribed."""
+    _turned: trio.Event | None = field(default=None, init=False)
+    """Set when it enters another phase; made when somebody waits."""
     _backfill: Backfill = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
 
@@ -53,27 +72,49 @@ class Subscription:
         self.ledger = Ledger(self.interval, self.context.grace_ms, self.context.tally)
         self._backfill = Backfill(
             symbol=self.symbol,
-            stream_name=self.stream_name,
+            stream_name=stream_name(self.symbol, self.interval),
             ledger=self.ledger,
             context=self.context,
-            newest_ms=self._newest_ms,
         )
 
     @property
     def stream_name(self) -> str:
         """The stream's name on the wire."""
-        return stream_name(self.symbol, self.interval)
+        return self._backfill.stream_name
+
+    @property
+    def newest_ms(self) -> int:
+        """The open time of the newest candle that came; 0 before the first."""
+        return self._backfill.newest_ms
 
     @property
     def is_active(self) -> bool:
         """Whether a connection carries it at this moment."""
         return self._stream is not None and self._stream.is_carried
 
-    async def hold(self, check: Callable[[str], Awaitable[None]], *, confirmed: trio.Event) -> None:
-        """Run until `scope` is cancelled; set `confirmed` once the exchange has confirmed it.
+    def enter(self, phase: Phase) -> None:
+        """Enter `phase`, unless that is past, and wake those who wait for it."""
+        if phase > self.phase:
+            self.phase = phase
+            if self._turned is not None:
+                self._turned.set()
+                self._turned = None
 
-        `check` returns when the symbol may be subscribed. What it raises is raised here, before
-        anything is started.
+    async def reached(self, phase: Phase) -> None:
+        """Wait until it has entered `phase` or a later one."""
+        while self.phase < phase:
+            if self._turned is None:
+                self._turned = trio.Event()
+            await self._turned.wait()
+
+    async def hold(self, *, patiently: bool) -> None:
+        """Run until `scope` is cancelled.
+
+        If the symbol does not trade, it waits `patiently`, or ends.
+
+        Raises:
+            ExceptionGroup: of an `InvalidRequest`, before anything is started: the symbol cannot be
+                subscribed.
         """
         # All of Binance is 33,000 series, and a task with a nursery takes 3 kB: so this is the only
         # task that stays, and the nursery's own scope is the one to cancel.
@@ -81,9 +122,10 @@ class Subscription:
             if self.scope.cancel_called:
                 nursery.cancel_scope.cancel(reason="it was cancelled before it began")
             self.scope = nursery.cancel_scope
-            await check(self.symbol)
-            carried = partial(self._carried, confirmed)
-            with self.context.pool.stream(self.stream_name, self._observe, carried) as self._stream:
+            book = self.context.book
+            await (book.until_trading if patiently else book.check)(self.symbol)
+            self._stream = self.context.pool.stream(self.stream_name, self._observe, self._carried)
+            with self._stream:
                 await self.context.time.known()
                 self._begin()
                 nursery.start_soon(self._scan_store)
@@ -110,8 +152,8 @@ class Subscription:
         self._backfill.wake()
         return True
 
-    def _carried(self, confirmed: trio.Event) -> None:
-        confirmed.set()
+    def _carried(self) -> None:
+        self.enter(Phase.SETTLED)
         self.context.rest.end_backoff()
         # Closing events were lost while no connection carried the stream.
         if self.ledger.has_begun:
@@ -151,12 +193,9 @@ class Subscription:
         if not self.ledger.has_begun:
             self.ledger.begin(self.context.time.now_ms())
 
-    def _newest_ms(self) -> int:
-        return 0 if self.newest is None else self.newest.open_time
-
     def _observe(self, kline: Kline) -> None:
-        if self.newest is None or _order(kline) >= _order(self.newest):
-            self.newest = kline
+        if (kline.open_time, kline.version) >= (self.newest_ms, self.newest_version):
+            self._backfill.newest_ms, self.newest_version = kline.open_time, kline.version
         # Until the exchange's time is known, it is not known which candles are expected.
         if kline.is_closed and self.context.time.is_known:
             self._begin()

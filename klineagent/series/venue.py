@@ -17,7 +17,7 @@ from klineagent.exchange.symbols import open_symbols
 from klineagent.exchange.venues import Venue
 from klineagent.series.backfill.known_gaps import KnownGaps, Series
 from klineagent.series.backfill.startup import open_startup_scan
-from klineagent.series.backfill.worker import VenueContext
+from klineagent.series.context import VenueContext
 from klineagent.series.registry import Places, Registry, open_registry
 from klineagent.storage.store import Store
 

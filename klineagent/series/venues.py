@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
 from klineagent.series.backfill.audit import StoreAudit
-from klineagent.series.backfill.worker import VenueContext
+from klineagent.series.context import VenueContext
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
 from klineagent.series.desired.state_file import StateSaver

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.interval import DAY_MS, Interval
-from klineagent.core.kline import least_version, version_of
+from klineagent.core.kline import event_time_of, least_version, version_of
 from tests.klines import a_kline
 
 times = st.integers(min_value=0, max_value=4_000_000_000_000)
@@ -76,6 +76,15 @@ def test_the_newer_event_wins_among_states_of_a_kind(close_ms: int, one: int, ot
     ]
     assert forming == sorted(forming)
     assert closed == sorted(closed)
+
+
+@given(close_times, times)
+def test_a_version_tells_the_event_time(close_ms: int, told_ms: int) -> None:
+    """Of a forming state up to the close, and of a closed one from then on."""
+    forming = version_of(told_ms, close_ms, is_closed=False)
+    closed = version_of(told_ms, close_ms, is_closed=True)
+    assert event_time_of(forming) == min(told_ms, close_ms)
+    assert event_time_of(closed) == max(told_ms, close_ms + 1)
 
 
 @given(close_times, times, st.integers(0, 2**43))

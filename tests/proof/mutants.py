@@ -32,7 +32,8 @@ def healing_off() -> Iterator[None]:
     async def rest(self: Backfill, gap: Gap) -> None:
         now = trio.current_time()
         before = self._attempts.get(gap.first_ms, Attempts(now))
-        self._attempts[gap.first_ms] = before.unsettled(now, is_urgent=True)
+        left = before.unsettled(now, is_urgent=True)
+        self._attempts = {**self._attempts, gap.first_ms: left}
         await trio.lowlevel.checkpoint()
 
     with pytest.MonkeyPatch.context() as patch:

@@ -13,7 +13,7 @@ from klineagent.api.models.timestamps import utc
 from klineagent.api.routes.coverage import HOW
 from klineagent.core.errors import InvalidRequest, SpoolError, StoreError
 from klineagent.core.interval import SECOND_MS, Interval
-from klineagent.core.kline import Key, Kline
+from klineagent.core.kline import Key, Kline, event_time_of
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
 from klineagent.series.statistics import CandleState, candle_state_of
@@ -58,7 +58,6 @@ class CandleLookup:
         series = self.registry.subscription(symbol, interval)
         state, explanation = self._verdict(series, open_ms, says, location)
         due_ms = interval.next_open(open_ms) + self.registry.context.grace_ms
-        newest = series.newest if series is not None and state == "forming" else None
         return Why(
             symbol=symbol,
             interval=str(interval),
@@ -69,11 +68,7 @@ class CandleLookup:
             due=utc(due_ms),
             store=says,
             search=self._search(series, open_ms, due_ms),
-            newest_event=(
-                utc(newest.event_time)
-                if newest is not None and newest.open_time == open_ms
-                else None
-            ),
+            newest_event=_newest_event(series, open_ms) if state == "forming" else None,
         )
 
     async def _look_up(
@@ -179,6 +174,12 @@ def _of_closed(says: StoreSays, location: RowLocation | None) -> tuple[State, st
         "lost",
         "It was received, but is neither stored nor waiting; the audit will fetch it again.",
     )
+
+
+def _newest_event(series: Subscription | None, open_ms: int) -> str | None:
+    if series is None or series.newest_ms != open_ms:
+        return None
+    return utc(event_time_of(series.newest_version))
 
 
 def _row(kline: Kline) -> StoredRow:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import NoReturn
 
@@ -68,21 +68,16 @@ class Pool:
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
     _handing_on: trio.Lock = field(factory=trio.Lock, init=False)
 
-    @contextmanager
-    def stream(self, name: str, accept: Accept, carried: Callable[[], None]) -> Iterator[Stream]:
-        """Hold stream `name` for the length of the block, over any number of connections.
+    def stream(self, name: str, accept: Accept, carried: Callable[[], None]) -> Stream:
+        """Want stream `name` until the end of the block, over any number of connections.
 
         Entering and leaving do not wait. `carried` is called each time the exchange has
         acknowledged the stream; `gone` waits until the exchange has stopped it. Klines are sent to
         the channel and then passed to `accept`.
         """
-        stream_set = self._stream_set_for(name)
         stream = Stream(name, accept, carried)
-        stream_set.want(stream)
-        try:
-            yield stream
-        finally:
-            stream_set.release(name)
+        self._stream_set_for(name).want(stream)
+        return stream
 
     def miss(self, name: str) -> None:
         """Note that stream `name` did not deliver a candle that was traded."""

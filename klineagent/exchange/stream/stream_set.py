@@ -8,6 +8,7 @@ each response is compared with what is desired by then, until both sets agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Self
 
 import trio
 from attrs import define, field, frozen
@@ -24,7 +25,7 @@ MISSES_OF_A_BAD_CONNECTION = 3
 
 @define(eq=False)
 class Stream:
-    """One desired stream."""
+    """One desired stream; leaving a block with it releases it."""
 
     name: str
     accept: Accept
@@ -36,6 +37,20 @@ class Stream:
     """How often the stream was carried and then was not."""
     misses: int = field(default=0, init=False)
     """Traded candles that it did not deliver since its last event."""
+    _stream_set: StreamSet | None = field(default=None, init=False)
+    """The set that wants it."""
+
+    # Not a generator: each of 33,000 would hold half a kilobyte.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream_set is not None:
+            self._stream_set.release(self.name)
+
+    def wanted_by(self, stream_set: StreamSet) -> None:
+        """Note which set wants the stream."""
+        self._stream_set = stream_set
 
     def confirm(self) -> None:
         """Note that a connection carries the stream."""
@@ -96,6 +111,7 @@ class StreamSet:
         if name in self._wanted:
             raise ValueError(f"{name} is wanted already")
         self._wanted[name] = stream
+        stream.wanted_by(self)
         self._mark_gone(name)
         for state in self._states:
             # If its UNSUBSCRIBE is under way already, a SUBSCRIBE follows.
@@ -265,6 +281,7 @@ class ConnectionState:
                 if len(names) == most_names:
                     break
         if subscribe is None:
+            self._changed = {}  # its room for a thousand names
             self.work = trio.Event()
             self.fulfilled.set()
             return None

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NoReturn
 
-import structlog
 import trio
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 
 from klineagent.core.errors import ExchangeError, ExchangeRefused, ExchangeUnreachable, NotSent
 from klineagent.core.interval import HOUR_MS, SECOND_MS
-from klineagent.core.kline import Kline, Publish
-from klineagent.core.retry import REPORT_AGAIN_AFTER_S, Burst
-from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.exchange.clock.deadlines import Deadlines
-from klineagent.exchange.rest import CandleAnswer, Page, RestClient
-from klineagent.exchange.stream.pool import Pool
-from klineagent.exchange.symbols import SymbolBook
+from klineagent.core.kline import Kline
+from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.exchange.wire import RestCandle
 from klineagent.series.backfill.attempts import Attempts
 from klineagent.series.backfill.pages import (
@@ -30,7 +25,7 @@ from klineagent.series.backfill.pages import (
     page_of,
     search_of,
 )
-from klineagent.series.backfill.startup import StartupScan
+from klineagent.series.context import VenueContext
 from klineagent.series.ledger import (
     NOT_SHOWN,
     UNCONFIRMED,
@@ -40,7 +35,6 @@ from klineagent.series.ledger import (
     Absent,
     Gap,
     Ledger,
-    MissingCounts,
     Urgency,
 )
 from klineagent.series.spans import Span
@@ -49,58 +43,8 @@ from klineagent.series.statistics import newest_closed
 # The retry delay after a refused request: it will be refused for a while.
 REFUSED_DELAY_S = 60.0
 
-log = structlog.get_logger()
-
-
-@define(kw_only=True)
-class BackfillCounts:
-    """Counts what the backfill of all series has done since the start."""
-
-    healed: int = 0
-    """Missing candles that were fetched."""
-    missed: int = 0
-    """Fetched candles whose closing event had not come in time."""
-    requests: int = 0
-    """Requests, including those that were withdrawn before they were sent."""
-
-
-@define
-class Misses:
-    """Logs candles whose closing event did not come in time: at once, then once a minute."""
-
-    _count: int = field(default=0, init=False)
-    _reported_at: float = field(default=-math.inf, init=False)
-
-    def note(self, stream_name: str) -> None:
-        """Note that a deadline of the stream called `stream_name` has passed."""
-        self._count += 1
-        now = trio.current_time()
-        if now - self._reported_at >= REPORT_AGAIN_AFTER_S:
-            log.warning("candles_missed", deadlines=self._count, newest=stream_name)
-            self._count, self._reported_at = 0, now
-
-
-@frozen(kw_only=True)
-class VenueContext:
-    """The parts that subscriptions of one venue share: connections, REST, clock, counts."""
-
-    pool: Pool
-    book: SymbolBook
-    rest: RestClient
-    time: ExchangeTime
-    startup_scan: StartupScan
-    publish: Publish
-    room: Callable[[], Awaitable[None]]
-    """Waits until there is room for fetched rows: the store may be unreachable."""
-    grace_ms: int
-    deadlines: Deadlines = field(
-        default=Factory(lambda self: Deadlines(self.time), takes_self=True), init=False
-    )
-    counts: BackfillCounts = field(factory=BackfillCounts)
-    tally: MissingCounts = field(factory=MissingCounts)
-    misses: Misses = field(factory=Misses)
-    off_grid: Burst = field(factory=lambda: Burst("candles_off_grid"))
-    disproved: Burst = field(factory=lambda: Burst("absences_disproved"))
+# Shared by all series without attempts, which are nearly all.
+_NONE: Mapping[int, Attempts] = MappingProxyType({})
 
 
 @frozen
@@ -131,12 +75,12 @@ class Backfill:
     stream_name: str
     ledger: Ledger
     context: VenueContext
-    newest_ms: Callable[[], int]
-    """Returns the newest open time that the stream has delivered."""
+    newest_ms: int = field(default=0, init=False)
+    """The newest open time that the stream has delivered."""
     _asleep: trio.lowlevel.Task | None = field(default=None, init=False)
     """The task of `run` while it waits for `wake`."""
     # By the first open time of the gap.
-    _attempts: dict[int, Attempts] = field(factory=dict, init=False)
+    _attempts: Mapping[int, Attempts] = field(default=_NONE, init=False)
     # Made only when a candle is missing: a market has 9,000 series.
     _remembered: Evidence | None = field(default=None, init=False)
     _pending: _PendingRequest | None = field(default=None, init=False)
@@ -162,23 +106,18 @@ class Backfill:
     async def run(self) -> NoReturn:
         """Fill gaps as they come, and look again at absences when that is due."""
         while True:
-            # A gap may have been filled, or have become part of one that begins earlier.
-            firsts = {gap.first_ms for gap in self.ledger.gaps} if self._attempts else set()
-            self._attempts = {at: each for at, each in self._attempts.items() if at in firsts}
-            now, delayed = trio.current_time(), self._delayed()
-            if (gap := self.ledger.next_gap(but=delayed)) is not None:
+            if self._attempts:
+                self._forget_attempts()
+            if (gap := self.ledger.next_gap(but=self._delayed())) is not None:
                 await self._fill(gap)
                 continue
             if not self.ledger.gaps:
                 self._remembered = None
-            wake_at = min(delayed.values(), default=math.inf)
-            if self.ledger.absences:
-                now_ms = self.context.time.now_ms()
-                if (absence := self.ledger.due_absence(now_ms)) is not None:
-                    await self._look_again(absence)
-                    continue
-                if (look_ms := self.ledger.next_look_ms()) is not None:
-                    wake_at = min(wake_at, now + (look_ms - now_ms) / SECOND_MS)
+            absence = self.ledger.due_absence(self.context.time.now_ms())
+            if absence is not None:
+                await self._look_again(absence)
+                continue
+            wake_at = self._due_at()
             # An event would do, but takes half a kilobyte more.
             self._asleep = trio.lowlevel.current_task()
             if wake_at == math.inf:  # nearly always, for nearly all series: saves the scope
@@ -187,9 +126,23 @@ class Backfill:
             with trio.move_on_at(wake_at):
                 await trio.lowlevel.wait_task_rescheduled(self._sleep_ends)
 
+    def _due_at(self) -> float:
+        """Return when a gap leaves its retry delay, or an absence should be looked at again."""
+        due_at = min(self._delayed().values(), default=math.inf)
+        if (look_ms := self.ledger.next_look_ms()) is None:
+            return due_at
+        look_in_s = (look_ms - self.context.time.now_ms()) / SECOND_MS
+        return min(due_at, trio.current_time() + look_in_s)
+
     def _sleep_ends(self, _: object) -> trio.lowlevel.Abort:
         self._asleep = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+    def _forget_attempts(self) -> None:
+        """Forget attempts at gaps that were filled, or became part of one that begins earlier."""
+        firsts = {gap.first_ms for gap in self.ledger.gaps}
+        left = {at: each for at, each in self._attempts.items() if at in firsts}
+        self._attempts = left or _NONE
 
     def _delayed(self) -> dict[int, float]:
         """Return the gaps in a retry delay, by their first open times, and when it ends."""
@@ -227,12 +180,11 @@ class Backfill:
             return
         except ExchangeUnreachable as error:
             self.ledger.fail(gap.first_ms, gap.end_ms, str(error))
-            self._attempts[gap.first_ms] = before.failed()
+            self._attempts = {**self._attempts, gap.first_ms: before.failed()}
         except ExchangeRefused as error:
             self.ledger.fail(gap.first_ms, gap.end_ms, str(error))
-            self._attempts[gap.first_ms] = before.unsettled(
-                trio.current_time(), least_s=REFUSED_DELAY_S, is_urgent=True
-            )
+            refused = before.unsettled(trio.current_time(), least_s=REFUSED_DELAY_S, is_urgent=True)
+            self._attempts = {**self._attempts, gap.first_ms: refused}
         else:
             await self._use(gap, request, answer)
 
@@ -287,7 +239,7 @@ class Backfill:
         return Known(
             has_every_candle=context.rest.venue.has_every_candle,
             trades=context.book.trades(self.symbol),
-            newest_ms=max(newest_closed(self.ledger) or 0, self.newest_ms()),
+            newest_ms=max(newest_closed(self.ledger) or 0, self.newest_ms),
             halt=context.book.halt(self.symbol),
         )
 
@@ -338,13 +290,14 @@ class Backfill:
         unsettled = ledger.gaps.within(first_ms, end_ms)
         for each in unsettled:
             ledger.fail(each.first_ms, each.end_ms, self._open_question(each, finding, known))
+        changed: dict[int, Attempts] = {}
         # `fail` has given neighbours equal marks, so they are one gap now.
         for left in {left for each in unsettled if (left := ledger.gaps.at(each.first_ms))}:
             attempts = self._attempts.get(left.first_ms) or before or Attempts(now)
             if attempts.retry_at > now:  # the request was not for this gap
                 continue
             is_doubtful = self._evidence.is_doubtful(left.first_ms, left.end_ms)
-            self._attempts[left.first_ms] = attempts.unsettled(
+            changed[left.first_ms] = attempts.unsettled(
                 now,
                 least_s=AGREE_AFTER_S if is_doubtful else 0,
                 is_urgent=known.trades and left.mark.urgency is not Urgency.HISTORY,
@@ -352,6 +305,7 @@ class Backfill:
                 is_doubtful=is_doubtful,
                 proven_at=self._evidence.proven_at(left.first_ms, left.end_ms),
             )
+        self._attempts = {**self._attempts, **changed}
 
     def _open_question(self, gap: Gap, finding: Finding, known: Known) -> str:
         """Return why the answer did not settle `gap`, as users see it."""

@@ -20,7 +20,7 @@ from klineagent.exchange.venues import (
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.pages import page_of
 from klineagent.series.backfill.startup import history_since
-from klineagent.series.backfill.worker import VenueContext
+from klineagent.series.context import VenueContext
 from klineagent.series.desired.selection import SeriesSet, count, in_order
 
 # Measured: 110,614 closed candles of seven symbols at fifteen intervals, a month of 1m and of its
