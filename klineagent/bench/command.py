@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,9 +23,10 @@ from klineagent.bench.workload import FRESH, MAX, Workload
 from klineagent.cli.options import FiniteRange
 from klineagent.cli.running import run as run_under_trio
 from klineagent.cli.tables import wide_console
-from klineagent.config.converters import to_intervals, to_store_url
+from klineagent.config.converters import to_intervals, to_store_url, to_venue
 from klineagent.config.model import as_written
 from klineagent.core.errors import Interrupted, KlineagentError
+from klineagent.exchange.venues import USDM
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.process.signals import open_stop_signal
 
@@ -65,11 +66,20 @@ def _to_rate(value: str) -> str | None:
     return value
 
 
+def _to_symbols(value: str) -> Mapping[str, int]:
+    counts = {}
+    for each in value.split(","):
+        venue, _, count = each.rpartition("=")
+        counts[to_venue(venue or USDM.name).name] = _SYMBOL_COUNT(count)
+    return counts
+
+
 def _to_store(value: str) -> str:
     return value if value == FRESH else to_store_url(value)
 
 
 _DAY_S = 86_400
+_SYMBOL_COUNT = click.IntRange(1, 2000)
 _SECONDS = FiniteRange(min=0.1, max=_DAY_S)
 _WARM_UP = FiniteRange(min=0, max=_DAY_S)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -81,7 +91,12 @@ def _options(default: Workload, *left_out: str) -> Callable[[_Command], _Command
     both = default.tls is None
     options = {
         "symbols": option(
-            "--symbols", default=default.symbols, type=click.IntRange(1, 2000), metavar="N"
+            "--symbols",
+            default=default.symbols,
+            show_default=as_written(default.symbols),
+            callback=_checked(_to_symbols),
+            metavar="N",
+            help="How many symbols to record; of several venues as in usdm=640,spot=1500,coinm=60.",
         ),
         "intervals": option(
             "--intervals",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from klineagent.bench.pings import Pings
 from klineagent.bench.system import MeasurementPlan
 from klineagent.bench.twin import TwinProcess, open_twin
 from klineagent.bench.workload import FRESH, Workload
+from klineagent.exchange.venues import VENUES, full_name
 
 READY_WITHIN_S = 60
 """An agent subscribes to 9,000 streams in a few seconds; a busy machine takes longer."""
@@ -33,6 +34,10 @@ class Scene:
     load: Workload
     twin: TwinProcess
     agent: Child
+    symbols: tuple[str, ...]
+    """The symbols that are recorded, as commands name them."""
+    spare: tuple[str, ...]
+    """Symbols that are traded and not recorded."""
     command: str
     """Address of its command server."""
     status: str
@@ -53,7 +58,8 @@ async def open_scene(
         twin_options: more options of `klineagent simulate`.
         add_later: whether the agent starts without streams, for the caller to add them.
         windows: how many windows the agent measures.
-        spare_symbols: how many symbols are traded but not recorded; the agent has room for them.
+        spare_symbols: how many symbols of each venue are traded but not recorded; the agent has
+            room for them.
 
     Raises:
         BenchFailed: twin or agent did not start.
@@ -65,7 +71,7 @@ async def open_scene(
         async with (
             open_twin(
                 *(*rate, *twin_options),
-                symbols=load.symbols + spare_symbols,
+                symbols={venue: n + spare_symbols for venue, n in load.symbols.items()},
                 certificate=certificate,
             ) as twin,
             _open_agent(
@@ -73,10 +79,13 @@ async def open_scene(
             ) as agent,
         ):
             ready = await agent.event_within(READY_WITHIN_S, "ready")
+            recorded = _recorded(load, twin)
             yield Scene(
                 load=load,
                 twin=twin,
                 agent=agent,
+                symbols=recorded,
+                spare=tuple(each for each in _names(twin.symbols) if each not in recorded),
                 command=ready["command"],
                 status=ready["status"],
             )
@@ -93,14 +102,15 @@ async def _open_agent(
     windows: int,
 ) -> AsyncIterator[Child]:
     plan = MeasurementPlan(
-        ws_url=twin.ws_url,
-        rest_url=twin.rest_url,
+        venue=next(iter(load.symbols)),
+        ws_urls=twin.ws_urls,
+        rest_urls=twin.rest_urls,
         store=f"chdb://{folder}/klines" if load.store == FRESH else load.store,
         spool=str(folder / "spool"),
-        symbols=() if add_later else twin.symbols[: load.symbols],
+        symbols=() if add_later else _recorded(load, twin),
         intervals=load.intervals,
         streams=load.streams,
-        max_symbols=len(twin.symbols),
+        max_symbols=len(_names(twin.symbols)),
         warm_up_s=load.warm_up_s,
         seconds=load.seconds,
         windows=windows,
@@ -111,6 +121,19 @@ async def _open_agent(
     environ = certificate.environ if certificate else None
     async with open_child("the agent", command, reports_on="stdout", environ=environ) as agent:
         yield agent
+
+
+def _recorded(load: Workload, twin: TwinProcess) -> tuple[str, ...]:
+    return _names({venue: twin.symbols[venue][:n] for venue, n in load.symbols.items()})
+
+
+def _names(symbols: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    default, *_ = symbols
+    return tuple(
+        full_name(VENUES[venue], symbol, VENUES[default])
+        for venue, some in symbols.items()
+        for symbol in some
+    )
 
 
 async def measure(load: Workload, *twin_options: str) -> AgentFigures:

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Key
-from klineagent.exchange.venues import USDM
+from klineagent.exchange.venues import Venue
 from klineagent.storage.store import Batch, Store
 
 LAG_GRID_S = 0.01
@@ -33,7 +33,7 @@ class TwinClock:
     _ahead_ms: float
 
     @classmethod
-    async def read(cls, rest_url: str) -> TwinClock:
+    async def read(cls, rest_url: str, venue: Venue) -> TwinClock:
         """Ask the twin for its time a few times and trust the quickest answer."""
         best = (math.inf, 0.0)
         async with httpx2.AsyncClient(
@@ -41,7 +41,7 @@ class TwinClock:
         ) as client:
             for _ in range(_TIME_ANSWERS):
                 asked_ms = _local_ms()
-                answer = await client.get(USDM.time_path)
+                answer = await client.get(venue.time_path)
                 took_ms = _local_ms() - asked_ms
                 ahead_ms = answer.json()["serverTime"] - (asked_ms + took_ms / 2)
                 best = min(best, (took_ms, ahead_ms))
@@ -97,18 +97,24 @@ class WatchedStore:
 
     async def found(self) -> int:
         """Count the candles of `waited_ms` that a query finds in the store."""
+        return sum(
+            [await self._found_on(venue) for venue in {venue for venue, _, _, _ in self.waited_ms}]
+        )
+
+    async def _found_on(self, venue: str) -> int:
+        waited = [key[1:] for key in self.waited_ms if key[0] == venue]
         opens: dict[str, list[int]] = {}
-        for _, _, interval, open_ms in self.waited_ms:
+        for _, interval, open_ms in waited:
             opens.setdefault(interval, []).append(open_ms)
         since = {interval: min(times) for interval, times in opens.items()}
-        symbols = {symbol for _, symbol, _, _ in self.waited_ms}
+        symbols = {symbol for symbol, _, _ in waited}
         runs = {
             (each.symbol, each.interval): each.runs
-            for each in await self._store.coverage(USDM.name, since, symbols)
+            for each in await self._store.coverage(venue, since, symbols)
         }
         return sum(
             any(first <= open_ms <= last for first, last in runs.get((symbol, interval), ()))
-            for _, symbol, interval, open_ms in self.waited_ms
+            for symbol, interval, open_ms in waited
         )
 
 

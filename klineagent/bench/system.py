@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Mapping
 from typing import cast
 
 import msgspec
@@ -28,6 +29,7 @@ from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import KlineagentError
 from klineagent.core.interval import Interval
+from klineagent.exchange.venues import VENUES
 from klineagent.process.signals import open_stop_signal
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Store
@@ -39,8 +41,11 @@ _ANY_PORT = Bind("127.0.0.1", 0)
 class MeasurementPlan(Struct, frozen=True, kw_only=True):
     """What the system under test records, and when it measures."""
 
-    ws_url: str
-    rest_url: str
+    venue: str
+    """The default venue."""
+    ws_urls: Mapping[str, str]
+    """By venue."""
+    rest_urls: Mapping[str, str]
     store: str
     spool: str
     symbols: tuple[str, ...]
@@ -77,11 +82,11 @@ class _Reading:
         return cls(
             at=trio.current_time(),
             cpu_s=time.process_time(),
-            messages=agent.pool.counts.klines,
+            messages=sum(each.context.pool.counts.klines for each in agent.venues),
             inserts=store.inserts,
             rows=store.rows,
-            bad_frames=agent.pool.counts.bad.total(),
-            healed=agent.registry.context.counts.healed,
+            bad_frames=sum(each.context.pool.counts.bad.total() for each in agent.venues),
+            healed=sum(each.context.counts.healed for each in agent.venues),
         )
 
 
@@ -98,7 +103,7 @@ def main() -> None:
 
 async def _run(plan: MeasurementPlan, tally: Tally) -> None:
     async with open_stop_signal() as stop, open_store(plan.store) as store:
-        clock = await TwinClock.read(plan.rest_url)
+        clock = await TwinClock.read(plan.rest_urls[plan.venue], VENUES[plan.venue])
         watched = WatchedStore(store, clock)
         async with open_agent(_config(plan), store=cast("Store", watched)) as agent:
             # `klineagent serve` does the same.
@@ -117,8 +122,9 @@ def _config(plan: MeasurementPlan) -> Config:
     return Config(
         symbols=plan.symbols,
         intervals=plan.intervals,
-        ws_url=plan.ws_url,
-        rest_url=plan.rest_url,
+        venue=plan.venue,
+        ws_url=plan.ws_urls,
+        rest_url=plan.rest_urls,
         store=plan.store,
         spool=plan.spool,
         max_symbols=plan.max_symbols,
@@ -134,8 +140,10 @@ def _config(plan: MeasurementPlan) -> Config:
 async def _all_run(agent: Agent, streams: int) -> None:
     """Wait until the exchange has confirmed `streams` streams."""
     # The registry has no event for all streams together.
-    while agent.registry.count() < streams or not all(  # noqa: ASYNC110
-        each.is_active for each in agent.registry.subscriptions()
+    while agent.venues.count() < streams or not all(  # noqa: ASYNC110
+        each.is_active
+        for registry in agent.venues.registries()
+        for each in registry.subscriptions()
     ):
         await trio.sleep(LOOK_EVERY_S)
 
@@ -156,7 +164,7 @@ async def _measure(
     store.close_window()
     return AgentFigures(
         seconds=after.at - before.at,
-        streams=agent.registry.count(),
+        streams=agent.venues.count(),
         messages=after.messages - before.messages,
         cpu_s=after.cpu_s - before.cpu_s,
         rss=memory.now,
@@ -171,7 +179,7 @@ async def _measure(
         insert_age_ms=Spread.of(store.ages_ms),
         bad_frames=after.bad_frames - before.bad_frames,
         healed=after.healed - before.healed,
-        missing=agent.registry.missing(),
+        missing=sum(each.missing() for each in agent.venues.registries()),
         warnings=dict(tally.warnings),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import field, frozen
 
 from klineagent.core.interval import Interval
@@ -14,11 +16,16 @@ FRESH = "chdb:"
 """A store: the embedded engine in a folder that is deleted afterwards."""
 
 
+def _on_usdm(symbols: int | Mapping[str, int]) -> Mapping[str, int]:
+    return {USDM.name: symbols} if isinstance(symbols, int) else symbols
+
+
 @frozen(kw_only=True)
 class Workload:
     """The traffic of a measurement, and the store it is recorded into."""
 
-    symbols: int
+    symbols: Mapping[str, int] = field(converter=_on_usdm)
+    """The number of symbols by venue; a number alone is of USD-M."""
     rate: str | None
     """Frames a second, `MAX`, or None for the twin's own pace."""
     seconds: float
@@ -37,4 +44,4 @@ class Workload:
     @property
     def streams(self) -> int:
         """The number of streams."""
-        return self.symbols * len(self.intervals)
+        return sum(self.symbols.values()) * len(self.intervals)

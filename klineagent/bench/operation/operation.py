@@ -51,12 +51,12 @@ async def operate(load: Workload) -> Outcome:
 
 
 def _load_plan(scene: Scene) -> LoadPlan:
-    load, symbols = scene.load, scene.twin.symbols
+    load = scene.load
     topics = Topics(
         command=scene.command,
         status=scene.status,
-        symbols=symbols[: load.symbols],
-        spare_symbol=symbols[load.symbols],
+        symbols=scene.symbols,
+        spare_symbol=scene.spare[0],
         intervals=load.intervals,
         open_time=_OF_FIRST_WINDOW,
     )

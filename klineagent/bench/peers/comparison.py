@@ -28,6 +28,7 @@ from klineagent.bench.peers.ranking import (
 from klineagent.bench.twin import open_twin
 from klineagent.bench.workload import MAX, Workload
 from klineagent.cli.running import first_of
+from klineagent.exchange.venues import USDM
 
 # By default the agent parses only the beginning of most forming frames, which no other client here
 # does. With `updates` it parses all of them, as the others do, and stores them, as they do not.
@@ -95,8 +96,8 @@ async def _round(
         "--rate", load.rate or MAX, symbols=load.symbols, certificate=certificate
     ) as twin:
         target = PeerTarget(
-            host=httpx2.URL(twin.rest_url).netloc.decode(),
-            symbols=twin.symbols,
+            host=httpx2.URL(twin.rest_urls[USDM.name]).netloc.decode(),
+            symbols=twin.symbols[USDM.name],
             tls=certificate is not None,
         )
         for peer in PEERS.values():

@@ -47,11 +47,13 @@ async def test_every_installed_client_receives(tls: bool, tmp_path: Path) -> Non
     assert len(installed) >= 4
     load = Workload(symbols=3, rate="300", seconds=0.5, warm_up_s=0)
     async with (
-        open_twin("--rate", "300", symbols=3, certificate=certificate) as twin,
+        open_twin("--rate", "300", symbols={"usdm": 3}, certificate=certificate) as twin,
         trio.open_nursery() as nursery,
     ):
         target = PeerTarget(
-            host=httpx2.URL(twin.rest_url).netloc.decode(), symbols=twin.symbols, tls=tls
+            host=httpx2.URL(twin.rest_urls["usdm"]).netloc.decode(),
+            symbols=twin.symbols["usdm"],
+            tls=tls,
         )
 
         async def receive(peer: Peer) -> None:
