@@ -210,7 +210,7 @@ async def open_agent(
             serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
             running = await venues.open(config.venue)
             desired, statistics = running.desired, running.statistics
-            command = command_app(desired, config.intervals, config.venue, guard)
+            command = command_app(venues, config.intervals, config.venue, guard)
             add_subscription_routes(command, desired)
             add_answer_routes(command, registry=running.registry, writer=writer)
             status = status_app(watched_by := status_guard(config))

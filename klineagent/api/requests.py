@@ -1,4 +1,4 @@
-"""Reads requests: bodies and query strings as Structs, names as symbols and intervals."""
+"""Reads requests: bodies and query strings as Structs, names as venues, symbols and intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quart import request
 from klineagent.api.models.contract import StreamBody, SymbolsBody
 from klineagent.core.errors import UNREADABLE, InvalidRequest
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import Venue
+from klineagent.exchange.venues import VENUES, Venue, full_name, split_name
 
 
 @frozen
@@ -20,6 +20,7 @@ class StreamRequest:
     """One stream, (symbol, interval), to add or remove."""
 
     symbol: str
+    """The symbol as answers write it."""
     interval: Interval
 
 
@@ -56,27 +57,58 @@ def read_query(kind: type[_Asked]) -> _Asked:
         raise InvalidRequest(f"the query is invalid: {error}") from error
 
 
-def stream_request(asked: StreamBody, venue: Venue) -> StreamRequest:
-    """Read which stream is meant.
+def stream_request(asked: StreamBody, default: Venue) -> StreamRequest:
+    """Read which stream is meant; `default` is the venue of a symbol that names none.
 
     Raises:
-        InvalidRequest: the symbol is empty, or `venue` has no such interval.
+        InvalidRequest: the symbol is empty, or its venue does not exist or has no such interval.
     """
-    return StreamRequest(
-        _symbol(asked.symbol, field="symbol"), interval_named(asked.interval, venue)
-    )
+    venue, symbol = symbol_named(asked.symbol, asked.venue, default, field="symbol")
+    return StreamRequest(full_name(venue, symbol, default), interval_named(asked.interval, venue))
 
 
-def symbols_request(asked: SymbolsBody) -> list[str]:
-    """Read which symbols are meant, without duplicates, in the order given.
+def symbols_request(asked: SymbolsBody, default: Venue) -> list[str]:
+    """Read which symbols are meant, without duplicates, in the order given, as answers write them.
 
     Raises:
-        InvalidRequest: there are none, or one is empty.
+        InvalidRequest: there are none, one is empty, or its venue does not exist.
     """
     if not asked.symbols:
         raise InvalidRequest("symbols: the list is empty")
-    symbols = (_symbol(name, field=f"symbols[{at}]") for at, name in enumerate(asked.symbols))
-    return list(dict.fromkeys(symbols))
+    named = (
+        symbol_named(name, asked.venue, default, field=f"symbols[{at}]")
+        for at, name in enumerate(asked.symbols)
+    )
+    return list(dict.fromkeys(full_name(venue, symbol, default) for venue, symbol in named))
+
+
+def symbol_named(name: str, venue: str, default: Venue, *, field: str) -> tuple[Venue, str]:
+    """Read which symbol is meant: `venue:SYMBOL`, or a bare one of `venue`, if that is not empty.
+
+    Raises:
+        InvalidRequest: the name is empty, or names no venue, or another one than `venue`.
+    """
+    beside = venue_named(venue) if venue else None
+    try:
+        named, symbol = split_name(name, beside or default)
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: {error}") from error
+    if not symbol:
+        raise InvalidRequest(f"{field}: the name is empty")
+    if beside not in {None, named}:
+        raise InvalidRequest(f"{field}: {name.strip()} is not of the venue beside it, {venue}")
+    return named, symbol
+
+
+def venue_named(name: str) -> Venue:
+    """Read which venue is meant.
+
+    Raises:
+        InvalidRequest: there is no such venue.
+    """
+    if (venue := VENUES.get(name.strip().lower())) is None:
+        raise InvalidRequest(f"venue: {name!r} is no venue; use one of {', '.join(VENUES)}")
+    return venue
 
 
 def decode(body: bytes | str, kind: type[_Asked]) -> _Asked:
@@ -92,12 +124,6 @@ def decode(body: bytes | str, kind: type[_Asked]) -> _Asked:
         raise InvalidRequest(f"the body is invalid: {error}") from error
     except UNREADABLE as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
-
-
-def _symbol(name: str, *, field: str) -> str:
-    if not (symbol := name.strip().upper()):
-        raise InvalidRequest(f"{field}: the name is empty")
-    return symbol
 
 
 def interval_named(name: str, venue: Venue) -> Interval:

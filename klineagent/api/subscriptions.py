@@ -1,8 +1,11 @@
-"""The subscriptions as the command API needs them."""
+"""The subscriptions as the command API needs them.
+
+Symbols are named as in answers: bare on the default venue, else `venue:SYMBOL`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,7 +17,7 @@ from klineagent.series.registry import SubscriptionInfo
 
 
 class Subscriptions(Protocol):
-    """The subscriptions; `klineagent.series.desired.desired.Desired` implements it."""
+    """The subscriptions; `klineagent.series.venues.Venues` implements it."""
 
     def count(self) -> int:
         """Return the number of subscriptions."""
@@ -22,14 +25,14 @@ class Subscriptions(Protocol):
     def symbols(self) -> list[str]:
         """Return their symbols, sorted."""
 
-    def listing(self) -> list[SubscriptionInfo]:
-        """Describe all subscriptions."""
+    def listing(self) -> Iterable[SubscriptionInfo]:
+        """Describe all subscriptions; the caller may await between them."""
 
     def intervals(self, symbol: str) -> list[Interval]:
         """Return the intervals at which `symbol` runs, or should."""
 
-    def obstacle(self) -> str:
-        """Say why nothing can be confirmed at the moment; empty if unknown."""
+    def obstacle(self, symbol: str) -> str:
+        """Say why `symbol` cannot be confirmed at the moment; empty if unknown."""
 
     async def add(self, symbol: str, interval: Interval) -> bool:
         """Add a subscription; return False if it was running already.
@@ -47,8 +50,8 @@ class Subscriptions(Protocol):
 
 
 @contextmanager
-def confirmed_within(seconds: float, subscriptions: Subscriptions) -> Iterator[None]:
-    """Bound how long the block waits for the exchange.
+def confirmed_within(seconds: float, obstacle: Callable[[], str]) -> Iterator[None]:
+    """Bound how long the block waits for the exchange; `obstacle` says why it does not answer.
 
     Raises:
         NotConfirmed: the block was not done in time, and was cancelled.
@@ -57,11 +60,10 @@ def confirmed_within(seconds: float, subscriptions: Subscriptions) -> Iterator[N
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError:
-        raise not_confirmed(subscriptions, seconds) from None
+        raise not_confirmed(seconds, obstacle()) from None
 
 
-def not_confirmed(subscriptions: Subscriptions, within_s: float) -> NotConfirmed:
+def not_confirmed(within_s: float, obstacle: str) -> NotConfirmed:
     """Make the error of a call whose deadline has passed."""
-    obstacle = subscriptions.obstacle()
     because = f": {obstacle}" if obstacle else ""
     return NotConfirmed(f"the exchange did not confirm within {within_s:g} s{because}")

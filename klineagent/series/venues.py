@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 
 import structlog
 import trio
 from attrs import define, field, frozen
 
+from klineagent.core.errors import NotRunning
+from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
-from klineagent.exchange.venues import Venue, full_name
+from klineagent.exchange.venues import Venue, full_name, split_name
 from klineagent.series.backfill.audit import StoreAudit
 from klineagent.series.context import VenueContext
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
 from klineagent.series.desired.state_file import StateSaver
-from klineagent.series.registry import Places, Registry
+from klineagent.series.registry import Places, Registry, SubscriptionInfo
 from klineagent.series.statistics import Statistics
+from klineagent.series.subscription import Subscription
 from klineagent.storage.writing.writer import Writer
 
 OpenRegistry = Callable[[Venue], AbstractAsyncContextManager[Registry]]
@@ -118,7 +121,7 @@ class Venues:
             if (running := self.get(name)) is not None:
                 yield running.registry, some
 
-    # The agent's row in table `agents`.
+    # The subscriptions of all venues; see `klineagent.api.subscriptions.Subscriptions`.
 
     def count(self) -> int:
         """Count the subscriptions of all venues."""
@@ -134,6 +137,49 @@ class Venues:
             for each in self.registries()
             for symbol in each.symbols()
         )
+
+    def subscriptions(self) -> Iterator[tuple[str, Subscription]]:
+        """Iterate over all subscriptions with their symbols' names as in `symbols`."""
+        for registry in self.registries():
+            for each in registry.subscriptions():
+                yield full_name(registry.venue, each.symbol, self.default), each
+
+    def listing(self) -> Iterator[SubscriptionInfo]:
+        """Describe all subscriptions, those of a venue as of the moment when its first is asked."""
+        for name, each in self.subscriptions():
+            yield SubscriptionInfo(name, each.interval, each.created_at, each.is_active)
+
+    def intervals(self, name: str) -> list[Interval]:
+        """Return the intervals at which the symbol runs, or should."""
+        running, symbol = self._named(name)
+        return [] if running is None else running.desired.intervals(symbol)
+
+    def obstacle(self, name: str) -> str:
+        """Return why the symbol cannot be confirmed at this moment; empty if that is unknown."""
+        running, _ = self._named(name)
+        return "" if running is None else running.desired.obstacle()
+
+    async def add(self, name: str, interval: Interval) -> bool:
+        """Start a series as `Desired.add` does; its venue is opened if it does not run."""
+        venue, symbol = split_name(name, self.default)
+        running = await self.open(venue)
+        return await running.desired.add(symbol, interval)
+
+    async def remove(self, name: str, interval: Interval) -> None:
+        """Stop a series as `Desired.remove` does.
+
+        Raises:
+            NotRunning: it does not run, nor should it.
+        """
+        running, symbol = self._named(name)
+        if running is not None:
+            with suppress(NotRunning):
+                return await running.desired.remove(symbol, interval)
+        raise NotRunning(f"{name} {interval} does not run")
+
+    def _named(self, name: str) -> tuple[RunningVenue | None, str]:
+        venue, symbol = split_name(name, self.default)
+        return self.get(venue.name), symbol
 
 
 @asynccontextmanager

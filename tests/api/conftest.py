@@ -40,7 +40,7 @@ class MemorySubscriptions:
         """See `Subscriptions`."""
         return [interval for running, interval in self.running if running == symbol]
 
-    def obstacle(self) -> str:
+    def obstacle(self, symbol: str) -> str:
         """See `Subscriptions`."""
         return "the twin is silent" if self.silent else ""
 

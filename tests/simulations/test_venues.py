@@ -125,4 +125,4 @@ async def test_symbols_of_all_venues_count_together(autojump_clock: MockClock) -
         # The configuration names it, so that only an exclusion gives its place up.
         await usdm.remove("BTCUSDT", M1)
         assert await spot.add("ETHUSDT", M1)
-        assert spot.symbols() == ["BTCUSDT", "ETHUSDT"]
+        assert spot.registry.symbols() == ["BTCUSDT", "ETHUSDT"]

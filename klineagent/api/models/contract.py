@@ -12,8 +12,20 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 # Vocabulary that many models share.
 SymbolName = Annotated[
     str,
-    Meta(description="A symbol; case and surrounding blanks are ignored.", examples=["BTCUSDT"]),
+    Meta(
+        description="A symbol; one of another venue than the default is written `venue:SYMBOL`."
+        " Case and surrounding blanks are ignored.",
+        examples=["BTCUSDT"],
+    ),
 ]
+VenueName = Annotated[str, Meta(description="A venue: usdm, coinm or spot.", examples=["spot"])]
+VenueAsked = Annotated[
+    str, Meta(description="The venue of symbols that do not name theirs; empty for the default.")
+]
+VenueBeside = (
+    Annotated[str, Meta(description="The symbol's venue, if it is not the default one.")]
+    | UnsetType
+)
 IntervalName = Annotated[
     str, Meta(description="An interval that the venue offers.", examples=["1m"])
 ]
@@ -21,6 +33,11 @@ Count = Annotated[int, Meta(ge=0, examples=[7])]
 Utc = Annotated[
     str, Meta(description="ISO 8601 with its offset.", examples=["2026-02-01T20:00:00+00:00"])
 ]
+
+
+def venue_beside(symbol: str) -> str | UnsetType:
+    """Return the venue in a symbol as answers write it; UNSET if it is the default one."""
+    return symbol.rpartition(":")[0] or UNSET
 
 
 class Error(Struct, frozen=True):
@@ -50,6 +67,7 @@ class StreamBody(Struct, frozen=True):
 
     symbol: SymbolName
     interval: IntervalName
+    venue: VenueAsked = ""
 
 
 class SymbolsBody(Struct, frozen=True):
@@ -57,6 +75,7 @@ class SymbolsBody(Struct, frozen=True):
 
     # For the document only: requests.py rejects an empty list with the contract's message.
     symbols: Annotated[list[SymbolName], Meta(extra_json_schema={"minItems": 1})]
+    venue: VenueAsked = ""
 
 
 class Done(Struct, frozen=True, kw_only=True):
@@ -81,6 +100,7 @@ class Connection(Struct, frozen=True):
     is_active: Annotated[
         bool, Meta(description="Whether the exchange has confirmed it on the current connection.")
     ]
+    venue: VenueBeside = UNSET
 
 
 class Connections(Struct, frozen=True):
@@ -125,6 +145,7 @@ class SymbolCounts(Struct, frozen=True):
     ]
     total_count: Annotated[int, Meta(ge=0, description="Intervals requested.")]
     error: Annotated[str, Meta(description="Why the symbol failed.")] | UnsetType = UNSET
+    venue: VenueBeside = UNSET
 
 
 class Summary(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 import trio
@@ -22,6 +23,7 @@ from klineagent.api.models.contract import (
     Symbols,
     SymbolsAdded,
     SymbolsBody,
+    venue_beside,
 )
 from klineagent.api.openapi import add_documents, operation
 from klineagent.api.requests import read_body, stream_request, symbols_request
@@ -38,7 +40,7 @@ from klineagent.core.errors import (
     SymbolLimitReached,
 )
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import Venue
+from klineagent.exchange.venues import Venue, split_name
 from klineagent.series.registry import SubscriptionInfo
 
 # A second less than callers wait, so that they get the reason before they hang up.
@@ -61,6 +63,8 @@ def command_app(
 ) -> QuartTrio:
     """Make the app that controls `subscriptions`; adding a symbol adds all `intervals`.
 
+    `venue` is that of symbols that do not name theirs.
+
     Queries never wait for anything, so only commands have deadlines.
     """
     app = json_app(__name__, guard)
@@ -68,7 +72,7 @@ def command_app(
     add_ping_route(app, is_open=False)
     add_query_routes(app, subscriptions)
     add_stream_routes(app, subscriptions, venue)
-    add_symbol_routes(app, subscriptions, intervals)
+    add_symbol_routes(app, subscriptions, intervals, venue)
     add_logging_routes(app)
     return app
 
@@ -120,7 +124,7 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
         Adding a running stream succeeds and changes nothing.
         """
         asked = stream_request(await read_body(StreamBody), venue)
-        with confirmed_within(ADD_STREAM_WITHIN_S, subscriptions):
+        with confirmed_within(ADD_STREAM_WITHIN_S, partial(subscriptions.obstacle, asked.symbol)):
             is_new = await subscriptions.add(asked.symbol, asked.interval)
         if is_new:
             log.info("stream_added", symbol=asked.symbol, interval=str(asked.interval))
@@ -131,14 +135,16 @@ def add_stream_routes(app: QuartTrio, subscriptions: Subscriptions, venue: Venue
     async def remove_stream() -> Done:
         """Remove a stream."""
         asked = stream_request(await read_body(StreamBody), venue)
-        with confirmed_within(REMOVE_STREAM_WITHIN_S, subscriptions):
+        with confirmed_within(
+            REMOVE_STREAM_WITHIN_S, partial(subscriptions.obstacle, asked.symbol)
+        ):
             await subscriptions.remove(asked.symbol, asked.interval)
         log.info("stream_removed", symbol=asked.symbol, interval=str(asked.interval))
         return Done(message=f"Removed stream for {asked.symbol} {asked.interval}")
 
 
 def add_symbol_routes(
-    app: QuartTrio, subscriptions: Subscriptions, intervals: Sequence[Interval]
+    app: QuartTrio, subscriptions: Subscriptions, intervals: Sequence[Interval], venue: Venue
 ) -> None:
     """Add the routes that add and remove symbols at all intervals."""
 
@@ -149,14 +155,16 @@ def add_symbol_routes(
         body=SymbolsBody,
     )
     async def add_all() -> tuple[SymbolsAdded, int]:
-        """Add symbols, each at all configured intervals or not at all.
+        """Add symbols, each at all configured intervals that its venue has, or not at all.
 
         The call succeeds if at least one symbol was added; otherwise its status is that of the
         first failure.
         """
-        symbols = symbols_request(await read_body(SymbolsBody))
+        symbols = symbols_request(await read_body(SymbolsBody), venue)
         started_at = trio.current_time()
-        results = await add_symbols(subscriptions, symbols, intervals)
+        results = await add_symbols(
+            subscriptions, {symbol: _offered(symbol, intervals, venue) for symbol in symbols}
+        )
         log.info(
             "symbols_added",
             streams=sum(result.succeeded for result in results),
@@ -175,7 +183,7 @@ def add_symbol_routes(
 
         The call succeeds if at least one symbol was removed; it is 404 if none is running.
         """
-        symbols = symbols_request(await read_body(SymbolsBody))
+        symbols = symbols_request(await read_body(SymbolsBody), venue)
         started_at = trio.current_time()
         results = await remove_symbols(subscriptions, symbols)
         log.info(
@@ -196,7 +204,14 @@ def _connection(info: SubscriptionInfo) -> Connection:
         interval=str(info.interval),
         created_at=info.created_at,
         is_active=info.is_active,
+        venue=venue_beside(info.symbol),
     )
+
+
+def _offered(symbol: str, intervals: Sequence[Interval], default: Venue) -> list[Interval]:
+    """Return those of `intervals` at which the venue of `symbol` has candles."""
+    venue, _ = split_name(symbol, default)
+    return [each for each in intervals if each in venue.intervals]
 
 
 def _symbols_answer(

@@ -94,7 +94,7 @@ async def _reader(desired: Desired) -> SetReader:
     Raises:
         NotConfirmed: the exchange has not listed them in time.
     """
-    with confirmed_within(KNOWN_WITHIN_S, desired):
+    with confirmed_within(KNOWN_WITHIN_S, desired.obstacle):
         listings = await desired.listings()
     demand = desired.demand
     present = demand.selection.naming(demand.configured)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -10,7 +10,7 @@ import trio
 from attrs import frozen
 from msgspec import UNSET
 
-from klineagent.api.models.contract import Summary, SymbolCounts
+from klineagent.api.models.contract import Summary, SymbolCounts, venue_beside
 from klineagent.api.subscriptions import Subscriptions, not_confirmed
 from klineagent.core.errors import NotRunning, RequestError
 from klineagent.core.interval import Interval
@@ -46,6 +46,7 @@ class SymbolResult:
         """Convert the result to the API's model."""
         return SymbolCounts(
             symbol=self.symbol,
+            venue=venue_beside(self.symbol),
             success_count=self.succeeded,
             failed_count=self.failed,
             skipped_count=self.skipped,
@@ -55,9 +56,9 @@ class SymbolResult:
 
 
 async def add_symbols(
-    subscriptions: Subscriptions, symbols: Sequence[str], intervals: Sequence[Interval]
+    subscriptions: Subscriptions, symbols: Mapping[str, Sequence[Interval]]
 ) -> list[SymbolResult]:
-    """Subscribe to all `symbols` at all `intervals`, many at a time.
+    """Subscribe to all `symbols`, each at all its intervals, many at a time.
 
     If one interval of a symbol cannot be added, or the caller is cancelled before all are, those
     that this call has started are removed again.
@@ -65,7 +66,7 @@ async def add_symbols(
     Returns:
         One result per symbol, in order.
     """
-    return await _for_each(symbols, partial(_add_symbol, subscriptions, intervals))
+    return await _for_each(symbols, partial(_add_symbol, subscriptions, symbols))
 
 
 async def remove_symbols(
@@ -80,7 +81,7 @@ async def remove_symbols(
 
 
 async def _for_each(
-    symbols: Sequence[str], work: Callable[[str, float], Awaitable[SymbolResult]]
+    symbols: Iterable[str], work: Callable[[str, float], Awaitable[SymbolResult]]
 ) -> list[SymbolResult]:
     deadline = trio.current_time() + SYMBOLS_WITHIN_S
     results: dict[str, SymbolResult] = {}
@@ -97,8 +98,12 @@ async def _for_each(
 
 
 async def _add_symbol(
-    subscriptions: Subscriptions, intervals: Sequence[Interval], symbol: str, deadline: float
+    subscriptions: Subscriptions,
+    symbols: Mapping[str, Sequence[Interval]],
+    symbol: str,
+    deadline: float,
 ) -> SymbolResult:
+    intervals = symbols[symbol]
     started: list[Interval] = []
     skipped: list[Interval] = []
     failures: list[RequestError] = []
@@ -129,7 +134,7 @@ async def _add_symbol(
             symbol=symbol, succeeded=len(started), skipped=len(skipped), total=len(intervals)
         )
     if patience.cancelled_caught:
-        failures.append(not_confirmed(subscriptions, SYMBOLS_WITHIN_S))
+        failures.append(not_confirmed(SYMBOLS_WITHIN_S, subscriptions.obstacle(symbol)))
     return SymbolResult(
         symbol=symbol, succeeded=0, skipped=len(skipped), total=len(intervals), failure=failures[0]
     )
@@ -167,7 +172,7 @@ async def _remove_symbol(
         succeeded=len(removed),
         skipped=len(skipped),
         total=len(intervals),
-        failure=not_confirmed(subscriptions, SYMBOLS_WITHIN_S) if late else None,
+        failure=not_confirmed(SYMBOLS_WITHIN_S, subscriptions.obstacle(symbol)) if late else None,
     )
 
 

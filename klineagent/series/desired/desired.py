@@ -25,7 +25,7 @@ from klineagent.series.desired.selection import (
 )
 from klineagent.series.desired.state_file import StateSaver
 from klineagent.series.desired.wire_format import pattern_of
-from klineagent.series.registry import Registry, SubscriptionInfo
+from klineagent.series.registry import Registry
 
 # Symbols between two checkpoints: a millisecond of work.
 SYMBOLS_AT_ONCE = 100
@@ -98,19 +98,11 @@ class Desired:
             self._demand = evolve(self._demand, taken_by_others=taken)
         return self._demand
 
-    # The running set; see `klineagent.api.subscriptions.Subscriptions`.
+    # The running set; see `klineagent.series.venues.Venues`.
 
     def count(self) -> int:
         """Count the subscriptions."""
         return self.registry.count()
-
-    def symbols(self) -> list[str]:
-        """Return the symbols of all subscriptions, sorted."""
-        return self.registry.symbols()
-
-    def listing(self) -> list[SubscriptionInfo]:
-        """List all subscriptions."""
-        return self.registry.listing()
 
     def intervals(self, symbol: str) -> list[Interval]:
         """Return the intervals at which `symbol` runs or should run."""

@@ -12,7 +12,9 @@ async def test_a_caller_that_hangs_up_leaves_no_half_symbol(subscriptions: Subsc
     subscriptions.silent.add(("ETHUSDT", Interval.H1))  # type: ignore[attr-defined]  # the twin's
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
-            add_symbols, subscriptions, ["BTCUSDT", "ETHUSDT"], [Interval.M1, Interval.H1]
+            add_symbols,
+            subscriptions,
+            dict.fromkeys(["BTCUSDT", "ETHUSDT"], (Interval.M1, Interval.H1)),
         )
         await trio.testing.wait_all_tasks_blocked()
         assert subscriptions.count() == 3

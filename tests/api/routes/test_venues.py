@@ -1,0 +1,173 @@
+"""Requests about symbols of several venues, and clients that know of one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.core.interval import Interval
+from klineagent.exchange.venues import COINM, SPOT
+from klineagent.testing.simulation import Simulation, open_simulation
+
+MINUTE = (Interval.M1,)
+
+
+@pytest.fixture
+async def two() -> AsyncIterator[Simulation]:
+    """An agent of USD-M that records a symbol of spot, too, and could record COIN-M."""
+    async with open_simulation(
+        symbols=["BTCUSDT", "spot:BTCUSDT"], intervals=MINUTE, beside=[SPOT, COINM], history=0
+    ) as simulation:
+        await trio.sleep(90)
+        yield simulation
+
+
+async def _call(
+    simulation: Simulation, method: str, path: str, body: object = None, **query: object
+) -> tuple[int, Any]:
+    client = simulation.agent.command.test_client()
+    path += f"?{urlencode(query)}" if query else ""
+    response = await client.open(path, method=method, json=body)
+    return response.status_code, await response.get_json()
+
+
+async def _get(simulation: Simulation, path: str, **query: object) -> Any:
+    status, answer = await _call(simulation, "GET", path, **query)
+    assert status == 200, answer
+    return answer
+
+
+async def _running(simulation: Simulation) -> list[str]:
+    listed = await _get(simulation, "/connections/list")
+    return sorted(f"{each['symbol']} {each['interval']}" for each in listed["connections"])
+
+
+# Commands
+
+
+async def test_symbols_of_the_default_venue_are_answered_as_ever(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """Without a field that old clients do not know; those of another venue have their venue."""
+    assert await _get(two, "/symbols") == {"symbols": ["BTCUSDT", "spot:BTCUSDT"], "count": 2}
+    assert await _get(two, "/connections/count") == {"connection_count": 2}
+    listed = await _get(two, "/connections/list")
+    ours, other = ({**each, "created_at": ""} for each in listed["connections"])
+    told = {"interval": "1m", "created_at": "", "is_active": True}
+    assert ours == {"symbol": "BTCUSDT", **told}
+    assert other == {"symbol": "spot:BTCUSDT", "venue": "spot", **told}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"symbol": "spot:ETHUSDT"},
+        {"symbol": " Spot: ethusdt "},
+        {"symbol": "ETHUSDT", "venue": "spot"},
+        {"symbol": "spot:ETHUSDT", "venue": "SPOT"},
+    ],
+)
+async def test_a_symbol_is_named_with_its_venue_or_beside_it(
+    autojump_clock: MockClock, two: Simulation, named: dict[str, str]
+) -> None:
+    """All mean the same; the answer names it so that it can be sent back."""
+    body = {**named, "interval": "1m"}
+    status, answer = await _call(two, "POST", "/streams/add", body)
+    assert (status, answer["message"]) == (200, "Added stream for spot:ETHUSDT 1m")
+    assert await _running(two) == ["BTCUSDT 1m", "spot:BTCUSDT 1m", "spot:ETHUSDT 1m"]
+    status, answer = await _call(two, "POST", "/symbols/remove", {"symbols": ["spot:ETHUSDT"]})
+    [result] = answer["results"]
+    assert (status, result["symbol"], result["venue"]) == (200, "spot:ETHUSDT", "spot")
+    status, answer = await _call(two, "POST", "/streams/remove", body)
+    assert (status, answer) == (404, {"error": "spot:ETHUSDT 1m does not run"})
+
+
+async def test_the_default_venue_may_be_named(autojump_clock: MockClock, two: Simulation) -> None:
+    """The answers are those of a bare symbol."""
+    for named in ({"symbol": "usdm:ETHUSDT"}, {"symbol": "ETHUSDT", "venue": "usdm"}):
+        _, answer = await _call(two, "POST", "/streams/add", {**named, "interval": "1m"})
+        assert answer["message"] == "Added stream for ETHUSDT 1m"
+    assert await _running(two) == ["BTCUSDT 1m", "ETHUSDT 1m", "spot:BTCUSDT 1m"]
+
+
+async def test_a_command_opens_a_venue_that_does_not_run(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """Only one that wants something of it: what does not run needs no opening to be removed."""
+    gone = {"symbol": "coinm:BTCUSD_PERP", "interval": "1m"}
+    status, _ = await _call(two, "POST", "/streams/remove", gone)
+    assert status == 404
+    assert two.agent.venues.get("coinm") is None
+    status, answer = await _call(
+        two, "POST", "/symbols/add", {"symbols": ["BTCUSD_PERP", "coinm:NOSUCH"], "venue": "coinm"}
+    )
+    assert (status, answer["status"]) == (200, "partial")
+    ours, wrong = answer["results"]
+    assert (ours["symbol"], ours["venue"], ours["success_count"]) == (
+        "coinm:BTCUSD_PERP",
+        "coinm",
+        1,
+    )
+    assert wrong["error"] == "symbol: NOSUCH does not exist on coinm"
+    assert answer["summary"]["failed_symbols"] == ["coinm:NOSUCH"]
+    assert answer["current_status"]["symbols"] == ["BTCUSDT", "coinm:BTCUSD_PERP", "spot:BTCUSDT"]
+
+
+async def test_symbols_are_added_at_the_intervals_that_their_venue_has(
+    autojump_clock: MockClock,
+) -> None:
+    """Only spot has candles of a second."""
+    async with open_simulation(
+        symbols=[], intervals=[Interval.S1, Interval.M1], venue=SPOT, beside=[COINM], history=0
+    ) as simulation:
+        _, answer = await _call(
+            simulation, "POST", "/symbols/add", {"symbols": ["BTCUSDT", "coinm:BTCUSD_PERP"]}
+        )
+        assert [each["total_count"] for each in answer["results"]] == [2, 1]
+        assert await _running(simulation) == ["BTCUSDT 1m", "BTCUSDT 1s", "coinm:BTCUSD_PERP 1m"]
+        body = {"symbol": "coinm:BTCUSD_PERP", "interval": "1s"}
+        status, answer = await _call(simulation, "POST", "/streams/add", body)
+        assert status == 400
+        assert "'1s' does not exist on coinm" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"symbol": "margin:BTCUSDT"}, "symbol: 'margin' is no venue; use one of usdm, coinm"),
+        ({"symbol": ":BTCUSDT"}, "symbol: '' is no venue"),
+        ({"symbol": "BTCUSDT", "venue": "margin"}, "venue: 'margin' is no venue"),
+        ({"symbol": "spot:"}, "symbol: the name is empty"),
+        ({"symbol": "spot:BTCUSDT", "venue": "usdm"}, "is not of the venue beside it, usdm"),
+        ({"symbol": "BTCUSDT", "venue": 7}, "$.venue"),
+        ({"symbol": "spot:NOSUCH"}, "NOSUCH does not exist on spot"),
+    ],
+)
+async def test_a_venue_that_is_wrong_is_named(
+    autojump_clock: MockClock, two: Simulation, body: dict[str, object], named: str
+) -> None:
+    """As any other field, and nothing is added."""
+    status, answer = await _call(two, "POST", "/streams/add", {**body, "interval": "1m"})
+    assert status == 400
+    assert named in answer["error"]
+    assert await _running(two) == ["BTCUSDT 1m", "spot:BTCUSDT 1m"]
+
+
+async def test_a_venue_that_does_not_answer_is_named(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """The others confirm as ever."""
+    with two.exchanges["coinm"].offline():
+        body = {"symbol": "coinm:BTCUSD_PERP", "interval": "1m"}
+        status, answer = await _call(two, "POST", "/streams/add", body)
+        assert status == 504
+        assert "did not confirm within 29 s: no answer from dapi.binance.com: " in answer["error"]
+        body = {"symbol": "spot:ETHUSDT", "interval": "1m"}
+        status, _ = await _call(two, "POST", "/streams/add", body)
+        assert status == 200
+    assert await _running(two) == ["BTCUSDT 1m", "spot:BTCUSDT 1m", "spot:ETHUSDT 1m"]
