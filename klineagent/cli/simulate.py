@@ -241,15 +241,15 @@ async def _simulate(
 
 def _tell(exchange: Exchange, host: str, port: int, secure: str) -> None:
     """Log where an exchange is and what it trades."""
-    venue = exchange.venue.name
+    venue, start_ms = exchange.venue.name, exchange.clock.start_ms
     prefix = httpx2.URL(VENUES[venue].ws_url).path.rstrip("/")
     log.info(
         "exchange_twin",
         venue=venue,
         ws_url=f"ws{secure}://{host}:{port}{prefix}",
         rest_url=f"http{secure}://{host}:{port}",
-        symbols=[listing.symbol for listing in exchange.market.listings],
-        start=clock_text(exchange.clock.start_ms),
+        symbols=[each.symbol for each in exchange.market.listings if each.onboard_ms <= start_ms],
+        start=clock_text(start_ms),
         speed=exchange.clock.speed,
     )
 

@@ -115,9 +115,9 @@ class SymbolBook:
                 return
 
     def trades(self, symbol: str) -> bool:
-        """Whether `symbol` trades; True if it is not known."""
+        """Whether `symbol` trades; True before the first list, False once lists name it no more."""
         info = self._symbols.get(symbol)
-        return info is None or info.is_trading
+        return not self.is_loaded if info is None else info.is_trading
 
     def halt(self, symbol: str) -> TradingHalt | None:
         """Return when `symbol` last did not trade, if it is known; the halt may still last."""

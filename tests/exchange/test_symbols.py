@@ -134,6 +134,16 @@ async def test_a_symbol_is_gone_when_three_lists_do_not_name_it(
         assert CUT.keys() <= book.listings.keys()
 
 
+async def test_a_symbol_that_is_gone_does_not_trade(autojump_clock: MockClock) -> None:
+    """A contract that ended is not listed for long; before the first list any symbol may trade."""
+    book = _book([_listed(**ALL), *[_listed(**CUT)] * 10])
+    assert book.trades("XRPUSDT")
+    async with _refreshed(book, 1 + 2):
+        assert book.trades("XRPUSDT")
+    async with _refreshed(book, 2):
+        assert not book.trades("XRPUSDT")
+
+
 async def test_only_consecutive_lists_count(autojump_clock: MockClock) -> None:
     """A list that names the symbol again resets the count."""
     cuts = [_listed(**CUT)] * 2

@@ -309,7 +309,7 @@ async def test_more_symbols_than_allowed_are_refused(
     async with open_simulation(symbols=[], market=market, max_symbols=3) as simulation:
         everything = {"match": {"name": "*"}, "intervals": ["1m"]}
         error = await _call(simulation, "PUT", PATH, {"subscriptions": [everything]}, status=409)
-        assert "comes to 5 symbols, more than the 3 allowed" in error["error"]
+        assert "comes to 6 symbols, more than the 3 allowed" in error["error"]
         assert await _active(simulation) == set()
         await _put(simulation, PERPETUALS)
         before = await _active(simulation)
@@ -389,7 +389,7 @@ async def test_a_dry_run_forecasts_what_then_happens(
         done = await _put(simulation, wanted)
         assert {**done, "dry_run": True} == forecast
         await trio.sleep(forecast["forecast"]["subscribe_seconds"])
-        assert len(await _active(simulation)) == done["wanted"] == (symbols + 3) * 15
+        assert len(await _active(simulation)) == done["wanted"] == (symbols + 4) * 15
         assert len(simulation.agent.pool.slots) == forecast["forecast"]["feeds"] == feeds
         await trio.sleep(MINUTE_S * forecast["forecast"]["history_minutes"] + 2 * MINUTE_S)
         rows = sum(kline.is_closed for kline in simulation.store.klines.values())

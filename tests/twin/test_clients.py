@@ -119,7 +119,7 @@ async def test_ccxt_reads_rest(origin: str, market: RandomMarket) -> None:
         markets = exchange.load_markets()
         assert markets["BTC/USDT:USDT"]["active"]
         assert not markets["OMG/USDT:USDT"]["active"]
-        assert markets["BTC/USDT:USDT-261225"]["future"]
+        assert markets["BTC/USDT:USDT-260327"]["future"]
         for row in exchange.fetch_ohlcv("BTC/USDT:USDT", "1m", limit=5)[:-1]:
             assert matches(market, row[0], None, row[4])
         assert exchange.fetch_ohlcv("BTC/USDT:USDT", "1w", limit=5)

@@ -187,7 +187,7 @@ async def test_a_day_at_sixty_second_ticks_has_every_candle(
 def test_a_market_is_opened_by_parameters(tmp_path: Path) -> None:
     """It is made up unless an archive is given; errors name the reason."""
     market = open_market(archive=None, symbols=2, seed=1, venue_name="spot", start_ms=START_MS)
-    assert [listing.symbol for listing in market.listings] == ["BTCUSDT", "ETHUSDT"]
+    assert [each.symbol for each in market.listings] == ["BTCUSDT", "ETHUSDT", "币安人生USDT"]
     with pytest.raises(ConfigError, match="no 1m klines"):
         open_market(archive=tmp_path, symbols=2, seed=1, venue_name="spot", start_ms=0)
     with pytest.raises(ConfigError, match="no venue"):

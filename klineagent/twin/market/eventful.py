@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 from klineagent.twin.interval import DAY_MS, MINUTE_MS, TwinInterval
 from klineagent.twin.market.candle import Candle, flat
 from klineagent.twin.market.market import Listing, Market
+from klineagent.twin.market.quarterlies import as_listed
 from klineagent.twin.venues import VenueRules
 
 # How far back the last price before a halt is searched; an archive may have gaps.
@@ -140,9 +141,12 @@ class EventfulMarket:
             price = self._price_before(symbol, min(halt.since_ms for halt in halts))
         return None if price is None else flat(open_ms, price)
 
-    def as_listed(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing:
-        """`listing` as exchangeInfo of `venue` shows it at `now_ms`."""
-        symbol = listing.symbol
+    def as_listed(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing | None:
+        """`listing` as exchangeInfo of `venue` shows it at `now_ms`; None if it does not."""
+        symbol, shown = listing.symbol, as_listed(listing, now_ms)
+        if shown is None:
+            return None
+        listing = shown
         turn = self._last_turn(symbol, now_ms)
         if turn is None:
             if symbol not in self.unlisted:

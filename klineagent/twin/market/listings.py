@@ -10,13 +10,13 @@ from attrs import evolve, frozen
 
 from klineagent.twin.interval import DAY_MS
 from klineagent.twin.market.market import Listing
+from klineagent.twin.market.quarterlies import quarterlies
 
 SPOT_PLACES = 8
 """Spot prints every number with eight decimals, whatever the symbol's step sizes are."""
 COINM_QUOTE_PLACES = 8
 
 _SETTLED_MS = 1_738_314_000_000  # 2025-01-31 09:00Z
-_QUARTER_END_MS = 1_798_185_600_000  # 2026-12-25 08:00Z
 
 
 @frozen
@@ -83,31 +83,24 @@ def list_coin(coin: Coin, venue_name: str, onboard_ms: int) -> Listing:
     )
 
 
-def odd_trading_listings(venue_name: str, onboard_ms: int) -> tuple[tuple[Coin, Listing], ...]:
-    """Odd listings that trade: a quarterly contract, a stock, a symbol in Chinese."""
-    btc = _KNOWN[0]
-    usual = list_coin(btc, venue_name, onboard_ms)
+def odd_trading_listings(
+    venue_name: str, onboard_ms: int, start_ms: int
+) -> tuple[tuple[Coin, Listing], ...]:
+    """Odd listings that trade: quarterly contracts, a stock, a symbol in Chinese."""
+    btc, tesla, chinese = _KNOWN[0], Coin("TSLA", 410, 2, 2), Coin("币安人生", 0.12, 5, 0)
+    named = (chinese, list_coin(chinese, venue_name, onboard_ms))
     if venue_name == "spot":
-        return ()
-    quarterly = evolve(
-        usual,
-        symbol=f"{usual.pair}_261225",
-        contract_type="CURRENT_QUARTER",
-        delivery_ms=_QUARTER_END_MS,
-    )
+        return (named,)
+    usual = list_coin(btc, venue_name, onboard_ms)
+    ending = tuple((btc, each) for each in quarterlies(usual, start_ms))
     if venue_name == "coinm":
-        return ((btc, quarterly),)
-    tesla, chinese = Coin("TSLA", 410, 2, 2), Coin("币安人生", 0.12, 5, 0)
+        return ending
     stock = evolve(
         list_coin(tesla, venue_name, onboard_ms),
         contract_type="TRADIFI_PERPETUAL",
         underlying_type="EQUITY",
     )
-    return (
-        (btc, quarterly),
-        (tesla, stock),
-        (chinese, list_coin(chinese, venue_name, onboard_ms)),
-    )
+    return (*ending, (tesla, stock), named)
 
 
 def odd_idle_listings(venue_name: str, start_ms: int) -> tuple[Listing, ...]:

@@ -65,7 +65,7 @@ class RandomMarket:
         ]
         odd = [
             (coin, listing, False)
-            for coin, listing in odd_trading_listings(self.venue_name, onboard_ms)
+            for coin, listing in odd_trading_listings(self.venue_name, onboard_ms, self.start_ms)
         ]
         self._walks = {
             listing.symbol: _Walk(
@@ -82,7 +82,7 @@ class RandomMarket:
     def minute(self, symbol: str, open_ms: int) -> Candle | None:
         """See `Market`."""
         walk = self._walks.get(symbol)
-        if walk is None or open_ms < walk.listing.onboard_ms:
+        if walk is None or not walk.listing.onboard_ms <= open_ms < walk.listing.delivery_ms:
             return None
         return self._drawn(symbol, open_ms // MINUTE_MS)
 

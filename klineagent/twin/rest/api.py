@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from klineagent.twin.interval import DAY_MS, MINUTE_MS, SECOND_MS, TwinInterval
 from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.market import Listing
+from klineagent.twin.market.quarterlies import as_listed
 from klineagent.twin.rest.exchange_info import exchange_info
 from klineagent.twin.venues import BANNED, TOO_MANY_REQUESTS, VenueRules
 from klineagent.twin.wire import Series, kline_row
@@ -62,8 +63,8 @@ class RestApi:
     aggregator: Aggregator
     listings: tuple[Listing, ...]
     meter: WeightMeter
-    as_listed: Callable[[Listing, int], Listing] = lambda listing, _now_ms: listing
-    """A listing as exchangeInfo shows it at a time."""
+    as_listed: Callable[[Listing, int], Listing | None] = as_listed
+    """A listing as exchangeInfo shows it at a time; None if it does not."""
     breaches: Counter[str] = field(factory=Counter)
     """Breaches: limits that clients broke, by kind."""
     _by_symbol: dict[str, Listing] = field(init=False)
@@ -114,7 +115,8 @@ class RestApi:
         return {}
 
     def _exchange_info(self, now_ms: int) -> msgspec.Raw:
-        listings = tuple(self.as_listed(listing, now_ms) for listing in self.listings)
+        shown = (self.as_listed(listing, now_ms) for listing in self.listings)
+        listings = tuple(listing for listing in shown if listing is not None)
         # Stale like the real one, which may be days old and must not serve as a clock.
         time_ms = now_ms - now_ms % DAY_MS
         if self._info is None or self._info[:2] != (time_ms, listings):

@@ -196,8 +196,8 @@ def test_each_venue_has_its_own_statuses(venue: VenueRules, pending: str, gone: 
     eventful = EventfulMarket(market, unlisted=[first.symbol])
     eventful.delist(second.symbol)
     now_ms = START_MS + MINUTE_MS
-    statuses = [eventful.as_listed(venue, each, now_ms).status for each in (first, second, third)]
-    assert statuses == [pending, gone, "TRADING"]
+    listed = [eventful.as_listed(venue, each, now_ms) for each in (first, second, third)]
+    assert [each and each.status for each in listed] == [pending, gone, "TRADING"]
 
 
 async def test_the_past_never_changes(

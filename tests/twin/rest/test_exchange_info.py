@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from klineagent.twin.market.listings import odd_idle_listings
+from klineagent.twin.market.quarterlies import as_listed
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.rest.exchange_info import exchange_info
 from klineagent.twin.venues import COINM, SPOT, USDM, VenueRules
@@ -15,18 +16,20 @@ START = 1_769_904_000_000
 def symbols_of(venue: VenueRules) -> dict[str, dict[str, Any]]:
     """The symbol objects of a made-up market, by symbol."""
     market = RandomMarket(symbols=2, seed=3, start_ms=START, venue_name=venue.name)
-    listings = market.listings + odd_idle_listings(venue.name, START)
+    shown = [as_listed(each, START) for each in market.listings]
+    listings = [*filter(None, shown), *odd_idle_listings(venue.name, START)]
     return {entry["symbol"]: entry for entry in exchange_info(venue, listings, START)["symbols"]}
 
 
 def test_usdm_has_odd_listings() -> None:
-    """A quarterly, a stock, a Chinese symbol, one not listed yet, a settled one."""
+    """Two quarterlies, a stock, a Chinese symbol, one not listed yet, a settled one."""
     found = symbols_of(USDM)
     kinds = {symbol: (entry["contractType"], entry["status"]) for symbol, entry in found.items()}
     assert kinds == {
         "BTCUSDT": ("PERPETUAL", "TRADING"),
         "ETHUSDT": ("PERPETUAL", "TRADING"),
-        "BTCUSDT_261225": ("CURRENT_QUARTER", "TRADING"),
+        "BTCUSDT_260327": ("CURRENT_QUARTER", "TRADING"),
+        "BTCUSDT_260626": ("NEXT_QUARTER", "TRADING"),
         "TSLAUSDT": ("TRADIFI_PERPETUAL", "TRADING"),
         "币安人生USDT": ("PERPETUAL", "TRADING"),
         "SOONUSDT": ("PERPETUAL", "PENDING_TRADING"),
