@@ -212,7 +212,7 @@ async def open_agent(
             desired, statistics = running.desired, running.statistics
             command = command_app(venues, config.intervals, config.venue, guard)
             add_subscription_routes(command, desired)
-            add_answer_routes(command, registry=running.registry, writer=writer)
+            add_answer_routes(command, venues=venues, writer=writer)
             status = status_app(watched_by := status_guard(config))
             add_health_routes(
                 status, watched_by, desired=desired, writer=writer, statistics=statistics

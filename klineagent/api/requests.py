@@ -126,15 +126,17 @@ def decode(body: bytes | str, kind: type[_Asked]) -> _Asked:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
 
 
-def interval_named(name: str, venue: Venue) -> Interval:
+def interval_named(name: str, *venues: Venue) -> Interval:
     """Read which interval is meant.
 
     Raises:
-        InvalidRequest: `venue` has no such interval.
+        InvalidRequest: none of `venues` has such an interval.
     """
-    offered = {str(each): each for each in Interval if each in venue.intervals}
+    there = frozenset().union(*(venue.intervals for venue in venues))
+    offered = {str(each): each for each in Interval if each in there}
     if (interval := offered.get(name.strip())) is None:
+        places = ", ".join(venue.name for venue in venues)
         raise InvalidRequest(
-            f"interval: {name!r} does not exist on {venue.name}; use one of {', '.join(offered)}"
+            f"interval: {name!r} does not exist on {places}; use one of {', '.join(offered)}"
         )
     return interval

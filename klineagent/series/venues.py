@@ -70,6 +70,11 @@ class Venues:
         """Return the venue called `name`, if it runs."""
         return self._running.get(name)
 
+    @property
+    def main(self) -> RunningVenue:
+        """The default venue, which always runs."""
+        return self._running[self.default.name]
+
     def registries(self) -> list[Registry]:
         """Return the registries of all venues."""
         return [each.registry for each in self]
@@ -127,14 +132,15 @@ class Venues:
         """Count the subscriptions of all venues."""
         return sum(each.count() for each in self.registries())
 
-    def symbols(self) -> list[str]:
-        """Return the symbols of all venues, each with its venue's name if that is not the default.
+    def symbols(self, only: Venue | None = None) -> list[str]:
+        """Return the symbols of all venues, or of one; each with its venue if not the default's.
 
         They are sorted.
         """
         return sorted(
             full_name(each.venue, symbol, self.default)
             for each in self.registries()
+            if only in {None, each.venue}
             for symbol in each.symbols()
         )
 
@@ -148,6 +154,11 @@ class Venues:
         """Describe all subscriptions, those of a venue as of the moment when its first is asked."""
         for name, each in self.subscriptions():
             yield SubscriptionInfo(name, each.interval, each.created_at, each.is_active)
+
+    def subscription(self, name: str, interval: Interval) -> Subscription | None:
+        """Return the subscription to a series, if it runs or is starting."""
+        running, symbol = self._named(name)
+        return None if running is None else running.registry.subscription(symbol, interval)
 
     def intervals(self, name: str) -> list[Interval]:
         """Return the intervals at which the symbol runs, or should."""

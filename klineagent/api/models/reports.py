@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from klineagent.api.models.contract import Count, IntervalName, SymbolName, Utc
+from klineagent.api.models.contract import (
+    Count,
+    IntervalName,
+    SymbolName,
+    Utc,
+    VenueAsked,
+    VenueName,
+)
 
 MOST_SERIES = 1000
 
@@ -31,6 +38,9 @@ class CoverageQuery(Struct, frozen=True):
     """Which series, and how many on a page."""
 
     symbol: Annotated[str, Meta(description="Only this symbol.", examples=["BTCUSDT"])] = ""
+    venue: Annotated[
+        str, Meta(description="The venue of the symbol; without one, only this venue.")
+    ] = ""
     interval: Annotated[str, Meta(description="Only this interval.", examples=["1m"])] = ""
     limit: Annotated[int, Meta(ge=1, le=MOST_SERIES, description="Series on a page.")] = 100
     after: Annotated[
@@ -78,6 +88,7 @@ class SeriesCoverage(Struct, frozen=True):
     """How complete a series is. Every candle that is due is stored, missing or absent."""
 
     symbol: SymbolName
+    venue: VenueName
     interval: IntervalName
     is_active: Annotated[bool, Meta(description="Whether a connection carries it at the moment.")]
     expected: Annotated[int, Meta(ge=0, description="Candles from the first to the last due one.")]
@@ -136,6 +147,7 @@ class WhyQuery(Struct, frozen=True):
             examples=["2026-02-01T20:00:00Z", "1769976000000"],
         ),
     ]
+    venue: VenueAsked = ""
 
 
 class Search(Struct, frozen=True):
@@ -184,6 +196,7 @@ class Why(Struct, frozen=True):
     """All that is known about one candle."""
 
     symbol: SymbolName
+    venue: VenueName
     interval: IntervalName
     open_time: Utc
     close_time: Utc
@@ -209,8 +222,16 @@ class Why(Struct, frozen=True):
 
 
 class RestLimits(Struct, frozen=True):
-    """Request weight of the exchange's current minute."""
+    """Request weight of the exchange's current minute, and requests to the venue."""
 
+    pool: Annotated[
+        str,
+        Meta(
+            description="The weight pool; `used`, `limit` and `allowed` are those of all its"
+            " venues together.",
+            examples=["futures"],
+        ),
+    ]
     used: Annotated[int, Meta(ge=0, description="Used by this agent and others at its address.")]
     limit: Annotated[int, Meta(ge=0, description="Most this agent uses.")]
     allowed: Annotated[int, Meta(ge=0, description="Most the exchange allows.")]
@@ -247,13 +268,23 @@ class MessageLimits(Struct, frozen=True):
     streams_per_message: Count
 
 
-class Limits(Struct, frozen=True):
-    """The exchange's limits, this agent's own lower ones, and how much of each is used."""
+class VenueLimits(Struct, frozen=True):
+    """The limits of one venue."""
 
+    venue: VenueName
     rest: RestLimits
     connections: ConnectionLimits
     streams: StreamLimits
     messages: MessageLimits
+
+
+class Limits(VenueLimits, frozen=True, omit_defaults=True):
+    """The exchange's limits, this agent's own lower ones, and how much of each is used.
+
+    Those of the agent's own venue; `others` are those of the other venues that it records.
+    """
+
+    others: list[VenueLimits] = []
 
 
 class SpoolState(Struct, frozen=True):
@@ -289,7 +320,8 @@ class LastLoss(Struct, frozen=True):
 class FeedState(Struct, frozen=True):
     """A connection slot for up to a thousand streams, and its current connection."""
 
-    number: Annotated[int, Meta(ge=1)]
+    venue: VenueName
+    number: Annotated[int, Meta(ge=1, description="Its number on the venue.")]
     state: Annotated[
         Literal["up", "taking_over", "down"],
         Meta(description="`taking_over`: a new connection replaces the old."),

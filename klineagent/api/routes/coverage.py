@@ -20,10 +20,10 @@ from klineagent.api.models.timestamps import utc
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.series.ledger import Ledger, Urgency
-from klineagent.series.registry import Registry
 from klineagent.series.spans import Span, Spans
 from klineagent.series.statistics import SeriesStatistics
 from klineagent.series.subscription import Subscription
+from klineagent.series.venues import Venues
 
 MOST_SPANS = 50
 HOW = {
@@ -34,6 +34,8 @@ HOW = {
 }
 
 T = TypeVar("T")
+NamedSeries = tuple[str, Subscription]
+"""A series, and its symbol as answers write it."""
 _NOTHING = SeriesStatistics(
     first_ms=0,
     end_ms=0,
@@ -51,6 +53,7 @@ class PagePosition:
     """The position of a series in the order of all."""
 
     symbol: str
+    """The symbol as answers write it."""
     rank: int
 
     @classmethod
@@ -70,17 +73,16 @@ class PagePosition:
 _RANKS = {interval: rank for rank, interval in enumerate(Interval)}
 
 
-def cursor_of(series: Subscription) -> str:
+def cursor_of(series: NamedSeries) -> str:
     """Return the cursor of a page that ends with `series`."""
-    return f"{series.symbol}:{series.interval}"
+    name, subscription = series
+    return f"{name}:{subscription.interval}"
 
 
 def series_after(
-    registry: Registry, position: PagePosition | None, *, symbol: str, interval: Interval | None
-) -> Iterator[Subscription]:
-    """Iterate over subscriptions in order, after `position`; an empty `symbol` means all."""
-    # Sorted by symbol: there are fifteen times as many series.
-    symbols = [symbol] if symbol else registry.symbols()
+    venues: Venues, position: PagePosition | None, *, symbols: list[str], interval: Interval | None
+) -> Iterator[NamedSeries]:
+    """Iterate over the subscriptions to `symbols`, which are sorted, in order after `position`."""
     intervals = [interval] if interval is not None else list(Interval)
     begin = 0 if position is None else bisect_left(symbols, position.symbol)
     for name in symbols[begin:]:
@@ -88,17 +90,19 @@ def series_after(
         for each in intervals:
             if _RANKS[each] <= last_rank:
                 continue
-            if (series := registry.subscription(name, each)) is not None:
-                yield series
+            if (series := venues.subscription(name, each)) is not None:
+                yield name, series
 
 
-def coverage_of(series: Subscription, now_ms: int) -> SeriesCoverage:
+def coverage_of(named: NamedSeries) -> SeriesCoverage:
     """Report the coverage of one series."""
-    ledger, interval = series.ledger, series.interval
+    name, series = named
+    ledger, interval, now_ms = series.ledger, series.interval, series.context.time.now_ms()
     found = SeriesStatistics.of(ledger, now_ms) if ledger.has_begun else _NOTHING
     newest_ms = found.newest_closed_ms
     return SeriesCoverage(
-        symbol=series.symbol,
+        symbol=name,
+        venue=series.context.rest.venue.name,
         interval=str(interval),
         is_active=series.is_active,
         from_=utc(found.first_ms) if ledger.has_begun else None,

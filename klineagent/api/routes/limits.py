@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 import trio
+from msgspec.structs import asdict
 
 from klineagent.api.models.reports import (
     ConnectionLimits,
@@ -18,24 +19,38 @@ from klineagent.api.models.reports import (
     SpoolState,
     Storage,
     StreamLimits,
+    VenueLimits,
 )
 from klineagent.api.models.timestamps import utc
 from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import OUR_SHARE
-from klineagent.exchange.rest import RestClient
-from klineagent.exchange.stream.pool import Pool
 from klineagent.exchange.stream.slot import ConnectionSlot
-from klineagent.exchange.venues import DIAL_WINDOW_S, NAMES_PER_REQUEST, STREAMS_PER_CONNECTION
+from klineagent.exchange.venues import (
+    DIAL_WINDOW_S,
+    NAMES_PER_REQUEST,
+    STREAMS_PER_CONNECTION,
+    Venue,
+)
+from klineagent.series.context import VenueContext
+from klineagent.series.venues import Venues
 from klineagent.storage.spool.spool import Spool
 from klineagent.storage.writing.writer import Writer
 
 
-def limits_of(rest: RestClient, pool: Pool) -> Limits:
+def limits_of(venues: Venues) -> Limits:
     """Report every limit, and how much of it is used."""
+    main, *others = (_limits_of(each.context) for each in venues)
+    return Limits(**asdict(main), others=others)
+
+
+def _limits_of(context: VenueContext) -> VenueLimits:
+    rest, pool = context.rest, context.pool
     spending = rest.budget.spending()
     stand_s = spending.backing_off_s
-    return Limits(
+    return VenueLimits(
+        venue=rest.venue.name,
         rest=RestLimits(
+            pool=rest.budget.pool.name,
             used=spending.used,
             limit=spending.limit,
             allowed=spending.per_minute,
@@ -62,18 +77,20 @@ def limits_of(rest: RestClient, pool: Pool) -> Limits:
     )
 
 
-def feeds_of(pool: Pool) -> Feeds:
-    """Report every connection slot."""
-    return Feeds([_state_of(each) for each in pool.slots])
+def feeds_of(venues: Venues) -> Feeds:
+    """Report every connection slot, venue by venue."""
+    pools = [each.context.pool for each in venues]
+    return Feeds([_state_of(each, pool.venue) for pool in pools for each in pool.slots])
 
 
-def _state_of(slot: ConnectionSlot) -> FeedState:
+def _state_of(slot: ConnectionSlot, venue: Venue) -> FeedState:
     now = trio.current_time()
     streams = slot.stream_set.streams.values()
     # During a takeover, the old connection is reported.
     connection = next((each for each in slot.connections if each.is_open), None)
     last_kline_at = slot.last_kline_at
     return FeedState(
+        venue=venue.name,
         number=slot.number,
         state=_state_name(slot),
         age_seconds=None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import islice
 
 from quart_trio import QuartTrio
 
-from klineagent.api.models.contract import StreamBody
 from klineagent.api.models.reports import (
     Coverage,
     CoverageQuery,
@@ -19,24 +17,23 @@ from klineagent.api.models.reports import (
 )
 from klineagent.api.models.timestamps import read_moment, utc
 from klineagent.api.openapi import operation
-from klineagent.api.requests import interval_named, read_query, stream_request
+from klineagent.api.requests import interval_named, read_query, symbol_named, venue_named
 from klineagent.api.routes.coverage import PagePosition, coverage_of, cursor_of, series_after
 from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
 from klineagent.api.routes.why import CandleLookup
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest
-from klineagent.series.registry import Registry
+from klineagent.exchange.venues import Venue, full_name
+from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
 
 # A millisecond or two of work between checkpoints.
 SERIES_AT_ONCE = 50
 
 
-def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> None:
+def add_answer_routes(app: QuartTrio, *, venues: Venues, writer: Writer) -> None:
     """Add `GET /v1/coverage`, `/v1/why`, `/v1/limits`, `/v1/feeds` and `/v1/storage`."""
-    context = registry.context
-    venue = context.pool.venue
-    lookup = CandleLookup(registry=registry, writer=writer)
+    lookup = CandleLookup(venues=venues, writer=writer)
 
     @app.get("/v1/coverage")
     @operation(Coverage, tag="data", query=CoverageQuery, raises=[InvalidRequest])
@@ -47,20 +44,20 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
         the database is not queried.
         """
         asked = read_query(CoverageQuery)
+        among, symbols = _asked_symbols(asked, venues)
         found = series_after(
-            registry,
+            venues,
             PagePosition.read(asked.after) if asked.after else None,
-            symbol=asked.symbol.strip().upper(),
-            interval=interval_named(asked.interval, venue) if asked.interval else None,
+            symbols=symbols,
+            interval=interval_named(asked.interval, *among) if asked.interval else None,
         )
         page = list(islice(found, asked.limit + 1))
-        report = partial(coverage_of, now_ms=(now_ms := context.time.now_ms()))
-        reported = await in_portions(report, page[: asked.limit], at_once=SERIES_AT_ONCE)
+        reported = await in_portions(coverage_of, page[: asked.limit], at_once=SERIES_AT_ONCE)
         more = len(page) > asked.limit
         return Coverage(
             series=reported,
-            total=registry.count(),
-            at=utc(now_ms),
+            total=venues.count(),
+            at=utc(venues.main.context.time.now_ms()),
             next=cursor_of(page[asked.limit - 1]) if more else None,
         )
 
@@ -69,24 +66,40 @@ def add_answer_routes(app: QuartTrio, *, registry: Registry, writer: Writer) -> 
     async def why() -> Why:
         """Explain one candle: where it is, or why it is missing, and the database's row."""
         asked = read_query(WhyQuery)
-        stream = stream_request(StreamBody(asked.symbol, asked.interval), venue)
+        venue, symbol = symbol_named(asked.symbol, asked.venue, venues.default, field="symbol")
+        interval = interval_named(asked.interval, venue)
         open_ms = read_moment(asked.open_time, field="open_time")
-        return await lookup.why(stream.symbol, stream.interval, open_ms)
+        return await lookup.why(venue, symbol, interval, open_ms)
 
     @app.get("/v1/limits")
     @operation(Limits, tag="data")
     async def limits() -> Limits:
         """Report the exchange's limits, this agent's own lower ones, and how much is used."""
-        return limits_of(context.rest, context.pool)
+        return limits_of(venues)
 
     @app.get("/v1/feeds")
     @operation(Feeds, tag="data")
     async def feeds() -> Feeds:
         """Report the connections: their streams, their message rates, and how they were lost."""
-        return feeds_of(context.pool)
+        return feeds_of(venues)
 
     @app.get("/v1/storage")
     @operation(Storage, tag="data")
     async def storage() -> Storage:
         """Report whether the database takes rows, and where waiting rows are."""
         return storage_of(writer)
+
+
+def _asked_symbols(asked: CoverageQuery, venues: Venues) -> tuple[list[Venue], list[str]]:
+    """Return the venues that are asked about, and the symbols as answers write them, sorted.
+
+    Raises:
+        InvalidRequest: the symbol or venue does not exist.
+    """
+    if asked.symbol.strip():
+        venue, symbol = symbol_named(asked.symbol, asked.venue, venues.default, field="symbol")
+        return [venue], [full_name(venue, symbol, venues.default)]
+    if asked.venue:
+        venue = venue_named(asked.venue)
+        return [venue], venues.symbols(venue)
+    return [each.venue for each in venues], venues.symbols()

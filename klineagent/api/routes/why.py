@@ -14,10 +14,10 @@ from klineagent.api.routes.coverage import HOW
 from klineagent.core.errors import InvalidRequest, SpoolError, StoreError
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.kline import Key, Kline, event_time_of
-from klineagent.series.ledger import Ledger
-from klineagent.series.registry import Registry
+from klineagent.exchange.venues import Venue, full_name
 from klineagent.series.statistics import CandleState, candle_state_of
 from klineagent.series.subscription import Subscription
+from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import RowLocation, Writer
 
 # Callers of queries wait ten seconds.
@@ -38,12 +38,12 @@ _VERDICTS: Mapping[CandleState, tuple[State, str]] = {
 class CandleLookup:
     """Looks up candles in the ledger, the writer and the database."""
 
-    registry: Registry
+    venues: Venues
     writer: Writer
     # A store answers one such query at a time.
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
 
-    async def why(self, symbol: str, interval: Interval, open_ms: int) -> Why:
+    async def why(self, venue: Venue, symbol: str, interval: Interval, open_ms: int) -> Why:
         """Report all that is known about the candle that opens at `open_ms`.
 
         Raises:
@@ -54,12 +54,14 @@ class CandleLookup:
                 f"open_time: no {interval} candle opens at {utc(open_ms)};"
                 f" the candle of that time opens at {utc(opened_ms)}"
             )
-        says, location = await self._look_up(symbol, interval, open_ms)
-        series = self.registry.subscription(symbol, interval)
+        says, location = await self._look_up((venue.name, symbol, interval.value, open_ms))
+        name = full_name(venue, symbol, self.venues.default)
+        series = self.venues.subscription(name, interval)
         state, explanation = self._verdict(series, open_ms, says, location)
-        due_ms = interval.next_open(open_ms) + self.registry.context.grace_ms
+        due_ms = interval.next_open(open_ms) + self.venues.main.context.grace_ms
         return Why(
-            symbol=symbol,
+            symbol=name,
+            venue=venue.name,
             interval=str(interval),
             open_time=utc(open_ms),
             close_time=utc(interval.close_of(open_ms)),
@@ -71,15 +73,12 @@ class CandleLookup:
             newest_event=_newest_event(series, open_ms) if state == "forming" else None,
         )
 
-    async def _look_up(
-        self, symbol: str, interval: Interval, open_ms: int
-    ) -> tuple[StoreSays, RowLocation | None]:
+    async def _look_up(self, key: Key) -> tuple[StoreSays, RowLocation | None]:
         """Return the store's answer about a candle, and where it waits; None if unknown."""
-        key = (self.registry.context.pool.venue.name, symbol, interval.value, open_ms)
         # Located before the store is asked, and again after: a row that moved on in between is in
         # the store, and one that arrived in between waits.
         location = await self._locate_row(key)
-        says = await self._ask(symbol, interval, open_ms)
+        says = await self._ask(key)
         if location is RowLocation.NEITHER and says.row is None:
             location = await self._locate_row(key)
         return says, location
@@ -89,14 +88,11 @@ class CandleLookup:
             return await self.writer.locate_row(key)
         return None
 
-    async def _ask(self, symbol: str, interval: Interval, open_ms: int) -> StoreSays:
-        venue = self.registry.context.pool.venue.name
+    async def _ask(self, key: Key) -> StoreSays:
         try:
             with trio.fail_after(STORE_WITHIN_S):
                 async with self._turn:
-                    row = await self.writer.store.final_kline(
-                        venue, symbol, interval.value, open_ms
-                    )
+                    row = await self.writer.store.final_kline(*key)
         except trio.TooSlowError:
             return StoreSays(answered=False, error=f"no answer within {STORE_WITHIN_S} s")
         except StoreError as error:
@@ -114,9 +110,9 @@ class CandleLookup:
         if series is None:
             return "not_covered", "The series is not running."
         ledger = series.ledger
-        candle_state = candle_state_of(ledger, open_ms, self.registry.context.time.now_ms())
+        candle_state = candle_state_of(ledger, open_ms, series.context.time.now_ms())
         if candle_state is CandleState.NOT_COVERED:
-            return "not_covered", self._beginning_of(ledger)
+            return "not_covered", _beginning_of(series)
         if candle_state is CandleState.CLOSED:
             return _of_closed(says, location)
         state, explanation = _VERDICTS[candle_state]
@@ -124,16 +120,10 @@ class CandleLookup:
             explanation = f"It will not come: {absence.mark.reason.value}."
         return state, explanation
 
-    def _beginning_of(self, ledger: Ledger) -> str:
-        if ledger.has_begun:
-            return f"The series is tracked from {utc(ledger.first_ms)} on."
-        obstacle = self.registry.obstacle() or "the exchange has not confirmed it yet"
-        return f"The series has not begun: {obstacle}."
-
     def _search(self, series: Subscription | None, open_ms: int, due_ms: int) -> Search | None:
         if series is None or (gap := series.ledger.gaps.at(open_ms)) is None:
             return None
-        context = self.registry.context
+        context = series.context
         now_ms = context.time.now_ms()
         attempts = series.attempts_at(gap.first_ms)
         retry_s = attempts.retry_at - trio.current_time() if attempts is not None else 0
@@ -155,6 +145,13 @@ class CandleLookup:
             waits_for=waits_for,
             next_try=None if wait_s is None else utc(now_ms + int(wait_s * SECOND_MS)),
         )
+
+
+def _beginning_of(series: Subscription) -> str:
+    if series.ledger.has_begun:
+        return f"The series is tracked from {utc(series.ledger.first_ms)} on."
+    obstacle = series.context.book.obstacle or "the exchange has not confirmed it yet"
+    return f"The series has not begun: {obstacle}."
 
 
 def _of_closed(says: StoreSays, location: RowLocation | None) -> tuple[State, str]:

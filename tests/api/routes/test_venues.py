@@ -171,3 +171,103 @@ async def test_a_venue_that_does_not_answer_is_named(
         status, _ = await _call(two, "POST", "/streams/add", body)
         assert status == 200
     assert await _running(two) == ["BTCUSDT 1m", "spot:BTCUSDT 1m", "spot:ETHUSDT 1m"]
+
+
+# Answers about the data
+
+
+async def _covered(simulation: Simulation, **query: object) -> list[str]:
+    """The series of all pages, three on each."""
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = await _get(simulation, "/v1/coverage", limit=3, after=after, **query)
+        found += [f"{each['symbol']} {each['interval']}" for each in page["series"]]
+        assert page["total"] == simulation.agent.venues.count()
+        after = page["next"]
+    return found
+
+
+async def test_coverage_is_that_of_all_venues_or_of_one(autojump_clock: MockClock) -> None:
+    """Pages go over from one venue to the next; a symbol of two venues is two series."""
+    async with open_simulation(
+        symbols=["BTCUSDT", "ETHUSDT", "spot:BTCUSDT", "coinm:BTCUSD_PERP"],
+        intervals=[Interval.M1, Interval.H1],
+        beside=[SPOT, COINM],
+        history=0,
+    ) as simulation:
+        await trio.sleep(150)
+        usdm = ["BTCUSDT 1m", "BTCUSDT 1h", "ETHUSDT 1m", "ETHUSDT 1h"]
+        coinm = ["coinm:BTCUSD_PERP 1m", "coinm:BTCUSD_PERP 1h"]
+        spot = ["spot:BTCUSDT 1m", "spot:BTCUSDT 1h"]
+        assert await _covered(simulation) == usdm + coinm + spot
+        assert await _covered(simulation, venue="spot") == spot
+        assert await _covered(simulation, venue="USDM") == usdm
+        assert await _covered(simulation, symbol="spot:btcusdt") == spot
+        assert await _covered(simulation, symbol="BTCUSDT", venue="spot") == spot
+        assert await _covered(simulation, symbol="BTCUSDT") == usdm[:2]
+        assert await _covered(simulation, interval="1h") == [usdm[1], usdm[3], coinm[1], spot[1]]
+        # Spot has such candles, and none is recorded.
+        assert await _covered(simulation, interval="1s") == []
+        page = await _get(simulation, "/v1/coverage", symbol="spot:BTCUSDT", interval="1m")
+        [series] = page["series"]
+        assert (series["venue"], series["expected"]) == ("spot", 2)
+        status, answer = await _call(
+            simulation, "GET", "/v1/coverage", venue="coinm", interval="1s"
+        )
+        assert status == 400
+        assert "does not exist on coinm" in answer["error"]
+
+
+async def test_a_candle_is_explained_on_its_venue(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """Two venues have each a candle of that name and time; one that does not run has none."""
+    await trio.sleep(60)
+    asked = {"symbol": "BTCUSDT", "interval": "1m", "open_time": "2026-02-01T00:01:00Z"}
+    rows = {}
+    for venue, symbol in (("usdm", "BTCUSDT"), ("spot", "spot:BTCUSDT")):
+        why = await _get(two, "/v1/why", **asked, venue=venue)
+        assert (why["symbol"], why["venue"], why["state"]) == (symbol, venue, "stored")
+        rows[venue] = why["store"]["row"]
+        assert await _get(two, "/v1/why", **{**asked, "symbol": symbol}) == why
+    assert rows["usdm"]["close"] != rows["spot"]["close"]
+    why = await _get(two, "/v1/why", **asked, venue="coinm")
+    assert (why["symbol"], why["state"]) == ("coinm:BTCUSDT", "not_covered")
+    assert two.agent.venues.get("coinm") is None
+
+
+async def test_limits_are_those_of_each_venue(autojump_clock: MockClock, two: Simulation) -> None:
+    """The agent's own as ever; both futures venues have one weight pool."""
+    await _call(two, "POST", "/symbols/add", {"symbols": ["coinm:BTCUSD_PERP"]})
+    limits = await _get(two, "/v1/limits")
+    assert (limits["venue"], limits["rest"]["limit"]) == ("usdm", 1_920)
+    spot, coinm = limits["others"]
+    assert (spot["venue"], spot["rest"]["pool"], spot["rest"]["limit"]) == ("spot", "spot", 4_800)
+    assert (coinm["venue"], coinm["rest"]["pool"]) == ("coinm", "futures")
+    assert limits["rest"]["used"] == coinm["rest"]["used"] > 0
+    assert (spot["messages"]["limit_per_second"], coinm["streams"]["wanted"]) == (3, 1)
+
+
+async def test_limits_of_one_venue_have_no_others(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """As short as they were."""
+    assert (await _get(simulation, "/v1/limits")).keys() == {
+        "venue",
+        "rest",
+        "connections",
+        "streams",
+        "messages",
+    }
+
+
+async def test_connections_are_listed_venue_by_venue(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """Each venue numbers its own."""
+    feeds = (await _get(two, "/v1/feeds"))["feeds"]
+    assert [(each["venue"], each["number"], each["streams_carried"]) for each in feeds] == [
+        ("usdm", 1, 1),
+        ("spot", 1, 1),
+    ]

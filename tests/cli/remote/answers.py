@@ -25,7 +25,9 @@ from klineagent.api.models.reports import (
 from klineagent.cli.remote.snapshot import Snapshot
 
 LIMITS = Limits(
+    venue="usdm",
     rest=RestLimits(
+        pool="futures",
         used=120,
         limit=1920,
         allowed=2400,
@@ -51,6 +53,7 @@ AWAY = replace(STORAGE, takes_rows=False, error="no answer")
 STANDING_DOWN = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=90.0))
 
 FEED = FeedState(
+    venue="usdm",
     number=1,
     state="up",
     streams_wanted=14,
@@ -75,6 +78,7 @@ LOST = replace(
 _NONE_MISSING = MissingCandles(0, [], 0)
 SERIES = SeriesCoverage(
     symbol="BTCUSDT",
+    venue="usdm",
     interval="1m",
     is_active=True,
     expected=500,

@@ -287,6 +287,7 @@ def test_one_candle() -> None:
     """Where it is, or what is done about it."""
     why = Why(
         symbol="BTCUSDT",
+        venue="usdm",
         interval="1m",
         open_time=_UTC_NOON,
         close_time=_UTC_NOON,
