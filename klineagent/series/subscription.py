@@ -16,6 +16,7 @@ from klineagent.exchange.clock.deadlines import Punctual
 from klineagent.exchange.stream.stream_set import Stream
 from klineagent.exchange.wire import stream_name
 from klineagent.series.backfill.attempts import Attempts
+from klineagent.series.backfill.startup import StoredCoverage
 from klineagent.series.backfill.worker import Backfill
 from klineagent.series.context import VenueContext
 from klineagent.series.ledger import Ledger
@@ -116,8 +117,8 @@ class Subscription:
             ExceptionGroup: of an `InvalidRequest`, before anything is started: the symbol cannot be
                 subscribed.
         """
-        # All of Binance is 33,000 series, and a task with a nursery takes 3 kB: so this is the only
-        # task that stays, and the nursery's own scope is the one to cancel.
+        # All of Binance is 33,000 series, and a task with a nursery takes 3 kB: so this is its only
+        # task, and the nursery's own scope is the one to cancel.
         async with trio.open_nursery() as nursery:
             if self.scope.cancel_called:
                 nursery.cancel_scope.cancel(reason="it was cancelled before it began")
@@ -128,12 +129,13 @@ class Subscription:
             with self._stream:
                 await self.context.time.known()
                 self._begin()
-                nursery.start_soon(self._scan_store)
+                self._scan_store()
                 self.context.deadlines.enter(self, self.ledger.deadline_ms)
                 try:
                     await self._backfill.run()
                 finally:
                     self.context.deadlines.leave(self)
+                    self.context.startup_scan.withdraw((self.symbol, self.interval))
 
     def attempts_at(self, first_ms: int) -> Attempts | None:
         """Return the attempts to fill the gap that begins at `first_ms`; None before the first."""
@@ -175,12 +177,16 @@ class Subscription:
         self._backfill.wake()  # an absence may be due sooner
         return self.ledger.deadline_ms
 
-    async def _scan_store(self) -> None:
-        """Mark candles missing that opened before the start and are not stored."""
-        begin_ms = self.ledger.first_ms
-        found = await self.context.startup_scan.stored_coverage(
-            self.symbol, self.interval, begin_ms, listed_ms=self.context.book.listed_ms(self.symbol)
+    def _scan_store(self) -> None:
+        self.context.startup_scan.look_up(
+            (self.symbol, self.interval),
+            self.ledger.first_ms,
+            self._expect,
+            listed_ms=self.context.book.listed_ms(self.symbol),
         )
+
+    def _expect(self, found: StoredCoverage) -> None:
+        """Mark candles missing that opened before the start and are not stored."""
         self.ledger.reach_back(found.since_ms)
         for gap in found.gaps:
             self.ledger.expect(*gap)

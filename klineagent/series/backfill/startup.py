@@ -23,6 +23,8 @@ from klineagent.storage.store import SeriesRuns, Store
 
 # Series that begin within this time, thousands at a start, are looked up in one query.
 GATHER_S = 0.2
+# Series that are told what was found between two checkpoints: a millisecond or two.
+AT_ONCE = 32
 # The largest query: a month of a whole market. Beyond it symbols are split over several queries,
 # because a database needs about a byte of memory for each candle that it scans.
 CANDLES_AT_ONCE = 50_000_000
@@ -196,12 +198,20 @@ def _symbol(series: Series) -> str:
     return series[0]
 
 
+@frozen(eq=False)
+class _Lookup:
+    """A series that begins, and waits for what is stored of it."""
+
+    begin_ms: int
+    listed_ms: int
+    found: Callable[[StoredCoverage], None]
+
+
 @define(eq=False)
 class _ScanRound:
     """Series that are looked up together."""
 
-    series: set[Series] = field(factory=set)
-    answered: trio.Event = field(factory=trio.Event)
+    lookups: Mapping[Series, _Lookup]
     since_ms: dict[Series, int] = field(factory=dict)
     """The open time from which on each series was looked up."""
     coverage: dict[Series, SeriesRuns] = field(factory=dict)
@@ -218,39 +228,61 @@ class StartupScan:
     lookback_ms: int
     known: Callable[[Series], KnownGaps | None]
     """Returns what the last run saved of a series."""
-    _next: _ScanRound = field(factory=_ScanRound, init=False)
+    _waiting: dict[Series, _Lookup] = field(factory=dict, init=False)
     _work: trio.Event = field(factory=trio.Event, init=False)
 
-    async def stored_coverage(
-        self, symbol: str, interval: Interval, begin_ms: int, *, listed_ms: int
-    ) -> StoredCoverage:
-        """Return what is stored of a series before `begin_ms`; waits for the store."""
-        mine, series = self._next, (symbol, interval)
-        mine.series.add(series)
+    # A task of each series could wait for the answer. While the store is unreachable, those of all
+    # of Binance would hold 90 MB.
+    def look_up(
+        self,
+        series: Series,
+        begin_ms: int,
+        found: Callable[[StoredCoverage], None],
+        *,
+        listed_ms: int,
+    ) -> None:
+        """Call `found` with what is stored of a series before `begin_ms`, as soon as it is known.
+
+        It is not called any more after `withdraw`.
+        """
+        self._waiting[series] = _Lookup(begin_ms, listed_ms, found)
         self._work.set()
-        await mine.answered.wait()
-        return stored_coverage(
-            mine.coverage.get(series),
-            self.known(series),
-            interval,
-            since_ms=mine.since_ms[series],
-            begin_ms=begin_ms,
-            listed_ms=listed_ms,
-            history=self.history,
-            lookback_ms=self.lookback_ms,
-        )
+
+    def withdraw(self, series: Series) -> None:
+        """Do not look up a series that ends, if it still waits."""
+        self._waiting.pop(series, None)
 
     async def run(self) -> NoReturn:
         """Look up the series that begin, round by round."""
         while True:
             await self._work.wait()
             await trio.sleep(GATHER_S)
-            round_, self._next, self._work = self._next, _ScanRound(), trio.Event()
+            self._work = trio.Event()
+            round_ = _ScanRound({**self._waiting})
             await self._look_up(round_)
-            round_.answered.set()
+            for number, (series, lookup) in enumerate(round_.lookups.items(), 1):
+                if self._waiting.get(series) is lookup:
+                    del self._waiting[series]
+                    lookup.found(self._stored_coverage(round_, series, lookup))
+                if number % AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+
+    def _stored_coverage(
+        self, round_: _ScanRound, series: Series, lookup: _Lookup
+    ) -> StoredCoverage:
+        return stored_coverage(
+            round_.coverage.get(series),
+            self.known(series),
+            series[1],
+            since_ms=round_.since_ms[series],
+            begin_ms=lookup.begin_ms,
+            listed_ms=lookup.listed_ms,
+            history=self.history,
+            lookback_ms=self.lookback_ms,
+        )
 
     async def _look_up(self, round_: _ScanRound) -> None:
-        for since_ms in self._queries(round_.series):
+        for since_ms in self._queries(round_.lookups):
             since: dict[Interval, int] = {}
             for (_, interval), first_ms in since_ms.items():
                 since[interval] = min(first_ms, since.get(interval, first_ms))

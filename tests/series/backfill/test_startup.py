@@ -16,6 +16,7 @@ from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.known_gaps import UNKNOWN, KnownGaps, SavedGaps
 from klineagent.series.backfill.startup import (
     MissingRange,
+    StartupScan,
     StoredCoverage,
     accounted_since,
     missing_ranges,
@@ -293,6 +294,20 @@ def test_where_the_scanned_range_is_stored_nothing_older_is_missing() -> None:
     ]
 
 
+async def _found(scan: StartupScan, symbol: str, begin_ms: int) -> StoredCoverage:
+    """What the scan finds of the minutes of a symbol that begins."""
+    answered = trio.Event()
+    found: list[StoredCoverage] = []
+
+    def note(coverage: StoredCoverage) -> None:
+        found.append(coverage)
+        answered.set()
+
+    scan.look_up((symbol, Interval.M1), begin_ms, note, listed_ms=0)
+    await answered.wait()
+    return found[0]
+
+
 async def test_a_series_is_looked_up_from_where_the_last_run_ended(
     autojump_clock: MockClock,
 ) -> None:
@@ -321,9 +336,7 @@ async def test_a_series_is_looked_up_from_where_the_last_run_ended(
     ) as scan:
 
         async def look(symbol: str) -> None:
-            found[symbol] = (
-                await scan.stored_coverage(symbol, Interval.M1, OPEN_MS, listed_ms=0)
-            ).gaps
+            found[symbol] = (await _found(scan, symbol, OPEN_MS)).gaps
 
         async with trio.open_nursery() as nursery:
             for symbol in opens:
@@ -364,7 +377,7 @@ async def test_unknown_series_are_looked_up_symbol_by_symbol(
     ) as scan:
 
         async def look(symbol: str) -> None:
-            past = await scan.stored_coverage(symbol, Interval.M1, OPEN_MS, listed_ms=0)
+            past = await _found(scan, symbol, OPEN_MS)
             assert past.since_ms == OPEN_MS - 500_000 * MINUTE_MS
             assert [Interval.M1.count(gap.first_ms, gap.end_ms) for gap in past.gaps] == [
                 99_990,
@@ -390,7 +403,7 @@ async def test_series_that_begin_together_are_looked_up_together(
     async with open_startup_scan(store, USDM, time=time, history=10, lookback_ms=DAY_MS) as scan:
 
         async def look(symbol: str) -> None:
-            past = await scan.stored_coverage(symbol, Interval.M1, OPEN_MS + HOUR_MS, listed_ms=0)
+            past = await _found(scan, symbol, OPEN_MS + HOUR_MS)
             found[symbol] = past.gaps
 
         async with trio.open_nursery() as nursery:
@@ -404,6 +417,31 @@ async def test_series_that_begin_together_are_looked_up_together(
         "BTCUSDT": (Span(OPEN_MS + 2 * MINUTE_MS, hour_ms, Missing(Urgency.RESTART)),),
         "ETHUSDT": (Span(hour_ms - 10 * MINUTE_MS, hour_ms, Missing(Urgency.HISTORY)),),
     }
+
+
+async def test_a_series_that_ends_before_the_store_answers_is_told_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """If it has begun anew by then, that is told to the new one alone."""
+    store, time, told = MemoryStore(), ExchangeTime(), list[str]()
+    time.confirm(OPEN_MS)
+
+    async with open_startup_scan(store, USDM, time=time, history=0, lookback_ms=DAY_MS) as scan:
+
+        def look_up(symbol: str, which: str) -> None:
+            scan.look_up((symbol, Interval.M1), OPEN_MS, lambda _: told.append(which), listed_ms=0)
+
+        with store.offline():
+            for symbol in ("BTCUSDT", "ETHUSDT"):
+                look_up(symbol, "ended")
+            await trio.sleep(10)
+            for symbol in ("BTCUSDT", "ETHUSDT"):
+                scan.withdraw((symbol, Interval.M1))
+            look_up("BTCUSDT", "begun anew")
+            await trio.sleep(10)
+            assert not told
+        await trio.sleep(60)
+    assert told == ["begun anew"]
 
 
 @pytest.mark.parametrize("interval", [Interval.M1, Interval.W1, Interval.MO1])
