@@ -209,17 +209,13 @@ async def open_agent(
             background.start_soon(gaps.run, venues.registries, writer)
             serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
             running = await venues.open(config.venue)
-            desired, statistics = running.desired, running.statistics
+            desired = running.desired
             command = command_app(venues, config.intervals, config.venue, guard)
             add_subscription_routes(command, desired)
             add_answer_routes(command, venues=venues, writer=writer)
             status = status_app(watched_by := status_guard(config))
-            add_health_routes(
-                status, watched_by, desired=desired, writer=writer, statistics=statistics
-            )
-            add_metrics_route(
-                status, desired=desired, writer=writer, statistics=statistics, timings=timings
-            )
+            add_health_routes(status, watched_by, venues=venues, writer=writer)
+            add_metrics_route(status, venues=venues, writer=writer, timings=timings)
             await servers.start(
                 partial(serve, tls=tls), RequestDeadline(RequestPacer(command)), commands
             )

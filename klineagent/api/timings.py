@@ -87,10 +87,10 @@ class Timings:
     """Whether the candle's series ran already when it closed; older candles are fetched late."""
     flushes: Histogram = field(factory=partial(Histogram, FLUSH_BOUNDS_S), init=False)
     """Durations of acknowledged inserts."""
-    stored_after: defaultdict[str, Histogram] = field(
+    stored_after: defaultdict[tuple[str, ...], Histogram] = field(
         factory=partial(defaultdict, partial(Histogram, STORED_BOUNDS_S)), init=False
     )
-    """Seconds from a candle's close to the store's acknowledgement, by interval."""
+    """Seconds from a candle's close to the store's acknowledgement, by venue and interval."""
     loop: LoopLag = field(factory=LoopLag, init=False)
 
     def acknowledged(self, batch: Batch, took_s: float) -> None:
@@ -102,7 +102,7 @@ class Timings:
                 now_ms = times_ms[kline.venue]
                 if now_ms is not None and kline.is_closed and self.watched(kline):
                     late_s = max(0, now_ms - kline.close_time - 1) / SECOND_MS
-                    self.stored_after[kline.interval].observe(late_s)
+                    self.stored_after[kline.venue, kline.interval].observe(late_s)
 
 
 @asynccontextmanager

@@ -45,6 +45,11 @@ class RunningVenue:
         """The parts that its subscriptions share."""
         return self.registry.context
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything of it runs, or should; a command may have opened it in vain."""
+        return self.desired.count() > 0 or not self.desired.is_empty
+
 
 @define(eq=False, kw_only=True)
 class Venues:

@@ -13,18 +13,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 SymbolName = Annotated[
     str,
     Meta(
-        description="A symbol; one of another venue than the default is written `venue:SYMBOL`."
-        " Case and surrounding blanks are ignored.",
+        description="A symbol; if it is not of the default venue, `venue:SYMBOL`. Case"
+        " and surrounding blanks are ignored.",
         examples=["BTCUSDT"],
     ),
 ]
 VenueName = Annotated[str, Meta(description="A venue: usdm, coinm or spot.", examples=["spot"])]
 VenueAsked = Annotated[
-    str, Meta(description="The venue of symbols that do not name theirs; empty for the default.")
+    str, Meta(description="The venue of symbols that name none; empty for the default venue.")
 ]
 VenueBeside = (
-    Annotated[str, Meta(description="The symbol's venue, if it is not the default one.")]
-    | UnsetType
+    Annotated[str, Meta(description="The venue, if it is not the default one.")] | UnsetType
 )
 IntervalName = Annotated[
     str, Meta(description="An interval that the venue offers.", examples=["1m"])

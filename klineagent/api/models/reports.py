@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, field
 
 from klineagent.api.models.contract import (
     Count,
@@ -12,6 +12,7 @@ from klineagent.api.models.contract import (
     SymbolName,
     Utc,
     VenueAsked,
+    VenueBeside,
     VenueName,
 )
 
@@ -281,7 +282,7 @@ class VenueLimits(Struct, frozen=True):
 class Limits(VenueLimits, frozen=True, omit_defaults=True):
     """The exchange's limits, this agent's own lower ones, and how much of each is used.
 
-    Those of the agent's own venue; `others` are those of the other venues that it records.
+    Those of the default venue; `others` are those of the other venues that it records.
     """
 
     others: list[VenueLimits] = []
@@ -357,6 +358,7 @@ class Reason(Struct, frozen=True):
     reason: Annotated[
         str, Meta(examples=["the database takes no rows, and there is no spool: no answer"])
     ]
+    venue: VenueBeside = UNSET
 
 
 class Ready(Struct, frozen=True):

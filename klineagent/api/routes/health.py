@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from attrs import frozen
+from msgspec import UNSET
 from quart_trio import QuartTrio
 
 from klineagent.api.app import asked, json_app
@@ -13,9 +15,11 @@ from klineagent.api.models.contract import Pong
 from klineagent.api.models.reports import Live, Ready, Reason
 from klineagent.api.openapi import add_documents, operation
 from klineagent.core.interval import SECOND_MS
+from klineagent.exchange.stream.pool import Pool
+from klineagent.series.context import VenueContext
 from klineagent.series.desired.desired import Desired
-from klineagent.series.registry import Registry
-from klineagent.series.statistics import Statistics, Totals
+from klineagent.series.statistics import Totals
+from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.spool.spool import FILLING_AT
 from klineagent.storage.writing.writer import Writer
 
@@ -26,6 +30,7 @@ OVERDUE_AFTER_S = 600
 # There may be thousands.
 MOST_NAMED = 5
 
+CountedVenues = Sequence[tuple[RunningVenue, Totals]]
 _Texts = tuple[str, str]
 
 
@@ -35,15 +40,15 @@ class Shortcoming:
 
     part: str
     """One of: exchange, feeds, store, series."""
+    venue: str
+    """The venue, if it is not the default one; else empty."""
     plain: str
     """The reason for unauthorized clients: no addresses, names, or messages of other servers."""
     text: str
     """The reason with all details."""
 
 
-def add_health_routes(
-    app: QuartTrio, guard: Guard, *, desired: Desired, writer: Writer, statistics: Statistics
-) -> None:
+def add_health_routes(app: QuartTrio, guard: Guard, *, venues: Venues, writer: Writer) -> None:
     """Add `GET /live` and `GET /ready`, which need no token."""
 
     @app.get("/live")
@@ -63,34 +68,49 @@ def add_health_routes(
         machine can reach.
         """
         is_trusted = guard.trusts(asked())
-        found = shortcomings(desired, writer, await statistics.totals())
-        distinct = {(each.part, each.text if is_trusted else each.plain): None for each in found}
-        reasons = [Reason(part, reason) for part, reason in distinct]
+        found = shortcomings(venues, writer, await counted_venues(venues))
+        distinct = dict.fromkeys(
+            (each.part, each.text if is_trusted else each.plain, each.venue) for each in found
+        )
+        reasons = [Reason(part, reason, venue or UNSET) for part, reason, venue in distinct]
         return Ready(not reasons, reasons), 503 if reasons else 200
 
 
-def shortcomings(desired: Desired, writer: Writer, totals: Totals) -> list[Shortcoming]:
+async def counted_venues(venues: Venues) -> CountedVenues:
+    """Return the venues that run, with their totals."""
+    return [(each, await each.statistics.totals()) for each in venues]
+
+
+def shortcomings(venues: Venues, writer: Writer, counted: CountedVenues) -> list[Shortcoming]:
     """List every reason why the agent is not ready."""
-    registry = desired.registry
+    found = [Shortcoming("store", "", *texts) for texts in _of_store(writer)]
+    for running, totals in counted:
+        if running is venues.main or running.is_wanted:
+            venue = "" if running is venues.main else running.venue.name
+            reasons = _of_venue(running, totals)
+            found += [Shortcoming(part, venue, *texts) for part, texts in reasons]
+    return found
+
+
+def _of_venue(running: RunningVenue, totals: Totals) -> Iterator[tuple[str, _Texts]]:
+    context = running.context
     reasons = {
-        "exchange": _of_exchange(registry),
-        "feeds": _of_feeds(registry),
-        "store": _of_store(writer),
-        "series": [*_of_symbols(desired), *_of_series(registry, totals)],
+        "exchange": _of_exchange(context),
+        "feeds": _of_feeds(context.pool),
+        "series": chain(_of_symbols(running.desired), _of_series(context, totals)),
     }
-    return [Shortcoming(part, *texts) for part, found in reasons.items() for texts in found]
+    return ((part, texts) for part, found in reasons.items() for texts in found)
 
 
-def _of_exchange(registry: Registry) -> Iterator[_Texts]:
-    context = registry.context
+def _of_exchange(context: VenueContext) -> Iterator[_Texts]:
     if not (context.time.is_known and context.book.is_loaded):
         plain = "the exchange has not answered yet"
-        reason = registry.obstacle() or context.rest.last_error or "no request was made"
+        reason = context.book.obstacle or context.rest.last_error or "no request was made"
         yield plain, f"{plain}: {reason}"
 
 
-def _of_feeds(registry: Registry) -> Iterator[_Texts]:
-    slots = registry.context.pool.slots
+def _of_feeds(pool: Pool) -> Iterator[_Texts]:
+    slots = pool.slots
     # At the start any slot without a connection counts; later it may be new, or dialled again.
     has_started = any(each.is_up or each.was_up for each in slots)
     patience_s = FEED_DOWN_AFTER_S if has_started else 0
@@ -125,8 +145,7 @@ def _of_symbols(desired: Desired) -> Iterator[_Texts]:
         yield plain, f"{plain}: {_some([refused[symbol] for symbol in sorted(refused)])}"
 
 
-def _of_series(registry: Registry, totals: Totals) -> Iterator[_Texts]:
-    context = registry.context
+def _of_series(context: VenueContext, totals: Totals) -> Iterator[_Texts]:
     since_ms = context.time.now_ms() - OVERDUE_AFTER_S * SECOND_MS
     late = sorted(
         (at_ms, series.symbol, str(series.interval))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import trio
 from attrs import frozen
@@ -23,21 +23,19 @@ from quart_trio import QuartTrio
 
 from klineagent import __version__
 from klineagent.api.openapi import operation
-from klineagent.api.routes.health import shortcomings
+from klineagent.api.routes.health import CountedVenues, counted_venues, shortcomings
 from klineagent.api.timings import Histogram, Timings
 from klineagent.core.interval import SECOND_MS
+from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.regularity import Flaw
-from klineagent.series.desired.desired import Desired
 from klineagent.series.ledger import Absent, Urgency
-from klineagent.series.registry import Registry
-from klineagent.series.statistics import Statistics, Totals
+from klineagent.series.statistics import Totals
+from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.writing.refused import RowKind
 from klineagent.storage.writing.writer import Writer
 
 
-def add_metrics_route(
-    app: QuartTrio, *, desired: Desired, writer: Writer, statistics: Statistics, timings: Timings
-) -> None:
+def add_metrics_route(app: QuartTrio, *, venues: Venues, writer: Writer, timings: Timings) -> None:
     """Add `GET /metrics`."""
     process = ProcessCollector(registry=None)
 
@@ -45,8 +43,8 @@ def add_metrics_route(
     @operation("text/plain", tag="health")
     async def metrics() -> Response:
         """Return all metrics in Prometheus' text format, or in OpenMetrics if accepted."""
-        totals = await statistics.totals()
-        figures = AgentMetrics(desired=desired, writer=writer, timings=timings, totals=totals)
+        counted = await counted_venues(venues)
+        figures = AgentMetrics(venues=venues, counted=counted, writer=writer, timings=timings)
         collectors = CollectorRegistry(auto_describe=False)
         for collector in (figures, process):
             collectors.register(collector)
@@ -54,19 +52,14 @@ def add_metrics_route(
         return Response(encode(collectors), content_type=content_type)
 
 
-@frozen(kw_only=True)
+@frozen(eq=False, kw_only=True)
 class AgentMetrics(Collector):
     """Collects all metrics as of one moment; names of counters end in `_total`."""
 
-    desired: Desired
+    venues: Venues
+    counted: CountedVenues
     writer: Writer
     timings: Timings
-    totals: Totals
-
-    @property
-    def registry(self) -> Registry:
-        """The running subscriptions."""
-        return self.desired.registry
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector`."""
@@ -76,24 +69,100 @@ class AgentMetrics(Collector):
             {
                 "version": __version__,
                 "python": platform.python_version(),
-                "venue": self.registry.context.pool.venue.name,
+                "venue": self.venues.default.name,
             },
         )
-        ready = not shortcomings(self.desired, self.writer, self.totals)
+        ready = not shortcomings(self.venues, self.writer, self.counted)
         yield _gauge("ready", "Whether the agent is ready (1), as GET /ready reports.", ready)
         yield _histogram(
             "event_loop_lag_seconds",
             "Duration of a pass of the event loop, in which other tasks wait.",
-            {"": self.timings.loop.passes},
+            {(): self.timings.loop.passes},
         )
-        yield from self._feeds()
-        yield from self._rest()
-        yield from self._series()
+        yield from _joined(
+            "venue",
+            {
+                running.venue.name: VenueMetrics(running, totals).collect()
+                for running, totals in self.counted
+            },
+        )
+        budgets = [running.context.rest.budget for running, _ in self.counted]
+        yield from _joined("pool", {each.pool.name: _weight(each) for each in budgets})
         yield from self._rows()
         yield from self._spool()
 
+    def _rows(self) -> Iterator[Metric]:
+        writer = self.writer
+        dropped = {
+            "closed": writer.waiting.dropped_closed,
+            "forming": writer.waiting.dropped_forming,
+            "update": writer.updates_dropped,
+        }
+        yield _gauge("store_up", "Whether the database takes rows.", writer.inserter.is_up)
+        yield _counter("rows_stored", "Rows the database acknowledged.", writer.stored)
+        yield _counter("rows_refused", "Rows the database will never take.", writer.refused)
+        refused_series = writer.inserter.refused_series
+        yield _counters(
+            "rows_refused_by_kind",
+            "Rows the database will never take, by kind; forming ones are not kept.",
+            "kind",
+            {each.value: refused_series.counts[each] for each in RowKind},
+        )
+        yield _counter(
+            "rows_withheld",
+            "Forming rows not sent because the database refused rows of their series.",
+            refused_series.withheld,
+        )
+        yield _counters(
+            "rows_dropped", "Rows dropped because memory or the spool was full.", "kind", dropped
+        )
+        yield _counter("rows_spooled", "Rows written to the spool.", writer.spooled)
+        yield _gauge("queue_rows", "Rows waiting in memory.", writer.rows_waiting)
+        yield _gauge(
+            "queue_limit_rows", "Most rows that may wait in memory.", writer.waiting.capacity
+        )
+        yield _histogram(
+            "flush_seconds",
+            "Duration of acknowledged inserts.",
+            {(): self.timings.flushes},
+        )
+        yield _histogram(
+            "close_to_stored_seconds",
+            "Time from a candle's close to the database's acknowledgement.",
+            self.timings.stored_after,
+            labels=["venue", "interval"],
+        )
+
+    def _spool(self) -> Iterator[Metric]:
+        if (spool := self.writer.spool) is None:
+            return
+        yield _gauge("spool_bytes", "Size of the spool's files.", spool.bytes)
+        yield _gauge("spool_limit_bytes", "Largest size of the spool's files.", spool.limit_bytes)
+        yield _gauge("spool_segments", "Batches waiting in the spool.", spool.segments)
+        yield _gauge("spool_rows", "Rows waiting in the spool.", spool.rows)
+        yield _gauge(
+            "spool_dead_letters", "Dead letters: batches the database refused.", spool.dead_letters
+        )
+        yield _gauge(
+            "spool_damaged_files", "Damaged files in the spool's quarantine.", spool.damaged
+        )
+
+
+@frozen
+class VenueMetrics:
+    """The metrics of one venue, without its name."""
+
+    running: RunningVenue
+    totals: Totals
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the same metrics for every venue, in the same order."""
+        yield from self._feeds()
+        yield from self._rest()
+        yield from self._series()
+
     def _feeds(self) -> Iterator[Metric]:
-        pool = self.registry.context.pool
+        pool = self.running.context.pool
         counts, feeds = pool.counts, pool.connection_counts
         up = sum(each.is_up for each in pool.slots)
         yield _counter("klines_received", "Klines received on connections.", counts.klines)
@@ -113,9 +182,9 @@ class AgentMetrics(Collector):
         yield _gauge(
             "exchange_clock_age_seconds",
             "Seconds since the exchange's clock was last read, from any source; NaN if never.",
-            _finite(self.registry.context.time.silent_s()),
+            _finite(self.running.context.time.silent_s()),
         )
-        reckoning = self.registry.context.time.reckoning
+        reckoning = self.running.context.time.reckoning
         yield _counter(
             "event_times_rejected",
             "Event times rejected as too far ahead.",
@@ -139,12 +208,8 @@ class AgentMetrics(Collector):
         yield _gauge("dials_limit", "Connection attempts allowed in a window.", pool.dials.count)
 
     def _rest(self) -> Iterator[Metric]:
-        rest = self.registry.context.rest
+        rest = self.running.context.rest
         spending = rest.budget.spending()
-        yield _gauge("rest_weight_used", "REST weight used this minute.", spending.used)
-        yield _gauge(
-            "rest_weight_limit", "REST weight this agent uses in a minute at most.", spending.limit
-        )
         yield _gauge("rest_waiting_requests", "REST requests waiting for weight.", spending.waiting)
         yield _gauge(
             "rest_standing_down_seconds",
@@ -165,13 +230,13 @@ class AgentMetrics(Collector):
         )
 
     def _series(self) -> Iterator[Metric]:
-        totals, tally = self.totals, self.registry.context.tally
-        yield _gauge("symbols", "Symbols with subscriptions.", len(self.registry.symbols()))
+        totals, tally = self.totals, self.running.context.tally
+        yield _gauge("symbols", "Symbols with subscriptions.", len(self.running.registry.symbols()))
         yield _gauge(
             "symbols_refused",
             "Symbols wanted by name that cannot be recorded: unknown to the exchange, or above"
             " max_symbols.",
-            len(self.desired.refused),
+            len(self.running.desired.refused),
         )
         yield _gauges(
             "subscriptions",
@@ -229,72 +294,16 @@ class AgentMetrics(Collector):
             "absences_disproved", "Absent candles the exchange had after all.", tally.disproved
         )
 
-    def _rows(self) -> Iterator[Metric]:
-        writer = self.writer
-        dropped = {
-            "closed": writer.waiting.dropped_closed,
-            "forming": writer.waiting.dropped_forming,
-            "update": writer.updates_dropped,
-        }
-        yield _gauge("store_up", "Whether the database takes rows.", writer.inserter.is_up)
-        yield _counter("rows_stored", "Rows the database acknowledged.", writer.stored)
-        yield _counter("rows_refused", "Rows the database will never take.", writer.refused)
-        refused_series = writer.inserter.refused_series
-        yield _counters(
-            "rows_refused_by_kind",
-            "Rows the database will never take, by kind; forming ones are not kept.",
-            "kind",
-            {each.value: refused_series.counts[each] for each in RowKind},
-        )
-        yield _counter(
-            "rows_withheld",
-            "Forming rows not sent because the database refused rows of their series.",
-            refused_series.withheld,
-        )
-        yield _counters(
-            "rows_dropped", "Rows dropped because memory or the spool was full.", "kind", dropped
-        )
-        yield _counter("rows_spooled", "Rows written to the spool.", writer.spooled)
-        yield _gauge("queue_rows", "Rows waiting in memory.", writer.rows_waiting)
-        yield _gauge(
-            "queue_limit_rows", "Most rows that may wait in memory.", writer.waiting.capacity
-        )
-        yield _histogram(
-            "flush_seconds",
-            "Duration of acknowledged inserts.",
-            {"": self.timings.flushes},
-        )
-        yield _histogram(
-            "close_to_stored_seconds",
-            "Time from a candle's close to the database's acknowledgement.",
-            self.timings.stored_after,
-            label="interval",
-        )
-
-    def _spool(self) -> Iterator[Metric]:
-        if (spool := self.writer.spool) is None:
-            return
-        yield _gauge("spool_bytes", "Size of the spool's files.", spool.bytes)
-        yield _gauge("spool_limit_bytes", "Largest size of the spool's files.", spool.limit_bytes)
-        yield _gauge("spool_segments", "Batches waiting in the spool.", spool.segments)
-        yield _gauge("spool_rows", "Rows waiting in the spool.", spool.rows)
-        yield _gauge(
-            "spool_dead_letters", "Dead letters: batches the database refused.", spool.dead_letters
-        )
-        yield _gauge(
-            "spool_damaged_files", "Damaged files in the spool's quarantine.", spool.damaged
-        )
-
     def _audit_age_s(self) -> float:
         if (audited_ms := self.totals.audited_ms) is None:
             return math.nan
-        return max(0, self.registry.context.time.now_ms() - audited_ms) / SECOND_MS
+        return max(0, self.running.context.time.now_ms() - audited_ms) / SECOND_MS
 
     def _overdue_s(self) -> float:
         if not self.totals.overdue:
             return 0
         oldest_ms = min(since_ms for since_ms, _ in self.totals.overdue)
-        return max(0, self.registry.context.time.now_ms() - oldest_ms) / SECOND_MS
+        return max(0, self.running.context.time.now_ms() - oldest_ms) / SECOND_MS
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -320,15 +329,38 @@ def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> 
 
 
 def _histogram(
-    name: str, text: str, histograms: Mapping[str, Histogram], *, label: str | None = None
+    name: str,
+    text: str,
+    histograms: Mapping[tuple[str, ...], Histogram],
+    *,
+    labels: Sequence[str] = (),
 ) -> Metric:
-    """One of each key; without a label there is one key, which is empty."""
-    family = HistogramMetricFamily(
-        f"klineagent_{name}", text, labels=[] if label is None else [label]
-    )
+    """One of each key, which has the values of `labels`."""
+    family = HistogramMetricFamily(f"klineagent_{name}", text, labels=labels)
     for key, each in histograms.items():
-        family.add_metric([] if label is None else [key], each.buckets(), each.total)
+        family.add_metric(key, each.buckets(), each.total)
     return family
+
+
+def _weight(budget: WeightBudget) -> Iterator[Metric]:
+    """The metrics of one weight pool, without its name."""
+    spending = budget.spending()
+    yield _gauge("rest_weight_used", "REST weight used this minute.", spending.used)
+    yield _gauge(
+        "rest_weight_limit", "REST weight this agent uses in a minute at most.", spending.limit
+    )
+
+
+def _joined(label: str, parts: Mapping[str, Iterator[Metric]]) -> Iterator[Metric]:
+    """Join the metrics of `parts`, the same ones of each: `label` says of which a sample is."""
+    for alike in zip(*parts.values(), strict=True):
+        joined = alike[0]
+        joined.samples = [
+            sample._replace(labels={label: name, **sample.labels})
+            for name, metric in zip(parts, alike, strict=True)
+            for sample in metric.samples
+        ]
+        yield joined
 
 
 def _label(kind: Urgency | Absent | Flaw) -> str:

@@ -179,6 +179,12 @@ class Desired:
         return await self._saver.saved()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no symbol and no pattern is wanted."""
+        selection = self._demand.selection
+        return not (self._demand.configured or selection.named or selection.matched)
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """Wanted symbols that cannot run, and why."""
         return {**self.demand.resolution.refused, **self._reconciler.placeless}

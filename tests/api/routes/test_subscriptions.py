@@ -25,7 +25,7 @@ BTC = {"symbols": ["BTCUSDT"], "intervals": ["1m"]}
 
 @pytest.fixture
 async def simulation() -> AsyncIterator[Simulation]:
-    """An agent with an empty set, and six symbols on its exchange."""
+    """An agent with an empty set, and seven symbols on its exchange."""
     async with open_simulation(symbols=[], intervals=[Interval.M1, Interval.H1]) as running:
         yield running
 
@@ -148,7 +148,7 @@ async def test_patches_add_up(autojump_clock: MockClock, simulation: Simulation)
         answer = await _patch(simulation, add=[BTC])
         assert (answer["added"], answer["removed"]) == (added, 0)
     answer = await _patch(simulation, add=[EVERYTHING, {**BTC, "intervals": ["1h"]}])
-    assert (answer["added"], answer["wanted"]) == (6, 7)
+    assert (answer["added"], answer["wanted"]) == (7, 8)
     both = {"symbols": ["BTCUSDT"], "intervals": ["1m", "1h"]}
     assert await _written(simulation) == ([both, EVERYTHING], [])
     # What names the symbol is gone; the pattern still wants it at 1m, so that is an exception.

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import COINM, SPOT
 from klineagent.testing.simulation import Simulation, open_simulation
+from tests.simulations.asking import Asker, Figures
 
 MINUTE = (Interval.M1,)
 
@@ -271,3 +272,73 @@ async def test_connections_are_listed_venue_by_venue(
         ("usdm", 1, 1),
         ("spot", 1, 1),
     ]
+
+
+# Health and metrics
+
+
+async def _ready(simulation: Simulation) -> list[dict[str, str]]:
+    answer = await (await simulation.agent.status.test_client().get("/ready")).get_json()
+    assert answer["ready"] is not bool(answer["reasons"])
+    return [{**each, "reason": ""} for each in answer["reasons"]]
+
+
+async def _figures(simulation: Simulation) -> Figures:
+    return await Asker(simulation.agent, simulation.store).figures()
+
+
+async def test_readiness_names_the_venue_that_is_not_ready(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """The default one goes without saying."""
+    assert await _ready(two) == []
+    with two.exchanges["spot"].offline():
+        await trio.sleep(120)
+        assert await _ready(two) == [{"part": "feeds", "reason": "", "venue": "spot"}]
+        with two.exchanges["usdm"].offline():
+            await trio.sleep(120)
+            assert {"part": "feeds", "reason": ""} in await _ready(two)
+            figures = await _figures(two)
+            assert figures("feeds", venue="usdm", state="down") == 1
+    await trio.sleep(120)
+    assert await _ready(two) == []
+
+
+async def test_a_venue_that_was_opened_in_vain_is_not_waited_for(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """It does not answer, and nothing of it is wanted."""
+    with two.exchanges["coinm"].offline():
+        body = {"symbol": "coinm:BTCUSD_PERP", "interval": "1m"}
+        status, _ = await _call(two, "POST", "/streams/add", body)
+        assert status == 504
+        assert two.agent.venues.get("coinm") is not None
+        assert await _ready(two) == []
+
+
+async def test_metrics_of_venues_add_up(autojump_clock: MockClock) -> None:
+    """Each belongs to its venue, weight to its pool; the whole is their sum."""
+    async with open_simulation(
+        symbols=["BTCUSDT", "ETHUSDT", "spot:BTCUSDT", "coinm:BTCUSD_PERP"],
+        intervals=MINUTE,
+        beside=[SPOT, COINM],
+        history=10,
+    ) as simulation:
+        await trio.sleep(150)
+        figures = await _figures(simulation)
+        venues = {"usdm": 2, "spot": 1, "coinm": 1}
+        for venue, symbols in venues.items():
+            assert figures("symbols", venue=venue) == symbols
+            assert figures("subscriptions", venue=venue, state="active") == symbols
+            assert figures("candles_healed_total", venue=venue) == 10 * symbols
+            assert figures("feeds", venue=venue, state="up") == 1
+            assert figures("close_to_stored_seconds_count", venue=venue) == 2 * symbols
+            assert figures("rest_requests_total", venue=venue) > 0
+        assert figures("subscriptions") == sum(venues.values())
+        pools = {
+            labels["pool"]: used for labels, used in figures.samples["klineagent_rest_weight_used"]
+        }
+        limits = await _get(simulation, "/v1/limits")
+        spot = next(each for each in limits["others"] if each["venue"] == "spot")
+        assert pools == {"futures": limits["rest"]["used"], "spot": spot["rest"]["used"]}
+        assert figures("rest_weight_limit") == 1_920 + 4_800
