@@ -292,4 +292,4 @@ async def test_the_time_of_the_last_audit_is_reported(autojump_clock: MockClock)
             assert 0 <= age_s <= FOUND_WITHIN_S
         last = {each["audited"] for each in (await asker.coverage()).values()}
         assert min(last) > max(first)
-        assert figures["klineagent_audit_findings_total"] == [({}, 0)]
+        assert figures["klineagent_audit_findings_total"] == [({"venue": "usdm"}, 0)]
