@@ -20,7 +20,7 @@ SYMBOLS_WITHIN_S = 24
 UNDO_WITHIN_S = 5
 # Each interval of a symbol takes a task until the exchange has confirmed it. 9,000 streams at once
 # would take 30 MB, and block other tasks for two seconds.
-SYMBOLS_AT_ONCE = 64
+SYMBOLS_AT_ONCE = 128
 
 log = structlog.get_logger()
 
