@@ -20,7 +20,7 @@ from klineagent.api.models.subscriptions import (
 )
 from klineagent.api.models.timestamps import read_moment
 from klineagent.cli.options import FiniteRange, read_interval, read_symbol
-from klineagent.cli.remote import views
+from klineagent.cli.remote import exchange_views, views
 from klineagent.cli.remote.connection import Address, AgentAnswer, AgentConnection, open_connection
 from klineagent.cli.remote.options import JSON, complete_intervals, complete_symbols, to_an_agent
 from klineagent.cli.remote.snapshot import coverage_pages
@@ -239,7 +239,7 @@ def why(address: Address, *, symbol: str, interval: str, time: str, as_json: boo
 @JSON
 def limits(address: Address, *, as_json: bool) -> None:
     """Show the exchange's rate limits and how much of each is used."""
-    _ask_and_show(address, _get(Limits, "/v1/limits"), views.limits_view, as_json=as_json)
+    _ask_and_show(address, _get(Limits, "/v1/limits"), exchange_views.limits_view, as_json=as_json)
 
 
 @click.command()
@@ -247,7 +247,7 @@ def limits(address: Address, *, as_json: bool) -> None:
 @JSON
 def feeds(address: Address, *, as_json: bool) -> None:
     """List the websocket connections to the exchange."""
-    _ask_and_show(address, _get(Feeds, "/v1/feeds"), views.feeds_view, as_json=as_json)
+    _ask_and_show(address, _get(Feeds, "/v1/feeds"), exchange_views.feeds_view, as_json=as_json)
 
 
 @click.command()

@@ -18,7 +18,8 @@ from klineagent.api.models.reports import (
     Storage,
 )
 from klineagent.cli.remote.connection import AgentAnswer, AgentConnection
-from klineagent.cli.remote.views import duration
+from klineagent.cli.remote.exchange_views import feed_names
+from klineagent.cli.remote.wording import duration
 
 SHOWN_NAMES = 5
 SHOWN_PAUSE_S = 1
@@ -96,16 +97,22 @@ async def coverage_pages(
 def events_between(before: Snapshot, after: Snapshot) -> Iterator[str]:
     """Describe what happened between two snapshots, as far as they show it."""
     yield from _of_symbols(before.status.symbols, after.status.symbols)
-    yield from _of_feeds(_numbered(before.feeds), _numbered(after.feeds))
+    yield from _of_feeds(_by_name(before.feeds), _by_name(after.feeds))
     yield from _of_series(_named(before.behind), _named(after.behind))
     yield from _of_storage(before.storage, after.storage)
-    stood, stands = (each.limits.rest.standing_down_seconds for each in (before, after))
-    if stands >= SHOWN_PAUSE_S > stood:
-        # Agents do not distinguish a limit that was hit from a back-off after failures.
-        yield (
-            f"no REST request for {duration(stands)}: the exchange asked for a pause, or requests"
-            " failed"
-        )
+    stood = _pauses(before.limits)
+    for venue, stands in _pauses(after.limits).items():
+        if stands >= SHOWN_PAUSE_S > stood.get(venue, 0):
+            # Agents do not distinguish a limit that was hit from a back-off after failures.
+            to = f" to {venue}" if after.limits.others else ""
+            yield (
+                f"no REST request{to} for {duration(stands)}: the exchange asked for a pause, or"
+                " requests failed"
+            )
+
+
+def _pauses(limits: Limits) -> dict[str, float]:
+    return {each.venue: each.rest.standing_down_seconds for each in (limits, *limits.others)}
 
 
 def _of_symbols(before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
@@ -115,7 +122,7 @@ def _of_symbols(before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
         yield f"removed {_some(removed)}"
 
 
-def _of_feeds(before: Mapping[int, FeedState], after: Mapping[int, FeedState]) -> Iterator[str]:
+def _of_feeds(before: Mapping[str, FeedState], after: Mapping[str, FeedState]) -> Iterator[str]:
     for number, feed in after.items():
         was = before.get(number)
         if was is None:
@@ -149,8 +156,8 @@ def _of_storage(before: Storage, after: Storage) -> Iterator[str]:
         yield "the database takes rows again"
 
 
-def _numbered(feeds: Feeds) -> dict[int, FeedState]:
-    return {each.number: each for each in feeds.feeds}
+def _by_name(feeds: Feeds) -> dict[str, FeedState]:
+    return dict(zip(feed_names(feeds.feeds), feeds.feeds, strict=True))
 
 
 def _named(series: Iterable[SeriesCoverage]) -> dict[str, SeriesCoverage]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from math import ceil
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,7 +12,6 @@ from rich.text import Text
 from klineagent.api.models.contract import Connections, Status, SymbolsAdded
 from klineagent.api.models.reports import (
     Feeds,
-    FeedState,
     Limits,
     SeriesCoverage,
     SpoolState,
@@ -25,6 +23,8 @@ from klineagent.api.models.subscriptions import (
     SubscriptionsNow,
     SymbolReason,
 )
+from klineagent.cli.remote.exchange_views import feeds_text, messages_rate, weight_text
+from klineagent.cli.remote.wording import counted, duration, short
 from klineagent.cli.tables import plain_table
 from klineagent.core.interval import Interval
 from klineagent.series.desired.wire_format import Pattern, Wanted
@@ -32,9 +32,6 @@ from klineagent.series.desired.wire_format import Pattern, Wanted
 _SHOWN_STREAMS = 8
 _SHOWN_REFUSED = 5
 _NO_MATCH = "matches no symbol at the moment"
-_DAY_S = 86_400
-_KILO = 1000
-_UNITS = ("", "k", "M", "G", "T")
 _CLOCKS = {"1s": " %H:%M:%S", "1d": "", "3d": "", "1w": "", "1M": ""}
 """The time-of-day format of intervals that are not shown to the minute."""
 _BEHIND_THE_YEAR, _TO_THE_MINUTE = len("2026-"), len("2026-02-01 00:00")
@@ -55,9 +52,9 @@ def status_view(
         {
             "streams": f"{status.connection_count} of {counted(len(status.symbols), 'symbol')}",
             **({"refused": reasons + more} if refused else {}),
-            "feeds": _feeds_text(feeds.feeds),
+            "feeds": feeds_text(feeds.feeds),
             "messages": f"{messages_rate(feeds):.0f} a second",
-            "weight": _weight_text(limits),
+            "weight": weight_text(limits),
             "database": _database_text(storage),
             "spool": _spool_text(storage.spool),
         }
@@ -201,78 +198,6 @@ def why_view(why: Why) -> RenderableType:
     return _facts({name: text for name, text in facts.items() if text})
 
 
-def limits_view(limits: Limits) -> RenderableType:
-    """Render the use of each limit."""
-    rest, connections, streams = limits.rest, limits.connections, limits.streams
-    table = plain_table("Limits", ["limit"], ["used", "we allow", "it allows"], ["per"])
-    minute = f"minute, {rest.minute_ends_in_seconds:.0f} s left"
-    table.add_row("weight", str(rest.used), str(rest.limit), str(rest.allowed), minute)
-    window = duration(connections.window_seconds)
-    table.add_row("dials", str(connections.used), str(connections.limit), "", window)
-    wanted = counted(streams.connections, "connection")
-    table.add_row("streams", str(streams.wanted), str(streams.limit_per_connection), "", wanted)
-    under_way = counted(rest.requests_under_way, "request")
-    waiting = f"{under_way} under way, {rest.requests_waiting} waiting"
-    away = rest.standing_down_seconds
-    standing = [Text(f"No REST request for {duration(ceil(away))}", style="yellow")]
-    return Group(table, Text(waiting), *(standing if away else []))
-
-
-def feeds_view(feeds: Feeds) -> RenderableType:
-    """Render a line per connection."""
-    return feeds_table(feeds.feeds, is_cut=False)
-
-
-def feeds_table(feeds: Iterable[FeedState], *, is_cut: bool) -> Table:
-    """Make the table of `feeds_view`; `is_cut` cuts long reasons to one line."""
-    table = plain_table(
-        "Feeds", ["", "state"], ["streams", "msg/s", "age", "data", "dials", "lost"], ["last loss"]
-    )
-    table.columns[-1].no_wrap = is_cut
-    for each in feeds:
-        streams = f"{each.streams_carried}/{each.streams_wanted}"
-        loss = each.last_loss
-        last_loss = "" if loss is None else f"{duration(loss.seconds_ago)} ago: {loss.reason}"
-        table.add_row(
-            str(each.number),
-            Text(each.state.replace("_", " "), style="" if each.state == "up" else "yellow"),
-            streams,
-            f"{each.messages_per_second:.0f}",
-            _duration_or_none(each.age_seconds),
-            _duration_or_none(each.last_data_seconds_ago),
-            str(each.dials),
-            str(each.lost),
-            Text(last_loss, overflow="ellipsis" if is_cut else "fold"),
-        )
-    return table
-
-
-def messages_rate(feeds: Feeds) -> float:
-    """Return messages a second, over all connections."""
-    return sum(each.messages_per_second for each in feeds.feeds)
-
-
-def duration(seconds: float) -> str:
-    """Format seconds in one unit, such as 90s, 5m or 3h."""
-    for unit, letter in ((_DAY_S, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f}{letter}"
-    return f"{seconds:.0f}s"
-
-
-def counted(number: int, thing: str) -> str:
-    """Format a count of things, whose plural must be regular."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def short(number: float) -> str:
-    """Format a large number in few characters, such as 1.23M."""
-    at = 0
-    while number >= _KILO and at < len(_UNITS) - 1:
-        number, at = number / _KILO, at + 1
-    return f"{number:.3g}{_UNITS[at]}"
-
-
 def _facts(facts: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
@@ -280,19 +205,6 @@ def _facts(facts: Mapping[str, str]) -> Table:
     for name, text in facts.items():
         table.add_row(name, Text(text))
     return table
-
-
-def _feeds_text(feeds: Sequence[FeedState]) -> str:
-    up = sum(each.state != "down" for each in feeds)
-    carried = sum(each.streams_carried for each in feeds)
-    return f"{up} of {len(feeds)} up, carrying {counted(carried, 'stream')}"
-
-
-def _weight_text(limits: Limits) -> str:
-    rest = limits.rest
-    away = rest.standing_down_seconds
-    pause = f"; no REST request for {duration(ceil(away))}" if away else ""
-    return f"{rest.used} of {rest.limit} this minute ({rest.allowed} allowed){pause}"
 
 
 def _database_text(storage: Storage) -> str:
@@ -354,10 +266,6 @@ def _spaced(intervals: Iterable[str]) -> str:
 def _streams(count: int, some: Sequence[str]) -> str:
     more = f" and {count - _SHOWN_STREAMS} more" if count > _SHOWN_STREAMS else ""
     return f"{count}: {', '.join(some[:_SHOWN_STREAMS])}{more}" if some else str(count)
-
-
-def _duration_or_none(seconds: float | None) -> str:
-    return "" if seconds is None else duration(seconds)
 
 
 def _moment(moment: str | None, interval: str) -> str:

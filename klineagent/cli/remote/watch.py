@@ -22,8 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from klineagent.cli.remote.connection import Address, AgentConnection, open_connection
+from klineagent.cli.remote.exchange_views import feeds_table, messages_rate
 from klineagent.cli.remote.snapshot import Snapshot, events_between, take_snapshot, with_series
-from klineagent.cli.remote.views import coverage_view, feeds_table, messages_rate, status_view
+from klineagent.cli.remote.views import coverage_view, status_view
 from klineagent.core.errors import AgentError
 
 SERIES_EVERY_S = 5

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import io
-
 import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
-from rich.console import Console, RenderableType
 
 from klineagent.api.models.contract import (
     Connection,
@@ -24,22 +21,19 @@ from klineagent.api.models.subscriptions import (
     SubscriptionsNow,
     SymbolReason,
 )
+from klineagent.cli.remote.exchange_views import limits_view
 from klineagent.cli.remote.views import (
     added_view,
     audited_view,
-    counted,
     coverage_view,
-    duration,
-    feeds_view,
-    limits_view,
     list_view,
     outcome_view,
     removal_view,
     set_view,
-    short,
     status_view,
     why_view,
 )
+from klineagent.cli.remote.wording import counted
 from klineagent.series.desired.wire_format import Excluded, Pattern, Wanted
 from tests.cli.remote.answers import (
     AWAY,
@@ -51,25 +45,15 @@ from tests.cli.remote.answers import (
     STANDING_DOWN,
     STORAGE,
 )
+from tests.cli.remote.screen import row, screen
 
 _UTC_NOON = "2026-02-01T12:00:00+00:00"
-
-
-def _shown(view: RenderableType) -> list[str]:
-    console = Console(file=io.StringIO(), width=80)
-    console.print(view)
-    assert isinstance(console.file, io.StringIO)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
-
-
-def _row(lines: list[str], first: str) -> list[str]:
-    return next(line.split() for line in lines if line.split()[:1] == [first])
 
 
 def test_the_status_is_six_lines() -> None:
     """With nothing to scroll through."""
     status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
-    assert _shown(status_view(status, Feeds([FEED, LOST]), STANDING_DOWN, STORAGE)) == [
+    assert screen(status_view(status, Feeds([FEED, LOST]), STANDING_DOWN, STORAGE)) == [
         "streams   14 of 2 symbols",
         "feeds     1 of 2 up, carrying 14 streams",
         "messages  140 a second",
@@ -83,7 +67,7 @@ def test_the_status_tells_of_symbols_that_cannot_be_had() -> None:
     """The first few, with why."""
     status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
     refused = [SymbolReason(f"S{at}", f"S{at} does not exist on usdm") for at in range(7)]
-    lines = _shown(status_view(status, Feeds([FEED]), STANDING_DOWN, STORAGE, refused))
+    lines = screen(status_view(status, Feeds([FEED]), STANDING_DOWN, STORAGE, refused))
     shown = " ".join(line.strip() for line in lines[1:4])
     assert shown.startswith("refused   S0 does not exist on usdm; S1 does not")
     assert "S4 does not exist on usdm; and 2 more" in shown
@@ -95,13 +79,13 @@ def test_the_status_tells_of_a_database_that_takes_no_rows() -> None:
     full = replace(STORAGE.spool, rows=1, bytes=1_999_000_000, error="its limit is reached")
     away = replace(AWAY, rows_refused=3, spool=full)
     status = Status(connection_count=1, symbols=["BTCUSDT"])
-    assert _shown(status_view(status, Feeds([FEED]), LIMITS, away))[-3:] == [
+    assert screen(status_view(status, Feeds([FEED]), LIMITS, away))[-3:] == [
         "database  takes no rows: no answer; 12.4k rows stored, 48 on their way, 3",
         "          refused",
         "spool     1 row in 2GB of 2GB; it takes no more: its limit is reached",
     ]
     alone = status_view(status, Feeds([FEED]), LIMITS, replace(STORAGE, spool=None))
-    assert _shown(alone)[-1].startswith("spool     none")
+    assert screen(alone)[-1].startswith("spool     none")
 
 
 def test_what_runs_is_a_line_per_symbol() -> None:
@@ -111,18 +95,18 @@ def test_what_runs_is_a_line_per_symbol() -> None:
         Connection("BTCUSDT", "1m", _UTC_NOON, True),
         Connection("ETHUSDT", "1h", _UTC_NOON, False),
     ]
-    lines = _shown(list_view(Connections(connections, 3)))
+    lines = screen(list_view(Connections(connections, 3)))
     assert lines[0].split() == ["3", "streams"]
-    assert _row(lines, "ETHUSDT") == ["ETHUSDT", "2", "1m", "1h"]
-    assert _row(lines, "BTCUSDT") == ["BTCUSDT", "1", "1m"]
+    assert row(lines, "ETHUSDT") == ["ETHUSDT", "2", "1m", "1h"]
+    assert row(lines, "BTCUSDT") == ["BTCUSDT", "1", "1m"]
 
 
 def test_intervals_are_listed_by_length() -> None:
     """Not as they were added, nor as their names are spelled; one that is new comes last."""
     names = ("1d", "1M", "10y", "15m", "1h", "1m", "3d", "5m")
     connections = [Connection("BTCUSDT", name, _UTC_NOON, True) for name in names]
-    lines = _shown(list_view(Connections(connections, len(connections))))
-    assert _row(lines, "BTCUSDT")[2:] == ["1m", "5m", "15m", "1h", "1d", "3d", "1M", "10y"]
+    lines = screen(list_view(Connections(connections, len(connections))))
+    assert row(lines, "BTCUSDT")[2:] == ["1m", "5m", "15m", "1h", "1d", "3d", "1M", "10y"]
 
 
 def test_one_of_a_thing_is_told_as_one() -> None:
@@ -130,11 +114,11 @@ def test_one_of_a_thing_is_told_as_one() -> None:
     assert [counted(each, "stream") for each in (0, 1, 2)] == ["0 streams", "1 stream", "2 streams"]
     one = Status(connection_count=1, symbols=["BTCUSDT"])
     feed = replace(FEED, streams_carried=1)
-    lines = _shown(status_view(one, Feeds([feed]), LIMITS, STORAGE))
+    lines = screen(status_view(one, Feeds([feed]), LIMITS, STORAGE))
     assert lines[:2] == ["streams   1 of 1 symbol", "feeds     1 of 1 up, carrying 1 stream"]
     connections = [Connection("BTCUSDT", "1m", _UTC_NOON, True)]
-    assert _shown(list_view(Connections(connections, 1)))[0].split() == ["1", "stream"]
-    shown = "\n".join(_shown(limits_view(LIMITS)))
+    assert screen(list_view(Connections(connections, 1)))[0].split() == ["1", "stream"]
+    shown = "\n".join(screen(limits_view(LIMITS)))
     assert "1 connection\n" in shown
     assert "1 request under way" in shown
 
@@ -159,7 +143,7 @@ def test_the_set_is_told_as_it_was_asked_for() -> None:
         saved=False,
         unmatched=[Pattern("NOPE*", quote="USDT")],
     )
-    text = "\n".join(_shown(set_view(now)))
+    text = "\n".join(screen(set_view(now)))
     for shown in (
         "*USDT PERPETUAL but B*",
         "without XRPUSDT",
@@ -178,9 +162,9 @@ def test_what_became_of_each_symbol() -> None:
         SymbolCounts("NOPE", 0, 7, 0, 7, "symbol: NOPE does not exist"),
     ]
     summary = Summary(2, 1, 1, ["NOPE"], 0.1)
-    lines = _shown(added_view(SymbolsAdded("partial", results, Current(7, ["BTCUSDT"]), summary)))
-    assert _row(lines, "BTCUSDT") == ["BTCUSDT", "5", "2", "0"]
-    assert _row(lines, "NOPE")[:4] == ["NOPE", "0", "0", "7"]
+    lines = screen(added_view(SymbolsAdded("partial", results, Current(7, ["BTCUSDT"]), summary)))
+    assert row(lines, "BTCUSDT") == ["BTCUSDT", "5", "2", "0"]
+    assert row(lines, "NOPE")[:4] == ["NOPE", "0", "0", "7"]
 
 
 _OUTCOME = SubscriptionOutcome(
@@ -201,11 +185,11 @@ def test_a_removal_that_ends_nothing() -> None:
     """Otherwise it would look like a success; that the set is not saved takes precedence."""
     outcome = replace(_OUTCOME, added=0, added_streams=[], saved=True)
     unmatched = outcome.unmatched
-    assert "klineagent list --set" in "".join(_shown(removal_view(unmatched, outcome)))
+    assert "klineagent list --set" in "".join(screen(removal_view(unmatched, outcome)))
     not_saved = replace(outcome, saved=False)
-    assert "not survive" in "\n".join(_shown(removal_view(unmatched, not_saved)))
+    assert "not survive" in "\n".join(screen(removal_view(unmatched, not_saved)))
     ended = replace(outcome, removed=1, removed_streams=["BTCUSDT 1m"])
-    assert "BTCUSDT 1m" in "\n".join(_shown(removal_view(unmatched, ended)))
+    assert "BTCUSDT 1m" in "\n".join(screen(removal_view(unmatched, ended)))
 
 
 @pytest.mark.parametrize(
@@ -219,14 +203,14 @@ def test_a_removal_of_a_pattern_that_matched_nothing(dry_run: bool, shown: str) 
     """It was in the set, and no longer is."""
     outcome = replace(_OUTCOME, added=0, added_streams=[], saved=not dry_run, dry_run=dry_run)
     before = [Pattern("ZZZ*", quote="USDT"), *outcome.unmatched]
-    assert _shown(removal_view(before, outcome)) == [shown]
+    assert screen(removal_view(before, outcome)) == [shown]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_what_a_change_takes(dry_run: bool) -> None:
     """A dry run is worded as what would happen."""
     outcome = replace(_OUTCOME, dry_run=dry_run)
-    text = "\n".join(_shown(outcome_view(outcome)))
+    text = "\n".join(screen(outcome_view(outcome)))
     assert ("would be added" in text) is dry_run
     assert ("not survive" in text) is not dry_run
     assert "NOPE*: matches no symbol at the moment" in text
@@ -236,8 +220,8 @@ def test_what_a_change_takes(dry_run: bool) -> None:
 
 def test_coverage_fits_and_tells_why() -> None:
     """Spans where they are asked for; an exchange's words are no markup."""
-    lines = _shown(coverage_view([SERIES, BEHIND], with_spans=True))
-    assert _row(lines, "BTCUSDT") == [
+    lines = screen(coverage_view([SERIES, BEHIND], with_spans=True))
+    assert row(lines, "BTCUSDT") == [
         *("BTCUSDT", "1m", "2026-02-01", "00:00", "500", "0", "0", "490", "02-01", "08:19")
     ]
     assert lines[-4:] == [
@@ -262,7 +246,7 @@ def test_coverage_fits_and_tells_why() -> None:
 def test_since_when_all_series_were_audited(audits: list[str | None], text: str) -> None:
     """The one whose last audit is the oldest counts; one line, however many there are."""
     series = [replace(SERIES, audited=at and f"2026-02-01T{at}:00.000+00:00") for at in audits]
-    assert " ".join(_shown(audited_view(series))) == text
+    assert " ".join(screen(audited_view(series))) == text
 
 
 @pytest.mark.parametrize(
@@ -278,8 +262,8 @@ def test_since_when_all_series_were_audited(audits: list[str | None], text: str)
 def test_times_are_as_exact_as_candles_are_short(interval: str, row: str, absent: str) -> None:
     """To the second, the minute or the day; to the minute for an unknown interval."""
     behind = replace(BEHIND, interval=interval)
-    lines = _shown(coverage_view([behind], with_spans=True))
-    assert _row(lines, "BTCUSDT") == ["BTCUSDT", interval, *row.split()]
+    lines = screen(coverage_view([behind], with_spans=True))
+    assert row(lines, "BTCUSDT") == ["BTCUSDT", interval, *row.split()]
     assert lines[-1] == f"BTCUSDT {interval} absent {absent}: no trades"
 
 
@@ -297,30 +281,7 @@ def test_one_candle() -> None:
         store=StoreSays(True, StoredRow(7, _UTC_NOON, 1.5, 2.25, 1.25, 2.0, 10.0, 12)),
         search=Search(_UTC_NOON, "missed", "silence", 3, "no [answer]", "its turn"),
     )
-    text = "\n".join(_shown(why_view(why)))
+    text = "\n".join(screen(why_view(why)))
     assert "BTCUSDT 1m 2026-02-01 12:00 UTC" in text
     for shown in ("on its way", "3, next: its turn", "no [answer]", "close 2 volume 10, 12 trades"):
         assert shown in text
-
-
-def test_limits_and_feeds() -> None:
-    """A line each, with the reason of a loss."""
-    lines = _shown(limits_view(STANDING_DOWN))
-    assert _row(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
-    assert lines[-1] == "No REST request for 90s"
-    assert "No REST request" not in "\n".join(_shown(limits_view(LIMITS)))
-    moment = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.2))
-    assert _shown(limits_view(moment))[-1] == "No REST request for 1s"
-    lines = _shown(feeds_view(Feeds([FEED, LOST])))
-    assert "exchange: [1001]" in "".join(lines[-3:]).replace("  ", "")
-    assert _row(lines, "1")[:6] == ["1", "up", "14/14", "70", "2h", "0s"]
-
-
-def test_numbers_for_people() -> None:
-    """One unit each."""
-    assert [duration(each) for each in (0, 119, 120, 7199, 7200, 172_800)] == [
-        *("0s", "119s", "2m", "120m", "2h", "2d")
-    ]
-    assert [short(each) for each in (0, 999, 1000, 1_870_000, 2e15)] == [
-        *("0", "999", "1k", "1.87M", "2e+03T")
-    ]
