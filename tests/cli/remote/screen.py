@@ -15,6 +15,6 @@ def screen(view: RenderableType) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def row(lines: list[str], first: str) -> list[str]:
+def words_of(lines: list[str], first: str) -> list[str]:
     """The words of the line that begins with the word `first`."""
     return next(line.split() for line in lines if line.split()[:1] == [first])

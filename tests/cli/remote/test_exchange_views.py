@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from klineagent.api.models.reports import Feeds, VenueLimits
 from klineagent.cli.remote.exchange_views import feed_names, feeds_view, limits_view, weight_text
 from tests.cli.remote.answers import FEED, LIMITS, LOST, STANDING_DOWN
-from tests.cli.remote.screen import row, screen
+from tests.cli.remote.screen import screen, words_of
 
 COINM = VenueLimits(
     venue="coinm",
@@ -27,14 +27,14 @@ THREE = replace(LIMITS, others=[COINM, SPOT])
 def test_limits_and_feeds() -> None:
     """A line each, with the reason of a loss."""
     lines = screen(limits_view(STANDING_DOWN))
-    assert row(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
+    assert words_of(lines, "weight")[:4] == ["weight", "120", "1920", "2400"]
     assert lines[-1] == "No REST request for 90s"
     assert "No REST request" not in "\n".join(screen(limits_view(LIMITS)))
     moment = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.2))
     assert screen(limits_view(moment))[-1] == "No REST request for 1s"
     lines = screen(feeds_view(Feeds([FEED, LOST])))
     assert "exchange: [1001]" in "".join(lines[-3:]).replace("  ", "")
-    assert row(lines, "1")[:6] == ["1", "up", "14/14", "70", "2h", "0s"]
+    assert words_of(lines, "1")[:6] == ["1", "up", "14/14", "70", "2h", "0s"]
 
 
 def test_with_several_venues_each_has_its_name() -> None:
@@ -45,7 +45,7 @@ def test_with_several_venues_each_has_its_name() -> None:
     ]
     feeds = [FEED, replace(FEED, venue="spot")]
     assert feed_names(feeds) == ["usdm 1", "spot 1"]
-    assert row(screen(feeds_view(Feeds(feeds))), "spot")[:4] == ["spot", "1", "up", "14/14"]
+    assert words_of(screen(feeds_view(Feeds(feeds))), "spot")[:4] == ["spot", "1", "up", "14/14"]
 
 
 def test_the_weight_of_a_pool_is_told_once() -> None:

@@ -45,7 +45,7 @@ from tests.cli.remote.answers import (
     STANDING_DOWN,
     STORAGE,
 )
-from tests.cli.remote.screen import row, screen
+from tests.cli.remote.screen import screen, words_of
 
 _UTC_NOON = "2026-02-01T12:00:00+00:00"
 
@@ -97,8 +97,8 @@ def test_what_runs_is_a_line_per_symbol() -> None:
     ]
     lines = screen(list_view(Connections(connections, 3)))
     assert lines[0].split() == ["3", "streams"]
-    assert row(lines, "ETHUSDT") == ["ETHUSDT", "2", "1m", "1h"]
-    assert row(lines, "BTCUSDT") == ["BTCUSDT", "1", "1m"]
+    assert words_of(lines, "ETHUSDT") == ["ETHUSDT", "2", "1m", "1h"]
+    assert words_of(lines, "BTCUSDT") == ["BTCUSDT", "1", "1m"]
 
 
 def test_intervals_are_listed_by_length() -> None:
@@ -106,7 +106,7 @@ def test_intervals_are_listed_by_length() -> None:
     names = ("1d", "1M", "10y", "15m", "1h", "1m", "3d", "5m")
     connections = [Connection("BTCUSDT", name, _UTC_NOON, True) for name in names]
     lines = screen(list_view(Connections(connections, len(connections))))
-    assert row(lines, "BTCUSDT")[2:] == ["1m", "5m", "15m", "1h", "1d", "3d", "1M", "10y"]
+    assert words_of(lines, "BTCUSDT")[2:] == ["1m", "5m", "15m", "1h", "1d", "3d", "1M", "10y"]
 
 
 def test_one_of_a_thing_is_told_as_one() -> None:
@@ -163,8 +163,8 @@ def test_what_became_of_each_symbol() -> None:
     ]
     summary = Summary(2, 1, 1, ["NOPE"], 0.1)
     lines = screen(added_view(SymbolsAdded("partial", results, Current(7, ["BTCUSDT"]), summary)))
-    assert row(lines, "BTCUSDT") == ["BTCUSDT", "5", "2", "0"]
-    assert row(lines, "NOPE")[:4] == ["NOPE", "0", "0", "7"]
+    assert words_of(lines, "BTCUSDT") == ["BTCUSDT", "5", "2", "0"]
+    assert words_of(lines, "NOPE")[:4] == ["NOPE", "0", "0", "7"]
 
 
 _OUTCOME = SubscriptionOutcome(
@@ -221,7 +221,7 @@ def test_what_a_change_takes(dry_run: bool) -> None:
 def test_coverage_fits_and_tells_why() -> None:
     """Spans where they are asked for; an exchange's words are no markup."""
     lines = screen(coverage_view([SERIES, BEHIND], with_spans=True))
-    assert row(lines, "BTCUSDT") == [
+    assert words_of(lines, "BTCUSDT") == [
         *("BTCUSDT", "1m", "2026-02-01", "00:00", "500", "0", "0", "490", "02-01", "08:19")
     ]
     assert lines[-4:] == [
@@ -263,7 +263,7 @@ def test_times_are_as_exact_as_candles_are_short(interval: str, row: str, absent
     """To the second, the minute or the day; to the minute for an unknown interval."""
     behind = replace(BEHIND, interval=interval)
     lines = screen(coverage_view([behind], with_spans=True))
-    assert row(lines, "BTCUSDT") == ["BTCUSDT", interval, *row.split()]
+    assert words_of(lines, "BTCUSDT") == ["BTCUSDT", interval, *row.split()]
     assert lines[-1] == f"BTCUSDT {interval} absent {absent}: no trades"
 
 
