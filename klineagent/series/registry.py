@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from functools import partial
+from sys import intern
 
 import trio
 from attrs import define, field, frozen
@@ -244,6 +245,7 @@ class Registry:
             raise ShuttingDown("the agent is shutting down")
         if symbol not in self._intervals:
             self.places.take(self.venue.name, symbol)
+        symbol = intern(symbol)  # one text for all its intervals
         subscription = Subscription(symbol=symbol, interval=interval, context=self.context)
         self._entries[symbol, interval] = subscription
         self._intervals[symbol] += 1

@@ -168,7 +168,7 @@ class MemoryStore(StoreFaults):
         """Lose rows that `predicate` matches, acknowledged or not, until the end of the block."""
         for key in [key for key, kline in self.klines.items() if predicate(kline)]:
             del self.klines[key]
-            self._closed_opens[key[:3]].discard(key[3])
+            self._closed_opens.get(key[:3], set()).discard(key[3])
         with while_in(self._forgotten, predicate):
             yield
 
@@ -317,13 +317,10 @@ class MemoryStore(StoreFaults):
             if stored is not None and kline.version < stored.version:
                 continue
             stored_klines[key] = kline
-            opens = self._closed_opens.get(kline[:3])
-            if opens is None:
-                opens = self._closed_opens[kline[:3]] = set()
             if kline.is_closed:
-                opens.add(kline.open_time)
+                self._closed_opens.setdefault(kline[:3], set()).add(kline.open_time)
             elif stored is not None and stored.is_closed:
-                opens.remove(kline.open_time)
+                self._closed_opens[kline[:3]].remove(kline.open_time)
 
     def _closed(self) -> Iterator[Kline]:
         return (kline for kline in self.klines.values() if kline.is_closed)
