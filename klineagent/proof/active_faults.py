@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 # How long after its end a fault still explains that a candle is missing. Requests without an answer
 # are repeated within seconds, inconclusive answers are rechecked within a minute or two, and bans
@@ -48,6 +48,11 @@ EXPLAINS_GAPS: Mapping[str, float] = {
 }
 """By kind of fault, in seconds. Under other kinds an agent can fetch a missing candle at once."""
 
+_OF_A_POOL = frozenset({NO_WEIGHT, "refusing_rest", "lying_weights"})
+"""Kinds that also delay other venues whose weight is counted together."""
+_OF_ALL = ("store", "disk")
+"""How the kinds begin that delay all venues."""
+
 EXPLAINS_ROWS: Mapping[str, float] = {
     kind: _UNANSWERED_S for kind in EXPLAINS_GAPS if kind.startswith(("store", "disk"))
 }
@@ -55,40 +60,69 @@ EXPLAINS_ROWS: Mapping[str, float] = {
 
 
 @define(eq=False)
-class ActiveFaults:
-    """The record of faults: the schedule enters them, the audit asks what they explain."""
+class FaultRecord:
+    """When faults of each kind strike."""
 
-    _active: Counter[str] = field(factory=Counter, init=False)
-    _ended: dict[str, float] = field(factory=dict, init=False)
+    active: Counter[str] = field(factory=Counter, init=False)
+    ended: dict[str, float] = field(factory=dict, init=False)
     """When the last fault of each kind ended, by Trio's clock."""
+
+    def clear_since(self, explains: Mapping[str, float]) -> float:
+        """Since when no fault of `explains` explains a delay; infinity while one is active."""
+        if any(self.active[kind] for kind in explains):
+            return math.inf
+        return max(
+            (ended + explains[kind] for kind, ended in self.ended.items() if kind in explains),
+            default=-math.inf,
+        )
+
+
+@frozen(eq=False)
+class ActiveFaults:
+    """The faults that strike one venue: the schedule enters them, the audit asks what they explain.
+
+    Those that strike other venues, too, are in records that these share.
+    """
+
+    pool: FaultRecord = field(factory=FaultRecord)
+    """What strikes all venues of the same weight pool."""
+    everywhere: FaultRecord = field(factory=FaultRecord)
+    """What strikes all venues."""
+    _own: FaultRecord = field(factory=FaultRecord, init=False)
 
     @contextmanager
     def during(self, kind: str) -> Iterator[None]:
         """Record a fault of `kind` as active while the block lasts."""
-        self._active[kind] += 1
+        record = self._record_of(kind)
+        record.active[kind] += 1
         try:
             yield
         finally:
-            self._active[kind] -= 1
-            self._ended[kind] = trio.current_time()
+            record.active[kind] -= 1
+            record.ended[kind] = trio.current_time()
 
     def note(self, kind: str) -> None:
         """Record that a fault of `kind` is seen at this moment."""
-        self._ended[kind] = trio.current_time()
+        self._record_of(kind).ended[kind] = trio.current_time()
 
     def clear_since(self, explains: Mapping[str, float]) -> float:
         """Since when no fault of `explains` explains a delay; infinity while one is active."""
-        if any(self._active[kind] for kind in explains):
-            return math.inf
-        return max(
-            (ended + explains[kind] for kind, ended in self._ended.items() if kind in explains),
-            default=-math.inf,
-        )
+        return max(each.clear_since(explains) for each in self._records)
 
     def __str__(self) -> str:
-        active = ", ".join(kind for kind, count in sorted(self._active.items()) if count)
-        now = trio.current_time()
-        ended = ", ".join(
-            f"{kind} ended {now - at:.0f} s ago" for kind, at in sorted(self._ended.items())
+        active = ", ".join(
+            sorted(kind for each in self._records for kind, count in each.active.items() if count)
         )
+        now = trio.current_time()
+        ends = sorted(item for each in self._records for item in each.ended.items())
+        ended = ", ".join(f"{kind} ended {now - at:.0f} s ago" for kind, at in ends)
         return f"active: {active or 'nothing'}; {ended or 'nothing before'}"
+
+    @property
+    def _records(self) -> tuple[FaultRecord, ...]:
+        return self._own, self.pool, self.everywhere
+
+    def _record_of(self, kind: str) -> FaultRecord:
+        if kind in _OF_A_POOL:
+            return self.pool
+        return self.everywhere if kind.startswith(_OF_ALL) else self._own

@@ -18,6 +18,7 @@ from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIG
 from klineagent.proof.oracle import Oracle, describe, name_of
 from klineagent.proof.plan import ProofFailed
 from klineagent.series.ledger import Absent, Ledger, Urgency
+from klineagent.series.registry import Registry
 from klineagent.series.subscription import Subscription
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.writing.writer import Writer
@@ -30,6 +31,9 @@ MOST_EARLY_MS = 2 * BOUND_MS
 # How long a candle may be missing, and a row be on its way, without a fault that explains it.
 HEALED_WITHIN_S = 30.0
 STORED_WITHIN_S = 60.0
+# How long after its close a candle may be on its way while nothing fails: its event takes 0.3 s,
+# its batch a second.
+STORED_WHEN_CALM_MS = 5_000
 
 # Weight of the heaviest klines request.
 MOST_WEIGHT = 10
@@ -48,7 +52,7 @@ class _Gap:
 
 @define(eq=False, kw_only=True)
 class ProofAudit:
-    """Looks at the running agent at intervals.
+    """Looks at one venue of the running agent at intervals.
 
     Comparing the store in the end would not do: a restart or a new connection makes an agent look
     for missing candles, which hides that it had overlooked one before.
@@ -65,6 +69,10 @@ class ProofAudit:
     _gaps: dict[SeriesKey, list[_Gap]] = field(factory=dict, init=False)
     _absent: dict[SeriesKey, set[tuple[int, int]]] = field(factory=dict, init=False)
     """Spans that the ledger called absent at the last look, already checked."""
+    in_time: int = field(default=0, init=False)
+    """Candles that were stored in time while only another venue failed."""
+    _arrived_ms: dict[SeriesKey, int] = field(factory=dict, init=False)
+    """By series: the open time up to which that was checked."""
 
     def look(self, agent: Agent, started_at: float, now_ms: int) -> None:
         """Check the candles that fell due since the last look.
@@ -73,12 +81,13 @@ class ProofAudit:
             ProofFailed: a deadline passed unnoticed, or a candle is due before it opened, counts
                 as stored and is not, counts as absent and exists, or is on its way for too long.
         """
-        if found := agent.registry.context.tally.overlooked:
+        registry = self._registry(agent)
+        if found := registry.context.tally.overlooked:
             raise ProofFailed(f"the agent's own audit found {found} candles it had overlooked")
         nothing_is_on_its_way = _is_idle(agent.writer)
         clear_since = max(started_at, self.active_faults.clear_since(EXPLAINS_ROWS))
         now = trio.current_time()
-        for subscription in agent.registry.subscriptions():
+        for subscription in registry.subscriptions():
             series = (subscription.symbol, subscription.interval)
             ledger = subscription.ledger
             if not ledger.has_begun:
@@ -116,12 +125,13 @@ class ProofAudit:
         Raises:
             ProofFailed: one is missing for too long without a fault that explains it.
         """
-        spending = agent.registry.context.rest.budget.spending()
+        registry = self._registry(agent)
+        spending = registry.context.rest.budget.spending()
         if spending.used + MOST_WEIGHT > spending.limit:
             self.active_faults.note(NO_WEIGHT)
         clear_since = max(started_at, self.active_faults.clear_since(EXPLAINS_GAPS))
         before, self._gaps, now = self._gaps, {}, trio.current_time()
-        for subscription in agent.registry.subscriptions():
+        for subscription in registry.subscriptions():
             if not subscription.ledger.gaps:
                 continue
             series = (subscription.symbol, subscription.interval)
@@ -135,6 +145,35 @@ class ProofAudit:
             for gap in gaps:
                 if now - max(clear_since, gap.since) > HEALED_WITHIN_S:
                     raise ProofFailed(self._overdue(subscription, gap))
+
+    def time_arrivals(self, agent: Agent, calm_since_ms: int, now_ms: int) -> None:
+        """Check that candles that closed since `calm_since_ms`, while nothing failed, are stored.
+
+        Raises:
+            ProofFailed: one is not, though it closed a while ago.
+        """
+        until_ms = now_ms - STORED_WHEN_CALM_MS
+        for subscription in self._registry(agent).subscriptions():
+            series = (subscription.symbol, subscription.interval)
+            interval = TwinInterval(subscription.interval.value)
+            # The first to check is the one that was open when it became calm, or at the last look.
+            open_ms = interval.open_at(max(calm_since_ms, self._arrived_ms.get(series, 0)))
+            while interval.next_open(open_ms) <= until_ms:
+                if not self._is_stored(series, open_ms):
+                    raise ProofFailed(
+                        f"{name_of(*series, open_ms)} is late, though only another venue fails;"
+                        f" the ledger {describe(subscription.ledger)}; {self.active_faults}"
+                    )
+                self.in_time += 1
+                open_ms = interval.next_open(open_ms)
+            self._arrived_ms[series] = open_ms
+
+    def _registry(self, agent: Agent) -> Registry:
+        """The subscriptions of the venue, which the agent was configured to record."""
+        running = agent.venues.get(self.venue_name)
+        if running is None:
+            raise ProofFailed(f"{self.venue_name} is not recorded")
+        return running.registry
 
     def _check_absences(self, series: SeriesKey, ledger: Ledger) -> None:
         """Check that candles called absent do not exist; the agent asks again only in an hour."""
@@ -179,8 +218,10 @@ class ProofAudit:
         self._audited_ms[series] = open_ms
 
     def _is_accounted(self, series: SeriesKey, ledger: Ledger, open_ms: int) -> bool:
-        if open_ms in ledger.gaps or open_ms in ledger.absences:
-            return True
+        is_known = open_ms in ledger.gaps or open_ms in ledger.absences
+        return is_known or self._is_stored(series, open_ms)
+
+    def _is_stored(self, series: SeriesKey, open_ms: int) -> bool:
         symbol, interval = series
         stored = self.store.klines.get((self.venue_name, symbol, interval.value, open_ms))
         return stored is not None and stored.is_closed

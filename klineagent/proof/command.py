@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from klineagent.cli.options import FiniteRange
+from klineagent.cli.simulate import read_venues
 from klineagent.cli.tables import wide_console
 from klineagent.core.errors import ConfigError, Interrupted
 from klineagent.core.suggestions import suggest
@@ -49,12 +50,18 @@ ALL, NONE = "all", "none"
     help="Simulated days per run.",
 )
 @click.option(
+    "--venues",
+    metavar="VENUE,...",
+    help="Venues that each agent records; faults then strike one of them at a time, or all."
+    "  [default: one, which follows from the seed]",
+)
+@click.option(
     "--symbols",
     default=12,
     show_default=True,
     type=click.IntRange(1, 600),
     metavar="S",
-    help="Number of symbols, each at all 15 intervals.",
+    help="Number of symbols of each venue, each at all 15 intervals.",
 )
 @click.option(
     "--history",
@@ -81,7 +88,14 @@ ALL, NONE = "all", "none"
     help="Number of runs at a time.",
 )
 def prove(
-    seed: int, runs: int, days: float, symbols: int, history: int, faults: str, jobs: int
+    seed: int,
+    runs: int,
+    days: float,
+    venues: str | None,
+    symbols: int,
+    history: int,
+    faults: str,
+    jobs: int,
 ) -> None:
     """Prove that no candle is missing, wrong or doubled, and no limit broken.
 
@@ -90,7 +104,14 @@ def prove(
     candle is compared with what was traded. The first failure ends the command with exit code 1
     and prints the command that reproduces it.
     """
-    plan = ProofPlan(seed=seed, days=days, symbols=symbols, depth=history, kinds=_kinds(faults))
+    plan = ProofPlan(
+        seed=seed,
+        days=days,
+        venues=() if venues is None else read_venues(venues),
+        symbols=symbols,
+        depth=history,
+        kinds=_kinds(faults),
+    )
     plans = [evolve(plan, seed=number) for number in range(seed, seed + runs)]
     try:
         _prove(plans, jobs)
@@ -168,9 +189,10 @@ def _outcome(plan: ProofPlan, result: ProofReport | str) -> ProofReport:
     if isinstance(result, ProofReport):
         return result
     kinds = ALL if plan.kinds == KINDS else ",".join(plan.kinds) or NONE
+    venues = f" --venues {','.join(plan.venues)}" if plan.venues else ""
     raise ProofFailed(
         f"{result}\nTo reproduce: klineagent prove --seed {plan.seed} --days {plan.days:g}"
-        f" --symbols {plan.symbols} --history {plan.depth} --faults {kinds}"
+        f"{venues} --symbols {plan.symbols} --history {plan.depth} --faults {kinds}"
     )
 
 
@@ -194,6 +216,8 @@ def _show(report: ProofReport, *, digest: str) -> None:
         f" in {report.runs} runs with {report.starts} agent starts"
     )
     for title, counts in (
+        ("Candles by venue", report.by_venue if len(report.by_venue) > 1 else Counter[str]()),
+        ("Stored within 5 s while only another venue failed", report.in_time),
         ("Faults", report.injected),
         ("Repairs", report.repairs),
         ("Confirmed absent", report.absent),

@@ -33,7 +33,8 @@ class ProcessStore:
     """One process's view of the store: inserts are examined, and calls fail once it has died."""
 
     store: MemoryStore
-    oracle: Oracle
+    oracles: Mapping[str, Oracle]
+    """By venue."""
     failures: list[ProofFailed]
     is_cut: bool = False
 
@@ -56,7 +57,8 @@ class ProcessStore:
         """See `Store`."""
         self._check()
         try:
-            self.oracle.examine(batch.klines)
+            for venue, oracle in self.oracles.items():
+                oracle.examine([kline for kline in batch.klines if kline.venue == venue])
         except ProofFailed as failure:
             self.failures.append(failure)
         await self.store.insert(batch)
@@ -127,7 +129,8 @@ class Lifecycle:
     config: Config
     network: Network
     store: MemoryStore
-    oracle: Oracle
+    oracles: Mapping[str, Oracle]
+    """By venue."""
     chance: random.Random
     starts: int = field(default=0, init=False)
     failures: list[ProofFailed] = field(factory=list, init=False)
@@ -149,7 +152,7 @@ class Lifecycle:
             self.starts += 1
             self._scope, self._down_s = trio.CancelScope(), RESTART_AFTER_S
             self._process_store = ProcessStore(
-                store=self.store, oracle=self.oracle, failures=self.failures
+                store=self.store, oracles=self.oracles, failures=self.failures
             )
             try:
                 with self._scope:
@@ -193,15 +196,11 @@ class Lifecycle:
             await trio.sleep_forever()
 
     def _account(self, agent: Agent) -> None:
-        counts = agent.registry.context.counts
-        self.repairs += Counter(
-            {
-                "candles fetched": counts.healed,
-                "of these after a missed deadline": counts.missed,
-                "requests for candles": counts.requests,
-                "rows stored": agent.writer.stored,
-            }
-        )
+        for counts in (each.context.counts for each in agent.venues):
+            self.repairs["candles fetched"] += counts.healed
+            self.repairs["of these after a missed deadline"] += counts.missed
+            self.repairs["requests for candles"] += counts.requests
+        self.repairs["rows stored"] += agent.writer.stored
 
     def account(self) -> None:
         """Add the counts of the running agent to `repairs`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from attrs import define, field
@@ -20,7 +21,7 @@ from klineagent.twin.market.market import Listing, Market
 
 @define(eq=False, kw_only=True)
 class Oracle:
-    """Compares each row with the market when it is stored, and whole series in the end."""
+    """Compares rows of one venue with its market when they are stored, whole series in the end."""
 
     market: Market
     venue_name: str
@@ -39,7 +40,7 @@ class Oracle:
         """A digest of all stored rows, in order."""
         return self._history.hexdigest()[:16]
 
-    def examine(self, klines: tuple[Kline, ...]) -> None:
+    def examine(self, klines: Iterable[Kline]) -> None:
         """Compare rows that are about to be stored.
 
         Raises:

@@ -10,6 +10,8 @@ from klineagent.core.errors import KlineagentError
 
 # As many as `serve` fetches by default.
 USUAL_DEPTH = 500
+# Most runs of one venue are of the one that most people record.
+_USUAL = ("usdm", "usdm", "usdm", "spot", "coinm")
 
 
 class ProofFailed(KlineagentError):
@@ -23,12 +25,20 @@ class ProofPlan:
     seed: int
     days: float
     symbols: int
+    """Symbols of each venue."""
     kinds: tuple[str, ...]
     """Kinds of faults that are injected; see `schedule.KINDS`."""
     depth: int = USUAL_DEPTH
     """Candles from before their start that agents fetch, unless they have a short memory."""
     pause_s: float = 5 * 3600.0
     """Mean time between two faults of one kind."""
+    venues: tuple[str, ...] = ()
+    """The venues that agents record; none for one that follows from the seed."""
+
+    @property
+    def venue_names(self) -> tuple[str, ...]:
+        """The venues that agents record, of which the first is their default."""
+        return self.venues or (_USUAL[self.seed % len(_USUAL)],)
 
     @property
     def has_short_memory(self) -> bool:
@@ -58,6 +68,10 @@ class ProofReport:
     runs: int = 0
     candles: int = 0
     """Candles compared in every field."""
+    by_venue: Counter[str] = field(factory=Counter)
+    """The same by venue."""
+    in_time: Counter[str] = field(factory=Counter)
+    """Candles of each venue that were stored in time while only another one failed."""
     starts: int = 0
     """How often an agent was started."""
     injected: Counter[str] = field(factory=Counter)
@@ -76,6 +90,8 @@ class ProofReport:
         return ProofReport(
             runs=self.runs + run.runs,
             candles=self.candles + run.candles,
+            by_venue=self.by_venue + run.by_venue,
+            in_time=self.in_time + run.in_time,
             starts=self.starts + run.starts,
             injected=self.injected + run.injected,
             repairs=self.repairs + run.repairs,

@@ -16,6 +16,7 @@ from klineagent.core.interval import HOUR_MS, MINUTE_MS
 from klineagent.core.kline import Kline
 from klineagent.proof.active_faults import ActiveFaults
 from klineagent.proof.lifecycle import RESTART_AFTER_S, Lifecycle
+from klineagent.proof.turns import Turns
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.market.eventful import EventfulMarket
@@ -202,27 +203,41 @@ SEQUENCES: dict[str, FaultSequence] = {"kill_while_healing": _kill_while_healing
 KINDS = (*LASTING, *INSTANT, *SEQUENCES)
 """The names of all kinds of faults."""
 
+OF_ALL = frozenset({"stop", "kill", "power_cut", "kill_while_healing"}) | {
+    kind for kind in KINDS if kind.startswith(("store", "disk"))
+}
+"""Kinds that strike all venues at once."""
+
 
 async def inject(
-    kind: str, targets: FaultTargets, injected: Counter[str], *, pause_s: float, until: float
+    kind: str,
+    targets: FaultTargets,
+    injected: Counter[str],
+    *,
+    turns: Turns,
+    pause_s: float,
+    until: float,
 ) -> None:
     """Inject faults of one kind until `until` by Trio's clock, every `pause_s` on average.
 
-    Kinds are independent of each other.
+    Kinds are independent of each other; none lasts longer than the turn in which it strikes.
     """
-    mean_s = pause_s
+    struck = None if kind in OF_ALL else targets.exchange.venue.name
+    mean_s = pause_s * turns.share(struck)
     while True:
         pause_s = targets.chance.expovariate(1 / mean_s)
         lasts_s = targets.chance.choice([20.0, 2 * MINUTE_S, 15 * MINUTE_S, HOUR_S])
         lasts_s = min(lasts_s, LONGEST_S.get(kind, lasts_s))
-        if trio.current_time() + pause_s + lasts_s > until:
+        turn_ends_at = await turns.let_pass(struck, pause_s)
+        if (now := trio.current_time()) + lasts_s > until:
             return
-        await trio.sleep(pause_s)
+        lasts_s = min(lasts_s, turn_ends_at - now)
         injected[kind] += 1
         if kind in INSTANT:
             INSTANT[kind](targets, lasts_s)
         elif kind in SEQUENCES:
-            await SEQUENCES[kind](targets, lasts_s)
+            with trio.move_on_at(turn_ends_at):
+                await SEQUENCES[kind](targets, lasts_s)
         else:
             with targets.active_faults.during(kind), LASTING[kind](targets):
                 await trio.sleep(lasts_s)

@@ -91,7 +91,7 @@ async def _open_world(
             config=config,
             network=TwinNetwork(exchange, connections),
             store=store,
-            oracle=Oracle(market=market, venue_name="usdm"),
+            oracles={"usdm": Oracle(market=market, venue_name="usdm")},
             chance=random.Random(seed),
         )
         tasks.start_soon(lifecycle.run)

@@ -233,6 +233,8 @@ class WeightMeter:
 
     limit: int
     used: int = 0
+    most_used: int = 0
+    """The most that was used in any minute so far."""
     banned_until_ms: int = 0
     _minute: int = 0
     _refusals: int = 0
@@ -247,6 +249,7 @@ class WeightMeter:
             self._minute = minute
             self.used = self._refusals = 0
         self.used += weight
+        self.most_used = max(self.most_used, self.used)
         if self.used <= self.limit:
             return None
         self._refusals += 1
