@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,22 +18,30 @@ from rich.console import Console
 from rich.live import Live
 
 from klineagent.agent import Agent, open_agent
-from klineagent.cli.options import INTERVALS, VENUE
+from klineagent.cli.options import INTERVALS
 from klineagent.cli.running import run
-from klineagent.cli.simulate import ARCHIVE, POSITIVE, SEED, SPEED_HELP, SYMBOL_COUNT
+from klineagent.cli.simulate import (
+    ARCHIVE,
+    POSITIVE,
+    SEED,
+    SPEED_HELP,
+    SYMBOL_COUNT,
+    read_venues,
+)
 from klineagent.cli.tables import arrivals_table, summary_table, wide_console
 from klineagent.config.model import Config, load_config
 from klineagent.core.address import Bind
-from klineagent.core.errors import KlineagentError
+from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.core.interval import BY_LENGTH
 from klineagent.core.kline import Kline
+from klineagent.exchange.venues import VENUES, full_name
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.process.signals import StopSignal, open_stop_signal
 from klineagent.storage.opening import open_store
-from klineagent.twin.exchange import open_exchange, open_market
+from klineagent.twin.exchange import open_market
+from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.market.market import Market
 from klineagent.twin.server import serve_exchange
-from klineagent.twin.venues import venue_named
 
 LOOPBACK = "127.0.0.1"
 LOOK_EVERY_S = 0.25
@@ -54,11 +62,11 @@ SHOWN_SYMBOLS = 12
 )
 @click.option(
     "--symbols",
-    default=5,
+    default=3,
     show_default=True,
     type=SYMBOL_COUNT,
     metavar="N",
-    help="How many symbols to record.",
+    help="How many symbols to record of each venue.",
 )
 @click.option(
     "--speed", default=60.0, show_default=True, type=POSITIVE, metavar="X", help=SPEED_HELP
@@ -66,7 +74,12 @@ SHOWN_SYMBOLS = 12
 @ARCHIVE
 @SEED
 @INTERVALS
-@VENUE
+@click.option(
+    "--venues",
+    metavar="VENUE,...",
+    help="Venues to record.  [default: usdm,spot; of an archive usdm]",
+)
+@click.option("--venue", type=click.Choice(list(VENUES)), help="The same for one venue.")
 @click.option("--store", help="Database to record into.  [default: a temporary folder]")
 def demo(
     seconds: float,
@@ -74,6 +87,8 @@ def demo(
     speed: float,
     archive: Path | None,
     seed: int,
+    venues: str | None,
+    venue: str | None,
     **options: object,
 ) -> None:
     """Try it all in one process: simulated exchange, agent and database.
@@ -81,19 +96,20 @@ def demo(
     After --seconds, or on Ctrl-C, it prints what the database holds.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
-    config = load_config(options, {}, None)
-    market = open_market(
-        archive=archive,
-        symbols=symbols,
-        seed=seed,
-        venue_name=config.venue.name,
-        start_ms=time.time_ns() // 1_000_000,
-    )
+    if venue and venues:
+        raise ConfigError("--venue cannot be used with --venues, which names all of them")
+    names = read_venues(venues or venue or ("usdm,spot" if archive is None else "usdm"))
+    now_ms = time.time_ns() // 1_000_000
     shown = Demo(
-        config=config,
+        config=load_config({**options, "venue": names[0]}, {}, None),
         keeps=options["store"] is not None,
-        market=market,
-        symbols=tuple(listing.symbol for listing in market.listings)[:symbols],
+        markets={
+            name: open_market(
+                archive=archive, symbols=symbols, seed=seed, venue_name=name, start_ms=now_ms
+            )
+            for name in names
+        },
+        most_symbols=symbols,
         seconds=seconds,
         speed=speed,
     )
@@ -107,10 +123,21 @@ class Demo:
     config: Config
     keeps: bool
     """Whether rows stay in the store of `config`; otherwise they go to a temporary folder."""
-    market: Market
-    symbols: tuple[str, ...]
+    markets: Mapping[str, Market]
+    """By venue, the agent's default first."""
+    most_symbols: int
+    """How many symbols of each are recorded."""
     seconds: float
     speed: float
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols of all venues, as an agent is told them."""
+        return tuple(
+            full_name(VENUES[name], listing.symbol, self.config.venue)
+            for name, market in self.markets.items()
+            for listing in market.listings[: self.most_symbols]
+        )
 
 
 async def run_demo(demo: Demo) -> None:
@@ -127,12 +154,13 @@ async def run_demo(demo: Demo) -> None:
         open_store(config.store) as store,
     ):
         async with (
-            _open_twin(demo) as port,
-            open_agent(_recording(config, demo.symbols, port), store=store) as agent,
+            _open_twin(demo) as ports,
+            open_agent(_recording(config, demo.symbols, ports), store=store) as agent,
         ):
             console.print(
                 f"A simulated exchange trades at {demo.speed:g} times real time; the agent records"
-                f" {agent.registry.count()} streams of {len(demo.symbols)} symbols into"
+                f" {agent.venues.count()} streams of {len(demo.symbols)} symbols of"
+                f" {' and '.join(demo.markets)} into"
                 f" {store.label} and answers at http://{agent.command_bind}/status",
                 soft_wrap=True,  # addresses can be copied whole
             )
@@ -166,28 +194,29 @@ async def _watch(console: Console, agent: Agent, stop: StopSignal, seconds: floa
 
 
 @asynccontextmanager
-async def _open_twin(demo: Demo) -> AsyncIterator[int]:
-    """Serve the exchange twin on a loopback port, and yield the port."""
-    rules = venue_named(demo.config.venue.name)
+async def _open_twin(demo: Demo) -> AsyncIterator[Mapping[str, int]]:
+    """Serve the exchange twin on loopback, and yield the ports by venue."""
     async with (
-        open_exchange(demo.market, rules, speed=demo.speed) as exchange,
+        open_exchanges(demo.markets, speed=demo.speed) as exchanges,
         trio.open_nursery() as nursery,
     ):
-        _, port = await nursery.start(serve_exchange, exchange, LOOPBACK, 0)
-        yield port
+        ports = {}
+        for name, exchange in exchanges.items():
+            _, ports[name] = await nursery.start(serve_exchange, exchange, LOOPBACK, 0)
+        yield ports
         nursery.cancel_scope.cancel(reason="the demonstration is over")
 
 
-def _recording(config: Config, symbols: tuple[str, ...], port: int) -> Config:
-    """Return the configuration of an agent that records from the twin at `port`."""
+def _recording(config: Config, symbols: tuple[str, ...], ports: Mapping[str, int]) -> Config:
+    """Return the configuration of an agent that records from the twin at `ports`."""
     # The path of the venue's own URL stays: on USD-M klines are under /market.
-    prefix = httpx2.URL(config.venue.ws_url).path.rstrip("/")
+    paths = {name: httpx2.URL(VENUES[name].ws_url).path.rstrip("/") for name in ports}
     return evolve(
         config,
         symbols=symbols,
         max_symbols=len(symbols),
-        ws_url=f"ws://{LOOPBACK}:{port}{prefix}",
-        rest_url=f"http://{LOOPBACK}:{port}",
+        ws_url={name: f"ws://{LOOPBACK}:{port}{paths[name]}" for name, port in ports.items()},
+        rest_url={name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()},
         command_bind=Bind(LOOPBACK, 0),
         status_bind=Bind(LOOPBACK, 0),
         state="none",
@@ -217,20 +246,24 @@ async def _show(console: Console, agent: Agent) -> NoReturn:
         while True:
             await trio.sleep(PRINT_EVERY_S)
             console.print(_progress(agent))
-    newest = _Newest()
+    newest, default = _Newest(), agent.default.venue
     with (
         agent.bus.subscribed(newest),
         Live(console=console, auto_refresh=False, transient=True) as live,
     ):
         while True:
-            shown = sorted(newest.rows.values())[:SHOWN_SYMBOLS]
+            shown = [
+                kline._replace(symbol=full_name(VENUES[kline.venue], kline.symbol, default))
+                for kline in sorted(newest.rows.values())[:SHOWN_SYMBOLS]
+            ]
             table = arrivals_table(shown, caption=_progress(agent))
             live.update(table, refresh=True)
             await trio.sleep(LOOK_EVERY_S)
 
 
 def _progress(agent: Agent) -> str:
+    received = sum(each.context.pool.counts.klines for each in agent.venues)
     return (
-        f"{agent.pool.counts.klines} updates received, {agent.writer.stored} rows written,"
+        f"{received} updates received, {agent.writer.stored} rows written,"
         f" {agent.writer.rows_waiting} waiting"
     )

@@ -53,13 +53,14 @@ def updates_table(klines: Iterable[Kline], *, title: str) -> Table:
 
 
 def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
-    """Make a table of the newest candles of many series."""
-    table = plain_table("Candles arriving", ["symbol", "", "open"], _NUMBERS, [""])
+    """Make a table of the newest candles of many series, closed ones in bold."""
+    # Symbols may name their venue, so there is no room for the number of trades.
+    table = plain_table("Candles arriving", ["symbol", "", "open"], _NUMBERS[:-1])
     table.caption = caption
     for kline in klines:
         opened = clock_text(kline.open_time)[-5:]
-        state = "closed" if kline.is_closed else ""
-        table.add_row(kline.symbol, kline.interval, opened, *_numbers(kline), state)
+        style = "bold" if kline.is_closed else None
+        table.add_row(kline.symbol, kline.interval, opened, *_numbers(kline)[:-1], style=style)
     return table
 
 

@@ -6,6 +6,32 @@ import pytest
 from click.testing import CliRunner
 
 from klineagent.cli.group import commands
+from klineagent.core.errors import ConfigError
+
+
+def test_both_venues_are_recorded_by_one_agent() -> None:
+    """Three symbols of each, as the database tells afterwards."""
+    pytest.importorskip("chdb")
+    options = ["--seconds", "3", "--intervals", "1m"]
+    result = CliRunner().invoke(commands, ["demo", *options], catch_exceptions=False)
+    assert "6 streams of 6 symbols of usdm and spot" in result.output
+    for series in ("usdm   BTCUSDT", "spot   BTCUSDT", "usdm   SOLUSDT"):
+        assert series in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--venue", "spot", "--venues", "usdm"), "--venue cannot be used with --venues"),
+        (("--venues", "usdm,options"), "--venues: expected some of usdm, coinm, spot"),
+        (("--intervals", "1s", "--venues", "usdm"), "there is no 1s on usdm"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(options: tuple[str, ...], reason: str) -> None:
+    """Nothing has been started by then."""
+    with pytest.raises(ConfigError, match=reason) as refused:
+        CliRunner().invoke(commands, ["demo", *options], catch_exceptions=False)
+    assert "\n" not in str(refused.value)
 
 
 def test_spots_seconds_can_be_watched() -> None:

@@ -13,6 +13,7 @@ from klineagent.core import kline
 from klineagent.core.interval import Interval
 from klineagent.exchange import wire
 from klineagent.exchange.budget import WeightBudget, WeightPool
+from klineagent.exchange.clock.deadlines import Deadlines
 from klineagent.exchange.clock.reckoning import Reckoning
 from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.series.backfill.attempts import Attempts
@@ -20,7 +21,6 @@ from klineagent.series.backfill.gap_file import GapSaver
 from klineagent.series.backfill.pages import Evidence, Finding, Known
 from klineagent.series.backfill.worker import Backfill
 from klineagent.series.ledger import Gap, Ledger
-from klineagent.series.subscription import Subscription
 
 _FAR_FUTURE_MS = 1 << 50
 
@@ -45,12 +45,11 @@ def healing_off() -> Iterator[None]:
 def deadlines_off() -> Iterator[None]:
     """Ignore deadlines: a lost closing event goes unnoticed while the stream is up."""
 
-    async def only_begin(self: Subscription) -> None:
-        await self.context.time.known()
-        self._begin()
+    async def never(_: Deadlines) -> None:
+        await trio.sleep_forever()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Subscription, "_watch_deadlines", only_begin)
+        patch.setattr(Deadlines, "run", never)
         yield
 
 
