@@ -7,15 +7,17 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.errors import SymbolLimitReached
-from klineagent.core.interval import Interval
+from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.series.statistics import SeriesStatistics
 from klineagent.series.venues import RunningVenue
 from klineagent.storage.memory.disk import MemoryDisk
-from klineagent.testing.simulation import Simulation, open_simulation
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from klineagent.twin.market.random import RandomMarket
 from tests.simulations.looking import HOUR_S, MINUTE_S, Watch
 
 M1 = Interval.M1
+OTHERS_WEIGHT = 1_300
 SYMBOLS = ("BTCUSDT", "spot:BTCUSDT", "coinm:BTCUSD_PERP")
 
 
@@ -74,6 +76,76 @@ async def test_an_outage_of_one_venue_does_not_touch_the_others(
         assert max(others.values()) <= 2_000
         await trio.sleep(5 * MINUTE_S)
         assert incomplete(simulation) == []
+
+
+@pytest.mark.logs("limit_named", "symbols_unavailable")
+@pytest.mark.parametrize("hurt", ["usdm", "spot"])
+async def test_a_ban_and_delays_of_one_venue_do_not_touch_the_others(
+    autojump_clock: MockClock, hurt: str
+) -> None:
+    """Its closing events come late and its REST refuses; others lose and heal as if alone."""
+    async with open_simulation(
+        symbols=SYMBOLS, intervals=[M1], beside=[SPOT, COINM], history=0
+    ) as simulation:
+        await trio.sleep(5 * MINUTE_S)
+        watch, exchange = Watch(simulation), simulation.exchanges[hurt]
+        other = simulation.exchanges["coinm"]
+        with exchange.faults.refusing_rest(418), exchange.faults.delaying_closings(by_ms=20_000):
+            await watch.look(5 * MINUTE_S)
+            # A gap of the futures venue beside it, while the ban lasts.
+            with other.faults.losing_closings():
+                await watch.look(90)
+            healed_at = trio.current_time()
+            while venue(simulation, "coinm").registry.missing():
+                await watch.look(1)
+            assert trio.current_time() - healed_at <= 10
+        late = {key: late_ms for key, late_ms in watch.late_ms.items() if key[0] != hurt}
+        assert max(late_ms for key, late_ms in late.items() if key[0] != "coinm") <= 2_000
+        await trio.sleep(10 * MINUTE_S)
+        assert incomplete(simulation) == []
+
+
+async def test_two_venues_that_heal_at_once_stay_within_their_pool(
+    autojump_clock: MockClock,
+) -> None:
+    """80 % of what the exchange allows both together, minute by minute; spot has its own."""
+    perpetual = ("BTCUSD_PERP", "ETHUSD_PERP", "SOLUSD_PERP")
+    markets = {
+        each.name: RandomMarket(
+            symbols=3,
+            seed=1,
+            start_ms=FEBRUARY_2026_MS,
+            venue_name=each.name,
+            history_ms=20 * DAY_MS,
+        )
+        for each in (USDM, COINM)
+    }
+    async with open_simulation(
+        symbols=[
+            *("BTCUSDT", "ETHUSDT", "SOLUSDT"),
+            *(f"coinm:{each}" for each in perpetual),
+            "spot:BTCUSDT",
+        ],
+        intervals=[M1],
+        beside=[SPOT, COINM],
+        markets=markets,
+        history=30_000,
+    ) as simulation:
+        futures, spot = (simulation.exchanges[each].rest.meter for each in ("coinm", "spot"))
+        assert simulation.exchanges["usdm"].rest.meter is futures
+        used, spent = [], set()
+        for second in range(2 * 60):
+            if second % 60 == 0:  # another program at our address
+                futures.spend(OTHERS_WEIGHT, simulation.exchange.clock.now_ms())
+            await trio.sleep(1)
+            used.append(futures.used)
+            spent |= {
+                each.venue.name for each in simulation.agent.venues if each.registry.missing()
+            }
+        assert spent >= {"usdm", "coinm"}
+        assert 0.78 * futures.limit < max(used) <= 0.8 * futures.limit
+        assert spot.used <= 0.8 * spot.limit
+        assert not any(each.breaches for each in simulation.exchanges.values())
 
 
 async def test_a_venue_is_opened_when_it_is_wanted(autojump_clock: MockClock) -> None:
