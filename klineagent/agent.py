@@ -209,9 +209,8 @@ async def open_agent(
             background.start_soon(gaps.run, venues.registries, writer)
             serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
             running = await venues.open(config.venue)
-            desired = running.desired
             command = command_app(venues, config.intervals, config.venue, guard)
-            add_subscription_routes(command, desired)
+            add_subscription_routes(command, venues)
             add_answer_routes(command, venues=venues, writer=writer)
             status = status_app(watched_by := status_guard(config))
             add_health_routes(status, watched_by, venues=venues, writer=writer)

@@ -12,7 +12,7 @@ from quart import request
 from klineagent.api.models.contract import StreamBody, SymbolsBody
 from klineagent.core.errors import UNREADABLE, InvalidRequest
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import VENUES, Venue, full_name, split_name
+from klineagent.exchange.venues import Venue, full_name, split_name
 
 
 @frozen
@@ -88,27 +88,13 @@ def symbol_named(name: str, venue: str, default: Venue, *, field: str) -> tuple[
     Raises:
         InvalidRequest: the name is empty, or names no venue, or another one than `venue`.
     """
-    beside = venue_named(venue) if venue else None
     try:
-        named, symbol = split_name(name, beside or default)
+        named, symbol = split_name(name, default, beside=venue)
     except ValueError as error:
         raise InvalidRequest(f"{field}: {error}") from error
     if not symbol:
         raise InvalidRequest(f"{field}: the name is empty")
-    if beside not in {None, named}:
-        raise InvalidRequest(f"{field}: {name.strip()} is not of the venue beside it, {venue}")
     return named, symbol
-
-
-def venue_named(name: str) -> Venue:
-    """Read which venue is meant.
-
-    Raises:
-        InvalidRequest: there is no such venue.
-    """
-    if (venue := VENUES.get(name.strip().lower())) is None:
-        raise InvalidRequest(f"venue: {name!r} is no venue; use one of {', '.join(VENUES)}")
-    return venue
 
 
 def decode(body: bytes | str, kind: type[_Asked]) -> _Asked:

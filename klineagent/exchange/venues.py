@@ -133,18 +133,31 @@ SPOT = Venue(
 VENUES = {venue.name: venue for venue in (USDM, COINM, SPOT)}
 
 
-def split_name(name: str, default: Venue) -> tuple[Venue, str]:
-    """Split `venue:SYMBOL`, as users write it; a bare symbol is one of `default`.
+def split_name(name: str, default: Venue, *, beside: str = "") -> tuple[Venue, str]:
+    """Split `venue:SYMBOL`, as users write it.
+
+    A bare symbol is one of the venue `beside` it, if that is not empty, else of `default`.
+
+    Raises:
+        ValueError: there is no such venue, or the two differ.
+    """
+    alone = venue_named(beside) if beside else None
+    venue_name, colon, symbol = name.rpartition(":")
+    venue = venue_named(venue_name) if colon else alone or default
+    if alone not in {None, venue}:
+        raise ValueError(f"{name.strip()} is not of the venue beside it, {beside}")
+    return venue, symbol.strip().upper()
+
+
+def venue_named(name: str) -> Venue:
+    """Return the venue that a user names.
 
     Raises:
         ValueError: there is no such venue.
     """
-    venue_name, colon, symbol = name.rpartition(":")
-    if not colon:
-        return default, symbol.strip().upper()
-    if (venue := VENUES.get(venue_name.strip().lower())) is None:
-        raise ValueError(f"{venue_name!r} is no venue; use one of {', '.join(VENUES)}")
-    return venue, symbol.strip().upper()
+    if (venue := VENUES.get(name.strip().lower())) is None:
+        raise ValueError(f"{name!r} is no venue; use one of {', '.join(VENUES)}")
+    return venue
 
 
 def full_name(venue: Venue, symbol: str, default: Venue) -> str:

@@ -71,6 +71,10 @@ class Venues:
         """The number of venues that run."""
         return len(self._running)
 
+    def running(self, venue: Venue) -> RunningVenue:
+        """Return `venue`, which runs."""
+        return self._running[venue.name]
+
     def get(self, name: str) -> RunningVenue | None:
         """Return the venue called `name`, if it runs."""
         return self._running.get(name)
@@ -78,7 +82,7 @@ class Venues:
     @property
     def main(self) -> RunningVenue:
         """The default venue, which always runs."""
-        return self._running[self.default.name]
+        return self.running(self.default)
 
     def registries(self) -> list[Registry]:
         """Return the registries of all venues."""

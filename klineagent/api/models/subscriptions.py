@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
-from klineagent.api.models.contract import Count, SymbolName
+from klineagent.api.models.contract import Count, SymbolName, VenueBeside
 from klineagent.series.desired.wire_format import Excluded, Pattern, Wanted
 
 _Streams = Annotated[
@@ -46,6 +46,7 @@ class SymbolReason(Struct, frozen=True):
 
     symbol: SymbolName
     reason: Annotated[str, Meta(examples=["OMGUSDT does not trade on usdm (SETTLING)"])]
+    venue: VenueBeside = UNSET
 
 
 class StreamsNow(Struct, frozen=True):

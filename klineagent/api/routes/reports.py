@@ -17,13 +17,13 @@ from klineagent.api.models.reports import (
 )
 from klineagent.api.models.timestamps import read_moment, utc
 from klineagent.api.openapi import operation
-from klineagent.api.requests import interval_named, read_query, symbol_named, venue_named
+from klineagent.api.requests import interval_named, read_query, symbol_named
 from klineagent.api.routes.coverage import PagePosition, coverage_of, cursor_of, series_after
 from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
 from klineagent.api.routes.why import CandleLookup
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest
-from klineagent.exchange.venues import Venue, full_name
+from klineagent.exchange.venues import Venue, full_name, venue_named
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
 
@@ -100,6 +100,9 @@ def _asked_symbols(asked: CoverageQuery, venues: Venues) -> tuple[list[Venue], l
         venue, symbol = symbol_named(asked.symbol, asked.venue, venues.default, field="symbol")
         return [venue], [full_name(venue, symbol, venues.default)]
     if asked.venue:
-        venue = venue_named(asked.venue)
+        try:
+            venue = venue_named(asked.venue)
+        except ValueError as error:
+            raise InvalidRequest(f"venue: {error}") from error
         return [venue], venues.symbols(venue)
     return [each.venue for each in venues], venues.symbols()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from attrs import evolve
 from msgspec.structs import replace
 from quart_trio import QuartTrio
+from structlog.contextvars import bound_contextvars
 
+from klineagent.api.models.contract import venue_beside
 from klineagent.api.models.subscriptions import (
     DryRun,
     ForecastTold,
@@ -22,11 +25,21 @@ from klineagent.api.openapi import operation
 from klineagent.api.requests import read_body, read_query
 from klineagent.api.subscriptions import confirmed_within
 from klineagent.core.errors import InvalidRequest, NotConfirmed, ShuttingDown, SymbolLimitReached
-from klineagent.series.desired.demand import Change
-from klineagent.series.desired.desired import Desired
+from klineagent.exchange.venues import VENUES, Venue, full_name
+from klineagent.series.desired.demand import Change, plan
 from klineagent.series.desired.forecast import Forecast, forecast_change
-from klineagent.series.desired.selection import Selection, SeriesSet, count, in_order
-from klineagent.series.desired.wire_format import SetReader, SubscriptionSet, pattern_of, write
+from klineagent.series.desired.selection import Match, Selection, SeriesSet, count, in_order
+from klineagent.series.desired.wire_format import (
+    Entries,
+    Pattern,
+    SetReader,
+    SubscriptionSet,
+    by_venue,
+    pattern_of,
+    placed,
+    write,
+)
+from klineagent.series.venues import RunningVenue, Venues
 
 PATH = "/v1/subscriptions"
 # Symbols can be validated once exchangeInfo is there, a second after a start.
@@ -37,8 +50,8 @@ MOST_REASONS = 100
 _ERRORS = (InvalidRequest, SymbolLimitReached, NotConfirmed, ShuttingDown)
 
 
-def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
-    """Add the routes of the desired set."""
+def add_subscription_routes(app: QuartTrio, venues: Venues) -> None:
+    """Add the routes of the desired set, which is one for all venues."""
 
     @app.get(PATH)
     @operation(SubscriptionsNow, tag="subscriptions")
@@ -47,7 +60,7 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
 
         `subscriptions` and `exclude` can be sent back by PUT.
         """
-        return await _now(desired, saved=await desired.saved())
+        return await _now(venues, saved=await venues.main.desired.saved())
 
     @app.put(PATH)
     @operation(
@@ -58,13 +71,16 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         raises=_ERRORS,
     )
     async def put_subscriptions() -> SubscriptionOutcome:
-        """Replace the whole set, except for what the configuration names.
+        """Replace the whole set, on all venues, except for what the configuration names.
 
         The answer comes at once, and the change is carried out in the background. It is idempotent.
         """
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionSet)
-        reader = await _reader(desired)
-        return await _carry_out(desired, reader.selection(asked), dry_run=dry_run)
+        entries = [*placed(asked.subscriptions, "subscriptions"), *placed(asked.exclude, "exclude")]
+        readers = await _readers(venues, entries)
+        selections = dict.fromkeys((each.venue.name for each in venues), Selection())
+        selections |= {each.venue.name: each.selection(asked) for each in readers}
+        return await _carry_out(venues, selections, dry_run=dry_run)
 
     @app.patch(PATH)
     @operation(
@@ -80,104 +96,150 @@ def add_subscription_routes(app: QuartTrio, desired: Desired) -> None:
         Removing what is not in the set, or adding what is, changes nothing.
         """
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionChange)
-        reader = await _reader(desired)
-        # What is removed at "all" intervals is removed at 1s, too, whatever "all" adds.
-        everything = evolve(reader, all_intervals=desired.venue.intervals)
-        gone, more = everything.wanted(asked.remove, "remove"), reader.wanted(asked.add, "add")
-        left = desired.demand.removing(gone)
-        return await _carry_out(desired, left.adding(more, reader.listings), dry_run=dry_run)
+        entries = [*placed(asked.remove, "remove"), *placed(asked.add, "add")]
+        selections = {}
+        for reader in await _readers(venues, entries):
+            # What is removed at "all" intervals is removed at 1s, too, whatever "all" adds.
+            everything = evolve(reader, all_intervals=reader.venue.intervals)
+            gone, more = everything.wanted(asked.remove, "remove"), reader.wanted(asked.add, "add")
+            left = venues.running(reader.venue).desired.demand.removing(gone)
+            selections[reader.venue.name] = left.adding(more, reader.listings)
+        return await _carry_out(venues, selections, dry_run=dry_run)
 
 
-async def _reader(desired: Desired) -> SetReader:
-    """Make a reader that knows the exchange's symbols.
+async def _readers(venues: Venues, entries: Entries) -> list[SetReader]:
+    """Make a reader for each venue that `entries` name; it knows the venue's symbols.
 
     Raises:
-        NotConfirmed: the exchange has not listed them in time.
+        InvalidRequest: an entry names nothing, or no venue.
+        NotConfirmed: a venue has not listed its symbols in time.
     """
-    with confirmed_within(KNOWN_WITHIN_S, desired.obstacle):
-        listings = await desired.listings()
-    demand = desired.demand
-    present = demand.selection.naming(demand.configured)
-    return SetReader(venue=desired.venue, listings=listings, present=present)
+    opened = [await venues.open(venue) for venue in by_venue(entries, venues.default)]
+    readers = []
+    for desired in (each.desired for each in opened):
+        with confirmed_within(KNOWN_WITHIN_S, desired.obstacle):
+            listings = await desired.listings()
+        present = desired.demand.selection.naming(desired.demand.configured)
+        reader = SetReader(
+            venue=desired.venue, default=venues.default, listings=listings, present=present
+        )
+        readers.append(reader)
+    return readers
 
 
 async def _carry_out(
-    desired: Desired, selection: Selection, *, dry_run: bool
+    venues: Venues, selections: Mapping[str, Selection], *, dry_run: bool
 ) -> SubscriptionOutcome:
+    """Replace the selections of some venues, by their names."""
     # No await before the change is adopted, nor before the forecast reads the connections: the
     # answer describes exactly what was done.
-    change = desired.demand.change(selection)
+    running = {each.venue.name: each for each in venues}
+    changes = plan({name: each.desired.demand for name, each in running.items()}, selections)
     if not dry_run:
-        desired.adopt(change)
-    context = desired.registry.context
-    forecast = await forecast_change(context, change.wanted, change.added, change.removed)
-    saved = not dry_run and await desired.saved()
-    return _outcome(change, forecast, dry_run=dry_run, saved=saved)
-
-
-def _outcome(
-    change: Change, forecast: Forecast, *, dry_run: bool, saved: bool
-) -> SubscriptionOutcome:
+        for name, change in changes.items():
+            with bound_contextvars(**({} if name == venues.default.name else {"venue": name})):
+                running[name].desired.adopt(change)
+    forecasts = [
+        (running[name].context.rest.budget.pool.name, await _forecast(running[name], change))
+        for name, change in changes.items()
+    ]
+    saved = not dry_run and await venues.main.desired.saved()
+    default, each = venues.default, changes.values()
     return SubscriptionOutcome(
         dry_run=dry_run,
-        added=count(change.added),
-        removed=count(change.removed),
-        added_streams=_names(change.added),
-        removed_streams=_names(change.removed),
-        wanted=count(change.wanted),
-        symbols=len(change.wanted),
-        unmatched=list(map(pattern_of, change.unmatched)),
-        forecast=_forecast(forecast),
+        added=sum(count(change.added) for change in each),
+        removed=sum(count(change.removed) for change in each),
+        added_streams=_names({name: change.added for name, change in changes.items()}, default),
+        removed_streams=_names({name: change.removed for name, change in changes.items()}, default),
+        wanted=sum(count(change.wanted) for change in each),
+        symbols=sum(len(change.wanted) for change in each),
+        unmatched=_patterns({name: change.unmatched for name, change in changes.items()}, default),
+        forecast=_told(forecasts),
         saved=saved,
     )
 
 
-def _names(series: SeriesSet) -> list[str]:
+async def _forecast(running: RunningVenue, change: Change) -> Forecast:
+    return await forecast_change(running.context, change.wanted, change.added, change.removed)
+
+
+def _told(forecasts: Sequence[tuple[str, Forecast]]) -> ForecastTold:
+    """Add up the forecasts of venues, each with the name of its weight pool."""
+    minutes: defaultdict[str, float] = defaultdict(float)
+    for pool, forecast in forecasts:
+        minutes[pool] += forecast.history_minutes
+    each = [forecast for _, forecast in forecasts]
+    return ForecastTold(
+        feeds=sum(forecast.placement.connections for forecast in each),
+        new_feeds=sum(forecast.placement.dials for forecast in each),
+        # Venues subscribe at the same time, and so do pools fetch.
+        subscribe_seconds=round(max(forecast.subscribe_s for forecast in each), 1),
+        history_candles=sum(forecast.history_candles for forecast in each),
+        history_weight=sum(forecast.history_weight for forecast in each),
+        history_minutes=round(max(minutes.values()), 1),
+        rows_per_day=round(sum(forecast.rows_per_day for forecast in each)),
+        bytes_per_day=round(sum(forecast.bytes_per_day for forecast in each)),
+    )
+
+
+def _names(series: Mapping[str, SeriesSet], default: Venue) -> list[str]:
+    """Name the first streams of `series`, which are those of venues by name."""
+    names = (
+        f"{full_name(VENUES[venue], symbol, default)} {interval}"
+        for venue, some in series.items()
+        for symbol, interval in in_order(some)
+    )
+    return list(islice(names, MOST_STREAMS_NAMED))
+
+
+def _patterns(matches: Mapping[str, Iterable[Match]], default: Venue) -> list[Pattern]:
     return [
-        f"{symbol} {interval}" for symbol, interval in islice(in_order(series), MOST_STREAMS_NAMED)
+        pattern_of(match, VENUES[venue], default)
+        for venue, some in matches.items()
+        for match in some
     ]
 
 
-def _forecast(forecast: Forecast) -> ForecastTold:
-    return ForecastTold(
-        feeds=forecast.placement.connections,
-        new_feeds=forecast.placement.dials,
-        subscribe_seconds=round(forecast.subscribe_s, 1),
-        history_candles=forecast.history_candles,
-        history_weight=forecast.history_weight,
-        history_minutes=round(forecast.history_minutes, 1),
-        rows_per_day=round(forecast.rows_per_day),
-        bytes_per_day=round(forecast.bytes_per_day),
-    )
-
-
-async def _now(desired: Desired, *, saved: bool) -> SubscriptionsNow:
-    venue = desired.venue
-    asked = write(desired.demand.selection, venue)
-    configured = write(Selection(named=desired.demand.configured), venue)
-    progress = await desired.progress()
-    wanted = count(progress.wanted)
+async def _now(venues: Venues, *, saved: bool) -> SubscriptionsNow:
+    default, running = venues.default, {each.venue.name: each.desired for each in venues}
+    progress = {name: await desired.progress() for name, desired in running.items()}
+    asked = [write(each.demand.selection, each.venue, default) for each in running.values()]
+    configured = [
+        write(Selection(named=each.demand.configured), each.venue, default)
+        for each in running.values()
+    ]
+    each = progress.values()
+    wanted, active = sum(count(now.wanted) for now in each), sum(now.active for now in each)
     return SubscriptionsNow(
         subscriptions=[
-            *(replace(each, origin="configuration") for each in configured.subscriptions),
-            *(replace(each, origin="http") for each in asked.subscriptions),
+            *(
+                replace(entry, origin="configuration")
+                for some in configured
+                for entry in some.subscriptions
+            ),
+            *(replace(entry, origin="http") for some in asked for entry in some.subscriptions),
         ],
-        exclude=asked.exclude,
-        symbols=len(progress.wanted),
-        max_symbols=desired.registry.places.most,
+        exclude=[entry for some in asked for entry in some.exclude],
+        symbols=sum(len(now.wanted) for now in each),
+        max_symbols=venues.places.most,
         streams=StreamsNow(
             wanted=wanted,
-            active=progress.active,
-            pending=wanted - progress.active,
-            ending=count(progress.ending),
+            active=active,
+            pending=wanted - active,
+            ending=sum(count(now.ending) for now in each),
         ),
-        pending=_reasons(progress.pending),
-        refused=_reasons(progress.refused),
-        unmatched=list(map(pattern_of, progress.unmatched)),
+        pending=_reasons({name: now.pending for name, now in progress.items()}, default),
+        refused=_reasons({name: now.refused for name, now in progress.items()}, default),
+        unmatched=_patterns({name: now.unmatched for name, now in progress.items()}, default),
         saved=saved,
     )
 
 
-def _reasons(reasons: Mapping[str, str]) -> list[SymbolReason]:
-    first = islice(reasons.items(), MOST_REASONS)
-    return [SymbolReason(symbol=symbol, reason=reason) for symbol, reason in first]
+def _reasons(reasons: Mapping[str, Mapping[str, str]], default: Venue) -> list[SymbolReason]:
+    named = (
+        (full_name(VENUES[venue], symbol, default), reason)
+        for venue, some in reasons.items()
+        for symbol, reason in some.items()
+    )
+    first = islice(named, MOST_REASONS)
+    return [SymbolReason(name, reason, venue_beside(name)) for name, reason in first]

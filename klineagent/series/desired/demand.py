@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from klineagent.core.errors import InvalidRequest, SymbolLimitReached
 from klineagent.series.desired.selection import (
@@ -77,8 +78,14 @@ class Demand:
         configured = self.configured.get(symbol, NONE) - excepted
         return self.selection.fitting(symbol, listed) | configured
 
-    def change(self, selection: Selection) -> Change:
+    def symbols(self, selection: Selection) -> int:
+        """Count the symbols that are wanted with `selection`, however many are allowed."""
+        return len(self._resolve(selection).wanted)
+
+    def change(self, selection: Selection, *, before: SeriesSet | None = None) -> Change:
         """Return the change that `selection` would make in place of the present one.
+
+        `before` is what is wanted now, if other venues take other places after the change.
 
         Raises:
             InvalidRequest: it has more patterns than allowed, and more than the present one.
@@ -92,13 +99,14 @@ class Demand:
             )
         whole = self._resolve(selection)
         symbols = len(whole.wanted)
-        if symbols > self._places and symbols > len(self._resolve(self.selection).wanted):
+        if symbols > self._places and symbols > self.symbols(self.selection):
             others = f" and {self.taken_by_others} of other venues" if self.taken_by_others else ""
             raise SymbolLimitReached(
                 f"the set comes to {symbols} symbols{others}, more than the {self.max_symbols}"
                 " allowed (max_symbols)"
             )
-        wanted, before = self._limited(whole, selection).wanted, self.resolution.wanted
+        wanted = self._limited(whole, selection).wanted
+        before = self.resolution.wanted if before is None else before
         return Change(
             selection=selection,
             wanted=wanted,
@@ -123,3 +131,26 @@ class Demand:
             allowed=self.max_symbols,
             claims=(self.configured, self.running, selection.named),
         )
+
+
+def plan(demands: Mapping[str, Demand], selections: Mapping[str, Selection]) -> dict[str, Change]:
+    """Return the change of each venue if some get other `selections`, all at once, by its name.
+
+    `demands` are those of all venues, which share the places of symbols.
+
+    Raises:
+        InvalidRequest: see `Demand.change`.
+        SymbolLimitReached: likewise.
+    """
+
+    def symbols(name: str) -> int:
+        demand, selection = demands[name], selections.get(name)
+        return len(demand.resolution.wanted) if selection is None else demand.symbols(selection)
+
+    changes = {}
+    for name, demand in demands.items():
+        others = sum(symbols(other) for other in demands if other != name)
+        changes[name] = evolve(demand, taken_by_others=others).change(
+            selections.get(name, demand.selection), before=demand.resolution.wanted
+        )
+    return changes

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal
 
 from attrs import evolve, field, frozen
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import field as struct_field
+from msgspec.structs import replace
 
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import Venue
+from klineagent.exchange.venues import Venue, full_name, split_name
 from klineagent.series.desired.selection import (
     NONE,
     Intervals,
@@ -69,6 +71,19 @@ class Pattern(Struct, frozen=True, forbid_unknown_fields=True):
         return " ".join(filter(None, (self.name or "*", self.quote, self.contract))) + without
 
 
+_VenueOf = (
+    Annotated[
+        str,
+        Meta(
+            description="The venue of names that do not name theirs, like `spot:BTCUSDT`; without"
+            " it, the default one.",
+            examples=["spot"],
+        ),
+    ]
+    | UnsetType
+)
+
+
 class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
     """Symbols, or a pattern of symbols, at intervals; either `symbols` or `match` is set."""
 
@@ -85,6 +100,7 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = struct_field(default=UNSET, name="from")
+    venue: _VenueOf = UNSET
 
 
 class Excluded(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +108,7 @@ class Excluded(Struct, frozen=True, forbid_unknown_fields=True):
 
     symbols: Names
     intervals: IntervalsWritten
+    venue: _VenueOf = UNSET
 
 
 class SubscriptionSet(Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,19 +118,90 @@ class SubscriptionSet(Struct, frozen=True, forbid_unknown_fields=True):
     exclude: list[Excluded] = []
 
 
+Entries = Iterable[tuple[str, Wanted | Excluded]]
+"""Entries, each with the place where it is written."""
+
+
+def placed(written: Sequence[Wanted | Excluded], name: str) -> Entries:
+    """Return the entries of the list called `name`, except those of the configuration."""
+    return [
+        (f"{name}[{at}]", each)
+        for at, each in enumerate(written)
+        if isinstance(each, Excluded) or each.origin != "configuration"
+    ]
+
+
+@frozen
+class _Entry:
+    """The part of an entry that is about one venue."""
+
+    where: str
+    intervals: IntervalsWritten
+    symbols: Sequence[tuple[str, str]] = ()
+    """Symbols without their venue, each with its place."""
+    match: Pattern | None = None
+    """The pattern, its name without its venue."""
+
+
+def by_venue(entries: Entries, default: Venue) -> dict[Venue, list[_Entry]]:
+    """Part entries by the venues that they name; names without one are those of `default`.
+
+    Raises:
+        InvalidRequest: an entry has no symbols and no match, or both, or a venue does not exist.
+    """
+    parted: defaultdict[Venue, list[_Entry]] = defaultdict(list)
+    for where, each in entries:
+        beside, match = each.venue or "", each.match if isinstance(each, Wanted) else UNSET
+        if isinstance(each.symbols, list) and match is UNSET:
+            if not each.symbols:
+                raise InvalidRequest(f"{where}.symbols: the list is empty")
+            symbols: defaultdict[Venue, list[tuple[str, str]]] = defaultdict(list)
+            for at, name in enumerate(each.symbols):
+                place = f"{where}.symbols[{at}]"
+                venue, symbol = _split(name, default, beside, place)
+                symbols[venue].append((place, symbol))
+            for venue, some in symbols.items():
+                parted[venue].append(_Entry(where, each.intervals, some))
+        elif isinstance(match, Pattern) and each.symbols is UNSET:
+            venue, glob = _split(match.name or "*", default, beside, f"{where}.match.name")
+            exclude = [
+                _split(name, venue, venue.name, f"{where}.match.exclude[{at}]")[1]
+                for at, name in enumerate(match.exclude)
+            ]
+            bare = replace(match, name=match.name and glob, exclude=exclude)
+            parted[venue].append(_Entry(where, each.intervals, match=bare))
+        else:
+            raise InvalidRequest(f"{where}: expected symbols or match, and not both")
+    return parted
+
+
+def _split(name: str, default: Venue, beside: str, where: str) -> tuple[Venue, str]:
+    try:
+        return split_name(name, default, beside=beside)
+    except ValueError as error:
+        raise InvalidRequest(f"{where}: {error}") from error
+
+
 @frozen(kw_only=True)
 class SetReader:
-    """Reads selections from the wire format and checks them against what `venue` offers.
+    """Reads selections of `venue` from the wire format and checks them against what it offers.
 
-    Its methods raise `InvalidRequest`, which names the field. Symbols are checked against
-    `listings`, if these are known; those in the `present` selection are accepted in any case.
+    It skips what is written of other venues. Its methods raise `InvalidRequest`, which names the
+    field. Symbols are checked against `listings`, if these are known; those in the `present`
+    selection are accepted in any case.
     """
 
     venue: Venue
+    default: Venue = field()
+    """The venue of names that do not name theirs."""
     listings: Listings | None = None
     present: Selection = field(factory=Selection)
     all_intervals: Intervals = field()
     """The intervals that "all" stands for."""
+
+    @default.default
+    def _same_venue(self) -> Venue:
+        return self.venue
 
     @all_intervals.default
     def _usual_intervals(self) -> Intervals:
@@ -121,49 +209,40 @@ class SetReader:
 
     def selection(self, written: SubscriptionSet) -> Selection:
         """Read a whole set, except the entries that come from the configuration."""
-        ours = [
-            (f"subscriptions[{at}]", each)
-            for at, each in enumerate(written.subscriptions)
-            if each.origin != "configuration"
-        ]
         excluded: dict[str, Intervals] = {}
-        for at, each in enumerate(written.exclude):
-            intervals = self._intervals(each.intervals, f"exclude[{at}].intervals")
-            for symbol in self._symbols(each.symbols, f"exclude[{at}]"):
-                excluded[symbol] = excluded.get(symbol, NONE) | intervals
-        return evolve(self._wanted(ours), excluded=excluded)
+        for each in self._entries(placed(written.exclude, "exclude")):
+            self._name(each, excluded)
+        return evolve(self.wanted(written.subscriptions, "subscriptions"), excluded=excluded)
 
     def wanted(self, written: Sequence[Wanted], name: str) -> Selection:
         """Read the list called `name`."""
-        return self._wanted((f"{name}[{at}]", each) for at, each in enumerate(written))
-
-    def _wanted(self, written: Iterable[tuple[str, Wanted]]) -> Selection:
         named: dict[str, Intervals] = {}
         matched: dict[Match, Intervals] = {}
-        for where, each in written:
-            intervals = self._intervals(each.intervals, f"{where}.intervals")
-            if isinstance(each.symbols, list) and each.match is UNSET:
-                for symbol in self._symbols(each.symbols, where):
-                    named[symbol] = named.get(symbol, NONE) | intervals
-            elif isinstance(each.match, Pattern) and each.symbols is UNSET:
-                match = self._match(each.match, f"{where}.match")
-                matched[match] = matched.get(match, NONE) | intervals
+        for each in self._entries(placed(written, name)):
+            if each.match is None:
+                self._name(each, named)
             else:
-                raise InvalidRequest(f"{where}: expected symbols or match, and not both")
+                intervals = self._intervals(each.intervals, f"{each.where}.intervals")
+                match = self._match(each.match, f"{each.where}.match")
+                matched[match] = matched.get(match, NONE) | intervals
         return Selection(named=named, matched=matched)
 
-    def _symbols(self, names: list[str], where: str) -> list[str]:
-        if not names:
-            raise InvalidRequest(f"{where}.symbols: the list is empty")
-        return [self._symbol(name, f"{where}.symbols[{at}]") for at, name in enumerate(names)]
+    def _entries(self, entries: Entries) -> Sequence[_Entry]:
+        return by_venue(entries, self.default).get(self.venue, [])
 
-    def _symbol(self, name: str, where: str) -> str:
-        if not (symbol := name.strip().upper()):
+    def _name(self, entry: _Entry, series: dict[str, Intervals]) -> None:
+        """Add the named symbols of `entry` to `series`."""
+        intervals = self._intervals(entry.intervals, f"{entry.where}.intervals")
+        for where, symbol in entry.symbols:
+            self._check_symbol(symbol, where)
+            series[symbol] = series.get(symbol, NONE) | intervals
+
+    def _check_symbol(self, symbol: str, where: str) -> None:
+        if not symbol:
             raise InvalidRequest(f"{where}: the name is empty")
         places = (self.listings, self.present.named, self.present.excluded)
         if self.listings is not None and not any(symbol in place for place in places if place):
             raise InvalidRequest(f"{where}: {symbol} does not exist on {self.venue.name}")
-        return symbol
 
     def _match(self, written: Pattern, where: str) -> Match:
         if written.name is UNSET and not (written.quote.strip() or written.contract.strip()):
@@ -227,39 +306,51 @@ def _check_brackets(glob: str, where: str) -> None:
         )
 
 
-def pattern_of(match: Match) -> Pattern:
-    """Write `match` as a pattern."""
+def pattern_of(match: Match, venue: Venue | None = None, default: Venue | None = None) -> Pattern:
+    """Write `match` as a pattern; with the name of `venue`, if that is not `default`."""
+    name = match.name if venue is None or default is None else full_name(venue, match.name, default)
     return Pattern(
-        name=match.name, quote=match.quote, contract=match.contract, exclude=list(match.exclude)
+        name=name, quote=match.quote, contract=match.contract, exclude=list(match.exclude)
     )
 
 
-def write(selection: Selection, venue: Venue) -> SubscriptionSet:
-    """Write `selection`; symbols at the same intervals share an entry."""
-    patterns = [
-        Wanted(match=pattern_of(match), intervals=_written(intervals, venue))
-        for match, intervals in selection.matched.items()
-    ]
+def write(selection: Selection, venue: Venue, default: Venue | None = None) -> SubscriptionSet:
+    """Write `selection`; symbols at the same intervals share an entry.
+
+    Names have the name of `venue`, and entries have it beside them, if it is not `default`.
+    """
+    default = default or venue
+    beside = UNSET if venue == default else venue.name
     return SubscriptionSet(
         subscriptions=[
             *(
-                Wanted(symbols=symbols, intervals=_written(intervals, venue))
-                for intervals, symbols in _together(selection.named)
+                Wanted(symbols=symbols, intervals=intervals, venue=beside)
+                for intervals, symbols in _together(selection.named, venue, default)
             ),
-            *patterns,
+            *(
+                Wanted(
+                    match=pattern_of(match, venue, default),
+                    intervals=_written(intervals, venue),
+                    venue=beside,
+                )
+                for match, intervals in selection.matched.items()
+            ),
         ],
         exclude=[
-            Excluded(symbols=symbols, intervals=_written(intervals, venue))
-            for intervals, symbols in _together(selection.excluded)
+            Excluded(symbols=symbols, intervals=intervals, venue=beside)
+            for intervals, symbols in _together(selection.excluded, venue, default)
         ],
     )
 
 
-def _together(series: SeriesSet) -> Iterable[tuple[Intervals, list[str]]]:
+def _together(
+    series: SeriesSet, venue: Venue, default: Venue
+) -> Iterator[tuple[IntervalsWritten, list[str]]]:
+    """Yield the symbols at the same intervals, as they are written."""
     together: dict[Intervals, list[str]] = {}
     for symbol, intervals in series.items():
-        together.setdefault(intervals, []).append(symbol)
-    return together.items()
+        together.setdefault(intervals, []).append(full_name(venue, symbol, default))
+    return ((_written(intervals, venue), symbols) for intervals, symbols in together.items())
 
 
 def _written(intervals: Intervals, venue: Venue) -> list[str] | Literal["all"]:

@@ -142,7 +142,7 @@ async def test_symbols_are_added_at_the_intervals_that_their_venue_has(
     [
         ({"symbol": "margin:BTCUSDT"}, "symbol: 'margin' is no venue; use one of usdm, coinm"),
         ({"symbol": ":BTCUSDT"}, "symbol: '' is no venue"),
-        ({"symbol": "BTCUSDT", "venue": "margin"}, "venue: 'margin' is no venue"),
+        ({"symbol": "BTCUSDT", "venue": "margin"}, "symbol: 'margin' is no venue"),
         ({"symbol": "spot:"}, "symbol: the name is empty"),
         ({"symbol": "spot:BTCUSDT", "venue": "usdm"}, "is not of the venue beside it, usdm"),
         ({"symbol": "BTCUSDT", "venue": 7}, "$.venue"),

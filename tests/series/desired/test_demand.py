@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from klineagent.core.errors import InvalidRequest, SymbolLimitReached
 from klineagent.core.interval import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
-from klineagent.series.desired.demand import MOST_PATTERNS, Demand
+from klineagent.series.desired.demand import MOST_PATTERNS, Demand, plan
 from klineagent.series.desired.selection import Match, Selection, SeriesSet
 
 M1 = frozenset({Interval.M1})
@@ -100,3 +102,34 @@ def test_more_patterns_than_allowed_are_refused_unless_they_exist() -> None:
         _demand().change(Selection(matched=many))
     demand = _demand(Selection(matched=many))
     assert demand.change(Selection(matched=many, named={"AUSDT": M1})).added == {"AUSDT": M1}
+
+
+_sets = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("usdm", "coinm", "spot"), st.sets(st.sampled_from(NAMES)))
+)
+
+
+@given(_sets, _sets, st.integers(1, 9))
+def test_venues_change_at_once_within_the_symbols_that_are_allowed_in_all(
+    present: dict[str, set[str]], asked: dict[str, set[str]], most: int
+) -> None:
+    """Places that one gives up are another's; refused is only what grows beyond the limit."""
+    running = {name: present.get(name, set()) for name in ("usdm", "coinm", "spot")}
+    taken = sum(map(len, running.values()))
+    demands = {
+        name: evolve(
+            _demand(Selection(named=dict.fromkeys(symbols, M1)), max_symbols=max(most, taken)),
+            taken_by_others=taken - len(symbols),
+        )
+        for name, symbols in running.items()
+    }
+    then = running | asked
+    selections = {name: Selection(named=dict.fromkeys(each, M1)) for name, each in asked.items()}
+    if sum(map(len, then.values())) > max(most, taken):
+        with pytest.raises(SymbolLimitReached):
+            plan(demands, selections)
+        return
+    for name, change in plan(demands, selections).items():
+        assert change.wanted.keys() == then[name]
+        assert change.added.keys() == then[name] - running[name]
+        assert change.removed.keys() == running[name] - then[name]

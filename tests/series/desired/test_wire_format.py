@@ -67,6 +67,18 @@ def test_a_written_selection_reads_back_equal(selection: Selection) -> None:
     assert decode(encode({"usdm": selection})) == {"usdm": selection}
 
 
+@given(_selections, _selections)
+def test_selections_of_two_venues_are_told_apart(usdm: Selection, spot: Selection) -> None:
+    """Each reader takes what is its own, whichever venue is the default one."""
+    for default in (USDM, SPOT):
+        ours, others = write(usdm, USDM, default), write(spot, SPOT, default)
+        both = SubscriptionSet(
+            [*others.subscriptions, *ours.subscriptions], [*ours.exclude, *others.exclude]
+        )
+        assert SetReader(venue=USDM, default=default).selection(both) == usdm
+        assert SetReader(venue=SPOT, default=default).selection(both) == spot
+
+
 def test_a_pattern_as_text() -> None:
     """All that restricts it, in one line."""
     match = Match(name="*T", quote="USDT", contract="PERPETUAL", exclude=["B*", "A*"])
