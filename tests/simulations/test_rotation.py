@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.testing.simulation import Simulation, open_simulation
 from tests.simulations.looking import DAY_S, HOUR_S, MINUTE_S, logged, not_stored, requests
 
@@ -19,11 +20,13 @@ def _losses(simulation: Simulation) -> int:
     return sum(stream.losses for stream in streams if stream is not None)
 
 
-async def test_a_week_passes_without_a_gap_and_without_a_request(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("venue", "days"), [(USDM, 7), (SPOT, 1)], ids=["usdm", "spot"])
+async def test_days_pass_without_a_gap_and_without_a_request(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, venue: Venue, days: int
 ) -> None:
-    """Every connection is replaced before the old one is closed."""
+    """Every connection is replaced before the old one is closed; spot pings every 20 s."""
     async with open_simulation(
+        venue=venue,
         symbols=["BTCUSDT"],
         intervals=[Interval.M5, Interval.H1],
         tick_ms=30 * MINUTE_MS,
@@ -31,12 +34,13 @@ async def test_a_week_passes_without_a_gap_and_without_a_request(
     ) as simulation:
         await trio.sleep(MINUTE_S)
         at_the_start = requests(simulation)
-        await trio.sleep(7 * DAY_S)
+        await trio.sleep(days * DAY_S)
         assert all(info.is_active for info in simulation.agent.registry.listing())
         assert not_stored(simulation) == []
         assert requests(simulation) == at_the_start
         assert _losses(simulation) == 0
-    assert len(logged(caplog, "feed_replaced")) >= 7
+        assert not simulation.exchange.breaches
+    assert len(logged(caplog, "feed_replaced")) >= days
     assert logged(caplog, "feed_lost") == []
 
 
