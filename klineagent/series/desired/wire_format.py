@@ -77,7 +77,6 @@ _VenueOf = (
         Meta(
             description="The venue of names that do not name theirs, like `spot:BTCUSDT`; without"
             " it, the default one.",
-            examples=["spot"],
         ),
     ]
     | UnsetType
@@ -140,7 +139,7 @@ class _Entry:
     symbols: Sequence[tuple[str, str]] = ()
     """Symbols without their venue, each with its place."""
     match: Pattern | None = None
-    """The pattern, its name without its venue."""
+    """The pattern, its names without their venue."""
 
 
 def by_venue(entries: Entries, default: Venue) -> dict[Venue, list[_Entry]]:
@@ -163,12 +162,13 @@ def by_venue(entries: Entries, default: Venue) -> dict[Venue, list[_Entry]]:
             for venue, some in symbols.items():
                 parted[venue].append(_Entry(where, each.intervals, some))
         elif isinstance(match, Pattern) and each.symbols is UNSET:
-            venue, glob = _split(match.name or "*", default, beside, f"{where}.match.name")
+            name = "*" if match.name is UNSET else match.name
+            venue, glob = _split(name, default, beside, f"{where}.match.name")
             exclude = [
                 _split(name, venue, venue.name, f"{where}.match.exclude[{at}]")[1]
                 for at, name in enumerate(match.exclude)
             ]
-            bare = replace(match, name=match.name and glob, exclude=exclude)
+            bare = replace(match, name=match.name if match.name is UNSET else glob, exclude=exclude)
             parted[venue].append(_Entry(where, each.intervals, match=bare))
         else:
             raise InvalidRequest(f"{where}: expected symbols or match, and not both")
@@ -177,9 +177,12 @@ def by_venue(entries: Entries, default: Venue) -> dict[Venue, list[_Entry]]:
 
 def _split(name: str, default: Venue, beside: str, where: str) -> tuple[Venue, str]:
     try:
-        return split_name(name, default, beside=beside)
+        venue, bare = split_name(name, default, beside=beside)
     except ValueError as error:
         raise InvalidRequest(f"{where}: {error}") from error
+    if not bare:
+        raise InvalidRequest(f"{where}: the name is empty")
+    return venue, bare
 
 
 @frozen(kw_only=True)
@@ -238,8 +241,6 @@ class SetReader:
             series[symbol] = series.get(symbol, NONE) | intervals
 
     def _check_symbol(self, symbol: str, where: str) -> None:
-        if not symbol:
-            raise InvalidRequest(f"{where}: the name is empty")
         places = (self.listings, self.present.named, self.present.excluded)
         if self.listings is not None and not any(symbol in place for place in places if place):
             raise InvalidRequest(f"{where}: {symbol} does not exist on {self.venue.name}")
@@ -251,13 +252,10 @@ class SetReader:
                 ' for the whole market write {"name": "*"}'
             )
         match = Match(
-            name="*" if written.name is UNSET else self._glob(written.name, f"{where}.name"),
+            name=written.name or "*",
             quote=written.quote.strip().upper(),
             contract=written.contract.strip().upper(),
-            exclude=[
-                self._glob(name, f"{where}.exclude[{at}]")
-                for at, name in enumerate(written.exclude)
-            ],
+            exclude=written.exclude,
         )
         if self.listings is not None and match not in self.present.matched:
             _check_brackets(match.name, f"{where}.name")
@@ -267,11 +265,6 @@ class SetReader:
             self._check(match.quote, (each.quote for each in listed), f"{where}.quote")
             self._check(match.contract, (each.contract for each in listed), f"{where}.contract")
         return match
-
-    def _glob(self, name: str, where: str) -> str:
-        if not (glob := name.strip().upper()):
-            raise InvalidRequest(f"{where}: the name is empty")
-        return glob
 
     def _check(self, name: str, offered: Iterable[str], where: str) -> None:
         if name and name not in (there := set(offered)):
