@@ -37,7 +37,7 @@ quick: $(VENV)/dev
 	$(CHANGED) | xargs -r $(BIN)/ruff format --check
 	$(CHANGED) | xargs -r $(BIN)/flake8-async $(FLAKE8_ASYNC)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(WORKERS) -m 'not slow and not browser' $(QUICK) $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m 'not slow and not browser' --hypothesis-profile quick $(QUICK) $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

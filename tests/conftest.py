@@ -24,6 +24,9 @@ from tests.servers import InstalledServer, installed_clickhouse
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+hypothesis.settings.register_profile(
+    "quick", hypothesis.settings.get_profile("busy"), max_examples=20, stateful_step_count=20
+)
 hypothesis.settings.load_profile("busy")
 
 

@@ -115,6 +115,7 @@ async def test_unsubscribed_streams_stop(dial: Dial, autojump_clock: MockClock) 
     assert await events_until(socket, 200) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ARCHIVE.exists(), reason=f"no archive at {ARCHIVE}")
 async def test_a_replay_closes_with_the_archives_rows(
     nursery: trio.Nursery, autojump_clock: MockClock
@@ -172,6 +173,7 @@ async def test_a_market_that_ended_is_quiet(
     assert [entry["event"] for entry in logs] == ["market ended"]
 
 
+@pytest.mark.slow
 async def test_a_day_at_sixty_second_ticks_has_every_candle(
     dial: Dial, autojump_clock: MockClock
 ) -> None:

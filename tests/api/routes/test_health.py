@@ -96,6 +96,7 @@ async def _reasons(agent: Agent, **headers: str) -> dict[str, str]:
     return {each["part"]: each["reason"] for each in answer.json()["reasons"]}
 
 
+@pytest.mark.slow
 @pytest.mark.logs("store_unavailable", "rows_lost")
 @pytest.mark.parametrize(
     "settings",

@@ -97,6 +97,7 @@ async def test_a_series_that_is_removed_between_pages_skips_no_other(
     assert (rest["series"][0]["symbol"], rest["series"][0]["interval"]) == ("ETHUSDT", "5m")
 
 
+@pytest.mark.slow
 async def test_long_accounts_are_told_in_part(autojump_clock: MockClock) -> None:
     """The newest fifty spans, and how many there are besides."""
     async with open_simulation(intervals=[Interval.M1], history=0) as simulation:

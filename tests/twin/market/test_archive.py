@@ -137,6 +137,7 @@ def test_a_file_that_is_no_zip_is_an_error(tmp_path: Path) -> None:
         open_archive(tmp_path, "usdm")
 
 
+@pytest.mark.slow
 @real_data
 def test_the_real_archive_has_every_minute() -> None:
     """Seven symbols are complete from February 1 on, monthly file included."""
