@@ -108,13 +108,16 @@ def add_subscription_routes(app: QuartTrio, venues: Venues) -> None:
 
 
 async def _readers(venues: Venues, entries: Entries) -> list[SetReader]:
-    """Make a reader for each venue that `entries` name; it knows the venue's symbols.
+    """Make a reader for each venue that `entries` name, for the default one if there are none.
+
+    Each knows its venue's symbols.
 
     Raises:
         InvalidRequest: an entry names nothing, or no venue.
         NotConfirmed: a venue has not listed its symbols in time.
     """
-    opened = [await venues.open(venue) for venue in by_venue(entries, venues.default)]
+    named = by_venue(entries, venues.default) or [venues.default]
+    opened = [await venues.open(venue) for venue in named]
     readers = []
     for desired in (each.desired for each in opened):
         with confirmed_within(KNOWN_WITHIN_S, desired.obstacle):
