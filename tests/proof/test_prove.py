@@ -42,6 +42,7 @@ def test_a_hundred_thousand_candles_are_accounted_for() -> None:
             "there is no losing_closing; did you mean losing_closings? Use all, none, or some of",
         ),
         (("--faults", "nonsense"), "there is no nonsense; use all, none, or some of"),
+        (("--venues", "usdm,options"), "--venues: expected some of usdm, coinm, spot"),
         (("--days", "0"), "Invalid value for '--days'"),
         (("--symbols", "none"), "Invalid value for '--symbols'"),
     ],
