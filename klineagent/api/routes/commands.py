@@ -47,7 +47,7 @@ from klineagent.series.registry import SubscriptionInfo
 ADD_STREAM_WITHIN_S = 29
 REMOVE_STREAM_WITHIN_S = 9
 # A millisecond of work between checkpoints.
-STREAMS_AT_ONCE = 1000
+STREAMS_AT_ONCE = 250
 
 _TITLE = "klineagent: commands"
 _DESCRIPTION = "List, add and remove streams; query coverage, limits and storage."
