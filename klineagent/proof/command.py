@@ -224,14 +224,14 @@ def _show(report: ProofReport, *, digest: str) -> None:
         ("Limits watched", report.limits),
     ):
         if counts:
-            console.print(_table(title, counts))
+            console.print(f"[italic]{title}[/italic]", _table(counts), sep="\n")
     if digest:
         console.print(f"history {digest}")
     sys.stdout.flush()
 
 
-def _table(title: str, counts: Counter[str]) -> Table:
-    table = Table(title=title, box=None, title_justify="left", show_header=False)
+def _table(counts: Counter[str]) -> Table:
+    table = Table(box=None, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     for name, count in sorted(counts.items()):
