@@ -34,8 +34,9 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
-from klineagent.api.access import command_guard, command_tls, status_guard
+from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
 from klineagent.api.guard import is_loopback
+from klineagent.api.routes.binance import read_app
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route
@@ -64,6 +65,7 @@ from klineagent.exchange.venues import VENUES, Venue
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
+from klineagent.reading.candles import CandleReader
 from klineagent.series.backfill.adoption import adopt_state
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
@@ -102,6 +104,8 @@ class Agent:
     command_bind: Bind
     """Where the command server listens; the port is the real one where 0 was asked for."""
     status_bind: Bind
+    read_bind: Bind | None
+    """Where the read server listens; None without one."""
     command: QuartTrio
     """What the command server serves."""
     status: QuartTrio
@@ -143,12 +147,14 @@ async def open_agent(
     """
     check_symbols(config)  # who starts an agent in a program has not called `load_config`
     guard, tls = command_guard(config), command_tls(config)
+    read_guarded = read_guard(config)
     network = network or Internet(config.ca_file)
     losses = Losses()
     places = Places(config.max_symbols)
     async with (
         open_listener(config.command_bind) as commands,
         open_listener(config.status_bind) as statuses,
+        nullcontext() if config.read_bind is None else open_listener(config.read_bind) as reads,
         nullcontext(store) if store else open_store(config.store, config.ca_file) as opened,
         _open_spool(config, disk) as spool,
         _open_state(config, state) as saver,
@@ -192,6 +198,7 @@ async def open_agent(
                 writer=writer,
             ) as venues,
             _open_background() as background,
+            AsyncExitStack() as readers,
         ):
             losses.dropped, losses.refused = venues.refetch, venues.set_aside
             timings.watched, timings.now_ms = venues.watched, venues.now_ms
@@ -220,6 +227,11 @@ async def open_agent(
             )
             await servers.start(serve, RequestDeadline(status), statuses)
             log.info("listening", command=str(commands.bind), status=str(statuses.bind))
+            if reads is not None:
+                app = read_app(reader := CandleReader(venues=venues, writer=writer), read_guarded)
+                readers.enter_context(bus.subscribed(reader.tail))
+                await servers.start(serve, RequestDeadline(app), reads)
+                log.info("readable", read=str(reads.bind))
             address = Bind(own_address(config.agent_ip), commands.bind.port)
             background.start_soon(
                 partial(beat, opened, address, venues, every_s=config.self_update_interval_s)
@@ -235,6 +247,7 @@ async def open_agent(
                 default=running,
                 command_bind=commands.bind,
                 status_bind=statuses.bind,
+                read_bind=None if reads is None else reads.bind,
                 command=command,
                 status=status,
             )

@@ -15,7 +15,10 @@ MOST_FILES = 14
 MOST_LINES = 400
 _RECORDS = {"core"}
 _PARTS = {*_RECORDS, "exchange", "storage"}
-_AGENT = {*_PARTS, "config", "process", "bus", "series", "fleet", "api", "agent", "service"}
+_AGENT = {
+    *_PARTS,
+    *("config", "process", "bus", "series", "reading", "fleet", "api", "agent", "service"),
+}
 MAY_IMPORT: Mapping[str, set[str]] = {
     "core": set(),
     "process": {"core"},
@@ -25,8 +28,9 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     # It checks what is written for venues, stores and log levels by what these know of themselves.
     "config": {*_PARTS, "process"},
     "series": {*_PARTS, "bus"},
+    "reading": {*_PARTS, "bus", "series"},
     "fleet": _PARTS,
-    "api": {*_PARTS, "bus", "series", "config", "process"},
+    "api": {*_PARTS, "bus", "series", "reading", "config", "process"},
     "agent": _AGENT - {"agent", "service"},
     "service": {"core", "config", "process", "agent"},
     # A wrong table in the product must not find its equal in the twin.

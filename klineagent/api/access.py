@@ -7,7 +7,9 @@ import ssl
 import structlog
 
 from klineagent.api.guard import OPEN_PATHS, Guard, is_loopback
+from klineagent.config.converters import LOOPBACK
 from klineagent.config.model import Config
+from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
 
 log = structlog.get_logger()
@@ -47,6 +49,22 @@ def status_guard(config: Config) -> Guard:
         is_local=is_local,
         is_closed=not is_local and not config.allow_anonymous,
     )
+
+
+def read_guard(config: Config) -> Guard:
+    """Make the guard of the read server, if there is one; it takes the token of commands.
+
+    Raises:
+        ConfigError: other machines could read without a token, and `allow_anonymous` is not set.
+    """
+    bind = config.read_bind or Bind(LOOPBACK, 0)
+    guard = Guard(token=_token(config), is_local=is_loopback(bind.host))
+    if guard.token is None and not guard.is_local and not config.allow_anonymous:
+        raise ConfigError(
+            f"read_bind: other machines can reach {bind}: set a token (--token-file or"
+            " KLINEAGENT_TOKEN), listen on 127.0.0.1, or use --allow-anonymous"
+        )
+    return guard
 
 
 def command_tls(config: Config) -> ssl.SSLContext | None:

@@ -92,8 +92,7 @@ def _options(default: Workload, *left_out: str) -> Callable[[_Command], _Command
     options = {
         "symbols": option(
             "--symbols",
-            default=default.symbols,
-            show_default=as_written(default.symbols),
+            default=as_written(default.symbols),
             callback=_checked(_to_symbols),
             metavar="N",
             help="How many symbols to record; of several venues as in usdm=640,spot=1500,coinm=60.",

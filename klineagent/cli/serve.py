@@ -53,6 +53,7 @@ from klineagent.process.logs import LogLevel, configure_logging
     help="Accept commands without a token from any machine that reaches --command-bind.",
 )
 @setting("status_bind", "Address of the health and metrics API.", "HOST:PORT")
+@setting("read_bind", "Address of the read API, or none.  [default: none]", "HOST:PORT")
 @setting("max_symbols", "Most symbols to record.", "N")
 @setting("agent_ip", "Address other machines reach this agent at.", "IP")
 @setting("register_ip", "Fleet manager to register with.", "HOST")

@@ -260,6 +260,12 @@ def to_status_bind(value: object) -> Bind:
     return parse_bind(value, host=ANY_HOST)
 
 
+def to_read_bind(value: object) -> Bind | None:
+    """Convert the read API's address; a port alone means loopback, and none means no such API."""
+    is_none = value is None or str(value).strip().lower() == "none"
+    return None if is_none else parse_bind(value, host=LOOPBACK)
+
+
 def parse_bind(value: object, *, host: str) -> Bind:
     """Read `HOST:PORT`, `[IPV6]:PORT`, or a port alone, to which `host` is added.
 

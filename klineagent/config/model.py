@@ -11,6 +11,7 @@ import enum
 import re
 from collections.abc import Mapping
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ from klineagent.config.converters import (
     to_log_level,
     to_lookback,
     to_port,
+    to_read_bind,
     to_rest_urls,
     to_seconds,
     to_status_bind,
@@ -99,6 +101,8 @@ class Config:
     """PEM file of that certificate's key, if separate."""
     status_bind: Bind = field(default=Bind(ANY_HOST, 9988), converter=to_status_bind)
     """HOST:PORT of the status API."""
+    read_bind: Bind | None = field(default=None, converter=to_read_bind)
+    """HOST:PORT of the read API, or none."""
     # No option: options show in the machine's list of processes.
     token: str | None = field(default=None, converter=optional(to_token), repr=False)
     """The bearer token clients must send."""
@@ -354,11 +358,15 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
     is_old = sources.get("register_port") == OLD_VARIABLES["register_port"]
     if config.register_port and not config.register_ip and not is_old:
         raise ConfigError("register_port needs register_ip, the fleet manager's address")
-    _check_binds(config.command_bind, config.status_bind)
+    binds = {"command_bind": config.command_bind, "status_bind": config.status_bind}
+    if config.read_bind is not None:
+        binds["read_bind"] = config.read_bind
+    for (one, bind), (other, beside) in combinations(binds.items(), 2):
+        _check_binds(one, bind, other, beside)
 
 
-def _check_binds(command: Bind, status: Bind) -> None:
-    hosts = {command.host, status.host}
+def _check_binds(name: str, one: Bind, other_name: str, other: Bind) -> None:
+    hosts = {one.host, other.host}
     one_address = len(hosts) == 1 or (ANY_HOST in hosts and ":" not in "".join(hosts))
-    if one_address and command.port == status.port != 0:
-        raise ConfigError(f"command_bind and status_bind: both have port {command.port}")
+    if one_address and one.port == other.port != 0:
+        raise ConfigError(f"{name} and {other_name}: both have port {one.port}")

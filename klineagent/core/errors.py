@@ -10,6 +10,9 @@
     |   +-- SymbolLimitReached    409
     |   +-- NotConfirmed          504  the exchange did not answer in time
     |   +-- ShuttingDown          503
+    |   +-- ReadError                  a read cannot be answered; carries the exchange's code
+    |   |   +-- BadRead             400  the exchange would refuse it, too
+    |   |   +-- NotReadable         503  some of its candles are not there: try again
     |   +-- Unauthorized          401  the token is missing or wrong
     |   +-- Forbidden             403  refused with any token: an unsafe address, or a web page
     +-- ExchangeError
@@ -44,6 +47,9 @@ sentence for a user, and says what to do if something can be done.
 import msgspec
 
 from klineagent.core.interrupts import INTERRUPTED
+
+# "Unknown error": clients take it for one that passes, and try again.
+_OPERATION_FAILED = -1000
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The errors of decoding bytes from outside: not JSON, not UTF-8, nested too deeply."""
@@ -108,6 +114,27 @@ class ShuttingDown(RequestError):
     """The agent is stopping and starts no series any more."""
 
     http_status = 503
+
+
+class ReadError(RequestError):
+    """A read cannot be answered; `code` is the one by which clients know the exchange's errors."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class BadRead(ReadError):
+    """The exchange would refuse the read, with this code and text."""
+
+
+class NotReadable(ReadError):
+    """Some of the candles are not there, or not yet; the text says which, and what to do."""
+
+    http_status = 503
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_OPERATION_FAILED, text)
 
 
 class Unauthorized(RequestError):

@@ -32,6 +32,9 @@ class Venue:
     kline_places: int | None = None
     """The decimals of all numbers in klines; None where each symbol has its own. Observed on real
     rows, whose prices are not written to the tick."""
+    quote_places: int | None = None
+    """The decimals of quote volumes, on COIN-M of base volumes; None for those of price and volume
+    together."""
     requests_per_second: float
     """The number of SUBSCRIBE and UNSUBSCRIBE messages that a connection may send per second."""
     status_field: str = "status"
@@ -106,6 +109,7 @@ COINM = evolve(
     rest_url="https://dapi.binance.com",
     rest_prefix="/dapi/v1",
     status_field="contractStatus",
+    quote_places=8,
     klines_window_ms=200 * DAY_MS,
 )
 
@@ -116,6 +120,7 @@ SPOT = Venue(
     rest_prefix="/api/v3",
     intervals=frozenset(Interval),
     kline_places=8,
+    quote_places=8,
     # There are no candles while trading is halted.
     has_every_candle=False,
     # Five messages a second are allowed, pongs included.

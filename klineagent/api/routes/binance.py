@@ -1,0 +1,55 @@
+"""The read server's app: klines as the exchange's own REST API answers them, for each venue."""
+
+from __future__ import annotations
+
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from klineagent.api.app import json_app
+from klineagent.api.guard import ANYONE, Guard
+from klineagent.api.openapi import json_response
+from klineagent.core.errors import NotReadable, ReadError
+from klineagent.exchange.venues import VENUES, Venue
+from klineagent.reading.candles import CandleReader
+from klineagent.reading.request import read_klines_request
+from klineagent.series.venues import RunningVenue
+
+_JSON = "application/json;charset=UTF-8"
+
+
+def read_app(reader: CandleReader, guard: Guard = ANYONE) -> QuartTrio:
+    """Make the app of the read server."""
+    app = json_app(__name__, guard)
+
+    @app.errorhandler(ReadError)
+    async def refuse(error: ReadError) -> Response:
+        return json_response({"code": error.code, "msg": str(error)}, error.http_status)
+
+    for venue in VENUES.values():
+        add_venue_routes(app, reader, venue)
+    return app
+
+
+def add_venue_routes(app: QuartTrio, reader: CandleReader, venue: Venue) -> None:
+    """Add the routes below the REST prefix of one venue."""
+
+    def running() -> RunningVenue:
+        if (found := reader.venues.get(venue.name)) is None:
+            raise NotReadable(
+                f"{venue.name} is not recorded; `klineagent add {venue.name}:SYMBOL` opens it"
+            )
+        return found
+
+    @app.get(venue.klines_path, endpoint=f"{venue.name} klines")
+    async def klines() -> Response:
+        asked = read_klines_request(request.args.to_dict(), venue)
+        body = await reader.klines(running(), asked)
+        return Response(body, content_type=_JSON)
+
+    @app.get(venue.time_path, endpoint=f"{venue.name} time")
+    async def time() -> Response:
+        return json_response({"serverTime": running().context.time.now_ms()}, 200)
+
+    @app.get(f"{venue.rest_prefix}/ping", endpoint=f"{venue.name} ping")
+    async def ping() -> Response:
+        return json_response({}, 200)

@@ -1,0 +1,1 @@
+"""Candles for programs that read: what they ask for, and complete answers to it."""

@@ -1,0 +1,196 @@
+"""Answers reads of candles from the tail and the store, complete or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import trio
+from attrs import define, evolve, field
+
+from klineagent.core.errors import NotReadable, StoreError
+from klineagent.core.interval import SECOND_MS
+from klineagent.core.kline import Kline
+from klineagent.exchange.venues import full_name
+from klineagent.reading.request import CandleRequest
+from klineagent.reading.rows import RowFormat
+from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
+from klineagent.series.ledger import Ledger
+from klineagent.series.subscription import Subscription
+from klineagent.series.venues import RunningVenue, Venues
+from klineagent.storage.reader import KlineRange
+from klineagent.storage.writing.writer import Writer
+
+# A missing candle is fetched within a second or so; who waits longer may as well ask again.
+HEALED_WITHIN_S = 3.0
+# Bots ask as soon as a candle is over, and its closing event takes a moment.
+CLOSED_WITHIN_S = 1.0
+# Each forming candle passes on the bus once a second.
+FORMING_WITHIN_S = 1.5
+LOOK_EVERY_S = 0.05
+
+
+@define(eq=False, kw_only=True)
+class CandleReader:
+    """Answers requests for candles of series that run.
+
+    An answer is never short without a word: a candle that the ledger does not know as absent is in
+    it, or the read is refused.
+    """
+
+    venues: Venues
+    writer: Writer
+    tail: Tail = field(factory=Tail, init=False)
+
+    async def klines(self, running: RunningVenue, asked: CandleRequest) -> bytes:
+        """Return the answer to a klines request, as the exchange writes it.
+
+        Raises:
+            NotReadable: not all of the candles are there.
+        """
+        name = (running.venue.name, asked.symbol, asked.interval.value)
+        series = self._subscription(running, asked)
+        tail = await self._followed(name)
+        first_ms, end_ms = self._bounds(running, series, asked)
+        await self._complete(running, series, first_ms, end_ms)
+        rows = await self._rows(name, tail, first_ms, end_ms)
+        now_ms = running.context.time.now_ms()
+        if on_their_way := _lacking(series.ledger, rows, first_ms, min(end_ms, now_ms)):
+            raise NotReadable(
+                f"{_candles(on_their_way)} of {asked.symbol} {asked.interval} are on their way to"
+                " the database"
+            )
+        info = (running.context.book.listings or {}).get(asked.symbol)
+        answer = RowFormat.of(info, running.venue)
+        return answer.body(rows[open_ms] for open_ms in sorted(rows))
+
+    def _subscription(self, running: RunningVenue, asked: CandleRequest) -> Subscription:
+        series = running.registry.subscription(asked.symbol, asked.interval)
+        if series is None or not series.ledger.has_begun:
+            name = full_name(running.venue, asked.symbol, self.venues.default)
+            what = "is not recorded; `klineagent add" if series is None else "begins just now;"
+            how = f" {name} --intervals {asked.interval}`" if series is None else " try again"
+            raise NotReadable(f"{name} {asked.interval} {what}{how}")
+        return series
+
+    def _bounds(
+        self, running: RunningVenue, series: Subscription, asked: CandleRequest
+    ) -> tuple[int, int]:
+        """Return the range of open times to answer; it begins where the series does, if it must.
+
+        Raises:
+            NotReadable: candles are wanted that are older than the series, and may exist.
+        """
+        now_ms, oldest_ms = running.context.time.now_ms(), series.ledger.first_ms
+        if asked.is_oldest_first and (asked.since_ms or 0) < oldest_ms:
+            # Programs ask for everything since 1970 to learn where a series begins.
+            asked = evolve(asked, since_ms=oldest_ms)
+        first_ms, end_ms = asked.bounds(now_ms)
+        if first_ms >= oldest_ms:
+            return first_ms, end_ms
+        listed_ms = asked.interval.open_at(running.context.book.listed_ms(asked.symbol))
+        if listed_ms < oldest_ms:
+            raise NotReadable(
+                f"{asked.symbol} {asked.interval} is recorded from {_utc(oldest_ms)} on; older"
+                " candles are fetched with a larger --history"
+            )
+        return oldest_ms, end_ms
+
+    async def _complete(
+        self, running: RunningVenue, series: Subscription, first_ms: int, end_ms: int
+    ) -> None:
+        """Wait until nothing is missing in a range, nor awaited, as far as that takes no longer.
+
+        Raises:
+            NotReadable: candles are missing.
+        """
+        ledger, time = series.ledger, running.context.time
+        with trio.move_on_after(CLOSED_WITHIN_S):
+            while ledger.horizon_ms < min(  # noqa: ASYNC110 - a ledger has no event
+                end_ms, ledger.interval.open_at(time.now_ms())
+            ):
+                await trio.sleep(LOOK_EVERY_S)
+        with trio.move_on_after(HEALED_WITHIN_S):
+            while ledger.gaps.within(first_ms, end_ms):  # noqa: ASYNC110
+                await trio.sleep(LOOK_EVERY_S)
+        if gaps := ledger.gaps.within(first_ms, end_ms):
+            reasons = {gap.mark.error for gap in gaps if gap.mark.error}
+            why = f": {'; '.join(sorted(reasons))}" if reasons else ""
+            raise NotReadable(
+                f"{_candles(ledger.count(gaps))} of {series.symbol} {series.interval} are missing"
+                f" and being fetched{why}"
+            )
+
+    async def _followed(self, name: SeriesName) -> TailSeries:
+        """Return the tail of a series, with the store's newest rows laid under it."""
+        tail = self.tail.of(name)
+        if not tail.begun:
+            venue, symbol, interval = name
+            newest = KlineRange(
+                venue=venue,
+                symbol=symbol,
+                interval=interval,
+                is_newest_first=True,
+                limit=ROWS_A_SERIES,
+            )
+            # Rows that wait first: what is stored meanwhile is found in one of the two.
+            waiting = await self._waiting(name)
+            for row in (*waiting, *await self._stored(newest)):
+                tail.take(row)
+            with trio.move_on_after(FORMING_WITHIN_S):
+                while not tail.has_forming:  # noqa: ASYNC110 - the bus has no event
+                    await trio.sleep(LOOK_EVERY_S)
+            tail.begun = True
+        return tail
+
+    async def _rows(
+        self, name: SeriesName, tail: TailSeries, first_ms: int, end_ms: int
+    ) -> dict[int, Kline]:
+        newest = tail.between(first_ms, end_ms)
+        if tail.first_ms is not None and tail.first_ms <= first_ms:
+            return newest
+        venue, symbol, interval = name
+        stored = await self._stored(
+            KlineRange(
+                venue=venue, symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms
+            )
+        )
+        return {row.open_time: row for row in stored} | newest
+
+    async def _stored(self, wanted: KlineRange) -> list[Kline]:
+        rows: list[Kline] = []
+        rest: KlineRange | None = wanted
+        try:
+            while rest is not None:
+                some, rest = await self.writer.store.reader.read(rest)
+                rows += some
+        except StoreError as error:
+            raise NotReadable(f"the database cannot be read: {error}") from error
+        return rows
+
+    async def _waiting(self, name: SeriesName) -> Iterable[Kline]:
+        """Return the closed rows of a series that are not in the store yet, as far as in memory."""
+        with trio.move_on_after(CLOSED_WITHIN_S):
+            while True:
+                if (rows := self.writer.at_risk()) is not None:
+                    return [row for row in rows if row[:3] == name]
+                await trio.sleep(LOOK_EVERY_S)
+        return ()
+
+
+def _lacking(ledger: Ledger, rows: Mapping[int, Kline], first_ms: int, end_ms: int) -> int:
+    """Count the candles that the ledger calls closed and `rows` do not have. Pure."""
+    end_ms = min(end_ms, ledger.horizon_ms)
+    if first_ms >= end_ms:
+        return 0
+    absent = ledger.count(ledger.absences.within(first_ms, end_ms))
+    there = sum(row.is_closed and first_ms <= open_ms < end_ms for open_ms, row in rows.items())
+    return max(0, ledger.interval.count(first_ms, end_ms) - absent - there)
+
+
+def _candles(count: int) -> str:
+    return "1 candle" if count == 1 else f"{count} candles"
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / SECOND_MS, UTC).isoformat(timespec="minutes")

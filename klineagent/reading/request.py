@@ -1,0 +1,110 @@
+"""Which candles a klines request of the exchange's API asks for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from klineagent.core.errors import BadRead
+from klineagent.core.interval import Interval
+from klineagent.exchange.venues import SPOT, Venue
+
+DEFAULT_LIMIT = 500
+# Spot takes times in microseconds, too: from this number on they cannot be milliseconds.
+_MICROSECONDS_FROM = 10**15
+# The exchange's codes.
+_MISSING, _INTERVAL, _NOT_VALID = -1102, -1120, -1130
+
+
+@frozen(kw_only=True)
+class CandleRequest:
+    """Candles of one series that open in [`since_ms`, `until_ms`], both if they are given.
+
+    At most `limit` of them: the oldest if `is_oldest_first`, else the newest; ascending always.
+    """
+
+    symbol: str
+    interval: Interval
+    since_ms: int | None
+    until_ms: int | None
+    limit: int
+    is_oldest_first: bool
+
+    def bounds(self, now_ms: int) -> tuple[int, int]:
+        """Return the range of open times, [first, end), that can be in the answer at `now_ms`."""
+        last_ms = now_ms if self.until_ms is None else min(self.until_ms, now_ms)
+        end_ms = self.interval.next_open(self.interval.open_at(last_ms))
+        if self.since_ms is None:
+            return self.interval.shifted(end_ms, -self.limit), end_ms
+        first_ms = self.interval.first_open(self.since_ms)
+        if self.is_oldest_first:
+            return first_ms, min(end_ms, self.interval.shifted(first_ms, self.limit))
+        return max(first_ms, self.interval.shifted(end_ms, -self.limit)), end_ms
+
+
+def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest:
+    """Read a klines request as `venue` does.
+
+    Raises:
+        BadRead: the exchange would refuse it, with its code and its text.
+    """
+    limit = _limit(query, venue)
+    symbol, name = query.get("symbol"), query.get("interval")
+    if not symbol:
+        raise _missing("symbol")
+    if not name:
+        raise _missing("interval")
+    interval = {each.value: each for each in venue.intervals}.get(name)
+    since_ms, until_ms = _time(query, "startTime"), _time(query, "endTime")
+    if since_ms is not None and until_ms is not None and since_ms > until_ms:
+        raise _not_valid("startTime")
+    is_oldest_first = since_ms is not None
+    if venue.klines_window_ms is not None and since_ms is not None:
+        is_oldest_first = False
+        if until_ms is None:
+            until_ms = since_ms + venue.klines_window_ms
+        elif until_ms - since_ms > venue.klines_window_ms:
+            raise _not_valid("startTime")
+    if interval is None:
+        raise BadRead(_INTERVAL, "Invalid interval.")
+    return CandleRequest(
+        symbol=symbol.upper(),
+        interval=interval,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        limit=limit,
+        is_oldest_first=is_oldest_first,
+    )
+
+
+def _limit(query: Mapping[str, str], venue: Venue) -> int:
+    if "limit" not in query:
+        return DEFAULT_LIMIT
+    text, most = query["limit"], venue.klines_weights[-1][0]
+    if not text.lstrip("-").isdecimal():
+        raise _missing("limit")
+    limit = int(text)
+    if venue == SPOT:  # it cuts what is too much
+        limit = min(limit, most)
+    if not 1 <= limit <= most:
+        raise _not_valid("limit")
+    return limit
+
+
+def _time(query: Mapping[str, str], name: str) -> int | None:
+    if (text := query.get(name)) is None:
+        return None
+    if not text.isdecimal():
+        raise _missing(name)
+    time = int(text)
+    return time // 1_000 if time >= _MICROSECONDS_FROM else time
+
+
+def _missing(name: str) -> BadRead:
+    text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+    return BadRead(_MISSING, text)
+
+
+def _not_valid(name: str) -> BadRead:
+    return BadRead(_NOT_VALID, f"Data sent for parameter '{name}' is not valid.")

@@ -1,0 +1,142 @@
+"""Answers to klines requests, held against the exchange's own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.core.errors import BadRead, NotReadable
+from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
+from klineagent.reading.candles import CandleReader
+from klineagent.reading.request import read_klines_request
+from klineagent.testing.simulation import Simulation, open_simulation
+from tests.simulations.looking import MINUTE_S
+
+INTERVALS = (Interval.M1, Interval.M5)
+# A candle that has just opened has no event yet, and none is made up.
+FIRST_EVENT_MS = 2_500
+SYMBOL = {"usdm": "BTCUSDT", "spot": "BTCUSDT", "coinm": "BTCUSD_PERP"}
+
+
+def a_reader(simulation: Simulation) -> CandleReader:
+    """A reader whose tail the caller subscribes to the bus."""
+    agent = simulation.agent
+    return CandleReader(venues=agent.venues, writer=agent.writer)
+
+
+async def ours(simulation: Simulation, reader: CandleReader, query: Mapping[str, str]) -> bytes:
+    """Our answer to a klines request."""
+    running = simulation.agent.default
+    return await reader.klines(running, read_klines_request(query, running.venue))
+
+
+def theirs(simulation: Simulation, query: Mapping[str, str]) -> bytes:
+    """The exchange's answer at the same moment."""
+    exchange = simulation.exchange
+    path = f"{exchange.venue.rest_prefix}/klines"
+    return exchange.rest.answer("GET", path, query, exchange.clock.now_ms()).body
+
+
+def rows_of(body: bytes) -> list[msgspec.Raw]:
+    """The rows of an answer, each as it is written."""
+    return msgspec.json.decode(body, type=list[msgspec.Raw])
+
+
+def closed_of(body: bytes, now_ms: int) -> list[bytes]:
+    """The rows of candles that are over."""
+    rows = [bytes(row) for row in rows_of(body)]
+    return [row for row in rows if msgspec.json.decode(row)[6] < now_ms]
+
+
+def some_query(dice: random.Random, symbol: str, now_ms: int) -> dict[str, str]:
+    """Any combination of times and limit, of candles of the last eight hours."""
+    query = {"symbol": symbol, "interval": dice.choice(INTERVALS).value}
+    since_ms = now_ms - dice.randint(0, 480) * MINUTE_MS - dice.randint(0, 59_999)
+    kind = dice.choice(["neither", "since", "until", "both"])
+    if kind in {"since", "both"}:
+        query["startTime"] = str(since_ms)
+    if kind in {"until", "both"}:
+        until_ms = min(since_ms + dice.randint(0, 90) * MINUTE_MS, now_ms + MINUTE_MS)
+        query["endTime"] = str(until_ms)
+    if dice.random() < 0.8 or kind == "until":
+        query["limit"] = str(dice.randint(1, 20))
+    return query
+
+
+@pytest.mark.parametrize("venue", [USDM, COINM, SPOT], ids=lambda each: each.name)
+async def test_closed_rows_are_those_of_the_exchange_byte_by_byte(
+    venue: Venue, autojump_clock: MockClock
+) -> None:
+    """For every combination of times and limit; the forming candle comes last."""
+    symbol, dice = SYMBOL[venue.name], random.Random(7)
+    async with open_simulation(
+        symbols=[symbol], intervals=INTERVALS, venue=venue, tick_ms=1_000, history=1_000
+    ) as simulation:
+        reader = a_reader(simulation)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7.3)
+            compared = 0
+            for _ in range(150):
+                await trio.sleep(dice.uniform(0.5, 9))
+                now_ms = simulation.exchange.clock.now_ms()
+                query = some_query(dice, symbol, now_ms)
+                before = theirs(simulation, query)
+                answer = await ours(simulation, reader, query)
+                over = closed_of(before, now_ms)
+                assert closed_of(answer, now_ms) == over, query
+                if now_ms % MINUTE_MS > FIRST_EVENT_MS:
+                    assert len(rows_of(answer)) == len(rows_of(before)), query
+                compared += len(over)
+            assert compared > 1_000
+
+
+async def test_what_the_exchange_refuses_is_refused_likewise(autojump_clock: MockClock) -> None:
+    """With its codes and texts, by which clients tell what to do."""
+    async with open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1]) as simulation:
+        for query in (
+            {},
+            {"symbol": "BTCUSDT"},
+            {"symbol": "BTCUSDT", "interval": "7m"},
+            {"symbol": "BTCUSDT", "interval": "1m", "limit": "0"},
+            {"symbol": "BTCUSDT", "interval": "1m", "limit": "1501"},
+            {"symbol": "BTCUSDT", "interval": "1m", "limit": "x"},
+            {"symbol": "BTCUSDT", "interval": "1m", "startTime": "x"},
+            {"symbol": "BTCUSDT", "interval": "1m", "startTime": "9", "endTime": "8"},
+        ):
+            with pytest.raises(BadRead) as refused:
+                read_klines_request(query, USDM)
+            error = msgspec.json.decode(theirs(simulation, query))
+            assert error == {"code": refused.value.code, "msg": str(refused.value)}, query
+
+
+@pytest.mark.logs("symbols_unavailable")
+async def test_no_answer_is_short_without_a_word(autojump_clock: MockClock) -> None:
+    """Missing candles are waited for a little, and then named; older ones and others, too."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=50, tick_ms=1_000
+    ) as simulation:
+        reader = a_reader(simulation)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7)
+            query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "10"}
+            assert len(rows_of(await ours(simulation, reader, query))) == 10
+            with pytest.raises(NotReadable, match=r"recorded from .*--history"):
+                await ours(simulation, reader, {**query, "limit": "100"})
+            with pytest.raises(NotReadable, match="add ETHUSDT --intervals 1m"):
+                await ours(simulation, reader, {**query, "symbol": "ETHUSDT"})
+            oldest = rows_of(await ours(simulation, reader, {**query, "startTime": "0"}))
+            assert len(oldest) == 10
+            with simulation.exchange.offline():
+                await trio.sleep(3 * MINUTE_S)
+                with pytest.raises(NotReadable, match="of BTCUSDT 1m are missing"):
+                    await ours(simulation, reader, query)
+            await trio.sleep(MINUTE_S)
+            answer = await ours(simulation, reader, query)
+            now_ms = simulation.exchange.clock.now_ms()
+            assert closed_of(answer, now_ms) == closed_of(theirs(simulation, query), now_ms)
