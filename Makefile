@@ -6,7 +6,7 @@ ARGS ?=
 # ASYNC124 wants functions that do not wait to be sync; Quart runs sync handlers in threads.
 # ASYNC91x want a checkpoint in every async function, cheap or not: too strict for tests and handlers.
 FLAKE8_ASYNC = --disable ASYNC124,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
-    --startable-in-context-manager serve_http,serve_exchange,watch,follow,_hold
+    --startable-in-context-manager serve_http,serve_exchange,watch,follow
 
 # It takes a quarter of a second a file.
 EACH_CORE = xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 50

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextvars import Context, copy_context
 from functools import partial
 
 import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.core.errors import NotRunning
+from klineagent.core.errors import NotRunning, ShuttingDown
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name, split_name
@@ -60,8 +61,11 @@ class Venues:
     places: Places
     _open: Callable[[Venue], AbstractAsyncContextManager[RunningVenue]]
     _nursery: trio.Nursery
+    _context: Context = field(factory=copy_context, init=False)
+    """The context of the agent: what opens a venue may be a request."""
     _running: dict[str, RunningVenue] = field(factory=dict, init=False)
-    _opening: trio.Lock = field(factory=trio.Lock, init=False)
+    _opening: dict[str, trio.Event] = field(factory=dict, init=False)
+    """Set once the venue runs, or cannot any more; by its name."""
 
     def __iter__(self) -> Iterator[RunningVenue]:
         """Iterate over the venues that run, in the order in which they were opened."""
@@ -89,20 +93,36 @@ class Venues:
         return [each.registry for each in self]
 
     async def open(self, venue: Venue) -> RunningVenue:
-        """Return the running `venue`; it is opened if it does not run, and runs to the end."""
-        async with self._opening:  # two commands may want it at once
-            if venue.name not in self._running:
-                await self._nursery.start(self._hold, venue)
-        return self._running[venue.name]
+        """Return the running `venue`; it is opened if it does not run, and runs to the end.
 
-    async def _hold(self, venue: Venue, *, task_status: trio.TaskStatus[None]) -> None:
+        A caller that is cancelled meanwhile does not end it: others may wait for it.
+
+        Raises:
+            ShuttingDown: the agent is stopping.
+        """
+        if (running := self.get(venue.name)) is not None:
+            return running
+        if self._nursery.cancel_scope.cancel_called:
+            raise ShuttingDown("the agent is shutting down")
+        if (opening := self._opening.get(venue.name)) is None:
+            opening = self._opening[venue.name] = trio.Event()
+            self._context.run(self._nursery.start_soon, self._hold, venue, opening)
+        await opening.wait()
+        if (running := self.get(venue.name)) is None:
+            raise ShuttingDown("the agent is shutting down")
+        return running
+
+    async def _hold(self, venue: Venue, opening: trio.Event) -> None:
         if venue != self.default:
             # Streams and symbols of two venues have equal names.
             structlog.contextvars.bind_contextvars(venue=venue.name)
-        async with self._open(venue) as running:
-            self._running[venue.name] = running
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with self._open(venue) as running:
+                self._running[venue.name] = running
+                opening.set()
+                await trio.sleep_forever()
+        finally:
+            opening.set()
 
     # Routing of rows: to the venue that recorded them.
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.errors import SymbolLimitReached
+from klineagent.core.errors import ShuttingDown, SymbolLimitReached
 from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.series.statistics import SeriesStatistics
@@ -162,6 +162,30 @@ async def test_a_venue_is_opened_when_it_is_wanted(autojump_clock: MockClock) ->
         await trio.sleep(2 * MINUTE_S)
         assert incomplete(simulation) == []
         assert venues.count() == 2
+
+
+async def test_a_caller_that_gives_up_does_not_end_the_opening(autojump_clock: MockClock) -> None:
+    """At whichever step its deadline passes: the venue runs for those who ask next."""
+    for passes in range(12):
+        async with open_simulation(
+            symbols=["BTCUSDT"], intervals=[M1], beside=[SPOT]
+        ) as simulation:
+            with trio.CancelScope() as caller:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(simulation.agent.venues.open, SPOT)
+                    for _ in range(passes):
+                        await trio.lowlevel.checkpoint()
+                    caller.cancel(reason="the client has hung up")
+            running = await simulation.agent.venues.open(SPOT)
+            assert await running.desired.add("BTCUSDT", M1)
+
+
+async def test_no_venue_is_opened_at_the_stop(autojump_clock: MockClock) -> None:
+    """A command that comes so late is told why."""
+    async with open_simulation(symbols=["BTCUSDT"], intervals=[M1], beside=[SPOT]) as simulation:
+        venues = simulation.agent.venues
+    with pytest.raises(ShuttingDown):
+        await venues.open(SPOT)
 
 
 async def test_what_every_venue_should_record_survives_a_restart(
