@@ -200,7 +200,7 @@ class SetReader:
     listings: Listings | None = None
     present: Selection = field(factory=Selection)
     all_intervals: Intervals = field()
-    """The intervals that "all" stands for."""
+    """The intervals that "all" stands for in what is wanted; in exceptions it is all there are."""
 
     @default.default
     def _same_venue(self) -> Venue:
@@ -214,7 +214,7 @@ class SetReader:
         """Read a whole set, except the entries that come from the configuration."""
         excluded: dict[str, Intervals] = {}
         for each in self._entries(placed(written.exclude, "exclude")):
-            self._name(each, excluded)
+            self._name(each, excluded, self.venue.intervals)
         return evolve(self.wanted(written.subscriptions, "subscriptions"), excluded=excluded)
 
     def wanted(self, written: Sequence[Wanted], name: str) -> Selection:
@@ -223,9 +223,9 @@ class SetReader:
         matched: dict[Match, Intervals] = {}
         for each in self._entries(placed(written, name)):
             if each.match is None:
-                self._name(each, named)
+                self._name(each, named, self.all_intervals)
             else:
-                intervals = self._intervals(each.intervals, f"{each.where}.intervals")
+                intervals = self._intervals(each, self.all_intervals)
                 match = self._match(each.match, f"{each.where}.match")
                 matched[match] = matched.get(match, NONE) | intervals
         return Selection(named=named, matched=matched)
@@ -233,9 +233,9 @@ class SetReader:
     def _entries(self, entries: Entries) -> Sequence[_Entry]:
         return by_venue(entries, self.default).get(self.venue, [])
 
-    def _name(self, entry: _Entry, series: dict[str, Intervals]) -> None:
-        """Add the named symbols of `entry` to `series`."""
-        intervals = self._intervals(entry.intervals, f"{entry.where}.intervals")
+    def _name(self, entry: _Entry, series: dict[str, Intervals], every: Intervals) -> None:
+        """Add the named symbols of `entry` to `series`; "all" stands for `every` interval."""
+        intervals = self._intervals(entry, every)
         for where, symbol in entry.symbols:
             self._check_symbol(symbol, where)
             series[symbol] = series.get(symbol, NONE) | intervals
@@ -273,9 +273,10 @@ class SetReader:
                 f"{where}: {name} does not exist on {self.venue.name}; there are {there_are}"
             )
 
-    def _intervals(self, written: list[str] | Literal["all"], where: str) -> Intervals:
+    def _intervals(self, entry: _Entry, every: Intervals) -> Intervals:
+        written, where = entry.intervals, f"{entry.where}.intervals"
         if written == "all":
-            return self.all_intervals
+            return every
         if not written:
             raise InvalidRequest(f"{where}: the list is empty")
         offered = {each.value: each for each in Interval if each in self.venue.intervals}
@@ -313,17 +314,18 @@ def write(selection: Selection, venue: Venue, default: Venue | None = None) -> S
     Names have the name of `venue`, and entries have it beside them, if it is not `default`.
     """
     default = default or venue
+    usual = venue.usual_intervals
     beside = UNSET if venue == default else venue.name
     return SubscriptionSet(
         subscriptions=[
             *(
                 Wanted(symbols=symbols, intervals=intervals, venue=beside)
-                for intervals, symbols in _together(selection.named, venue, default)
+                for intervals, symbols in _together(selection.named, usual, venue, default)
             ),
             *(
                 Wanted(
                     match=pattern_of(match, venue, default),
-                    intervals=_written(intervals, venue),
+                    intervals=_written(intervals, usual),
                     venue=beside,
                 )
                 for match, intervals in selection.matched.items()
@@ -331,22 +333,22 @@ def write(selection: Selection, venue: Venue, default: Venue | None = None) -> S
         ],
         exclude=[
             Excluded(symbols=symbols, intervals=intervals, venue=beside)
-            for intervals, symbols in _together(selection.excluded, venue, default)
+            for intervals, symbols in _together(selection.excluded, venue.intervals, venue, default)
         ],
     )
 
 
 def _together(
-    series: SeriesSet, venue: Venue, default: Venue
+    series: SeriesSet, every: Intervals, venue: Venue, default: Venue
 ) -> Iterator[tuple[IntervalsWritten, list[str]]]:
     """Yield the symbols at the same intervals, as they are written."""
     together: dict[Intervals, list[str]] = {}
     for symbol, intervals in series.items():
         together.setdefault(intervals, []).append(full_name(venue, symbol, default))
-    return ((_written(intervals, venue), symbols) for intervals, symbols in together.items())
+    return ((_written(intervals, every), symbols) for intervals, symbols in together.items())
 
 
-def _written(intervals: Intervals, venue: Venue) -> list[str] | Literal["all"]:
-    if intervals == venue.usual_intervals:
+def _written(intervals: Intervals, every: Intervals) -> IntervalsWritten:
+    if intervals == every:
         return "all"
     return [each.value for each in Interval if each in intervals]

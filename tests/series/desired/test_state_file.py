@@ -54,15 +54,16 @@ async def test_the_file_of_an_earlier_agent_is_loaded(disk: Disk) -> None:
 
 
 async def test_all_of_spot_in_an_older_file_still_has_1s(disk: Disk) -> None:
-    """Today `all` leaves it out, and what was recorded goes on."""
+    """Today `all` leaves it out, except from what is excluded; what was recorded goes on."""
     old = (
-        b'{"format": 1, "venue": "spot", "exclude": [],'
+        b'{"format": 1, "venue": "spot", "exclude": [{"symbols": ["ETHUSDT"], "intervals": "all"}],'
         b' "subscriptions": [{"symbols": ["BTCUSDT"], "intervals": "all"}]}'
     )
     async with open_state(disk, NAME) as state:
         await disk.run(lambda files: write_durably(files, "", NAME, old))
         selections = await state.load()
         assert selections["spot"].named == {"BTCUSDT": SPOT.intervals}
+        assert selections["spot"].excluded == {"ETHUSDT": SPOT.intervals}
         await state.save(selections)
         assert await state.load() == selections
 

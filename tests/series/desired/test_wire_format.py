@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import Interval
 from klineagent.exchange.rest_answers import SymbolInfo
-from klineagent.exchange.venues import SPOT, USDM
+from klineagent.exchange.venues import SPOT, USDM, Venue
 from klineagent.series.desired.selection import Match, Selection
 from klineagent.series.desired.state_file import decode, encode
 from klineagent.series.desired.wire_format import (
@@ -23,24 +23,23 @@ from klineagent.series.desired.wire_format import (
 )
 
 _names = st.text("ABU1*?[]-人", min_size=1, max_size=5)
-_intervals = st.frozensets(st.sampled_from(sorted(USDM.intervals, key=str)), min_size=1)
-_series = st.dictionaries(_names, _intervals, max_size=4)
-_selections = st.builds(
-    Selection,
-    named=_series,
-    matched=st.dictionaries(
-        st.builds(
-            Match,
-            name=_names,
-            quote=st.sampled_from(["", "USDT"]),
-            contract=st.sampled_from(["", "PERPETUAL"]),
-            exclude=st.lists(_names, max_size=2),
-        ),
-        _intervals,
-        max_size=3,
-    ),
-    excluded=_series,
-)
+
+
+def _selections_of(venue: Venue) -> st.SearchStrategy[Selection]:
+    some = st.frozensets(st.sampled_from(sorted(venue.intervals, key=str)), min_size=1)
+    intervals = some | st.sampled_from([venue.intervals, venue.usual_intervals])
+    series = st.dictionaries(_names, intervals, max_size=4)
+    matches = st.builds(
+        Match,
+        name=_names,
+        quote=st.sampled_from(["", "USDT"]),
+        contract=st.sampled_from(["", "PERPETUAL"]),
+        exclude=st.lists(_names, max_size=2),
+    )
+    matched = st.dictionaries(matches, intervals, max_size=3)
+    return st.builds(Selection, named=series, matched=matched, excluded=series)
+
+
 LISTINGS = {
     name: SymbolInfo(
         symbol=name,
@@ -60,14 +59,15 @@ def _read(wanted: object, exclude: object = ()) -> Selection:
     return READER.selection(msgspec.json.decode(body, type=SubscriptionSet))
 
 
-@given(_selections)
-def test_a_written_selection_reads_back_equal(selection: Selection) -> None:
+@given(_selections_of(USDM), _selections_of(SPOT))
+def test_a_written_selection_reads_back_equal(usdm: Selection, spot: Selection) -> None:
     """In a request and in the state file."""
-    assert SetReader(venue=USDM).selection(write(selection, USDM)) == selection
-    assert decode(encode({"usdm": selection})) == {"usdm": selection}
+    assert SetReader(venue=USDM).selection(write(usdm, USDM)) == usdm
+    assert SetReader(venue=SPOT).selection(write(spot, SPOT)) == spot
+    assert decode(encode({"usdm": usdm, "spot": spot})) == {"usdm": usdm, "spot": spot}
 
 
-@given(_selections, _selections)
+@given(_selections_of(USDM), _selections_of(SPOT))
 def test_selections_of_two_venues_are_told_apart(usdm: Selection, spot: Selection) -> None:
     """Each reader takes what is its own, whichever venue is the default one."""
     for default in (USDM, SPOT):
@@ -108,6 +108,17 @@ def test_all_stands_for_the_intervals_of_the_venue() -> None:
     [written] = write(spot, SPOT).subscriptions
     assert written.intervals == [each.value for each in Interval]
     assert SetReader(venue=SPOT).selection(write(spot, SPOT)) == spot
+
+
+def test_an_exception_at_all_intervals_includes_those_that_must_be_named() -> None:
+    """Whatever a pattern wants of spot, nothing of the excepted symbol is left."""
+    body = (
+        b'{"subscriptions": [{"match": {"name": "*"}, "intervals": ["1s", "1m"]}],'
+        b' "exclude": [{"symbols": ["BTCUSDT"], "intervals": "all"}]}'
+    )
+    read = SetReader(venue=SPOT).selection(msgspec.json.decode(body, type=SubscriptionSet))
+    assert read.excluded == {"BTCUSDT": SPOT.intervals}
+    assert write(read, SPOT).exclude[0].intervals == "all"
 
 
 def test_entries_from_the_configuration_are_ignored() -> None:
