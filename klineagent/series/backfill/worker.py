@@ -108,7 +108,9 @@ class Backfill:
         while True:
             if self._attempts:
                 self._forget_attempts()
-            if (gap := self.ledger.next_gap(but=self._delayed())) is not None:
+            # One look at the clock: a delay that ended between two would not wake the task.
+            delayed = self._delayed()
+            if (gap := self.ledger.next_gap(but=delayed)) is not None:
                 await self._fill(gap)
                 continue
             if not self.ledger.gaps:
@@ -117,7 +119,7 @@ class Backfill:
             if absence is not None:
                 await self._look_again(absence)
                 continue
-            wake_at = self._due_at()
+            wake_at = self._due_at(delayed)
             # An event would do, but takes half a kilobyte more.
             self._asleep = trio.lowlevel.current_task()
             if wake_at == math.inf:  # nearly always, for nearly all series: saves the scope
@@ -126,9 +128,9 @@ class Backfill:
             with trio.move_on_at(wake_at):
                 await trio.lowlevel.wait_task_rescheduled(self._sleep_ends)
 
-    def _due_at(self) -> float:
-        """Return when a gap leaves its retry delay, or an absence should be looked at again."""
-        due_at = min(self._delayed().values(), default=math.inf)
+    def _due_at(self, delayed: Mapping[int, float]) -> float:
+        """Return when a `delayed` gap may be tried, or an absence should be looked at again."""
+        due_at = min(delayed.values(), default=math.inf)
         if (look_ms := self.ledger.next_look_ms()) is None:
             return due_at
         look_in_s = (look_ms - self.context.time.now_ms()) / SECOND_MS
@@ -159,8 +161,8 @@ class Backfill:
         gaps = self.ledger.gaps
         return min(
             (
-                until
-                for at, until in self._delayed().items()
+                each.retry_at  # even if it has passed since the ledger was asked
+                for at, each in self._attempts.items()
                 if (gap := gaps.at(at)) and gap.mark.urgency < urgency
             ),
             default=math.inf,
