@@ -40,7 +40,7 @@ from klineagent.core.errors import (
     SymbolLimitReached,
 )
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import Venue, split_name
+from klineagent.exchange.venues import Venue
 from klineagent.series.registry import SubscriptionInfo
 
 # A second less than callers wait, so that they get the reason before they hang up.
@@ -162,9 +162,7 @@ def add_symbol_routes(
         """
         symbols = symbols_request(await read_body(SymbolsBody), venue)
         started_at = trio.current_time()
-        results = await add_symbols(
-            subscriptions, {symbol: _offered(symbol, intervals, venue) for symbol in symbols}
-        )
+        results = await add_symbols(subscriptions, symbols, intervals, venue)
         log.info(
             "symbols_added",
             streams=sum(result.succeeded for result in results),
@@ -206,12 +204,6 @@ def _connection(info: SubscriptionInfo) -> Connection:
         is_active=info.is_active,
         venue=venue_beside(info.symbol),
     )
-
-
-def _offered(symbol: str, intervals: Sequence[Interval], default: Venue) -> list[Interval]:
-    """Return those of `intervals` at which the venue of `symbol` has candles."""
-    venue, _ = split_name(symbol, default)
-    return [each for each in intervals if each in venue.intervals]
 
 
 def _symbols_answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import structlog
@@ -12,8 +12,9 @@ from msgspec import UNSET
 
 from klineagent.api.models.contract import Summary, SymbolCounts, venue_beside
 from klineagent.api.subscriptions import Subscriptions, not_confirmed
-from klineagent.core.errors import NotRunning, RequestError
+from klineagent.core.errors import InvalidRequest, NotRunning, RequestError
 from klineagent.core.interval import Interval
+from klineagent.exchange.venues import Venue, split_name
 
 # Fleet managers allow 30 s for a call: by then failures are undone and the answer is sent.
 SYMBOLS_WITHIN_S = 24
@@ -56,17 +57,21 @@ class SymbolResult:
 
 
 async def add_symbols(
-    subscriptions: Subscriptions, symbols: Mapping[str, Sequence[Interval]]
+    subscriptions: Subscriptions,
+    symbols: Sequence[str],
+    intervals: Sequence[Interval],
+    default: Venue,
 ) -> list[SymbolResult]:
-    """Subscribe to all `symbols`, each at all its intervals, many at a time.
+    """Subscribe to all `symbols`, each at those of `intervals` that its venue has, many at a time.
 
+    Symbols without a venue are of the `default` one. A symbol whose venue has none fails.
     If one interval of a symbol cannot be added, or the caller is cancelled before all are, those
     that this call has started are removed again.
 
     Returns:
         One result per symbol, in order.
     """
-    return await _for_each(symbols, partial(_add_symbol, subscriptions, symbols))
+    return await _for_each(symbols, partial(_add_symbol, subscriptions, intervals, default))
 
 
 async def remove_symbols(
@@ -99,11 +104,18 @@ async def _for_each(
 
 async def _add_symbol(
     subscriptions: Subscriptions,
-    symbols: Mapping[str, Sequence[Interval]],
+    configured: Sequence[Interval],
+    default: Venue,
     symbol: str,
     deadline: float,
 ) -> SymbolResult:
-    intervals = symbols[symbol]
+    venue, _ = split_name(symbol, default)
+    if not (intervals := [each for each in configured if each in venue.intervals]):
+        wanted = ",".join(map(str, configured))
+        none = InvalidRequest(f"intervals: {venue.name} has none of {wanted}")
+        return SymbolResult(
+            symbol=symbol, succeeded=0, skipped=0, total=len(configured), failure=none
+        )
     started: list[Interval] = []
     skipped: list[Interval] = []
     failures: list[RequestError] = []

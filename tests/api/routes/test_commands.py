@@ -14,7 +14,7 @@ from klineagent.api.routes.commands import command_app
 from klineagent.api.subscriptions import Subscriptions
 from klineagent.core.errors import NotConfirmed, RequestError
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import USDM
+from klineagent.exchange.venues import SPOT, USDM
 from klineagent.series.registry import SubscriptionInfo
 
 INTERVALS = (Interval.M1, Interval.H1)
@@ -55,6 +55,19 @@ async def test_queries_of_an_idle_agent(app: QuartTrio) -> None:
     assert await _get(app, "/connections/list") == {"connections": [], "count": 0}
     assert await _get(app, "/symbols") == {"symbols": [], "count": 0}
     assert await _get(app, "/status") == {"status": "ok", "connection_count": 0, "symbols": []}
+
+
+async def test_a_symbol_whose_venue_has_none_of_the_intervals_fails(
+    subscriptions: Twin,
+) -> None:
+    """Nothing of it would be recorded; a symbol beside it that has some is added."""
+    app = command_app(subscriptions, [Interval.S1], SPOT)
+    status, answer = await _post(app, "/symbols/add", {"symbols": ["usdm:BTCUSDT"]})
+    assert (status, answer["error"]) == (400, "intervals: usdm has none of 1s")
+    status, answer = await _post(app, "/symbols/add", {"symbols": ["usdm:BTCUSDT", "BTCUSDT"]})
+    assert (status, answer["status"]) == (200, "partial")
+    assert answer["summary"]["failed_symbols"] == ["usdm:BTCUSDT"]
+    assert [each["failed_count"] for each in answer["results"]] == [1, 0]
 
 
 async def test_queries_of_a_busy_agent(app: QuartTrio) -> None:

@@ -5,6 +5,7 @@ import trio
 from klineagent.api.routes.symbols import add_symbols
 from klineagent.api.subscriptions import Subscriptions
 from klineagent.core.interval import Interval
+from klineagent.exchange.venues import USDM
 
 
 async def test_a_caller_that_hangs_up_leaves_no_half_symbol(subscriptions: Subscriptions) -> None:
@@ -14,7 +15,9 @@ async def test_a_caller_that_hangs_up_leaves_no_half_symbol(subscriptions: Subsc
         nursery.start_soon(
             add_symbols,
             subscriptions,
-            dict.fromkeys(["BTCUSDT", "ETHUSDT"], (Interval.M1, Interval.H1)),
+            ["BTCUSDT", "ETHUSDT"],
+            (Interval.M1, Interval.H1),
+            USDM,
         )
         await trio.testing.wait_all_tasks_blocked()
         assert subscriptions.count() == 3
