@@ -63,8 +63,8 @@ class GapFile:
         """The path that messages show."""
         return str(PurePath(self.disk.label) / self.name)
 
-    async def load(self) -> GapsByVenue:
-        """Load what was saved last; an unreadable file is logged and moved aside.
+    async def load(self, *, is_ours: bool = True) -> GapsByVenue:
+        """Load what was saved last; an unreadable file is logged, and moved aside if it is ours.
 
         Raises:
             StateUnreadable: a newer klineagent wrote the file, which stays as it is.
@@ -77,10 +77,12 @@ class GapFile:
                 return GapsByVenue()
             except (OSError, ValueError) as error:
                 damage = str(error)
-            aside = self.name + UNREADABLE
-            with suppress(OSError):  # the next save takes its name
-                files.rename(self.name, aside)
-            log.error("gaps_unreadable", error=damage, kept=aside)
+            kept = self.name
+            if is_ours:  # the next save takes its name
+                kept += UNREADABLE
+                with suppress(OSError):
+                    files.rename(self.name, kept)
+            log.error("gaps_unreadable", error=damage, kept=kept)
             return GapsByVenue(is_whole=False)
 
         try:

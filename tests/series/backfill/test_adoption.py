@@ -12,10 +12,10 @@ from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT
 from klineagent.series.backfill.adoption import adopt_state
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
-from klineagent.series.backfill.known_gaps import GapsByVenue, KnownGaps, SavedGaps
+from klineagent.series.backfill.known_gaps import UNKNOWN, GapsByVenue, KnownGaps, SavedGaps
 from klineagent.series.desired.selection import Selection
 from klineagent.series.desired.state_file import LOCK, StateSaver, open_state
-from klineagent.storage.memory.disk import MemoryDisk
+from klineagent.storage.memory.disk import MemoryDisk, Step
 from klineagent.storage.spool.disk import Folder
 from tests.simulations.looking import logged
 
@@ -34,10 +34,12 @@ async def an_earlier_agent(folder: Path) -> Path:
     return old
 
 
-def ours(known: dict[str, Selection] | None = None) -> tuple[StateSaver, GapSaver]:
+def ours(
+    known: dict[str, Selection] | None = None, disk: MemoryDisk | None = None
+) -> tuple[StateSaver, GapSaver]:
     """The state of our agent, with the selections that it has by now."""
-    disk = MemoryDisk()
-    return StateSaver(None, known or {}), GapSaver(GapFile(disk=disk, name="gaps", store=STORE))
+    file = GapFile(disk=disk or MemoryDisk(), name="gaps", store=STORE)
+    return StateSaver(None, known or {}), GapSaver(file)
 
 
 async def test_selection_and_gaps_are_taken_over(tmp_path: Path) -> None:
@@ -48,6 +50,52 @@ async def test_selection_and_gaps_are_taken_over(tmp_path: Path) -> None:
     assert saver.selection_of("spot") == WANTED
     assert gaps.known.of("spot") == KNOWN
     assert old.exists()
+
+
+@pytest.mark.logs("gaps_unreadable")
+async def test_a_damaged_gap_file_means_that_nothing_is_known(tmp_path: Path) -> None:
+    """Its series may have run: what is stored of them is looked up. The file stays where it is."""
+    old = await an_earlier_agent(tmp_path)
+    damaged = trio.Path(f"{old}.gaps")
+    await damaged.write_text("damaged")
+    saver, gaps = ours()
+    await adopt_state(old, SPOT, saver, gaps)
+    assert saver.selection_of("spot") == WANTED
+    assert gaps.known_of("spot", ("BTCUSDT", Interval.M1)) == UNKNOWN
+    assert gaps.known_of("usdm", ("BTCUSDT", Interval.M1)) is None
+    assert await damaged.read_text() == "damaged"
+
+
+async def test_gaps_are_saved_before_anything_says_that_they_were_taken_over(
+    tmp_path: Path,
+) -> None:
+    """Otherwise a crash would lose them: the next start would not ask the old files again."""
+    old, disk = await an_earlier_agent(tmp_path), MemoryDisk()
+    await adopt_state(old, SPOT, *ours(disk=disk))
+    _, gaps = ours(disk=disk.kill())
+    await gaps.load()
+    assert gaps.known.of("spot") == KNOWN
+
+
+@pytest.mark.logs("state_not_adopted")
+async def test_nothing_is_taken_over_if_gaps_cannot_be_saved(tmp_path: Path) -> None:
+    """The next start tries again."""
+    old, disk = await an_earlier_agent(tmp_path), MemoryDisk()
+    saver, gaps = ours(disk=disk)
+    with disk.failing(Step.WRITE):
+        await adopt_state(old, SPOT, saver, gaps)
+    assert (saver.knows("spot"), gaps.known) == (False, GapsByVenue())
+
+
+async def test_series_that_both_recorded_are_known_as_we_do(tmp_path: Path) -> None:
+    """The old agent ran at the first start, and so nothing was taken over from it."""
+    old, mine = await an_earlier_agent(tmp_path), KnownGaps(60_000, 120_000)
+    saver, gaps = ours()
+    for symbol, expected in (("ETHUSDT", KNOWN.gaps["BTCUSDT", Interval.M1]), ("BTCUSDT", mine)):
+        gaps.known = GapsByVenue({"spot": SavedGaps({(symbol, Interval.M1): mine})})
+        await adopt_state(old, SPOT, saver, gaps)
+        assert gaps.known_of("spot", ("BTCUSDT", Interval.M1)) == expected
+        saver, gaps = ours()
 
 
 async def test_what_was_recorded_here_already_stays_as_it_is(tmp_path: Path) -> None:
