@@ -20,7 +20,7 @@ from klineagent.core.errors import (
 )
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.retry import Backoff, Burst
-from klineagent.exchange.budget import WeightBudget, WeightPools
+from klineagent.exchange.budget import UNHURRIED, WeightBudget, WeightPools
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.clock.timekeeper import Timekeeper
 from klineagent.exchange.network import Network
@@ -130,11 +130,21 @@ class RestClient:
             ExchangeUnreachable: no answer came.
             ExchangeRefused: the answer is no list of symbols.
         """
-        weight = self.venue.exchange_info_weight
-        body, _ = await self._get(self.venue.exchange_info_path, {}, weight, FIRST_OF_ALL)
+        body = await self.exchange_info_body(FIRST_OF_ALL)
         listed = await read_exchange_info(body, self.venue)
         self._leave_out(listed.odd, "symbols")
         return listed
+
+    async def exchange_info_body(self, urgency: int = UNHURRIED) -> bytes:
+        """Request the same; return the answer as it is.
+
+        Raises:
+            ExchangeUnreachable: no answer came.
+            ExchangeRefused: the exchange refused the request.
+        """
+        weight = self.venue.exchange_info_weight
+        body, _ = await self._get(self.venue.exchange_info_path, {}, weight, urgency)
+        return body
 
     async def candles(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 from quart import Response, request
 from quart_trio import QuartTrio
 
@@ -11,6 +13,7 @@ from klineagent.api.openapi import json_response
 from klineagent.core.errors import NotReadable, ReadError
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.reading.candles import CandleReader
+from klineagent.reading.exchange_info import ExchangeInfo
 from klineagent.reading.request import read_klines_request
 from klineagent.series.venues import RunningVenue
 
@@ -25,12 +28,15 @@ def read_app(reader: CandleReader, guard: Guard = ANYONE) -> QuartTrio:
     async def refuse(error: ReadError) -> Response:
         return json_response({"code": error.code, "msg": str(error)}, error.http_status)
 
+    info = ExchangeInfo()
     for venue in VENUES.values():
-        add_venue_routes(app, reader, venue)
+        add_venue_routes(app, reader, info, venue)
     return app
 
 
-def add_venue_routes(app: QuartTrio, reader: CandleReader, venue: Venue) -> None:
+def add_venue_routes(
+    app: QuartTrio, reader: CandleReader, info: ExchangeInfo, venue: Venue
+) -> None:
     """Add the routes below the REST prefix of one venue."""
 
     def running() -> RunningVenue:
@@ -49,6 +55,14 @@ def add_venue_routes(app: QuartTrio, reader: CandleReader, venue: Venue) -> None
     @app.get(venue.time_path, endpoint=f"{venue.name} time")
     async def time() -> Response:
         return json_response({"serverTime": running().context.time.now_ms()}, 200)
+
+    @app.get(venue.exchange_info_path, endpoint=f"{venue.name} exchangeInfo")
+    async def exchange_info() -> Response:
+        body = await info.compressed(running())
+        headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        if "gzip" not in request.headers.get("Accept-Encoding", ""):
+            body, headers = gzip.decompress(body), {}
+        return Response(body, content_type=_JSON, headers=headers)
 
     @app.get(f"{venue.rest_prefix}/ping", endpoint=f"{venue.name} ping")
     async def ping() -> Response:

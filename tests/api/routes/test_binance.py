@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import msgspec
 import pytest
 import trio
@@ -44,6 +46,31 @@ async def test_klines_time_and_errors_over_http(autojump_clock: MockClock) -> No
             answer = await client.get("/api/v3/klines?symbol=BTCUSDT&interval=1m")
             assert answer.status_code == 503
             assert (await answer.get_json())["code"] == -1000
+
+
+async def test_the_list_of_symbols_is_asked_for_once_a_minute(autojump_clock: MockClock) -> None:
+    """However many programs begin at once; each gets what the exchange has sent."""
+    async with open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1]) as simulation:
+        agent, meter = simulation.agent, simulation.exchange.rest.meter
+        reader = CandleReader(venues=agent.venues, writer=agent.writer)
+        client = read_app(reader).test_client()
+        await trio.sleep(90)
+        bodies: list[bytes] = []
+
+        async def ask(headers: dict[str, str]) -> None:
+            answer = await client.get("/fapi/v1/exchangeInfo", headers=headers)
+            body = await answer.get_data(as_text=False)
+            zipped = answer.headers.get("Content-Encoding") == "gzip"
+            assert zipped == bool(headers)
+            bodies.append(gzip.decompress(body) if zipped else body)
+
+        used = meter.used
+        async with trio.open_nursery() as nursery:
+            for headers in ({}, {"Accept-Encoding": "gzip"}, {}):
+                nursery.start_soon(ask, headers)
+        assert meter.used == used + 1
+        assert len({*bodies}) == 1
+        assert "BTCUSDT" in {each["symbol"] for each in msgspec.json.decode(bodies[0])["symbols"]}
 
 
 @pytest.mark.parametrize("path", ["/fapi/v1/klines", "/fapi/v1/time", "/nothing"])
