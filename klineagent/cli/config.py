@@ -16,8 +16,7 @@ from rich.text import Text
 
 from klineagent.cli.serve import serve
 from klineagent.cli.tables import wide_console
-from klineagent.config.model import Config, as_written, trace_config
-from klineagent.storage.url import masked
+from klineagent.config.model import Config, as_shown, trace_config
 
 _DEFAULT = "default"
 _SECRET = "***"  # noqa: S105 - shown in place of a secret
@@ -82,7 +81,7 @@ def _shown(config: Config, setting: attrs.Attribute[object]) -> str | None:
         value = _derived(config).get(setting.name)
     if value is None or value == ():
         return None
-    return masked(as_written(value)) if setting.repr else _SECRET
+    return as_shown(value) if setting.repr else _SECRET
 
 
 def _derived(config: Config) -> dict[str, object]:

@@ -324,6 +324,17 @@ def _by_venue(value: object, convert: Callable[[object], str]) -> Mapping[str, s
     return urls
 
 
+def with_bare_default(urls: Mapping[str, str], default: Venue) -> Mapping[str, str]:
+    """Give the URL of the `default` venue the empty name, if it has the venue's.
+
+    Raises:
+        ValueError: there is one of each name.
+    """
+    if "" in urls and default.name in urls:
+        raise ValueError(f"{default.name} has two URLs")
+    return {"" if name == default.name else name: url for name, url in urls.items()}
+
+
 def to_ws_url(value: object) -> str:
     """Convert to the prefix of stream URLs, without `/ws` or `/stream`."""
     # People paste the whole URL.

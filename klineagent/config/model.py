@@ -45,6 +45,7 @@ from klineagent.config.converters import (
     to_venue,
     to_ws_urls,
     to_yes_or_no,
+    with_bare_default,
 )
 from klineagent.config.sources import (
     OLD_VARIABLES,
@@ -63,8 +64,8 @@ _GIGA = 1024**3
 
 
 def _shown(value: object) -> str:
-    """Show a URL, or URLs by venue, in a repr, with passwords masked."""
-    return repr(value and masked(as_written(value)))
+    """Show a URL, or URLs by venue, in a repr."""
+    return repr(value and as_shown(value))
 
 
 @frozen(kw_only=True)
@@ -81,12 +82,13 @@ class Config:
     """Intervals to record of each symbol; a venue that lacks some of them records the others."""
     venue: Venue = field(default=USDM, converter=to_venue)
     """The default venue, that of symbols which do not name theirs: usdm, coinm or spot."""
+    # Without hashes: dictionaries have none. They count when configurations are compared.
     ws_url: Mapping[str, str] | None = field(
-        default=None, converter=optional(to_ws_urls), repr=_shown
+        default=None, converter=optional(to_ws_urls), repr=_shown, hash=False
     )
     """The prefixes of websocket URLs by venue, if not the venues' own; "" is the default venue."""
     rest_url: Mapping[str, str] | None = field(
-        default=None, converter=optional(to_rest_urls), repr=_shown
+        default=None, converter=optional(to_rest_urls), repr=_shown, hash=False
     )
     """The REST APIs' URLs by venue, if not the venues' own; "" is the default venue."""
     store: str = field(default="chdb:klineagent-data", converter=to_store_url, repr=_shown)
@@ -267,6 +269,13 @@ def as_written(value: object) -> str:  # noqa: PLR0911 - a line per type
     return str(value)
 
 
+def as_shown(value: object) -> str:
+    """Format a field's value like `as_written`, with the passwords of URLs masked."""
+    if isinstance(value, dict):  # each by itself: a mask reaches up to the last @
+        return as_written({key: masked(url) for key, url in value.items()})
+    return masked(as_written(value))
+
+
 def _number_as_written(number: float) -> str:
     # Among large numbers, floats are seconds and integers are bytes.
     unit, letter = (_GIGA, "G") if isinstance(number, int) else (DAY_S, "d")
@@ -279,6 +288,8 @@ def load_config(
     options: Mapping[str, object], environ: Mapping[str, str], file: Path | None
 ) -> Config:
     """Read the configuration; later sources win: defaults, `file`, `environ`, `options`.
+
+    Of URLs by venue, they win for the venues that they name.
 
     Args:
         options: values of the command line by option, with `_` for `-`; None if not given.
@@ -301,20 +312,30 @@ def trace_config(
         *read_environment(environ, settings),
         *read_options(options, settings),
     ]
-    # Intervals come last, because they depend on the venues that win; overridden ones may have been
-    # meant for others.
-    entries.sort(key=lambda entry: entry.field == "intervals")
+    # Bare URLs depend on the default venue that wins. Intervals come last, because they depend on
+    # all venues that win; overridden ones may have been meant for others.
+    entries.sort(key=lambda entry: (entry.field == "intervals") - (entry.field == "venue"))
     values: dict[str, Any] = {}
+    labels: dict[str, dict[str, str]] = {}
     for entry in entries:
         convert: Any = settings[entry.field].converter
         if entry is entries[-1] and entry.field == "intervals":
             convert = partial(to_intervals, venues=_venues_of(values))
         try:
             # A value that another source overrides is checked, too.
-            values[entry.field] = convert(entry.value)
+            value = convert(entry.value)
+            if isinstance(value, dict):
+                value = with_bare_default(value, values.get("venue", USDM))
         except (ValueError, ConfigError) as error:
             raise ConfigError(f"{entry.label}: {error}") from error
-    config, sources = Config(**values), {entry.field: entry.label for entry in entries}
+        if isinstance(value, dict):
+            labels.setdefault(entry.field, {}).update(dict.fromkeys(value, entry.label))
+            value = {**values.get(entry.field, {}), **value}
+        else:
+            labels[entry.field] = {"": entry.label}
+        values[entry.field] = value
+    sources = {name: ", ".join(dict.fromkeys(some.values())) for name, some in labels.items()}
+    config = Config(**values)
     _check_together(config, sources)
     return config, sources
 

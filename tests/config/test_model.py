@@ -7,7 +7,7 @@ from attrs import Attribute, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.config.model import Config, as_written, load_config
+from klineagent.config.model import Config, as_written, load_config, trace_config
 from klineagent.config.sources import OLD_VARIABLES
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
@@ -418,6 +418,8 @@ def test_a_port_alone_is_where_it_is_safe() -> None:
 def test_passwords_stay_secret() -> None:
     """Neither the configuration nor an error about it shows the store's password."""
     assert "secret" not in repr(Config(store="clickhouse://me:secret@host/db"))
+    urls = Config(ws_url="wss://me:secret@a,spot=wss://b:1,coinm=wss://me:secret@c")
+    assert "'wss://me:***@a,spot=wss://b:1,coinm=wss://me:***@c'" in repr(urls)
     with pytest.raises(ConfigError) as caught:
         load_config({"store": "clickhouse://me:secret@host:port/db"}, {}, None)
     assert "secret" not in str(caught.value)
@@ -584,12 +586,36 @@ def test_urls_may_be_given_by_venue(tmp_path: Path) -> None:
         ("moon=ws://a", "expected one of usdm, coinm, spot"),
         ("spot=http://a", "expected one of ws://HOST"),
         ("ws://a,ws://b", "the default venue has two URLs"),
+        ("ws://a,usdm=ws://b", "usdm has two URLs"),
     ]:
         with pytest.raises(ConfigError, match=f"--ws-url: {reason}"):
             load_config({"ws_url": value}, {}, None)
     file = tmp_path / "klineagent.toml"
     file.write_text('[klineagent]\nrest_url = {spot = "http://b:1"}\n')
     assert load_config({}, {}, file).rest_url_of(SPOT) == "http://b:1"
+
+
+def test_a_later_source_keeps_the_urls_of_venues_that_it_does_not_name(tmp_path: Path) -> None:
+    """A bare URL and one of the default venue's name are of the same venue."""
+    file, environ = tmp_path / "klineagent.toml", {"KLINEAGENT_WS_URL": "ws://b"}
+    file.write_text('[klineagent]\nws_url = {usdm = "ws://a", coinm = "ws://a"}\n')
+    config, sources = trace_config({"ws_url": ("spot=ws://c",)}, environ, file)
+    assert [config.ws_url_of(each) for each in (USDM, COINM, SPOT)] == [
+        "ws://b",
+        "ws://a",
+        "ws://c",
+    ]
+    assert sources["ws_url"] == f"KLINEAGENT_WS_URL, {file}: ws_url, --ws-url"
+    config = load_config({"ws_url": "usdm=ws://c"}, environ, file)
+    assert [config.ws_url_of(each) for each in (USDM, COINM)] == ["ws://c", "ws://a"]
+    config = load_config({"venue": "coinm"}, environ, file)
+    assert [config.ws_url_of(each) for each in (USDM, COINM)] == ["ws://a", "ws://b"]
+
+
+def test_equal_configurations_have_equal_hashes() -> None:
+    """With URLs by venue, too."""
+    one, same, other = (Config(ws_url=f"ws://a,spot=ws://{host}") for host in "bbc")
+    assert (one == same, hash(one) == hash(same), one == other) == (True, True, False)
 
 
 def test_the_files_of_agents_for_one_venue_each_are_found(
