@@ -75,7 +75,7 @@ from klineagent.series.registry import Places, Registry
 from klineagent.series.venue import VenueSettings, open_venue
 from klineagent.series.venues import RunningVenue, Venues, open_venues
 from klineagent.storage.opening import open_store
-from klineagent.storage.spool.adoption import adopt_spool
+from klineagent.storage.spool.adoption import adopt_spools
 from klineagent.storage.spool.disk import Disk, Folder
 from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Store
@@ -293,17 +293,17 @@ async def _open_background() -> AsyncIterator[trio.Nursery]:
 
 @asynccontextmanager
 async def _open_spool(config: Config, disk: Disk | None) -> AsyncIterator[Spool | None]:
+    adopt = None
     if disk is None and (path := config.spool_folder) is not None:
         disk = folder = Folder(path)
-        for old in config.earlier_spools:
-            await adopt_spool(old, folder)
+        adopt = partial(adopt_spools, config.earlier_spools, folder)
     if disk is None:
         yield None
         return
     async with AsyncExitStack() as opened:
         try:
             spool = await opened.enter_async_context(
-                open_spool(disk, limit_bytes=config.spool_limit)
+                open_spool(disk, limit_bytes=config.spool_limit, adopt=adopt)
             )
         except SpoolError as error:
             raise StartError(f"{error}; name another folder with --spool, or none") from error

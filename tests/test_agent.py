@@ -10,20 +10,24 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from attrs import evolve
 from trio.testing import MockClock
 
 from klineagent.agent import open_agent
 from klineagent.api.server.listen import open_listener
-from klineagent.config.model import Config
+from klineagent.config.model import Config, load_config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.storage.spool.disk import Folder
+from klineagent.storage.spool.spool import open_spool
 from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 from klineagent.twin.exchange import open_exchange
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.server import converse
 from klineagent.twin.venues import USDM
+from tests.storage.spools import NO_LIMIT, candles, drained
 
 WITHIN_S = 30
 SPEED = 600
@@ -138,3 +142,26 @@ async def test_a_port_that_is_taken_stops_the_start(tmp_path: Path, server: str)
             async with open_agent(Config(store=f"chdb://{tmp_path}/klines", **binds)):
                 pass
     assert not list(await trio.Path(tmp_path).iterdir())
+
+
+async def test_an_agent_that_is_started_twice_leaves_an_earlier_spool_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first would not list what the second moved into its spool."""
+    monkeypatch.chdir(tmp_path)
+    given = {"store": "chdb:data", "symbols": "BTCUSDT,spot:BTCUSDT"}
+    config = evolve(load_config(given, {}, None), command_bind=LOOPBACK, status_bind=LOOPBACK)
+    ours, [old] = config.spool_folder, config.earlier_spools
+    assert ours is not None
+    async with open_spool(Folder(old), limit_bytes=NO_LIMIT) as spool:
+        await spool.append(candles(1))
+    async with open_spool(Folder(ours), limit_bytes=NO_LIMIT):
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(StartError, match="in use by another agent"),
+            allow_unwrapped=True,
+            flatten_subgroups=True,
+        ):
+            async with open_agent(config, store=MemoryStore()):
+                pass
+    async with open_spool(Folder(old), limit_bytes=NO_LIMIT) as spool:
+        assert await drained(spool) == [candles(1)]

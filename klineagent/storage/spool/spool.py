@@ -12,7 +12,7 @@ There is no index: the folders' listings are the whole state.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -199,13 +199,19 @@ class Spool:
 
 
 @asynccontextmanager
-async def open_spool(disk: Disk, *, limit_bytes: int) -> AsyncIterator[Spool]:
+async def open_spool(
+    disk: Disk, *, limit_bytes: int, adopt: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[Spool]:
     """Open the spool on `disk`, locked until the block ends.
+
+    `adopt` may add segments before they are listed.
 
     Raises:
         SpoolError: another agent uses it, a newer version has written to it, or the disk failed.
     """
     async with disk.hold():
+        if adopt is not None:
+            await adopt()
         yield await disk.run(partial(_opened, disk, limit_bytes))
 
 
