@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from attrs import evolve, frozen
@@ -97,7 +97,7 @@ async def coverage_pages(
 def events_between(before: Snapshot, after: Snapshot) -> Iterator[str]:
     """Describe what happened between two snapshots, as far as they show it."""
     yield from _of_symbols(before.status.symbols, after.status.symbols)
-    yield from _of_feeds(_by_name(before.feeds), _by_name(after.feeds))
+    yield from _of_feeds(before.feeds.feeds, after.feeds.feeds)
     yield from _of_series(_named(before.behind), _named(after.behind))
     yield from _of_storage(before.storage, after.storage)
     stood = _pauses(before.limits)
@@ -122,20 +122,24 @@ def _of_symbols(before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
         yield f"removed {_some(removed)}"
 
 
-def _of_feeds(before: Mapping[str, FeedState], after: Mapping[str, FeedState]) -> Iterator[str]:
-    for number, feed in after.items():
-        was = before.get(number)
+def _of_feeds(before: Sequence[FeedState], after: Sequence[FeedState]) -> Iterator[str]:
+    # Not by name: the names of all change when a second venue opens.
+    stood, stands = _by_number(before), _by_number(after)
+    both = {**stood, **stands}
+    names = dict(zip(both, feed_names([*both.values()]), strict=True))
+    for number, feed in stands.items():
+        name, was = names[number], stood.get(number)
         if was is None:
-            yield f"feed {number} is {_state(feed)}"
+            yield f"feed {name} is {_state(feed)}"
             continue
         if feed.lost > was.lost and feed.last_loss is not None:
-            yield f"feed {number} was lost: {feed.last_loss.reason}"
+            yield f"feed {name} was lost: {feed.last_loss.reason}"
         if feed.replaced > was.replaced:
-            yield f"feed {number} was replaced"
+            yield f"feed {name} was replaced"
         if feed.state != was.state:
-            yield f"feed {number} is {_state(feed)}"
-    for number in before.keys() - after.keys():
-        yield f"feed {number} is gone"
+            yield f"feed {name} is {_state(feed)}"
+    for number in stood.keys() - stands.keys():
+        yield f"feed {names[number]} is gone"
 
 
 def _of_series(
@@ -156,8 +160,9 @@ def _of_storage(before: Storage, after: Storage) -> Iterator[str]:
         yield "the database takes rows again"
 
 
-def _by_name(feeds: Feeds) -> dict[str, FeedState]:
-    return dict(zip(feed_names(feeds.feeds), feeds.feeds, strict=True))
+def _by_number(feeds: Iterable[FeedState]) -> dict[tuple[str, int], FeedState]:
+    """Map each venue's numbers to its feeds."""
+    return {(each.venue, each.number): each for each in feeds}
 
 
 def _named(series: Iterable[SeriesCoverage]) -> dict[str, SeriesCoverage]:

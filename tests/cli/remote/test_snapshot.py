@@ -17,6 +17,7 @@ from tests.cli.remote.answers import (
 
 USUAL = a_snapshot()
 PAUSING = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.3))
+SPOT_FEED = replace(FEED, venue="spot")
 MANY = tuple(f"A{number}USDT" for number in range(8))
 
 
@@ -47,6 +48,13 @@ MANY = tuple(f"A{number}USDT" for number in range(8))
             ["feed 2 is taking over"],
         ),
         (USUAL, a_snapshot(feeds=()), ["feed 1 is gone"]),
+        (USUAL, a_snapshot(feeds=(FEED, SPOT_FEED)), ["feed spot 1 is up"]),
+        (a_snapshot(feeds=(FEED, SPOT_FEED)), USUAL, ["feed spot 1 is gone"]),
+        (
+            USUAL,
+            a_snapshot(feeds=(replace(FEED, replaced=1), SPOT_FEED)),
+            ["feed usdm 1 was replaced", "feed spot 1 is up"],
+        ),
         (USUAL, a_snapshot(behind=(BEHIND,)), ["candles are missing in BTCUSDT 1m"]),
         (
             a_snapshot(behind=(BEHIND,)),
