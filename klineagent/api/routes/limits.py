@@ -39,8 +39,9 @@ from klineagent.storage.writing.writer import Writer
 
 def limits_of(venues: Venues) -> Limits:
     """Report every limit, and how much of it is used."""
-    main, *others = (_limits_of(each.context) for each in venues)
-    return Limits(**asdict(main), others=others)
+    main = venues.main
+    others = [_limits_of(each.context) for each in venues if each is not main]
+    return Limits(**asdict(_limits_of(main.context)), others=others)
 
 
 def _limits_of(context: VenueContext) -> VenueLimits:

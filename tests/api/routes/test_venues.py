@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,8 +11,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from klineagent.api.routes.limits import limits_of
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import COINM, SPOT
+from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
+from klineagent.series.venues import RunningVenue, Venues
 from klineagent.testing.simulation import Simulation, open_simulation
 from tests.simulations.asking import Asker, Figures
 
@@ -248,6 +251,26 @@ async def test_limits_are_those_of_each_venue(autojump_clock: MockClock, two: Si
     assert (coinm["venue"], coinm["rest"]["pool"]) == ("coinm", "futures")
     assert limits["rest"]["used"] == coinm["rest"]["used"] > 0
     assert (spot["messages"]["limit_per_second"], coinm["streams"]["wanted"]) == (3, 1)
+
+
+async def test_limits_begin_with_those_of_the_default_venue(
+    autojump_clock: MockClock, two: Simulation
+) -> None:
+    """Also if another one was opened before it."""
+
+    @asynccontextmanager
+    async def open_again(venue: Venue) -> AsyncIterator[RunningVenue]:
+        yield two.agent.venues.running(venue)
+
+    async with trio.open_nursery() as nursery:
+        venues = Venues(
+            default=USDM, places=two.agent.venues.places, open=open_again, nursery=nursery
+        )
+        for venue in (SPOT, USDM):
+            await venues.open(venue)
+        limits = limits_of(venues)
+        assert (limits.venue, [each.venue for each in limits.others]) == ("usdm", ["spot"])
+        nursery.cancel_scope.cancel(reason="the test is over")
 
 
 async def test_limits_of_one_venue_have_no_others(
