@@ -28,7 +28,14 @@ from klineagent.core.errors import InvalidRequest, NotConfirmed, ShuttingDown, S
 from klineagent.exchange.venues import VENUES, Venue, full_name
 from klineagent.series.desired.demand import Change, plan
 from klineagent.series.desired.forecast import Forecast, forecast_change
-from klineagent.series.desired.selection import Match, Selection, SeriesSet, count, in_order
+from klineagent.series.desired.selection import (
+    Listings,
+    Match,
+    Selection,
+    SeriesSet,
+    count,
+    in_order,
+)
 from klineagent.series.desired.wire_format import (
     Entries,
     Pattern,
@@ -114,20 +121,29 @@ async def _readers(venues: Venues, entries: Entries) -> list[SetReader]:
 
     Raises:
         InvalidRequest: an entry names nothing, or no venue.
-        NotConfirmed: a venue has not listed its symbols in time.
+        NotConfirmed: a venue, which is named, has not listed its symbols in time.
     """
     named = by_venue(entries, venues.default) or [venues.default]
-    opened = [await venues.open(venue) for venue in named]
-    readers = []
-    for desired in (each.desired for each in opened):
-        with confirmed_within(KNOWN_WITHIN_S, desired.obstacle):
-            listings = await desired.listings()
-        present = desired.demand.selection.naming(desired.demand.configured)
-        reader = SetReader(
-            venue=desired.venue, default=venues.default, listings=listings, present=present
+    opened = [(await venues.open(venue)).desired for venue in named]
+    known: dict[Venue, Listings] = {}
+
+    def obstacle() -> str:
+        late = next(each for each in opened if each.venue not in known)
+        return f"{late.venue.name}: {late.obstacle() or 'its symbols are not known yet'}"
+
+    # One deadline for all: they load at the same time.
+    with confirmed_within(KNOWN_WITHIN_S, obstacle):
+        for each in opened:
+            known[each.venue] = await each.listings()
+    return [
+        SetReader(
+            venue=each.venue,
+            default=venues.default,
+            listings=known[each.venue],
+            present=each.demand.selection.naming(each.demand.configured),
         )
-        readers.append(reader)
-    return readers
+        for each in opened
+    ]
 
 
 async def _carry_out(
