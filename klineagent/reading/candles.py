@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 
 import trio
@@ -12,7 +12,7 @@ from klineagent.core.errors import NotReadable, StoreError
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import full_name
-from klineagent.reading.request import CandleRequest
+from klineagent.reading.request import CandleRange, CandleRequest
 from klineagent.reading.rows import RowFormat
 from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
 from klineagent.series.ledger import Ledger
@@ -28,6 +28,7 @@ CLOSED_WITHIN_S = 1.0
 # Each forming candle passes on the bus once a second.
 FORMING_WITHIN_S = 1.5
 LOOK_EVERY_S = 0.05
+END_OF_TIME_MS = 2**62
 
 
 @define(eq=False, kw_only=True)
@@ -64,7 +65,37 @@ class CandleReader:
         answer = RowFormat.of(info, running.venue)
         return answer.body(rows[open_ms] for open_ms in sorted(rows))
 
-    def _subscription(self, running: RunningVenue, asked: CandleRequest) -> Subscription:
+    async def closed(self, running: RunningVenue, asked: CandleRange) -> AsyncIterator[list[Kline]]:
+        """Yield the closed candles of a range, ascending, in parts.
+
+        Raises:
+            NotReadable: not all of the candles are there. If that is found after the first part,
+                what was yielded is not to be used.
+        """
+        series = self._subscription(running, asked)
+        name, ledger = (running.venue.name, asked.symbol, asked.interval.value), series.ledger
+        tail = await self._followed(name)
+        first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
+        await self._complete(running, series, first_ms, end_ms)
+        left = ledger.interval.count(first_ms, end_ms) if first_ms < end_ms else 0
+        left -= ledger.count(ledger.absences.within(first_ms, end_ms))
+        newest_ms = end_ms if tail.first_ms is None else max(first_ms, min(end_ms, tail.first_ms))
+        rest: KlineRange | None = _range(name, first_ms, newest_ms)
+        while rest is not None:
+            rows, rest = await self._read(rest)
+            left -= len(rows)
+            yield rows
+        rows = [row for _, row in sorted(tail.between(newest_ms, end_ms).items()) if row.is_closed]
+        if left > len(rows):
+            raise NotReadable(
+                f"{_candles(left - len(rows))} of {asked.symbol} {asked.interval} are on their way"
+                " to the database"
+            )
+        yield rows
+
+    def _subscription(
+        self, running: RunningVenue, asked: CandleRequest | CandleRange
+    ) -> Subscription:
         series = running.registry.subscription(asked.symbol, asked.interval)
         if series is None or not series.ledger.has_begun:
             name = full_name(running.venue, asked.symbol, self.venues.default)
@@ -125,14 +156,7 @@ class CandleReader:
         """Return the tail of a series, with the store's newest rows laid under it."""
         tail = self.tail.of(name)
         if not tail.begun:
-            venue, symbol, interval = name
-            newest = KlineRange(
-                venue=venue,
-                symbol=symbol,
-                interval=interval,
-                is_newest_first=True,
-                limit=ROWS_A_SERIES,
-            )
+            newest = evolve(_range(name), is_newest_first=True, limit=ROWS_A_SERIES)
             # Rows that wait first: what is stored meanwhile is found in one of the two.
             waiting = await self._waiting(name)
             for row in (*waiting, *await self._stored(newest)):
@@ -149,24 +173,22 @@ class CandleReader:
         newest = tail.between(first_ms, end_ms)
         if tail.first_ms is not None and tail.first_ms <= first_ms:
             return newest
-        venue, symbol, interval = name
-        stored = await self._stored(
-            KlineRange(
-                venue=venue, symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms
-            )
-        )
+        stored = await self._stored(_range(name, first_ms, end_ms))
         return {row.open_time: row for row in stored} | newest
 
     async def _stored(self, wanted: KlineRange) -> list[Kline]:
         rows: list[Kline] = []
         rest: KlineRange | None = wanted
+        while rest is not None:
+            some, rest = await self._read(rest)
+            rows += some
+        return rows
+
+    async def _read(self, wanted: KlineRange) -> tuple[list[Kline], KlineRange | None]:
         try:
-            while rest is not None:
-                some, rest = await self.writer.store.reader.read(rest)
-                rows += some
+            return await self.writer.store.reader.read(wanted)
         except StoreError as error:
             raise NotReadable(f"the database cannot be read: {error}") from error
-        return rows
 
     async def _waiting(self, name: SeriesName) -> Iterable[Kline]:
         """Return the closed rows of a series that are not in the store yet, as far as in memory."""
@@ -176,6 +198,13 @@ class CandleReader:
                     return [row for row in rows if row[:3] == name]
                 await trio.sleep(LOOK_EVERY_S)
         return ()
+
+
+def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) -> KlineRange:
+    venue, symbol, interval = name
+    return KlineRange(
+        venue=venue, symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms
+    )
 
 
 def _lacking(ledger: Ledger, rows: Mapping[int, Kline], first_ms: int, end_ms: int) -> int:

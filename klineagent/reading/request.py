@@ -43,6 +43,26 @@ class CandleRequest:
         return max(first_ms, self.interval.shifted(end_ms, -self.limit)), end_ms
 
 
+@frozen(kw_only=True)
+class CandleRange:
+    """Closed candles of one series that open in [`first_ms`, `end_ms`), or the `last` ones."""
+
+    symbol: str
+    interval: Interval
+    first_ms: int = 0
+    end_ms: int | None = None
+    last: int | None = None
+
+    def bounds(self, oldest_ms: int, horizon_ms: int) -> tuple[int, int]:
+        """Return the range of open times, [first, end), that are covered and over."""
+        interval = self.interval
+        end_ms = horizon_ms if self.end_ms is None else min(self.end_ms, horizon_ms)
+        first_ms = max(interval.first_open(self.first_ms), oldest_ms)
+        if self.last is not None:
+            first_ms = max(first_ms, interval.shifted(interval.first_open(end_ms), -self.last))
+        return first_ms, end_ms
+
+
 def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest:
     """Read a klines request as `venue` does.
 

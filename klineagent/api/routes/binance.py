@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 from klineagent.api.app import json_app
 from klineagent.api.guard import ANYONE, Guard
 from klineagent.api.openapi import json_response
+from klineagent.api.routes.candles import add_candle_routes
 from klineagent.core.errors import NotReadable, ReadError
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.reading.candles import CandleReader
@@ -28,6 +29,7 @@ def read_app(reader: CandleReader, guard: Guard = ANYONE) -> QuartTrio:
     async def refuse(error: ReadError) -> Response:
         return json_response({"code": error.code, "msg": str(error)}, error.http_status)
 
+    add_candle_routes(app, reader)
     info = ExchangeInfo()
     for venue in VENUES.values():
         add_venue_routes(app, reader, info, venue)

@@ -1,0 +1,79 @@
+"""`/v1/candles`: documents of closed candles, held against the market."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+import pyarrow as pa
+import pytest
+import trio
+from trio.testing import MockClock
+
+from klineagent.api.routes.binance import read_app
+from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.exchange.venues import SPOT
+from klineagent.reading.candles import CandleReader
+from klineagent.reading.documents import COLUMNS
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+
+SYMBOLS = ["BTCUSDT", "spot:BTCUSDT"]
+
+
+async def asked(simulation: Simulation, query: str, *, after_s: float = 130) -> tuple[int, bytes]:
+    """The status and body of an answer, once the agent has recorded for a while."""
+    agent = simulation.agent
+    reader = CandleReader(venues=agent.venues, writer=agent.writer)
+    with agent.bus.subscribed(reader.tail):
+        await trio.sleep(after_s)
+        answer = await read_app(reader).test_client().get(f"/v1/candles?{query}")
+        return answer.status_code, await answer.get_data(as_text=False)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "arrow"])
+async def test_every_format_has_the_same_candles(autojump_clock: MockClock, form: str) -> None:
+    """Of several series in one document, each ascending, with nothing left out."""
+    async with open_simulation(
+        symbols=SYMBOLS, intervals=[Interval.M1], beside=[SPOT], history=6_000
+    ) as simulation:
+        query = f"symbol={','.join(SYMBOLS)}&interval=1m&last=3000&format={form}"
+        status, body = await asked(simulation, query, after_s=310)
+        assert status == 200
+        if form == "arrow":
+            rows = pa.ipc.open_stream(body).read_all().to_pylist()
+        elif form == "csv":
+            rows = [*csv.DictReader(io.StringIO(body.decode()))]
+        else:
+            rows = [msgspec.json.decode(line) for line in body.splitlines()]
+        stored = simulation.store.klines
+        for venue in ("usdm", "spot"):
+            mine = [row for row in rows if row["venue"] == venue]
+            kept = sorted(
+                row
+                for key, row in stored.items()
+                if key[:3] == (venue, "BTCUSDT", "1m") and row.is_closed
+            )[-3000:]
+            assert len(mine) == len(kept) > 1_400
+            assert [float(row["close"]) for row in mine] == [row.close for row in kept]
+        assert [*rows[0]] == [*COLUMNS]
+
+
+async def test_a_range_and_what_cannot_be_read(autojump_clock: MockClock) -> None:
+    """Bounds as asked; wrong parameters and unknown series are refused before the first row."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=100
+    ) as simulation:
+        first_ms = FEBRUARY_2026_MS - 5 * MINUTE_MS
+        query = f"symbol=BTCUSDT&interval=1m&from={first_ms}&to={FEBRUARY_2026_MS}&format=jsonl"
+        status, body = await asked(simulation, query)
+        opens = [msgspec.json.decode(line)["open_time"] for line in body.splitlines()]
+        assert (status, len(opens), opens[0]) == (200, 5, "2026-01-31T23:55:00+00:00")
+        for wrong, code in [
+            ("symbol=BTCUSDT&interval=7m", 400),
+            ("symbol=BTCUSDT&interval=1m&format=xls", 400),
+            ("symbol=moon:BTCUSDT&interval=1m", 400),
+            ("symbol=ETHUSDT&interval=1m", 503),
+            ("symbol=spot:BTCUSDT&interval=1m", 503),
+        ]:
+            assert (await asked(simulation, wrong, after_s=0))[0] == code, wrong
