@@ -151,6 +151,8 @@ async def open_agent(
     network = network or Internet(config.ca_file)
     losses = Losses()
     places = Places(config.max_symbols)
+    for venue, symbols in config.symbols_by_venue.items():
+        places.reserve(venue.name, len(symbols))
     async with (
         open_listener(config.command_bind) as commands,
         open_listener(config.status_bind) as statuses,

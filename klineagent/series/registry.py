@@ -46,13 +46,16 @@ class Places:
     """The symbols that an agent may record, all its venues together."""
 
     most: int
+    _reserved: Counter[str] = field(factory=Counter, init=False)
+    """The number of symbols with the first claim, by venue, as long as it is not open."""
     _taken: Counter[str] = field(factory=Counter, init=False)
     """The number of symbols that run, by venue."""
     _watchers: list[Callable[[], None]] = field(factory=list, init=False)
 
     def taken_by_others(self, venue: str) -> int:
-        """Count the symbols that run on other venues than the one of that name."""
-        return self._taken.total() - self._taken[venue]
+        """Count the symbols that run, or have a place reserved, on other venues than that one."""
+        others = (self._taken | self._reserved).items()
+        return sum(symbols for other, symbols in others if other != venue)
 
     def take(self, venue: str, symbol: str) -> None:
         """Take a place for `symbol`.
@@ -60,7 +63,7 @@ class Places:
         Raises:
             SymbolLimitReached: there is none.
         """
-        if self._taken.total() >= self.most:
+        if self.taken_by_others(venue) + self._taken[venue] >= self.most:
             raise SymbolLimitReached(
                 f"symbol: {symbol} would be one more than the {self.most} symbols allowed"
             )
@@ -69,12 +72,24 @@ class Places:
     def leave(self, venue: str) -> None:
         """Give a place back."""
         self._taken[venue] -= 1
-        for has_changed in self._watchers:
-            has_changed()
+        self._has_changed()
+
+    def reserve(self, venue: str, symbols: int) -> None:
+        """Keep that many places from other venues until `end_reservation`."""
+        self._reserved[venue] = symbols
+
+    def end_reservation(self, venue: str) -> None:
+        """Give back the places reserved for `venue` that it has not taken."""
+        if self._reserved.pop(venue, 0) > self._taken[venue]:
+            self._has_changed()
 
     def watch(self, has_changed: Callable[[], None]) -> None:
         """Call `has_changed` from now on whenever a place becomes free."""
         self._watchers.append(has_changed)
+
+    def _has_changed(self) -> None:
+        for has_changed in self._watchers:
+            has_changed()
 
 
 @define(eq=False, kw_only=True)

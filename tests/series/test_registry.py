@@ -17,6 +17,7 @@ from klineagent.core.errors import (
     SymbolLimitReached,
 )
 from klineagent.core.interval import Interval
+from klineagent.series.registry import Places
 from klineagent.testing.simulation import Simulation, open_simulation
 
 SOL = ("SOLUSDT", Interval.M15)
@@ -254,3 +255,32 @@ async def test_a_series_dropped_before_it_began_ends(
         await trio.sleep(waits_s)
         await registry.drop([halted])
         assert registry.count() == 9
+
+
+def test_a_place_that_is_reserved_is_kept_from_other_venues_until_it_is_given_back() -> None:
+    """Those that wait for a place learn of it."""
+    freed = []
+    places = Places(2)
+    places.watch(lambda: freed.append(places.taken_by_others("usdm")))
+    places.reserve("spot", 1)
+    places.take("usdm", "BTCUSDT")
+    with pytest.raises(SymbolLimitReached):
+        places.take("usdm", "ETHUSDT")
+    assert (places.taken_by_others("usdm"), places.taken_by_others("spot")) == (1, 1)
+    places.end_reservation("spot")
+    assert freed == [0]
+    places.take("usdm", "ETHUSDT")
+    with pytest.raises(SymbolLimitReached):
+        places.take("spot", "BTCUSDT")
+
+
+def test_a_place_that_was_reserved_and_is_taken_counts_once() -> None:
+    """Nothing is free when the reservation ends."""
+    freed: list[None] = []
+    places = Places(2)
+    places.watch(lambda: freed.append(None))
+    places.reserve("spot", 1)
+    places.take("spot", "BTCUSDT")
+    assert places.taken_by_others("usdm") == 1
+    places.end_reservation("spot")
+    assert (places.taken_by_others("usdm"), freed) == (1, [])

@@ -222,3 +222,22 @@ async def test_symbols_of_all_venues_count_together(autojump_clock: MockClock) -
         await usdm.remove("BTCUSDT", M1)
         assert await spot.add("ETHUSDT", M1)
         assert spot.registry.symbols() == ["BTCUSDT", "ETHUSDT"]
+
+
+async def test_configured_symbols_of_all_venues_have_the_first_claim_to_a_place(
+    autojump_clock: MockClock,
+) -> None:
+    """Before symbols of a venue opened earlier that were added over HTTP."""
+    state = MemoryDisk()
+    saved = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+    for symbols in ([], ["spot:BTCUSDT"]):
+        async with open_simulation(
+            symbols=symbols, intervals=[M1], beside=[SPOT], state=state, max_symbols=3
+        ) as simulation:
+            if not symbols:
+                for symbol in saved:
+                    assert await simulation.agent.desired.add(symbol, M1)
+            await trio.sleep(MINUTE_S)
+            kept = saved[: 3 - len(symbols)]
+            assert simulation.agent.venues.symbols() == sorted([*kept, *symbols])
+            assert [*simulation.agent.desired.refused] == saved[len(kept) :]

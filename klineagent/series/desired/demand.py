@@ -51,7 +51,7 @@ class Demand:
     max_symbols: int
     """The most symbols of all venues together."""
     taken_by_others: int = 0
-    """The symbols that run on other venues."""
+    """The symbols that run on other venues, or are configured and about to run."""
     running: SeriesSet
     """The series that run now, a live view: they have a claim to their places."""
     listings: Listings | None = None

@@ -216,6 +216,7 @@ class Desired:
     ) -> NoReturn:
         """Keep the registry reconciled; started once named symbols have their places."""
         await self._reconcile()
+        self.registry.places.end_reservation(self.venue.name)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_reconciled)
             nursery.start_soon(self._watch_listings)
