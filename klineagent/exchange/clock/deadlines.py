@@ -53,8 +53,8 @@ class Deadlines:
         each.entered[each] = None
 
     def leave(self, each: Punctual) -> None:
-        """Remove what was entered."""
-        del each.entered[each]
+        """Remove what was entered; it is gone already if `fall_due` or `rewind` has failed."""
+        each.entered.pop(each, None)
 
     async def run(self) -> NoReturn:
         """Wait for the deadlines, and call what has reached its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 from attrs import define, field
 from hypothesis import given, settings
@@ -74,6 +75,30 @@ async def test_a_series_that_has_left_is_not_called(autojump_clock: MockClock) -
         assert repr(deadlines).count("Series") == 1
         await trio.sleep(7)
     assert (gone.called_ms, stays.called_ms) == ([], [6000])
+
+
+@define(eq=False)
+class Failing(Series):
+    """Fails when it falls due or is rewound."""
+
+    def next_ms(self, now_ms: int) -> int:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("moment_ms", [5000, -60_000], ids=["falls due", "is rewound"])
+async def test_the_failure_of_a_series_is_all_that_is_told_of_it(
+    autojump_clock: MockClock, moment_ms: int
+) -> None:
+    """Its task ends then and leaves, which is no second failure."""
+    failing = Failing(5000)
+    with pytest.RaisesGroup(ZeroDivisionError):
+        async with _deadlines() as (time, deadlines):
+            deadlines.enter(failing, NOON_MS + 5000)
+            try:
+                time.confirm(NOON_MS + moment_ms)
+                await trio.sleep_forever()
+            finally:
+                deadlines.leave(failing)
 
 
 async def test_deadlines_that_a_jump_of_the_clock_has_passed_fall_due_at_once(
