@@ -12,7 +12,7 @@ from quart import request
 from klineagent.api.models.contract import StreamBody, SymbolsBody
 from klineagent.core.errors import UNREADABLE, InvalidRequest
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import Venue, full_name, split_name
+from klineagent.exchange.venues import Venue, full_name, symbol_named
 
 
 @frozen
@@ -63,7 +63,7 @@ def stream_request(asked: StreamBody, default: Venue) -> StreamRequest:
     Raises:
         InvalidRequest: the symbol is empty, or its venue does not exist or has no such interval.
     """
-    venue, symbol = symbol_named(asked.symbol, asked.venue, default, field="symbol")
+    venue, symbol = symbol_named(asked.symbol, default, beside=asked.venue, field="symbol")
     return StreamRequest(full_name(venue, symbol, default), interval_named(asked.interval, venue))
 
 
@@ -76,25 +76,10 @@ def symbols_request(asked: SymbolsBody, default: Venue) -> list[str]:
     if not asked.symbols:
         raise InvalidRequest("symbols: the list is empty")
     named = (
-        symbol_named(name, asked.venue, default, field=f"symbols[{at}]")
+        symbol_named(name, default, beside=asked.venue, field=f"symbols[{at}]")
         for at, name in enumerate(asked.symbols)
     )
     return list(dict.fromkeys(full_name(venue, symbol, default) for venue, symbol in named))
-
-
-def symbol_named(name: str, venue: str, default: Venue, *, field: str) -> tuple[Venue, str]:
-    """Read which symbol is meant: `venue:SYMBOL`, or a bare one of `venue`, if that is not empty.
-
-    Raises:
-        InvalidRequest: the name is empty, or names no venue, or another one than `venue`.
-    """
-    try:
-        named, symbol = split_name(name, default, beside=venue)
-    except ValueError as error:
-        raise InvalidRequest(f"{field}: {error}") from error
-    if not symbol:
-        raise InvalidRequest(f"{field}: the name is empty")
-    return named, symbol
 
 
 def decode(body: bytes | str, kind: type[_Asked]) -> _Asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
+from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import DAY_MS, Interval
 
 # The limits below are the client's: a margin under what the venue enforces, never over it.
@@ -152,6 +153,21 @@ def split_name(name: str, default: Venue, *, beside: str = "") -> tuple[Venue, s
     if alone not in {None, venue}:
         raise ValueError(f"{name.strip()} is not of the venue beside it, {beside}")
     return venue, symbol.strip().upper()
+
+
+def symbol_named(name: str, default: Venue, *, beside: str, field: str) -> tuple[Venue, str]:
+    """Read which symbol a request means, like `split_name`.
+
+    Raises:
+        InvalidRequest: the name is empty, or names no venue, or another one than `beside`.
+    """
+    try:
+        venue, symbol = split_name(name, default, beside=beside)
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: {error}") from error
+    if not symbol:
+        raise InvalidRequest(f"{field}: the name is empty")
+    return venue, symbol
 
 
 def venue_named(name: str) -> Venue:

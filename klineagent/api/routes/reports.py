@@ -17,13 +17,13 @@ from klineagent.api.models.reports import (
 )
 from klineagent.api.models.timestamps import read_moment, utc
 from klineagent.api.openapi import operation
-from klineagent.api.requests import interval_named, read_query, symbol_named
+from klineagent.api.requests import interval_named, read_query
 from klineagent.api.routes.coverage import PagePosition, coverage_of, cursor_of, series_after
 from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
 from klineagent.api.routes.why import CandleLookup
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest
-from klineagent.exchange.venues import Venue, full_name, venue_named
+from klineagent.exchange.venues import Venue, full_name, symbol_named, venue_named
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
 
@@ -66,7 +66,9 @@ def add_answer_routes(app: QuartTrio, *, venues: Venues, writer: Writer) -> None
     async def why() -> Why:
         """Explain one candle: where it is, or why it is missing, and the database's row."""
         asked = read_query(WhyQuery)
-        venue, symbol = symbol_named(asked.symbol, asked.venue, venues.default, field="symbol")
+        venue, symbol = symbol_named(
+            asked.symbol, venues.default, beside=asked.venue, field="symbol"
+        )
         interval = interval_named(asked.interval, venue)
         open_ms = read_moment(asked.open_time, field="open_time")
         return await lookup.why(venue, symbol, interval, open_ms)
@@ -97,7 +99,9 @@ def _asked_symbols(asked: CoverageQuery, venues: Venues) -> tuple[list[Venue], l
         InvalidRequest: the symbol or venue does not exist.
     """
     if asked.symbol.strip():
-        venue, symbol = symbol_named(asked.symbol, asked.venue, venues.default, field="symbol")
+        venue, symbol = symbol_named(
+            asked.symbol, venues.default, beside=asked.venue, field="symbol"
+        )
         return [venue], [full_name(venue, symbol, venues.default)]
     if asked.venue:
         try:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import Venue, full_name, split_name
+from klineagent.exchange.venues import Venue, full_name, symbol_named
 from klineagent.series.desired.selection import (
     NONE,
     Intervals,
@@ -157,15 +157,17 @@ def by_venue(entries: Entries, default: Venue) -> dict[Venue, list[_Entry]]:
             symbols: defaultdict[Venue, list[tuple[str, str]]] = defaultdict(list)
             for at, name in enumerate(each.symbols):
                 place = f"{where}.symbols[{at}]"
-                venue, symbol = _split(name, default, beside, place)
+                venue, symbol = symbol_named(name, default, beside=beside, field=place)
                 symbols[venue].append((place, symbol))
             for venue, some in symbols.items():
                 parted[venue].append(_Entry(where, each.intervals, some))
         elif isinstance(match, Pattern) and each.symbols is UNSET:
             name = "*" if match.name is UNSET else match.name
-            venue, glob = _split(name, default, beside, f"{where}.match.name")
+            venue, glob = symbol_named(name, default, beside=beside, field=f"{where}.match.name")
             exclude = [
-                _split(name, venue, venue.name, f"{where}.match.exclude[{at}]")[1]
+                symbol_named(name, venue, beside=venue.name, field=f"{where}.match.exclude[{at}]")[
+                    1
+                ]
                 for at, name in enumerate(match.exclude)
             ]
             bare = replace(match, name=match.name if match.name is UNSET else glob, exclude=exclude)
@@ -173,16 +175,6 @@ def by_venue(entries: Entries, default: Venue) -> dict[Venue, list[_Entry]]:
         else:
             raise InvalidRequest(f"{where}: expected symbols or match, and not both")
     return parted
-
-
-def _split(name: str, default: Venue, beside: str, where: str) -> tuple[Venue, str]:
-    try:
-        venue, bare = split_name(name, default, beside=beside)
-    except ValueError as error:
-        raise InvalidRequest(f"{where}: {error}") from error
-    if not bare:
-        raise InvalidRequest(f"{where}: the name is empty")
-    return venue, bare
 
 
 @frozen(kw_only=True)
