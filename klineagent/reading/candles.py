@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 import trio
@@ -65,33 +65,28 @@ class CandleReader:
         answer = RowFormat.of(info, running.venue)
         return answer.body(rows[open_ms] for open_ms in sorted(rows))
 
-    async def closed(self, running: RunningVenue, asked: CandleRange) -> AsyncIterator[list[Kline]]:
-        """Yield the closed candles of a range, ascending, in parts.
+    async def closed(self, running: RunningVenue, asked: CandleRange) -> ClosedCandles:
+        """Return the closed candles of a range, to be read in parts.
 
         Raises:
-            NotReadable: not all of the candles are there. If that is found after the first part,
-                what was yielded is not to be used.
+            NotReadable: not all of the candles are there.
         """
         series = self._subscription(running, asked)
         name, ledger = (running.venue.name, asked.symbol, asked.interval.value), series.ledger
         tail = await self._followed(name)
         first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
         await self._complete(running, series, first_ms, end_ms)
-        left = ledger.interval.count(first_ms, end_ms) if first_ms < end_ms else 0
-        left -= ledger.count(ledger.absences.within(first_ms, end_ms))
+        expected = ledger.interval.count(first_ms, end_ms) if first_ms < end_ms else 0
         newest_ms = end_ms if tail.first_ms is None else max(first_ms, min(end_ms, tail.first_ms))
-        rest: KlineRange | None = _range(name, first_ms, newest_ms)
-        while rest is not None:
-            rows, rest = await self._read(rest)
-            left -= len(rows)
-            yield rows
-        rows = [row for _, row in sorted(tail.between(newest_ms, end_ms).items()) if row.is_closed]
-        if left > len(rows):
-            raise NotReadable(
-                f"{_candles(left - len(rows))} of {asked.symbol} {asked.interval} are on their way"
-                " to the database"
-            )
-        yield rows
+        return ClosedCandles(
+            name=f"{asked.symbol} {asked.interval}",
+            tail=tail,
+            first_of_tail_ms=newest_ms,
+            end_ms=end_ms,
+            read=self._read,
+            rest=_range(name, first_ms, newest_ms),
+            lacking=expected - ledger.count(ledger.absences.within(first_ms, end_ms)),
+        )
 
     def _subscription(
         self, running: RunningVenue, asked: CandleRequest | CandleRange
@@ -198,6 +193,44 @@ class CandleReader:
                     return [row for row in rows if row[:3] == name]
                 await trio.sleep(LOOK_EVERY_S)
         return ()
+
+
+@define(eq=False, kw_only=True)
+class ClosedCandles:
+    """The closed candles of a range, ascending, part by part."""
+
+    name: str
+    _tail: TailSeries
+    _first_of_tail_ms: int
+    _end_ms: int
+    _read: Callable[[KlineRange], Awaitable[tuple[list[Kline], KlineRange | None]]]
+    _rest: KlineRange | None
+    """What is still to be read from the store."""
+    _lacking: int
+    """How many candles there must be beside those that were read."""
+    _is_over: bool = field(default=False, init=False)
+
+    async def part(self) -> list[Kline] | None:
+        """Return the next candles; None after the last.
+
+        Raises:
+            NotReadable: some are not there, and what was read before is not the whole range.
+        """
+        if self._rest is not None:
+            rows, self._rest = await self._read(self._rest)
+            self._lacking -= len(rows)
+            return rows
+        if self._is_over:
+            return None
+        self._is_over = True
+        newest = self._tail.between(self._first_of_tail_ms, self._end_ms)
+        rows = [row for _, row in sorted(newest.items()) if row.is_closed]
+        if self._lacking > len(rows):
+            raise NotReadable(
+                f"{_candles(self._lacking - len(rows))} of {self.name} are on their way to the"
+                " database"
+            )
+        return rows
 
 
 def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) -> KlineRange:

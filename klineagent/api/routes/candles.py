@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-
+from attrs import define, field
 from quart import Response
 from quart_trio import QuartTrio
 
@@ -12,7 +11,7 @@ from klineagent.api.models.timestamps import read_moment
 from klineagent.api.requests import interval_named, read_query
 from klineagent.core.errors import InvalidRequest, NotReadable
 from klineagent.exchange.venues import Venue, split_name
-from klineagent.reading.candles import CandleReader
+from klineagent.reading.candles import CandleReader, ClosedCandles
 from klineagent.reading.documents import FORMATS, Document
 from klineagent.reading.request import CandleRange
 
@@ -23,10 +22,10 @@ def add_candle_routes(app: QuartTrio, reader: CandleReader) -> None:
     @app.get("/v1/candles")
     async def candles() -> Response:
         ranges, document = _asked(read_query(CandlesQuery), reader)
-        body = _body(reader, ranges, document)
-        # What is refused before the first row is refused with its status.
-        begin = await anext(body)
-        response = Response(_after(begin, body), content_type=document.content_type)
+        body = DocumentBody(document, [await _opened(reader, *each) for each in ranges])
+        # What is not there is refused with its status if that is found before the first row.
+        await body.prepare()
+        response = Response(body, content_type=document.content_type)
         # A document may take minutes; a client that reads nothing is cut by its connection.
         response.timeout = None
         return response
@@ -58,24 +57,48 @@ def _asked(
     return ranges, make()
 
 
-async def _body(
-    reader: CandleReader, ranges: Sequence[tuple[Venue, CandleRange]], document: Document
-) -> AsyncIterator[bytes]:
-    """Write the document; an error after the first part cuts the connection."""
-    begun = False
-    for venue, wanted in ranges:
-        if (running := reader.venues.get(venue.name)) is None:
-            raise NotReadable(f"{venue.name} is not recorded")
-        async for rows in reader.closed(running, wanted):
-            if not begun:
-                begun = True
-                yield document.begin()
+async def _opened(reader: CandleReader, venue: Venue, wanted: CandleRange) -> ClosedCandles:
+    if (running := reader.venues.get(venue.name)) is None:
+        raise NotReadable(f"{venue.name} is not recorded")
+    return await reader.closed(running, wanted)
+
+
+@define(eq=False)
+class DocumentBody:
+    """The parts of a document as they are sent; an error after the first cuts the connection."""
+
+    _document: Document
+    _series: list[ClosedCandles]
+    _ready: bytes = field(default=b"", init=False)
+    _is_over: bool = field(default=False, init=False)
+
+    async def prepare(self) -> None:
+        """Write the beginning, and read the first candles.
+
+        Raises:
+            NotReadable: not all of the candles are there.
+        """
+        self._ready = self._document.begin()
+        self._ready += await self._next()
+
+    def __aiter__(self) -> DocumentBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if (part := self._ready or await self._next()) or not self._is_over:
+            self._ready = b""
+            return part
+        raise StopAsyncIteration
+
+    async def _next(self) -> bytes:
+        """Return the next part that is not empty; an empty one after the end."""
+        while self._series:
+            rows = await self._series[0].part()
             if rows:
-                yield document.part(rows)
-    yield document.end()
-
-
-async def _after(begin: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield begin
-    async for part in body:
-        yield part
+                return self._document.part(rows)
+            if rows is None:
+                del self._series[0]
+        if self._is_over:
+            return b""
+        self._is_over = True
+        return self._document.end()
