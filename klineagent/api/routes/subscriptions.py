@@ -121,7 +121,8 @@ async def _readers(venues: Venues, entries: Entries) -> list[SetReader]:
 
     Raises:
         InvalidRequest: an entry names nothing, or no venue.
-        NotConfirmed: a venue, which is named, has not listed its symbols in time.
+        NotConfirmed: a venue, named if it is not the default one, has not listed its symbols in
+            time.
     """
     named = by_venue(entries, venues.default) or [venues.default]
     opened = [(await venues.open(venue)).desired for venue in named]
@@ -129,7 +130,8 @@ async def _readers(venues: Venues, entries: Entries) -> list[SetReader]:
 
     def obstacle() -> str:
         late = next(each for each in opened if each.venue not in known)
-        return f"{late.venue.name}: {late.obstacle() or 'its symbols are not known yet'}"
+        name = "" if late.venue == venues.default else f"{late.venue.name}: "
+        return f"{name}{late.obstacle() or 'its symbols are not known yet'}"
 
     # One deadline for all: they load at the same time.
     with confirmed_within(KNOWN_WITHIN_S, obstacle):
