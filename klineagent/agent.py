@@ -19,12 +19,7 @@ Leaving the block ends these from the inside out: intake first, then the drain, 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    nullcontext,
-)
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import NoReturn
 
@@ -60,6 +55,7 @@ from klineagent.core.errors import (
 from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import open_weight_pools
 from klineagent.exchange.network import Internet, Network
+from klineagent.exchange.stream.dispatcher import FormingTurns
 from klineagent.exchange.stream.pool import Pool
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.fleet.address import own_address
@@ -73,7 +69,7 @@ from klineagent.series.desired.selection import SeriesSet
 from klineagent.series.desired.state_file import LOCK, StateSaver, open_state
 from klineagent.series.registry import Places, Registry
 from klineagent.series.venue import VenueSettings, open_venue
-from klineagent.series.venues import RunningVenue, Venues, open_venues
+from klineagent.series.venues import OpenedRegistry, RunningVenue, Venues, open_venues
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool.adoption import adopt_spools
 from klineagent.storage.spool.disk import Disk, Folder
@@ -177,7 +173,7 @@ async def open_agent(
         bus = Bus(writer.klines)
         gaps = GapSaver(GapFile.beside(saver.file, store=opened.label) if saver.file else None)
 
-        def open_registry(venue: Venue) -> AbstractAsyncContextManager[Registry]:
+        def open_registry(venue: Venue, turns: FormingTurns) -> OpenedRegistry:
             return open_venue(
                 _venue_settings(config, venue),
                 network=network,
@@ -187,6 +183,7 @@ async def open_agent(
                 room=writer.room,
                 known=partial(gaps.known_of, venue.name),
                 places=places,
+                turns=turns,
             )
 
         async with (
@@ -224,9 +221,8 @@ async def open_agent(
             status = status_app(watched_by := status_guard(config))
             add_health_routes(status, watched_by, venues=venues, writer=writer)
             add_metrics_route(status, venues=venues, writer=writer, timings=timings)
-            await servers.start(
-                partial(serve, tls=tls), RequestDeadline(RequestPacer(command)), commands
-            )
+            commanded = RequestDeadline(RequestPacer(command))
+            await servers.start(partial(serve, tls=tls), commanded, commands)
             await servers.start(serve, RequestDeadline(status), statuses)
             log.info("listening", command=str(commands.bind), status=str(statuses.bind))
             if reads is not None:
@@ -235,9 +231,8 @@ async def open_agent(
                 await servers.start(serve, RequestDeadline(app), reads)
                 log.info("readable", read=str(reads.bind))
             address = Bind(own_address(config.agent_ip), commands.bind.port)
-            background.start_soon(
-                partial(beat, opened, address, venues, every_s=config.self_update_interval_s)
-            )
+            beating = partial(beat, every_s=config.self_update_interval_s)
+            background.start_soon(beating, opened, address, venues)
             if config.fleet_manager is not None:
                 background.start_soon(register, config.fleet_manager, address)
             background.start_soon(_tell_progress, writer, venues)

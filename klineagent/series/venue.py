@@ -12,6 +12,7 @@ from klineagent.exchange.budget import WeightPools
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.rest import open_rest
+from klineagent.exchange.stream.dispatcher import FormingTurns
 from klineagent.exchange.stream.pool import open_pool
 from klineagent.exchange.symbols import open_symbols
 from klineagent.exchange.venues import Venue
@@ -52,6 +53,7 @@ async def open_venue(
     room: Callable[[], Awaitable[None]],
     known: Callable[[Series], KnownGaps | None],
     places: Places,
+    turns: FormingTurns,
 ) -> AsyncIterator[Registry]:
     """Open an empty registry of one venue, and the parts that it needs.
 
@@ -62,8 +64,8 @@ async def open_venue(
               registry      a nursery per subscription
 
     Leaving the block ends these from the inside out. `publish` must work until then; `room` waits
-    until the store takes rows; `known` returns what the last run saved of a series; `places` are
-    shared with other venues.
+    until the store takes rows; `known` returns what the last run saved of a series; `places` and
+    `turns` are shared with other venues.
     """
     venue, time = settings.venue, ExchangeTime(is_simulated=settings.is_simulated)
     async with (
@@ -78,6 +80,7 @@ async def open_venue(
             time=time,
             publish=publish,
             conflate_s=settings.conflate_s,
+            turns=turns,
         ) as pool,
         open_startup_scan(
             store,

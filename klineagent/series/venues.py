@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import Context, copy_context
-from functools import partial
 
 import structlog
 import trio
@@ -14,6 +13,7 @@ from attrs import define, field, frozen
 from klineagent.core.errors import NotRunning, ShuttingDown
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
+from klineagent.exchange.stream.dispatcher import FormingTurns
 from klineagent.exchange.venues import Venue, full_name, split_name
 from klineagent.series.backfill.audit import StoreAudit
 from klineagent.series.context import VenueContext
@@ -25,7 +25,9 @@ from klineagent.series.statistics import Statistics
 from klineagent.series.subscription import Subscription
 from klineagent.storage.writing.writer import Writer
 
-OpenRegistry = Callable[[Venue], AbstractAsyncContextManager[Registry]]
+OpenedRegistry = AbstractAsyncContextManager[Registry]
+OpenRegistry = Callable[[Venue, FormingTurns], OpenedRegistry]
+"""A function that opens one venue; the turns are those of all of them."""
 
 
 @frozen(kw_only=True)
@@ -237,26 +239,32 @@ async def open_venues(
     `open_registry` opens one venue (see `open_venue`); `configured` series are wanted on it,
     whatever `saver` has kept.
     """
-    open_one = partial(_open_running, open_registry, configured, saver, writer)
+    turns = FormingTurns()
+
+    def open_one(venue: Venue) -> AbstractAsyncContextManager[RunningVenue]:
+        opened = open_registry(venue, turns)
+        return _open_running(opened, configured.get(venue, {}), saver, writer)
+
     async with trio.open_nursery() as nursery:
-        yield Venues(default=default, places=places, open=open_one, nursery=nursery)
+        venues = Venues(default=default, places=places, open=open_one, nursery=nursery)
+        turns.streams = venues.count
+        yield venues
         nursery.cancel_scope.cancel(reason="nothing is recorded any more")
 
 
 @asynccontextmanager
 async def _open_running(
-    open_registry: OpenRegistry,
-    configured: Mapping[Venue, SeriesSet],
+    opened: OpenedRegistry,
+    configured: SeriesSet,
     saver: StateSaver,
     writer: Writer,
-    venue: Venue,
 ) -> AsyncIterator[RunningVenue]:
     """Open one venue with its desired set and its audit."""
-    async with open_registry(venue) as registry, trio.open_nursery() as background:
+    async with opened as registry, trio.open_nursery() as background:
         desired = Desired(
             registry=registry,
-            configured=configured.get(venue, {}),
-            selection=saver.selection_of(venue.name),
+            configured=configured,
+            selection=saver.selection_of(registry.venue.name),
             saver=saver,
         )
         background.start_soon(StoreAudit(registry=registry, writer=writer).run)

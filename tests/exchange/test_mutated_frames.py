@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
+from klineagent.exchange.stream.dispatcher import Dispatcher, FormingTurns, FrameCounts
 from klineagent.exchange.stream.stream_set import Stream, StreamSet
 from klineagent.exchange.wire import StreamedCandle, SubscriptionResponse, decode_frame, stream_name
 from tests.exchange.recorded import recorded_frames
@@ -150,7 +150,7 @@ class Post:
             counts=self.counts,
             settle=self.answers.append,
             conflate_s=self.conflate_s,
-            handing_on=trio.Lock(),
+            turns=FormingTurns(),
         )
 
     def _accept(self, name: str, row: Kline) -> None:

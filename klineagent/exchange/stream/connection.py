@@ -20,7 +20,7 @@ from klineagent.core.errors import ExchangeUnreachable
 from klineagent.core.kline import Publish
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
-from klineagent.exchange.stream.dispatcher import Dispatcher, FrameCounts
+from klineagent.exchange.stream.dispatcher import Dispatcher, FormingTurns, FrameCounts
 from klineagent.exchange.stream.rate_limit import RateLimiter
 from klineagent.exchange.stream.stream_set import ConnectionState, SubscriptionRequest
 from klineagent.exchange.stream.transport import Transport
@@ -85,8 +85,7 @@ class StreamConnection:
     publish: Publish
     counts: FrameCounts
     conflate_s: float
-    handing_on: trio.Lock
-    """See `Dispatcher`; all connections share one lock."""
+    turns: FormingTurns
     lifetime_s: float
     """The age in seconds at which another connection should take over."""
     dispatcher: Dispatcher = field(init=False)
@@ -114,7 +113,7 @@ class StreamConnection:
             counts=self.counts,
             settle=self._settle,
             conflate_s=self.conflate_s,
-            handing_on=self.handing_on,
+            turns=self.turns,
         )
 
     @property

@@ -19,7 +19,7 @@ from klineagent.core.retry import Backoff
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.stream.connection import StreamConnection
-from klineagent.exchange.stream.dispatcher import FrameCounts
+from klineagent.exchange.stream.dispatcher import FormingTurns, FrameCounts
 from klineagent.exchange.stream.rate_limit import RateLimiter
 from klineagent.exchange.stream.slot import ConnectionCounts, ConnectionSlot
 from klineagent.exchange.stream.stream_set import Accept, Stream, StreamSet
@@ -55,6 +55,7 @@ class Pool:
     time: ExchangeTime
     conflate_s: float
     """Seconds between two states of a forming candle that are handed on; 0 hands on all."""
+    turns: FormingTurns
     _publish: Publish
     _nursery: trio.Nursery
     counts: FrameCounts = field(factory=FrameCounts, init=False)
@@ -66,7 +67,6 @@ class Pool:
     )
     """Limits the dials, failed ones included."""
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
-    _handing_on: trio.Lock = field(factory=trio.Lock, init=False)
 
     def stream(self, name: str, accept: Accept, carried: Callable[[], None]) -> Stream:
         """Want stream `name` until the end of the block, over any number of connections.
@@ -171,7 +171,7 @@ class Pool:
             publish=self._publish,
             counts=self.counts,
             conflate_s=self.conflate_s,
-            handing_on=self._handing_on,
+            turns=self.turns,
             # Each connection draws its own age, so that they are not all replaced at once.
             lifetime_s=random.uniform(*CONNECTION_AGES_S),  # noqa: S311 - no secret
         )
@@ -237,8 +237,12 @@ async def open_pool(
     time: ExchangeTime,
     publish: Publish,
     conflate_s: float,
+    turns: FormingTurns | None = None,
 ) -> AsyncIterator[Pool]:
-    """Open a pool for `venue` at `ws_url`; leaving the block closes every connection."""
+    """Open a pool for `venue` at `ws_url`; leaving the block closes every connection.
+
+    Pools of one process share `turns`.
+    """
     async with trio.open_nursery() as nursery:
         pool = Pool(
             network=network,
@@ -247,6 +251,7 @@ async def open_pool(
             time=time,
             publish=publish,
             conflate_s=conflate_s,
+            turns=turns or FormingTurns(),
             nursery=nursery,
         )
         nursery.start_soon(pool.keep_rates)

@@ -18,7 +18,13 @@ from klineagent.core.interval import MINUTE_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.regularity import Flaw
-from klineagent.exchange.stream.dispatcher import ROWS_AT_ONCE, Dispatcher, FrameCounts
+from klineagent.exchange.stream.dispatcher import (
+    ROWS_AT_ONCE,
+    STREAMS_EACH_SECOND,
+    Dispatcher,
+    FormingTurns,
+    FrameCounts,
+)
 from klineagent.exchange.stream.stream_set import ConnectionState, Stream, StreamSet
 from klineagent.exchange.wire import SubscriptionResponse
 from tests.klines import OPEN_MS
@@ -79,7 +85,7 @@ class Post:
     room: float = 1000
     """The rows from the channel."""
     wanted: Sequence[str] = WANTED
-    handing_on: trio.Lock = field(factory=trio.Lock)
+    turns: FormingTurns = field(factory=FormingTurns)
     accepted: list[State] = field(factory=list, init=False)
     """The klines that streams accepted."""
     answers: list[SubscriptionResponse] = field(factory=list, init=False)
@@ -103,7 +109,7 @@ class Post:
             counts=self.counts,
             settle=self.answers.append,
             conflate_s=self.conflate_s,
-            handing_on=self.handing_on,
+            turns=self.turns,
         )
 
     def _accept(self, kline: Kline) -> None:
@@ -218,17 +224,30 @@ async def test_connections_hand_on_their_forming_candles_in_turns(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     """All of them in one pass of the scheduler would hold up every other task."""
-    turn = trio.Lock()
+    turns = FormingTurns()
     names = [f"s{number}usdt@kline_1m" for number in range(2 * ROWS_AT_ONCE)]
-    posts = [Post(wanted=names, handing_on=turn) for _ in range(2)]
+    posts = [Post(wanted=names, turns=turns) for _ in range(2)]
     for post in posts:
         nursery.start_soon(post.dispatcher.hand_on_forming)
         await post.dispatcher.take(_chunk(*map(_frame, names)))
-    async with turn:
+    async with turns.turn:
         await trio.sleep(2 * CONFLATE_S)
         assert [post.handed_on() for post in posts] == [[], []]
     await trio.sleep(1)
     assert [len(post.accepted) for post in posts] == [len(names)] * 2
+
+
+async def test_more_streams_than_can_be_handed_on_each_second_wait_longer(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """In proportion, so that the rows a second stay the same; closed candles do not wait."""
+    post = Post(turns=FormingTurns(lambda: 3 * STREAMS_EACH_SECOND))
+    nursery.start_soon(post.dispatcher.hand_on_forming)
+    await post.dispatcher.take(_chunk(_frame("btcusdt@kline_1m")))
+    await trio.sleep(2.9 * CONFLATE_S)
+    assert post.handed_on() == []
+    await trio.sleep(0.2 * CONFLATE_S)
+    assert len(post.handed_on()) == 1
 
 
 async def test_other_tasks_run_while_a_large_message_is_read(nursery: trio.Nursery) -> None:

@@ -357,4 +357,4 @@ async def test_all_connections_hand_on_forming_candles_in_turns(
         await trio.sleep(10)
         connections = [connection for each in pool.slots for connection in each.connections]
         assert len(connections) == network.dials == 2
-        assert len({id(connection.handing_on) for connection in connections}) == 1
+        assert len({id(connection.turns) for connection in connections}) == 1
