@@ -268,6 +268,7 @@ def _venue_settings(config: Config, venue: Venue) -> VenueSettings:
     ws_url, rest_url = config.ws_url_of(venue), config.rest_url_of(venue)
     _warn_of_unusual_path(venue, ws_url)
     _warn_of_two_exchanges(ws_url, rest_url)
+    _warn_of_two_exchanges(rest_url, config.rest_url_of(config.venue))
     return VenueSettings(
         venue=venue,
         ws_url=ws_url,
@@ -384,12 +385,11 @@ def _warn_of_unusual_path(venue: Venue, ws_url: str) -> None:
         )
 
 
-def _warn_of_two_exchanges(ws_url: str, rest_url: str) -> None:
-    """Streams of a twin here and the history of the real exchange would make one table."""
-    if is_loopback(httpx2.URL(ws_url).host) != is_loopback(httpx2.URL(rest_url).host):
+def _warn_of_two_exchanges(url: str, other: str) -> None:
+    """Candles of a twin here and of the real exchange would make one table."""
+    if is_loopback(httpx2.URL(url).host) != is_loopback(httpx2.URL(other).host):
         log.warning(
             "two_exchanges",
-            ws_url=masked(ws_url),
-            rest_url=masked(rest_url),
-            hint="one is on this machine and the other is not; a twin needs both to be given",
+            urls=[masked(url), masked(other)],
+            hint="one is on this machine and the other is not; a twin needs all URLs to be given",
         )

@@ -241,3 +241,23 @@ async def test_configured_symbols_of_all_venues_have_the_first_claim_to_a_place(
             kept = saved[: 3 - len(symbols)]
             assert simulation.agent.venues.symbols() == sorted([*kept, *symbols])
             assert [*simulation.agent.desired.refused] == saved[len(kept) :]
+
+
+@pytest.mark.logs("symbols_unavailable")
+async def test_a_default_venue_from_which_nothing_is_wanted_does_not_count(
+    autojump_clock: MockClock,
+) -> None:
+    """An agent that records only another venue is ready without it."""
+    async with open_simulation(
+        symbols=["spot:BTCUSDT"], intervals=[M1], beside=[SPOT]
+    ) as simulation:
+        status = simulation.agent.status.test_client()
+        with simulation.exchanges["usdm"].offline():
+            await trio.sleep(5 * MINUTE_S)
+            assert (await status.get("/ready")).status_code == 200
+        with simulation.exchanges["spot"].offline():
+            await trio.sleep(5 * MINUTE_S)
+            answer = await status.get("/ready")
+            assert answer.status_code == 503
+            reasons = (await answer.get_json())["reasons"]
+            assert {reason["venue"] for reason in reasons} == {"spot"}

@@ -84,8 +84,10 @@ async def counted_venues(venues: Venues) -> CountedVenues:
 def shortcomings(venues: Venues, writer: Writer, counted: CountedVenues) -> list[Shortcoming]:
     """List every reason why the agent is not ready."""
     found = [Shortcoming("store", "", *texts) for texts in _of_store(writer)]
+    # The default venue runs in any case, and says how an agent is that records nothing yet.
+    is_any_wanted = any(running.is_wanted for running, _ in counted)
     for running, totals in counted:
-        if running is venues.main or running.is_wanted:
+        if running.is_wanted or (running is venues.main and not is_any_wanted):
             venue = "" if running is venues.main else running.venue.name
             reasons = _of_venue(running, totals)
             found += [Shortcoming(part, venue, *texts) for part, texts in reasons]

@@ -224,10 +224,6 @@ class StateSaver:
         """The names of the venues from which something is wanted."""
         return [name for name, each in self._newest.items() if each != Selection()]
 
-    def knows(self, venue: str) -> bool:
-        """Whether there ever was a selection for the venue."""
-        return venue in self._newest
-
     def selection_of(self, venue: str) -> Selection:
         """Return the venue's last selection; an empty one if it has none."""
         return self._newest.get(venue, Selection())
@@ -237,6 +233,16 @@ class StateSaver:
         self._newest = {**self._newest, venue: selection}
         self._given += 1
         self._unsaved.set()
+
+    async def save_now(self, venue: str, selection: Selection) -> None:
+        """Save `selection` as `save` does, at once.
+
+        Raises:
+            StateError: it may not survive.
+        """
+        self._newest = {**self._newest, venue: selection}
+        if self.file is not None:
+            await self.file.save(self._newest)
 
     async def saved(self) -> bool:
         """Wait up to `SAVED_WITHIN_S` until the last selection is saved; return whether it is."""

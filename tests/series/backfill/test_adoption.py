@@ -43,18 +43,22 @@ def ours(
 
 
 async def test_selection_and_gaps_are_taken_over(tmp_path: Path) -> None:
-    """The old files stay, for the older version to go back to."""
+    """The old files get other names, so that it happens once; whoever goes back renames them."""
     old = await an_earlier_agent(tmp_path)
     saver, gaps = ours({"usdm": Selection()})
     await adopt_state(old, SPOT, saver, gaps)
     assert saver.selection_of("spot") == WANTED
     assert gaps.known.of("spot") == KNOWN
-    assert old.exists()
+    left = {path.name for path in await trio.Path(tmp_path).iterdir()}
+    assert left == {f"{old.name}.lock", f"{old.name}.adopted", f"{old.name}.gaps.adopted"}
+    saver, gaps = ours({"usdm": Selection()})
+    await adopt_state(old, SPOT, saver, gaps)
+    assert saver.venues == []
 
 
 @pytest.mark.logs("gaps_unreadable")
 async def test_a_damaged_gap_file_means_that_nothing_is_known(tmp_path: Path) -> None:
-    """Its series may have run: what is stored of them is looked up. The file stays where it is."""
+    """Its series may have run: what is stored of them is looked up."""
     old = await an_earlier_agent(tmp_path)
     damaged = trio.Path(f"{old}.gaps")
     await damaged.write_text("damaged")
@@ -63,7 +67,7 @@ async def test_a_damaged_gap_file_means_that_nothing_is_known(tmp_path: Path) ->
     assert saver.selection_of("spot") == WANTED
     assert gaps.known_of("spot", ("BTCUSDT", Interval.M1)) == UNKNOWN
     assert gaps.known_of("usdm", ("BTCUSDT", Interval.M1)) is None
-    assert await damaged.read_text() == "damaged"
+    assert await trio.Path(f"{damaged}.adopted").read_text() == "damaged"
 
 
 async def test_gaps_are_saved_before_anything_says_that_they_were_taken_over(
@@ -84,26 +88,29 @@ async def test_nothing_is_taken_over_if_gaps_cannot_be_saved(tmp_path: Path) -> 
     saver, gaps = ours(disk=disk)
     with disk.failing(Step.WRITE):
         await adopt_state(old, SPOT, saver, gaps)
-    assert (saver.knows("spot"), gaps.known) == (False, GapsByVenue())
+    assert (("spot" in saver.venues), gaps.known) == (False, GapsByVenue())
 
 
 async def test_series_that_both_recorded_are_known_as_we_do(tmp_path: Path) -> None:
     """The old agent ran at the first start, and so nothing was taken over from it."""
-    old, mine = await an_earlier_agent(tmp_path), KnownGaps(60_000, 120_000)
+    mine = KnownGaps(60_000, 120_000)
     saver, gaps = ours()
     for symbol, expected in (("ETHUSDT", KNOWN.gaps["BTCUSDT", Interval.M1]), ("BTCUSDT", mine)):
+        old = await an_earlier_agent(tmp_path)
         gaps.known = GapsByVenue({"spot": SavedGaps({(symbol, Interval.M1): mine})})
         await adopt_state(old, SPOT, saver, gaps)
         assert gaps.known_of("spot", ("BTCUSDT", Interval.M1)) == expected
         saver, gaps = ours()
 
 
-async def test_what_was_recorded_here_already_stays_as_it_is(tmp_path: Path) -> None:
-    """Even if nothing is wanted of it any more."""
+async def test_what_is_wanted_here_already_is_wanted_besides(tmp_path: Path) -> None:
+    """Somebody added a symbol of the venue before the two agents were merged."""
     old = await an_earlier_agent(tmp_path)
-    saver, gaps = ours({"spot": Selection()})
+    mine = Selection(named={"SOLUSDT": M1}, excluded={"XRPUSDT": M1})
+    saver, gaps = ours({"spot": mine})
     await adopt_state(old, SPOT, saver, gaps)
-    assert (saver.venues, gaps.known) == ([], GapsByVenue())
+    both = {"SOLUSDT": M1, "BTCUSDT": M1}
+    assert saver.selection_of("spot") == Selection(named=both, excluded=mine.excluded)
 
 
 @pytest.mark.logs("state_not_adopted")
@@ -115,7 +122,7 @@ async def test_the_state_of_an_agent_that_runs_is_left_alone(
     saver, gaps = ours()
     async with open_state(Folder(tmp_path, f"{old.name}{LOCK}"), old.name):
         await adopt_state(old, SPOT, saver, gaps)
-    assert not saver.knows("spot")
+    assert "spot" not in saver.venues
     [line] = logged(caplog, "state_not_adopted")
     assert "another agent uses it" in str(line["reason"])
 
@@ -127,5 +134,5 @@ async def test_without_an_earlier_agent_nothing_happens(
     saver, gaps = ours()
     with trio.fail_after(1):
         await adopt_state(tmp_path / "data-state-spot.json", SPOT, saver, gaps)
-    assert not saver.knows("spot")
+    assert "spot" not in saver.venues
     assert [*await trio.Path(tmp_path).iterdir()] == []
