@@ -118,6 +118,14 @@ async def test_more_symbols_than_allowed_are_refused_at_the_start() -> None:
         ({"rest_url": "http://localhost:9090"}, True),
         ({"ws_url": "ws://[::1]:9090/market", "rest_url": "http://127.0.0.1:9090"}, False),
         ({"ws_url": "wss://elsewhere.test/market"}, False),
+        (
+            {
+                "symbols": ["BTCUSDT", "spot:BTCUSDT"],
+                "ws_url": "ws://127.0.0.1:9090/market",
+                "rest_url": "http://127.0.0.1:9090",
+            },
+            True,
+        ),
     ],
 )
 async def test_half_a_twin_is_told(

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from klineagent.core.interval import SECOND_MS
+from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.kline import Kline
 from klineagent.storage.store import SeriesSummary
 
@@ -29,7 +29,7 @@ def summary_table(series: Iterable[SeriesSummary], *, title: str) -> Table:
         title, ["venue", "symbol", "interval"], ["candles"], ["first open", "last open"]
     )
     for each in series:
-        opens = (clock_text(each.first_open), clock_text(each.last_open))
+        opens = (open_text(at_ms, each.interval) for at_ms in (each.first_open, each.last_open))
         table.add_row(each.venue, each.symbol, each.interval, str(each.closed), *opens)
     return table
 
@@ -39,7 +39,7 @@ def candles_table(klines: Iterable[Kline], *, title: str, with_source: bool = Fa
     table = plain_table(title, ["open time"], _NUMBERS, ["source"] if with_source else [])
     for kline in klines:
         source = [kline.source] if with_source else []
-        table.add_row(clock_text(kline.open_time), *_numbers(kline), *source)
+        table.add_row(open_text(kline.open_time, kline.interval), *_numbers(kline), *source)
     return table
 
 
@@ -67,6 +67,11 @@ def arrivals_table(klines: Iterable[Kline], *, caption: str) -> Table:
 def clock_text(time_ms: int) -> str:
     """Format a time in milliseconds as UTC, to the minute."""
     return f"{datetime.fromtimestamp(time_ms / SECOND_MS, UTC):%Y-%m-%d %H:%M}"
+
+
+def open_text(time_ms: int, interval: str) -> str:
+    """Format an open time, to the second where candles are as short as that."""
+    return _second_text(time_ms) if interval == Interval.S1.value else clock_text(time_ms)
 
 
 def _second_text(time_ms: int) -> str:
