@@ -27,7 +27,7 @@ class Phase(enum.IntEnum):
 
     STARTING = 0
     SETTLED = 1
-    """The exchange has confirmed it, or nobody waits for that."""
+    """The exchange has confirmed it, or no caller waits for that."""
     ENDED = 2
 
 
@@ -65,7 +65,7 @@ class Subscription:
     refusal: Exception | None = field(default=None, init=False)
     """Why it ended, if the symbol cannot be subscribed."""
     _turned: trio.Event | None = field(default=None, init=False)
-    """Set when it enters another phase; made when somebody waits."""
+    """Set when it enters another phase; made when a caller waits."""
     _backfill: Backfill = field(init=False)
     _stream: Stream | None = field(default=None, init=False)
 
