@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 
 import trio
@@ -11,23 +11,25 @@ from attrs import define, evolve, field
 from klineagent.core.errors import NotReadable, StoreError
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
-from klineagent.exchange.venues import full_name
+from klineagent.exchange.venues import Venue, full_name
 from klineagent.reading.request import CandleRange, CandleRequest
 from klineagent.reading.rows import RowFormat
-from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
+from klineagent.reading.tail import SeriesName, Tail, newest_states
 from klineagent.series.ledger import Ledger
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.reader import KlineRange
 from klineagent.storage.writing.writer import Writer
 
-# A missing candle is fetched within a second or so; who waits longer may as well ask again.
+# A missing candle is fetched within a second or so; a client that waits longer can ask again.
 HEALED_WITHIN_S = 3.0
 # Bots ask as soon as a candle is over, and its closing event takes a moment.
 CLOSED_WITHIN_S = 1.0
 # Each forming candle passes on the bus once a second.
 FORMING_WITHIN_S = 1.5
 LOOK_EVERY_S = 0.05
+# As many candles at the end of a document come from the tail, which has them before the store.
+MOST_ROWS = 500
 END_OF_TIME_MS = 2**62
 
 
@@ -49,21 +51,13 @@ class CandleReader:
         Raises:
             NotReadable: not all of the candles are there.
         """
-        name = (running.venue.name, asked.symbol, asked.interval.value)
         series = self._subscription(running, asked)
-        tail = await self._followed(name)
         first_ms, end_ms = self._bounds(running, series, asked)
         await self._complete(running, series, first_ms, end_ms)
-        rows = await self._rows(name, tail, first_ms, end_ms)
-        now_ms = running.context.time.now_ms()
-        if on_their_way := _lacking(series.ledger, rows, first_ms, min(end_ms, now_ms)):
-            raise NotReadable(
-                f"{_candles(on_their_way)} of {asked.symbol} {asked.interval} are on their way to"
-                " the database"
-            )
+        rows = await self._rows(running.venue, series, first_ms, end_ms)
         info = (running.context.book.listings or {}).get(asked.symbol)
         answer = RowFormat.of(info, running.venue)
-        return answer.body(rows[open_ms] for open_ms in sorted(rows))
+        return answer.body(rows)
 
     async def closed(self, running: RunningVenue, asked: CandleRange) -> ClosedCandles:
         """Return the closed candles of a range, to be read in parts.
@@ -72,20 +66,17 @@ class CandleReader:
             NotReadable: not all of the candles are there.
         """
         series = self._subscription(running, asked)
-        name, ledger = (running.venue.name, asked.symbol, asked.interval.value), series.ledger
-        tail = await self._followed(name)
+        ledger = series.ledger
         first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
         await self._complete(running, series, first_ms, end_ms)
-        expected = ledger.interval.count(first_ms, end_ms) if first_ms < end_ms else 0
-        newest_ms = end_ms if tail.first_ms is None else max(first_ms, min(end_ms, tail.first_ms))
+        newest_ms = max(first_ms, ledger.interval.shifted(end_ms, -MOST_ROWS))
+        rows = await self._rows(running.venue, series, newest_ms, end_ms)
         return ClosedCandles(
             name=f"{asked.symbol} {asked.interval}",
-            tail=tail,
-            first_of_tail_ms=newest_ms,
-            end_ms=end_ms,
+            newest=[row for row in rows if row.is_closed],
+            rest=_range(_name_of(running.venue, series), first_ms, newest_ms),
             read=self._read,
-            rest=_range(name, first_ms, newest_ms),
-            lacking=expected - ledger.count(ledger.absences.within(first_ms, end_ms)),
+            lacking=_lacking(ledger, [], first_ms, newest_ms),
         )
 
     def _subscription(
@@ -147,29 +138,34 @@ class CandleReader:
                 f" and being fetched{why}"
             )
 
-    async def _followed(self, name: SeriesName) -> TailSeries:
-        """Return the tail of a series, with the store's newest rows laid under it."""
+    async def _rows(
+        self, venue: Venue, series: Subscription, first_ms: int, end_ms: int
+    ) -> list[Kline]:
+        """Return the newest states of the candles that open in [`first_ms`, `end_ms`), ascending.
+
+        Raises:
+            NotReadable: a closed one is neither in the tail, nor waiting, nor in the store.
+        """
+        name, ledger = _name_of(venue, series), series.ledger
         tail = self.tail.of(name)
-        if not tail.begun:
-            newest = evolve(_range(name), is_newest_first=True, limit=ROWS_A_SERIES)
-            # Rows that wait first: what is stored meanwhile is found in one of the two.
-            waiting = await self._waiting(name)
-            for row in (*waiting, *await self._stored(newest)):
-                tail.take(row)
-            with trio.move_on_after(FORMING_WITHIN_S):
+        if end_ms > ledger.horizon_ms:
+            # Where it is the first read of the series, no state may have passed yet.
+            with trio.move_on_at(tail.since + FORMING_WITHIN_S):
                 while not tail.has_forming:  # noqa: ASYNC110 - the bus has no event
                     await trio.sleep(LOOK_EVERY_S)
-            tail.begun = True
-        return tail
-
-    async def _rows(
-        self, name: SeriesName, tail: TailSeries, first_ms: int, end_ms: int
-    ) -> dict[int, Kline]:
-        newest = tail.between(first_ms, end_ms)
-        if tail.first_ms is not None and tail.first_ms <= first_ms:
-            return newest
-        stored = await self._stored(_range(name, first_ms, end_ms))
-        return {row.open_time: row for row in stored} | newest
+        rows = tail.between(first_ms, end_ms)
+        if _lacking(ledger, rows, first_ms, end_ms):
+            # Rows that wait first: what is stored meanwhile is found in one of the two.
+            found = [*await self._waiting(name)]
+            found += await self._stored(_range(name, first_ms, end_ms))
+            for row in found:
+                tail.take(row)
+            newest = newest_states((*found, *tail.between(first_ms, end_ms)))
+            rows = [row for open_ms, row in sorted(newest.items()) if first_ms <= open_ms < end_ms]
+        # By the ledger of now: what fell due meanwhile and did not come would be a silent gap.
+        if late := _lacking(ledger, rows, first_ms, end_ms):
+            raise _on_their_way(late, f"{series.symbol} {series.interval}")
+        return rows
 
     async def _stored(self, wanted: KlineRange) -> list[Kline]:
         rows: list[Kline] = []
@@ -197,18 +193,15 @@ class CandleReader:
 
 @define(eq=False, kw_only=True)
 class ClosedCandles:
-    """The closed candles of a range, ascending, part by part."""
+    """The closed candles of a range, ascending, part by part: from the store, then the newest."""
 
     name: str
-    _tail: TailSeries
-    _first_of_tail_ms: int
-    _end_ms: int
-    _read: Callable[[KlineRange], Awaitable[tuple[list[Kline], KlineRange | None]]]
     _rest: KlineRange | None
     """What is still to be read from the store."""
+    _read: Callable[[KlineRange], Awaitable[tuple[list[Kline], KlineRange | None]]]
     _lacking: int
-    """How many candles there must be beside those that were read."""
-    _is_over: bool = field(default=False, init=False)
+    """How many candles of it there must still be."""
+    _newest: list[Kline] | None
 
     async def part(self) -> list[Kline] | None:
         """Return the next candles; None after the last.
@@ -220,17 +213,14 @@ class ClosedCandles:
             rows, self._rest = await self._read(self._rest)
             self._lacking -= len(rows)
             return rows
-        if self._is_over:
-            return None
-        self._is_over = True
-        newest = self._tail.between(self._first_of_tail_ms, self._end_ms)
-        rows = [row for _, row in sorted(newest.items()) if row.is_closed]
-        if self._lacking > len(rows):
-            raise NotReadable(
-                f"{_candles(self._lacking - len(rows))} of {self.name} are on their way to the"
-                " database"
-            )
-        return rows
+        if self._lacking > 0:
+            raise _on_their_way(self._lacking, self.name)
+        newest, self._newest = self._newest, None
+        return newest
+
+
+def _name_of(venue: Venue, series: Subscription) -> SeriesName:
+    return venue.name, series.symbol, series.interval.value
 
 
 def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) -> KlineRange:
@@ -240,14 +230,18 @@ def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) ->
     )
 
 
-def _lacking(ledger: Ledger, rows: Mapping[int, Kline], first_ms: int, end_ms: int) -> int:
-    """Count the candles that the ledger calls closed and `rows` do not have. Pure."""
+def _lacking(ledger: Ledger, rows: Iterable[Kline], first_ms: int, end_ms: int) -> int:
+    """Count candles in [`first_ms`, `end_ms`): due, not absent, and not in `rows`. Pure."""
     end_ms = min(end_ms, ledger.horizon_ms)
     if first_ms >= end_ms:
         return 0
     absent = ledger.count(ledger.absences.within(first_ms, end_ms))
-    there = sum(row.is_closed and first_ms <= open_ms < end_ms for open_ms, row in rows.items())
+    there = sum(row.is_closed and first_ms <= row.open_time < end_ms for row in rows)
     return max(0, ledger.interval.count(first_ms, end_ms) - absent - there)
+
+
+def _on_their_way(candles: int, of: str) -> NotReadable:
+    return NotReadable(f"{_candles(candles)} of {of} are on their way to the database")
 
 
 def _candles(count: int) -> str:

@@ -1,10 +1,11 @@
-"""The tail: the newest rows of series that are read, as they pass on the bus."""
+"""The tail: newest rows of series that are read, as they pass on the bus or were read before."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import trio
 from attrs import define, field
 
 from klineagent.core.kline import Kline
@@ -19,19 +20,32 @@ TRIMMED_AT_ONCE = 100
 SERIES = 40
 
 
+def newest_states(klines: Iterable[Kline]) -> dict[int, Kline]:
+    """Return the newest state of each candle of one series, by its open time. Pure."""
+    rows: dict[int, Kline] = {}
+    for kline in klines:
+        _keep(rows, kline)
+    return rows
+
+
+def _keep(rows: dict[int, Kline], kline: Kline) -> None:
+    """Keep a state in `rows`, unless it is outranked by the one that is there."""
+    known = rows.get(kline.open_time)
+    if known is None or known.version < kline.version:
+        rows[kline.open_time] = kline
+
+
 @define(eq=False)
 class TailSeries:
-    """The newest states of the newest candles of one series."""
+    """Rows of one series: the newest state of each candle, but not of every candle."""
 
-    begun: bool = field(default=False, init=False)
-    """Whether the rows that the store has were laid under those that passed."""
+    since: float = field(factory=trio.current_time, init=False)
+    """When the series was read first, and is followed since, by Trio's clock."""
     _rows: dict[int, Kline] = field(factory=dict, init=False)
 
     def take(self, kline: Kline) -> None:
-        """Take a state, if it outranks the one that is there."""
-        known = self._rows.get(kline.open_time)
-        if known is None or known.version < kline.version:
-            self._rows[kline.open_time] = kline
+        """Take a state, if it outranks the one that is there; the oldest candles make room."""
+        _keep(self._rows, kline)
         if len(self._rows) > ROWS_A_SERIES + TRIMMED_AT_ONCE:
             newest = sorted(self._rows)[-ROWS_A_SERIES:]
             self._rows = {open_ms: self._rows[open_ms] for open_ms in newest}
@@ -41,14 +55,10 @@ class TailSeries:
         """Whether the newest candle is one that was not closed when it passed."""
         return bool(self._rows) and not self._rows[max(self._rows)].is_closed
 
-    @property
-    def first_ms(self) -> int | None:
-        """The oldest open time of which there is a row; None without rows."""
-        return min(self._rows, default=None)
-
-    def between(self, first_ms: int, end_ms: int) -> dict[int, Kline]:
-        """Return the rows that open in [`first_ms`, `end_ms`)."""
-        return {open_ms: row for open_ms, row in self._rows.items() if first_ms <= open_ms < end_ms}
+    def between(self, first_ms: int, end_ms: int) -> list[Kline]:
+        """Return the rows that open in [`first_ms`, `end_ms`), ascending."""
+        rows = self._rows.items()
+        return [row for open_ms, row in sorted(rows) if first_ms <= open_ms < end_ms]
 
 
 @define(eq=False)

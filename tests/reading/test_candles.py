@@ -13,9 +13,10 @@ from trio.testing import MockClock
 from klineagent.core.errors import BadRead, NotReadable
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
+from klineagent.reading import tail
 from klineagent.reading.candles import CandleReader
-from klineagent.reading.request import read_klines_request
-from klineagent.testing.simulation import Simulation, open_simulation
+from klineagent.reading.request import CandleRange, read_klines_request
+from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.looking import MINUTE_S
 
 INTERVALS = (Interval.M1, Interval.M5)
@@ -140,3 +141,56 @@ async def test_no_answer_is_short_without_a_word(autojump_clock: MockClock) -> N
             answer = await ours(simulation, reader, query)
             now_ms = simulation.exchange.clock.now_ms()
             assert closed_of(answer, now_ms) == closed_of(theirs(simulation, query), now_ms)
+
+
+async def test_a_range_older_than_the_tail_comes_from_the_store(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However full the tail is, of klines and of documents."""
+    monkeypatch.setattr(tail, "ROWS_A_SERIES", 20)
+    monkeypatch.setattr(tail, "TRIMMED_AT_ONCE", 5)
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=600, tick_ms=1_000
+    ) as simulation:
+        reader = a_reader(simulation)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7)
+            now_ms = simulation.exchange.clock.now_ms()
+            query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "30"}
+            for since_ms in (now_ms - 35 * MINUTE_MS, now_ms - 500 * MINUTE_MS):
+                old = {**query, "startTime": str(since_ms)}
+                answer = await ours(simulation, reader, old)
+                assert closed_of(answer, now_ms) == closed_of(theirs(simulation, old), now_ms)
+            every = CandleRange(symbol="BTCUSDT", interval=Interval.M1)
+            candles, opens = await reader.closed(simulation.agent.default, every), []
+            while (part := await candles.part()) is not None:
+                opens += [row.open_time for row in part]
+            assert len(opens) >= 600
+            assert opens == [*range(opens[0], opens[-1] + 1, MINUTE_MS)]
+
+
+async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were in the spool, or not on the replica that was asked, when it was read first."""
+    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "10"}
+    every = CandleRange(symbol="BTCUSDT", interval=Interval.M1)
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=50, tick_ms=1_000
+    ) as simulation:
+        reader, store = a_reader(simulation), simulation.store
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7)
+            late = {key for key, row in store.klines.items() if row.open_time > FEBRUARY_2026_MS}
+            with monkeypatch.context() as behind:
+                shown = {key: row for key, row in store.klines.items() if key not in late}
+                behind.setattr(store, "klines", shown)
+                with pytest.raises(NotReadable, match=r"4 candles .* are on their way"):
+                    await ours(simulation, reader, query)
+                with pytest.raises(NotReadable, match=r"4 candles .* are on their way"):
+                    await reader.closed(simulation.agent.default, every)
+            answer = await ours(simulation, reader, query)
+            now_ms = simulation.exchange.clock.now_ms()
+            assert closed_of(answer, now_ms) == closed_of(theirs(simulation, query), now_ms)
+            candles = await reader.closed(simulation.agent.default, every)
+            assert len(await candles.part() or ()) + len(await candles.part() or ()) >= 55
