@@ -32,13 +32,14 @@ from quart_trio import QuartTrio
 from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
 from klineagent.api.guard import is_loopback
 from klineagent.api.routes.binance import read_app
+from klineagent.api.routes.candles import DOCUMENT_WITHIN_S
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route
 from klineagent.api.routes.reports import add_answer_routes
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
-from klineagent.api.server.middleware import RequestDeadline, RequestPacer
+from klineagent.api.server.middleware import CutAnswers, RequestDeadline, RequestPacer
 from klineagent.api.timings import open_timings
 from klineagent.bus import Bus
 from klineagent.config.model import Config, check_symbols
@@ -69,7 +70,7 @@ from klineagent.series.desired.selection import SeriesSet
 from klineagent.series.desired.state_file import LOCK, StateSaver, open_state
 from klineagent.series.registry import Places, Registry
 from klineagent.series.venue import VenueSettings, open_venue
-from klineagent.series.venues import OpenedRegistry, RunningVenue, Venues, open_venues
+from klineagent.series.venues import OpenedRegistry, Venues, open_venues
 from klineagent.storage.opening import open_store
 from klineagent.storage.spool.adoption import adopt_spools
 from klineagent.storage.spool.disk import Disk, Folder
@@ -95,8 +96,6 @@ class Agent:
     writer: Writer
     bus: Bus
     venues: Venues
-    default: RunningVenue
-    """The venue of symbols that do not name theirs."""
     command_bind: Bind
     """Where the command server listens; the port is the real one where 0 was asked for."""
     status_bind: Bind
@@ -109,17 +108,17 @@ class Agent:
     @property
     def registry(self) -> Registry:
         """The subscriptions of the default venue."""
-        return self.default.registry
+        return self.venues.main.registry
 
     @property
     def desired(self) -> Desired:
         """The desired set of the default venue."""
-        return self.default.desired
+        return self.venues.main.desired
 
     @property
     def pool(self) -> Pool:
         """The connections to the default venue."""
-        return self.default.context.pool
+        return self.venues.main.context.pool
 
 
 @asynccontextmanager
@@ -214,7 +213,6 @@ async def open_agent(
             background.start_soon(saver.run)
             background.start_soon(gaps.run, venues.registries, writer)
             serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
-            running = await venues.open(config.venue)
             command = command_app(venues, config.intervals, config.venue, guard)
             add_subscription_routes(command, venues)
             add_answer_routes(command, venues=venues, writer=writer)
@@ -226,9 +224,10 @@ async def open_agent(
             await servers.start(serve, RequestDeadline(status), statuses)
             log.info("listening", command=str(commands.bind), status=str(statuses.bind))
             if reads is not None:
-                app = read_app(reader := CandleReader(venues=venues, writer=writer), read_guarded)
+                reader = CandleReader(venues=venues, writer=writer)
                 readers.enter_context(bus.subscribed(reader.tail))
-                await servers.start(serve, RequestDeadline(app), reads)
+                app = CutAnswers(read_app(reader, read_guarded))
+                await servers.start(serve, RequestDeadline(app, DOCUMENT_WITHIN_S), reads)
                 log.info("readable", read=str(reads.bind))
             address = Bind(own_address(config.agent_ip), commands.bind.port)
             beating = partial(beat, every_s=config.self_update_interval_s)
@@ -241,7 +240,6 @@ async def open_agent(
                 writer=writer,
                 bus=bus,
                 venues=venues,
-                default=running,
                 command_bind=commands.bind,
                 status_bind=statuses.bind,
                 read_bind=None if reads is None else reads.bind,

@@ -246,7 +246,7 @@ async def _show(console: Console, agent: Agent) -> NoReturn:
         while True:
             await trio.sleep(PRINT_EVERY_S)
             console.print(_progress(agent))
-    newest, default = _Newest(), agent.default.venue
+    newest, default = _Newest(), agent.venues.main.venue
     with (
         agent.bus.subscribed(newest),
         Live(console=console, auto_refresh=False, transient=True) as live,

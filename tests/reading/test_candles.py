@@ -33,7 +33,7 @@ def a_reader(simulation: Simulation) -> CandleReader:
 
 async def ours(simulation: Simulation, reader: CandleReader, query: Mapping[str, str]) -> bytes:
     """Our answer to a klines request."""
-    running = simulation.agent.default
+    running = simulation.agent.venues.main
     return await reader.klines(running, read_klines_request(query, running.venue))
 
 
@@ -162,7 +162,7 @@ async def test_a_range_older_than_the_tail_comes_from_the_store(
                 answer = await ours(simulation, reader, old)
                 assert closed_of(answer, now_ms) == closed_of(theirs(simulation, old), now_ms)
             every = CandleRange(symbol="BTCUSDT", interval=Interval.M1)
-            candles, opens = await reader.closed(simulation.agent.default, every), []
+            candles, opens = await reader.closed(simulation.agent.venues.main, every), []
             while (part := await candles.part()) is not None:
                 opens += [row.open_time for row in part]
             assert len(opens) >= 600
@@ -188,9 +188,9 @@ async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
                 with pytest.raises(NotReadable, match=r"4 candles .* are on their way"):
                     await ours(simulation, reader, query)
                 with pytest.raises(NotReadable, match=r"4 candles .* are on their way"):
-                    await reader.closed(simulation.agent.default, every)
+                    await reader.closed(simulation.agent.venues.main, every)
             answer = await ours(simulation, reader, query)
             now_ms = simulation.exchange.clock.now_ms()
             assert closed_of(answer, now_ms) == closed_of(theirs(simulation, query), now_ms)
-            candles = await reader.closed(simulation.agent.default, every)
+            candles = await reader.closed(simulation.agent.venues.main, every)
             assert len(await candles.part() or ()) + len(await candles.part() or ()) >= 55

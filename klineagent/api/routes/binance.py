@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from quart import Response, request
+from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 
 from klineagent.api.app import json_app
@@ -24,22 +24,20 @@ _JSON = "application/json;charset=UTF-8"
 def read_app(reader: CandleReader, guard: Guard = ANYONE) -> QuartTrio:
     """Make the app of the read server."""
     app = json_app(__name__, guard)
-
-    @app.errorhandler(ReadError)
-    async def refuse(error: ReadError) -> Response:
-        return json_response({"code": error.code, "msg": str(error)}, error.http_status)
-
     add_candle_routes(app, reader)
     info = ExchangeInfo()
     for venue in VENUES.values():
-        add_venue_routes(app, reader, info, venue)
+        app.register_blueprint(_rest_api_of(venue, reader, info))
     return app
 
 
-def add_venue_routes(
-    app: QuartTrio, reader: CandleReader, info: ExchangeInfo, venue: Venue
-) -> None:
-    """Add the routes below the REST prefix of one venue."""
+def _rest_api_of(venue: Venue, reader: CandleReader, info: ExchangeInfo) -> Blueprint:
+    """Make the routes below the REST prefix of one venue; errors are written as it writes them."""
+    api = Blueprint(venue.name, __name__)
+
+    @api.errorhandler(ReadError)
+    async def refuse(error: ReadError) -> Response:
+        return json_response({"code": error.code, "msg": str(error)}, error.http_status)
 
     def running() -> RunningVenue:
         if (found := reader.venues.get(venue.name)) is None:
@@ -48,17 +46,17 @@ def add_venue_routes(
             )
         return found
 
-    @app.get(venue.klines_path, endpoint=f"{venue.name} klines")
+    @api.get(venue.klines_path)
     async def klines() -> Response:
         asked = read_klines_request(request.args.to_dict(), venue)
         body = await reader.klines(running(), asked)
         return Response(body, content_type=_JSON)
 
-    @app.get(venue.time_path, endpoint=f"{venue.name} time")
+    @api.get(venue.time_path)
     async def time() -> Response:
         return json_response({"serverTime": running().context.time.now_ms()}, 200)
 
-    @app.get(venue.exchange_info_path, endpoint=f"{venue.name} exchangeInfo")
+    @api.get(venue.exchange_info_path)
     async def exchange_info() -> Response:
         body = await info.compressed(running())
         headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
@@ -66,6 +64,8 @@ def add_venue_routes(
             body, headers = gzip.decompress(body), {}
         return Response(body, content_type=_JSON, headers=headers)
 
-    @app.get(f"{venue.rest_prefix}/ping", endpoint=f"{venue.name} ping")
+    @api.get(f"{venue.rest_prefix}/ping")
     async def ping() -> Response:
         return json_response({}, 200)
+
+    return api

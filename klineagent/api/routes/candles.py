@@ -10,10 +10,13 @@ from klineagent.api.models.candles import CandlesQuery
 from klineagent.api.models.timestamps import read_moment
 from klineagent.api.requests import interval_named, read_query
 from klineagent.core.errors import InvalidRequest, NotReadable
-from klineagent.exchange.venues import Venue, split_name
+from klineagent.exchange.venues import Venue, symbol_named
 from klineagent.reading.candles import CandleReader, ClosedCandles
 from klineagent.reading.documents import FORMATS, Document
 from klineagent.reading.request import CandleRange
+
+# The whole of Binance's minutes of some years; a client that reads nothing is cut much sooner.
+DOCUMENT_WITHIN_S = 600
 
 
 def add_candle_routes(app: QuartTrio, reader: CandleReader) -> None:
@@ -26,7 +29,7 @@ def add_candle_routes(app: QuartTrio, reader: CandleReader) -> None:
         # What is not there is refused with its status if that is found before the first row.
         await body.prepare()
         response = Response(body, content_type=document.content_type)
-        # A document may take minutes; a client that reads nothing is cut by its connection.
+        # The server has a deadline for all its requests; Quart's own is a minute.
         response.timeout = None
         return response
 
@@ -45,10 +48,7 @@ def _asked(
     end_ms = None if not asked.to else read_moment(asked.to, field="to")
     ranges = []
     for name in asked.symbol.split(","):
-        try:
-            venue, symbol = split_name(name, reader.venues.default)
-        except ValueError as error:
-            raise InvalidRequest(f"symbol: {error}") from error
+        venue, symbol = symbol_named(name, reader.venues.default, beside="", field="symbol")
         interval = interval_named(asked.interval, venue)
         wanted = CandleRange(
             symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms, last=asked.last

@@ -1,7 +1,8 @@
-"""ASGI middleware: starts requests one after another, and gives each a deadline."""
+"""ASGI middleware: starts requests in turn, gives each a deadline, cuts what has no end."""
 
 from __future__ import annotations
 
+import structlog
 import trio
 from attrs import define
 from hypercorn.typing import (
@@ -14,6 +15,7 @@ from hypercorn.typing import (
 from msgspec.json import encode
 
 from klineagent.api.models.contract import Error
+from klineagent.core.errors import ReadError
 
 # About as many passes as a request takes to its answer, so that one or two run at a time. In an
 # idle agent this takes a third of a millisecond.
@@ -21,6 +23,8 @@ PASSES_APART = 8
 # An upper bound: when other tasks make passes long, waiting for so many gains nothing, and 200
 # requests a second must be let in.
 APART_S = 0.002
+
+log = structlog.get_logger()
 
 
 class RequestPacer:
@@ -90,3 +94,22 @@ async def _give_up(send: ASGISendCallable, within_s: float) -> None:
         }
     )
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+@define
+class CutAnswers:
+    """Cuts the connection where the rest of an answer cannot be read, and logs why.
+
+    The client sees that the answer is not whole: its last chunk is missing.
+    """
+
+    app: ASGIFramework
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Call the app; hypercorn closes the connection of an answer that has no end."""
+        try:
+            await self.app(scope, receive, send)
+        except* ReadError as errors:
+            log.warning("answer_cut", reason=str(errors.exceptions[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import httpx2
 import msgspec
 import pyarrow as pa
 import pytest
@@ -12,9 +13,12 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.api.routes.binance import read_app
+from klineagent.core.address import Bind
+from klineagent.core.errors import NotReadable
 from klineagent.core.interval import MINUTE_MS, Interval
+from klineagent.core.kline import Kline
 from klineagent.exchange.venues import SPOT
-from klineagent.reading.candles import CandleReader
+from klineagent.reading.candles import CandleReader, ClosedCandles
 from klineagent.reading.documents import COLUMNS
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 
@@ -59,6 +63,30 @@ async def test_every_format_has_the_same_candles(autojump_clock: MockClock, form
         assert [*rows[0]] == [*COLUMNS]
 
 
+@pytest.mark.logs("answer_cut")
+async def test_a_document_that_cannot_be_completed_is_cut(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client sees that it is not whole, and a line in the log says why."""
+    read = ClosedCandles.part
+    parts = iter([read])
+
+    async def part(candles: ClosedCandles) -> list[Kline] | None:
+        if (first := next(parts, None)) is None:
+            raise NotReadable("3 candles are on their way to the database")
+        return await first(candles)
+
+    monkeypatch.setattr(ClosedCandles, "part", part)
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], read_bind=Bind("127.0.0.1", 0)
+    ) as simulation:
+        await trio.sleep(130)
+        url = f"http://{simulation.agent.read_bind}/v1/candles?symbol=BTCUSDT&interval=1m"
+        async with httpx2.AsyncClient() as client:
+            with pytest.raises(httpx2.RemoteProtocolError, match="incomplete chunked read"):
+                await client.get(url)
+
+
 async def test_a_range_and_what_cannot_be_read(autojump_clock: MockClock) -> None:
     """Bounds as asked; wrong parameters and unknown series are refused before the first row."""
     async with open_simulation(
@@ -76,4 +104,5 @@ async def test_a_range_and_what_cannot_be_read(autojump_clock: MockClock) -> Non
             ("symbol=ETHUSDT&interval=1m", 503),
             ("symbol=spot:BTCUSDT&interval=1m", 503),
         ]:
-            assert (await asked(simulation, wrong, after_s=0))[0] == code, wrong
+            status, body = await asked(simulation, wrong, after_s=0)
+            assert (status, [*msgspec.json.decode(body)]) == (code, ["error"]), wrong
