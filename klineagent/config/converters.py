@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from klineagent.core.address import Bind
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import VENUES, Venue
+from klineagent.exchange.venues import Venue, venue_named
 from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.url import locate, masked
 
@@ -218,11 +218,7 @@ def to_log_level(value: object) -> LogLevel:
 
 def to_venue(value: object) -> Venue:
     """Convert the name of a venue."""
-    if isinstance(value, Venue):
-        return value
-    if venue := VENUES.get(str(value).strip().lower()):
-        return venue
-    raise ValueError(f"expected {_one_of(VENUES)}, got {value!r}")
+    return value if isinstance(value, Venue) else venue_named(str(value))
 
 
 def to_host(value: object) -> str:

@@ -251,8 +251,10 @@ class Config:
         return Bind(self.register_ip, self.register_port)
 
 
-def as_written(value: object) -> str:  # noqa: PLR0911 - a line per type
+def as_written(value: object) -> str:
     """Format a field's value as a user would write it."""
+    if isinstance(value, dict):
+        value = tuple(f"{key}={each}" if key else each for key, each in value.items())
     match value:
         case Venue():
             return value.name
@@ -260,8 +262,6 @@ def as_written(value: object) -> str:  # noqa: PLR0911 - a line per type
             return str(value.value)
         case tuple() if not isinstance(value, Bind):
             return ",".join(map(as_written, value))
-        case dict():
-            return ",".join(f"{key}={each}" if key else str(each) for key, each in value.items())
         case bool():
             return str(value).lower()
         case int() | float():

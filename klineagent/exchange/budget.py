@@ -154,11 +154,12 @@ class WeightPool:
         self.turn_minute()
         self.used = max(self.used, used)
 
-    def limited_for(self, seconds: float) -> None:
+    def obey_limit(self, seconds: float) -> None:
         """Send nothing for `seconds`; then one request of each venue goes ahead."""
         self.limited_until = max(self.limited_until, trio.current_time() + seconds)
         for budget in self._budgets:
             budget.in_doubt = True
+        self.grant()
 
     async def keep_time(self) -> NoReturn:
         """Grant turns that wait for time to pass: for the end of a minute or of a backoff."""
@@ -304,8 +305,7 @@ class WeightBudget:
 
     def obey_limit(self, seconds: float) -> None:
         """Send nothing to any venue of the pool for `seconds`: the exchange has named a limit."""
-        self.pool.limited_for(seconds)
-        self.pool.grant()
+        self.pool.obey_limit(seconds)
 
     def obey_ban(self, seconds: float) -> None:
         """Send nothing for `seconds`: the exchange has named a ban."""

@@ -557,7 +557,7 @@ def test_symbols_may_name_their_venue() -> None:
         SPOT: ("ETHUSDT",),
         COINM: ("BTCUSD_PERP",),
     }
-    with pytest.raises(ConfigError, match="expected one of usdm, coinm, spot, got 'moon'"):
+    with pytest.raises(ConfigError, match="'moon' is no venue; use one of usdm, coinm, spot"):
         load_config({"symbols": "moon:BTCUSDT"}, {}, None)
 
 
@@ -583,7 +583,7 @@ def test_urls_may_be_given_by_venue(tmp_path: Path) -> None:
         assert config.ws_url_of(SPOT) == "ws://b:1"
         assert config.ws_url_of(COINM) == COINM.ws_url
     for value, reason in [
-        ("moon=ws://a", "expected one of usdm, coinm, spot"),
+        ("moon=ws://a", "'moon' is no venue; use one of usdm, coinm, spot"),
         ("spot=http://a", "expected one of ws://HOST"),
         ("ws://a,ws://b", "the default venue has two URLs"),
         ("ws://a,usdm=ws://b", "usdm has two URLs"),

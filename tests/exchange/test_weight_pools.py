@@ -282,7 +282,7 @@ async def test_the_end_of_one_venues_backoff_is_not_waited_for_by_others(
 
 
 async def test_a_limit_holds_all_venues(autojump_clock: MockClock) -> None:
-    """The weight is spent, whoever asks; then one request of each venue goes ahead."""
+    """Neither sends a request until the limit ends; then one request of each goes ahead."""
     async with _open_two() as budgets, trio.open_nursery() as nursery:
         at: list[float] = []
 

@@ -43,7 +43,7 @@ def ours(
 
 
 async def test_selection_and_gaps_are_taken_over(tmp_path: Path) -> None:
-    """The old files get other names, so that it happens once; whoever goes back renames them."""
+    """The old files get other names, so that nothing is taken over twice."""
     old = await an_earlier_agent(tmp_path)
     saver, gaps = ours({"usdm": Selection()})
     await adopt_state(old, SPOT, saver, gaps)
@@ -104,7 +104,7 @@ async def test_series_that_both_recorded_are_known_as_we_do(tmp_path: Path) -> N
 
 
 async def test_what_is_wanted_here_already_is_wanted_besides(tmp_path: Path) -> None:
-    """Somebody added a symbol of the venue before the two agents were merged."""
+    """What our agent already wants of the venue stays, and the other's is added to it."""
     old = await an_earlier_agent(tmp_path)
     mine = Selection(named={"SOLUSDT": M1}, excluded={"XRPUSDT": M1})
     saver, gaps = ours({"spot": mine})
