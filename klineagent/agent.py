@@ -42,14 +42,11 @@ from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline, RequestPacer
 from klineagent.api.timings import open_timings
 from klineagent.bus import Bus
-from klineagent.config.model import Config, check_symbols
+from klineagent.config.loading import check_symbols
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import (
-    ConfigError,
-    SpoolError,
     StartError,
-    StateError,
-    StateUnreadable,
     StoreError,
     StoreUnavailable,
 )
@@ -58,23 +55,25 @@ from klineagent.exchange.budget import open_weight_pools
 from klineagent.exchange.network import Internet, Network
 from klineagent.exchange.stream.dispatcher import FormingTurns
 from klineagent.exchange.stream.pool import Pool
-from klineagent.exchange.venues import VENUES, Venue
+from klineagent.exchange.venues import Venue
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
+from klineagent.last_run import (
+    load_last_gaps,
+    open_last_spool,
+    open_last_state,
+    venues_at_start,
+)
 from klineagent.reading.candles import CandleReader
-from klineagent.series.backfill.adoption import adopt_state
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
-from klineagent.series.desired.state_file import LOCK, StateSaver, open_state
 from klineagent.series.registry import Places, Registry
 from klineagent.series.venue import VenueSettings, open_venue
 from klineagent.series.venues import OpenedRegistry, Venues, open_venues
 from klineagent.storage.opening import open_store
-from klineagent.storage.spool.adoption import adopt_spools
-from klineagent.storage.spool.disk import Disk, Folder
-from klineagent.storage.spool.spool import Spool, open_spool
+from klineagent.storage.spool.disk import Disk
 from klineagent.storage.store import Store
 from klineagent.storage.url import masked
 from klineagent.storage.writing.writer import Losses, Writer, open_writer
@@ -153,8 +152,8 @@ async def open_agent(
         open_listener(config.status_bind) as statuses,
         nullcontext() if config.read_bind is None else open_listener(config.read_bind) as reads,
         nullcontext(store) if store else open_store(config.store, config.ca_file) as opened,
-        _open_spool(config, disk) as spool,
-        _open_state(config, state) as saver,
+        open_last_spool(config, disk) as spool,
+        open_last_state(config, state) as saver,
         _open_background() as servers,
         open_timings() as timings,
         open_writer(
@@ -205,10 +204,8 @@ async def open_agent(
             if (absence := await _prepare(opened)) is not None:
                 background.start_soon(writer.inserter.find, absence)
             # Before anything begins: what it begins with is what the last run knew.
-            await _remember(gaps)
-            for venue, old in config.earlier_states.items():
-                await adopt_state(old, venue, saver, gaps)
-            for venue in _venues_at_start(config, saver):
+            await load_last_gaps(config, saver, gaps)
+            for venue in venues_at_start(config, saver):
                 await venues.open(venue)
             background.start_soon(saver.run)
             background.start_soon(gaps.run, venues.registries, writer)
@@ -248,12 +245,6 @@ async def open_agent(
             )
 
 
-def _venues_at_start(config: Config, saver: StateSaver) -> list[Venue]:
-    """List the venues to open: the default one, and all from which something is wanted."""
-    saved = [VENUES[name] for name in saver.venues]
-    return [*dict.fromkeys([*config.symbols_by_venue, *saved])]
-
-
 def _configured(config: Config) -> Mapping[Venue, SeriesSet]:
     """Return the series that the configuration names."""
     return {
@@ -287,49 +278,6 @@ async def _open_background() -> AsyncIterator[trio.Nursery]:
         nursery.cancel_scope.cancel(reason="what was served is done")
 
 
-@asynccontextmanager
-async def _open_spool(config: Config, disk: Disk | None) -> AsyncIterator[Spool | None]:
-    adopt = None
-    if disk is None and (path := config.spool_folder) is not None:
-        disk = folder = Folder(path)
-        adopt = partial(adopt_spools, config.earlier_spools, folder)
-    if disk is None:
-        yield None
-        return
-    async with AsyncExitStack() as opened:
-        try:
-            spool = await opened.enter_async_context(
-                open_spool(disk, limit_bytes=config.spool_limit, adopt=adopt)
-            )
-        except SpoolError as error:
-            raise StartError(f"{error}; name another folder with --spool, or none") from error
-        if not spool.is_empty:
-            log.info("spool_found", segments=spool.segments, rows=spool.rows)
-        yield spool
-
-
-@asynccontextmanager
-async def _open_state(config: Config, disk: Disk | None) -> AsyncIterator[StateSaver]:
-    """Open the state file, and load what was saved last."""
-    name = "subscriptions.json"
-    if disk is None and (file := config.state_file) is not None:
-        disk, name = Folder(file.parent, f"{file.name}{LOCK}"), file.name
-    if disk is None:
-        yield StateSaver(None)
-        return
-    async with AsyncExitStack() as opened:
-        try:
-            state = await opened.enter_async_context(open_state(disk, name))
-            saver = StateSaver(state, await state.load())
-        except StateUnreadable as error:
-            raise ConfigError(
-                f"{error}; move it away, or name another file with --state"
-            ) from error
-        except StateError as error:
-            raise StartError(f"{error}; name another file with --state, or none") from error
-        yield saver
-
-
 async def _prepare(store: Store) -> StoreUnavailable | None:
     """See that the tables are there; give the reason if the database is away."""
     try:
@@ -343,13 +291,6 @@ async def _prepare(store: Store) -> StoreUnavailable | None:
         raise StartError(str(error)) from error
     log.info("store_ready", store=store.label)
     return None
-
-
-async def _remember(gaps: GapSaver) -> None:
-    try:
-        await gaps.load()
-    except StateUnreadable as error:
-        raise ConfigError(f"{error}; move it away, or name another file with --state") from error
 
 
 async def _tell_progress(writer: Writer, venues: Venues) -> NoReturn:

@@ -15,7 +15,8 @@ from trio.testing import MockClock
 
 from klineagent.agent import open_agent
 from klineagent.api.server.listen import open_listener
-from klineagent.config.model import Config, load_config
+from klineagent.config.loading import load_config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.interval import MINUTE_MS, Interval

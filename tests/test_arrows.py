@@ -17,7 +17,8 @@ _RECORDS = {"core"}
 _PARTS = {*_RECORDS, "exchange", "storage"}
 _AGENT = {
     *_PARTS,
-    *("config", "process", "bus", "series", "reading", "fleet", "api", "agent", "service"),
+    *("config", "process", "bus", "series", "reading", "fleet", "api", "last_run", "agent"),
+    "service",
 }
 MAY_IMPORT: Mapping[str, set[str]] = {
     "core": set(),
@@ -31,6 +32,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "reading": {*_PARTS, "bus", "series"},
     "fleet": _PARTS,
     "api": {*_PARTS, "bus", "series", "reading", "config", "process"},
+    "last_run": {*_PARTS, "config", "series"},
     "agent": _AGENT - {"agent", "service"},
     "service": {"core", "config", "process", "agent"},
     # A wrong table in the product must not find its equal in the twin.

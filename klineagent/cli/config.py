@@ -16,7 +16,8 @@ from rich.text import Text
 
 from klineagent.cli.serve import serve
 from klineagent.cli.tables import wide_console
-from klineagent.config.model import Config, as_shown, trace_config
+from klineagent.config.loading import trace_config
+from klineagent.config.model import Config, as_shown
 
 _DEFAULT = "default"
 _SECRET = "***"  # noqa: S105 - shown in place of a secret

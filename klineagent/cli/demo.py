@@ -29,7 +29,8 @@ from klineagent.cli.simulate import (
     read_venues,
 )
 from klineagent.cli.tables import arrivals_table, summary_table, wide_console
-from klineagent.config.model import Config, load_config
+from klineagent.config.loading import load_config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.core.interval import BY_LENGTH

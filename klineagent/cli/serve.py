@@ -18,7 +18,7 @@ from klineagent.cli.options import (
     setting,
 )
 from klineagent.cli.running import run
-from klineagent.config.model import load_config
+from klineagent.config.loading import load_config
 from klineagent.core.errors import ConfigError
 from klineagent.core.interrupts import deadly_interrupts
 from klineagent.process.logs import LogLevel, configure_logging

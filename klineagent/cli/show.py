@@ -21,7 +21,8 @@ from klineagent.cli.options import (
 )
 from klineagent.cli.running import run
 from klineagent.cli.tables import candles_table, summary_table, updates_table, wide_console
-from klineagent.config.model import Config, trace_config
+from klineagent.config.loading import trace_config
+from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import split_name

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from klineagent.cli.options import CONFIG_FILE, SPOOL, STORE, VENUE
 from klineagent.cli.tables import clock_text, plain_table, wide_console
-from klineagent.config.model import load_config
+from klineagent.config.loading import load_config
 from klineagent.core.errors import ConfigError, SpoolError
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.spool.disk import Files, Folder, translated_errors

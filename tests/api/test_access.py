@@ -13,7 +13,8 @@ import trustme
 from klineagent.agent import open_agent
 from klineagent.api.access import command_guard, command_tls, status_guard
 from klineagent.api.guard import OPEN_PATHS
-from klineagent.config.model import Config, load_config
+from klineagent.config.loading import load_config
+from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, reason_of
 from klineagent.exchange.network import Internet

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from klineagent.cli.group import commands
-from klineagent.config.model import Config, load_config
+from klineagent.config.loading import load_config
+from klineagent.config.model import Config
 from klineagent.config.sources import SHORT_OPTIONS, option_names, spelling
 from klineagent.core.errors import ConfigError
 

@@ -7,7 +7,8 @@ from attrs import Attribute, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klineagent.config.model import Config, as_written, load_config, trace_config
+from klineagent.config.loading import load_config, trace_config
+from klineagent.config.model import Config, as_written
 from klineagent.config.sources import OLD_VARIABLES
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError

@@ -16,7 +16,8 @@ import yaml
 from attrs import fields_dict
 
 from klineagent.cli.serve import serve
-from klineagent.config.model import Config, load_config
+from klineagent.config.loading import load_config
+from klineagent.config.model import Config
 from tests.places import ROOT
 
 pytestmark = pytest.mark.deployment

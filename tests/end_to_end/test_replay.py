@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klineagent.config.model import load_config
+from klineagent.config.loading import load_config
 from klineagent.core.interval import HOUR_MS
 from klineagent.storage.opening import open_store
 from tests.places import ARCHIVE

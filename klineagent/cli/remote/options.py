@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from klineagent.api.models.contract import Symbols
 from klineagent.cli.remote.connection import Address, open_connection
-from klineagent.config.model import load_config
+from klineagent.config.loading import load_config
 from klineagent.core.errors import ConfigError, KlineagentError
 from klineagent.core.interval import Interval
 
