@@ -55,6 +55,13 @@ class VenueRules:
     """(largest limit, weight), ascending; the last weight holds for any larger limit."""
     klines_default_weight: int
     """Weight of a klines request without a limit."""
+    depth_weights: tuple[tuple[int, int], ...]
+    """(largest limit, weight) of an order book, ascending; the last is the largest there is."""
+    depth_default_limit: int
+    depth_limits: frozenset[int] | None = None
+    """The limits that are accepted; None: any up to the largest, and a larger one is cut."""
+    ticker_weights: Mapping[str, tuple[int, int]]
+    """By endpoint, the weight of a ticker of one symbol, and of all."""
     klines_max_limit: int
     klines_window_ms: int | None = None
     """Longest time range of a klines request, of which the newest rows are sent; None: any."""
@@ -73,10 +80,15 @@ class VenueRules:
         """Weight of a klines request, whether it is answered or refused."""
         if limit is None:
             return self.klines_default_weight
-        for largest, weight in self.klines_weights:
-            if limit <= largest:
-                return weight
-        return self.klines_weights[-1][1]
+        return _weight_up_to(limit, self.klines_weights)
+
+    def depth_weight(self, limit: int | None) -> int:
+        """Weight of a request of an order book."""
+        return _weight_up_to(limit or self.depth_default_limit, self.depth_weights)
+
+
+def _weight_up_to(limit: int, weights: tuple[tuple[int, int], ...]) -> int:
+    return next((weight for largest, weight in weights if limit <= largest), weights[-1][1])
 
 
 _FUTURES_WEIGHTS = ((100, 1), (500, 2), (1_000, 5), (1_500, 10))
@@ -102,6 +114,14 @@ USDM = VenueRules(
     exchange_info_weight=1,
     klines_weights=_FUTURES_WEIGHTS,
     klines_default_weight=5,
+    depth_weights=((50, 2), (100, 5), (500, 10), (1_000, 20)),
+    depth_default_limit=500,
+    depth_limits=frozenset({5, 10, 20, 50, 100, 500, 1_000}),
+    ticker_weights={
+        "/ticker/24hr": (1, 40),
+        "/ticker/price": (1, 2),
+        "/ticker/bookTicker": (2, 5),
+    },
     klines_max_limit=1_500,
     too_many_requests=(
         f"Too many requests; current limit is 2400 requests per minute. {_ADVICE} polling the API."
@@ -139,6 +159,13 @@ SPOT = VenueRules(
     exchange_info_weight=20,
     klines_weights=((1_000, 2),),
     klines_default_weight=2,
+    depth_weights=((100, 5), (500, 25), (1_000, 50), (5_000, 250)),
+    depth_default_limit=100,
+    ticker_weights={
+        "/ticker/24hr": (2, 80),
+        "/ticker/price": (2, 4),
+        "/ticker/bookTicker": (2, 4),
+    },
     klines_max_limit=1_000,
     too_many_requests=(
         "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. "

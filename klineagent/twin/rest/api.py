@@ -18,6 +18,7 @@ from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.market import Listing
 from klineagent.twin.market.quarterlies import as_listed
 from klineagent.twin.rest.exchange_info import exchange_info
+from klineagent.twin.rest.quotes import Quotes
 from klineagent.twin.venues import BANNED, TOO_MANY_REQUESTS, VenueRules
 from klineagent.twin.wire import Series, kline_row
 
@@ -86,15 +87,9 @@ class RestApi:
         endpoint = path.removeprefix(self.venue.rest_prefix)
         if method != "GET" or not path.startswith(self.venue.rest_prefix):
             return _not_found()
-        match endpoint:
-            case "/klines":
-                weight = self.venue.klines_weight(_limit_for_weight(query))
-            case "/exchangeInfo":
-                weight = self.venue.exchange_info_weight
-            case "/time" | "/ping":
-                weight = _PLAIN_WEIGHT
-            case _:
-                return _not_found()
+        weight = self._weight(endpoint, query)
+        if weight is None:
+            return _not_found()
         refusal = self.meter.spend(weight, now_ms)
         if refusal is not None:
             return self._refuse(refusal, now_ms)
@@ -104,6 +99,20 @@ class RestApi:
             return self._json(400, {"code": bad.code, "msg": bad.text})
         return self._json(200, content)
 
+    def _weight(self, endpoint: str, query: Mapping[str, str]) -> int | None:
+        """The weight of a request; None if there is no such endpoint."""
+        match endpoint:
+            case "/klines":
+                return self.venue.klines_weight(_limit_for_weight(query))
+            case "/depth":
+                return self.venue.depth_weight(_limit_for_weight(query))
+            case "/exchangeInfo":
+                return self.venue.exchange_info_weight
+            case "/time" | "/ping":
+                return _PLAIN_WEIGHT
+        of_one, of_all = self.venue.ticker_weights.get(endpoint, (None, None))
+        return of_one if query.get("symbol") else of_all
+
     def _content(self, endpoint: str, query: Mapping[str, str], now_ms: int, lag_ms: int) -> object:
         match endpoint:
             case "/klines":
@@ -112,7 +121,11 @@ class RestApi:
                 return self._exchange_info(now_ms)
             case "/time":
                 return {"serverTime": now_ms}
-        return {}
+            case "/ping":
+                return {}
+            case "/depth":
+                return self._depth(query, now_ms)
+        return self._ticker(endpoint, query, now_ms)
 
     def _exchange_info(self, now_ms: int) -> msgspec.Raw:
         shown = (self.as_listed(listing, now_ms) for listing in self.listings)
@@ -146,6 +159,35 @@ class RestApi:
         kept = islice(candles, limit) if oldest_first else deque(candles, maxlen=limit)
         return [kline_row(series, candle) for candle in kept]
 
+    def _quotes(self, listing: Listing, now_ms: int) -> Quotes:
+        return Quotes(
+            aggregator=self.aggregator,
+            listing=listing,
+            venue_name=self.venue.name,
+            now_ms=now_ms,
+        )
+
+    def _depth(self, query: Mapping[str, str], now_ms: int) -> object:
+        listing = self._listing(query)
+        limit = _limit_for_weight(query) if "limit" in query else self.venue.depth_default_limit
+        if limit is None or limit < 1:
+            raise _missing("limit")
+        allowed = self.venue.depth_limits
+        if allowed is not None and limit not in allowed:
+            raise _BadRequestError(-4021, f"{limit} is not valid depth limit")
+        largest, _ = self.venue.depth_weights[-1]
+        return self._quotes(listing, now_ms).depth(min(limit, largest))
+
+    def _ticker(self, endpoint: str, query: Mapping[str, str], now_ms: int) -> object:
+        """A ticker: of one symbol an object, of all a list, as COIN-M always answers."""
+        is_one = bool(query.get("symbol"))
+        tickers = [
+            ticker
+            for listing in ([self._listing(query)] if is_one else self.listings)
+            if (ticker := self._quotes(listing, now_ms).ticker(endpoint)) is not None
+        ]
+        return tickers[0] if is_one and self.venue.name != "coinm" and tickers else tickers
+
     def _limit(self, query: Mapping[str, str]) -> int:
         if "limit" not in query:
             return _DEFAULT_LIMIT
@@ -157,18 +199,24 @@ class RestApi:
         return limit
 
     def _series(self, query: Mapping[str, str]) -> Series:
-        symbol, name = query.get("symbol"), query.get("interval")
-        if not symbol:
+        if not query.get("symbol"):
             raise _missing("symbol")
-        if not name:
+        if not (name := query.get("interval")):
             raise _missing("interval")
-        listing = self._by_symbol.get(symbol.upper())
-        if listing is None:
-            raise _BadRequestError(-1121, "Invalid symbol.")
+        listing = self._listing(query)
         interval = self._by_name.get(name)
         if interval is None:
             raise _BadRequestError(-1120, "Invalid interval.")
         return Series(listing, interval)
+
+    def _listing(self, query: Mapping[str, str]) -> Listing:
+        symbol = query.get("symbol")
+        if not symbol:
+            raise _missing("symbol")
+        listing = self._by_symbol.get(symbol.upper())
+        if listing is None:
+            raise _BadRequestError(-1121, "Invalid symbol.")
+        return listing
 
     def _refuse(self, status: int, now_ms: int) -> RestAnswer:
         self.breaches[f"rest_{status}"] += 1
