@@ -1,0 +1,121 @@
+"""One agent for all examples: it records USD-M and spot from a twin that runs ahead of time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+import pytest
+from attrs import frozen
+
+from klineagent.core.interval import SECOND_MS
+from klineagent.twin.market.random import RandomMarket
+from tests.places import ROOT
+
+EXAMPLES = ROOT / "examples" / "reading"
+START = datetime(2026, 2, 1, 12, tzinfo=UTC)
+# A candle closes each other second; and no second passes in which a client could miss one.
+SPEED = 30
+SYMBOLS = 2
+VENUES = ("usdm", "spot")
+WITHIN_S = 120
+LOOK_EVERY_S = 0.1
+
+
+@frozen
+class ReadServer:
+    """The read server of a running agent, and the markets that it records."""
+
+    base: str
+    markets: Mapping[str, RandomMarket]
+
+    def run(self, example: str) -> str:
+        """Run an example as its users do, and return what it prints."""
+        ended = subprocess.run(
+            [sys.executable, EXAMPLES / example, self.base],
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadServer]:
+    """An agent that has fetched the candles before its start."""
+    log = tmp_path_factory.mktemp("logs")
+    market = ("--symbols", str(SYMBOLS), "--seed", "1", "--speed", str(SPEED))
+    start = ("--start", f"{START:%Y-%m-%dT%H:%M:%S}", "--venues", ",".join(VENUES))
+    with klineagent(log / "twin", "simulate", "--bind", "127.0.0.1:0", *start, *market):
+        addresses: list[str] = []
+        for told in logged(log / "twin", "exchange_twin", count=len(VENUES)):
+            for name in ("ws_url", "rest_url"):
+                url = f"{told['venue']}={told[name]}"
+                addresses += [f"--{name.replace('_', '-')}", url]
+        symbols = [f"{venue}:{coin}USDT" for venue in VENUES for coin in ("BTC", "ETH")]
+        nothing_kept = ("--store", "memory:", "--spool", "none", "--state", "none")
+        binds = [f"--{each}-bind=127.0.0.1:0" for each in ("command", "status", "read")]
+        kept_where = (*nothing_kept, *binds, "--intervals", "1m")
+        with klineagent(log / "agent", "serve", *symbols, *addresses, *kept_where):
+            ((*_, readable),) = (logged(log / "agent", "readable"),)
+            base = f"http://{readable['read']}"
+            wait_for_history(base)
+            start_ms = int(START.timestamp()) * SECOND_MS
+            yield ReadServer(
+                base,
+                {
+                    venue: RandomMarket(
+                        symbols=SYMBOLS, seed=1, start_ms=start_ms, venue_name=venue
+                    )
+                    for venue in VENUES
+                },
+            )
+
+
+@contextmanager
+def klineagent(log: Path, *arguments: str) -> Iterator[None]:
+    """Run `klineagent ARGUMENTS` with its log in a file while the block lasts."""
+    command = [sys.executable, "-m", "klineagent", *arguments, "--log-format", "json"]
+    with log.open("wb") as written, subprocess.Popen(command, stderr=written) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def logged(log: Path, event: str, *, count: int = 1) -> list[dict[str, str]]:
+    """The first events of this name; waits for them."""
+    until = time.monotonic() + WITHIN_S
+    while time.monotonic() < until:
+        lines = log.read_text().splitlines(keepends=True)
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        found = [each for each in events if each["event"] == event]
+        if len(found) >= count:
+            return found[:count]
+        time.sleep(LOOK_EVERY_S)
+    raise AssertionError(f"no {event} in time: {log.read_text()}")
+
+
+def wait_for_history(base: str) -> None:
+    """Wait until every series answers with some hours."""
+    until = time.monotonic() + WITHIN_S
+    paths = [f"{prefix}/klines" for prefix in ("/fapi/v1", "/api/v3")]
+    asked = [(path, f"{coin}USDT") for path in paths for coin in ("BTC", "ETH")]
+    with httpx2.Client(base_url=base) as client:
+        while asked and time.monotonic() < until:
+            path, symbol = asked[0]
+            query = {"symbol": symbol, "interval": "1m", "limit": "400"}
+            if client.get(path, params=query).is_success:
+                asked.pop(0)
+            else:
+                time.sleep(LOOK_EVERY_S)
+    assert not asked

@@ -1,0 +1,126 @@
+"""Each example in `examples/reading`, run as its users run it, prints the market's candles."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from klineagent.twin.market.candle import Candle, to_text
+from tests.examples.conftest import EXAMPLES, ReadServer
+
+pytestmark = pytest.mark.slow
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+_TIME = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
+# What the candle is of, its open time, its close.
+_CANDLE = re.compile(rf"^(?:(.+) )?{_TIME}\+00:00 ([\d.]+)$", re.MULTILINE)
+NAMED = {
+    "": ("usdm", "BTCUSDT"),
+    "USD-M": ("usdm", "BTCUSDT"),
+    "BTCUSDT": ("usdm", "BTCUSDT"),
+    "ETHUSDT": ("usdm", "ETHUSDT"),
+    "BTC/USDT:USDT": ("usdm", "BTCUSDT"),
+    "BTC/USDT": ("spot", "BTCUSDT"),
+    "spot": ("spot", "BTCUSDT"),
+    "spot in pages": ("spot", "BTCUSDT"),
+}
+"""By the name that an example prints before a candle: venue and symbol."""
+Closes = list[tuple[datetime, float]]
+
+
+def printed_by(server: ReadServer, example: str) -> dict[str, Closes]:
+    """Open times and closes in the order of printing, by name."""
+    found: dict[str, Closes] = {}
+    for name, opened, close in _CANDLE.findall(server.run(example)):
+        found.setdefault(name, []).append((time_of(opened), float(close)))
+    return found
+
+
+def time_of(text: str) -> datetime:
+    """A time in UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def the_minute(server: ReadServer, name: str, opened: datetime) -> tuple[Candle, int]:
+    """The market's closed candle, and the decimal places of its prices."""
+    venue, symbol = NAMED[name]
+    market = server.markets[venue]
+    candle = market.minute(symbol, int(opened.timestamp()) * 1_000)
+    assert candle is not None
+    (places,) = (each.price_places for each in market.listings if each.symbol == symbol)
+    return candle, places
+
+
+def close_of(server: ReadServer, name: str, opened: datetime) -> float:
+    """What the market closed a minute at."""
+    candle, places = the_minute(server, name, opened)
+    return float(to_text(candle.close, places))
+
+
+@pytest.mark.parametrize(
+    ("example", "expected"),
+    [
+        ("ccxt_candles.py", {"BTC/USDT:USDT": 5, "BTC/USDT": 5}),
+        ("python_binance_candles.py", {"USD-M": 5, "spot": 5, "spot in pages": 61}),
+        ("sdk_candles.py", {"": 5}),
+    ],
+)
+def test_candles_are_the_markets(
+    server: ReadServer, example: str, expected: dict[str, int]
+) -> None:
+    """As many as were asked for, each a minute after the other; only the last is forming."""
+    printed = printed_by(server, example)
+    # Right after a close no state of the next candle is known yet.
+    assert {name: len(closes) for name, closes in printed.items()} == {
+        name: pytest.approx(count, abs=1) for name, count in expected.items()
+    }
+    for name, closes in printed.items():
+        for (opened, close), (following, _) in pairwise(closes):
+            assert following - opened == MINUTE
+            assert close == close_of(server, name, opened)
+
+
+def test_pandas_resamples_the_markets_candles(server: ReadServer) -> None:
+    """The close of five minutes is that of the last of them."""
+    resampled = re.findall(
+        rf"^{_TIME}\+00:00 +([\d.]+) +([\d.]+)$", server.run("pandas_candles.py"), re.MULTILINE
+    )
+    assert len(resampled) in {12, 13}
+    for opened, bitcoin, ether in resampled[:-1]:
+        last = time_of(opened) + 4 * MINUTE
+        assert float(bitcoin) == close_of(server, "BTCUSDT", last)
+        assert float(ether) == close_of(server, "ETHUSDT", last)
+
+
+def test_polars_reads_the_markets_candles(server: ReadServer) -> None:
+    """The newest ones."""
+    rows = re.findall(rf"│ {_TIME} UTC ┆ ([\d.]+) +┆ (\d+) +│", server.run("polars_candles.py"))
+    assert len(rows) == 10
+    for opened, close, trades in rows:
+        candle, _ = the_minute(server, "BTCUSDT", time_of(opened))
+        assert float(close) == close_of(server, "BTCUSDT", time_of(opened))
+        assert int(trades) == candle.trades
+
+
+def test_duckdb_sums_up_the_markets_candles(server: ReadServer) -> None:
+    """Each whole hour has sixty, and their highest price and last close."""
+    cells = rf"│ (\w+) +│ {_TIME} │ +60 │ +([\d.]+) │ +([\d.]+) │"
+    hours = re.findall(cells, server.run("duckdb_candles.py"))
+    assert {symbol for symbol, *_ in hours} == {"BTCUSDT", "ETHUSDT"}
+    assert len(hours) >= 2 * 7
+    for symbol, opened, highest, last in hours:
+        minutes = [time_of(opened) + number * MINUTE for number in range(60)]
+        candles = [the_minute(server, symbol, minute) for minute in minutes]
+        assert float(highest) == max(float(to_text(each.high, places)) for each, places in candles)
+        assert float(last) == close_of(server, symbol, minutes[-1])
+
+
+def test_no_example_is_left_out() -> None:
+    """Each script is tested here by its name."""
+    text = (EXAMPLES.parents[1] / "tests" / "examples" / "test_examples.py").read_text()
+    for script in EXAMPLES.glob("*.py"):
+        assert f'"{script.name}"' in text
+        assert len(script.read_text().splitlines()) < 60
