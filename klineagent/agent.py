@@ -37,6 +37,7 @@ from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route
 from klineagent.api.routes.reports import add_answer_routes
+from klineagent.api.routes.streams import StreamRoutes
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline, RequestPacer
@@ -66,6 +67,7 @@ from klineagent.last_run import (
     venues_at_start,
 )
 from klineagent.reading.candles import CandleReader
+from klineagent.reading.streams.hub import open_streams
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
@@ -223,8 +225,11 @@ async def open_agent(
             if reads is not None:
                 reader = CandleReader(venues=venues, writer=writer)
                 readers.enter_context(bus.subscribed(reader.tail))
+                streams = await readers.enter_async_context(open_streams(venues))
+                readers.enter_context(bus.followed(streams))
+                serve_reads = partial(serve, handle_socket=StreamRoutes(streams, read_guarded))
                 app = CutAnswers(read_app(reader, read_guarded))
-                await servers.start(serve, RequestDeadline(app, DOCUMENT_WITHIN_S), reads)
+                await servers.start(serve_reads, RequestDeadline(app, DOCUMENT_WITHIN_S), reads)
                 log.info("readable", read=str(reads.bind))
             address = Bind(own_address(config.agent_ip), commands.bind.port)
             beating = partial(beat, every_s=config.self_update_interval_s)

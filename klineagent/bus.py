@@ -5,7 +5,8 @@ Connections and backfill publish; each subscriber says what happens when it is s
 - the writer is waited for. Its channel is bounded, and it takes rows promptly whatever the database
   does, so intake waits for milliseconds at the most;
 - a `Conflation` (of the writer's buffer) keeps the newest state of each candle;
-- a `Recent` keeps rows in order, and the oldest make room. What was dropped is counted.
+- a `Recent` keeps rows in order, and the oldest make room. What was dropped is counted;
+- a `Follower` also gets the frames in which rows came.
 
 Only the writer is ever waited for. Without other subscribers, publishing costs no more than sending
 to its channel.
@@ -32,6 +33,13 @@ class Subscriber(Protocol):
 
     def put(self, klines: Sequence[Kline], /) -> object:
         """Take `klines`; makes room by its own policy."""
+
+
+class Follower(Protocol):
+    """Takes rows without waiting, with the exchange's own words for them."""
+
+    def follow(self, klines: Sequence[Kline], frames: Sequence[bytes], /) -> None:
+        """Take `klines` and the frame of each; without frames they were fetched."""
 
 
 @define(eq=False)
@@ -66,8 +74,9 @@ class Bus:
 
     _writer: trio.MemorySendChannel[list[Kline]]
     _subscribers: tuple[Subscriber, ...] = field(default=(), init=False)
+    _followers: tuple[Follower, ...] = field(default=(), init=False)
 
-    async def publish(self, klines: list[Kline]) -> None:
+    async def publish(self, klines: list[Kline], frames: Sequence[bytes] = ()) -> None:
         """Hand on `klines`; all subscribers have them when this returns, cancelled or not.
 
         Callers account for the rows first: the writer may give some up, and so have them fetched
@@ -78,6 +87,8 @@ class Bus:
         """
         for subscriber in self._subscribers:
             subscriber.put(klines)
+        for follower in self._followers:
+            follower.follow(klines, frames)
         try:
             self._writer.send_nowait(klines)
         except trio.WouldBlock:
@@ -92,3 +103,12 @@ class Bus:
             yield
         finally:
             self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
+
+    @contextmanager
+    def followed(self, follower: Follower) -> Iterator[None]:
+        """`follower` gets what is published within the block."""
+        self._followers += (follower,)
+        try:
+            yield
+        finally:
+            self._followers = tuple(each for each in self._followers if each is not follower)

@@ -1,7 +1,11 @@
 """Klines for tests."""
 
+from collections.abc import Sequence
+
+import trio
+
 from klineagent.core.interval import MINUTE_MS
-from klineagent.core.kline import Kline, version_of
+from klineagent.core.kline import Kline, Publish, version_of
 
 OPEN_MS = 1_769_904_000_000  # 2026-02-01 00:00 UTC
 
@@ -32,3 +36,12 @@ def a_kline(minute: int = 0, *, is_closed: bool = True, after_ms: int = 60_050) 
         version=version_of(event_time, open_time + MINUTE_MS - 1, is_closed=is_closed),
         source="stream",
     )
+
+
+def published_to(send: trio.MemorySendChannel[list[Kline]]) -> Publish:
+    """Publish rows to a channel, without their frames."""
+
+    async def publish(rows: list[Kline], _frames: Sequence[bytes] = (), /) -> None:
+        await send.send(rows)
+
+    return publish

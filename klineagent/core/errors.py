@@ -7,6 +7,8 @@
     |   +-- InvalidRequest        400  the body, or a name in it, is wrong
     |   |   +-- NotTrading             the symbol exists and does not trade at the moment
     |   +-- NotRunning            404  the series to remove does not run
+    |   +-- NoSuchSocket          404  no websocket is served at this path
+    |   +-- TooManySockets        503
     |   +-- SymbolLimitReached    409
     |   +-- NotConfirmed          504  the exchange did not answer in time
     |   +-- ShuttingDown          503
@@ -96,6 +98,18 @@ class NotRunning(RequestError):
     """The series to remove does not run."""
 
     http_status = 404
+
+
+class NoSuchSocket(RequestError):
+    """No websocket is served at this path."""
+
+    http_status = 404
+
+
+class TooManySockets(RequestError):
+    """As many clients listen to streams as may."""
+
+    http_status = 503
 
 
 class SymbolLimitReached(RequestError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 Key = tuple[str, str, str, int]
 """The key of a candle: venue, symbol, interval, open time."""
@@ -56,8 +56,11 @@ class Kline(NamedTuple):
         return self._replace(event_time=event_time, version=version, source="repair")
 
 
-Publish = Callable[[list[Kline]], Awaitable[None]]
-"""A function that hands klines to all subscribers and returns when the writer has them."""
+class Publish(Protocol):
+    """Hands klines to all subscribers and returns when the writer has them."""
+
+    async def __call__(self, klines: list[Kline], frames: Sequence[bytes] = (), /) -> None:
+        """Hand on `klines` and, unless they were fetched, the frame in which each of them came."""
 
 
 def version_of(event_time_ms: int, close_time_ms: int, *, is_closed: bool) -> int:

@@ -12,6 +12,25 @@ from klineagent.exchange.venues import Venue
 
 
 @frozen
+class NumberFormats:
+    """How the exchange writes the numbers of one symbol, as `%` formats."""
+
+    price: str
+    quantity: str
+    quote: str
+    """Of quote volumes; on COIN-M of base volumes."""
+
+    @classmethod
+    def of(cls, info: SymbolInfo | None, venue: Venue) -> NumberFormats:
+        """Return those of a symbol; with unknown decimals numbers are as short as can be."""
+        return cls(
+            price=_number(None if info is None else info.price_places),
+            quantity=_number(None if info is None else info.quantity_places),
+            quote=_number(_quote_places(info, venue)),
+        )
+
+
+@frozen
 class RowFormat:
     """The text of rows of one symbol: numbers with as many decimals as the exchange writes."""
 
@@ -19,10 +38,9 @@ class RowFormat:
 
     @classmethod
     def of(cls, info: SymbolInfo | None, venue: Venue) -> RowFormat:
-        """Make the format of a symbol; with unknown decimals numbers are as short as can be."""
-        prices = _number(None if info is None else info.price_places)
-        quantities = _number(None if info is None else info.quantity_places)
-        quotes = _number(_quote_places(info, venue))
+        """Make the format of a symbol, see `NumberFormats`."""
+        numbers = NumberFormats.of(info, venue)
+        prices, quantities, quotes = numbers.price, numbers.quantity, numbers.quote
         return cls(
             f'[%d,"{prices}","{prices}","{prices}","{prices}","{quantities}",%d,"{quotes}",%d,'
             f'"{quantities}","{quotes}","0"]'

@@ -17,6 +17,7 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.stream.pool import Pool, open_pool
 from klineagent.exchange.venues import USDM
+from tests.klines import published_to
 
 Script = Callable[[WebSocketConnection], Awaitable[None]]
 NAME = "btcusdt@kline_1m"
@@ -90,7 +91,7 @@ async def scripted_pool(
             venue=USDM,
             ws_url="wss://exchange.test/market",
             time=ExchangeTime(),
-            publish=send.send,
+            publish=published_to(send),
             conflate_s=0,
         ) as pool:
             yield pool, network, receive

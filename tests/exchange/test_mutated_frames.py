@@ -21,6 +21,7 @@ from klineagent.exchange.stream.dispatcher import Dispatcher, FormingTurns, Fram
 from klineagent.exchange.stream.stream_set import Stream, StreamSet
 from klineagent.exchange.wire import StreamedCandle, SubscriptionResponse, decode_frame, stream_name
 from tests.exchange.recorded import recorded_frames
+from tests.klines import published_to
 
 BATCHES, MOST_FRAMES = 30, 60
 _DAMAGED_SHARE = 0.4
@@ -146,7 +147,7 @@ class Post:
             venue="usdm",
             state=stream_set.add_connection(),
             time=ExchangeTime(),
-            publish=send.send,
+            publish=published_to(send),
             counts=self.counts,
             settle=self.answers.append,
             conflate_s=self.conflate_s,

@@ -5,7 +5,8 @@
     body                   64 KiB, complete 10 s after its head (app.py)
     answer                 64 KiB of it read every 3 s
     connections            a fixed number; one more closes the connection that has been idle longest
-    protocol               HTTP/1.1; no HTTP/2, whose streams would evade these bounds, no websocket
+    protocol               HTTP/1.1; no HTTP/2, whose streams would evade these bounds; websockets
+                           where the server was given a handler for them (upgrade.py)
 
 A client that disconnects cancels its request.
 """
@@ -13,6 +14,7 @@ A client that disconnects cancels its request.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import h11
 import hypercorn.config
@@ -29,6 +31,7 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from klineagent.api.models.contract import Error
+from klineagent.api.server.upgrade import HandleSocket, Upgrade, wants_socket
 
 HEAD_BYTES = 16 * 1024
 HEAD_WITHIN_S = 10
@@ -54,12 +57,18 @@ log = structlog.get_logger()
 
 
 class _Http11(H11Protocol):
-    """HTTP/1.1 that reports errors as JSON, and ignores requests to upgrade."""
+    """HTTP/1.1 that reports errors as JSON, and leaves or ignores requests to upgrade."""
+
+    leave: Callable[[h11.Request, bytes], None] | None = None
+    """The function to call with a request for a websocket, and with what came after it."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
 
     async def _create_stream(self, request: h11.Request) -> None:
+        if self.leave is not None and wants_socket(request):
+            self.leave(request, self.connection.trailing_data[0])
+            return
         plain = [(name, value) for name, value in request.headers if name != b"upgrade"]
         await super()._create_stream(
             h11.Request(
@@ -130,9 +139,12 @@ class HttpConnection(TCPServer):
         context: WorkerContext,
         slots: ConnectionSlots,
         stream: trio.SocketStream | trio.SSLStream[trio.SocketStream],
+        handle_socket: HandleSocket | None = None,
     ) -> None:
         super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]  # or plain TCP
         self._slots = slots
+        self._handle_socket = handle_socket
+        self._upgrade: Upgrade | None = None
         self._is_secure = isinstance(stream, trio.SSLStream)
         self._tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._ending = trio.CancelScope()
@@ -151,6 +163,8 @@ class HttpConnection(TCPServer):
         try:
             with self._ending:
                 await self._serve()
+            if self._upgrade is not None and self._handle_socket is not None:
+                await self._handle_socket(self._upgrade)
             if self._lingers:
                 await self._linger()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -198,8 +212,15 @@ class HttpConnection(TCPServer):
                 parse_socket_addr(socket.family, socket.getsockname()),
                 self.protocol_send,
             )
+            if self._handle_socket is not None:
+                self.protocol.leave = self._leave  # type: ignore[attr-defined]
             await self._read_data()
             self.end("the client disconnected")
+
+    def _leave(self, request: h11.Request, early: bytes) -> None:
+        """End the part of the connection that is HTTP."""
+        self._upgrade = Upgrade(request, early, self.stream)
+        self.end("it becomes a websocket")
 
     async def _send(self, data: bytes) -> None:
         """Send in pieces; only a deadline, no cancellation, interrupts a piece."""

@@ -16,6 +16,7 @@ from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
 from klineagent.api.server.connection import HEAD_BYTES, ConnectionSlots, HttpConnection
+from klineagent.api.server.upgrade import HandleSocket
 from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
 
@@ -67,9 +68,10 @@ async def serve_http(
     drain_s: float,
     tls: ssl.SSLContext | None = None,
     max_connections: int = MAX_CONNECTIONS,
+    handle_socket: HandleSocket | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` at `listener` until cancelled.
+    """Serve `app` at `listener`, and websockets if there is `handle_socket`, until cancelled.
 
     On cancellation it stops accepting connections, and gives running requests `drain_s` seconds.
     """
@@ -82,7 +84,7 @@ async def serve_http(
             if tls is None
             else trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
         )
-        await HttpConnection(wrapped, config, context, slots, secured).run()
+        await HttpConnection(wrapped, config, context, slots, secured, handle_socket).run()
 
     stopping = trio.Event()
     # Shielded from the caller's cancellation; the deadline comes when stopping begins.

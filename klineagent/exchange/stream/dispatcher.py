@@ -122,7 +122,7 @@ class Dispatcher:
             for at in range(0, len(frames), ROWS_AT_ONCE):
                 async with self.turns.turn:
                     read = self._read_all(frames[at : at + ROWS_AT_ONCE])
-                    await self._hand_on([candle for _, candle in read])
+                    await self._hand_on(read)
 
     def _keep(self, frames: list[bytes]) -> bool:
         """Keep frames of forming candles for later; False if `frames` holds anything else."""
@@ -149,12 +149,12 @@ class Dispatcher:
             return
         self._count(len(read))
         self._advance_clock([candle.data.E for _, candle in read])
-        now: list[StreamedCandle] = []
+        now: list[tuple[bytes, StreamedCandle]] = []
         for frame, candle in read:
             # A flag that is neither true nor false is a flaw, and the frame is dropped at once.
             if candle.data.k.x is not False or not self.conflate_s:
                 self._forget_forming(candle)
-                now.append(candle)
+                now.append((frame, candle))
             else:
                 self._forming[beginning_of(candle.stream)] = frame
                 self._has_forming.set()
@@ -210,33 +210,34 @@ class Dispatcher:
         self.last_kline_at = trio.current_time()
         self.delivered.set()
 
-    async def _hand_on(self, candles: list[StreamedCandle]) -> None:
-        """Hand on the candles of wanted streams and count the others."""
-        wanted = [candle for candle in candles if candle.stream in self.state.streams]
-        self.counts.unwanted += len(candles) - len(wanted)
-        rows = self._regular(wanted)
-        if not rows:
-            return
-        # Before the writer has them: where it has no room it reopens what was closed here.
-        for name, kline in rows:
-            self.state.accept(name, kline)
-        await self.publish([kline for _, kline in rows])
+    async def _hand_on(self, read: list[tuple[bytes, StreamedCandle]]) -> None:
+        """Hand on the candles of wanted streams, with their frames, and count the others."""
+        wanted = [each for each in read if each[1].stream in self.state.streams]
+        self.counts.unwanted += len(read) - len(wanted)
+        rows, frames = self._regular(wanted)
+        if rows:
+            await self.publish(rows, frames)
 
-    def _regular(self, candles: list[StreamedCandle]) -> list[tuple[str, Kline]]:
-        """Convert regular candles to rows, with their streams; REST fetches the others again."""
-        rows: list[tuple[str, Kline]] = []
+    def _regular(self, read: list[tuple[bytes, StreamedCandle]]) -> tuple[list[Kline], list[bytes]]:
+        """Convert regular candles to rows, which streams accept; REST fetches the others again."""
+        rows: list[Kline] = []
+        frames: list[bytes] = []
         # Checked once for all candles: one call costs as much as half of the other checks.
-        are_past = self.time.allows(max((candle.data.E for candle in candles), default=0))
-        for candle in candles:
+        are_past = self.time.allows(max((candle.data.E for _, candle in read), default=0))
+        for frame, candle in read:
             event = candle.data
             flaw = flaw_of(candle)
             if flaw is None and not are_past and not self.time.allows(event.E):
                 flaw = Flaw.FUTURE
             if flaw is None:
-                rows.append((candle.stream, event.as_kline(self.venue)))
+                kline = event.as_kline(self.venue)
+                # Before the writer has it: where it has no room it reopens what was closed here.
+                self.state.accept(candle.stream, kline)
+                rows.append(kline)
+                frames.append(frame)
             else:
                 self._count_bad(flaw, msgspec.json.encode(candle))
-        return rows
+        return rows, frames
 
     def _count_bad(self, flaw: Flaw, frame: bytes, error: str = "") -> None:
         self.counts.bad[flaw] += 1

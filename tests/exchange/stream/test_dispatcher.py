@@ -27,7 +27,7 @@ from klineagent.exchange.stream.dispatcher import (
 )
 from klineagent.exchange.stream.stream_set import ConnectionState, Stream, StreamSet
 from klineagent.exchange.wire import SubscriptionResponse
-from tests.klines import OPEN_MS
+from tests.klines import OPEN_MS, published_to
 
 CONFLATE_S = 1
 WANTED = ["btcusdt@kline_1m", "ethusdt@kline_1m", "solusdt@kline_1m"]
@@ -105,7 +105,7 @@ class Post:
             venue="usdm",
             state=self.state,
             time=self.time,
-            publish=send.send,
+            publish=published_to(send),
             counts=self.counts,
             settle=self.answers.append,
             conflate_s=self.conflate_s,
@@ -148,7 +148,7 @@ async def test_candles_are_accepted_before_the_writer_has_them(autojump_clock: M
     """It may have no room for them, and reopen at once what was accepted."""
     post, seen = Post(), []
 
-    async def publish(rows: list[Kline]) -> None:
+    async def publish(rows: list[Kline], _frames: Sequence[bytes] = (), /) -> None:
         seen.append([_state(row) in post.accepted for row in rows])
 
     post.dispatcher.publish = publish

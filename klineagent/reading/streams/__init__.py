@@ -1,0 +1,1 @@
+"""The exchange's kline streams for programs: paths and requests, order of events, fan-out."""

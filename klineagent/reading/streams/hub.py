@@ -1,0 +1,331 @@
+"""The hub of all stream sockets: which client gets which events, encoded once for all."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import NoReturn, Protocol
+
+import structlog
+import trio
+from attrs import define, field
+
+from klineagent.core.errors import ShuttingDown, TooManySockets
+from klineagent.core.interval import Interval
+from klineagent.core.kline import Kline
+from klineagent.exchange.venues import VENUES, Venue, full_name
+from klineagent.exchange.wire import decode_streamed
+from klineagent.reading.streams.events import CandleEvent, EventFormat, Form
+from klineagent.reading.streams.name import StreamName, read_name
+from klineagent.reading.streams.order import CandleOrder
+from klineagent.reading.streams.outbox import Outbox
+from klineagent.reading.streams.requests import Farewell
+from klineagent.reading.tail import SeriesName
+from klineagent.series.subscription import Subscription
+from klineagent.series.venues import Venues
+
+MOST_CLIENTS = 100
+# A send costs as much as fifty events, so those of a moment share one.
+FLUSH_EVERY_S = 0.01
+# A lost closing event is missed after a grace of 5 s by default, and fetched within a second.
+HELD_S = 10.0
+LOOK_EVERY_S = 0.25
+# A client that asks for names in endless variation must not fill the log.
+MOST_TOLD = 1_000
+GOING_AWAY = 1001
+
+log = structlog.get_logger()
+
+
+class StreamClient(Protocol):
+    """A client whose socket the hub can close."""
+
+    def hang_up(self, farewell: Farewell) -> None:
+        """Close the socket for the reason given."""
+
+
+@define(eq=False, kw_only=True)
+class StreamListener:
+    """One stream of one client."""
+
+    outbox: Outbox
+    name: StreamName
+    series: tuple[SeriesName, ...]
+    """What the name may mean; the first that is recorded."""
+    form: Form
+
+    def put(self, event: CandleEvent) -> None:
+        """Take an event for the client."""
+        self.outbox.put(self, event.framed(self.form), is_closing=event.is_closing)
+
+
+@define(eq=False)
+class _Feed:
+    """The events of one series, and all who listen to them."""
+
+    order: CandleOrder
+    held_since: float | None = field(default=None, init=False)
+    listeners: dict[Form, dict[StreamListener, None]] = field(
+        factory=lambda: defaultdict(dict), init=False
+    )
+
+    def send(self, events: list[CandleEvent]) -> None:
+        for event in events:
+            for form, listeners in self.listeners.items():
+                frame, is_closing = event.framed(form), event.is_closing
+                for listener in listeners:
+                    listener.outbox.put(listener, frame, is_closing=is_closing)
+
+
+@define(eq=False)
+class StreamHub:
+    """Hands events on to the clients that listen; a follower of the bus.
+
+    Forming candles come as they go to the writer, once per flush; closing events come at once.
+    """
+
+    _venues: Venues
+    _clients: dict[StreamClient, None] = field(factory=dict, init=False)
+    _is_closed: bool = field(default=False, init=False)
+    _newest: dict[SeriesName, bytes | Kline] = field(factory=dict, init=False)
+    """The newest frame of every series, or row that was fetched: what a new listener gets."""
+    _feeds: dict[SeriesName, _Feed] = field(factory=dict, init=False)
+    _waiting: dict[SeriesName, dict[StreamListener, None]] = field(factory=dict, init=False)
+    """Listeners to what is not recorded, by each series that it may mean."""
+    _told: dict[str, None] = field(factory=dict, init=False)
+    """Names of which the log has a line."""
+    _filled: list[Outbox] = field(factory=list, init=False)
+    _is_filled: trio.Event = field(factory=trio.Event, init=False)
+
+    @property
+    def clients(self) -> int:
+        """The number of clients."""
+        return len(self._clients)
+
+    # Clients
+
+    def check_room(self) -> None:
+        """Check that one more client can be served.
+
+        Raises:
+            ShuttingDown: the agent is stopping.
+            TooManySockets: there is no room.
+        """
+        if self._is_closed:
+            raise ShuttingDown("the agent is shutting down")
+        if len(self._clients) >= MOST_CLIENTS:
+            raise TooManySockets(f"there are {MOST_CLIENTS} stream sockets already")
+
+    @contextmanager
+    def serving(self, client: StreamClient) -> Iterator[None]:
+        """`client` counts within the block, and is closed when the hub is."""
+        self._clients[client] = None
+        try:
+            yield
+        finally:
+            del self._clients[client]
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._is_closed = True
+        for client in [*self._clients]:
+            client.hang_up(Farewell("the agent is shutting down", GOING_AWAY))
+
+    def filled(self, outbox: Outbox) -> None:
+        """Wake the sender of `outbox` with the next flush."""
+        self._filled.append(outbox)
+        self._is_filled.set()
+
+    # Streams
+
+    def listen(
+        self, outbox: Outbox, text: str, venues: Sequence[Venue], *, is_combined: bool
+    ) -> StreamListener | None:
+        """Send `outbox` the events of the stream called `text`, the newest now.
+
+        The stream is that of the first of `venues` which records it. None if it can have no events.
+        """
+        if (name := read_name(text)) is None or not (series := name.series(venues)):
+            if self._tell(text):
+                log.debug("stream_unknown", stream=text)
+            return None
+        listener = StreamListener(
+            outbox=outbox,
+            name=name,
+            series=series,
+            form=Form(name.is_continuous, is_combined),
+        )
+        for each in series:
+            if self._subscription(each) is not None:
+                self._enter(listener, each)
+                return listener
+        self._tell_how_to_add(name, series)
+        for each in series:
+            self._waiting.setdefault(each, {})[listener] = None
+        return listener
+
+    def leave(self, listener: StreamListener) -> None:
+        """Send no more events to `listener`."""
+        listener.outbox.forget(listener)
+        self._stop_waiting(listener)
+        for each in listener.series:
+            if (feed := self._feeds.get(each)) is not None:
+                feed.listeners[listener.form].pop(listener, None)
+                if not feed.listeners[listener.form]:
+                    del feed.listeners[listener.form]
+                if not feed.listeners:
+                    del self._feeds[each]
+
+    def _enter(self, listener: StreamListener, series: SeriesName) -> None:
+        if (feed := self._feeds.get(series)) is None:
+            feed = self._feeds[series] = _Feed(CandleOrder(Interval(series[2])))
+            if (newest := self._newest_of(series)) is not None:
+                feed.order.put(newest)
+        feed.listeners[listener.form][listener] = None
+        if feed.order.newest is not None:
+            listener.put(feed.order.newest)
+
+    def _newest_of(self, series: SeriesName) -> CandleEvent | None:
+        match self._newest.get(series):
+            case None:
+                return None
+            case bytes(frame):
+                [streamed] = decode_streamed([frame])
+                return CandleEvent(streamed.data.as_kline(series[0]), frame, self._format)
+            case kline:
+                return CandleEvent(kline, None, self._format)
+
+    def _stop_waiting(self, listener: StreamListener) -> None:
+        for each in listener.series:
+            if (waiting := self._waiting.get(each)) is not None:
+                waiting.pop(listener, None)
+                if not waiting:
+                    del self._waiting[each]
+
+    # Events
+
+    def follow(self, klines: Sequence[Kline], frames: Sequence[bytes]) -> None:
+        """Take published rows and their frames; fetched rows have none."""
+        names = [kline[:3] for kline in klines]
+        if frames:
+            self._newest.update(zip(names, frames, strict=True))
+        else:
+            self._keep_fetched(klines)
+        for series in self._waiting.keys() & names if self._waiting else ():
+            for listener in [*self._waiting.get(series, ())]:
+                self._stop_waiting(listener)
+                self._enter(listener, series)
+        if self._feeds:
+            self._take(names, klines, frames)
+
+    def _keep_fetched(self, klines: Sequence[Kline]) -> None:
+        for kline in filter(self._has_just_closed, klines):
+            known = self._newest_of(kline[:3])
+            if known is None or known.open_ms < kline.open_time + (not known.is_closing):
+                self._newest[kline[:3]] = kline
+
+    def _has_just_closed(self, kline: Kline) -> bool:
+        """Whether it is the candle before the present one, and not one of the past."""
+        interval, now_ms = Interval(kline.interval), self._venues.now_ms(kline.venue) or 0
+        return kline.open_time >= interval.shifted(interval.open_at(now_ms), -1)
+
+    def _take(
+        self, names: Sequence[SeriesName], klines: Sequence[Kline], frames: Sequence[bytes]
+    ) -> None:
+        taken: dict[SeriesName, _Feed] = {}
+        for at, series in enumerate(names):
+            if (feed := self._feeds.get(series)) is not None:
+                frame = frames[at] if frames else None
+                if not (frame or feed.order.newest or self._has_just_closed(klines[at])):
+                    continue  # no stream begins in the past
+                feed.send(feed.order.put(CandleEvent(klines[at], frame, self._format)))
+                taken[series] = feed
+        # Not before all are taken: ledgers know them already, but an earlier candle may come last.
+        for series, feed in taken.items():
+            if feed.order.awaited is None:
+                feed.held_since = None
+            elif feed.held_since is None:
+                feed.held_since = trio.current_time()
+                self._release(series, feed)
+
+    def _release(self, series: SeriesName, feed: _Feed) -> None:
+        """Send what is held if the candles before it do not come, or not soon."""
+        while (awaited := feed.order.awaited) is not None and feed.held_since is not None:
+            is_late = trio.current_time() - feed.held_since >= HELD_S
+            if not is_late and self._will_come(series, *awaited):
+                return
+            feed.send(feed.order.skip())
+        feed.held_since = None
+
+    def _will_come(self, series: SeriesName, first_ms: int, end_ms: int) -> bool:
+        """Whether a candle that opens in [`first_ms`, `end_ms`) is not due yet, or missing."""
+        subscription = self._subscription(series)
+        if subscription is None:
+            return False
+        ledger = subscription.ledger
+        return ledger.horizon_ms < end_ms or bool(ledger.gaps.within(first_ms, end_ms))
+
+    def _subscription(self, series: SeriesName) -> Subscription | None:
+        venue, symbol, interval = series
+        running = self._venues.get(venue)
+        if running is None:
+            return None
+        return running.registry.subscription(symbol, Interval(interval))
+
+    def _format(self, kline: Kline) -> EventFormat:
+        running = self._venues.get(kline.venue)
+        listings = (running.context.book.listings if running else None) or {}
+        return EventFormat.of(listings.get(kline.symbol), VENUES[kline.venue])
+
+    # Tasks
+
+    async def flush(self) -> NoReturn:
+        """Wake the senders of filled outboxes, a few times in a blink of an eye."""
+        while True:
+            await self._is_filled.wait()
+            await trio.sleep(FLUSH_EVERY_S)
+            filled, self._filled = self._filled, []
+            self._is_filled = trio.Event()
+            for outbox in filled:
+                outbox.wake()
+
+    async def release(self) -> NoReturn:
+        """Send what is held in vain or for too long."""
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            for series, feed in self._feeds.items():
+                if feed.held_since is not None:
+                    self._release(series, feed)
+
+    # Log
+
+    def _tell(self, text: str) -> bool:
+        """Whether the log has no line of the stream called `text` yet."""
+        if text in self._told or len(self._told) >= MOST_TOLD:
+            return False
+        self._told[text] = None
+        return True
+
+    def _tell_how_to_add(self, name: StreamName, series: Sequence[SeriesName]) -> None:
+        if self._tell(name.text):
+            default = self._venues.default
+            usual = [each for each in series if each[0] == default.name]
+            venue, symbol, interval = (usual or series)[0]
+            what = full_name(VENUES[venue], symbol, default)
+            hint = f"klineagent add {what} --intervals {interval}"
+            log.info("stream_not_recorded", stream=name.text, hint=hint)
+
+
+@asynccontextmanager
+async def open_streams(venues: Venues) -> AsyncIterator[StreamHub]:
+    """Open a hub without clients; leaving the block closes their sockets."""
+    hub = StreamHub(venues)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hub.flush)
+        nursery.start_soon(hub.release)
+        try:
+            yield hub
+        finally:
+            hub.close()
+        nursery.cancel_scope.cancel(reason="the streams are closed")

@@ -1,0 +1,90 @@
+"""What waits for one client's socket: bounded, and newer states replace older ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+from attrs import define, field
+
+# As many closing events as may pile up behind a client that is being sent to. At 33,000 streams a
+# minute's close brings more, but a client may have 1,024.
+MOST_CLOSED = 1_000
+
+
+@define(eq=False)
+class Outbox:
+    """Holds frames for one client, in the order in which each stream needs them.
+
+    Answers to requests go first. Of a forming candle only the newest state waits. Closing events
+    all wait, up to `MOST_CLOSED` while the socket takes nothing; then the client is too slow.
+    """
+
+    _ready: Callable[[Outbox], None]
+    """Called when something waits and nothing did."""
+    _too_slow: Callable[[], None]
+    is_sending: bool = field(default=False, init=False)
+    """Whether the socket has not taken yet what was taken from here."""
+    _is_ready: bool = field(default=False, init=False)
+    _answers: list[bytes] = field(factory=list, init=False)
+    _closed: list[bytes] = field(factory=list, init=False)
+    _forming: dict[object, bytes] = field(factory=dict, init=False)
+    """By stream."""
+    _wake: trio.Event = field(factory=trio.Event, init=False)
+    _is_closed: bool = field(default=False, init=False)
+
+    def answer(self, frame: bytes) -> None:
+        """Take an answer or a control frame."""
+        if not self._is_closed:
+            self._answers.append(frame)
+            self._has_something()
+
+    def put(self, stream: object, frame: bytes, *, is_closing: bool) -> None:
+        """Take an event of `stream`."""
+        if self._is_closed:
+            return
+        if is_closing:
+            self._forming.pop(stream, None)
+            self._closed.append(frame)
+            if self.is_sending and len(self._closed) > MOST_CLOSED:
+                self._too_slow()
+        else:
+            self._forming[stream] = frame
+        if not self._is_ready:
+            self._has_something()
+
+    def drop_events(self) -> None:
+        """Drop all events that wait."""
+        self._closed.clear()
+        self._forming.clear()
+
+    def forget(self, stream: object) -> None:
+        """Drop the state of `stream` that waits."""
+        self._forming.pop(stream, None)
+
+    def wake(self) -> None:
+        """Let the sender take what waits."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let the sender take what waits, and nothing after it."""
+        self._is_closed = True
+        self._wake.set()
+
+    async def take(self) -> bytes:
+        """Wait until woken, and take everything; nothing once closed and empty."""
+        self.is_sending = False
+        if not self._is_closed:
+            await self._wake.wait()
+            self._wake = trio.Event()
+        frames = b"".join([*self._answers, *self._closed, *self._forming.values()])
+        self._answers.clear()
+        self.drop_events()
+        self._is_ready = False
+        self.is_sending = True
+        return frames
+
+    def _has_something(self) -> None:
+        if not self._is_ready:
+            self._is_ready = True
+            self._ready(self)
