@@ -83,6 +83,29 @@ def test_candles_are_the_markets(
             assert close == close_of(server, name, opened)
 
 
+@pytest.mark.parametrize(
+    ("example", "names"),
+    [
+        ("ccxt_pro_watch.py", {""}),
+        ("python_binance_sockets.py", {"USD-M", "spot"}),
+        ("sdk_streams.py", {""}),
+        ("unicorn_streams.py", {"BTCUSDT", "ETHUSDT"}),
+    ],
+)
+def test_candles_close_as_the_markets(server: ReadServer, example: str, names: set[str]) -> None:
+    """They come as they form, in order; the last state before the next one is the market's."""
+    printed = printed_by(server, example)
+    assert printed.keys() == names
+    for name, closes in printed.items():
+        assert [opened for opened, _ in closes] == sorted(opened for opened, _ in closes)
+        last_states = dict(closes)
+        are_closed = [
+            last_states[opened] == close_of(server, name, opened) for opened in last_states
+        ]
+        assert are_closed[0]
+        assert all(are_closed[:-1])
+
+
 def test_pandas_resamples_the_markets_candles(server: ReadServer) -> None:
     """The close of five minutes is that of the last of them."""
     resampled = re.findall(
