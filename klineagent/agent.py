@@ -41,6 +41,7 @@ from klineagent.api.routes.streams import StreamRoutes
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline, RequestPacer
+from klineagent.api.snapshots import add_snapshot_routes
 from klineagent.api.timings import open_timings
 from klineagent.bus import Bus
 from klineagent.config.loading import check_symbols
@@ -78,7 +79,8 @@ from klineagent.storage.opening import open_store
 from klineagent.storage.spool.disk import Disk
 from klineagent.storage.store import Store
 from klineagent.storage.url import masked
-from klineagent.storage.writing.writer import Losses, Writer, open_writer
+from klineagent.storage.writing.losses import Losses
+from klineagent.storage.writing.writer import Writer, open_writer
 
 # How long the start waits for what it can do without: the database.
 START_PATIENCE_S = 5
@@ -215,6 +217,7 @@ async def open_agent(
             command = command_app(venues, config.intervals, config.venue, guard)
             add_subscription_routes(command, venues)
             add_answer_routes(command, venues=venues, writer=writer)
+            _offer_snapshots(command, background, venues=venues, writer=writer)
             status = status_app(watched_by := status_guard(config))
             add_health_routes(status, watched_by, venues=venues, writer=writer)
             add_metrics_route(status, venues=venues, writer=writer, timings=timings)
@@ -281,6 +284,14 @@ async def _open_background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         yield nursery
         nursery.cancel_scope.cancel(reason="what was served is done")
+
+
+def _offer_snapshots(
+    command: QuartTrio, background: trio.Nursery, *, venues: Venues, writer: Writer
+) -> None:
+    add_snapshot_routes(command, venues=venues, writer=writer)
+    if writer.store.snapshots is not None:
+        background.start_soon(writer.store.snapshots.keep_swept)
 
 
 async def _prepare(store: Store) -> StoreUnavailable | None:

@@ -59,6 +59,11 @@ _COMMANDS = [
         "Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.",
     ),
     LaterCommand(
+        "sql",
+        "klineagent.cli.sql.command:sql",
+        "Answer QUERY in SQL, also while an agent records; without QUERY, ask for queries.",
+    ),
+    LaterCommand(
         "spool",
         "klineagent.cli.spool:spool",
         "Inspect and manage rows kept on disk: waiting, refused or damaged.",

@@ -9,18 +9,21 @@ import trio
 
 from klineagent.core.errors import KlineagentError
 
+_Result = TypeVar("_Result")
 _Error = TypeVar("_Error", bound=BaseException)
 
 
-def run(function: Callable[[], Awaitable[None]]) -> None:
-    """Run `function` under Trio, and unwrap the error of a group that holds only expected ones.
+def run(function: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Run `function` under Trio, and return its result.
+
+    A group of errors that are all expected is raised as the first of them.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, whatever else that broke.
         KlineagentError: `function` raised it, and nothing unexpected.
     """
     try:
-        trio.run(function)
+        return trio.run(function)
     except BaseExceptionGroup as group:
         if interrupts := group.subgroup(KeyboardInterrupt):
             raise first_of(interrupts) from group

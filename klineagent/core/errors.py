@@ -12,6 +12,9 @@
     |   +-- SymbolLimitReached    409
     |   +-- NotConfirmed          504  the exchange did not answer in time
     |   +-- ShuttingDown          503
+    |   +-- NoSnapshots           409  the store is read in another way
+    |   +-- SnapshotGone          404
+    |   +-- SnapshotFailed        503  the store could not take it: its disk is full, for example
     |   +-- ReadError                  a read cannot be answered; carries the exchange's code
     |   |   +-- BadRead             400  the exchange would refuse it, too
     |   |   +-- NotReadable         503  some of its candles are not there: try again
@@ -34,6 +37,7 @@
     |   +-- AgentUnreachable      the agent does not run, or did not answer in time
     |   +-- AgentDenied           the agent requires a token, or another one
     |   +-- AgentRefused          the agent refused the command
+    +-- QueryFailed             the engine refused a user's query, or broke it off
     +-- OutputError             a command's output cannot be written
     |   +-- OutputClosed          the reader of the output has closed it
     +-- SpoolError              the spool cannot be used
@@ -126,6 +130,24 @@ class NotConfirmed(RequestError):
 
 class ShuttingDown(RequestError):
     """The agent is stopping and starts no series any more."""
+
+    http_status = 503
+
+
+class NoSnapshots(RequestError):
+    """The agent's store has no snapshots; the text says how it is read."""
+
+    http_status = 409
+
+
+class SnapshotGone(RequestError):
+    """There is no such snapshot, or no longer."""
+
+    http_status = 404
+
+
+class SnapshotFailed(RequestError):
+    """The store could not take a snapshot, or keeps too many already."""
 
     http_status = 503
 
@@ -233,6 +255,10 @@ class AgentDenied(AgentError):
 
 class AgentRefused(AgentError):
     """The agent refused the command; nothing was changed."""
+
+
+class QueryFailed(KlineagentError):
+    """The engine refused a user's query, or broke it off."""
 
 
 class OutputError(KlineagentError):

@@ -37,6 +37,7 @@ class ProcessStore:
     """By venue."""
     failures: list[ProofFailed]
     is_cut: bool = False
+    snapshots: None = None
 
     @property
     def label(self) -> str:

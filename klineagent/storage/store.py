@@ -12,6 +12,7 @@ from attrs import frozen
 from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.storage.reader import Reader
+from klineagent.storage.snapshots import Snapshots
 
 
 class Table(enum.Enum):
@@ -85,6 +86,10 @@ class Store(Protocol):
     @property
     def reader(self) -> Reader:
         """Reads ranges of `klines_final`; its calls may overlap with all others."""
+
+    @property
+    def snapshots(self) -> Snapshots | None:
+        """Makes the tables readable for other processes; None unless they are in a folder."""
 
     @property
     def label(self) -> str:

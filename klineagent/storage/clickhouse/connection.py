@@ -54,7 +54,19 @@ class ServerConnection:
         settings: Settings | None = None,
         query_id: str = "",
     ) -> list[tuple[Any, ...]]:
-        """Run `query`, with `rows` if it is an INSERT.
+        """Run `query`, with `rows` if it is an INSERT, and return its rows; errors as of `ask`."""
+        _, answer = await self.ask(query, rows, settings=settings, query_id=query_id)
+        return answer
+
+    async def ask(
+        self,
+        query: str,
+        rows: Sequence[Sequence[object]] | None = None,
+        *,
+        settings: Settings | None = None,
+        query_id: str = "",
+    ) -> tuple[list[tuple[str, str]], list[tuple[Any, ...]]]:
+        """Run `query`, and return its columns, by name and type, and its rows.
 
         Raises:
             StoreError: the query failed; `StoreUnavailable` also if its outcome is unknown.
@@ -67,6 +79,7 @@ class ServerConnection:
                 cursor.set_query_id(query_id)
                 await cursor.execute(query, rows)
                 answer: list[tuple[Any, ...]] = await cursor.fetchall()
+                columns = [(name, type_) for name, type_, *_ in cursor.description or ()]
             if not _ended(connection):
                 raise StoreUnavailable(f"{self._server.label}: the outcome of a query is unknown")
             self._keep(connection)
@@ -81,7 +94,7 @@ class ServerConnection:
         finally:
             if self._idle is not connection:
                 _cut(connection)
-        return answer
+        return columns, answer
 
     def close(self) -> None:
         """Abort the connection, if there is one."""

@@ -1,8 +1,9 @@
 """The store on chdb: ClickHouse's engine embedded in this process, with its data in a folder.
 
 A folder can be open in one process only, and a process can have one folder open. A session answers
-no query during an insert, so there is one that writes, one that reads for the agent, and some for
-readers. Each runs in a worker thread, one call at a time; a call cannot be interrupted.
+no query during an insert, so there is one that writes, one that reads for the agent, one that
+freezes snapshots, and some for readers. Each runs in a worker thread, one call at a time; a call
+cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse import queries, rowbinary
 from klineagent.storage.clickhouse.coverage import covering, finding_runs
 from klineagent.storage.clickhouse.embedded_errors import engine_error, unwritable
+from klineagent.storage.clickhouse.freezing import freezing
 from klineagent.storage.clickhouse.tables.preparation import (
     finding,
     finding_updates,
@@ -30,6 +32,7 @@ from klineagent.storage.clickhouse.tables.preparation import (
 )
 from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, Rows, literal
 from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared
+from klineagent.storage.snapshots import Frozen, Snapshots
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
 
@@ -123,12 +126,13 @@ def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _run_steps(
+def run_steps(
     steps: Generator[str, Rows, T],
     session: Session,
     location: FolderLocation,
     settings: str = "",
 ) -> T:
+    """Run the queries that `steps` yields, throw failures into it, and return its result."""
     try:
         query = next(steps)
         while True:
@@ -150,14 +154,17 @@ class EmbeddedStore:
     _location: FolderLocation
     _writing: _Engine
     _reading: _Engine
+    _freezing: _Engine
     _sessions: Shared[_Engine]
     _may_create: bool
     reader: Reader = field(init=False)
+    snapshots: Snapshots = field(init=False)
     _layout: Layout | None = None
     _takes_updates: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.reader = Reader(self._read_range)
+        self.snapshots = Snapshots(self._location.folder, self._freeze)
 
     @property
     def label(self) -> str:
@@ -182,7 +189,7 @@ class EmbeddedStore:
             # An open session has the folder for itself, so the file needs no unique name.
             layout = self._prepared(session)
             if batch.table is Table.UPDATES and not self._takes_updates:
-                _run_steps(preparing_updates(layout), session, self._location)
+                run_steps(preparing_updates(layout), session, self._location)
                 self._takes_updates = True
             _insert(session, layout, batch, self._location.folder / _INBOX)
 
@@ -258,7 +265,7 @@ class EmbeddedStore:
 
         def read(session: Session) -> list[SeriesRuns]:
             steps = covering(self._prepared(session), venue, since, symbols)
-            return _run_steps(steps, session, self._location, _AS_JSON)
+            return run_steps(steps, session, self._location, _AS_JSON)
 
         return await self._reading.run(read)
 
@@ -270,7 +277,7 @@ class EmbeddedStore:
         def read(session: Session) -> tuple[Run, ...]:
             layout = self._prepared(session)
             steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
-            return _run_steps(steps, session, self._location, _AS_JSON)
+            return run_steps(steps, session, self._location, _AS_JSON)
 
         return await self._reading.run(read)
 
@@ -281,7 +288,7 @@ class EmbeddedStore:
 
         def read(session: Session) -> list[Kline]:
             steps = finding_updates(self._prepared(session))
-            layout = _run_steps(steps, session, self._location)
+            layout = run_steps(steps, session, self._location)
             if layout is None:
                 return []
             query = queries.select_updates(layout, venue, symbol, interval, newest)
@@ -289,12 +296,38 @@ class EmbeddedStore:
 
         return await self._reading.run(read)
 
+    async def _freeze(self, name: str) -> Frozen:
+        def freeze(session: Session) -> Frozen:
+            database = self._prepared(session).database
+            steps = freezing(database, name, self._location.folder)
+            return run_steps(steps, session, self._location)
+
+        return await self._freezing.run(freeze)
+
     def _prepared(self, session: Session) -> Layout:
         # All sessions may run this at once; doing a step twice is harmless.
         if self._layout is None:
             steps = preparing if self._may_create else finding
-            self._layout = _run_steps(steps(DEFAULT_DATABASE, EMBEDDED), session, self._location)
+            self._layout = run_steps(steps(DEFAULT_DATABASE, EMBEDDED), session, self._location)
         return self._layout
+
+
+def load_engine(label: str) -> Callable[[str], Session]:
+    """Import the engine, and return what opens a session on a folder.
+
+    Raises:
+        ConfigError: it is not installed; `label` says what needs it.
+    """
+    try:
+        # Not in a worker thread: during its import it changes the working directory.
+        import chdb.session
+    except ImportError as error:
+        raise ConfigError(
+            f"{label} needs the embedded engine: pip install 'klineagent[embedded]',"
+            " or use a server: --store clickhouse://..."
+        ) from error
+    open_session: Callable[[str], Session] = chdb.session.Session
+    return open_session
 
 
 @asynccontextmanager
@@ -306,28 +339,21 @@ async def open_embedded(
     Raises:
         ConfigError: chdb is not installed.
     """
-    try:
-        # Not in a worker thread: during its import it changes the working directory.
-        import chdb.session
-    except ImportError as error:
-        raise ConfigError(
-            f"{location.label} needs the embedded engine: pip install 'klineagent[embedded]',"
-            " or use a server: --store clickhouse://..."
-        ) from error
-    open_session: Callable[[str], Session] = chdb.session.Session
-    writing, reading, *sessions = (
-        _Engine(location, open_session) for _ in range(2 + READS_AT_ONCE)
+    open_session = load_engine(location.label)
+    writing, reading, cold, *sessions = (
+        _Engine(location, open_session) for _ in range(3 + READS_AT_ONCE)
     )
     try:
         yield EmbeddedStore(
             location=location,
             writing=writing,
             reading=reading,
+            freezing=cold,
             sessions=Shared([*sessions]),
             may_create=may_create,
         )
     finally:
         # A call in its thread cannot be interrupted, so a deadline could not be kept.
         with trio.CancelScope(shield=True):
-            for engine in (writing, reading, *sessions):
+            for engine in (writing, reading, cold, *sessions):
                 await engine.close()

@@ -12,7 +12,7 @@ from klineagent.storage.clickhouse.errors import error_of
 from klineagent.storage.path_checks import blocked_by, inaccessible_path
 from klineagent.storage.url import FolderLocation
 
-_LOCK = "status"
+LOCK = "status"
 """The file in a folder that the engine opens and locks first."""
 _ERROR = re.compile(r"Code: (\d+)\. DB::Exception: (.*)", re.DOTALL)
 # Searched in any message of the engine, including that it failed to start.
@@ -66,7 +66,7 @@ def unwritable(location: FolderLocation, error: OSError) -> StoreError:
 def _not_begun(location: FolderLocation) -> StoreError:
     # The engine prints the reason on standard error, if at all; so its first steps are repeated.
     try:
-        with (location.folder / _LOCK).open("ab") as lock:
+        with (location.folder / LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return StoreMisconfigured(

@@ -74,6 +74,7 @@ class ClickHouseStore:
     _readers: tuple[ServerConnection, ...]
     _may_create: bool
     reader: Reader = field(init=False)
+    snapshots: None = field(default=None, init=False)
     _shared: Shared[ServerConnection] = field(init=False)
     _layout: Layout | None = None
     _attempts: count[int] = field(factory=count, init=False)

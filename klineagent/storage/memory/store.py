@@ -152,6 +152,7 @@ class MemoryStore(StoreFaults):
     """See `Store`: the highest version of each candle wins, and the last insert in a tie."""
 
     label: str = "memory:"
+    snapshots: None = field(default=None, init=False)
     klines: dict[Key, Kline] = field(factory=dict)
     """The winning state of each candle by its key, closed or forming."""
     states: dict[_State, Kline] = field(factory=dict)

@@ -82,6 +82,11 @@ class Conflation:
         self._has_rows.set()
         self._has_batch.set()
 
+    def hurry(self) -> None:
+        """Let the next `take` return at once with what there is, even if that is nothing."""
+        self._has_rows.set()
+        self._has_batch.set()
+
     async def take(self, *, most: int, within_s: float) -> tuple[Kline, ...]:
         """Take up to `most` rows, closed candles first, in order of arrival.
 

@@ -18,6 +18,8 @@ from klineagent.storage.spool.spool import Spool
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.writing.buffer import Conflation, Updates
 from klineagent.storage.writing.inserter import Acknowledged, Batcher, Inserter
+from klineagent.storage.writing.losses import Losses, ignore
+from klineagent.storage.writing.watermark import Watermark
 
 # The collector waits for this channel only, and empties it whenever it runs: it holds what was sent
 # within one pass of the scheduler, a few rows or a few kB.
@@ -33,24 +35,7 @@ REFRESH_EVERY_S = 10.0
 # A whole market closes at the end of a minute; collecting so many rows takes a millisecond.
 MOST_AT_RISK = 10_000
 
-KlinesSink = Callable[[Sequence[Kline]], None]
-"""Called with closed candles that will not be stored."""
-
 log = structlog.get_logger()
-
-
-def _ignore(*_: object) -> None:
-    pass
-
-
-@define(eq=False, kw_only=True)
-class Losses:
-    """Callbacks for rows that were accepted and will not be stored."""
-
-    dropped: KlinesSink = _ignore
-    """Called with candles dropped for lack of room: they have to be fetched again."""
-    refused: KlinesSink = _ignore
-    """Called with candles that the store will never take."""
 
 
 class RowLocation(enum.Enum):
@@ -84,12 +69,17 @@ class Writer:
     _spooling: int = field(default=0, init=False)
     """Rows being written to disk, and held nowhere else."""
     _spooled_last: tuple[Kline, ...] = field(default=(), init=False)
+    watermark: Watermark = field(init=False)
+    """Up to when everything that was accepted is stored."""
     _pressed: trio.Event = field(factory=trio.Event, init=False)
     """Set when memory is half full."""
     _tell_at_dropped: int = field(default=1, init=False)
     _spool_trouble: Trouble = field(
         factory=lambda: Trouble("spool_unusable", "spool_usable"), init=False
     )
+
+    def __attrs_post_init__(self) -> None:
+        self.watermark = Watermark(self.waiting.hurry)
 
     @property
     def store(self) -> Store:
@@ -236,8 +226,12 @@ class Writer:
             else:
                 await self._empty_spool(self.spool)
                 rows = self.waiting.take_nowait(most=self.batch_rows)
+            is_all, moment = not len(self.waiting), self.watermark.now()
             await self._store(rows, Table.KLINES)
             await self._store_updates()
+            is_spooled = self._spooling or not (self.spool is None or self.spool.is_empty)
+            if is_all and not is_spooled and not self.inserter.suspects:
+                self.watermark.rise(moment)
 
     async def _store_updates(self) -> None:
         while self.updates:
@@ -342,7 +336,7 @@ async def open_writer(
     spool: Spool | None = None,
     keep_updates: bool = False,
     losses: Losses | None = None,
-    acknowledged: Acknowledged = _ignore,
+    acknowledged: Acknowledged = ignore,
 ) -> AsyncIterator[Writer]:
     """Open a writer in front of `store`.
 

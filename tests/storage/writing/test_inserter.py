@@ -24,8 +24,9 @@ from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.writing import inserter as delivery_module
 from klineagent.storage.writing.inserter import SIFT_INSERTS
+from klineagent.storage.writing.losses import Losses
 from klineagent.storage.writing.refused import LINES_A_MINUTE, TRY_FORMING_AFTER_S, RowKind
-from klineagent.storage.writing.writer import Losses, Writer, open_writer
+from klineagent.storage.writing.writer import Writer, open_writer
 from tests.klines import a_kline
 from tests.storage.spools import dead_letters
 from tests.storage.test_store import rows_of

@@ -18,7 +18,8 @@ from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.spool.spool import Spool, open_spool
 from klineagent.storage.store import Batch
 from klineagent.storage.writing import writer as writer_module
-from klineagent.storage.writing.writer import SPOOL_EVERY_S, Losses, Writer, open_writer
+from klineagent.storage.writing.losses import Losses
+from klineagent.storage.writing.writer import SPOOL_EVERY_S, Writer, open_writer
 from tests.klines import a_kline
 from tests.storage.slow_disk import SlowDisk
 

@@ -1,0 +1,176 @@
+"""Where the tables of a folder are read: in a snapshot, by its agent or by ourselves."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from klineagent.api.models.contract import Done
+from klineagent.api.models.snapshots import SnapshotTaken
+from klineagent.cli.remote.connection import Address, open_connection
+from klineagent.cli.running import run
+from klineagent.core.errors import AgentError, AgentRefused, AgentUnreachable, StartError
+from klineagent.storage.clickhouse.embedded import load_engine, run_steps
+from klineagent.storage.clickhouse.embedded_errors import LOCK, engine_error, unwritable
+from klineagent.storage.clickhouse.freezing import freezing
+from klineagent.storage.held_folders import held
+from klineagent.storage.snapshots import Frozen, FrozenTable, new_name, sweep_snapshots
+from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
+
+
+@frozen
+class Readable:
+    """A snapshot that is ours, and what it is of."""
+
+    frozen: Frozen
+    label: str
+    """The URL of the folder it was taken of."""
+    as_of: str | None
+    """Up to when it holds all closed candles that were received; None if that is unknown."""
+
+
+@contextmanager
+def open_snapshot(
+    location: FolderLocation, address: Address, *, is_default: bool
+) -> Iterator[Readable]:
+    """Have a snapshot of the tables in a folder until the block ends; then it is removed.
+
+    A folder in use is asked of its agent at `address`. If there is no folder and it is only the
+    default one, whatever folder that agent has is taken.
+
+    Raises:
+        StartError: nothing has been recorded in the folder.
+        AgentError: the folder's agent takes no snapshot, or another agent is at `address`.
+        StoreError: the folder cannot be used.
+    """
+    with ExitStack() as held_by_us:
+        if is_in_use(location.folder):
+            readable = _ask_agent(address, location)
+        elif is_default and not location.folder.exists():
+            try:
+                readable = _ask_agent(address, None)
+            except AgentUnreachable as error:
+                raise StartError(
+                    f"nothing has been recorded in {location.folder}: no such folder; and {error}"
+                ) from error
+        else:
+            demand_an_engine(location.folder)
+            readable = _freeze(location, held_by_us)
+        try:
+            try:
+                held_by_us.enter_context(held(readable.frozen.folder))
+            except OSError as error:
+                raise AgentRefused(
+                    f"the agent's snapshot in {readable.frozen.folder} cannot be read from here:"
+                    f" {error.strerror}; run this on the agent's machine, as its user"
+                ) from error
+            yield readable
+        finally:
+            _remove(readable.frozen, address)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Return whether a process has the engine's `folder` open."""
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # whoever opens it finds out why
+    return False
+
+
+def demand_an_engine(folder: Path) -> None:
+    """Refuse a folder without a database, because the engine would create one there.
+
+    Raises:
+        StartError: there is none.
+    """
+    try:
+        was_here, is_there = (folder / "metadata").is_dir(), folder.is_dir()
+    except OSError as error:
+        raise StartError(f"cannot read {folder}: {error.strerror}") from error
+    if not was_here:
+        reason = "it holds no database" if is_there else "no such folder"
+        raise StartError(f"nothing has been recorded in {folder}: {reason}")
+
+
+def _ask_agent(address: Address, wanted: FolderLocation | None) -> Readable:
+    async def take() -> SnapshotTaken:
+        async with open_connection(address) as connection:
+            return (await connection.command(SnapshotTaken, "POST", "/v1/snapshots", {})).value
+
+    try:
+        taken = run(take)
+    except AgentUnreachable as error:
+        if wanted is None:
+            raise
+        raise AgentUnreachable(
+            f"{wanted.label} is in use, and {address.label} is not the agent that records into it:"
+            f" {error}"
+        ) from error
+    frozen = Frozen(
+        taken.name,
+        Path(taken.folder),
+        taken.database,
+        tuple(FrozenTable(each.name, each.create, each.parts) for each in taken.tables),
+    )
+    folder = frozen.folder.parents[1]
+    if wanted is not None and not _is_same(folder, wanted.folder):
+        _remove(frozen, address)
+        raise AgentRefused(
+            f"the agent at {address.label} records into {folder}, not {wanted.folder}; say where"
+            " the agent of that folder is with --agent"
+        )
+    return Readable(frozen, FolderLocation(folder=folder).label, taken.as_of)
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    try:
+        return folder.samefile(other)
+    except OSError:
+        return False
+
+
+def _freeze(location: FolderLocation, opened: ExitStack) -> Readable:
+    """Open a folder that is free for as long as a freeze takes."""
+    open_session = load_engine(location.label)
+    folder = location.folder.resolve()
+    try:
+        session = open_session(str(folder))
+        try:
+            sweep_snapshots(folder, older_than_s=0)
+            frozen = run_steps(freezing(DEFAULT_DATABASE, new_name(), folder), session, location)
+            # While nobody else can have the folder, and sweep it.
+            opened.enter_context(held(frozen.folder))
+        finally:
+            session.close()
+    except RuntimeError as error:
+        raise engine_error(location, error) from error
+    except OSError as error:
+        raise unwritable(location, error) from error
+    if not any(table.name == "klines_final" for table in frozen.tables):
+        shutil.rmtree(frozen.folder, ignore_errors=True)
+        raise StartError(f"nothing has been recorded in {location.folder}: it has no klines_final")
+    return Readable(frozen, location.label, None)
+
+
+def _remove(frozen: Frozen, address: Address) -> None:
+    shutil.rmtree(frozen.folder, ignore_errors=True)
+    if not frozen.folder.exists():
+        return
+
+    async def ask() -> None:
+        async with open_connection(address) as connection:
+            await connection.command(Done, "DELETE", f"/v1/snapshots/{frozen.name}", {})
+
+    try:
+        run(ask)
+    except AgentError:
+        return  # it sweeps away what nobody removed

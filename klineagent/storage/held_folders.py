@@ -1,0 +1,60 @@
+"""Folders that go with their holder: locked while it lives, removed by others once it is gone.
+
+A lock of the system ends with its process, however that ends. So what was killed leaves folders
+that nobody holds, and whoever makes the next one sweeps them away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep `folder` from being swept away until the block ends; permission to read suffices.
+
+    Raises:
+        OSError: there is no such folder, or no permission.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def sweep(parent: Path, prefix: str, *, older_than_s: float) -> list[str]:
+    """Remove the folders in `parent` that begin with `prefix`, are so old, and held by nobody.
+
+    The age leaves whoever has just made a folder the time to hold it.
+
+    Returns:
+        The names of those removed.
+    """
+    removed = []
+    for folder in sorted(parent.glob(f"{prefix}*")):
+        # It may go at this moment, or be another user's.
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime >= older_than_s and _is_free(folder):
+                shutil.rmtree(folder)
+                removed.append(folder.name)
+    return removed
+
+
+def _is_free(folder: Path) -> bool:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(handle)
