@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import NoReturn, Protocol
@@ -66,9 +65,20 @@ class _Feed:
 
     order: CandleOrder
     held_since: float | None = field(default=None, init=False)
-    listeners: dict[Form, dict[StreamListener, None]] = field(
-        factory=lambda: defaultdict(dict), init=False
-    )
+    listeners: dict[Form, dict[StreamListener, None]] = field(factory=dict, init=False)
+
+    def add(self, listener: StreamListener) -> None:
+        self.listeners.setdefault(listener.form, {})[listener] = None
+
+    def discard(self, listener: StreamListener) -> bool:
+        """Whether it listened."""
+        alike = self.listeners.get(listener.form, {})
+        if listener not in alike:
+            return False
+        del alike[listener]
+        if not alike:
+            del self.listeners[listener.form]
+        return True
 
     def send(self, events: list[CandleEvent]) -> None:
         for event in events:
@@ -170,19 +180,24 @@ class StreamHub:
         listener.outbox.forget(listener)
         self._stop_waiting(listener)
         for each in listener.series:
-            if (feed := self._feeds.get(each)) is not None:
-                feed.listeners[listener.form].pop(listener, None)
-                if not feed.listeners[listener.form]:
-                    del feed.listeners[listener.form]
-                if not feed.listeners:
-                    del self._feeds[each]
+            feed = self._feeds.get(each)
+            if feed is not None and feed.discard(listener) and not feed.listeners:
+                del self._feeds[each]
+
+    def reshape(self, listener: StreamListener, *, is_combined: bool) -> None:
+        """Send the next events to `listener` with or without the envelope."""
+        feeds = [feed for each in listener.series if (feed := self._feeds.get(each))]
+        listening = [feed for feed in feeds if feed.discard(listener)]
+        listener.form = listener.form._replace(is_combined=is_combined)
+        for feed in listening:
+            feed.add(listener)
 
     def _enter(self, listener: StreamListener, series: SeriesName) -> None:
         if (feed := self._feeds.get(series)) is None:
             feed = self._feeds[series] = _Feed(CandleOrder(Interval(series[2])))
             if (newest := self._newest_of(series)) is not None:
                 feed.order.put(newest)
-        feed.listeners[listener.form][listener] = None
+        feed.add(listener)
         if feed.order.newest is not None:
             listener.put(feed.order.newest)
 

@@ -70,6 +70,8 @@ class Conversation:
     _added: Callable[[str], None]
     """Called with each name that is new, before the answer is there."""
     _removed: Callable[[str], None]
+    _reshaped: Callable[[], None]
+    """Called when `is_combined` has changed."""
     _allowance: Allowance
     names: dict[str, None] = field(factory=dict, init=False)
     """The subscribed names, in order."""
@@ -130,18 +132,11 @@ class Conversation:
                 _check_property(params, most=2)
                 match params:
                     case [_, bool() as is_combined]:
-                        self._reshape(is_combined=is_combined)
+                        self.is_combined = is_combined
+                        self._reshaped()
                     case _:
                         raise _WrongRequest(1, "Invalid value type: expected Boolean")
         return None
-
-    def _reshape(self, *, is_combined: bool) -> None:
-        if is_combined != self.is_combined:
-            for name in self.names:
-                self._removed(name)
-            self.is_combined = is_combined
-            for name in self.names:
-                self._added(name)
 
 
 def _error(code: int, text: str, request_id: object) -> bytes:

@@ -52,6 +52,7 @@ class StreamSocket:
             is_combined=self._path.is_combined,
             added=self._listen,
             removed=self._leave,
+            reshaped=self._reshape,
             allowance=Allowance(trio.current_time()),
         )
 
@@ -164,6 +165,10 @@ class StreamSocket:
     def _leave(self, name: str) -> None:
         if (listener := self._listeners.pop(name, None)) is not None:
             self._hub.leave(listener)
+
+    def _reshape(self) -> None:
+        for listener in self._listeners.values():
+            self._hub.reshape(listener, is_combined=self._conversation.is_combined)
 
     def _cut(self) -> None:
         if self._wsproto.state is ConnectionState.OPEN:

@@ -27,11 +27,13 @@ class Talk:
 
     def __init__(self, *, is_combined: bool = False) -> None:
         self.listened: list[str] = []
+        self.shapes: list[bool] = []
         self.now_s = 0.0
         self.conversation = Conversation(
             is_combined=is_combined,
             added=self.listened.append,
             removed=self.listened.remove,
+            reshaped=lambda: self.shapes.append(self.conversation.is_combined),
             allowance=Allowance(0.0),
         )
 
@@ -64,13 +66,13 @@ def test_ids_come_back_as_they_were_sent(given_id: object) -> None:
 
 
 def test_the_envelope_can_be_changed() -> None:
-    """All streams change with it."""
+    """For all streams of the socket."""
     talk = Talk(is_combined=True)
     talk.ask("SUBSCRIBE", "a", "b")
     assert talk.ask("GET_PROPERTY", "combined")["result"] is True
     assert talk.ask("SET_PROPERTY", "combined", False)["result"] is None
     assert talk.ask("GET_PROPERTY", "combined")["result"] is False
-    assert talk.listened == ["a", "b"]
+    assert (talk.listened, talk.shapes) == (["a", "b"], [False])
 
 
 @pytest.mark.parametrize(
