@@ -231,7 +231,7 @@ async def open_agent(
                 streams = await readers.enter_async_context(open_streams(venues))
                 readers.enter_context(bus.followed(streams))
                 serve_reads = partial(serve, handle_socket=StreamRoutes(streams, read_guarded))
-                app = CutAnswers(read_app(reader, read_guarded))
+                app = CutAnswers(read_app(reader, read_guarded, forward=config.forward))
                 await servers.start(serve_reads, RequestDeadline(app, DOCUMENT_WITHIN_S), reads)
                 log.info("readable", read=str(reads.bind))
             address = Bind(own_address(config.agent_ip), commands.bind.port)

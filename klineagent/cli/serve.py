@@ -54,6 +54,11 @@ from klineagent.process.logs import LogLevel, configure_logging
 )
 @setting("status_bind", "Address of the health and metrics API.", "HOST:PORT")
 @setting("read_bind", "Address of the read API, or none.  [default: none]", "HOST:PORT")
+@click.option(
+    "--forward/--no-forward",
+    default=None,
+    help="Ask the exchange for what the read API cannot answer.  [default: no-forward]",
+)
 @setting("max_symbols", "Most symbols to record.", "N")
 @setting("agent_ip", "Address other machines reach this agent at.", "IP")
 @setting("register_ip", "Fleet manager to register with.", "HOST")

@@ -95,6 +95,8 @@ class Config:
     """HOST:PORT of the status API."""
     read_bind: Bind | None = field(default=None, converter=to_read_bind)
     """HOST:PORT of the read API, or none."""
+    forward: bool = field(default=False, converter=to_yes_or_no)
+    """Whether the read API asks the exchange what it cannot answer."""
     # No option: options show in the machine's list of processes.
     token: str | None = field(default=None, converter=optional(to_token), repr=False)
     """The bearer token clients must send."""

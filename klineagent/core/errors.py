@@ -18,6 +18,8 @@
     |   +-- ReadError                  a read cannot be answered; carries the exchange's code
     |   |   +-- BadRead             400  the exchange would refuse it, too
     |   |   +-- NotReadable         503  some of its candles are not there: try again
+    |   |   +-- Overloaded          503  there is no room for it now; says when to try again
+    |   |   +-- NotServed           404  nothing is answered here at its path
     |   +-- Unauthorized          401  the token is missing or wrong
     |   +-- Forbidden             403  refused with any token: an unsafe address, or a web page
     +-- ExchangeError
@@ -50,12 +52,16 @@ Errors of libraries are translated where they arise, so that callers catch these
 sentence for a user, and says what to do if something can be done.
 """
 
+import math
+
 import msgspec
 
 from klineagent.core.interrupts import INTERRUPTED
 
 # "Unknown error": clients take it for one that passes, and try again.
 _OPERATION_FAILED = -1000
+# "Server overloaded": likewise.
+_OVERLOADED = -1008
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The errors of decoding bytes from outside: not JSON, not UTF-8, nested too deeply."""
@@ -155,6 +161,9 @@ class SnapshotFailed(RequestError):
 class ReadError(RequestError):
     """A read cannot be answered; `code` is the one by which clients know the exchange's errors."""
 
+    retry_after_s: int | None = None
+    """In how many seconds to try again, as far as that is known."""
+
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
@@ -168,6 +177,25 @@ class NotReadable(ReadError):
     """Some of the candles are not there, or not yet; the text says which, and what to do."""
 
     http_status = 503
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_OPERATION_FAILED, text)
+
+
+class Overloaded(ReadError):
+    """There is no room for the read at this moment."""
+
+    http_status = 503
+
+    def __init__(self, text: str, *, retry_after_s: float) -> None:
+        super().__init__(_OVERLOADED, text)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+
+
+class NotServed(ReadError):
+    """Nothing is answered here at the path of the read."""
+
+    http_status = 404
 
     def __init__(self, text: str) -> None:
         super().__init__(_OPERATION_FAILED, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
@@ -15,6 +14,7 @@ from attrs import define, field, frozen
 from klineagent.core.errors import NotSent
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.turns import UNHURRIED, Turn, TurnQueue
 from klineagent.exchange.venues import Venue
 
 # The share of the weight per minute that we use. The remainder is for other programs at our
@@ -23,8 +23,10 @@ OUR_SHARE = 0.8
 # Concurrent requests to one venue. At a tenth of a second each they spend a minute's weight in
 # twenty seconds.
 MOST_UNDER_WAY = 10
-# From this urgency on a request may wait for minutes: it fetches history.
-UNHURRIED = 3
+# What they may spend of our weight, so that what they have spent leaves healing its minute.
+FORWARDED_SHARE = 0.2
+# Beside the requests of the agent itself, which must not wait for one of these to be answered.
+MOST_FORWARDED = 3
 # The share of our weight that unhurried requests leave to urgent ones until 55 s into the minute,
 # when it would be lost: urgent requests wait for seconds at most, and history takes no longer.
 SPARED_SHARE = 0.2
@@ -50,49 +52,6 @@ class Spending:
 
 
 @define(eq=False)
-class _Turn:
-    """A request that waits for its turn."""
-
-    budget: WeightBudget
-    number: int
-    """Its place in the order of arrival at the pool."""
-    weight: int
-    urgency: int
-    granted: trio.Event = field(factory=trio.Event, init=False)
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """The turn of the lowest rank is granted first."""
-        return self.urgency, self.number
-
-
-@define(eq=False)
-class _Queue:
-    """Holds the waiting turns of one venue.
-
-    Leaving is as cheap as entering: at a stop thousands of requests leave at once.
-    """
-
-    # By urgency and weight, of which there are few, and then by number.
-    _turns: dict[tuple[int, int], OrderedDict[int, _Turn]] = field(factory=dict, init=False)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._turns.values()))
-
-    def firsts(self) -> Iterator[_Turn]:
-        """Yield the first turn of each urgency and weight."""
-        return (next(iter(turns.values())) for turns in self._turns.values() if turns)
-
-    def enter(self, turn: _Turn) -> None:
-        """Append `turn` to those of its urgency and weight."""
-        self._turns.setdefault((turn.urgency, turn.weight), OrderedDict())[turn.number] = turn
-
-    def leave(self, turn: _Turn) -> None:
-        """Remove `turn`, if it is in the queue."""
-        self._turns[turn.urgency, turn.weight].pop(turn.number, None)
-
-
-@define(eq=False)
 class WeightPool:
     """Shares the weight per minute of our address among venues that the exchange counts together.
 
@@ -108,6 +67,10 @@ class WeightPool:
     weight_per_minute: int
     used: int = field(default=0, init=False)
     """See `Spending.used`."""
+    forwarded: int = field(default=0, init=False)
+    """What of it was spent for programs that read."""
+    reported: int = field(default=0, init=False)
+    """The highest used weight that the exchange has reported in this minute."""
     _budgets: list[WeightBudget] = field(factory=list, init=False)
     _time: ExchangeTime = field(factory=ExchangeTime, init=False)
     _minute_ms: int = field(default=0, init=False)
@@ -122,6 +85,11 @@ class WeightPool:
     def limit(self) -> int:
         """The weight that we may use in a minute."""
         return int(self.weight_per_minute * OUR_SHARE)
+
+    @property
+    def weight_under_way(self) -> int:
+        """The weight of requests of all venues that were sent and not answered."""
+        return sum(each.weight_under_way for each in self._budgets)
 
     @property
     def time(self) -> ExchangeTime:
@@ -152,6 +120,7 @@ class WeightPool:
     def report_used(self, used: int) -> None:
         """Note that the exchange has reported `used` weight for this minute."""
         self.turn_minute()
+        self.reported = max(self.reported, used)
         self.used = max(self.used, used)
 
     def obey_limit(self, seconds: float) -> None:
@@ -184,7 +153,8 @@ class WeightPool:
         minute_ms = Interval.M1.open_at(self.time.now_ms())
         if minute_ms > self._minute_ms:
             # The exchange may count requests under way to either minute.
-            self.used = sum(each.weight_under_way for each in self._budgets)
+            self.used = self.weight_under_way
+            self.forwarded = self.reported = 0
         # A clock that is set back by a moment must not turn the same minute twice; one that is set
         # back by more would stop the minutes.
         if minute_ms != self._minute_ms - MINUTE_MS:
@@ -195,17 +165,35 @@ class WeightPool:
         self.turn_minute()
         while (turn := self._next()) is not None:
             self.used += turn.weight
+            self.forwarded += turn.weight if turn.is_forwarded else 0
             turn.budget.send(turn)
         self._waiting_for_time.cancel()
 
-    def _next(self) -> _Turn | None:
+    def _next(self) -> Turn | None:
         """Return the turn that goes ahead now."""
         now = trio.current_time()
-        ready = (each for each in self._budgets if each.has_room and each.held_until <= now)
-        turns = (turn for each in ready for turn in each.waiting.firsts() if self._fits(turn))
+        turns = (
+            turn
+            for each in self._budgets
+            if each.held_until <= now
+            for turn in each.waiting.firsts()
+            if each.has_room_for(turn) and self._fits(turn)
+        )
         return min(turns, key=lambda turn: turn.rank, default=None)
 
-    def _fits(self, turn: _Turn) -> bool:
+    @property
+    def most_forwarded(self) -> int:
+        """The weight that programs that read may spend in a minute."""
+        return int(self.limit * FORWARDED_SHARE)
+
+    def may_forward(self, weight: int) -> bool:
+        """Tell whether this minute leaves `weight` to programs that read."""
+        self.turn_minute()
+        return self.forwarded + weight <= self.most_forwarded
+
+    def _fits(self, turn: Turn) -> bool:
+        if turn.is_forwarded and not self.may_forward(turn.weight):
+            return False
         spared = self.limit * SPARED_SHARE if turn.urgency >= UNHURRIED and self._is_sparing else 0
         return self.used + turn.weight <= self.limit - spared
 
@@ -216,7 +204,7 @@ class WeightPool:
 
 @define(eq=False, kw_only=True)
 class WeightBudget:
-    """Spends weight of a pool on the requests of one venue, ten at a time.
+    """Spends weight of a pool on the requests of one venue, ten at a time, and three forwarded.
 
     After a ban or a failure all requests of the venue back off; then one is sent, and the others
     follow once it was answered. A limit holds all venues of the pool.
@@ -225,11 +213,11 @@ class WeightBudget:
     pool: WeightPool
     time: ExchangeTime
     """The venue's clock."""
-    waiting: _Queue = field(factory=_Queue, init=False)
+    waiting: TurnQueue = field(factory=TurnQueue, init=False)
     in_doubt: bool = field(default=False, init=False)
     """Whether the last request failed: then one request is sent at a time."""
-    _under_way: dict[int, int] = field(factory=dict, init=False)
-    """The weights of requests that were sent and not answered, by number."""
+    _under_way: dict[int, Turn] = field(factory=dict, init=False)
+    """The turns of requests that were sent and not answered, by number."""
     _banned_until: float = field(default=-math.inf, init=False)
     """When the ban that the exchange named ends."""
     _failing_until: float = field(default=-math.inf, init=False)
@@ -247,13 +235,24 @@ class WeightBudget:
 
     @property
     def has_room(self) -> bool:
-        """Whether fewer requests are under way than the venue may have."""
-        return len(self._under_way) < (1 if self.in_doubt else MOST_UNDER_WAY)
+        """Whether fewer requests of the agent itself are under way than the venue may have."""
+        own_under_way = len(self._under_way) - self._forwarded_under_way
+        return own_under_way < (1 if self.in_doubt else MOST_UNDER_WAY)
+
+    def has_room_for(self, turn: Turn) -> bool:
+        """Whether the request of `turn` may go beside those that are under way."""
+        if not turn.is_forwarded:
+            return self.has_room
+        return not self.in_doubt and self._forwarded_under_way < MOST_FORWARDED
+
+    @property
+    def _forwarded_under_way(self) -> int:
+        return sum(turn.is_forwarded for turn in self._under_way.values())
 
     @property
     def weight_under_way(self) -> int:
         """The weight of requests that were sent and not answered."""
-        return sum(self._under_way.values())
+        return sum(turn.weight for turn in self._under_way.values())
 
     def spending(self) -> Spending:
         """Return how far the present minute's weight is spent."""
@@ -278,7 +277,7 @@ class WeightBudget:
         Raises:
             NotSent: `waiting` was cancelled before the turn was granted.
         """
-        turn = _Turn(self, next(self.pool.arrivals), weight, urgency)
+        turn = Turn(self, next(self.pool.arrivals), weight, urgency)
         self.waiting.enter(turn)
         self.pool.grant()
         try:
@@ -292,10 +291,10 @@ class WeightBudget:
             self._under_way.pop(turn.number, None)
             self.pool.grant()
 
-    def send(self, turn: _Turn) -> None:
+    def send(self, turn: Turn) -> None:
         """Let the request of `turn` go ahead."""
         self.waiting.leave(turn)
-        self._under_way[turn.number] = turn.weight
+        self._under_way[turn.number] = turn
         turn.granted.set()
 
     def report_used(self, used: int) -> None:

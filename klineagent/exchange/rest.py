@@ -20,9 +20,10 @@ from klineagent.core.errors import (
 )
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.retry import Backoff, Burst
-from klineagent.exchange.budget import UNHURRIED, WeightBudget, WeightPools
+from klineagent.exchange.budget import WeightBudget, WeightPools
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.clock.timekeeper import Timekeeper
+from klineagent.exchange.learned_weights import Kind, LearnedWeights, Query, Sent
 from klineagent.exchange.network import Network
 from klineagent.exchange.rest_answers import (
     SymbolList,
@@ -30,6 +31,7 @@ from klineagent.exchange.rest_answers import (
     read_exchange_info,
     read_server_time,
 )
+from klineagent.exchange.turns import FORWARDED, UNHURRIED
 from klineagent.exchange.venues import Venue
 from klineagent.exchange.wire import RestCandle
 
@@ -45,6 +47,10 @@ _LONGEST_BAN_S = 3 * 86_400.0
 # A limit ends with its minute; an answer that says a day is a mistake of the exchange.
 _LONGEST_LIMIT_S = 3600.0
 LEAST_LIMIT_S = 5.0
+# Of answers that are passed on. The longest known, tickers of all symbols of spot, is 2 MB.
+MOST_BYTES = 16 * 1024**2
+_USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
+_PASSED_ON = ("Content-Type", "Retry-After", "X-MBX-USED-WEIGHT", _USED_WEIGHT)
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
 # Longest number that is believed in a header.
 _MOST_DIGITS = 9
@@ -88,6 +94,16 @@ class CandleAnswer:
 
 
 @frozen
+class RawAnswer:
+    """An answer as the exchange gave it, whatever its status."""
+
+    status: int
+    headers: dict[str, str]
+    """Those that concern a client."""
+    body: bytes
+
+
+@frozen
 class _Asked:
     """The times at which a request was sent."""
 
@@ -109,6 +125,8 @@ class RestClient:
     time: ExchangeTime
     budget: WeightBudget
     counts: RestCounts = field(factory=RestCounts, init=False)
+    weights: LearnedWeights = field(factory=LearnedWeights, init=False)
+    """Of the requests that are passed on."""
     _http: httpx2.AsyncClient
     _backoff: Backoff = field(factory=_backoff, init=False)
     _failed_at: float = field(default=-math.inf, init=False)
@@ -193,6 +211,38 @@ class RestClient:
             self.counts.failed += 1  # without a backoff: candles may be answered as well as ever
             raise
 
+    def weight_of(self, path: str, query: Query) -> int:
+        """Return the weight to expect of a request that is passed on."""
+        weight = self.weights.of(Kind.of(path, query))
+        # One that weighs more than a minute's share is sent alone in its minute.
+        return min(weight, self.budget.pool.most_forwarded)
+
+    async def pass_on(self, path: str, query: Query, waiting: trio.CancelScope) -> RawAnswer:
+        """Make a request for a program that reads; its failure is no reason to back off.
+
+        Raises:
+            NotSent: `waiting` was cancelled while the request waited for its turn.
+            ExchangeUnreachable: no answer came, or one that is too long.
+        """
+        weight = self.weight_of(path, query)
+        async with self.budget.spend(weight, FORWARDED, waiting):
+            sent = Sent.to(self.budget.pool, weight)
+            self.counts.requests += 1
+            try:
+                with trio.fail_after(REQUEST_TIMEOUT_S):
+                    async with self._http.stream("GET", path, params=[*query]) as response:
+                        body = await _read(response)
+            except (httpx2.HTTPError, trio.TooSlowError) as error:
+                self.counts.failed += 1
+                raise ExchangeUnreachable(self._no_answer(error)) from error
+            used = _number(response.headers.get(_USED_WEIGHT, ""))
+            self.weights.learn(Kind.of(path, query), sent, self.budget.pool, used)
+            self.budget.pool.report_used(used)
+            if response.status_code in {_TOO_MANY, _BANNED}:
+                self._obey(response, body.decode(errors="replace"))
+        headers = {name: response.headers[name] for name in _PASSED_ON if name in response.headers}
+        return RawAnswer(response.status_code, headers, body)
+
     async def _get(
         self,
         path: str,
@@ -210,9 +260,7 @@ class RestClient:
                     response = await self._http.get(path, params=dict(query))
             except (httpx2.HTTPError, trio.TooSlowError) as error:
                 self._back_off(asked)
-                is_late = isinstance(error, trio.TooSlowError)
-                reason = f"none within {REQUEST_TIMEOUT_S:g} s" if is_late else reason_of(error)
-                self.last_error = f"no answer from {self._http.base_url.host}: {reason}"
+                self.last_error = self._no_answer(error)
                 raise ExchangeUnreachable(self.last_error) from error
             self._apply_limits(response, asked)
         return response.content, asked
@@ -226,22 +274,32 @@ class RestClient:
         """
         status = response.status_code
         text = response.content[:200].decode(errors="replace")  # of megabytes, where all is well
-        reason = f"GET {response.request.url.path}: HTTP {status} {text}"
+        reason = _reason(response, text)
         if not response.is_success:
             self.last_error = reason
         if status in {_TOO_MANY, _BANNED}:
-            self.counts.refused += 1
-            self._refusals.happens(reason)
-            obey = self.budget.obey_ban if status == _BANNED else self.budget.obey_limit
-            obey(self._limit_lasts_s(response))
+            self._obey(response, response.text)
             raise ExchangeUnreachable(reason)
         if not response.is_success and status not in _OUR_FAULT:
             self._back_off(asked)
             raise ExchangeUnreachable(reason)
         self._backoff = _backoff()
-        self.budget.report_used(_number(response.headers.get("X-MBX-USED-WEIGHT-1M", "")))
+        self.budget.report_used(_number(response.headers.get(_USED_WEIGHT, "")))
         if status in _OUR_FAULT:
             raise ExchangeRefused(reason)
+
+    def _no_answer(self, error: Exception) -> str:
+        is_late = isinstance(error, trio.TooSlowError)
+        reason = f"none within {REQUEST_TIMEOUT_S:g} s" if is_late else reason_of(error)
+        return f"no answer from {self._http.base_url.host}: {reason}"
+
+    def _obey(self, response: httpx2.Response, text: str) -> None:
+        """Obey the limit or ban that an answer names; `text` is its body."""
+        self.counts.refused += 1
+        self._refusals.happens(_reason(response, text[:200]))
+        is_ban = response.status_code == _BANNED
+        obey = self.budget.obey_ban if is_ban else self.budget.obey_limit
+        obey(self._limit_lasts_s(response, text))
 
     def _leave_out(self, odd: int, of: str) -> None:
         """Count and log elements that were left out of an answer."""
@@ -256,18 +314,36 @@ class RestClient:
             self._failed_at = trio.current_time()
             self.budget.back_off(self._backoff.after())
 
-    def _limit_lasts_s(self, response: httpx2.Response) -> float:
+    def _limit_lasts_s(self, response: httpx2.Response, text: str) -> float:
         """Return how many seconds a limit or ban lasts; on futures answers need not say it."""
         named_s = float(_number(response.headers.get("Retry-After", "")))
         if response.status_code == _TOO_MANY:
             return min(max(named_s, self.budget.minute_left_s()), _LONGEST_LIMIT_S)
-        until = _BANNED_UNTIL.search(response.text)
+        until = _BANNED_UNTIL.search(text)
         now_ms = self.time.now_ms() if self.time.is_known else _sent_at_ms(response)
         if until is None or now_ms is None:
             return min(named_s, _LONGEST_BAN_S) or _BAN_S
         # A ban may be over by our clock, and then the next answer names it again.
         left_s = (int(until[1]) - now_ms) / SECOND_MS
         return min(max(named_s, left_s, LEAST_LIMIT_S), _LONGEST_BAN_S)
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    """Return the body of an answer that is being received.
+
+    Raises:
+        HTTPError: it cannot be read, or is too long.
+    """
+    body = bytearray()
+    async for part in response.aiter_bytes():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise httpx2.DecodingError(f"it is longer than {MOST_BYTES // 1024**2} MB")
+    return bytes(body)
+
+
+def _reason(response: httpx2.Response, text: str) -> str:
+    return f"GET {response.request.url.path}: HTTP {response.status_code} {text}"
 
 
 def _number(text: str) -> int:

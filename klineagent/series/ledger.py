@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from klineagent.core.interval import DAY_MS, HOUR_MS, Interval
-from klineagent.exchange.budget import UNHURRIED
+from klineagent.exchange.turns import UNHURRIED
 from klineagent.series.spans import Span, Spans
 
 

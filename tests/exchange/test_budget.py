@@ -10,8 +10,9 @@ import trio
 from klineagent.core.errors import NotSent
 from klineagent.core.interval import MINUTE_MS
 from klineagent.core.retry import HEALTHY_AFTER_S, Backoff
-from klineagent.exchange.budget import MOST_UNDER_WAY, UNHURRIED, WeightBudget, WeightPool
+from klineagent.exchange.budget import MOST_FORWARDED, MOST_UNDER_WAY, WeightBudget, WeightPool
 from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.turns import FORWARDED, UNHURRIED
 
 
 def test_retry_delays_grow_to_their_ceiling_and_no_further() -> None:
@@ -315,3 +316,52 @@ async def test_a_whole_market_may_be_cancelled_at_once() -> None:
     assert budget.spending().waiting == 0
     # It takes a tenth of a second; a search for each of them took eight.
     assert trio.current_time() - began_at < 2
+
+
+async def test_forwarded_requests_never_delay_the_agents_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """However many there are, and however late the exchange answers them."""
+    granted: list[str] = []
+
+    async def ask(budget: WeightBudget, name: str, urgency: int, lasts_s: float) -> None:
+        async with budget.spend(1, urgency):
+            granted.append(name)
+            await trio.sleep(lasts_s)
+
+    async with _open_budget(1_000) as budget, trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask, budget, "forwarded", FORWARDED, 10)
+        await trio.sleep(0.1)
+        assert granted == ["forwarded"] * MOST_FORWARDED
+        for _ in range(MOST_UNDER_WAY):
+            nursery.start_soon(ask, budget, "history", UNHURRIED, 20)
+        await trio.sleep(0.1)
+        assert granted[MOST_FORWARDED:] == ["history"] * MOST_UNDER_WAY
+        budget.back_off(1)
+        await trio.sleep(15)
+        assert granted.count("forwarded") == MOST_FORWARDED
+        nursery.cancel_scope.cancel()
+
+
+async def test_forwarded_requests_spend_their_share_of_a_minute_and_no_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A fifth of ours; what is spent by others, too, leaves them less."""
+    times = []
+
+    async def ask(budget: WeightBudget) -> None:
+        async with budget.spend(10, FORWARDED):
+            times.append(int(budget.time.now_ms() - MIDNIGHT_MS) // MINUTE_MS)
+
+    async with _open_budget(500) as budget, trio.open_nursery() as nursery:
+        for _ in range(12):
+            nursery.start_soon(ask, budget)
+        await trio.sleep(70)
+        assert times == [0] * 8 + [1] * 4
+        budget.report_used(395)
+        nursery.start_soon(ask, budget)
+        await trio.sleep(45)
+        assert len(times) == 12
+        await trio.sleep(10)
+        assert times[12:] == [2]

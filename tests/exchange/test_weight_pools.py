@@ -17,12 +17,12 @@ from klineagent.core.interval import MINUTE_MS, SECOND_MS
 from klineagent.exchange.budget import (
     MOST_UNDER_WAY,
     SPARED_FOR_MS,
-    UNHURRIED,
     WeightBudget,
     WeightPool,
     open_weight_pools,
 )
 from klineagent.exchange.clock.clock import ExchangeTime
+from klineagent.exchange.turns import UNHURRIED
 from klineagent.exchange.venues import COINM, SPOT, USDM
 
 MIDNIGHT_MS = 1_769_904_000_000

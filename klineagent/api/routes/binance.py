@@ -8,6 +8,7 @@ from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 
 from klineagent.api.app import json_app
+from klineagent.api.forwarding import add_forwarding, forwarded
 from klineagent.api.guard import ANYONE, Guard
 from klineagent.api.openapi import json_response
 from klineagent.api.routes.candles import add_candle_routes
@@ -15,50 +16,55 @@ from klineagent.core.errors import NotReadable, ReadError
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.exchange_info import ExchangeInfo
+from klineagent.reading.forward import Forwarder
 from klineagent.reading.request import read_klines_request
 from klineagent.series.venues import RunningVenue
 
 _JSON = "application/json;charset=UTF-8"
 
 
-def read_app(reader: CandleReader, guard: Guard = ANYONE) -> QuartTrio:
-    """Make the app of the read server."""
+def read_app(reader: CandleReader, guard: Guard = ANYONE, *, forward: bool = False) -> QuartTrio:
+    """Make the app of the read server; with `forward` the exchange answers what it does not."""
     app = json_app(__name__, guard)
     add_candle_routes(app, reader)
-    info = ExchangeInfo()
+    info, forwarder = ExchangeInfo(), Forwarder(venues=reader.venues) if forward else None
     for venue in VENUES.values():
-        app.register_blueprint(_rest_api_of(venue, reader, info))
+        app.register_blueprint(_rest_api_of(venue, reader, info, forwarder))
     return app
 
 
-def _rest_api_of(venue: Venue, reader: CandleReader, info: ExchangeInfo) -> Blueprint:
+def _rest_api_of(
+    venue: Venue, reader: CandleReader, info: ExchangeInfo, forwarder: Forwarder | None
+) -> Blueprint:
     """Make the routes below the REST prefix of one venue; errors are written as it writes them."""
     api = Blueprint(venue.name, __name__)
 
-    @api.errorhandler(ReadError)
-    async def refuse(error: ReadError) -> Response:
-        return json_response({"code": error.code, "msg": str(error)}, error.http_status)
+    api.register_error_handler(ReadError, _refusal)
+    add_forwarding(api, venue, forwarder)
 
-    def running() -> RunningVenue:
-        if (found := reader.venues.get(venue.name)) is None:
-            raise NotReadable(
-                f"{venue.name} is not recorded; `klineagent add {venue.name}:SYMBOL` opens it"
-            )
-        return found
+    async def running() -> RunningVenue:
+        if forwarder is not None:
+            return await reader.venues.open(venue)
+        return _running(reader, venue)
 
     @api.get(venue.klines_path)
     async def klines() -> Response:
         asked = read_klines_request(request.args.to_dict(), venue)
-        body = await reader.klines(running(), asked)
+        try:
+            body = await reader.klines(await running(), asked)
+        except NotReadable:
+            if forwarder is None:
+                raise
+            return await forwarded(forwarder, venue)
         return Response(body, content_type=_JSON)
 
     @api.get(venue.time_path)
     async def time() -> Response:
-        return json_response({"serverTime": running().context.time.now_ms()}, 200)
+        return json_response({"serverTime": (await running()).context.time.now_ms()}, 200)
 
     @api.get(venue.exchange_info_path)
     async def exchange_info() -> Response:
-        body = await info.compressed(running())
+        body = await info.compressed(await running())
         headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         if "gzip" not in request.headers.get("Accept-Encoding", ""):
             body, headers = gzip.decompress(body), {}
@@ -69,3 +75,18 @@ def _rest_api_of(venue: Venue, reader: CandleReader, info: ExchangeInfo) -> Blue
         return json_response({}, 200)
 
     return api
+
+
+def _running(reader: CandleReader, venue: Venue) -> RunningVenue:
+    if (found := reader.venues.get(venue.name)) is None:
+        raise NotReadable(
+            f"{venue.name} is not recorded; `klineagent add {venue.name}:SYMBOL` opens it"
+        )
+    return found
+
+
+async def _refusal(error: ReadError) -> Response:
+    response = json_response({"code": error.code, "msg": str(error)}, error.http_status)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response

@@ -1,0 +1,122 @@
+"""Asks the exchange what the agent cannot answer itself, for programs that read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import trio
+from attrs import define, field
+
+from klineagent.core.errors import (
+    BadRead,
+    ExchangeUnreachable,
+    NotReadable,
+    NotSent,
+    NotServed,
+    Overloaded,
+    ReadError,
+)
+from klineagent.exchange.learned_weights import Query
+from klineagent.exchange.rest import RawAnswer, RestClient
+from klineagent.exchange.venues import Venue
+from klineagent.series.venues import Venues
+
+# How long a request waits for requests of the agent itself.
+TURN_WITHIN_S = 5.0
+# A bot that asks for a hundred symbols one by one has one of them under way.
+MOST_AT_ONCE = 50
+_PATH = re.compile(r"(/[A-Za-z0-9]+){3,6}")
+# What proves an account: it is not ours to carry.
+_SIGNED = frozenset({"signature", "timestamp", "recvwindow", "apikey", "listenkey"})
+# Paths that hold one of these words are about an account, or about orders.
+_OF_AN_ACCOUNT = re.compile(
+    r"account|algo|(?<!insurance)balance|commission|income|leverage|listenkey|margin|multiassets|\bmy|order"
+    "|position|ratelimit|stream|usertrades",
+    re.IGNORECASE,
+)
+_NOT_AUTHORIZED = -2015
+
+
+@define(eq=False)
+class _Flight:
+    """A request under way, for all who ask the same."""
+
+    over: trio.Event = field(factory=trio.Event, init=False)
+    answer: RawAnswer | None = field(default=None, init=False)
+    error: ReadError | None = field(default=None, init=False)
+
+
+@define(eq=False, kw_only=True)
+class Forwarder:
+    """Passes requests on to the exchange, within the share of its weight that is left to them.
+
+    Nothing of a client goes along but path and parameters. Who asks what another is asking already
+    shares the answer.
+    """
+
+    venues: Venues
+    _flights: dict[tuple[str, Query], _Flight] = field(factory=dict, init=False)
+
+    async def answer(self, venue: Venue, path: str, query: Iterable[tuple[str, str]]) -> RawAnswer:
+        """Return the exchange's answer, whatever its status; the venue is opened if it must be.
+
+        Raises:
+            ReadError: the request is none to pass on, there is no room for it, or no answer came.
+        """
+        asked = path, _public(path, query)
+        while (flight := self._flights.get(asked)) is not None:
+            await flight.over.wait()
+            if flight.error is not None:
+                raise flight.error
+            if flight.answer is not None:
+                return flight.answer
+            # Its client has left. Who comes first asks again.
+        if len(self._flights) >= MOST_AT_ONCE:
+            raise Overloaded("too many requests wait for the exchange", retry_after_s=1)
+        flight = self._flights[asked] = _Flight()
+        try:
+            running = await self.venues.open(venue)
+            flight.answer = await _ask(running.context.rest, *asked)
+        except ReadError as error:
+            flight.error = error
+            raise
+        finally:
+            del self._flights[asked]
+            flight.over.set()
+        return flight.answer
+
+
+async def _ask(rest: RestClient, path: str, query: Query) -> RawAnswer:
+    if (held_s := rest.budget.spending().backing_off_s) > 0:
+        reason = rest.last_error or "the exchange does not answer"
+        raise Overloaded(f"requests are held: {reason}", retry_after_s=held_s)
+    if not rest.budget.pool.may_forward(rest.weight_of(path, query)):
+        raise Overloaded(
+            "this minute's share of request weight for --forward is spent",
+            retry_after_s=rest.budget.minute_left_s(),
+        )
+    waiting = trio.CancelScope(deadline=trio.current_time() + TURN_WITHIN_S)
+    try:
+        return await rest.pass_on(path, query, waiting)
+    except NotSent as error:
+        raise Overloaded("requests for missing candles go first", retry_after_s=1) from error
+    except ExchangeUnreachable as error:
+        raise NotReadable(str(error)) from error
+
+
+def _public(path: str, query: Iterable[tuple[str, str]]) -> Query:
+    """Return the parameters of a public request, in an order that is the same for equal ones.
+
+    Raises:
+        NotServed: no endpoint has such a path.
+        BadRead: the request is signed, or about an account.
+    """
+    if _PATH.fullmatch(path) is None:
+        raise NotServed(f"{path} is not served here")
+    kept = tuple(sorted((name, value) for name, value in query if name != "token"))
+    if _OF_AN_ACCOUNT.search(path) or any(name.lower() in _SIGNED for name, _ in kept):
+        raise BadRead(
+            _NOT_AUTHORIZED, "signed requests are not forwarded; send them to the exchange itself"
+        )
+    return kept
