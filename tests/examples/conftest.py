@@ -16,6 +16,7 @@ import pytest
 from attrs import frozen
 
 from klineagent.core.interval import SECOND_MS
+from klineagent.twin.market.candle import to_text
 from klineagent.twin.market.random import RandomMarket
 from tests.places import ROOT
 
@@ -26,6 +27,7 @@ SPEED = 30
 SYMBOLS = 2
 VENUES = ("usdm", "spot")
 WITHIN_S = 120
+PRICES = ("open", "high", "low", "close")
 LOOK_EVERY_S = 0.1
 
 
@@ -47,6 +49,17 @@ class ReadServer:
         )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
+
+    def minute(self, opened: datetime, symbol: str, venue: str = "usdm") -> dict[str, float]:
+        """The market's closed candle: its prices by name, and its trades."""
+        market = self.markets[venue]
+        candle = market.minute(symbol, int(opened.timestamp()) * SECOND_MS)
+        assert candle is not None
+        (listing,) = (each for each in market.listings if each.symbol == symbol)
+        prices = {
+            name: float(to_text(getattr(candle, name), listing.price_places)) for name in PRICES
+        }
+        return {**prices, "trades": candle.trades}
 
 
 @pytest.fixture(scope="module")

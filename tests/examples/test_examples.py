@@ -8,12 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from klineagent.twin.market.candle import Candle, to_text
 from tests.examples.conftest import EXAMPLES, ReadServer
 
 pytestmark = pytest.mark.slow
 
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 _TIME = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
 # What the candle is of, its open time, its close.
 _CANDLE = re.compile(rf"^(?:(.+) )?{_TIME}\+00:00 ([\d.]+)$", re.MULTILINE)
@@ -44,20 +43,10 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def the_minute(server: ReadServer, name: str, opened: datetime) -> tuple[Candle, int]:
-    """The market's closed candle, and the decimal places of its prices."""
-    venue, symbol = NAMED[name]
-    market = server.markets[venue]
-    candle = market.minute(symbol, int(opened.timestamp()) * 1_000)
-    assert candle is not None
-    (places,) = (each.price_places for each in market.listings if each.symbol == symbol)
-    return candle, places
-
-
 def close_of(server: ReadServer, name: str, opened: datetime) -> float:
     """What the market closed a minute at."""
-    candle, places = the_minute(server, name, opened)
-    return float(to_text(candle.close, places))
+    venue, symbol = NAMED[name]
+    return server.minute(opened, symbol, venue)["close"]
 
 
 @pytest.mark.parametrize(
@@ -123,9 +112,8 @@ def test_polars_reads_the_markets_candles(server: ReadServer) -> None:
     rows = re.findall(rf"│ {_TIME} UTC ┆ ([\d.]+) +┆ (\d+) +│", server.run("polars_candles.py"))
     assert len(rows) == 10
     for opened, close, trades in rows:
-        candle, _ = the_minute(server, "BTCUSDT", time_of(opened))
-        assert float(close) == close_of(server, "BTCUSDT", time_of(opened))
-        assert int(trades) == candle.trades
+        minute = server.minute(time_of(opened), "BTCUSDT")
+        assert (float(close), int(trades)) == (minute["close"], minute["trades"])
 
 
 def test_duckdb_sums_up_the_markets_candles(server: ReadServer) -> None:
@@ -135,10 +123,10 @@ def test_duckdb_sums_up_the_markets_candles(server: ReadServer) -> None:
     assert {symbol for symbol, *_ in hours} == {"BTCUSDT", "ETHUSDT"}
     assert len(hours) >= 2 * 7
     for symbol, opened, highest, last in hours:
-        minutes = [time_of(opened) + number * MINUTE for number in range(60)]
-        candles = [the_minute(server, symbol, minute) for minute in minutes]
-        assert float(highest) == max(float(to_text(each.high, places)) for each, places in candles)
-        assert float(last) == close_of(server, symbol, minutes[-1])
+        opens = [time_of(opened) + number * MINUTE for number in range(60)]
+        minutes = [server.minute(each, symbol) for each in opens]
+        assert float(highest) == max(minute["high"] for minute in minutes)
+        assert float(last) == minutes[-1]["close"]
 
 
 def test_no_example_is_left_out() -> None:
