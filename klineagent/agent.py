@@ -31,16 +31,14 @@ from quart_trio import QuartTrio
 
 from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
 from klineagent.api.guard import is_loopback
-from klineagent.api.routes.binance import read_app
-from klineagent.api.routes.candles import DOCUMENT_WITHIN_S
+from klineagent.api.read_server import open_read_api
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route
 from klineagent.api.routes.reports import add_answer_routes
-from klineagent.api.routes.streams import StreamRoutes
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.listen import open_listener, serve_http
-from klineagent.api.server.middleware import CutAnswers, RequestDeadline, RequestPacer
+from klineagent.api.server.middleware import RequestDeadline, RequestPacer
 from klineagent.api.snapshots import add_snapshot_routes
 from klineagent.api.timings import open_timings
 from klineagent.bus import Bus
@@ -67,8 +65,6 @@ from klineagent.last_run import (
     open_last_state,
     venues_at_start,
 )
-from klineagent.reading.candles import CandleReader
-from klineagent.reading.streams.hub import open_streams
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
@@ -226,13 +222,16 @@ async def open_agent(
             await servers.start(serve, RequestDeadline(status), statuses)
             log.info("listening", command=str(commands.bind), status=str(statuses.bind))
             if reads is not None:
-                reader = CandleReader(venues=venues, writer=writer)
-                readers.enter_context(bus.subscribed(reader.tail))
-                streams = await readers.enter_async_context(open_streams(venues))
-                readers.enter_context(bus.followed(streams))
-                serve_reads = partial(serve, handle_socket=StreamRoutes(streams, read_guarded))
-                app = CutAnswers(read_app(reader, read_guarded, forward=config.forward))
-                await servers.start(serve_reads, RequestDeadline(app, DOCUMENT_WITHIN_S), reads)
+                read = await readers.enter_async_context(
+                    open_read_api(
+                        venues=venues,
+                        writer=writer,
+                        bus=bus,
+                        guard=read_guarded,
+                        forward=config.forward,
+                    )
+                )
+                await servers.start(partial(serve, shortcuts=read.shortcuts), read.app, reads)
                 log.info("readable", read=str(reads.bind))
             address = Bind(own_address(config.agent_ip), commands.bind.port)
             beating = partial(beat, every_s=config.self_update_interval_s)

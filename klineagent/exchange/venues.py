@@ -36,6 +36,8 @@ class Venue:
     quote_places: int | None = None
     """The decimals of quote volumes, on COIN-M of base volumes; None for those of price and volume
     together."""
+    perpetual_suffix: str | None = ""
+    """What the symbol of a perpetual contract has more than its pair; None without contracts."""
     requests_per_second: float
     """The number of SUBSCRIBE and UNSUBSCRIBE messages that a connection may send per second."""
     status_field: str = "status"
@@ -109,6 +111,7 @@ COINM = evolve(
     ws_url="wss://dstream.binance.com",
     rest_url="https://dapi.binance.com",
     rest_prefix="/dapi/v1",
+    perpetual_suffix="_PERP",
     status_field="contractStatus",
     quote_places=8,
     klines_window_ms=200 * DAY_MS,
@@ -121,6 +124,7 @@ SPOT = Venue(
     rest_prefix="/api/v3",
     intervals=frozenset(Interval),
     kline_places=8,
+    perpetual_suffix=None,
     quote_places=8,
     # There are no candles while trading is halted.
     has_every_candle=False,

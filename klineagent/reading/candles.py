@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import trio
 from attrs import define, evolve, field
 
-from klineagent.core.errors import NotReadable, StoreError
+from klineagent.core.errors import NotReadable, Overloaded, StoreError
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
 from klineagent.reading.request import CandleRange, CandleRequest
 from klineagent.reading.rows import RowFormat
-from klineagent.reading.tail import SeriesName, Tail, newest_states
+from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
 from klineagent.series.ledger import Ledger
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.reader import KlineRange
 from klineagent.storage.writing.writer import Writer
 
-# A missing candle is fetched within a second or so; a client that waits longer can ask again.
-HEALED_WITHIN_S = 3.0
-# Bots ask as soon as a candle is over, and its closing event takes a moment.
-CLOSED_WITHIN_S = 1.0
+# A closing event takes a moment, and a missing candle is fetched within a second or so. A client
+# that waits longer can ask again.
+COMPLETE_WITHIN_S = 3.0
+# What a reader waits for comes on the bus, but not that a candle turned out not to exist.
+LOOK_EVERY_S = 0.25
 # Each forming candle passes on the bus once a second.
 FORMING_WITHIN_S = 1.5
-LOOK_EVERY_S = 0.05
-# As many candles at the end of a document come from the tail, which has them before the store.
+# For the rows on their way to the store to be in one of the writer's hands.
+IN_HAND_WITHIN_S = 1.0
+# A bot with a hundred pairs asks for all of them when it starts: 3 s of work on two cores.
+MOST_IN_LINE = 100
+# As many candles at the end of a document are read together with those that wait to be stored.
 MOST_ROWS = 500
 END_OF_TIME_MS = 2**62
+
+
+class Source(StrEnum):
+    """Where the candles of an answer come from."""
+
+    TAIL = "tail"
+    STORE = "store"
 
 
 @define(eq=False, kw_only=True)
@@ -38,26 +52,101 @@ class CandleReader:
     """Answers requests for candles of series that run.
 
     An answer is never short without a word: a candle that the ledger does not know as absent is in
-    it, or the read is refused.
+    it, or the read is refused. None is followed by another before it has closed.
     """
 
     venues: Venues
     writer: Writer
     tail: Tail = field(factory=Tail, init=False)
+    _in_line: int = field(default=0, init=False)
+    """The number of reads that use the store, or wait to."""
 
-    async def klines(self, running: RunningVenue, asked: CandleRequest) -> bytes:
-        """Return the answer to a klines request, as the exchange writes it.
+    def klines_at_once(self, running: RunningVenue, asked: CandleRequest) -> list[bytes] | None:
+        """Return the rows of the answer to a klines request, if that takes no waiting."""
+        try:
+            series = self._subscription(running, asked)
+            first_ms, end_ms = self._bounds(running, series, asked)
+        except NotReadable:
+            return None
+        if _obstacle(series, running, first_ms, end_ms):
+            return None
+        return self._in_tail(self._tail_of(running, asked), series.ledger, first_ms, end_ms)
+
+    async def klines(
+        self, running: RunningVenue, asked: CandleRequest
+    ) -> tuple[list[bytes], Source]:
+        """Return the rows of the answer to a klines request, as the exchange writes them.
 
         Raises:
             NotReadable: not all of the candles are there.
+            Overloaded: too many others read the store.
         """
-        series = self._subscription(running, asked)
+        series, tail = self._subscription(running, asked), self._tail_of(running, asked)
+        ledger = series.ledger
         first_ms, end_ms = self._bounds(running, series, asked)
-        await self._complete(running, series, first_ms, end_ms)
-        rows = await self._rows(running.venue, series, first_ms, end_ms)
+        await self._complete(running, series, tail, first_ms, end_ms)
+        if end_ms > ledger.horizon_ms:
+            with trio.move_on_at(tail.since + FORMING_WITHIN_S):
+                while tail.forming is None:  # of a series that was not followed, none has passed
+                    await tail.change()
+        if (rows := self._in_tail(tail, ledger, first_ms, end_ms)) is not None:
+            return rows, Source.TAIL
+        with self._line():
+            async with tail.reading:
+                if (rows := self._in_tail(tail, ledger, first_ms, end_ms)) is not None:
+                    return rows, Source.TAIL
+                name = _name_of(running.venue, series)
+                found = await self._found(_range(name, first_ms, end_ms))
+        if first_ms >= ledger.interval.shifted(ledger.horizon_ms, -ROWS_A_SERIES):
+            for kline in found:
+                tail.take(kline)
+            states = tail.states(first_ms, end_ms)
+        else:
+            states = tail.states(first_ms, end_ms, beside=found)
+        # By the ledger of now: what fell due meanwhile and did not come would be a silent gap.
+        opens = sorted(states)
+        if late := _lacking(ledger, opens, first_ms, end_ms):
+            raise _on_their_way(late, f"{series.symbol} {series.interval}")
+        rows = [states[open_ms] for open_ms in opens]
+        return [*rows, *tail.forming_row(max(first_ms, ledger.horizon_ms), end_ms)], Source.STORE
+
+    def _tail_of(self, running: RunningVenue, asked: CandleRequest | CandleRange) -> TailSeries:
         info = (running.context.book.listings or {}).get(asked.symbol)
-        answer = RowFormat.of(info, running.venue)
-        return answer.body(rows)
+        name = running.venue.name, asked.symbol, asked.interval.value
+        return self.tail.of(name, RowFormat.of(info, running.venue))
+
+    def _in_tail(
+        self, tail: TailSeries, ledger: Ledger, first_ms: int, end_ms: int
+    ) -> list[bytes] | None:
+        """Return the rows of a range if all of them are in the tail."""
+        wants_forming = end_ms > ledger.horizon_ms
+        if (
+            wants_forming
+            and tail.forming is None
+            and trio.current_time() < (tail.since + FORMING_WITHIN_S)
+        ):
+            return None
+        if _lacking(ledger, tail.opens(first_ms, end_ms), first_ms, end_ms):
+            return None
+        return [
+            *tail.closed(first_ms, end_ms),
+            *tail.forming_row(max(first_ms, ledger.horizon_ms), end_ms),
+        ]
+
+    @contextmanager
+    def _line(self) -> Iterator[None]:
+        """Stand in line for the store.
+
+        Raises:
+            Overloaded: the line is too long.
+        """
+        if self._in_line >= MOST_IN_LINE:
+            raise Overloaded(f"{MOST_IN_LINE} other reads wait for the database", retry_after_s=1)
+        self._in_line += 1
+        try:
+            yield
+        finally:
+            self._in_line -= 1
 
     async def closed(self, running: RunningVenue, asked: CandleRange) -> ClosedCandles:
         """Return the closed candles of a range, to be read in parts.
@@ -68,15 +157,15 @@ class CandleReader:
         series = self._subscription(running, asked)
         ledger = series.ledger
         first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
-        await self._complete(running, series, first_ms, end_ms)
+        await self._complete(running, series, self._tail_of(running, asked), first_ms, end_ms)
         newest_ms = max(first_ms, ledger.interval.shifted(end_ms, -MOST_ROWS))
-        rows = await self._rows(running.venue, series, newest_ms, end_ms)
+        rows = await self._newest(running.venue, series, newest_ms, end_ms)
         return ClosedCandles(
             name=f"{asked.symbol} {asked.interval}",
-            newest=[row for row in rows if row.is_closed],
+            newest=rows,
             rest=_range(_name_of(running.venue, series), first_ms, newest_ms),
             read=self._read,
-            lacking=_lacking(ledger, [], first_ms, newest_ms),
+            lacking=_lacking(ledger, (), first_ms, newest_ms),
         )
 
     def _subscription(
@@ -114,58 +203,49 @@ class CandleReader:
         return oldest_ms, end_ms
 
     async def _complete(
-        self, running: RunningVenue, series: Subscription, first_ms: int, end_ms: int
+        self,
+        running: RunningVenue,
+        series: Subscription,
+        tail: TailSeries,
+        first_ms: int,
+        end_ms: int,
     ) -> None:
         """Wait until nothing is missing in a range, nor awaited, as far as that takes no longer.
 
         Raises:
             NotReadable: candles are missing.
         """
-        ledger, time = series.ledger, running.context.time
-        with trio.move_on_after(CLOSED_WITHIN_S):
-            while ledger.horizon_ms < min(  # noqa: ASYNC110 - a ledger has no event
-                end_ms, ledger.interval.open_at(time.now_ms())
-            ):
-                await trio.sleep(LOOK_EVERY_S)
-        with trio.move_on_after(HEALED_WITHIN_S):
-            while ledger.gaps.within(first_ms, end_ms):  # noqa: ASYNC110
-                await trio.sleep(LOOK_EVERY_S)
-        if gaps := ledger.gaps.within(first_ms, end_ms):
-            reasons = {gap.mark.error for gap in gaps if gap.mark.error}
-            why = f": {'; '.join(sorted(reasons))}" if reasons else ""
-            raise NotReadable(
-                f"{_candles(ledger.count(gaps))} of {series.symbol} {series.interval} are missing"
-                f" and being fetched{why}"
-            )
+        with trio.move_on_after(COMPLETE_WITHIN_S):
+            while _obstacle(series, running, first_ms, end_ms):
+                with trio.move_on_after(LOOK_EVERY_S):
+                    await tail.change()
+        if obstacle := _obstacle(series, running, first_ms, end_ms):
+            raise NotReadable(obstacle)
 
-    async def _rows(
+    async def _newest(
         self, venue: Venue, series: Subscription, first_ms: int, end_ms: int
     ) -> list[Kline]:
-        """Return the newest states of the candles that open in [`first_ms`, `end_ms`), ascending.
+        """Return the closed candles that open in [`first_ms`, `end_ms`), ascending.
 
         Raises:
-            NotReadable: a closed one is neither in the tail, nor waiting, nor in the store.
+            NotReadable: one neither waits to be stored nor is in the store.
         """
-        name, ledger = _name_of(venue, series), series.ledger
-        tail = self.tail.of(name)
-        if end_ms > ledger.horizon_ms:
-            # Where it is the first read of the series, no state may have passed yet.
-            with trio.move_on_at(tail.since + FORMING_WITHIN_S):
-                while not tail.has_forming:  # noqa: ASYNC110 - the bus has no event
-                    await trio.sleep(LOOK_EVERY_S)
-        rows = tail.between(first_ms, end_ms)
-        if _lacking(ledger, rows, first_ms, end_ms):
-            # Rows that wait first: what is stored meanwhile is found in one of the two.
-            found = [*await self._waiting(name)]
-            found += await self._stored(_range(name, first_ms, end_ms))
-            for row in found:
-                tail.take(row)
-            newest = newest_states((*found, *tail.between(first_ms, end_ms)))
-            rows = [row for open_ms, row in sorted(newest.items()) if first_ms <= open_ms < end_ms]
-        # By the ledger of now: what fell due meanwhile and did not come would be a silent gap.
-        if late := _lacking(ledger, rows, first_ms, end_ms):
+        newest: dict[int, Kline] = {}
+        for kline in await self._found(_range(_name_of(venue, series), first_ms, end_ms)):
+            known = newest.get(kline.open_time)
+            if known is None or known.version < kline.version:
+                newest[kline.open_time] = kline
+        opens = sorted(newest)
+        if late := _lacking(series.ledger, opens, first_ms, end_ms):
             raise _on_their_way(late, f"{series.symbol} {series.interval}")
-        return rows
+        return [newest[open_ms] for open_ms in opens]
+
+    async def _found(self, wanted: KlineRange) -> list[Kline]:
+        """Return the closed candles of a range that wait to be stored, and those in the store."""
+        # Rows that wait first: what is stored meanwhile is found in one of the two.
+        waiting = await self._waiting(wanted.series)
+        found = [row for row in waiting if wanted.first_ms <= row.open_time < wanted.end_ms]
+        return found + await self._stored(wanted)
 
     async def _stored(self, wanted: KlineRange) -> list[Kline]:
         rows: list[Kline] = []
@@ -183,11 +263,11 @@ class CandleReader:
 
     async def _waiting(self, name: SeriesName) -> Iterable[Kline]:
         """Return the closed rows of a series that are not in the store yet, as far as in memory."""
-        with trio.move_on_after(CLOSED_WITHIN_S):
+        with trio.move_on_after(IN_HAND_WITHIN_S):
             while True:
                 if (rows := self.writer.at_risk()) is not None:
                     return [row for row in rows if row[:3] == name]
-                await trio.sleep(LOOK_EVERY_S)
+                await trio.sleep(IN_HAND_WITHIN_S / 20)
         return ()
 
 
@@ -230,14 +310,34 @@ def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) ->
     )
 
 
-def _lacking(ledger: Ledger, rows: Iterable[Kline], first_ms: int, end_ms: int) -> int:
-    """Count candles in [`first_ms`, `end_ms`): due, not absent, and not in `rows`. Pure."""
+def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms: int) -> str:
+    """Return which candles that open in [`first_ms`, `end_ms`) have to be waited for, and why."""
+    ledger = series.ledger
+    if gaps := ledger.gaps.within(first_ms, end_ms):
+        reasons = {gap.mark.error for gap in gaps if gap.mark.error}
+        why = f": {'; '.join(sorted(reasons))}" if reasons else ""
+        what = f"{_candles(ledger.count(gaps))} of {series.symbol} {series.interval}"
+        return f"{what} are missing and being fetched{why}"
+    # What the clock says is over has no closing event yet.
+    over_ms = min(end_ms, ledger.interval.open_at(running.context.time.now_ms()))
+    if max(first_ms, ledger.horizon_ms) < over_ms:
+        return f"the candle of {series.symbol} {series.interval} that is just over has not come yet"
+    return ""
+
+
+def _lacking(ledger: Ledger, there: Sequence[int], first_ms: int, end_ms: int) -> int:
+    """Count candles in [`first_ms`, `end_ms`): due, not absent, and not `there`. Pure.
+
+    `there` are the open times of closed candles of that range, ascending.
+    """
     end_ms = min(end_ms, ledger.horizon_ms)
     if first_ms >= end_ms:
         return 0
-    absent = ledger.count(ledger.absences.within(first_ms, end_ms))
-    there = sum(row.is_closed and first_ms <= row.open_time < end_ms for row in rows)
-    return max(0, ledger.interval.count(first_ms, end_ms) - absent - there)
+    due = ledger.interval.count(first_ms, end_ms)
+    if absences := ledger.absences.within(first_ms, end_ms):
+        due -= ledger.count(absences)
+        there = [open_ms for open_ms in there if open_ms not in ledger.absences]
+    return max(0, due - bisect_left(there, end_ms))
 
 
 def _on_their_way(candles: int, of: str) -> NotReadable:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from klineagent.core.errors import BadRead
+from klineagent.core.errors import BadRead, NotReadable
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT, Venue
 
@@ -14,7 +14,8 @@ DEFAULT_LIMIT = 500
 # Spot takes times in microseconds, too: from this number on they cannot be milliseconds.
 _MICROSECONDS_FROM = 10**15
 # The exchange's codes.
-_MISSING, _INTERVAL, _NOT_VALID = -1102, -1120, -1130
+_MISSING, _UNREAD, _INTERVAL, _NOT_VALID = -1102, -1104, -1120, -1130
+_UTC = {"0", "+0", "-0", "+00:00", "-00:00", "0:00", "00:00"}
 
 
 @frozen(kw_only=True)
@@ -75,6 +76,8 @@ def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest
         raise _missing("symbol")
     if not name:
         raise _missing("interval")
+    if query.get("timeZone", "0") not in _UTC:
+        raise BadRead(_UNREAD, "timeZone: candles are recorded by UTC only.")
     interval = {each.value: each for each in venue.intervals}.get(name)
     since_ms, until_ms = _time(query, "startTime"), _time(query, "endTime")
     if since_ms is not None and until_ms is not None and since_ms > until_ms:
@@ -96,6 +99,21 @@ def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest
         limit=limit,
         is_oldest_first=is_oldest_first,
     )
+
+
+def read_continuous_request(query: Mapping[str, str], venue: Venue) -> CandleRequest:
+    """Read a request for a pair's continuous klines: those of its perpetual contract.
+
+    Raises:
+        BadRead: the exchange would refuse it, or the contract is another one.
+    """
+    for name in ("pair", "contractType"):
+        if not query.get(name):
+            raise _missing(name)
+    if query["contractType"] != "PERPETUAL":
+        raise NotReadable("continuous klines are those of perpetual contracts only")
+    symbol = f"{query['pair']}{venue.perpetual_suffix}"
+    return read_klines_request({**query, "symbol": symbol}, venue)
 
 
 def _limit(query: Mapping[str, str], venue: Venue) -> int:

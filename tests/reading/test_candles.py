@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.core.errors import BadRead, NotReadable
+from klineagent.core.errors import BadRead, NotReadable, Overloaded
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
-from klineagent.reading import tail
+from klineagent.reading import candles, tail
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.request import CandleRange, read_klines_request
+from klineagent.reading.rows import body_of
+from klineagent.storage.reader import KlineRange, Reader
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from tests.simulations.looking import MINUTE_S
 
@@ -34,7 +37,8 @@ def a_reader(simulation: Simulation) -> CandleReader:
 async def ours(simulation: Simulation, reader: CandleReader, query: Mapping[str, str]) -> bytes:
     """Our answer to a klines request."""
     running = simulation.agent.venues.main
-    return await reader.klines(running, read_klines_request(query, running.venue))
+    rows, _ = await reader.klines(running, read_klines_request(query, running.venue))
+    return body_of(rows)
 
 
 def theirs(simulation: Simulation, query: Mapping[str, str]) -> bytes:
@@ -147,7 +151,8 @@ async def test_a_range_older_than_the_tail_comes_from_the_store(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However full the tail is, of klines and of documents."""
-    monkeypatch.setattr(tail, "ROWS_A_SERIES", 20)
+    for module in (tail, candles):
+        monkeypatch.setattr(module, "ROWS_A_SERIES", 20)
     monkeypatch.setattr(tail, "TRIMMED_AT_ONCE", 5)
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=600, tick_ms=1_000
@@ -162,8 +167,8 @@ async def test_a_range_older_than_the_tail_comes_from_the_store(
                 answer = await ours(simulation, reader, old)
                 assert closed_of(answer, now_ms) == closed_of(theirs(simulation, old), now_ms)
             every = CandleRange(symbol="BTCUSDT", interval=Interval.M1)
-            candles, opens = await reader.closed(simulation.agent.venues.main, every), []
-            while (part := await candles.part()) is not None:
+            every_one, opens = await reader.closed(simulation.agent.venues.main, every), []
+            while (part := await every_one.part()) is not None:
                 opens += [row.open_time for row in part]
             assert len(opens) >= 600
             assert opens == [*range(opens[0], opens[-1] + 1, MINUTE_MS)]
@@ -192,5 +197,108 @@ async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
             answer = await ours(simulation, reader, query)
             now_ms = simulation.exchange.clock.now_ms()
             assert closed_of(answer, now_ms) == closed_of(theirs(simulation, query), now_ms)
-            candles = await reader.closed(simulation.agent.venues.main, every)
-            assert len(await candles.part() or ()) + len(await candles.part() or ()) >= 55
+            every_one = await reader.closed(simulation.agent.venues.main, every)
+            assert len(await every_one.part() or ()) + len(await every_one.part() or ()) >= 55
+
+
+async def test_what_memory_answers_at_once_is_what_the_exchange_answers(
+    autojump_clock: MockClock,
+) -> None:
+    """Without a wait and without the store, as soon as the closing event has come."""
+    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "30"}
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000
+    ) as simulation:
+        reader, running = a_reader(simulation), simulation.agent.venues.main
+        asked = read_klines_request(query, running.venue)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7.3)
+            assert reader.klines_at_once(running, asked) is None
+            await reader.klines(running, asked)
+            for _ in range(200):
+                await trio.sleep(0.713)
+                rows = reader.klines_at_once(running, asked)
+                now_ms = simulation.exchange.clock.now_ms()
+                if rows is None:
+                    assert now_ms % MINUTE_MS < FIRST_EVENT_MS
+                else:
+                    expected = closed_of(theirs(simulation, query), now_ms)
+                    assert closed_of(body_of(rows), now_ms) == expected
+
+
+async def test_a_candle_is_not_followed_by_another_before_it_has_closed(
+    autojump_clock: MockClock,
+) -> None:
+    """Its last forming state would be taken for its end; so the read waits, and is refused."""
+    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "3"}
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000, grace_s=20
+    ) as simulation:
+        reader, running = a_reader(simulation), simulation.agent.venues.main
+        asked = read_klines_request(query, running.venue)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 50)
+            await reader.klines(running, asked)
+            with simulation.exchange.faults.delaying_closings(by_ms=8_000):
+                now_ms = simulation.exchange.clock.now_ms()
+                closes_ms = Interval.M1.next_open(Interval.M1.open_at(now_ms))
+                await simulation.exchange.clock.sleep_until(closes_ms + 1_500)
+                assert reader.klines_at_once(running, asked) is None
+                began = trio.current_time()
+                with pytest.raises(NotReadable, match="that is just over has not come yet"):
+                    await reader.klines(running, asked)
+                assert trio.current_time() == began + candles.COMPLETE_WITHIN_S
+                await simulation.exchange.clock.sleep_until(closes_ms + 6_000)
+                rows, _ = await reader.klines(running, asked)
+                now_ms = simulation.exchange.clock.now_ms()
+                assert now_ms < closes_ms + 8_500
+                over = closed_of(theirs(simulation, query), now_ms)
+                assert closed_of(body_of(rows), now_ms) == over
+
+
+async def test_readers_of_one_series_share_a_read_of_the_store(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty bots that start together read it once."""
+    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "100"}
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000
+    ) as simulation:
+        reader = a_reader(simulation)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7.3)
+            reads, read = [], Reader.read
+
+            async def counted(self: Reader, wanted: KlineRange, **rest: Any) -> Any:
+                reads.append(wanted)
+                await trio.sleep(0.1)
+                return await read(self, wanted, **rest)
+
+            monkeypatch.setattr(Reader, "read", counted)
+            answers: list[bytes] = []
+
+            async def ask() -> None:
+                answers.append(await ours(simulation, reader, query))
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(ask)
+            assert len({*answers}) == 1
+            assert len(reads) == 1
+
+
+async def test_a_line_that_is_too_long_is_refused(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the code by which clients know that the exchange is busy."""
+    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "100"}
+    monkeypatch.setattr(candles, "MOST_IN_LINE", 0)
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000
+    ) as simulation:
+        reader = a_reader(simulation)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7.3)
+            with pytest.raises(Overloaded) as refused:
+                await ours(simulation, reader, query)
+            assert refused.value.code == -1008

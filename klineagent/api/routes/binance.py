@@ -8,19 +8,17 @@ from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 
 from klineagent.api.app import json_app
-from klineagent.api.forwarding import add_forwarding, forwarded
+from klineagent.api.forwarding import add_forwarding
 from klineagent.api.guard import ANYONE, Guard
 from klineagent.api.openapi import json_response
 from klineagent.api.routes.candles import add_candle_routes
+from klineagent.api.routes.klines import JSON, add_klines_routes
 from klineagent.core.errors import NotReadable, ReadError
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.exchange_info import ExchangeInfo
 from klineagent.reading.forward import Forwarder
-from klineagent.reading.request import read_klines_request
 from klineagent.series.venues import RunningVenue
-
-_JSON = "application/json;charset=UTF-8"
 
 
 def read_app(reader: CandleReader, guard: Guard = ANYONE, *, forward: bool = False) -> QuartTrio:
@@ -45,21 +43,16 @@ def _rest_api_of(
     async def running() -> RunningVenue:
         if forwarder is not None:
             return await reader.venues.open(venue)
-        return _running(reader, venue)
+        if (found := reader.venues.get(venue.name)) is None:
+            raise NotReadable(
+                f"{venue.name} is not recorded; `klineagent add {venue.name}:SYMBOL` opens it"
+            )
+        return found
 
-    @api.get(venue.klines_path)
-    async def klines() -> Response:
-        asked = read_klines_request(request.args.to_dict(), venue)
-        try:
-            body = await reader.klines(await running(), asked)
-        except NotReadable:
-            if forwarder is None:
-                raise
-            return await forwarded(forwarder, venue)
-        return Response(body, content_type=_JSON)
+    add_klines_routes(api, venue, reader, running, forwarder)
 
     @api.get(venue.time_path)
-    async def time() -> Response:
+    async def server_time() -> Response:
         return json_response({"serverTime": (await running()).context.time.now_ms()}, 200)
 
     @api.get(venue.exchange_info_path)
@@ -68,21 +61,13 @@ def _rest_api_of(
         headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         if "gzip" not in request.headers.get("Accept-Encoding", ""):
             body, headers = gzip.decompress(body), {}
-        return Response(body, content_type=_JSON, headers=headers)
+        return Response(body, content_type=JSON, headers=headers)
 
     @api.get(f"{venue.rest_prefix}/ping")
     async def ping() -> Response:
         return json_response({}, 200)
 
     return api
-
-
-def _running(reader: CandleReader, venue: Venue) -> RunningVenue:
-    if (found := reader.venues.get(venue.name)) is None:
-        raise NotReadable(
-            f"{venue.name} is not recorded; `klineagent add {venue.name}:SYMBOL` opens it"
-        )
-    return found
 
 
 async def _refusal(error: ReadError) -> Response:

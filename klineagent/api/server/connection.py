@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import h11
 import hypercorn.config
@@ -31,7 +32,8 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from klineagent.api.models.contract import Error
-from klineagent.api.server.upgrade import HandleSocket, Upgrade, wants_socket
+from klineagent.api.server.shortcuts import NO_SHORTCUTS, ReadyAnswer, Shortcuts
+from klineagent.api.server.upgrade import Upgrade, wants_socket
 
 HEAD_BYTES = 16 * 1024
 HEAD_WITHIN_S = 10
@@ -57,17 +59,21 @@ log = structlog.get_logger()
 
 
 class _Http11(H11Protocol):
-    """HTTP/1.1 that reports errors as JSON, and leaves or ignores requests to upgrade."""
+    """HTTP/1.1 that reports errors as JSON, and takes shortcuts; it ignores other upgrades."""
 
-    leave: Callable[[h11.Request, bytes], None] | None = None
+    shortcuts: Shortcuts = NO_SHORTCUTS
+    leave: Callable[[h11.Request, bytes], None]
     """The function to call with a request for a websocket, and with what came after it."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
 
     async def _create_stream(self, request: h11.Request) -> None:
-        if self.leave is not None and wants_socket(request):
+        if self.shortcuts.sockets is not None and wants_socket(request):
             self.leave(request, self.connection.trailing_data[0])
+            return
+        if (answer := self.shortcuts.answer_of(request)) is not None:
+            await self._send_at_once(answer)
             return
         plain = [(name, value) for name, value in request.headers if name != b"upgrade"]
         await super()._create_stream(
@@ -78,6 +84,23 @@ class _Http11(H11Protocol):
                 http_version=request.http_version,
             )
         )
+
+    async def _send_at_once(self, answer: ReadyAnswer) -> None:
+        connection = cast("h11.Connection", self.connection)
+        length = (b"content-length", b"%d" % len(answer.body))
+        headers = [length, *answer.headers, *self.config.response_headers("h11")]
+        parts = (
+            connection.send(h11.Response(status_code=200, headers=headers)),
+            connection.send(h11.Data(data=answer.body)),
+            connection.send(h11.EndOfMessage()),
+        )
+        await self.send(RawData(b"".join(part or b"" for part in parts)))
+        connection.next_event()  # the end of a request without a body
+        if connection.our_state is h11.DONE:
+            connection.start_next_cycle()
+            await self.send(Updated(idle=True))
+        else:
+            await self.send(Closed())
 
     async def _send_error_response(self, status_code: int) -> None:
         body = msgspec.json.encode(Error(_REASONS.get(status_code, _REASONS[400])))
@@ -139,11 +162,11 @@ class HttpConnection(TCPServer):
         context: WorkerContext,
         slots: ConnectionSlots,
         stream: trio.SocketStream | trio.SSLStream[trio.SocketStream],
-        handle_socket: HandleSocket | None = None,
+        shortcuts: Shortcuts = NO_SHORTCUTS,
     ) -> None:
         super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]  # or plain TCP
         self._slots = slots
-        self._handle_socket = handle_socket
+        self._shortcuts = shortcuts
         self._upgrade: Upgrade | None = None
         self._is_secure = isinstance(stream, trio.SSLStream)
         self._tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
@@ -163,8 +186,8 @@ class HttpConnection(TCPServer):
         try:
             with self._ending:
                 await self._serve()
-            if self._upgrade is not None and self._handle_socket is not None:
-                await self._handle_socket(self._upgrade)
+            if self._upgrade is not None and self._shortcuts.sockets is not None:
+                await self._shortcuts.sockets(self._upgrade)
             if self._lingers:
                 await self._linger()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -201,7 +224,7 @@ class HttpConnection(TCPServer):
         socket = self._tcp.socket
         async with TaskGroup() as tasks:
             self._task_group = tasks
-            self.protocol = _Http11(  # type: ignore[assignment]  # it is what that would wrap
+            self.protocol = protocol = _Http11(  # type: ignore[assignment]  # what that would wrap
                 self.app,
                 self.config,
                 self.context,
@@ -212,8 +235,7 @@ class HttpConnection(TCPServer):
                 parse_socket_addr(socket.family, socket.getsockname()),
                 self.protocol_send,
             )
-            if self._handle_socket is not None:
-                self.protocol.leave = self._leave  # type: ignore[attr-defined]
+            protocol.shortcuts, protocol.leave = self._shortcuts, self._leave
             await self._read_data()
             self.end("the client disconnected")
 

@@ -16,7 +16,7 @@ from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
 from klineagent.api.server.connection import HEAD_BYTES, ConnectionSlots, HttpConnection
-from klineagent.api.server.upgrade import HandleSocket
+from klineagent.api.server.shortcuts import NO_SHORTCUTS, Shortcuts
 from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
 
@@ -68,10 +68,10 @@ async def serve_http(
     drain_s: float,
     tls: ssl.SSLContext | None = None,
     max_connections: int = MAX_CONNECTIONS,
-    handle_socket: HandleSocket | None = None,
+    shortcuts: Shortcuts = NO_SHORTCUTS,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` at `listener`, and websockets if there is `handle_socket`, until cancelled.
+    """Serve `app` at `listener`, and what takes `shortcuts` round it, until cancelled.
 
     On cancellation it stops accepting connections, and gives running requests `drain_s` seconds.
     """
@@ -84,7 +84,7 @@ async def serve_http(
             if tls is None
             else trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
         )
-        await HttpConnection(wrapped, config, context, slots, secured, handle_socket).run()
+        await HttpConnection(wrapped, config, context, slots, secured, shortcuts).run()
 
     stopping = trio.Event()
     # Shielded from the caller's cancellation; the deadline comes when stopping begins.
@@ -114,6 +114,8 @@ def _hypercorn_config() -> hypercorn.config.Config:
     config = hypercorn.config.Config()
     config.h11_max_incomplete_size = HEAD_BYTES
     config.accesslog = None
+    # The bounds of connection.py suffice: programs that poll keep their connection for days.
+    config.keep_alive_max_requests = 2**62
     # hypercorn's own handler would bypass our log format.
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False

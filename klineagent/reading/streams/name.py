@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from klineagent.core.interval import BY_LENGTH, Interval
-from klineagent.exchange.venues import COINM, USDM, Venue
+from klineagent.exchange.venues import Venue
 from klineagent.reading.tail import SeriesName
 
 _NAME = re.compile(r"(?P<symbol>[^@/\s]+)@kline_(?P<interval>\w+)")
@@ -29,9 +29,9 @@ class StreamName:
         """Return the series on `venue`; None if there can be none."""
         symbol = self.symbol
         if self.is_continuous:
-            if venue not in {USDM, COINM}:
+            if venue.perpetual_suffix is None:
                 return None
-            symbol += "_PERP" if venue == COINM else ""
+            symbol += venue.perpetual_suffix
         if self.interval not in venue.intervals:
             return None
         return venue.name, symbol, self.interval.value
