@@ -31,7 +31,7 @@ from quart_trio import QuartTrio
 
 from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
 from klineagent.api.guard import is_loopback
-from klineagent.api.read_server import open_read_api
+from klineagent.api.reading.server import open_read_api
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route

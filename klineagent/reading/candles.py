@@ -40,7 +40,7 @@ MOST_ROWS = 500
 END_OF_TIME_MS = 2**62
 
 
-class Source(StrEnum):
+class ReadFrom(StrEnum):
     """Where the candles of an answer come from."""
 
     TAIL = "tail"
@@ -74,7 +74,7 @@ class CandleReader:
 
     async def klines(
         self, running: RunningVenue, asked: CandleRequest
-    ) -> tuple[list[bytes], Source]:
+    ) -> tuple[list[bytes], ReadFrom]:
         """Return the rows of the answer to a klines request, as the exchange writes them.
 
         Raises:
@@ -90,11 +90,11 @@ class CandleReader:
                 while tail.forming is None:  # of a series that was not followed, none has passed
                     await tail.change()
         if (rows := self._in_tail(tail, ledger, first_ms, end_ms)) is not None:
-            return rows, Source.TAIL
+            return rows, ReadFrom.TAIL
         with self._line():
             async with tail.reading:
                 if (rows := self._in_tail(tail, ledger, first_ms, end_ms)) is not None:
-                    return rows, Source.TAIL
+                    return rows, ReadFrom.TAIL
                 name = _name_of(running.venue, series)
                 found = await self._found(_range(name, first_ms, end_ms))
         if first_ms >= ledger.interval.shifted(ledger.horizon_ms, -ROWS_A_SERIES):
@@ -108,7 +108,7 @@ class CandleReader:
         if late := _lacking(ledger, opens, first_ms, end_ms):
             raise _on_their_way(late, f"{series.symbol} {series.interval}")
         rows = [states[open_ms] for open_ms in opens]
-        return [*rows, *tail.forming_row(max(first_ms, ledger.horizon_ms), end_ms)], Source.STORE
+        return [*rows, *tail.forming_row(max(first_ms, ledger.horizon_ms), end_ms)], ReadFrom.STORE
 
     def _tail_of(self, running: RunningVenue, asked: CandleRequest | CandleRange) -> TailSeries:
         info = (running.context.book.listings or {}).get(asked.symbol)

@@ -10,12 +10,12 @@ import h11
 from attrs import define
 from quart import Blueprint, Response, request
 
-from klineagent.api.forwarding import forwarded
 from klineagent.api.guard import Guard, RequestHead
+from klineagent.api.reading.forwarding import forwarded
 from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.core.errors import NotReadable, RequestError
 from klineagent.exchange.venues import SPOT, VENUES, Venue
-from klineagent.reading.candles import CandleReader, Source
+from klineagent.reading.candles import CandleReader, ReadFrom
 from klineagent.reading.forward import Forwarder
 from klineagent.reading.request import (
     CandleRequest,
@@ -26,10 +26,10 @@ from klineagent.reading.rows import body_of, in_microseconds
 from klineagent.series.venues import RunningVenue
 
 JSON = "application/json;charset=UTF-8"
-_SOURCE = "X-Klineagent-Source"
+_SOURCE = "X-Klineagent-ReadFrom"
 _TIME_UNIT = "X-MBX-TIME-UNIT"
 ReadRequest = Callable[[Mapping[str, str], Venue], CandleRequest]
-_READY = ((b"content-type", JSON.encode()), (_SOURCE.lower().encode(), Source.TAIL.encode()))
+_READY = ((b"content-type", JSON.encode()), (_SOURCE.lower().encode(), ReadFrom.TAIL.encode()))
 _BY_PATH = {venue.klines_path.encode(): venue for venue in VENUES.values()}
 
 
@@ -40,9 +40,7 @@ def add_klines_routes(
     running: Callable[[], Awaitable[RunningVenue]],
     forwarder: Forwarder | None,
 ) -> None:
-    """Add the klines of `venue`, which is to be `running`; without one of its own, `forwarder` asks
-    the exchange.
-    """
+    """Add the klines of `venue`; what is not recorded is the exchange's to answer, if it may."""
 
     async def answer(asked: CandleRequest) -> Response:
         rows, source = await reader.klines(await running(), asked)

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from klineagent.api.routes.binance import read_app
+from klineagent.api.reading.binance import read_app
 from klineagent.core.address import Bind
 from klineagent.core.errors import NotReadable
 from klineagent.core.interval import MINUTE_MS, Interval

@@ -15,7 +15,7 @@ from quart.typing import TestClientProtocol as Client
 from trio.testing import MockClock
 from werkzeug.datastructures import Headers
 
-from klineagent.api.routes.binance import read_app
+from klineagent.api.reading.binance import read_app
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM
 from klineagent.reading.candles import CandleReader

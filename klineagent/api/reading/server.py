@@ -9,10 +9,10 @@ from attrs import frozen
 from hypercorn.typing import ASGIFramework
 
 from klineagent.api.guard import Guard
-from klineagent.api.routes.binance import read_app
-from klineagent.api.routes.candles import DOCUMENT_WITHIN_S
-from klineagent.api.routes.klines import KlinesAtOnce
-from klineagent.api.routes.streams import StreamRoutes
+from klineagent.api.reading.binance import read_app
+from klineagent.api.reading.candles import DOCUMENT_WITHIN_S
+from klineagent.api.reading.klines import KlinesAtOnce
+from klineagent.api.reading.streams import StreamRoutes
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline
 from klineagent.api.server.shortcuts import Shortcuts
 from klineagent.bus import Bus

@@ -8,11 +8,11 @@ from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 
 from klineagent.api.app import json_app
-from klineagent.api.forwarding import add_forwarding
 from klineagent.api.guard import ANYONE, Guard
 from klineagent.api.openapi import json_response
-from klineagent.api.routes.candles import add_candle_routes
-from klineagent.api.routes.klines import JSON, add_klines_routes
+from klineagent.api.reading.candles import add_candle_routes
+from klineagent.api.reading.forwarding import add_forwarding
+from klineagent.api.reading.klines import JSON, add_klines_routes
 from klineagent.core.errors import NotReadable, ReadError
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.reading.candles import CandleReader

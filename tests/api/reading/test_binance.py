@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.api.guard import Guard
-from klineagent.api.routes.binance import read_app
+from klineagent.api.reading.binance import read_app
 from klineagent.core.interval import Interval
 from klineagent.reading.candles import CandleReader
 from klineagent.testing.simulation import open_simulation

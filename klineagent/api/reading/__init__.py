@@ -1,0 +1,1 @@
+"""The read server: klines for programs, as the exchange answers them and as documents."""
