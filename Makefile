@@ -23,7 +23,7 @@ QUICK = $(addprefix tests/, \
 # Tests start hundreds of processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick lint bench bench-coverage clean
+.PHONY: demo test quick lint clients bench bench-coverage clean
 
 demo: $(VENV)/run
 	$(BIN)/klineagent demo $(ARGS)
@@ -45,6 +45,10 @@ lint: $(VENV)/dev
 	git grep -lE 'async|trio' -- '*.py' | $(EACH_CORE) $(BIN)/flake8-async $(FLAKE8_ASYNC)
 	$(BIN)/mypy
 
+# The one client that wants an environment of its own, where the tests look for it.
+clients: $(VENV)/dev .venv-freqtrade/made
+	$(BIN)/python -m pytest tests/examples $(ARGS)
+
 bench: $(VENV)/dev
 	$(BIN)/python -m tests.bench_control
 
@@ -64,5 +68,10 @@ $(VENV)/dev: $(VENV)/run
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
+.venv-freqtrade/made:
+	$(PYTHON) -m venv .venv-freqtrade
+	.venv-freqtrade/bin/python -m pip install --quiet 'freqtrade==2026.9'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-freqtrade build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

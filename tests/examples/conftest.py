@@ -24,7 +24,8 @@ EXAMPLES = ROOT / "examples" / "reading"
 START = datetime(2026, 2, 1, 12, tzinfo=UTC)
 # A candle closes each other second; and no second passes in which a client could miss one.
 SPEED = 30
-SYMBOLS = 2
+SEED = 1
+COINS = ("BTC", "ETH")
 VENUES = ("usdm", "spot")
 WITHIN_S = 120
 PRICES = ("open", "high", "low", "close")
@@ -65,33 +66,40 @@ class ReadServer:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadServer]:
     """An agent that has fetched the candles before its start."""
-    log = tmp_path_factory.mktemp("logs")
-    market = ("--symbols", str(SYMBOLS), "--seed", "1", "--speed", str(SPEED))
-    start = ("--start", f"{START:%Y-%m-%dT%H:%M:%S}", "--venues", ",".join(VENUES))
-    with klineagent(log / "twin", "simulate", "--bind", "127.0.0.1:0", *start, *market):
+    with recording(tmp_path_factory.mktemp("logs"), start=START, speed=SPEED) as served:
+        yield served
+
+
+@contextmanager
+def recording(
+    log: Path, *options: str, start: datetime, speed: float = 1.0
+) -> Iterator[ReadServer]:
+    """Run a twin of both venues, and an agent that records all of its ordinary symbols."""
+    twin = (
+        *("simulate", "--bind", "127.0.0.1:0", "--venues", ",".join(VENUES)),
+        *("--symbols", str(len(COINS)), "--seed", str(SEED)),
+        *("--start", f"{start:%Y-%m-%dT%H:%M:%S}", "--speed", str(speed)),
+    )
+    with klineagent(log / "twin", *twin):
         addresses: list[str] = []
         for told in logged(log / "twin", "exchange_twin", count=len(VENUES)):
-            for name in ("ws_url", "rest_url"):
-                url = f"{told['venue']}={told[name]}"
-                addresses += [f"--{name.replace('_', '-')}", url]
-        symbols = [f"{venue}:{coin}USDT" for venue in VENUES for coin in ("BTC", "ETH")]
-        nothing_kept = ("--store", "memory:", "--spool", "none", "--state", "none")
+            for option, url in (("--ws-url", "ws_url"), ("--rest-url", "rest_url")):
+                addresses += [option, f"{told['venue']}={told[url]}"]
+        symbols = [f"{venue}:{coin}USDT" for venue in VENUES for coin in COINS]
         binds = [f"--{each}-bind=127.0.0.1:0" for each in ("command", "status", "read")]
-        kept_where = (*nothing_kept, *binds, "--intervals", "1m")
-        with klineagent(log / "agent", "serve", *symbols, *addresses, *kept_where):
-            ((*_, readable),) = (logged(log / "agent", "readable"),)
+        agent = ("--store=memory:", "--spool=none", "--state=none", "--intervals=1m", *binds)
+        with klineagent(log / "agent", "serve", *symbols, *addresses, *agent, *options):
+            (readable,) = logged(log / "agent", "readable")
             base = f"http://{readable['read']}"
             wait_for_history(base)
-            start_ms = int(START.timestamp()) * SECOND_MS
-            yield ReadServer(
-                base,
-                {
-                    venue: RandomMarket(
-                        symbols=SYMBOLS, seed=1, start_ms=start_ms, venue_name=venue
-                    )
-                    for venue in VENUES
-                },
-            )
+            start_ms = int(start.timestamp()) * SECOND_MS
+            markets = {
+                venue: RandomMarket(
+                    symbols=len(COINS), seed=SEED, start_ms=start_ms, venue_name=venue
+                )
+                for venue in VENUES
+            }
+            yield ReadServer(base, markets)
 
 
 @contextmanager
@@ -122,7 +130,7 @@ def wait_for_history(base: str) -> None:
     """Wait until every series answers with some hours."""
     until = time.monotonic() + WITHIN_S
     paths = [f"{prefix}/klines" for prefix in ("/fapi/v1", "/api/v3")]
-    asked = [(path, f"{coin}USDT") for path in paths for coin in ("BTC", "ETH")]
+    asked = [(path, f"{coin}USDT") for path in paths for coin in COINS]
     with httpx2.Client(base_url=base) as client:
         while asked and time.monotonic() < until:
             path, symbol = asked[0]
