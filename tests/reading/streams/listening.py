@@ -82,11 +82,12 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(hub: StreamHub, target: str, nursery: trio.Nursery) -> AsyncIterator[Listening]:
+async def listening(hub: StreamHub, target: str) -> AsyncIterator[Listening]:
     """Dial `target` of `hub`."""
     ours, theirs = memory_stream_pair()
 
-    async def serve() -> None:
+    async def serve(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
         socket = StreamSocket(
             stream=theirs,
             wsproto=Connection(ConnectionType.SERVER),
@@ -96,9 +97,10 @@ async def listening(hub: StreamHub, target: str, nursery: trio.Nursery) -> Async
         await socket.serve()
         await theirs.aclose()
 
-    nursery.start_soon(serve)
-    async with ours:
+    async with ours, trio.open_nursery() as nursery:
+        await nursery.start(serve)
         yield Listening(ours)
+        nursery.cancel_scope.cancel(reason="the client is gone")
 
 
 @asynccontextmanager

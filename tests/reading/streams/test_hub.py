@@ -30,14 +30,12 @@ class Closings:
                 self.at.setdefault(kline.open_time, trio.current_time())
 
 
-async def test_every_candle_closes_once_and_in_order(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_every_candle_closes_once_and_in_order(autojump_clock: MockClock) -> None:
     """Forming states come about once a second, the closing event as soon as it is there."""
     async with (
         open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=250) as simulation,
         streams_of(simulation) as hub,
-        listening(hub, "/market/ws/btcusdt@kline_1m", nursery) as client,
+        listening(hub, "/market/ws/btcusdt@kline_1m") as client,
     ):
         closings, opens, forming = Closings(), [], 0
         with simulation.agent.bus.followed(closings), trio.move_on_after(10 * MINUTE_S):
@@ -58,13 +56,13 @@ async def test_every_candle_closes_once_and_in_order(
 
 @pytest.mark.parametrize("venue", [USDM, SPOT], ids=lambda each: each.name)
 async def test_a_candle_that_was_missed_comes_in_its_place(
-    venue: Venue, autojump_clock: MockClock, nursery: trio.Nursery
+    venue: Venue, autojump_clock: MockClock
 ) -> None:
     """It is fetched after its deadline; what came meanwhile waits for it."""
     async with (
         open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1], venue=venue) as simulation,
         streams_of(simulation) as hub,
-        listening(hub, "/ws/btcusdt@kline_1m", nursery) as client,
+        listening(hub, "/ws/btcusdt@kline_1m") as client,
     ):
         await trio.sleep(2 * MINUTE_S + 30)
         with simulation.exchange.faults.losing_closings():
@@ -77,14 +75,12 @@ async def test_a_candle_that_was_missed_comes_in_its_place(
         assert len(opens) in {5, 6}
 
 
-async def test_after_an_outage_all_candles_come_in_order(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_after_an_outage_all_candles_come_in_order(autojump_clock: MockClock) -> None:
     """Those that closed while the exchange was away, then those since."""
     async with (
         open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=5_000) as simulation,
         streams_of(simulation) as hub,
-        listening(hub, "/stream?streams=btcusdt@kline_1m", nursery) as client,
+        listening(hub, "/stream?streams=btcusdt@kline_1m") as client,
     ):
         told = await _told(client, 90)
         with simulation.exchange.offline():
@@ -97,13 +93,13 @@ async def test_after_an_outage_all_candles_come_in_order(
 
 
 async def test_a_candle_that_cannot_be_fetched_does_not_stop_the_stream(
-    autojump_clock: MockClock, nursery: trio.Nursery
+    autojump_clock: MockClock,
 ) -> None:
     """The newer ones go on after a while; it comes when it can be fetched."""
     async with (
         open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=5_000) as simulation,
         streams_of(simulation) as hub,
-        listening(hub, "/ws/btcusdt@kline_1m", nursery) as client,
+        listening(hub, "/ws/btcusdt@kline_1m") as client,
     ):
         await trio.sleep(90)
         faults = simulation.exchange.faults
@@ -120,9 +116,7 @@ async def test_a_candle_that_cannot_be_fetched_does_not_stop_the_stream(
         assert lost in {*opens}
 
 
-async def test_the_present_candle_comes_at_once(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_the_present_candle_comes_at_once(autojump_clock: MockClock) -> None:
     """After the answer; in a quiet market no other event may come for long."""
     async with (
         open_simulation(symbols=["BTCUSDT"], intervals=[Interval.H1], tick_ms=10 * MINUTE_MS) as (
@@ -131,7 +125,7 @@ async def test_the_present_candle_comes_at_once(
         streams_of(simulation) as hub,
     ):
         await trio.sleep(25 * MINUTE_S)
-        async with listening(hub, "/market/ws", nursery) as client:
+        async with listening(hub, "/market/ws") as client:
             asked_at = trio.current_time()
             await client.ask("SUBSCRIBE", "btcusdt@kline_1h", "x@nothing", request_id="mine")
             assert await client.message() == {"result": None, "id": "mine"}
@@ -139,19 +133,19 @@ async def test_the_present_candle_comes_at_once(
             assert (event["k"]["t"], event["k"]["x"]) == (FEBRUARY_2026_MS, False)
             assert trio.current_time() - asked_at < 0.05
         # Another who listens gets what the first got last.
-        async with listening(hub, "/ws/btcusdt_perpetual@continuousKline_1h", nursery) as client:
+        async with listening(hub, "/ws/btcusdt_perpetual@continuousKline_1h") as client:
             continuous = await client.message()
             assert continuous["k"].items() <= event["k"].items()
 
 
 async def test_a_series_that_is_not_recorded_is_silent_until_it_is(
-    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says once how to add it; then events begin, without another request."""
     async with (
         open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000) as simulation,
         streams_of(simulation) as hub,
-        listening(hub, "/ws", nursery) as client,
+        listening(hub, "/ws") as client,
     ):
         for _ in range(2):
             await client.ask("SUBSCRIBE", "ethusdt@kline_5m", "ETHUSDT@kline_5m")
@@ -167,9 +161,7 @@ async def test_a_series_that_is_not_recorded_is_silent_until_it_is(
         assert await _told(client, 10)
 
 
-async def test_the_path_says_which_venue_is_meant(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_the_path_says_which_venue_is_meant(autojump_clock: MockClock) -> None:
     """Where symbols have the same name; a bare path is spot's, as on the exchange."""
     async with (
         open_simulation(
@@ -183,7 +175,7 @@ async def test_the_path_says_which_venue_is_meant(
         await trio.sleep(10)
         traded = {}
         for path in ("/market/ws", "/usdm/ws", "/ws", "/spot/ws"):
-            async with listening(hub, f"{path}/btcusdt@kline_1m", nursery) as client:
+            async with listening(hub, f"{path}/btcusdt@kline_1m") as client:
                 traded[path] = (await client.message())["k"]["f"], await _decimals(client)
         assert [places for _, places in traded.values()] == [2, 2, 8, 8]
 

@@ -149,7 +149,7 @@ async def test_a_client_that_takes_nothing_is_cut(
 ) -> None:
     """After three seconds, whatever waits; others are served meanwhile."""
     stuck(hub, nursery)
-    async with listening(hub, f"/usdm{BTC}", nursery) as other:
+    async with listening(hub, f"/usdm{BTC}") as other:
         await settled()
         publish(hub, a_kline(0))
         assert (await other.message())["k"]["n"] == 12
@@ -163,24 +163,22 @@ async def test_a_client_that_takes_nothing_is_cut(
 
 
 async def test_many_candles_at_once_do_not_make_a_client_slow(
-    hub: StreamHub, autojump_clock: MockClock, nursery: trio.Nursery
+    hub: StreamHub, autojump_clock: MockClock
 ) -> None:
     """As at a minute's close with as many streams as there may be."""
     names = "/".join(f"s{number}@kline_1m" for number in range(MOST_NAMES))
-    async with listening(hub, f"/ws/{names}", nursery) as client:
+    async with listening(hub, f"/ws/{names}") as client:
         await settled()
         for minute in range(3):
             publish(hub, *(a_kline(minute)._replace(symbol=f"S{n}") for n in range(MOST_NAMES)))
         assert len(await trades(client)) == 3 * MOST_NAMES
 
 
-async def test_a_stopping_agent_says_so(
-    hub: StreamHub, autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_stopping_agent_says_so(hub: StreamHub, autojump_clock: MockClock) -> None:
     """To all clients; nobody is let in any more."""
     async with (
-        listening(hub, "/ws", nursery) as one,
-        listening(hub, BTC, nursery) as another,
+        listening(hub, "/ws") as one,
+        listening(hub, BTC) as another,
     ):
         await settled()
         hub.close()
@@ -191,15 +189,15 @@ async def test_a_stopping_agent_says_so(
 
 
 async def test_a_client_that_closes_gets_an_answer(
-    hub: StreamHub, autojump_clock: MockClock, nursery: trio.Nursery
+    hub: StreamHub, autojump_clock: MockClock
 ) -> None:
     """And one that is gone is forgotten."""
-    async with listening(hub, BTC, nursery) as client:
+    async with listening(hub, BTC) as client:
         await client.send(CloseConnection(code=1000))
         event = await client.event()
         assert isinstance(event, CloseConnection)
         assert event.code == 1000
-    async with listening(hub, BTC, nursery):
+    async with listening(hub, BTC):
         await settled()
         assert hub.clients == 1
     await settled()
@@ -207,11 +205,9 @@ async def test_a_client_that_closes_gets_an_answer(
     publish(hub, a_kline(0))
 
 
-async def test_pings_are_answered(
-    hub: StreamHub, autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_pings_are_answered(hub: StreamHub, autojump_clock: MockClock) -> None:
     """With their own content; each counts as a request."""
-    async with listening(hub, BTC, nursery) as client:
+    async with listening(hub, BTC) as client:
         assert await client.ponged()
         for _ in range(REQUESTS_AT_ONCE):
             await client.send(Ping())
@@ -223,8 +219,8 @@ async def test_a_client_that_does_not_pong_is_closed(
 ) -> None:
     """Its network may be gone without a word; one that answers stays."""
     async with (
-        listening(hub, BTC, nursery) as silent,
-        listening(hub, BTC, nursery) as answering,
+        listening(hub, BTC) as silent,
+        listening(hub, BTC) as answering,
     ):
         nursery.start_soon(answering.text)
         assert isinstance(await silent.event(), Ping)
@@ -248,19 +244,18 @@ async def test_frames_that_no_client_sends_end_the_socket(
     code: int,
     hub: StreamHub,
     autojump_clock: MockClock,
-    nursery: trio.Nursery,
 ) -> None:
     """Before they fill the memory."""
-    async with listening(hub, BTC, nursery) as client:
+    async with listening(hub, BTC) as client:
         await client.send(frame)
         assert (await client.closed())[0] == code
 
 
 async def test_bytes_that_are_no_frames_end_the_socket(
-    hub: StreamHub, autojump_clock: MockClock, nursery: trio.Nursery
+    hub: StreamHub, autojump_clock: MockClock
 ) -> None:
     """With the code for it."""
-    async with listening(hub, BTC, nursery) as client:
+    async with listening(hub, BTC) as client:
         await client.stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
         assert (await client.closed())[0] == 1002
 
@@ -268,13 +263,12 @@ async def test_bytes_that_are_no_frames_end_the_socket(
 async def test_there_is_room_for_so_many(
     hub: StreamHub,
     autojump_clock: MockClock,
-    nursery: trio.Nursery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One more is refused with a reason."""
     monkeypatch.setattr(hub_module, "MOST_CLIENTS", 1)
     hub.check_room()
-    async with listening(hub, BTC, nursery):
+    async with listening(hub, BTC):
         await settled()
         with pytest.raises(TooManySockets, match="1 stream sockets"):
             hub.check_room()
@@ -282,11 +276,9 @@ async def test_there_is_room_for_so_many(
     hub.check_room()
 
 
-async def test_what_ends_is_not_sent_any_more(
-    hub: StreamHub, autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_what_ends_is_not_sent_any_more(hub: StreamHub, autojump_clock: MockClock) -> None:
     """Not even a state that waits; the envelope changes with the next event."""
-    async with listening(hub, BTC, nursery) as client:
+    async with listening(hub, BTC) as client:
         await settled()
         publish(hub, a_kline(0))
         await client.message()
