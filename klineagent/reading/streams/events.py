@@ -10,11 +10,10 @@ from attrs import define, field, frozen
 
 from klineagent.core.kline import Kline
 from klineagent.exchange.rest_answers import SymbolInfo
-from klineagent.exchange.venues import Venue
+from klineagent.exchange.venues import VENUES, Venue
 from klineagent.exchange.wire import beginning_of
 from klineagent.reading.rows import NumberFormats
 
-_PERP = "_PERP"
 # First bytes of a text frame that is a whole message; from these sizes on the length takes more.
 _TEXT, _MEDIUM, _LARGE = 0x81, 126, 65_536
 
@@ -61,18 +60,22 @@ class EventFormat:
         )
         times = f'"t":{kline.open_time},"T":{kline.close_time}'
         if is_continuous:
-            pair = kline.symbol.removesuffix(_PERP)
+            pair = _pair(kline)
             event = f'"e":"continuous_kline","E":{kline.event_time},"ps":"{pair}","ct":"PERPETUAL"'
             return f'{{{event},"k":{{{times},{candle}}}}}'.encode()
         event = f'"e":"kline","E":{kline.event_time},"s":"{kline.symbol}"'
         return f'{{{event},"k":{{{times},"s":"{kline.symbol}",{candle}}}}}'.encode()
 
 
-def stream_names(symbol: str, interval: str) -> tuple[str, str]:
-    """Return the names of the two streams of a series: of its klines, and as a continuous one."""
-    lower = symbol.lower()
-    pair = lower.removesuffix(_PERP.lower())
-    return f"{lower}@kline_{interval}", f"{pair}_perpetual@continuousKline_{interval}"
+def stream_name_of(kline: Kline, *, is_continuous: bool) -> str:
+    """Return the name of the stream in which a state of a candle comes."""
+    if is_continuous:
+        return f"{_pair(kline).lower()}_perpetual@continuousKline_{kline.interval}"
+    return f"{kline.symbol.lower()}@kline_{kline.interval}"
+
+
+def _pair(kline: Kline) -> str:
+    return kline.symbol.removesuffix(VENUES[kline.venue].perpetual_suffix or "")
 
 
 @define(eq=False)
@@ -103,7 +106,7 @@ class CandleEvent:
 
     def _text(self, form: Form) -> bytes:
         kline = self.kline
-        name = stream_names(kline.symbol, kline.interval)[form.is_continuous]
+        name = stream_name_of(kline, is_continuous=form.is_continuous)
         before = beginning_of(name) + b',"data":'
         frame = b"" if form.is_continuous else self._frame or b""
         # A frame that is written in another way is as good; only it cannot be taken apart.

@@ -64,7 +64,6 @@ class _Feed:
     """The events of one series, and all who listen to them."""
 
     order: CandleOrder
-    held_since: float | None = field(default=None, init=False)
     listeners: dict[Form, dict[StreamListener, None]] = field(factory=dict, init=False)
 
     def add(self, listener: StreamListener) -> None:
@@ -101,6 +100,8 @@ class StreamHub:
     _newest: dict[SeriesName, bytes | Kline] = field(factory=dict, init=False)
     """The newest frame of every series, or row that was fetched: what a new listener gets."""
     _feeds: dict[SeriesName, _Feed] = field(factory=dict, init=False)
+    _held: dict[SeriesName, float] = field(factory=dict, init=False)
+    """Since when the events of some series wait for an earlier candle."""
     _waiting: dict[SeriesName, dict[StreamListener, None]] = field(factory=dict, init=False)
     """Listeners to what is not recorded, by each series that it may mean."""
     _told: dict[str, None] = field(factory=dict, init=False)
@@ -183,6 +184,7 @@ class StreamHub:
             feed = self._feeds.get(each)
             if feed is not None and feed.discard(listener) and not feed.listeners:
                 del self._feeds[each]
+                self._held.pop(each, None)
 
     def reshape(self, listener: StreamListener, *, is_combined: bool) -> None:
         """Send the next events to `listener` with or without the envelope."""
@@ -248,30 +250,27 @@ class StreamHub:
     def _take(
         self, names: Sequence[SeriesName], klines: Sequence[Kline], frames: Sequence[bytes]
     ) -> None:
-        taken: dict[SeriesName, _Feed] = {}
+        taken: dict[SeriesName, None] = {}
         for at, series in enumerate(names):
             if (feed := self._feeds.get(series)) is not None:
                 frame = frames[at] if frames else None
                 if not (frame or feed.order.newest or self._has_just_closed(klines[at])):
                     continue  # no stream begins in the past
                 feed.send(feed.order.put(CandleEvent(klines[at], frame, self._format)))
-                taken[series] = feed
+                taken[series] = None
         # Not before all are taken: ledgers know them already, but an earlier candle may come last.
-        for series, feed in taken.items():
-            if feed.order.awaited is None:
-                feed.held_since = None
-            elif feed.held_since is None:
-                feed.held_since = trio.current_time()
-                self._release(series, feed)
+        for series in taken:
+            self._release(series)
 
-    def _release(self, series: SeriesName, feed: _Feed) -> None:
+    def _release(self, series: SeriesName) -> None:
         """Send what is held if the candles before it do not come, or not soon."""
-        while (awaited := feed.order.awaited) is not None and feed.held_since is not None:
-            is_late = trio.current_time() - feed.held_since >= HELD_S
-            if not is_late and self._will_come(series, *awaited):
+        feed = self._feeds[series]
+        while (awaited := feed.order.awaited) is not None:
+            since = self._held.setdefault(series, trio.current_time())
+            if trio.current_time() < since + HELD_S and self._will_come(series, *awaited):
                 return
             feed.send(feed.order.skip())
-        feed.held_since = None
+        self._held.pop(series, None)
 
     def _will_come(self, series: SeriesName, first_ms: int, end_ms: int) -> bool:
         """Whether a candle that opens in [`first_ms`, `end_ms`) is not due yet, or missing."""
@@ -309,9 +308,8 @@ class StreamHub:
         """Send what is held in vain or for too long."""
         while True:
             await trio.sleep(LOOK_EVERY_S)
-            for series, feed in self._feeds.items():
-                if feed.held_since is not None:
-                    self._release(series, feed)
+            for series in [*self._held]:
+                self._release(series)
 
     # Log
 

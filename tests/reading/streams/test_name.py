@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import COINM, SPOT, USDM
-from klineagent.reading.streams.events import stream_names
+from klineagent.exchange.venues import COINM, SPOT, USDM, VENUES
+from klineagent.reading.streams.events import stream_name_of
 from klineagent.reading.streams.name import read_name
+from tests.klines import a_kline
 
 SYMBOLS = st.from_regex(r"[A-Z0-9币]{2,12}(_PERP|_26122[0-9])?", fullmatch=True)
 
@@ -17,13 +18,22 @@ SYMBOLS = st.from_regex(r"[A-Z0-9币]{2,12}(_PERP|_26122[0-9])?", fullmatch=True
 @given(SYMBOLS, st.sampled_from(Interval))
 def test_a_series_is_found_by_its_streams(symbol: str, interval: Interval) -> None:
     """By that of its klines and, on futures, by that of the perpetual contract."""
-    klines, _ = stream_names(symbol, interval.value)
-    name = read_name(klines)
+    kline = a_kline()._replace(symbol=symbol, interval=interval.value)
+    name = read_name(stream_name_of(kline, is_continuous=False))
     assert name is not None
     assert not name.is_continuous
-    assert (name.series_on(SPOT)) == ("spot", symbol, interval.value)
+    assert name.series_on(SPOT) == ("spot", symbol, interval.value)
     on_futures = None if interval is Interval.S1 else ("usdm", symbol, interval.value)
     assert name.series_on(USDM) == on_futures
+
+
+@pytest.mark.parametrize(("venue", "symbol"), [("usdm", "BTCUSDT"), ("coinm", "BTCUSD_PERP")])
+def test_a_perpetual_is_found_by_its_continuous_stream(venue: str, symbol: str) -> None:
+    """By that of its pair."""
+    kline = a_kline()._replace(venue=venue, symbol=symbol)
+    name = read_name(stream_name_of(kline, is_continuous=True))
+    assert name is not None
+    assert name.series_on(VENUES[venue]) == (venue, symbol, "1m")
 
 
 @pytest.mark.parametrize(
