@@ -31,7 +31,7 @@ from quart_trio import QuartTrio
 
 from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
 from klineagent.api.guard import is_loopback
-from klineagent.api.reading.server import open_read_api
+from klineagent.api.reading.server import open_read_api, open_read_listener
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
 from klineagent.api.routes.metrics import add_metrics_route
@@ -150,7 +150,7 @@ async def open_agent(
     async with (
         open_listener(config.command_bind) as commands,
         open_listener(config.status_bind) as statuses,
-        nullcontext() if config.read_bind is None else open_listener(config.read_bind) as reads,
+        open_read_listener(config.read_bind) as reads,
         nullcontext(store) if store else open_store(config.store, config.ca_file) as opened,
         open_last_spool(config, disk) as spool,
         open_last_state(config, state) as saver,

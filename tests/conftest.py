@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 import structlog
 
-from klineagent.config.model import Config
+from klineagent.config.model import DEFAULT_READ_BIND, Config
 from klineagent.config.sources import PREFIX
 from tests.native.fixture import ModernServer, modern_clickhouse
 from tests.servers import InstalledServer, installed_clickhouse
@@ -74,7 +74,7 @@ def _interrupts_interrupt() -> None:
 def _default_ports_are_taken() -> Iterator[None]:
     """Whoever runs the tests may have servers there; so everybody has, and no test needs them."""
     with ExitStack() as held:
-        for bind in (Config().command_bind, Config().status_bind):
+        for bind in (Config().command_bind, Config().status_bind, DEFAULT_READ_BIND):
             taken = held.enter_context(socket.socket())
             with suppress(OSError):  # it is taken indeed
                 taken.bind(("127.0.0.1", bind.port))

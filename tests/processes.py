@@ -110,6 +110,7 @@ def starting_agent(
     addresses = [
         *("--ws-url", str(twin["ws_url"]), "--rest-url", str(twin["rest_url"])),
         *("--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"),
+        *("--read-bind", "127.0.0.1:0"),
     ]
     # The default of a server's is a folder where the tests run.
     where = ("--store", store, "--spool", "none", "--state", "none")

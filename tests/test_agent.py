@@ -44,6 +44,7 @@ def _config(port: int, **settings: object) -> Config:
         rest_url=f"https://localhost:{port}",
         command_bind=LOOPBACK,
         status_bind=LOOPBACK,
+        read_bind=None,
         **settings,
     )
 
@@ -105,6 +106,7 @@ async def test_more_symbols_than_allowed_are_refused_at_the_start() -> None:
         max_symbols=1,
         store="memory:",
         status_bind=LOOPBACK,
+        read_bind=None,
         command_bind=LOOPBACK,
     )
     with pytest.raises(ConfigError, match="exceed max_symbols"):
@@ -141,10 +143,10 @@ async def test_half_a_twin_is_told(
     assert ("two_exchanges" in told) is is_told
 
 
-@pytest.mark.parametrize("server", ["command_bind", "status_bind"])
+@pytest.mark.parametrize("server", ["command_bind", "status_bind", "read_bind"])
 async def test_a_port_that_is_taken_stops_the_start(tmp_path: Path, server: str) -> None:
     """Before the database is touched, or anything else."""
-    binds = {"command_bind": LOOPBACK, "status_bind": LOOPBACK}
+    binds = {"command_bind": LOOPBACK, "status_bind": LOOPBACK, "read_bind": None}
     async with open_listener(LOOPBACK) as other:
         binds[server] = other.bind
         with pytest.raises(StartError, match=f"cannot listen on {other.bind}: .*in use"):
@@ -159,7 +161,8 @@ async def test_an_agent_that_is_started_twice_leaves_an_earlier_spool_alone(
     """The first would not list what the second moved into its spool."""
     monkeypatch.chdir(tmp_path)
     given = {"store": "chdb:data", "symbols": "BTCUSDT,spot:BTCUSDT"}
-    config = evolve(load_config(given, {}, None), command_bind=LOOPBACK, status_bind=LOOPBACK)
+    binds = dict.fromkeys(("command_bind", "status_bind", "read_bind"), LOOPBACK)
+    config = evolve(load_config(given, {}, None), **binds)
     ours, [old] = config.spool_folder, config.earlier_spools
     assert ours is not None
     async with open_spool(Folder(old), limit_bytes=NO_LIMIT) as spool:

@@ -222,6 +222,7 @@ def test_a_folder_that_holds_something_else_stops_the_start(tmp_path: Path) -> N
     (tmp_path / "metadata").touch()
     nowhere = ["--ws-url", "ws://127.0.0.1:1/market", "--rest-url", "http://127.0.0.1:1"]
     binds = ["--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"]
+    binds += ["--read-bind", "none"]
     kept = ["--spool", "none", "--state", "none"]
     ended = _serve("BTCUSDT", "--store", f"chdb://{tmp_path}", *nowhere, *binds, *kept)
     assert ended.returncode == 1
@@ -276,6 +277,7 @@ async def test_a_signal_during_the_start_ends_it() -> None:
     port = silent[0].socket.getsockname()[1]
     addresses = ["--ws-url", f"ws://127.0.0.1:{port}", "--rest-url", f"http://127.0.0.1:{port}"]
     binds = ["--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"]
+    binds += ["--read-bind", "none"]
     store = ["--store", f"clickhouse://127.0.0.1:{port}/market", "--state", "none"]
     async with running("serve", "BTCUSDT", *addresses, *binds, *store, *DRAIN) as agent:
         with trio.fail_after(COMMANDED_WITHIN_S):

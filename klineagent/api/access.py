@@ -52,17 +52,22 @@ def status_guard(config: Config) -> Guard:
 
 
 def read_guard(config: Config) -> Guard:
-    """Make the guard of the read server, if there is one; it takes the token of commands.
+    """Make the guard of the read server, if there is one; it takes the token of commands, too.
 
     Raises:
         ConfigError: other machines could read without a token, and `allow_anonymous` is not set.
     """
     bind = config.read_bind or Bind(LOOPBACK, 0)
-    guard = Guard(token=_token(config), is_local=is_loopback(bind.host))
+    token, commanding = config.reading_token(), _token(config)
+    guard = Guard(
+        token=commanding if token is None else token.encode(),
+        other_token=commanding,
+        is_local=is_loopback(bind.host),
+    )
     if guard.token is None and not guard.is_local and not config.allow_anonymous:
         raise ConfigError(
-            f"read_bind: other machines can reach {bind}: set a token (--token-file or"
-            " KLINEAGENT_TOKEN), listen on 127.0.0.1, or use --allow-anonymous"
+            f"read_bind: other machines can reach {bind}: set a token (--read-token-file or"
+            " KLINEAGENT_READ_TOKEN), listen on 127.0.0.1, or use --allow-anonymous"
         )
     return guard
 
@@ -91,5 +96,5 @@ def command_tls(config: Config) -> ssl.SSLContext | None:
 
 
 def _token(config: Config) -> bytes | None:
-    token = config.read_token()
+    token = config.command_token()
     return None if token is None else token.encode()

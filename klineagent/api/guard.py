@@ -40,6 +40,8 @@ class Guard:
     """The access rule of one server; without arguments every request passes."""
 
     token: bytes | None = field(default=None, repr=False)
+    other_token: bytes | None = field(default=None, repr=False)
+    """One that passes as well."""
     open_paths: frozenset[str] = frozenset()
     is_local: bool = False
     """Whether only this machine can reach the server."""
@@ -76,7 +78,7 @@ class Guard:
 
     def _check_closed(self, request: RequestHead) -> None:
         if self.token is not None:
-            self._check_token(self.token, request.authorization)
+            self._check_token(request.authorization, self.token, self.other_token)
         elif self.is_closed:
             raise Forbidden(
                 "set a token (--token-file or KLINEAGENT_TOKEN), or start with --allow-anonymous"
@@ -85,11 +87,12 @@ class Guard:
             _check_browser(request)
 
     @staticmethod
-    def _check_token(token: bytes, authorization: str) -> None:
+    def _check_token(authorization: str, *tokens: bytes | None) -> None:
         scheme, given = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :].strip()
         # Compared in constant time, whatever the scheme: timing reveals nothing about the token.
-        is_right = hmac.compare_digest(given.encode("utf-8", "replace"), token)
-        if not is_right or scheme.lower() != _SCHEME:
+        sent = given.encode("utf-8", "replace")
+        are_right = [hmac.compare_digest(sent, token) for token in tokens if token is not None]
+        if not any(are_right) or scheme.lower() != _SCHEME:
             raise Unauthorized("Authorization: the bearer token is missing or wrong")
 
 

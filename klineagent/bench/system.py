@@ -133,6 +133,7 @@ def _config(plan: MeasurementPlan) -> Config:
         history=0,
         command_bind=_ANY_PORT,
         status_bind=_ANY_PORT,
+        read_bind=None,
         agent_ip=_ANY_PORT.host,
     )
 

@@ -165,6 +165,7 @@ async def run_demo(demo: Demo) -> None:
                 f" {store.label} and answers at http://{agent.command_bind}/status",
                 soft_wrap=True,  # addresses can be copied whole
             )
+            console.print(_how_to_read(agent), soft_wrap=True)
             await _watch(console, agent, stop, demo.seconds)
         # The agent has stopped and drained; this reads the database it wrote.
         series = await store.summary()
@@ -220,6 +221,7 @@ def _recording(config: Config, symbols: tuple[str, ...], ports: Mapping[str, int
         rest_url={name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()},
         command_bind=Bind(LOOPBACK, 0),
         status_bind=Bind(LOOPBACK, 0),
+        read_bind=Bind(LOOPBACK, 0),
         state="none",
     )
 
@@ -260,6 +262,14 @@ async def _show(console: Console, agent: Agent) -> NoReturn:
             table = arrivals_table(shown, caption=_progress(agent))
             live.update(table, refresh=True)
             await trio.sleep(LOOK_EVERY_S)
+
+
+def _how_to_read(agent: Agent) -> str:
+    """Write a line that programs can read by: the exchange's own call, at the agent's address."""
+    main = agent.venues.main
+    first = main.registry.subscriptions()[0]
+    query = f"symbol={first.symbol}&interval={first.interval}&limit=3"
+    return f"Read it: curl 'http://{agent.read_bind}{main.venue.klines_path}?{query}'"
 
 
 def _progress(agent: Agent) -> str:

@@ -53,7 +53,12 @@ from klineagent.process.logs import LogLevel, configure_logging
     help="Accept commands without a token from any machine that reaches --command-bind.",
 )
 @setting("status_bind", "Address of the health and metrics API.", "HOST:PORT")
-@setting("read_bind", "Address of the read API, or none.  [default: none]", "HOST:PORT")
+@setting("read_bind", "Address of the read API, or none.", "HOST:PORT")
+@setting(
+    "read_token_file",
+    "File with a token that may read; or set KLINEAGENT_READ_TOKEN.",
+    "FILE",
+)
 @click.option(
     "--forward/--no-forward",
     default=None,

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import fields_dict
 
 from klineagent.config.converters import ANY_HOST, to_intervals, with_bare_default
-from klineagent.config.model import Config, as_written
+from klineagent.config.model import DEFAULT_READ_BIND, Config, as_written
 from klineagent.config.sources import OLD_VARIABLES, read_environment, read_file, read_options
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError
@@ -105,6 +105,8 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
         )
     if config.token and config.token_file:
         raise ConfigError("token and token_file: set only one of them")
+    if config.read_token and config.read_token_file:
+        raise ConfigError("read_token and read_token_file: set only one of them")
     if config.command_tls_key and not config.command_tls_cert:
         raise ConfigError("command_tls_key needs command_tls_cert, its certificate")
     if config.register_ip and not config.register_port:
@@ -114,7 +116,8 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
     if config.register_port and not config.register_ip and not is_old:
         raise ConfigError("register_port needs register_ip, the fleet manager's address")
     binds = {"command_bind": config.command_bind, "status_bind": config.status_bind}
-    if config.read_bind is not None:
+    # On the default address there is no read server where another has its port.
+    if config.read_bind not in {None, DEFAULT_READ_BIND}:
         binds["read_bind"] = config.read_bind
     for (one, bind), (other, beside) in combinations(binds.items(), 2):
         _check_binds(one, bind, other, beside)

@@ -51,6 +51,7 @@ from klineagent.process.logs import LogFormat, LogLevel
 from klineagent.storage.url import FolderLocation, ServerLocation, locate, masked
 
 _GIGA = 1024**3
+DEFAULT_READ_BIND = Bind(LOOPBACK, 9977)
 
 
 def _shown(value: object) -> str:
@@ -93,8 +94,12 @@ class Config:
     """PEM file of that certificate's key, if separate."""
     status_bind: Bind = field(default=Bind(ANY_HOST, 9988), converter=to_status_bind)
     """HOST:PORT of the status API."""
-    read_bind: Bind | None = field(default=None, converter=to_read_bind)
-    """HOST:PORT of the read API, or none."""
+    read_bind: Bind | None = field(default=DEFAULT_READ_BIND, converter=to_read_bind)
+    """HOST:PORT of the read API, or none; where the default one is taken, there is none."""
+    read_token: str | None = field(default=None, converter=optional(to_token), repr=False)
+    """The bearer token with which clients may read, and command nothing."""
+    read_token_file: str | None = field(default=None, converter=optional(to_text))
+    """The file that holds it, if it is not in the environment or configuration file."""
     forward: bool = field(default=False, converter=to_yes_or_no)
     """Whether the read API asks the exchange what it cannot answer."""
     # No option: options show in the machine's list of processes.
@@ -201,22 +206,19 @@ class Config:
                 return Path(f"klineagent-{what}", name).absolute()
         return None
 
-    def read_token(self) -> str | None:
-        """Return the token, from its file if there is one; None if clients need none.
+    def command_token(self) -> str | None:
+        """Return the token of commands, from its file if there is one; None if there is none.
 
         Raises:
             ConfigError: the file cannot be read, or holds no token.
         """
-        if self.token_file is None:
-            return self.token
-        try:
-            return to_token(Path(self.token_file).expanduser().read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"token_file: {self.token_file}: {error.strerror}") from error
-        except ValueError as error:
-            # A UnicodeDecodeError would quote a piece of the token.
-            reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error
-            raise ConfigError(f"token_file: {self.token_file}: {reason}") from None
+        return self.token if self.token_file is None else _token_in("token_file", self.token_file)
+
+    def reading_token(self) -> str | None:
+        """Return the token of the read API likewise."""
+        if self.read_token_file is None:
+            return self.read_token
+        return _token_in("read_token_file", self.read_token_file)
 
     def ws_url_of(self, venue: Venue) -> str:
         """Return the prefix of the venue's websocket URLs, without `/ws` and `/stream`."""
@@ -241,6 +243,17 @@ class Config:
         if self.register_ip is None or self.register_port is None:
             return None
         return Bind(self.register_ip, self.register_port)
+
+
+def _token_in(name: str, file: str) -> str:
+    try:
+        return to_token(Path(file).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{name}: {file}: {error.strerror}") from error
+    except ValueError as error:
+        # A UnicodeDecodeError would quote a piece of the token.
+        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error
+        raise ConfigError(f"{name}: {file}: {reason}") from None
 
 
 def as_written(value: object) -> str:

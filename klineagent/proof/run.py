@@ -172,6 +172,7 @@ def _config(plan: ProofPlan, venues: Sequence[VenueProof]) -> Config:
         max_symbols=len(symbols),
         command_bind=_LOOPBACK,
         status_bind=_LOOPBACK,
+        read_bind=None,
         agent_ip=_LOOPBACK.host,
         self_update_interval_s=3600,
     )

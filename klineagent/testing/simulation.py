@@ -94,7 +94,7 @@ async def open_simulation(
         command_bind=_LOOPBACK,
         status_bind=_LOOPBACK,
         agent_ip=_LOOPBACK.host,
-        **settings,
+        **{"read_bind": None, **settings},
     )
     async with (
         open_exchanges(made_up | given, tick_ms=tick_ms) as exchanges,

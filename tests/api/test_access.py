@@ -11,12 +11,12 @@ import trio
 import trustme
 
 from klineagent.agent import open_agent
-from klineagent.api.access import command_guard, command_tls, status_guard
-from klineagent.api.guard import OPEN_PATHS
+from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
+from klineagent.api.guard import OPEN_PATHS, Guard, RequestHead
 from klineagent.config.loading import load_config
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.errors import ConfigError, reason_of
+from klineagent.core.errors import ConfigError, Unauthorized, reason_of
 from klineagent.exchange.network import Internet
 from klineagent.storage.opening import open_store
 from klineagent.testing.simulation import open_simulation
@@ -228,3 +228,42 @@ def test_passwords_in_urls_stay_secret() -> None:
         with pytest.raises(ConfigError) as refused:
             load_config({name: url}, {}, None)
         assert "secret" not in str(refused.value)
+
+
+def test_the_token_of_commands_may_read_and_that_of_reading_may_not_command() -> None:
+    """Whoever reads can have a token that does no harm."""
+    commanding, reading = "commanding-0123456789", "reading-0123456789"
+    config = Config(token=commanding, read_token=reading, read_bind="0.0.0.0:9977")
+
+    def lets_in(guard: Guard, token: str) -> bool:
+        try:
+            guard.check(RequestHead(path="/x", authorization=f"Bearer {token}"))
+        except Unauthorized:
+            return False
+        return True
+
+    for token, may_command, may_read in (
+        (commanding, True, True),
+        (reading, False, True),
+        ("neither-0123456789", False, False),
+        ("", False, False),
+    ):
+        assert lets_in(command_guard(config), token) is may_command
+        assert lets_in(status_guard(config), token) is may_command
+        assert lets_in(read_guard(config), token) is may_read
+
+
+def test_one_token_is_enough_to_read() -> None:
+    """That of reading on its own, or that of commands on its own."""
+    token = "0123456789abcdef"
+    for name in ("token", "read_token"):
+        guard = read_guard(Config(**{name: token}))
+        guard.check(RequestHead(path="/x", authorization=f"Bearer {token}"))
+        with pytest.raises(Unauthorized):
+            guard.check(RequestHead(path="/x"))
+
+
+def test_other_machines_cannot_read_without_a_token() -> None:
+    """The message says what to do."""
+    with pytest.raises(ConfigError, match=r"--read-token-file or KLINEAGENT_READ_TOKEN"):
+        read_guard(Config(read_bind="0.0.0.0:9977"))

@@ -107,7 +107,8 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         "token": "0123456789abcdef",
         "allow_anonymous": "no",
         "status_bind": "localhost:9",
-        "read_bind": "9977",
+        "read_bind": "9966",
+        "read_token": "fedcba9876543210",
         "forward": "yes",
         "max_symbols": "5",
         "register_ip": "manager.example",
@@ -128,8 +129,8 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         "state": "/var/lib/klines.json",
         "drain_timeout_s": "1.5",
     }
-    # Of two places for the token, one can be used.
-    assert values.keys() | {"token_file"} == fields_dict(Config).keys()
+    # Of two places for a token, one can be used.
+    assert values.keys() | {"token_file", "read_token_file"} == fields_dict(Config).keys()
     file.write_text("[klineagent]\n" + "".join(f'{k} = "{v}"\n' for k, v in values.items()))
     config = load_config({}, {}, file)
     environ = {f"KLINEAGENT_{name.upper()}": value for name, value in values.items()}
@@ -148,7 +149,8 @@ def test_every_field_has_a_variable_and_a_key(file: Path) -> None:
         token="0123456789abcdef",
         allow_anonymous=False,
         status_bind=Bind("localhost", 9),
-        read_bind=Bind("127.0.0.1", 9977),
+        read_bind=Bind("127.0.0.1", 9966),
+        read_token="fedcba9876543210",
         forward=True,
         max_symbols=5,
         register_ip="manager.example",

@@ -64,6 +64,7 @@ async def test_a_terminal_that_is_closed_ends_its_agent() -> None:
         where = [
             *("--ws-url", str(twin["ws_url"]), "--rest-url", str(twin["rest_url"])),
             *("--command-bind", "127.0.0.1:0", "--status-bind", "127.0.0.1:0"),
+            *("--read-bind", "none"),
             *("--store", "memory:"),
         ]
         process = await trio.lowlevel.open_process(

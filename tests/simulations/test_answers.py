@@ -57,6 +57,7 @@ async def _agent(exchange: Exchange, store: MemoryStore) -> AsyncIterator[Asker]
         store="memory:",
         command_bind=anywhere,
         status_bind=anywhere,
+        read_bind=None,
         agent_ip=anywhere.host,
         history=0,
     )

@@ -478,7 +478,9 @@ async def test_before_the_symbols_are_known_nothing_can_be_judged(
     market = _market()
     async with open_exchange(market, venue_named("usdm")) as exchange, trio.open_nursery() as calls:
         network = TwinNetwork(exchange, calls)
-        config = Config(store="memory:", command_bind=LOOPBACK, status_bind=LOOPBACK)
+        config = Config(
+            store="memory:", command_bind=LOOPBACK, status_bind=LOOPBACK, read_bind=None
+        )
         with exchange.offline():
             async with open_agent(
                 config, network=network, store=MemoryStore(), state=state

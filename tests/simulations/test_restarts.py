@@ -79,6 +79,7 @@ async def _open_world(
         history=0,
         command_bind=loopback,
         status_bind=loopback,
+        read_bind=None,
         agent_ip=loopback.host,
     )
     async with (

@@ -26,7 +26,7 @@ from klineagent.reading.rows import body_of, in_microseconds
 from klineagent.series.venues import RunningVenue
 
 JSON = "application/json;charset=UTF-8"
-_SOURCE = "X-Klineagent-ReadFrom"
+_SOURCE = "X-Klineagent-Source"
 _TIME_UNIT = "X-MBX-TIME-UNIT"
 ReadRequest = Callable[[Mapping[str, str], Venue], CandleRequest]
 _READY = ((b"content-type", JSON.encode()), (_SOURCE.lower().encode(), ReadFrom.TAIL.encode()))

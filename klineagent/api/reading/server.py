@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import structlog
 from attrs import frozen
 from hypercorn.typing import ASGIFramework
 
@@ -13,13 +14,39 @@ from klineagent.api.reading.binance import read_app
 from klineagent.api.reading.candles import DOCUMENT_WITHIN_S
 from klineagent.api.reading.klines import KlinesAtOnce
 from klineagent.api.reading.streams import StreamRoutes
+from klineagent.api.server.listen import Listener, open_listener
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline
 from klineagent.api.server.shortcuts import Shortcuts
 from klineagent.bus import Bus
+from klineagent.config.model import DEFAULT_READ_BIND
+from klineagent.core.address import Bind
+from klineagent.core.errors import StartError
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.streams.hub import open_streams
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def open_read_listener(bind: Bind | None) -> AsyncIterator[Listener | None]:
+    """Listen at `bind`, if there is one; where the default one is taken, go on without.
+
+    Raises:
+        StartError: `bind` cannot be listened on.
+    """
+    async with AsyncExitStack() as opened:
+        listener = None
+        try:
+            if bind is not None:
+                listener = await opened.enter_async_context(open_listener(bind))
+        except StartError as error:
+            if bind != DEFAULT_READ_BIND:
+                raise
+            hint = "another agent, perhaps; name an address with --read-bind, or none"
+            log.warning("not_readable", reason=str(error), hint=hint)
+        yield listener
 
 
 @frozen

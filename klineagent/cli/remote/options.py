@@ -84,7 +84,7 @@ def address_of(url: str, token_file: Path | None, ca_file: Path | None) -> Addre
     # The option wins over the environment.
     environ = {} if token_file else {"KLINEAGENT_TOKEN": os.environ.get("KLINEAGENT_TOKEN", "")}
     options = {"token_file": str(token_file)} if token_file else {}
-    token = load_config(options, environ, None).read_token()
+    token = load_config(options, environ, None).command_token()
     return Address(url=str(parts), token=token, ca_file=ca_file)
 
 

@@ -62,5 +62,5 @@ def source_of(config: Config, url: str, *, is_default: bool) -> Source:
     if isinstance(location, ServerLocation):
         location = evolve(location, ca_file=config.ca_file)
     ca_file = None if config.ca_file is None else Path(config.ca_file)
-    address = evolve(address_of(url, None, ca_file), token=config.read_token())
+    address = evolve(address_of(url, None, ca_file), token=config.command_token())
     return Source(location, address, is_default)

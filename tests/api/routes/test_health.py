@@ -160,6 +160,7 @@ async def test_before_the_exchange_has_answered(autojump_clock: MockClock) -> No
         rest_url="https://rest.internal",
         command_bind=LOCAL,
         status_bind=EVERYWHERE,
+        read_bind=None,
         token=TOKEN,
     )
     async with (
