@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from klineagent.core.errors import NotReadable, Overloaded, StoreError
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
-from klineagent.reading.request import CandleRange, CandleRequest
+from klineagent.reading.request import CandleRequest
 from klineagent.reading.rows import RowFormat
 from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
 from klineagent.series.ledger import Ledger
@@ -35,8 +35,6 @@ FORMING_WITHIN_S = 1.5
 IN_HAND_WITHIN_S = 1.0
 # A bot with a hundred pairs asks for all of them when it starts: 3 s of work on two cores.
 MOST_IN_LINE = 100
-# As many candles at the end of a document are read together with those that wait to be stored.
-MOST_ROWS = 500
 END_OF_TIME_MS = 2**62
 
 
@@ -110,7 +108,7 @@ class CandleReader:
         rows = [states[open_ms] for open_ms in opens]
         return [*rows, *tail.forming_row(max(first_ms, ledger.horizon_ms), end_ms)], ReadFrom.STORE
 
-    def _tail_of(self, running: RunningVenue, asked: CandleRequest | CandleRange) -> TailSeries:
+    def _tail_of(self, running: RunningVenue, asked: CandleRequest) -> TailSeries:
         info = (running.context.book.listings or {}).get(asked.symbol)
         name = running.venue.name, asked.symbol, asked.interval.value
         return self.tail.of(name, RowFormat.of(info, running.venue))
@@ -148,29 +146,7 @@ class CandleReader:
         finally:
             self._in_line -= 1
 
-    async def closed(self, running: RunningVenue, asked: CandleRange) -> ClosedCandles:
-        """Return the closed candles of a range, to be read in parts.
-
-        Raises:
-            NotReadable: not all of the candles are there.
-        """
-        series = self._subscription(running, asked)
-        ledger = series.ledger
-        first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
-        await self._complete(running, series, self._tail_of(running, asked), first_ms, end_ms)
-        newest_ms = max(first_ms, ledger.interval.shifted(end_ms, -MOST_ROWS))
-        rows = await self._newest(running.venue, series, newest_ms, end_ms)
-        return ClosedCandles(
-            name=f"{asked.symbol} {asked.interval}",
-            newest=rows,
-            rest=_range(_name_of(running.venue, series), first_ms, newest_ms),
-            read=self._read,
-            lacking=_lacking(ledger, (), first_ms, newest_ms),
-        )
-
-    def _subscription(
-        self, running: RunningVenue, asked: CandleRequest | CandleRange
-    ) -> Subscription:
+    def _subscription(self, running: RunningVenue, asked: CandleRequest) -> Subscription:
         series = running.registry.subscription(asked.symbol, asked.interval)
         if series is None or not series.ledger.has_begun:
             name = full_name(running.venue, asked.symbol, self.venues.default)
@@ -222,24 +198,6 @@ class CandleReader:
         if obstacle := _obstacle(series, running, first_ms, end_ms):
             raise NotReadable(obstacle)
 
-    async def _newest(
-        self, venue: Venue, series: Subscription, first_ms: int, end_ms: int
-    ) -> list[Kline]:
-        """Return the closed candles that open in [`first_ms`, `end_ms`), ascending.
-
-        Raises:
-            NotReadable: one neither waits to be stored nor is in the store.
-        """
-        newest: dict[int, Kline] = {}
-        for kline in await self._found(_range(_name_of(venue, series), first_ms, end_ms)):
-            known = newest.get(kline.open_time)
-            if known is None or known.version < kline.version:
-                newest[kline.open_time] = kline
-        opens = sorted(newest)
-        if late := _lacking(series.ledger, opens, first_ms, end_ms):
-            raise _on_their_way(late, f"{series.symbol} {series.interval}")
-        return [newest[open_ms] for open_ms in opens]
-
     async def _found(self, wanted: KlineRange) -> list[Kline]:
         """Return the closed candles of a range that wait to be stored, and those in the store."""
         # Rows that wait first: what is stored meanwhile is found in one of the two.
@@ -269,34 +227,6 @@ class CandleReader:
                     return [row for row in rows if row[:3] == name]
                 await trio.sleep(IN_HAND_WITHIN_S / 20)
         return ()
-
-
-@define(eq=False, kw_only=True)
-class ClosedCandles:
-    """The closed candles of a range, ascending, part by part: from the store, then the newest."""
-
-    name: str
-    _rest: KlineRange | None
-    """What is still to be read from the store."""
-    _read: Callable[[KlineRange], Awaitable[tuple[list[Kline], KlineRange | None]]]
-    _lacking: int
-    """How many candles of it there must still be."""
-    _newest: list[Kline] | None
-
-    async def part(self) -> list[Kline] | None:
-        """Return the next candles; None after the last.
-
-        Raises:
-            NotReadable: some are not there, and what was read before is not the whole range.
-        """
-        if self._rest is not None:
-            rows, self._rest = await self._read(self._rest)
-            self._lacking -= len(rows)
-            return rows
-        if self._lacking > 0:
-            raise _on_their_way(self._lacking, self.name)
-        newest, self._newest = self._newest, None
-        return newest
 
 
 def _name_of(venue: Venue, series: Subscription) -> SeriesName:

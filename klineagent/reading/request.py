@@ -63,6 +63,11 @@ class CandleRange:
             first_ms = max(first_ms, interval.shifted(interval.first_open(end_ms), -self.last))
         return first_ms, end_ms
 
+    def reaches(self, horizon_ms: int, open_ms: int) -> bool:
+        """Whether a candle belongs to the range that opened at the horizon."""
+        is_asked = self.end_ms is None or open_ms < self.end_ms
+        return open_ms == horizon_ms and self.first_ms <= open_ms and is_asked
+
 
 def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest:
     """Read a klines request as `venue` does.

@@ -50,9 +50,8 @@ class Subscription:
     context: VenueContext
     created_at: str = field(factory=_now, init=False)
     """The time in ISO 8601, formatted once: listings show 9,000 of them."""
-    newest_version: int = field(default=0, init=False)
-    """The version of the newest state of the newest candle that came; late events do not replace
-    it."""
+    newest: Kline | None = field(default=None, init=False)
+    """The newest state of the newest candle that came; late events do not replace it."""
     ledger: Ledger = field(init=False)
     audited_ms: int | None = field(default=None, init=False)
     """When the ledger was last compared with the store, by the exchange's clock: by the startup
@@ -200,8 +199,9 @@ class Subscription:
             self.ledger.begin(self.context.time.now_ms())
 
     def _observe(self, kline: Kline) -> None:
-        if (kline.open_time, kline.version) >= (self.newest_ms, self.newest_version):
-            self._backfill.newest_ms, self.newest_version = kline.open_time, kline.version
+        newest = self.newest
+        if newest is None or (kline.open_time, kline.version) >= (newest.open_time, newest.version):
+            self.newest, self._backfill.newest_ms = kline, kline.open_time
         # Until the exchange's time is known, it is not known which candles are expected.
         if kline.is_closed and self.context.time.is_known:
             self._begin()

@@ -16,7 +16,7 @@ from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import COINM, SPOT, USDM, Venue
 from klineagent.reading import candles, tail
 from klineagent.reading.candles import CandleReader
-from klineagent.reading.request import CandleRange, read_klines_request
+from klineagent.reading.request import read_klines_request
 from klineagent.reading.rows import body_of
 from klineagent.storage.reader import KlineRange, Reader
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
@@ -150,7 +150,7 @@ async def test_no_answer_is_short_without_a_word(autojump_clock: MockClock) -> N
 async def test_a_range_older_than_the_tail_comes_from_the_store(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However full the tail is, of klines and of documents."""
+    """However full the tail is."""
     for module in (tail, candles):
         monkeypatch.setattr(module, "ROWS_A_SERIES", 20)
     monkeypatch.setattr(tail, "TRIMMED_AT_ONCE", 5)
@@ -166,12 +166,6 @@ async def test_a_range_older_than_the_tail_comes_from_the_store(
                 old = {**query, "startTime": str(since_ms)}
                 answer = await ours(simulation, reader, old)
                 assert closed_of(answer, now_ms) == closed_of(theirs(simulation, old), now_ms)
-            every = CandleRange(symbol="BTCUSDT", interval=Interval.M1)
-            every_one, opens = await reader.closed(simulation.agent.venues.main, every), []
-            while (part := await every_one.part()) is not None:
-                opens += [row.open_time for row in part]
-            assert len(opens) >= 600
-            assert opens == [*range(opens[0], opens[-1] + 1, MINUTE_MS)]
 
 
 async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
@@ -179,7 +173,6 @@ async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
 ) -> None:
     """They were in the spool, or not on the replica that was asked, when it was read first."""
     query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "10"}
-    every = CandleRange(symbol="BTCUSDT", interval=Interval.M1)
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=50, tick_ms=1_000
     ) as simulation:
@@ -192,13 +185,9 @@ async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
                 behind.setattr(store, "klines", shown)
                 with pytest.raises(NotReadable, match=r"4 candles .* are on their way"):
                     await ours(simulation, reader, query)
-                with pytest.raises(NotReadable, match=r"4 candles .* are on their way"):
-                    await reader.closed(simulation.agent.venues.main, every)
             answer = await ours(simulation, reader, query)
             now_ms = simulation.exchange.clock.now_ms()
             assert closed_of(answer, now_ms) == closed_of(theirs(simulation, query), now_ms)
-            every_one = await reader.closed(simulation.agent.venues.main, every)
-            assert len(await every_one.part() or ()) + len(await every_one.part() or ()) >= 55
 
 
 async def test_what_memory_answers_at_once_is_what_the_exchange_answers(

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.core.interval import MINUTE_MS, Interval
-from klineagent.core.kline import Kline, least_version
+from klineagent.core.kline import Kline
 from klineagent.storage.writing.buffer import Conflation
 from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 
@@ -26,9 +26,9 @@ async def test_late_states_do_not_replace_the_newest_one(autojump_clock: MockClo
         with simulation.exchange.lies.late_forming():
             for _ in range(600):
                 await trio.sleep(0.5)
-                close_ms = Interval.M1.close_of(subscription.newest_ms)
-                is_closed = subscription.newest_version >= least_version(close_ms)
-                seen.append((subscription.newest_ms, is_closed))
+                newest = subscription.newest
+                assert newest is not None
+                seen.append((newest.open_time, newest.is_closed))
         assert simulation.exchange.faults.injected["late_forming"] == 5
         assert seen == sorted(seen)
         assert {is_closed for _, is_closed in seen} == {False, True}

@@ -18,13 +18,25 @@ from klineagent.exchange.venues import VENUES, Venue
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.exchange_info import ExchangeInfo
 from klineagent.reading.forward import Forwarder
+from klineagent.reading.kept_files import KeptFiles
+from klineagent.reading.ranges import RangeReader
 from klineagent.series.venues import RunningVenue
 
 
-def read_app(reader: CandleReader, guard: Guard = ANYONE, *, forward: bool = False) -> QuartTrio:
-    """Make the app of the read server; with `forward` the exchange answers what it does not."""
+def read_app(
+    reader: CandleReader,
+    guard: Guard = ANYONE,
+    *,
+    forward: bool = False,
+    files: KeptFiles | None = None,
+) -> QuartTrio:
+    """Make the app of the read server; with `forward` the exchange answers what it does not.
+
+    Whoever runs it runs `files`.
+    """
     app = json_app(__name__, guard)
-    add_candle_routes(app, reader)
+    ranges = RangeReader(venues=reader.venues, writer=reader.writer)
+    add_candle_routes(app, ranges, files or KeptFiles())
     info, forwarder = ExchangeInfo(), Forwarder(venues=reader.venues) if forward else None
     for venue in VENUES.values():
         app.register_blueprint(_rest_api_of(venue, reader, info, forwarder))

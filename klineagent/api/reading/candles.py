@@ -1,104 +1,135 @@
-"""`GET /v1/candles` of the read server: closed candles as one document, whatever its length."""
+"""`GET /v1/candles` of the read server: candles as one document, whatever its length."""
 
 from __future__ import annotations
 
-from attrs import define, field
-from quart import Response
+from functools import partial
+from http import HTTPStatus
+
+from attrs import define
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from klineagent.api.models.candles import CandlesQuery
 from klineagent.api.models.timestamps import read_moment
 from klineagent.api.requests import interval_named, read_query
-from klineagent.core.errors import InvalidRequest, NotReadable
-from klineagent.exchange.venues import Venue, symbol_named
-from klineagent.reading.candles import CandleReader, ClosedCandles
-from klineagent.reading.documents import FORMATS, Document
+from klineagent.api.server.middleware import FewAtOnce
+from klineagent.exchange.venues import symbol_named
+from klineagent.reading.documents import CONTENT_TYPES, new_document
+from klineagent.reading.kept_files import DocumentFile, KeptFiles, written
+from klineagent.reading.parts import PIECE_BYTES, DocumentParts
+from klineagent.reading.ranges import RangeReader, RecordedSeries
 from klineagent.reading.request import CandleRange
+from klineagent.reading.tail import SeriesName
+from klineagent.series.desired.wire_format import check_brackets
 
 # The whole of Binance's minutes of some years; a client that reads nothing is cut much sooner.
 DOCUMENT_WITHIN_S = 600
+_PATH = "/v1/candles"
 
 
-def add_candle_routes(app: QuartTrio, reader: CandleReader) -> None:
+# Each takes up to 30 MB, and one whose client reads slowly takes it for minutes.
+few_documents = partial(FewAtOnce, path=_PATH, at_once=4, wait_s=5)
+
+
+def add_candle_routes(app: QuartTrio, reader: RangeReader, files: KeptFiles) -> None:
     """Add `GET /v1/candles`."""
 
-    @app.get("/v1/candles")
+    @app.get(_PATH)
     async def candles() -> Response:
-        ranges, document = _asked(read_query(CandlesQuery), reader)
-        body = DocumentBody(document, [await _opened(reader, *each) for each in ranges])
-        # What is not there is refused with its status if that is found before the first row.
-        await body.prepare()
-        response = Response(body, content_type=document.content_type)
+        asked = read_query(CandlesQuery)
+        # What is not there is refused with its status if that is found before the first byte.
+        if request.method == "HEAD" or "Range" in request.headers:
+            make = partial(_filed, asked, reader)
+            response = _part_of(await files.get(request.full_path, make))
+        elif asked.format == "parquet" or reader.lags:
+            response = _part_of(await _filed(asked, reader))
+        else:
+            response = Response(await _begun(asked, reader))
+        response.content_type = CONTENT_TYPES[asked.format]
         # The server has a deadline for all its requests; Quart's own is a minute.
         response.timeout = None
         return response
 
 
-def _asked(
-    asked: CandlesQuery, reader: CandleReader
-) -> tuple[list[tuple[Venue, CandleRange]], Document]:
+async def _begun(asked: CandlesQuery, reader: RangeReader) -> DocumentParts:
+    """Begin a document, and read its first candles.
+
+    Raises:
+        RequestError: it cannot be answered.
+    """
+    with_forming = asked.state == "all"
+    document = new_document(asked.format, with_forming=with_forming)
+    series = await reader.open(_wanted(asked, reader), with_forming=with_forming)
+    parts = DocumentParts(document, series, reader.turn)
+    await parts.prepare()
+    return parts
+
+
+async def _filed(asked: CandlesQuery, reader: RangeReader) -> DocumentFile:
+    return await written(await _begun(asked, reader))
+
+
+def _part_of(file: DocumentFile) -> Response:
+    """Answer with the range that is asked for, or with the whole file; HEAD with its length."""
+    first, end, status = 0, file.size, HTTPStatus.OK
+    if (asked := request.range) is not None and asked.units == "bytes" and len(asked.ranges) == 1:
+        status, (first, last) = HTTPStatus.PARTIAL_CONTENT, asked.ranges[0]
+        first = max(0, first + file.size) if first < 0 else first
+        end = min(end, last or end)
+        if first >= end:
+            return Response(b"", 416, headers={"Content-Range": f"bytes */{file.size}"})
+    response = Response(b"" if request.method == "HEAD" else FilePieces(file, first, end), status)
+    response.content_length = end - first
+    response.headers["Accept-Ranges"] = "bytes"
+    if status is HTTPStatus.PARTIAL_CONTENT:
+        response.headers["Content-Range"] = f"bytes {first}-{end - 1}/{file.size}"
+    return response
+
+
+@define(eq=False)
+class FilePieces:
+    """A range of a file in pieces."""
+
+    _file: DocumentFile
+    _first: int
+    _end: int
+
+    def __aiter__(self) -> FilePieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first >= self._end:
+            raise StopAsyncIteration
+        piece = await self._file.read(self._first, min(PIECE_BYTES, self._end - self._first))
+        self._first += len(piece)
+        return piece
+
+
+def _wanted(asked: CandlesQuery, reader: RangeReader) -> list[tuple[RecordedSeries, CandleRange]]:
     """Read what is wanted.
 
     Raises:
         InvalidRequest: a parameter is wrong.
+        NotReadable: a series is not recorded.
     """
-    if (make := FORMATS.get(asked.format)) is None:
-        raise InvalidRequest(f"format: {asked.format!r} is none of {', '.join(FORMATS)}")
     first_ms = 0 if not asked.from_ else read_moment(asked.from_, field="from")
     end_ms = None if not asked.to else read_moment(asked.to, field="to")
-    ranges = []
+    found: dict[SeriesName, RecordedSeries] = {}
     for name in asked.symbol.split(","):
         venue, symbol = symbol_named(name, reader.venues.default, beside="", field="symbol")
-        interval = interval_named(asked.interval, venue)
-        wanted = CandleRange(
-            symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms, last=asked.last
+        check_brackets(symbol, "symbol")
+        intervals = [interval_named(each, venue) for each in asked.interval.split(",")]
+        found |= {each.name: each for each in reader.recorded(venue, symbol, intervals)}
+    return [
+        (
+            each,
+            CandleRange(
+                symbol=each.subscription.symbol,
+                interval=each.subscription.interval,
+                first_ms=first_ms,
+                end_ms=end_ms,
+                last=asked.last,
+            ),
         )
-        ranges.append((venue, wanted))
-    return ranges, make()
-
-
-async def _opened(reader: CandleReader, venue: Venue, wanted: CandleRange) -> ClosedCandles:
-    if (running := reader.venues.get(venue.name)) is None:
-        raise NotReadable(f"{venue.name} is not recorded")
-    return await reader.closed(running, wanted)
-
-
-@define(eq=False)
-class DocumentBody:
-    """The parts of a document as they are sent; an error after the first cuts the connection."""
-
-    _document: Document
-    _series: list[ClosedCandles]
-    _ready: bytes = field(default=b"", init=False)
-    _is_over: bool = field(default=False, init=False)
-
-    async def prepare(self) -> None:
-        """Write the beginning, and read the first candles.
-
-        Raises:
-            NotReadable: not all of the candles are there.
-        """
-        self._ready = self._document.begin()
-        self._ready += await self._next()
-
-    def __aiter__(self) -> DocumentBody:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if (part := self._ready or await self._next()) or not self._is_over:
-            self._ready = b""
-            return part
-        raise StopAsyncIteration
-
-    async def _next(self) -> bytes:
-        """Return the next part that is not empty; an empty one after the end."""
-        while self._series:
-            rows = await self._series[0].part()
-            if rows:
-                return self._document.part(rows)
-            if rows is None:
-                del self._series[0]
-        if self._is_over:
-            return b""
-        self._is_over = True
-        return self._document.end()
+        for each in found.values()
+    ]

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
+import trio
 from attrs import frozen
 from hypercorn.typing import ASGIFramework
 
 from klineagent.api.guard import Guard
 from klineagent.api.reading.binance import read_app
-from klineagent.api.reading.candles import DOCUMENT_WITHIN_S
+from klineagent.api.reading.candles import DOCUMENT_WITHIN_S, few_documents
 from klineagent.api.reading.klines import KlinesAtOnce
 from klineagent.api.reading.streams import StreamRoutes
 from klineagent.api.server.listen import Listener, open_listener
@@ -22,6 +23,7 @@ from klineagent.config.model import DEFAULT_READ_BIND
 from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
 from klineagent.reading.candles import CandleReader
+from klineagent.reading.kept_files import KeptFiles
 from klineagent.reading.streams.hub import open_streams
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
@@ -62,11 +64,13 @@ async def open_read_api(
     *, venues: Venues, writer: Writer, bus: Bus, guard: Guard, forward: bool
 ) -> AsyncIterator[ReadApi]:
     """Follow `bus` for programs that read, as long as the block lasts."""
-    reader = CandleReader(venues=venues, writer=writer)
-    async with open_streams(venues) as streams:
+    reader, files = CandleReader(venues=venues, writer=writer), KeptFiles()
+    async with open_streams(venues) as streams, trio.open_nursery() as background:
+        background.start_soon(files.run)
         with bus.subscribed(reader.tail), bus.followed(streams):
-            app = CutAnswers(read_app(reader, guard, forward=forward))
+            app = CutAnswers(read_app(reader, guard, forward=forward, files=files))
             shortcuts = Shortcuts(
                 sockets=StreamRoutes(streams, guard), answer=KlinesAtOnce(reader, guard)
             )
-            yield ReadApi(RequestDeadline(app, DOCUMENT_WITHIN_S), shortcuts)
+            yield ReadApi(RequestDeadline(few_documents(app), DOCUMENT_WITHIN_S), shortcuts)
+        background.cancel_scope.cancel(reason="nothing is served any more")

@@ -174,9 +174,10 @@ def _of_closed(says: StoreSays, location: RowLocation | None) -> tuple[State, st
 
 
 def _newest_event(series: Subscription | None, open_ms: int) -> str | None:
-    if series is None or series.newest_ms != open_ms:
+    newest = None if series is None else series.newest
+    if newest is None or newest.open_time != open_ms:
         return None
-    return utc(event_time_of(series.newest_version))
+    return utc(event_time_of(newest.version))
 
 
 def _row(kline: Kline) -> StoredRow:

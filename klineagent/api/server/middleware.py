@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 import trio
-from attrs import define
+from attrs import define, field
 from hypercorn.typing import (
     ASGIFramework,
     ASGIReceiveCallable,
@@ -58,6 +58,7 @@ class RequestPacer:
 # More than the handlers' own deadlines, 10 s for a body and 29 s for the exchange: only a bug
 # exceeds it.
 ANSWER_WITHIN_S = 45
+RETRY_AFTER_S = 5
 
 
 @define
@@ -81,18 +82,52 @@ class RequestDeadline:
         with trio.move_on_after(self.within_s) as patience:
             await self.app(scope, receive, watched_send)
         if patience.cancelled_caught and not has_begun and scope["type"] == "http":
-            await _give_up(send, self.within_s)
+            await _give_up(send, f"no answer within {self.within_s:g} s")
 
 
-async def _give_up(send: ASGISendCallable, within_s: float) -> None:
-    body = encode(Error(f"Service Unavailable: no answer within {within_s:g} s"))
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 503,
-            "headers": [(b"content-type", b"application/json"), (b"connection", b"close")],
-        }
-    )
+@define
+class FewAtOnce:
+    """Lets so many requests for one path into an ASGI app at once; one that waits too long is 503.
+
+    A request is over when its answer has been sent, so this bounds what answers take in memory.
+    """
+
+    app: ASGIFramework
+    path: str
+    at_once: int
+    wait_s: float
+    _places: trio.CapacityLimiter = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._places = trio.CapacityLimiter(self.at_once)
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Call the app with `scope` when there is a place."""
+        if scope["type"] != "http" or scope["path"] != self.path:
+            await self.app(scope, receive, send)
+            return
+        try:
+            with trio.fail_after(self.wait_s):
+                await self._places.acquire()
+        except trio.TooSlowError:
+            await _give_up(send, f"{self.at_once} answers are being sent; try again later")
+            return
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._places.release()
+
+
+async def _give_up(send: ASGISendCallable, reason: str) -> None:
+    body = encode(Error(f"Service Unavailable: {reason}"))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"connection", b"close"),
+        (b"retry-after", b"%d" % RETRY_AFTER_S),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

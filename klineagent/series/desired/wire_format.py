@@ -250,9 +250,9 @@ class SetReader:
             exclude=written.exclude,
         )
         if self.listings is not None and match not in self.present.matched:
-            _check_brackets(match.name, f"{where}.name")
+            check_brackets(match.name, f"{where}.name")
             for at, name in enumerate(written.exclude):
-                _check_brackets(name, f"{where}.exclude[{at}]")
+                check_brackets(name, f"{where}.exclude[{at}]")
             listed = self.listings.values()
             self._check(match.quote, (each.quote for each in listed), f"{where}.quote")
             self._check(match.contract, (each.contract for each in listed), f"{where}.contract")
@@ -281,7 +281,7 @@ class SetReader:
         return frozenset(offered[name.strip()] for name in written)
 
 
-def _check_brackets(glob: str, where: str) -> None:
+def check_brackets(glob: str, where: str) -> None:
     """Refuse brackets that fnmatch would take literally: no symbol has brackets or `^`."""
     if "[^" in glob:
         raise InvalidRequest(f"{where}: {glob.strip()!r}: write [!ab] for neither a nor b")

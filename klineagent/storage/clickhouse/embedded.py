@@ -31,7 +31,7 @@ from klineagent.storage.clickhouse.tables.preparation import (
     preparing_updates,
 )
 from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, Rows, literal
-from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared
+from klineagent.storage.reader import READS_AT_ONCE, CandleTable, KlineRange, Reader, Shared
 from klineagent.storage.snapshots import Frozen, Snapshots
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
@@ -107,8 +107,8 @@ def _rows(session: Session, query: str) -> list[Any]:
     return _decode_rows(_fetched(session, query))
 
 
-def _fetched(session: Session, query: str) -> bytes:
-    return session.query(query, "JSONCompactEachRow").bytes()
+def _fetched(session: Session, query: str, form: str = "JSONCompactEachRow") -> bytes:
+    return session.query(query, form).bytes()
 
 
 def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
@@ -163,7 +163,7 @@ class EmbeddedStore:
     _takes_updates: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.reader = Reader(self._read_range)
+        self.reader = Reader(self._read_range, self._read_table)
         self.snapshots = Snapshots(self._location.folder, self._freeze)
 
     @property
@@ -230,6 +230,16 @@ class EmbeddedStore:
         def read(session: Session) -> list[Kline]:
             query = queries.select_range(self._prepared(session), wanted, most)
             return _decode_klines(_fetched(session, query + _AS_JSON))
+
+        async with self._sessions.taken() as engine:
+            return await engine.run(read)
+
+    async def _read_table(self, wanted: KlineRange) -> CandleTable:
+        def read(session: Session) -> CandleTable:
+            import pyarrow.ipc  # chdb has it
+
+            query = queries.select_table(self._prepared(session), wanted)
+            return pyarrow.ipc.open_stream(_fetched(session, query, "ArrowStream")).read_all()
 
         async with self._sessions.taken() as engine:
             return await engine.run(read)

@@ -16,10 +16,11 @@ from klineagent.api.reading.binance import read_app
 from klineagent.core.address import Bind
 from klineagent.core.errors import NotReadable
 from klineagent.core.interval import MINUTE_MS, Interval
-from klineagent.core.kline import Kline
 from klineagent.exchange.venues import SPOT
-from klineagent.reading.candles import CandleReader, ClosedCandles
+from klineagent.reading.candles import CandleReader
 from klineagent.reading.documents import COLUMNS
+from klineagent.reading.ranges import SeriesCandles
+from klineagent.storage.reader import Chunk
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 
 SYMBOLS = ["BTCUSDT", "spot:BTCUSDT"]
@@ -68,15 +69,14 @@ async def test_a_document_that_cannot_be_completed_is_cut(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client sees that it is not whole, and a line in the log says why."""
-    read = ClosedCandles.part
-    parts = iter([read])
+    parts = iter([SeriesCandles.part])
 
-    async def part(candles: ClosedCandles) -> list[Kline] | None:
+    async def part(candles: SeriesCandles) -> Chunk | None:
         if (first := next(parts, None)) is None:
             raise NotReadable("3 candles are on their way to the database")
         return await first(candles)
 
-    monkeypatch.setattr(ClosedCandles, "part", part)
+    monkeypatch.setattr(SeriesCandles, "part", part)
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], read_bind=Bind("127.0.0.1", 0)
     ) as simulation:

@@ -1,0 +1,287 @@
+"""Reads closed candles of any number of series, each range complete or refused, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import trio
+from attrs import define, field, frozen
+
+from klineagent.core.errors import NotReadable, StoreError
+from klineagent.core.interval import Interval, on_grid
+from klineagent.core.kline import Kline
+from klineagent.exchange.venues import Venue, full_name
+from klineagent.reading.request import CandleRange
+from klineagent.reading.tail import SeriesName
+from klineagent.series.ledger import Gap, Ledger
+from klineagent.series.subscription import Subscription
+from klineagent.series.venues import RunningVenue, Venues
+from klineagent.storage.reader import Chunk, KlineRange, Reader, opens_of
+from klineagent.storage.writing.writer import Writer
+
+# A missing candle is fetched within a second or so; a client that waits longer can ask again.
+HEALED_WITHIN_S = 3.0
+# Programs ask as soon as a candle is over, and its closing event takes a moment.
+CLOSED_WITHIN_S = 1.0
+LOOK_EVERY_S = 0.05
+
+
+@frozen
+class RecordedSeries:
+    """A series that is recorded."""
+
+    venue: RunningVenue
+    subscription: Subscription
+
+    @property
+    def name(self) -> SeriesName:
+        """Venue, symbol and interval."""
+        series = self.subscription
+        return self.venue.venue.name, series.symbol, series.interval.value
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is known of its candles."""
+        return self.subscription.ledger
+
+
+@define(eq=False, kw_only=True)
+class RangeReader:
+    """Reads ranges of series that run, with what is not in the store yet laid over it.
+
+    A candle that the ledger does not know as absent is in them, or the read is refused.
+    """
+
+    venues: Venues
+    writer: Writer
+    turn: trio.Lock = field(factory=trio.Lock, init=False)
+    """Whoever reads a part holds it: threads read no faster, and a part takes some 20 MB."""
+
+    @property
+    def lags(self) -> bool:
+        """Whether rows wait in the spool: then it is seen late that a range is not complete."""
+        spool = self.writer.spool
+        return spool is not None and not spool.is_empty
+
+    def recorded(
+        self, venue: Venue, name: str, intervals: Sequence[Interval]
+    ) -> list[RecordedSeries]:
+        """Return the series of a symbol, or of all that match a pattern, at some of `intervals`.
+
+        A symbol must be recorded at each of them.
+
+        Raises:
+            NotReadable: a series is not recorded, or the pattern matches none.
+        """
+        running = self.venues.get(venue.name)
+        is_pattern = not {*"*?["}.isdisjoint(name)
+        symbols = [name]
+        if is_pattern:
+            symbols = [] if running is None else running.registry.symbols()
+            symbols = [symbol for symbol in symbols if fnmatchcase(symbol, name)]
+        found = []
+        for symbol in symbols:
+            for interval in intervals:
+                if running and (series := running.registry.subscription(symbol, interval)):
+                    found.append(RecordedSeries(running, series))
+                elif not is_pattern:
+                    whole = full_name(venue, symbol, self.venues.default)
+                    add = f"`klineagent add {whole} --intervals {interval}`"
+                    raise NotReadable(f"{whole} {interval} is not recorded; {add}")
+        if not found:
+            raise NotReadable(f"nothing is recorded that {name} matches at this interval")
+        for each in found:
+            if not each.ledger.has_begun:
+                raise NotReadable(f"{' '.join(each.name[1:])} begins just now; try again")
+        return found
+
+    async def open(
+        self, wanted: Sequence[tuple[RecordedSeries, CandleRange]], *, with_forming: bool
+    ) -> list[SeriesCandles]:
+        """Return the candles of ranges, to be read in parts; with the forming one if it is theirs.
+
+        Raises:
+            NotReadable: candles are missing.
+        """
+        await _until_settled(wanted)
+        # Bounds first, then what waits: of candles that are due, each is stored by then, or waits.
+        opened = [self._opened(*each, with_forming=with_forming) for each in wanted]
+        waiting = await self._waiting({each.name for each in opened})
+        for each in opened:
+            each.lay_over(waiting[each.name])
+        return opened
+
+    def _opened(
+        self, series: RecordedSeries, asked: CandleRange, *, with_forming: bool
+    ) -> SeriesCandles:
+        ledger, forming = series.ledger, series.subscription.newest if with_forming else None
+        first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
+        if forming is None or forming.is_closed or not asked.reaches(end_ms, forming.open_time):
+            forming = None
+        elif asked.last is not None:
+            first_ms = max(first_ms, ledger.interval.shifted(end_ms, 1 - asked.last))
+        return SeriesCandles(
+            name=series.name,
+            ledger=ledger,
+            reader=self.writer.store.reader,
+            first_ms=first_ms,
+            end_ms=end_ms,
+            forming=forming,
+        )
+
+    async def _waiting(self, names: set[SeriesName]) -> dict[SeriesName, list[Kline]]:
+        """Return closed rows that are not in the store yet, as far as they are in memory."""
+        rows: dict[SeriesName, list[Kline]] = {name: [] for name in names}
+        with trio.move_on_after(CLOSED_WITHIN_S):
+            while (at_risk := self.writer.at_risk()) is None:  # noqa: ASYNC110 - it has no event
+                await trio.sleep(LOOK_EVERY_S)
+            for row in at_risk:
+                if (some := rows.get(row[:3])) is not None:
+                    some.append(row)
+        return rows
+
+
+@define(eq=False, kw_only=True)
+class SeriesCandles:
+    """The candles of one series in a range, ascending, part by part."""
+
+    name: SeriesName
+    _ledger: Ledger
+    _reader: Reader
+    _first_ms: int
+    _end_ms: int
+    """Where the candles end that are covered and over."""
+    _forming: Kline | None
+    _known: dict[int, Kline] = field(factory=dict, init=False)
+    """Closed candles that are in memory, by their open times."""
+
+    def lay_over(self, klines: Iterable[Kline]) -> None:
+        """Know these states, where they are of the range and closed."""
+        self._known = _newest_states(
+            row
+            for row in klines
+            if row.is_closed and self._first_ms <= row.open_time < self._end_ms
+        )
+
+    async def part(self) -> Chunk | None:
+        """Return the next candles; None after the last.
+
+        Raises:
+            NotReadable: some are not there, and what was read before is not the whole range.
+        """
+        try:
+            return await self._next()
+        except StoreError as error:
+            raise NotReadable(f"the database cannot be read: {error}") from error
+
+    async def _next(self) -> Chunk | None:
+        known_ms = self._known_from()
+        stored_ms = min(self._known, default=known_ms)
+        if self._first_ms < stored_ms:
+            return await self._stored(stored_ms)
+        if self._first_ms < known_ms:
+            return await self._overlaid(known_ms)
+        if self._first_ms < self._end_ms:
+            self._first_ms = self._end_ms
+            return [row for _, row in sorted(self._known.items())]
+        forming, self._forming = self._forming, None
+        return None if forming is None else [forming]
+
+    async def _stored(self, end_ms: int) -> Chunk:
+        """Return the next candles before `end_ms`, which only the store has."""
+        chunk, rest = await self._reader.chunk(self._range(end_ms))
+        return self._checked(chunk, end_ms, rest)
+
+    async def _overlaid(self, end_ms: int) -> Chunk:
+        """Return the next candles before `end_ms`, of which some are known and some stored."""
+        rows, rest = await self._reader.read(self._range(end_ms))
+        left_ms = end_ms if rest is None else rest.first_ms
+        known = [self._known.pop(open_ms) for open_ms in [*self._known] if open_ms < left_ms]
+        newest = _newest_states((*rows, *known))
+        return self._checked([row for _, row in sorted(newest.items())], end_ms, rest)
+
+    def _range(self, end_ms: int) -> KlineRange:
+        venue, symbol, interval = self.name
+        return KlineRange(
+            venue=venue, symbol=symbol, interval=interval, first_ms=self._first_ms, end_ms=end_ms
+        )
+
+    def _checked(self, chunk: Chunk, end_ms: int, rest: KlineRange | None) -> Chunk:
+        """Return what was read, and go on after it."""
+        left_ms = end_ms if rest is None else self._ledger.interval.first_open(rest.first_ms)
+        if lacking := _lacking(self._ledger, chunk, self._first_ms, left_ms):
+            _, symbol, interval = self.name
+            what = f"{_candles(lacking)} of {symbol} {interval}"
+            raise NotReadable(f"{what} are on their way to the database")
+        self._first_ms = left_ms
+        return chunk
+
+    def _known_from(self) -> int:
+        """Return the open time from which on all candles of the range are known."""
+        open_ms = self._end_ms
+        while (before_ms := self._ledger.interval.shifted(open_ms, -1)) in self._known:
+            open_ms = before_ms
+        return open_ms
+
+
+def _newest_states(klines: Iterable[Kline]) -> dict[int, Kline]:
+    """Return the newest state of each candle of one series, by its open time. Pure."""
+    newest: dict[int, Kline] = {}
+    for kline in klines:
+        known = newest.get(kline.open_time)
+        if known is None or known.version < kline.version:
+            newest[kline.open_time] = kline
+    return newest
+
+
+async def _until_settled(wanted: Sequence[tuple[RecordedSeries, CandleRange]]) -> None:
+    """Wait until nothing is missing in the ranges, nor awaited, as far as that takes no longer.
+
+    Raises:
+        NotReadable: candles are missing.
+    """
+    left = [*wanted]
+    with trio.move_on_after(CLOSED_WITHIN_S):
+        while left := [  # noqa: ASYNC110 - a ledger has no event
+            each for each in left if _is_awaited(*each)
+        ]:
+            await trio.sleep(LOOK_EVERY_S)
+    left = [*wanted]
+    with trio.move_on_after(HEALED_WITHIN_S):
+        while left := [each for each in left if _gaps(*each)]:  # noqa: ASYNC110
+            await trio.sleep(LOOK_EVERY_S)
+    for series, asked in wanted:
+        if gaps := _gaps(series, asked):
+            reasons = {gap.mark.error for gap in gaps if gap.mark.error}
+            why = f": {'; '.join(sorted(reasons))}" if reasons else ""
+            _, symbol, interval = series.name
+            raise NotReadable(
+                f"{_candles(series.ledger.count(gaps))} of {symbol} {interval} are missing and"
+                f" being fetched{why}"
+            )
+
+
+def _is_awaited(series: RecordedSeries, asked: CandleRange) -> bool:
+    """Whether a candle of the range is over whose closing event may come any moment."""
+    interval, horizon_ms = series.ledger.interval, series.ledger.horizon_ms
+    is_over = interval.next_open(horizon_ms) <= series.venue.context.time.now_ms()
+    return is_over and asked.reaches(horizon_ms, horizon_ms)
+
+
+def _gaps(series: RecordedSeries, asked: CandleRange) -> list[Gap]:
+    ledger = series.ledger
+    return ledger.gaps.within(*asked.bounds(ledger.first_ms, ledger.horizon_ms))
+
+
+def _lacking(ledger: Ledger, chunk: Chunk, first_ms: int, end_ms: int) -> int:
+    """Count candles in [`first_ms`, `end_ms`) that are not absent, and not in `chunk`. Pure."""
+    absences = ledger.absences.within(first_ms, end_ms)
+    there = len(chunk)
+    if absences:  # a candle off the grid would stand for one that is not there
+        there = len(on_grid(opens_of(chunk), ledger.interval.value))
+    return max(0, ledger.interval.count(first_ms, end_ms) - ledger.count(absences) - there)
+
+
+def _candles(count: int) -> str:
+    return "1 candle" if count == 1 else f"{count} candles"
