@@ -15,7 +15,7 @@ from klineagent.core.errors import NotReadable, Overloaded, StoreError
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
-from klineagent.reading.request import CandleRequest
+from klineagent.reading.request import CandleRequest, not_listed
 from klineagent.reading.rows import RowFormat
 from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
 from klineagent.series.ledger import Ledger
@@ -148,6 +148,9 @@ class CandleReader:
 
     def _subscription(self, running: RunningVenue, asked: CandleRequest) -> Subscription:
         series = running.registry.subscription(asked.symbol, asked.interval)
+        listings = running.context.book.listings
+        if series is None and listings is not None and asked.symbol not in listings:
+            raise not_listed()
         if series is None or not series.ledger.has_begun:
             name = full_name(running.venue, asked.symbol, self.venues.default)
             what = "is not recorded; `klineagent add" if series is None else "begins just now;"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 from attrs import frozen
 
 from klineagent.core.errors import BadRead, NotReadable
@@ -14,7 +15,8 @@ DEFAULT_LIMIT = 500
 # Spot takes times in microseconds, too: from this number on they cannot be milliseconds.
 _MICROSECONDS_FROM = 10**15
 # The exchange's codes.
-_MISSING, _UNREAD, _INTERVAL, _NOT_VALID = -1102, -1104, -1120, -1130
+_ILLEGAL, _MISSING, _UNREAD, _INTERVAL = -1100, -1102, -1104, -1120
+_SYMBOL, _COMBINATION, _NOT_VALID = -1121, -1128, -1130
 _UTC = {"0", "+0", "-0", "+00:00", "-00:00", "0:00", "00:00"}
 
 
@@ -119,6 +121,29 @@ def read_continuous_request(query: Mapping[str, str], venue: Venue) -> CandleReq
         raise NotReadable("continuous klines are those of perpetual contracts only")
     symbol = f"{query['pair']}{venue.perpetual_suffix}"
     return read_klines_request({**query, "symbol": symbol}, venue)
+
+
+def read_symbols(query: Mapping[str, str], venue: Venue) -> tuple[str, ...]:
+    """Read which symbols exchangeInfo is asked about; none stands for all. Only spot selects.
+
+    Raises:
+        BadRead: the exchange would refuse it, with its code and its text.
+    """
+    if venue != SPOT or not query.keys() & {"symbol", "symbols"}:
+        return ()
+    if "symbols" not in query:
+        return (query["symbol"],)
+    if "symbol" in query:
+        raise BadRead(_COMBINATION, "Combination of optional parameters invalid.")
+    try:
+        return msgspec.json.decode(query["symbols"], type=tuple[str, ...])
+    except msgspec.DecodeError as error:
+        raise BadRead(_ILLEGAL, "Illegal characters found in parameter 'symbols'.") from error
+
+
+def not_listed() -> BadRead:
+    """The exchange has no such symbol."""
+    return BadRead(_SYMBOL, "Invalid symbol.")
 
 
 def _limit(query: Mapping[str, str], venue: Venue) -> int:

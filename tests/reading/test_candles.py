@@ -135,6 +135,8 @@ async def test_no_answer_is_short_without_a_word(autojump_clock: MockClock) -> N
                 await ours(simulation, reader, {**query, "limit": "100"})
             with pytest.raises(NotReadable, match="add ETHUSDT --intervals 1m"):
                 await ours(simulation, reader, {**query, "symbol": "ETHUSDT"})
+            with pytest.raises(BadRead, match=r"Invalid symbol\."):
+                await ours(simulation, reader, {**query, "symbol": "NONE"})
             oldest = rows_of(await ours(simulation, reader, {**query, "startTime": "0"}))
             assert len(oldest) == 10
             with simulation.exchange.offline():

@@ -20,6 +20,7 @@ from klineagent.reading.exchange_info import ExchangeInfo
 from klineagent.reading.forward import Forwarder
 from klineagent.reading.kept_files import KeptFiles
 from klineagent.reading.ranges import RangeReader
+from klineagent.reading.request import read_symbols
 from klineagent.series.venues import RunningVenue
 
 
@@ -69,6 +70,8 @@ def _rest_api_of(
 
     @api.get(venue.exchange_info_path)
     async def exchange_info() -> Response:
+        if symbols := read_symbols(request.args.to_dict(), venue):
+            return Response(await info.of_symbols(await running(), symbols), content_type=JSON)
         body = await info.compressed(await running())
         headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         if "gzip" not in request.headers.get("Accept-Encoding", ""):
