@@ -103,6 +103,26 @@ async def test_a_range_and_what_cannot_be_read(autojump_clock: MockClock) -> Non
             ("symbol=moon:BTCUSDT&interval=1m", 400),
             ("symbol=ETHUSDT&interval=1m", 503),
             ("symbol=spot:BTCUSDT&interval=1m", 503),
+            ("symbol=*XYZ&interval=1m", 503),
+            ("symbol=spot:*&interval=1m", 503),
+            ("symbol=BTC[USDT&interval=1m", 400),
+            ("symbol=BTCUSDT&interval=1m,7m", 400),
+            ("symbol=BTCUSDT&interval=1m&state=open", 400),
         ]:
             status, body = await asked(simulation, wrong, after_s=0)
             assert (status, [*msgspec.json.decode(body)]) == (code, ["error"]), wrong
+
+
+async def test_patterns_select_what_is_recorded(autojump_clock: MockClock) -> None:
+    """Of any venue, at several intervals; what two of them match comes once."""
+    symbols = ["BTCUSDT", "ETHUSDT", "spot:BTCUSDT"]
+    async with open_simulation(
+        symbols=symbols, intervals=[Interval.M1, Interval.M5], beside=[SPOT], history=20
+    ) as simulation:
+        query = "symbol=ETH*,*USDT,spot:[AB]*&interval=5m,1m&last=2&format=jsonl"
+        status, body = await asked(simulation, query)
+        assert status == 200
+        rows = [msgspec.json.decode(line) for line in body.splitlines()]
+        names = [(row["venue"], row["symbol"], row["interval"]) for row in rows]
+        series = [("usdm", "ETHUSDT"), ("usdm", "BTCUSDT"), ("spot", "BTCUSDT")]
+        assert names == [(*each, i) for each in series for i in ("5m", "5m", "1m", "1m")]

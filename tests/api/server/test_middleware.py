@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import trio
+import trio.testing
 from hypercorn.typing import ASGISendEvent, HTTPScope
 from trio.testing import MockClock
 
@@ -15,6 +16,7 @@ from klineagent.api.server.middleware import (
     ANSWER_WITHIN_S,
     APART_S,
     PASSES_APART,
+    FewAtOnce,
     RequestDeadline,
     RequestPacer,
 )
@@ -90,6 +92,35 @@ async def test_a_handler_that_never_answers_is_given_up(autojump_clock: MockCloc
     assert begun["status"] == 503
     assert body["type"] == "http.response.body"
     assert json.loads(body["body"]) == {"error": "Service Unavailable: no answer within 45 s"}
+
+
+async def test_few_answers_of_a_path_are_under_way_at_once(autojump_clock: MockClock) -> None:
+    """One more waits for a place, and is refused if none becomes free in time."""
+    events: list[tuple[float, str, int]] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        await trio.sleep(3)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ask(path: str) -> None:
+        async def send(event: ASGISendEvent) -> None:
+            if event["type"] == "http.response.start":
+                events.append((trio.current_time(), path, event["status"]))
+                assert event["status"] == 200 or (b"retry-after", b"5") in event["headers"]
+
+        await few(_scope(path), _nothing, send)
+
+    few = FewAtOnce(app, path="/long", at_once=1, wait_s=4)
+    async with trio.open_nursery() as nursery:
+        for path in ("/long", "/long", "/long", "/short"):
+            nursery.start_soon(ask, path)
+            await trio.testing.wait_all_tasks_blocked()
+    assert sorted(events) == [
+        (3, "/long", 200),
+        (3, "/short", 200),
+        (4, "/long", 503),
+        (6, "/long", 200),
+    ]
 
 
 def _scope(path: str) -> HTTPScope:
