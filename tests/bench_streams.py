@@ -1,9 +1,9 @@
 """What a stream event costs with many clients: CPU time of the hub a message.
 
-    python -m tests.bench_streams [CLIENTS [STREAMS [PER_SECOND]]]
+    python -m tests.bench_streams [CLIENTS [STREAMS [ROWS]]]
 
-Events of STREAMS series are published PER_SECOND times a second, 100 rows at a time as by the
-dispatcher; each client listens to all. The clients are a process of their own.
+Events of STREAMS series are published once a second, ROWS at a time and evenly spread over it; each
+client listens to all. The clients are a process of their own.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from klineagent.reading.streams.socket import StreamSocket
 from klineagent.series.venues import Venues
 from tests.klines import a_kline
 
-LASTS_S = 8.0
-ROWS_AT_ONCE = 100
+LASTS_S = 6
 
 
 def _clients(address: tuple[str, int], clients: int, told: Connection) -> None:
@@ -71,7 +70,7 @@ def _rows(streams: int) -> tuple[list[Kline], list[bytes]]:
     return rows, frames
 
 
-async def measure(clients: int, streams: int, per_second: float) -> None:
+async def measure(clients: int, streams: int, at_once: int) -> None:
     """Print the cost of a message."""
     registry = SimpleNamespace(subscription=lambda *_: object())
     running = SimpleNamespace(registry=registry, context=SimpleNamespace(book=None))
@@ -92,14 +91,13 @@ async def measure(clients: int, streams: int, per_second: float) -> None:
             while hub.clients < clients:  # noqa: ASYNC110
                 await trio.sleep(0.05)
             await trio.sleep(0.5)
-            idle = await _spent(bus, 0, 1, LASTS_S / 2)
-            spent = await _spent(bus, streams, per_second, LASTS_S)
-            messages = clients * streams * per_second * LASTS_S
-            cost = (spent - 2 * idle) / messages * 1e6
+            rows, frames = _rows(streams)
+            spent = await _spent(bus, rows, frames, at_once)
+            messages = clients * streams * LASTS_S
             print(
-                f"{clients} clients, {streams} streams {per_second:g} times a second:"
-                f" {messages / LASTS_S:,.0f} messages a second, {cost:.2f} us each,"
-                f" {spent / LASTS_S:.0%} of a core"
+                f"{clients} clients, {streams} streams, {at_once} at a time:"
+                f" {messages / LASTS_S:,.0f} messages a second,"
+                f" {spent / messages * 1e6:.2f} us each, {spent / LASTS_S:.0%} of a core"
             )
         nursery.cancel_scope.cancel()
     child.join()
@@ -126,21 +124,18 @@ def _serving(hub: StreamHub, streams: int) -> Any:
     return serve
 
 
-async def _spent(bus: Bus, streams: int, per_second: float, lasts_s: float) -> float:
+async def _spent(bus: Bus, rows: list[Kline], frames: list[bytes], at_once: int) -> float:
     """Publish for a while; return the CPU time that it took."""
-    rows, frames = _rows(streams)
     begins_at, before = trio.current_time(), time.process_time()
-    turn = 0
-    while trio.current_time() < begins_at + lasts_s:
-        turn += 1
+    turns = range(0, len(rows), at_once)
+    for second in range(LASTS_S):
         rows = [row._replace(version=row.version + 1) for row in rows]
-        for at in range(0, streams, ROWS_AT_ONCE):
-            await bus.publish(rows[at : at + ROWS_AT_ONCE], frames[at : at + ROWS_AT_ONCE])
-            await trio.lowlevel.checkpoint()
-        await trio.sleep_until(begins_at + turn / per_second)
+        for turn, at in enumerate(turns):
+            await bus.publish(rows[at : at + at_once], frames[at : at + at_once])
+            await trio.sleep_until(begins_at + second + (turn + 1) / len(turns))
     return time.process_time() - before
 
 
 if __name__ == "__main__":
-    clients, streams, per_second = [*map(int, sys.argv[1:]), *(100, 100, 1)[len(sys.argv) - 1 :]]
-    trio.run(measure, clients, streams, per_second)
+    clients, streams, at_once = [*map(int, sys.argv[1:]), *(100, 80, 1)[len(sys.argv) - 1 :]]
+    trio.run(measure, clients, streams, at_once)

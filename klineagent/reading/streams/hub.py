@@ -25,8 +25,10 @@ from klineagent.series.subscription import Subscription
 from klineagent.series.venues import Venues
 
 MOST_CLIENTS = 100
-# A send costs as much as fifty events, so those of a moment share one.
-FLUSH_EVERY_S = 0.01
+# A send costs as much as fifty events, so those of a moment share one. States of forming candles
+# are a second apart anyway.
+SOON_S = 0.01
+LATER_S = 0.1
 # A lost closing event is missed after a grace of 5 s by default, and fetched within a second.
 HELD_S = 10.0
 LOOK_EVERY_S = 0.25
@@ -54,9 +56,10 @@ class StreamListener:
     """What the name may mean; the first that is recorded."""
     form: Form
 
-    def put(self, event: CandleEvent) -> None:
-        """Take an event for the client."""
+    def greet(self, event: CandleEvent) -> None:
+        """Take the first event for the client."""
         self.outbox.put(self, event.framed(self.form), is_closing=event.is_closing)
+        self.outbox.hurry()
 
 
 @define(eq=False)
@@ -88,6 +91,29 @@ class _Feed:
 
 
 @define(eq=False)
+class _Flush:
+    """Sends what waits for clients, all at a time."""
+
+    _after_s: float
+    _outboxes: list[Outbox] = field(factory=list, init=False)
+    _has_some: trio.Event = field(factory=trio.Event, init=False)
+
+    def put(self, outbox: Outbox) -> None:
+        """Flush `outbox` with the next turn."""
+        self._outboxes.append(outbox)
+        self._has_some.set()
+
+    async def run(self) -> NoReturn:
+        while True:
+            await self._has_some.wait()
+            await trio.sleep(self._after_s)
+            outboxes, self._outboxes = self._outboxes, []
+            self._has_some = trio.Event()
+            for outbox in outboxes:
+                outbox.flush()
+
+
+@define(eq=False)
 class StreamHub:
     """Hands events on to the clients that listen; a follower of the bus.
 
@@ -106,8 +132,8 @@ class StreamHub:
     """Listeners to what is not recorded, by each series that it may mean."""
     _told: dict[str, None] = field(factory=dict, init=False)
     """Names of which the log has a line."""
-    _filled: list[Outbox] = field(factory=list, init=False)
-    _is_filled: trio.Event = field(factory=trio.Event, init=False)
+    soon: _Flush = field(factory=lambda: _Flush(SOON_S), init=False)
+    later: _Flush = field(factory=lambda: _Flush(LATER_S), init=False)
 
     @property
     def clients(self) -> int:
@@ -142,11 +168,6 @@ class StreamHub:
         self._is_closed = True
         for client in [*self._clients]:
             client.hang_up(Farewell("the agent is shutting down", GOING_AWAY))
-
-    def filled(self, outbox: Outbox) -> None:
-        """Wake the sender of `outbox` with the next flush."""
-        self._filled.append(outbox)
-        self._is_filled.set()
 
     # Streams
 
@@ -201,7 +222,7 @@ class StreamHub:
                 feed.order.put(newest)
         feed.add(listener)
         if feed.order.newest is not None:
-            listener.put(feed.order.newest)
+            listener.greet(feed.order.newest)
 
     def _newest_of(self, series: SeriesName) -> CandleEvent | None:
         match self._newest.get(series):
@@ -294,16 +315,6 @@ class StreamHub:
 
     # Tasks
 
-    async def flush(self) -> NoReturn:
-        """Wake the senders of filled outboxes, a few times in a blink of an eye."""
-        while True:
-            await self._is_filled.wait()
-            await trio.sleep(FLUSH_EVERY_S)
-            filled, self._filled = self._filled, []
-            self._is_filled = trio.Event()
-            for outbox in filled:
-                outbox.wake()
-
     async def release(self) -> NoReturn:
         """Send what is held in vain or for too long."""
         while True:
@@ -335,7 +346,8 @@ async def open_streams(venues: Venues) -> AsyncIterator[StreamHub]:
     """Open a hub without clients; leaving the block closes their sockets."""
     hub = StreamHub(venues)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(hub.flush)
+        nursery.start_soon(hub.soon.run)
+        nursery.start_soon(hub.later.run)
         nursery.start_soon(hub.release)
         try:
             yield hub

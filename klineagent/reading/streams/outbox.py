@@ -20,16 +20,22 @@ class Outbox:
     all wait, up to `MOST_CLOSED` while the socket takes nothing; then the client is too slow.
     """
 
-    _ready: Callable[[Outbox], None]
-    """Called when something waits and nothing did."""
+    _soon: Callable[[Outbox], None]
+    """Called when something waits that must be sent at once."""
+    _later: Callable[[Outbox], None]
+    """Called when something waits, and nothing did."""
+    _send_now: Callable[[bytes], bytes]
+    """Sends what the socket takes without waiting; returns the rest."""
     _too_slow: Callable[[], None]
     is_sending: bool = field(default=False, init=False)
     """Whether the socket has not taken yet what was taken from here."""
-    _is_ready: bool = field(default=False, init=False)
+    _is_due_soon: bool = field(default=False, init=False)
+    _is_due_later: bool = field(default=False, init=False)
     _answers: list[bytes] = field(factory=list, init=False)
     _closed: list[bytes] = field(factory=list, init=False)
     _forming: dict[object, bytes] = field(factory=dict, init=False)
     """By stream."""
+    _rest: bytes = field(default=b"", init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
     _is_closed: bool = field(default=False, init=False)
 
@@ -37,7 +43,7 @@ class Outbox:
         """Take an answer or a control frame."""
         if not self._is_closed:
             self._answers.append(frame)
-            self._has_something()
+            self.hurry()
 
     def put(self, stream: object, frame: bytes, *, is_closing: bool) -> None:
         """Take an event of `stream`."""
@@ -46,12 +52,14 @@ class Outbox:
         if is_closing:
             self._forming.pop(stream, None)
             self._closed.append(frame)
+            self.hurry()
             if self.is_sending and len(self._closed) > MOST_CLOSED:
                 self._too_slow()
         else:
             self._forming[stream] = frame
-        if not self._is_ready:
-            self._has_something()
+            if not self._is_due_later:
+                self._is_due_later = True
+                self._later(self)
 
     def drop_events(self) -> None:
         """Drop all events that wait."""
@@ -62,29 +70,43 @@ class Outbox:
         """Drop the state of `stream` that waits."""
         self._forming.pop(stream, None)
 
-    def wake(self) -> None:
-        """Let the sender take what waits."""
-        self._wake.set()
+    def flush(self) -> None:
+        """Send what waits as far as the socket takes it now, and leave the rest to `take`.
+
+        Unless something is being sent: then it follows.
+        """
+        if not self.is_sending and (self._answers or self._closed or self._forming):
+            self._rest = self._send_now(self._all())
+            if self._rest:
+                self.is_sending = True
+                self._wake.set()
 
     def close(self) -> None:
-        """Let the sender take what waits, and nothing after it."""
+        """Send what waits, and nothing after it."""
         self._is_closed = True
         self._wake.set()
 
     async def take(self) -> bytes:
-        """Wait until woken, and take everything; nothing once closed and empty."""
-        self.is_sending = False
-        if not self._is_closed:
-            await self._wake.wait()
+        """Wait for what the socket did not take at once; nothing once closed and empty."""
+        self._rest = self._rest or self._all()
+        while not self._rest and not self._is_closed:
+            self.is_sending = False
             self._wake = trio.Event()
+            await self._wake.wait()
+            self._rest = self._rest or self._all()
+        self.is_sending = True
+        frames, self._rest = self._rest, b""
+        return frames
+
+    def _all(self) -> bytes:
         frames = b"".join([*self._answers, *self._closed, *self._forming.values()])
         self._answers.clear()
         self.drop_events()
-        self._is_ready = False
-        self.is_sending = True
+        self._is_due_soon = self._is_due_later = False
         return frames
 
-    def _has_something(self) -> None:
-        if not self._is_ready:
-            self._is_ready = True
-            self._ready(self)
+    def hurry(self) -> None:
+        """Let what waits be sent at once."""
+        if not self._is_due_soon:
+            self._is_due_soon = True
+            self._soon(self)

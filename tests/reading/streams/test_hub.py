@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import SPOT, USDM, Venue
-from klineagent.reading.streams.hub import FLUSH_EVERY_S
+from klineagent.reading.streams.hub import SOON_S
 from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 from tests.reading.streams.listening import Listening, listening, streams_of
 from tests.simulations.looking import MINUTE_S, logged
@@ -45,7 +45,7 @@ async def test_every_candle_closes_once_and_in_order(autojump_clock: MockClock) 
                 open_ms = event["k"]["t"]
                 if event["k"]["x"]:
                     opens.append(open_ms)
-                    assert trio.current_time() - closings.at[open_ms] <= FLUSH_EVERY_S + 1e-6
+                    assert trio.current_time() - closings.at[open_ms] <= SOON_S + 1e-6
                 else:
                     forming += 1
                     assert not opens or open_ms == opens[-1] + MINUTE_MS

@@ -58,7 +58,7 @@ def publish(hub: StreamHub, *klines: Kline) -> None:
 
 async def settled() -> None:
     """Wait until what was handed on is sent."""
-    await trio.sleep(2 * hub_module.FLUSH_EVERY_S)
+    await trio.sleep(1.5 * hub_module.LATER_S)
 
 
 async def trades(client: Listening) -> list[int]:
