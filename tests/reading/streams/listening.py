@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ from trio.testing import memory_stream_pair
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 
+from klineagent.core.kline import Kline
+from klineagent.exchange.venues import USDM
+from klineagent.reading.streams.events import EventFormat
 from klineagent.reading.streams.hub import StreamHub, open_streams
 from klineagent.reading.streams.path import read_path
 from klineagent.reading.streams.socket import StreamSocket
@@ -110,3 +114,26 @@ async def streams_of(simulation: Simulation) -> AsyncIterator[StreamHub]:
     async with open_streams(agent.venues) as hub:
         with agent.bus.followed(hub):
             yield hub
+
+
+@asynccontextmanager
+async def open_hub() -> AsyncIterator[StreamHub]:
+    """Open a hub of USD-M, as if every series of it was recorded and no candle missing."""
+    ledger = SimpleNamespace(horizon_ms=0, gaps=SimpleNamespace(within=lambda *_: []))
+    registry = SimpleNamespace(subscription=lambda *_: SimpleNamespace(ledger=ledger))
+    book = SimpleNamespace(listings={})
+    running = SimpleNamespace(registry=registry, context=SimpleNamespace(book=book))
+    venues: Any = SimpleNamespace(default=USDM, get={"usdm": running}.get, now_ms=lambda _venue: 0)
+    async with open_streams(venues) as hub:
+        yield hub
+
+
+def publish(hub: StreamHub, *klines: Kline) -> None:
+    """Hand on rows and the frames in which the exchange sent them."""
+    text = EventFormat.of(None, USDM).text
+    frames = [
+        b'{"stream":"%b@kline_1m","data":%b}'
+        % (kline.symbol.lower().encode(), text(kline, is_continuous=False))
+        for kline in klines
+    ]
+    hub.follow(klines, frames)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import trio
@@ -14,17 +12,14 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from klineagent.core.errors import ShuttingDown, TooManySockets
 from klineagent.core.interval import MINUTE_MS
-from klineagent.core.kline import Kline
-from klineagent.exchange.venues import USDM
 from klineagent.reading.streams import hub as hub_module
-from klineagent.reading.streams.events import EventFormat
-from klineagent.reading.streams.hub import StreamHub, open_streams
+from klineagent.reading.streams.hub import StreamHub
 from klineagent.reading.streams.outbox import MOST_CLOSED
 from klineagent.reading.streams.path import read_path
 from klineagent.reading.streams.requests import MOST_NAMES, REQUESTS_AT_ONCE
 from klineagent.reading.streams.socket import MOST_REQUEST_BYTES, PING_EVERY_S, StreamSocket
 from tests.klines import a_kline
-from tests.reading.streams.listening import Listening, listening
+from tests.reading.streams.listening import Listening, listening, open_hub, publish
 from tests.simulations.looking import logged
 
 BTC = "/ws/btcusdt@kline_1m"
@@ -33,27 +28,8 @@ BTC = "/ws/btcusdt@kline_1m"
 @pytest.fixture
 async def hub() -> AsyncIterator[StreamHub]:
     """A hub of a venue that records every series."""
-    ledger = SimpleNamespace(horizon_ms=0, gaps=SimpleNamespace(within=lambda *_: []))
-    registry = SimpleNamespace(subscription=lambda *_: SimpleNamespace(ledger=ledger))
-    running = SimpleNamespace(
-        registry=registry, context=SimpleNamespace(book=SimpleNamespace(listings={}))
-    )
-    venues: Any = SimpleNamespace(
-        default=USDM, get=lambda name: running if name == "usdm" else None, now_ms=lambda _: 0
-    )
-    async with open_streams(venues) as opened:
+    async with open_hub() as opened:
         yield opened
-
-
-def framed(kline: Kline) -> bytes:
-    """The frame in which the exchange sends a row."""
-    text = EventFormat.of(None, USDM).text(kline, is_continuous=False)
-    return b'{"stream":"%b@kline_1m","data":%b}' % (kline.symbol.lower().encode(), text)
-
-
-def publish(hub: StreamHub, *klines: Kline) -> None:
-    """Hand on rows and their frames."""
-    hub.follow(klines, [framed(kline) for kline in klines])
 
 
 async def settled() -> None:
