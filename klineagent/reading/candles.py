@@ -95,12 +95,10 @@ class CandleReader:
                     return rows, ReadFrom.TAIL
                 name = _name_of(running.venue, series)
                 found = await self._found(_range(name, first_ms, end_ms))
-        if first_ms >= ledger.interval.shifted(ledger.horizon_ms, -ROWS_A_SERIES):
-            for kline in found:
-                tail.take(kline)
-            states = tail.states(first_ms, end_ms)
-        else:
-            states = tail.states(first_ms, end_ms, beside=found)
+                if first_ms >= ledger.interval.shifted(ledger.horizon_ms, -ROWS_A_SERIES):
+                    for kline in found:
+                        tail.take(kline)
+                states = tail.states(first_ms, end_ms, beside=found)
         # By the ledger of now: what fell due meanwhile and did not come would be a silent gap.
         opens = sorted(states)
         if late := _lacking(ledger, opens, first_ms, end_ms):
@@ -117,12 +115,8 @@ class CandleReader:
         self, tail: TailSeries, ledger: Ledger, first_ms: int, end_ms: int
     ) -> list[bytes] | None:
         """Return the rows of a range if all of them are in the tail."""
-        wants_forming = end_ms > ledger.horizon_ms
-        if (
-            wants_forming
-            and tail.forming is None
-            and trio.current_time() < (tail.since + FORMING_WITHIN_S)
-        ):
+        may_form = end_ms > ledger.horizon_ms and tail.forming is None
+        if may_form and trio.current_time() < tail.since + FORMING_WITHIN_S:
             return None
         if _lacking(ledger, tail.opens(first_ms, end_ms), first_ms, end_ms):
             return None

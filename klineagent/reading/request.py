@@ -86,6 +86,8 @@ def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest
     if query.get("timeZone", "0") not in _UTC:
         raise BadRead(_UNREAD, "timeZone: candles are recorded by UTC only.")
     interval = {each.value: each for each in venue.intervals}.get(name)
+    if interval is None:
+        raise BadRead(_INTERVAL, "Invalid interval.")
     since_ms, until_ms = _time(query, "startTime"), _time(query, "endTime")
     if since_ms is not None and until_ms is not None and since_ms > until_ms:
         raise _not_valid("startTime")
@@ -96,8 +98,6 @@ def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest
             until_ms = since_ms + venue.klines_window_ms
         elif until_ms - since_ms > venue.klines_window_ms:
             raise _not_valid("startTime")
-    if interval is None:
-        raise BadRead(_INTERVAL, "Invalid interval.")
     return CandleRequest(
         symbol=symbol.upper(),
         interval=interval,

@@ -63,6 +63,8 @@ class VenueRules:
     ticker_weights: Mapping[str, tuple[int, int]]
     """By endpoint, the weight of a ticker of one symbol, and of all."""
     klines_max_limit: int
+    cuts_klines_limit: bool = False
+    """Whether a larger limit counts as the largest one; it is refused otherwise."""
     klines_window_ms: int | None = None
     """Longest time range of a klines request, of which the newest rows are sent; None: any."""
     too_many_requests: str
@@ -167,6 +169,7 @@ SPOT = VenueRules(
         "/ticker/bookTicker": (2, 4),
     },
     klines_max_limit=1_000,
+    cuts_klines_limit=True,
     too_many_requests=(
         "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. "
         f"{_ADVICE} polling the API."

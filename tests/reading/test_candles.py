@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from klineagent.core.errors import BadRead, NotReadable, Overloaded
@@ -190,6 +193,62 @@ async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
             answer = await ours(simulation, reader, query)
             now_ms = simulation.exchange.clock.now_ms()
             assert closed_of(answer, now_ms) == closed_of(theirs(simulation, query), now_ms)
+
+
+@pytest.mark.parametrize("venue", [USDM, COINM, SPOT], ids=lambda each: each.name)
+async def test_any_combination_of_parameters_is_answered_byte_by_byte(
+    venue: Venue, autojump_clock: MockClock
+) -> None:
+    """Of a market that stands still; what is refused is refused with the same code and text."""
+    symbol = SYMBOL[venue.name]
+    async with open_simulation(
+        symbols=[symbol], intervals=INTERVALS, venue=venue, tick_ms=1_000, history=1_400
+    ) as simulation:
+        reader, running = a_reader(simulation), simulation.agent.venues.main
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 7.3)
+            for interval in INTERVALS:
+                query = {"symbol": symbol, "interval": interval.value, "limit": "1000"}
+                await reader.klines(running, read_klines_request(query, venue))
+        now_ms = simulation.exchange.clock.now_ms()
+        times = st.integers(now_ms - 900 * MINUTE_MS, now_ms + 2 * MINUTE_MS)
+        moments = st.one_of(times, times.map(lambda time: time - time % MINUTE_MS)).map(str)
+        seen = Counter[bool]()
+
+        @settings(max_examples=200)
+        @given(
+            st.fixed_dictionaries(
+                {
+                    "symbol": st.sampled_from([symbol, symbol.lower(), symbol, ""]),
+                    "interval": st.sampled_from(["1m", "5m", "1m", "5m", "7m"]),
+                },
+                optional={
+                    "startTime": moments,
+                    "endTime": moments,
+                    "limit": st.one_of(st.integers(-1, 30), st.integers(900, 1_600)).map(str),
+                },
+            )
+        )
+        def check(query: dict[str, str]) -> None:
+            expected = theirs(simulation, query)
+            try:
+                asked = read_klines_request(query, venue)
+            except BadRead as refused:
+                seen[False] += 1
+                error = {"code": refused.code, "msg": str(refused)}
+                assert msgspec.json.decode(expected) == error
+            else:
+                rows = reader.klines_at_once(running, asked)
+                if rows is None:  # it reaches back to what only the store has
+                    assert len(rows_of(expected)) > 200
+                    return
+                seen[True] += 1
+                over = closed_of(expected, now_ms)
+                assert closed_of(body_of(rows), now_ms) == over
+                assert len(rows) == len(rows_of(expected))
+
+        check()
+        assert min(seen.values()) > 20
 
 
 async def test_what_memory_answers_at_once_is_what_the_exchange_answers(

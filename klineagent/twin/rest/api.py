@@ -194,6 +194,8 @@ class RestApi:
         limit = _limit_for_weight(query)
         if limit is None:
             raise _missing("limit")
+        if self.venue.cuts_klines_limit:
+            limit = min(limit, self.venue.klines_max_limit)
         if not 1 <= limit <= self.venue.klines_max_limit:
             raise _not_valid("limit")
         return limit
