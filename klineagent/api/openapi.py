@@ -30,7 +30,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from importlib import resources
 from inspect import getdoc
@@ -104,7 +104,7 @@ class _Operation:
 
 
 def operation(
-    answers: Content | Mapping[int, Content],
+    answers: Content | Sequence[str] | Mapping[int, Content],
     *,
     tag: str,
     body: type[Struct] | None = None,
@@ -115,7 +115,7 @@ def operation(
     """Document a handler, and let it return Structs; see the module's docstring.
 
     Args:
-        answers: the content of its success, or of each status.
+        answers: the content of its success, or of each status; media types if there are several.
         tag: one of `TAGS`.
         body: the model of the request's body.
         query: the model of the query string.
@@ -124,9 +124,8 @@ def operation(
     """
     if tag not in TAGS:
         raise ValueError(f"{tag!r} is none of {', '.join(TAGS)}")
-    given = answers if isinstance(answers, Mapping) else {200: answers}
     documented = [
-        *(_Documented(status, each, _description(each)) for status, each in given.items()),
+        *(_Documented(status, each, _description(each)) for status, each in _given(answers)),
         _Documented(500, Error, "An internal error; its stack trace is in the log."),
         _Documented(503, Error, "Too many connections, or no answer in time."),
         *map(_refusal, raises),
@@ -143,6 +142,16 @@ def operation(
         return view
 
     return declare
+
+
+def _given(
+    answers: Content | Sequence[str] | Mapping[int, Content],
+) -> Iterable[tuple[int, Content]]:
+    if isinstance(answers, Mapping):
+        return answers.items()
+    if isinstance(answers, str | type):
+        return [(200, answers)]
+    return [(200, each) for each in answers]
 
 
 def _refusal(error: type[RequestError]) -> _Documented:
@@ -233,7 +242,7 @@ class _Document:
         return {status: self._response(list(alike)) for status, alike in by_status}
 
     def _response(self, answers: Iterable[_Documented]) -> dict[str, Any]:
-        description = " ".join(each.description for each in answers)
+        description = " ".join(dict.fromkeys(each.description for each in answers))
         content = self._content(each.content for each in answers)
         return {"description": description, "content": content}
 

@@ -64,52 +64,57 @@ class RangeReader:
         spool = self.writer.spool
         return spool is not None and not spool.is_empty
 
-    def recorded(
-        self, venue: Venue, name: str, intervals: Sequence[Interval]
-    ) -> list[RecordedSeries]:
-        """Return the series of a symbol, or of all that match a pattern, at some of `intervals`.
-
-        A symbol must be recorded at each of them.
+    def one(self, venue: Venue, symbol: str, interval: Interval) -> RecordedSeries:
+        """Return the series of a symbol at an interval.
 
         Raises:
-            NotReadable: a series is not recorded, or the pattern matches none.
+            NotReadable: it is not recorded.
         """
         running = self.venues.get(venue.name)
-        is_pattern = not {*"*?["}.isdisjoint(name)
-        symbols = [name]
-        if is_pattern:
-            symbols = [] if running is None else running.registry.symbols()
-            symbols = [symbol for symbol in symbols if fnmatchcase(symbol, name)]
-        found = []
-        for symbol in symbols:
-            for interval in intervals:
-                if running and (series := running.registry.subscription(symbol, interval)):
-                    found.append(RecordedSeries(running, series))
-                elif not is_pattern:
-                    whole = full_name(venue, symbol, self.venues.default)
-                    add = f"`klineagent add {whole} --intervals {interval}`"
-                    raise NotReadable(f"{whole} {interval} is not recorded; {add}")
-        if not found:
-            raise NotReadable(f"nothing is recorded that {name} matches at this interval")
-        for each in found:
-            if not each.ledger.has_begun:
-                raise NotReadable(f"{' '.join(each.name[1:])} begins just now; try again")
-        return found
+        if running and (series := running.registry.subscription(symbol, interval)):
+            return RecordedSeries(running, series)
+        name = full_name(venue, symbol, self.venues.default)
+        add = f"`klineagent add {name} --intervals {interval}`"
+        raise NotReadable(f"{name} {interval} is not recorded; {add}")
+
+    def matching(
+        self, venue: Venue, pattern: str, intervals: Sequence[Interval]
+    ) -> list[RecordedSeries]:
+        """Return the series that match a pattern, at those of `intervals` that are recorded."""
+        if (running := self.venues.get(venue.name)) is None:
+            return []
+        return [
+            RecordedSeries(running, series)
+            for symbol in running.registry.symbols()
+            if fnmatchcase(symbol, pattern)
+            for interval in intervals
+            if (series := running.registry.subscription(symbol, interval))
+        ]
 
     async def open(
-        self, wanted: Sequence[tuple[RecordedSeries, CandleRange]], *, with_forming: bool
+        self,
+        wanted: Sequence[tuple[RecordedSeries, CandleRange]],
+        *,
+        with_forming: bool,
+        as_rows: bool = False,
     ) -> list[SeriesCandles]:
         """Return the candles of ranges, to be read in parts; with the forming one if it is theirs.
+
+        With `as_rows` no part is a table.
 
         Raises:
             NotReadable: candles are missing.
         """
+        for series, _ in wanted:
+            if not series.ledger.has_begun:
+                raise NotReadable(f"{' '.join(series.name[1:])} begins just now; try again")
         await _until_settled(wanted)
         # Bounds first, then what waits: of candles that are due, each is stored by then, or waits.
         opened = [self._opened(*each, with_forming=with_forming) for each in wanted]
         waiting = await self._waiting({each.name for each in opened})
         for each in opened:
             each.lay_over(waiting[each.name])
+            each.as_rows = as_rows
         return opened
 
     def _opened(
@@ -153,6 +158,8 @@ class SeriesCandles:
     _end_ms: int
     """Where the candles end that are covered and over."""
     _forming: Kline | None
+    as_rows: bool = field(default=False, init=False)
+    """Whether the store is read by rows, even if it has tables."""
     _known: dict[int, Kline] = field(factory=dict, init=False)
     """Closed candles that are in memory, by their open times."""
 
@@ -190,7 +197,8 @@ class SeriesCandles:
 
     async def _stored(self, end_ms: int) -> Chunk:
         """Return the next candles before `end_ms`, which only the store has."""
-        chunk, rest = await self._reader.chunk(self._range(end_ms))
+        read = self._reader.read if self.as_rows else self._reader.chunk
+        chunk, rest = await read(self._range(end_ms))
         return self._checked(chunk, end_ms, rest)
 
     async def _overlaid(self, end_ms: int) -> Chunk:

@@ -27,7 +27,7 @@ async def opens(
 ) -> list[int]:
     """The open times of a range of the only series."""
     venue = reader.venues.main.venue
-    [series] = reader.recorded(venue, "BTCUSDT", [Interval.M1])
+    series = reader.one(venue, "BTCUSDT", Interval.M1)
     [candles] = await reader.open([(series, asked)], with_forming=with_forming)
     found: list[int] = []
     while (part := await candles.part()) is not None:

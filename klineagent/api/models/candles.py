@@ -1,10 +1,12 @@
-"""Models of `/v1/candles`."""
+"""Models of `/v1/candles`, `/v1/last` and `/v1/tail`."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, field
+
+from klineagent.api.models.contract import Count, IntervalName, SymbolName, Utc, VenueBeside
 
 SymbolNames = Annotated[
     str,
@@ -33,3 +35,67 @@ class CandlesQuery(Struct, frozen=True):
         Meta(description="`all` adds the forming candle, and a column `is_closed`."),
     ] = "closed"
     format: Annotated[str, Meta(description="`csv`, `jsonl`, `arrow` or `parquet`.")] = "csv"
+
+
+Version = Annotated[
+    int, Meta(ge=0, description="The rank of a state of a candle; the newest has the highest.")
+]
+
+
+class CandleRow(Struct, frozen=True):
+    """One state of one candle."""
+
+    open_time: Utc
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+    trades: Count
+    is_closed: bool
+    version: Version
+
+
+class LastQuery(Struct, frozen=True):
+    """Of which series; of all without parameters."""
+
+    symbol: Annotated[str, Meta(description="As in `/v1/candles`; empty for all symbols.")] = ""
+    interval: Annotated[str, Meta(description="As in `/v1/candles`; empty for all.")] = ""
+
+
+class LastCandle(CandleRow, frozen=True, kw_only=True):
+    """The newest state of a series."""
+
+    symbol: SymbolName
+    interval: IntervalName
+    venue: VenueBeside = UNSET
+
+
+class LastCandles(Struct, frozen=True):
+    """The newest state of each series, sorted by symbol and interval."""
+
+    candles: list[LastCandle]
+    silent: Annotated[
+        int, Meta(ge=0, description="Series of which nothing has come since the agent began.")
+    ]
+
+
+class TailQuery(Struct, frozen=True):
+    """Of which series, and from which state on."""
+
+    symbol: SymbolName
+    interval: IntervalName
+    since: Annotated[
+        int, Meta(ge=0, le=2**62, description="`next` of the last answer; 0 for the newest.")
+    ] = 0
+    limit: Annotated[int, Meta(ge=1, le=1_500, description="At most so many candles.")] = 500
+
+
+class TailCandles(Struct, frozen=True):
+    """States that are newer than `since`, of one series, ascending; the forming candle is last."""
+
+    symbol: SymbolName
+    interval: IntervalName
+    candles: list[CandleRow]
+    next: Annotated[Version, Meta(description="`since` of the next request.")]

@@ -9,10 +9,11 @@ from quart_trio import QuartTrio
 
 from klineagent.api.app import json_app
 from klineagent.api.guard import ANYONE, Guard
-from klineagent.api.openapi import json_response
+from klineagent.api.openapi import add_documents, json_response
 from klineagent.api.reading.candles import add_candle_routes
 from klineagent.api.reading.forwarding import add_forwarding
 from klineagent.api.reading.klines import JSON, add_klines_routes
+from klineagent.api.reading.newest import add_newest_routes
 from klineagent.core.errors import NotReadable, ReadError
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.reading.candles import CandleReader
@@ -22,6 +23,12 @@ from klineagent.reading.kept_files import KeptFiles
 from klineagent.reading.ranges import RangeReader
 from klineagent.reading.request import read_symbols
 from klineagent.series.venues import RunningVenue
+
+_TITLE = "klineagent: reading"
+_DESCRIPTION = (
+    "Candles while they are recorded. The exchange's documentation describes what is below `/fapi`,"
+    " `/dapi` and `/api`, and the websockets."
+)
 
 
 def read_app(
@@ -38,6 +45,8 @@ def read_app(
     app = json_app(__name__, guard)
     ranges = RangeReader(venues=reader.venues, writer=reader.writer)
     add_candle_routes(app, ranges, files or KeptFiles())
+    add_newest_routes(app, ranges)
+    add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)
     info, forwarder = ExchangeInfo(), Forwarder(venues=reader.venues) if forward else None
     for venue in VENUES.values():
         app.register_blueprint(_rest_api_of(venue, reader, info, forwarder))

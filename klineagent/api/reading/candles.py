@@ -11,16 +11,16 @@ from quart_trio import QuartTrio
 
 from klineagent.api.models.candles import CandlesQuery
 from klineagent.api.models.timestamps import read_moment
-from klineagent.api.requests import interval_named, read_query
+from klineagent.api.openapi import operation
+from klineagent.api.reading.selection import series_named
+from klineagent.api.requests import read_query
 from klineagent.api.server.middleware import FewAtOnce
-from klineagent.exchange.venues import symbol_named
+from klineagent.core.errors import InvalidRequest, NotReadable
 from klineagent.reading.documents import CONTENT_TYPES, new_document
 from klineagent.reading.kept_files import DocumentFile, KeptFiles, written
 from klineagent.reading.parts import PIECE_BYTES, DocumentParts
 from klineagent.reading.ranges import RangeReader, RecordedSeries
 from klineagent.reading.request import CandleRange
-from klineagent.reading.tail import SeriesName
-from klineagent.series.desired.wire_format import check_brackets
 
 # The whole of Binance's minutes of some years; a client that reads nothing is cut much sooner.
 DOCUMENT_WITHIN_S = 600
@@ -35,7 +35,18 @@ def add_candle_routes(app: QuartTrio, reader: RangeReader, files: KeptFiles) -> 
     """Add `GET /v1/candles`."""
 
     @app.get(_PATH)
+    @operation(
+        tuple(CONTENT_TYPES.values()),
+        tag="data",
+        query=CandlesQuery,
+        raises=[InvalidRequest, NotReadable],
+    )
     async def candles() -> Response:
+        """Return candles as one document, series by series, each ascending.
+
+        No candle is left out: where some are missing the answer is 503, or its connection is cut.
+        HEAD and Range are answered, too.
+        """
         asked = read_query(CandlesQuery)
         # What is not there is refused with its status if that is found before the first byte.
         if request.method == "HEAD" or "Range" in request.headers:
@@ -114,12 +125,6 @@ def _wanted(asked: CandlesQuery, reader: RangeReader) -> list[tuple[RecordedSeri
     """
     first_ms = 0 if not asked.from_ else read_moment(asked.from_, field="from")
     end_ms = None if not asked.to else read_moment(asked.to, field="to")
-    found: dict[SeriesName, RecordedSeries] = {}
-    for name in asked.symbol.split(","):
-        venue, symbol = symbol_named(name, reader.venues.default, beside="", field="symbol")
-        check_brackets(symbol, "symbol")
-        intervals = [interval_named(each, venue) for each in asked.interval.split(",")]
-        found |= {each.name: each for each in reader.recorded(venue, symbol, intervals)}
     return [
         (
             each,
@@ -131,5 +136,5 @@ def _wanted(asked: CandlesQuery, reader: RangeReader) -> list[tuple[RecordedSeri
                 last=asked.last,
             ),
         )
-        for each in found.values()
+        for each in series_named(asked.symbol, asked.interval, reader)
     ]

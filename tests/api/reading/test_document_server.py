@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from klineagent.testing.simulation import FEBRUARY_2026_MS, network_of
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.market.random import RandomMarket
+from tests.places import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +147,30 @@ async def test_a_file_is_read_in_parts(recorded: Recorded, monkeypatch: pytest.M
         assert len(parsed("csv", parts[3])) == 700
         beyond = await client.get(url, headers={"Range": f"bytes={size}-"})
         assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+
+
+async def test_the_lines_of_the_documentation_work(recorded: Recorded) -> None:
+    """As they are printed, each as the last of a notebook's cell."""
+    page = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"## Documents\n.*?```python\n(.*?)```", page, re.DOTALL)
+    address = f"{recorded.agent.read_bind}"
+    lines = block.replace("127.0.0.1:9977", address).replace("last=1440", "last=900").splitlines()
+
+    def use() -> list[Any]:
+        names: dict[str, Any] = {}
+        found = []
+        for line in filter(None, lines):
+            try:
+                found.append(eval(line, names))  # noqa: S307 - it is our own page
+            except SyntaxError:
+                exec(line, names)  # noqa: S102
+        # duckdb reads its stream when it is asked for rows.
+        return [each.fetchall() if hasattr(each, "fetchall") else each for each in found]
+
+    csv_frame, parquet_frame, sums, highs = await trio.to_thread.run_sync(use)
+    closes = [close for symbol in SYMBOLS for close in recorded.closes(symbol)]
+    assert csv_frame["close"].to_list() == parquet_frame["close"].to_list() == closes
+    assert {symbol for symbol, _ in sums.rows()} == {symbol for symbol, _ in highs} == {*SYMBOLS}
 
 
 async def test_polars_scans_files(recorded: Recorded) -> None:

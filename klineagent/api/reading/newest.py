@@ -1,0 +1,130 @@
+"""`GET /v1/last` and `/v1/tail` of the read server: newest candles, for who asks each second."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from quart_trio import QuartTrio
+
+from klineagent.api.models.candles import (
+    CandleRow,
+    LastCandle,
+    LastCandles,
+    LastQuery,
+    TailCandles,
+    TailQuery,
+)
+from klineagent.api.models.contract import venue_beside
+from klineagent.api.models.timestamps import utc
+from klineagent.api.openapi import operation
+from klineagent.api.reading.selection import series_named
+from klineagent.api.requests import interval_named, read_query
+from klineagent.core.cooperate import in_portions
+from klineagent.core.errors import InvalidRequest, NotReadable
+from klineagent.core.interval import BY_LENGTH, Interval
+from klineagent.core.kline import Kline, event_time_of, least_version
+from klineagent.exchange.venues import full_name, symbol_named
+from klineagent.reading.ranges import RangeReader, RecordedSeries
+from klineagent.reading.request import CandleRange
+
+# A millisecond or two of work between two checkpoints.
+SERIES_AT_ONCE = 300
+
+
+def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
+    """Add `GET /v1/last` and `/v1/tail`."""
+    default = reader.venues.default
+
+    @app.get("/v1/last")
+    @operation(LastCandles, tag="data", query=LastQuery, raises=[InvalidRequest, NotReadable])
+    async def last() -> LastCandles:
+        """Return the newest state of each series, whether closed or forming.
+
+        The answer comes from memory; the database is not queried.
+        """
+        asked = read_query(LastQuery)
+        series = _asked_series(asked, reader)
+        last_of = partial(_last_candle, reader)
+        found = await in_portions(last_of, series, at_once=SERIES_AT_ONCE)
+        candles = [each for each in found if each is not None]
+        return LastCandles(sorted(candles, key=_place), silent=len(found) - len(candles))
+
+    @app.get("/v1/tail")
+    @operation(TailCandles, tag="data", query=TailQuery, raises=[InvalidRequest, NotReadable])
+    async def tail() -> TailCandles:
+        """Return the states of a series that are newer than `since`, closed and forming.
+
+        A page that asks each second, with `next` of the last answer, misses no candle: where one is
+        being fetched, the answer waits, or is 503.
+        """
+        asked = read_query(TailQuery)
+        venue, symbol = symbol_named(asked.symbol, default, beside="", field="symbol")
+        series = reader.one(venue, symbol, interval_named(asked.interval, venue))
+        wanted = [(series, _range_since(series, asked))]
+        [candles] = await reader.open(wanted, with_forming=True, as_rows=True)
+        rows: list[Kline] = []
+        while (part := await candles.part()) is not None:
+            rows += [row for row in part if row.version > asked.since]
+        return TailCandles(
+            symbol=full_name(venue, symbol, default),
+            interval=asked.interval,
+            candles=[CandleRow(**_values(row)) for row in rows],
+            next=_cursor(rows[-1]) if rows else asked.since,
+        )
+
+
+def _asked_series(asked: LastQuery, reader: RangeReader) -> list[RecordedSeries]:
+    if asked.symbol:
+        return series_named(asked.symbol, asked.interval, reader)
+    among = [each.venue for each in reader.venues]
+    names = asked.interval.split(",") if asked.interval else []
+    intervals = [interval_named(each, *among) for each in names] or [*Interval]
+    return [each for venue in among for each in reader.matching(venue, "*", intervals)]
+
+
+def _last_candle(reader: RangeReader, series: RecordedSeries) -> LastCandle | None:
+    if (newest := series.subscription.newest) is None:
+        return None
+    name = full_name(series.venue.venue, newest.symbol, reader.venues.default)
+    return LastCandle(
+        symbol=name, interval=newest.interval, venue=venue_beside(name), **_values(newest)
+    )
+
+
+def _place(candle: LastCandle) -> tuple[str, int]:
+    return candle.symbol, BY_LENGTH[candle.interval]
+
+
+def _values(row: Kline) -> dict[str, Any]:
+    return {
+        "open_time": utc(row.open_time),
+        "open": row.open,
+        "high": row.high,
+        "low": row.low,
+        "close": row.close,
+        "volume": row.volume,
+        "quote_volume": row.quote_volume,
+        "trades": row.trades,
+        "is_closed": row.is_closed,
+        "version": row.version,
+    }
+
+
+def _range_since(series: RecordedSeries, asked: TailQuery) -> CandleRange:
+    """Return the candles whose states can be newer than a state: from that one's on."""
+    subscription = series.subscription
+    symbol, interval = subscription.symbol, subscription.interval
+    if not asked.since:
+        return CandleRange(symbol=symbol, interval=interval, last=asked.limit)
+    first_ms = max(interval.open_at(event_time_of(asked.since)), series.ledger.first_ms)
+    end_ms = interval.shifted(first_ms, asked.limit)
+    return CandleRange(symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms)
+
+
+def _cursor(row: Kline) -> int:
+    """Return the version after which newer states of a row's candle come, or of the next one.
+
+    A closed candle may have come late, or as a repair: then states of the next ones rank below it.
+    """
+    return least_version(row.close_time) if row.is_closed else row.version
