@@ -64,6 +64,11 @@ _COMMANDS = [
         "Answer QUERY in SQL, also while an agent records; without QUERY, ask for queries.",
     ),
     LaterCommand(
+        "export",
+        "klineagent.cli.sql.export:export",
+        "Write the closed candles of SYMBOLs, and of all symbols that match PATTERNs, to a file.",
+    ),
+    LaterCommand(
         "spool",
         "klineagent.cli.spool:spool",
         "Inspect and manage rows kept on disk: waiting, refused or damaged.",

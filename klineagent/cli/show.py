@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import click
 from rich.table import Table
 
-from klineagent.cli.options import (
-    CA_FILE,
-    CONFIG_FILE,
-    STORE,
-    VENUE,
-    read_interval,
-    read_symbol,
-    read_time,
-)
+from klineagent.cli.options import VENUE, read_interval, read_symbol, read_time
 from klineagent.cli.running import run
+from klineagent.cli.sql.engine import open_engine
+from klineagent.cli.sql.snapshot import demand_an_engine, needs_agent, open_snapshot
+from klineagent.cli.sql.source import Source, from_a_store
 from klineagent.cli.tables import candles_table, summary_table, updates_table, wide_console
-from klineagent.config.loading import trace_config
-from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import split_name
@@ -30,7 +22,7 @@ from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.opening import open_store
 from klineagent.storage.reader import KlineRange
 from klineagent.storage.store import Store
-from klineagent.storage.url import FolderLocation, locate
+from klineagent.storage.url import FolderLocation
 
 _COUNT = click.IntRange(min=1)
 _NEWEST = 10
@@ -47,31 +39,30 @@ _NEWEST = 10
 )
 @click.option("--from", "since", metavar="TIME", help="Show candles that open at TIME or later.")
 @click.option("--to", "until", metavar="TIME", help="Show candles that open before TIME.")
-@click.option("--source", is_flag=True, help="Also show where each candle came from.")
+@click.option(
+    "--source", "with_source", is_flag=True, help="Also show where each candle came from."
+)
 @click.option("--updates", is_flag=True, help="Show every stored state (needs serve --updates).")
 @VENUE
-@STORE
-@CA_FILE
-@CONFIG_FILE
+@from_a_store
 def show(
-    file: Path | None,
     symbol: str | None,
     interval: str,
     last: int | None,
     since: str | None,
     until: str | None,
-    source: bool,
+    with_source: bool,
     updates: bool,
-    **options: object,
+    *,
+    source: Source,
 ) -> None:
     """Show what is stored: all series, or the newest closed candles of SYMBOL at INTERVAL.
 
     A SYMBOL may name its venue, as in spot:BTCUSDT; otherwise it is one of --venue. Without
-    --venue, series of all venues are listed. A chdb folder can be open in one process at
-    a time: stop the agent that writes to it first.
+    --venue, series of all venues are listed. What an agent records at the moment is shown, too.
     """
     configure_logging(LogFormat.CONSOLE)
-    config, sources = trace_config(options, os.environ, file)
+    config = source.config
     venue, name = split_name("" if symbol is None else read_symbol(symbol), config.venue)
     wanted = read_interval(interval, venue)
     first_ms, end_ms = read_time(since, "--from"), read_time(until, "--to")
@@ -84,7 +75,7 @@ def show(
         raise ConfigError("--updates shows the newest states; leave out --from and --to")
     if symbol is None:
         # The default venue is where one series is looked up; it does not filter the list.
-        table = partial(_series, venue=config.venue.name if "venue" in sources else None)
+        table = partial(_series, venue=config.venue.name if "venue" in source.given else None)
     else:
         series = (venue.name, name, wanted.value)
         if updates:
@@ -99,26 +90,49 @@ def show(
                 limit=last or (None if is_range else _NEWEST),
                 **{name: time_ms for name, time_ms in bounds.items() if time_ms is not None},
             )
-            table = partial(_candles, wanted=candles, source=source, is_range=is_range)
-    run(partial(_show, config, table))
+            table = partial(_candles, wanted=candles, with_source=with_source, is_range=is_range)
+    with _open_location(source) as (url, label):
+        run(partial(_show, url, config.ca_file, partial(table, label=label)))
 
 
-async def _show(config: Config, table: Callable[[Store], Awaitable[Table]]) -> None:
-    location = locate(config.store)
+@contextmanager
+def _open_location(source: Source) -> Iterator[tuple[str, str]]:
+    """Have the URL of a store to open, and its label: a copy of the tables if an agent has them."""
+    location = source.location
     if isinstance(location, FolderLocation):
-        _demand_an_engine(location.folder)
-    async with open_store(config.store, config.ca_file, may_create=False) as store:
-        wide_console().print(await table(store))
+        if needs_agent(source, location):
+            with (
+                open_snapshot(source, location) as readable,
+                open_engine(readable.frozen, readable.label) as engine,
+            ):
+                yield FolderLocation(folder=engine.folder).label, readable.label
+            return
+        demand_an_engine(location.folder)
+    yield source.config.store, location.label
 
 
-async def _series(store: Store, *, venue: str | None) -> Table:
+async def _show(
+    url: str, ca_file: str | None, make_table: Callable[[Store], Awaitable[Table]]
+) -> None:
+    async with open_store(url, ca_file, may_create=False) as store:
+        wide_console().print(await make_table(store))
+
+
+async def _series(store: Store, *, label: str, venue: str | None) -> Table:
     summary = [each for each in await store.summary() if venue in {None, each.venue}]
     if venue is not None and not summary:
         raise StartError(f"no closed candle on {venue} is stored")
-    return summary_table(summary, title=f"Stored in {store.label}")
+    return summary_table(summary, title=f"Stored in {label}")
 
 
-async def _candles(store: Store, *, wanted: KlineRange, source: bool, is_range: bool) -> Table:
+async def _candles(
+    store: Store,
+    *,
+    label: str,
+    wanted: KlineRange,
+    with_source: bool,
+    is_range: bool,
+) -> Table:
     klines: list[Kline] = []
     rest: KlineRange | None = wanted
     while rest is not None:
@@ -126,10 +140,10 @@ async def _candles(store: Store, *, wanted: KlineRange, source: bool, is_range: 
         klines += rows
     what = "closed candle in that range of time" if is_range else "closed candle"
     title = await _title(store, wanted.series, what, klines)
-    return candles_table(klines[::-1], title=title, with_source=source)
+    return candles_table(klines[::-1], title=title, with_source=with_source)
 
 
-async def _updates(store: Store, *, series: tuple[str, str, str], newest: int) -> Table:
+async def _updates(store: Store, *, label: str, series: tuple[str, str, str], newest: int) -> Table:
     klines = await store.updates(*series, newest=newest)
     return updates_table(klines, title=await _title(store, series, "update", klines))
 
@@ -160,14 +174,3 @@ async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
     if not venues:
         return ""
     return f"; it is stored on {' and '.join(venues)}: show {venues[0]}:{name[0]}"
-
-
-def _demand_an_engine(folder: Path) -> None:
-    """Refuse a folder without a database, because the engine would create one there."""
-    try:
-        was_here, is_there = (folder / "metadata").is_dir(), folder.is_dir()
-    except OSError as error:
-        raise StartError(f"cannot read {folder}: {error.strerror}") from error
-    if not was_here:
-        reason = "it holds no database" if is_there else "no such folder"
-        raise StartError(f"nothing has been recorded in {folder}: {reason}")

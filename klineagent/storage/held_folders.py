@@ -16,15 +16,17 @@ from pathlib import Path
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, *, alone: bool = False) -> Iterator[None]:
     """Keep `folder` from being swept away until the block ends; permission to read suffices.
+
+    Any number of holders share it, but who wants it `alone` waits for the others, and they for it.
 
     Raises:
         OSError: there is no such folder, or no permission.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH)
+        fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
     finally:
         os.close(handle)

@@ -29,7 +29,8 @@ READS_AT_ONCE = 2
 # A database looks at all rows that a query's times allow, however few it returns. So a query spans
 # no more candles than it may return, and where it finds none the next spans eight times as many.
 _WIDER = 8
-_END_MS = 4_102_444_800_000  # 2100-01-01
+END_MS = 4_102_444_800_000
+"""2100-01-01: no stored candle opens later."""
 
 CANDLE_COLUMNS = (
     *("open_time", "close_time", "open", "high", "low", "close", "volume", "quote_volume"),
@@ -53,7 +54,7 @@ def opens_of(chunk: Chunk) -> list[int]:
 
 def _within_reach(end_ms: int) -> int:
     """Bound `end_ms`: databases store no times of later centuries."""
-    return min(end_ms, _END_MS)
+    return min(end_ms, END_MS)
 
 
 @frozen(kw_only=True)
@@ -64,7 +65,7 @@ class KlineRange:
     symbol: str
     interval: str
     first_ms: int = 0
-    end_ms: int = field(default=_END_MS, converter=_within_reach)
+    end_ms: int = field(default=END_MS, converter=_within_reach)
     is_newest_first: bool = False
     limit: int | None = None
     """The most candles that are wanted, from the end that comes first; None for all."""

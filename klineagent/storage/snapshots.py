@@ -93,9 +93,10 @@ class Snapshots:
         name = new_name()
         try:
             return await self._freeze(name)
-        except StoreError:
-            await self.remove(name)  # what was frozen before it failed
-            raise
+        except StoreError as error:
+            failure = error
+        await self.remove(name)  # what was frozen before it failed
+        raise failure
 
     async def remove(self, name: str) -> bool:
         """Remove a snapshot, held or not; return whether there was one."""

@@ -13,7 +13,6 @@ from klineagent.cli.sql.prompt import Answer, prompt
 from klineagent.cli.sql.server import FORMS, ask_server
 from klineagent.cli.sql.snapshot import open_snapshot
 from klineagent.cli.sql.source import Source, from_a_store
-from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.url import FolderLocation, ServerLocation
@@ -38,7 +37,7 @@ _ENGINE_FORMS = {
     "  [default: table on a terminal, otherwise tsv]",
 )
 @from_a_store
-def sql(text: str | None, form: str | None, *, source: Source, config: Config) -> None:
+def sql(text: str | None, form: str | None, *, source: Source) -> None:
     """Answer QUERY in SQL, also while an agent records; without QUERY, ask for queries.
 
     Tables are klines_final (closed candles, the newest state of each), klines and, with serve
@@ -46,7 +45,6 @@ def sql(text: str | None, form: str | None, *, source: Source, config: Config) -
     queries to a server run there. QUERY may come from standard input as well.
     """
     configure_logging(LogFormat.CONSOLE)
-    del config
     form = form or ("table" if sys.stdout.isatty() else "tsv")
     if text == "-" or (text is None and not sys.stdin.isatty()):
         text = sys.stdin.read()
@@ -74,13 +72,13 @@ def _on_server(server: ServerLocation, text: str | None, form: str) -> None:
 
 
 def _on_snapshots(folder: FolderLocation, source: Source, text: str | None, form: str) -> None:
-    form = _ENGINE_FORMS.get(form.lower(), form)
+    form = _ENGINE_FORMS.get(form, form)
     if not form.isalnum():
         raise ConfigError(f"--format {form}: there is no such format")
     is_over = False
     while not is_over:
         with (
-            open_snapshot(folder, source.address, is_default=source.is_default) as readable,
+            open_snapshot(source, folder) as readable,
             open_engine(readable.frozen, readable.label) as engine,
         ):
             answer: Answer = partial(engine.write, form=form, out=sys.stdout.buffer)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import msgspec
 from attrs import frozen
 
-from klineagent.core.errors import UNREADABLE, OutputError, QueryFailed
+from klineagent.core.errors import UNREADABLE, QueryFailed
 from klineagent.storage.clickhouse.embedded import Session, load_engine, run_steps
 from klineagent.storage.clickhouse.freezing import attaching
 from klineagent.storage.clickhouse.tables.schema import literal, quoted
@@ -82,7 +82,7 @@ class SnapshotEngine:
                 while chunk := answer.read(_CHUNK_BYTES):
                     out.write(chunk)
                 out.flush()
-        except (KeyboardInterrupt, OutputError):
+        except BaseException:  # Ctrl-C, or nobody takes the rows: then nobody needs more
             self.kill()
             raise
         finally:

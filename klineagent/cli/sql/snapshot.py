@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,13 +15,23 @@ from klineagent.api.models.contract import Done
 from klineagent.api.models.snapshots import SnapshotTaken
 from klineagent.cli.remote.connection import Address, open_connection
 from klineagent.cli.running import run
-from klineagent.core.errors import AgentError, AgentRefused, AgentUnreachable, StartError
+from klineagent.cli.sql.source import Source
+from klineagent.core.errors import (
+    AgentError,
+    AgentRefused,
+    AgentUnreachable,
+    StartError,
+    StoreMisconfigured,
+)
 from klineagent.storage.clickhouse.embedded import load_engine, run_steps
 from klineagent.storage.clickhouse.embedded_errors import LOCK, engine_error, unwritable
 from klineagent.storage.clickhouse.freezing import freezing
 from klineagent.storage.held_folders import held
 from klineagent.storage.snapshots import Frozen, FrozenTable, new_name, sweep_snapshots
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
+
+PATIENCE_S = 3
+RETRY_S = 0.1
 
 
 @frozen
@@ -35,35 +46,22 @@ class Readable:
 
 
 @contextmanager
-def open_snapshot(
-    location: FolderLocation, address: Address, *, is_default: bool
-) -> Iterator[Readable]:
+def open_snapshot(source: Source, location: FolderLocation) -> Iterator[Readable]:
     """Have a snapshot of the tables in a folder until the block ends; then it is removed.
 
-    A folder in use is asked of its agent at `address`. If there is no folder and it is only the
-    default one, whatever folder that agent has is taken.
+    A folder in use is asked of its agent. If there is no folder and it is only the default one,
+    whatever folder the agent has is taken.
 
     Raises:
         StartError: nothing has been recorded in the folder.
-        AgentError: the folder's agent takes no snapshot, or another agent is at `address`.
+        AgentError: the folder's agent takes no snapshot, or another agent is at the address.
         StoreError: the folder cannot be used.
     """
-    with ExitStack() as held_by_us:
-        if is_in_use(location.folder):
-            readable = _ask_agent(address, location)
-        elif is_default and not location.folder.exists():
-            try:
-                readable = _ask_agent(address, None)
-            except AgentUnreachable as error:
-                raise StartError(
-                    f"nothing has been recorded in {location.folder}: no such folder; and {error}"
-                ) from error
-        else:
-            demand_an_engine(location.folder)
-            readable = _freeze(location, held_by_us)
+    with ExitStack() as ours:
+        readable = _take(source, location, ours)
         try:
             try:
-                held_by_us.enter_context(held(readable.frozen.folder))
+                ours.enter_context(held(readable.frozen.folder))
             except OSError as error:
                 raise AgentRefused(
                     f"the agent's snapshot in {readable.frozen.folder} cannot be read from here:"
@@ -71,10 +69,42 @@ def open_snapshot(
                 ) from error
             yield readable
         finally:
-            _remove(readable.frozen, address)
+            _remove(readable.frozen, source.address)
 
 
-def is_in_use(folder: Path) -> bool:
+def needs_agent(source: Source, location: FolderLocation) -> bool:
+    """Return whether only an agent can say what is in the folder, or which one is meant."""
+    return _is_in_use(location.folder) or _is_absent(source, location)
+
+
+def _is_absent(source: Source, location: FolderLocation) -> bool:
+    return source.is_default and not location.folder.exists()
+
+
+def _take(source: Source, location: FolderLocation, ours: ExitStack) -> Readable:
+    if _is_absent(source, location):
+        try:
+            return _ask_agent(source.address, None)
+        except AgentUnreachable as error:
+            raise StartError(
+                f"nothing has been recorded in {location.folder}: no such folder; and {error}"
+            ) from error
+    demand_an_engine(location.folder)
+    # Who takes a snapshot has a free folder for a moment, and an agent that starts does not answer.
+    patient_until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            if _is_in_use(location.folder):
+                return _ask_agent(source.address, location)
+            return _freeze(location, ours)
+        except (AgentUnreachable, StoreMisconfigured) as error:
+            is_over = time.monotonic() > patient_until
+            if is_over or not (isinstance(error, AgentUnreachable) or _is_in_use(location.folder)):
+                raise
+            time.sleep(RETRY_S)
+
+
+def _is_in_use(folder: Path) -> bool:
     """Return whether a process has the engine's `folder` open."""
     try:
         with (folder / LOCK).open("rb") as lock:
@@ -112,8 +142,8 @@ def _ask_agent(address: Address, wanted: FolderLocation | None) -> Readable:
         if wanted is None:
             raise
         raise AgentUnreachable(
-            f"{wanted.label} is in use, and {address.label} is not the agent that records into it:"
-            f" {error}"
+            f"{wanted.label} is in use, and {str(error).partition(';')[0]}; say where the agent"
+            " that records into it is with --agent"
         ) from error
     frozen = Frozen(
         taken.name,
@@ -143,14 +173,17 @@ def _freeze(location: FolderLocation, opened: ExitStack) -> Readable:
     open_session = load_engine(location.label)
     folder = location.folder.resolve()
     try:
-        session = open_session(str(folder))
-        try:
-            sweep_snapshots(folder, older_than_s=0)
-            frozen = run_steps(freezing(DEFAULT_DATABASE, new_name(), folder), session, location)
-            # While nobody else can have the folder, and sweep it.
-            opened.enter_context(held(frozen.folder))
-        finally:
-            session.close()
+        # In turns with other commands: the engine prints that it could not lock the folder.
+        with held(folder, alone=True):
+            session = open_session(str(folder))
+            try:
+                sweep_snapshots(folder, older_than_s=0)
+                steps = freezing(DEFAULT_DATABASE, new_name(), folder)
+                frozen = run_steps(steps, session, location)
+                # While nobody else can have the folder, and sweep it.
+                opened.enter_context(held(frozen.folder))
+            finally:
+                session.close()
     except RuntimeError as error:
         raise engine_error(location, error) from error
     except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,31 @@ from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
 from klineagent.storage.url import FolderLocation, MemoryLocation, ServerLocation, locate
 
+_SETTINGS = frozenset({"venue", "store", "ca_file"})
+"""The options of such commands that are settings; other options may have the name of one."""
+
 
 @frozen
 class Source:
     """A store to read, and the agent to ask if it is a folder in use."""
 
+    config: Config
+    given: Mapping[str, str]
+    """Where each setting comes from that was not left at its default."""
     location: FolderLocation | ServerLocation
     address: Address
-    is_default: bool
-    """Whether the store is only the default one, so that an agent may have another."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the store is only the default one, so that an agent may have another."""
+        return "store" not in self.given
 
 
 def from_a_store(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` the options of a store and its agent; pass `source`, and `config`."""
+    """Give `command` the options that say where a store and its agent are; pass them as `source`.
+
+    If it has option --venue, that is in the source's configuration, too.
+    """
 
     @AGENT
     @TOKEN_FILE
@@ -41,16 +53,15 @@ def from_a_store(command: Callable[..., None]) -> Callable[..., None]:
     def with_source(
         *, url: str, token_file: Path | None, file: Path | None, **options: Any
     ) -> None:
-        token = None if token_file is None else str(token_file)
-        config, sources = trace_config({**options, "token_file": token}, os.environ, file)
-        source = source_of(config, url, is_default="store" not in sources)
-        ours = {name: value for name, value in options.items() if name not in {"store", "ca_file"}}
-        command(config=config, source=source, **ours)
+        settings = {name: options.pop(name) for name in _SETTINGS & options.keys()}
+        settings["token_file"] = None if token_file is None else str(token_file)
+        config, given = trace_config(settings, os.environ, file)
+        command(source=source_of(config, given, url), **options)
 
     return with_source
 
 
-def source_of(config: Config, url: str, *, is_default: bool) -> Source:
+def source_of(config: Config, given: Mapping[str, str], url: str) -> Source:
     """Make a source of the store in `config`, and the agent's `url`.
 
     Raises:
@@ -63,4 +74,4 @@ def source_of(config: Config, url: str, *, is_default: bool) -> Source:
         location = evolve(location, ca_file=config.ca_file)
     ca_file = None if config.ca_file is None else Path(config.ca_file)
     address = evolve(address_of(url, None, ca_file), token=config.command_token())
-    return Source(location, address, is_default)
+    return Source(config, given, location, address)
