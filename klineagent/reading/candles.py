@@ -62,13 +62,13 @@ class CandleReader:
     def klines_at_once(self, running: RunningVenue, asked: CandleRequest) -> list[bytes] | None:
         """Return the rows of the answer to a klines request, if that takes no waiting."""
         try:
-            series = self._subscription(running, asked)
-            first_ms, end_ms = self._bounds(running, series, asked)
+            series, tail = self._subscription(running, asked), self._tail_of(running, asked)
+            first_ms, end_ms = self._bounds(running, series, tail, asked)
         except NotReadable:
             return None
         if _obstacle(series, running, first_ms, end_ms):
             return None
-        return self._in_tail(self._tail_of(running, asked), series.ledger, first_ms, end_ms)
+        return self._in_tail(tail, series.ledger, first_ms, end_ms)
 
     async def klines(
         self, running: RunningVenue, asked: CandleRequest
@@ -81,12 +81,14 @@ class CandleReader:
         """
         series, tail = self._subscription(running, asked), self._tail_of(running, asked)
         ledger = series.ledger
-        first_ms, end_ms = self._bounds(running, series, asked)
+        first_ms, end_ms = self._bounds(running, series, tail, asked)
         await self._complete(running, series, tail, first_ms, end_ms)
         if end_ms > ledger.horizon_ms:
             with trio.move_on_at(tail.since + FORMING_WITHIN_S):
                 while tail.forming is None:  # of a series that was not followed, none has passed
                     await tail.change()
+            first_ms, end_ms = self._bounds(running, series, tail, asked)
+            await self._complete(running, series, tail, first_ms, end_ms)
         if (rows := self._in_tail(tail, ledger, first_ms, end_ms)) is not None:
             return rows, ReadFrom.TAIL
         with self._line():
@@ -115,8 +117,7 @@ class CandleReader:
         self, tail: TailSeries, ledger: Ledger, first_ms: int, end_ms: int
     ) -> list[bytes] | None:
         """Return the rows of a range if all of them are in the tail."""
-        may_form = end_ms > ledger.horizon_ms and tail.forming is None
-        if may_form and trio.current_time() < tail.since + FORMING_WITHIN_S:
+        if end_ms > ledger.horizon_ms and tail.forming is None and _is_new(tail):
             return None
         if _lacking(ledger, tail.opens(first_ms, end_ms), first_ms, end_ms):
             return None
@@ -153,7 +154,7 @@ class CandleReader:
         return series
 
     def _bounds(
-        self, running: RunningVenue, series: Subscription, asked: CandleRequest
+        self, running: RunningVenue, series: Subscription, tail: TailSeries, asked: CandleRequest
     ) -> tuple[int, int]:
         """Return the range of open times to answer; it begins where the series does, if it must.
 
@@ -161,10 +162,14 @@ class CandleReader:
             NotReadable: candles are wanted that are older than the series, and may exist.
         """
         now_ms, oldest_ms = running.context.time.now_ms(), series.ledger.first_ms
+        newest_ms = asked.interval.open_at(now_ms)
+        if asked.is_for_one and not _is_new(tail) and not tail.forming_row(newest_ms, now_ms + 1):
+            # Rather the candle before than none: who asks for the newest one takes the first row.
+            now_ms = newest_ms - 1
         if asked.is_oldest_first and (asked.since_ms or 0) < oldest_ms:
             # Programs ask for everything since 1970 to learn where a series begins.
             asked = evolve(asked, since_ms=oldest_ms)
-        first_ms, end_ms = asked.bounds(now_ms)
+        first_ms, end_ms = _bounds_beside_absences(asked, now_ms, series.ledger)
         if first_ms >= oldest_ms:
             return first_ms, end_ms
         listed_ms = asked.interval.open_at(running.context.book.listed_ms(asked.symbol))
@@ -235,6 +240,24 @@ def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) ->
     return KlineRange(
         venue=venue, symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms
     )
+
+
+def _is_new(tail: TailSeries) -> bool:
+    """Whether a state of the forming candle may still have to pass for the first time."""
+    return trio.current_time() < tail.since + FORMING_WITHIN_S
+
+
+def _bounds_beside_absences(asked: CandleRequest, now_ms: int, ledger: Ledger) -> tuple[int, int]:
+    """Return the range of as many candles as were asked for, without those that never were. Pure.
+
+    What was absent before the first candle that is known may be a symbol that was not listed yet.
+    """
+    bounds, absent = asked.bounds(now_ms), 0
+    while (found := ledger.count(ledger.absences.within(*bounds))) > absent:
+        bounds, absent = asked.bounds(now_ms, found), found
+        if bounds[0] < ledger.first_ms:
+            return asked.bounds(now_ms)
+    return bounds
 
 
 def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms: int) -> str:

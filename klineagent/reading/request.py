@@ -34,16 +34,25 @@ class CandleRequest:
     limit: int
     is_oldest_first: bool
 
-    def bounds(self, now_ms: int) -> tuple[int, int]:
-        """Return the range of open times, [first, end), that can be in the answer at `now_ms`."""
+    @property
+    def is_for_one(self) -> bool:
+        """Whether it asks for nothing but the newest candle."""
+        return self.limit == 1 and self.since_ms is None
+
+    def bounds(self, now_ms: int, absent: int = 0) -> tuple[int, int]:
+        """Return the range of open times, [first, end), that can be in the answer at `now_ms`.
+
+        `absent` candles of it do not exist, and so do not count.
+        """
+        count = self.limit + absent
         last_ms = now_ms if self.until_ms is None else min(self.until_ms, now_ms)
         end_ms = self.interval.next_open(self.interval.open_at(last_ms))
         if self.since_ms is None:
-            return self.interval.shifted(end_ms, -self.limit), end_ms
+            return self.interval.shifted(end_ms, -count), end_ms
         first_ms = self.interval.first_open(self.since_ms)
         if self.is_oldest_first:
-            return first_ms, min(end_ms, self.interval.shifted(first_ms, self.limit))
-        return max(first_ms, self.interval.shifted(end_ms, -self.limit)), end_ms
+            return first_ms, min(end_ms, self.interval.shifted(first_ms, count))
+        return max(first_ms, self.interval.shifted(end_ms, -count)), end_ms
 
 
 @frozen(kw_only=True)

@@ -73,7 +73,7 @@ def some_query(dice: random.Random, symbol: str, now_ms: int) -> dict[str, str]:
         until_ms = min(since_ms + dice.randint(0, 90) * MINUTE_MS, now_ms + MINUTE_MS)
         query["endTime"] = str(until_ms)
     if dice.random() < 0.8 or kind == "until":
-        query["limit"] = str(dice.randint(1, 20))
+        query["limit"] = str(dice.randint(2, 20))
     return query
 
 

@@ -6,7 +6,7 @@ Its only state is the weight that clients have spent; all clients share one addr
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from klineagent.twin.interval import DAY_MS, MINUTE_MS, SECOND_MS, TwinInterval
 from klineagent.twin.market.aggregation import Aggregator
+from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.market import Listing
 from klineagent.twin.market.quarterlies import as_listed
 from klineagent.twin.rest.exchange_info import exchange_info
@@ -153,11 +154,24 @@ class RestApi:
             oldest_first = False
         last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
         if start_ms is None:
-            start_ms = _opens_before(series.interval, last_ms, limit)
-        symbol, interval = series.listing.symbol, series.interval
-        candles = self.aggregator.between(symbol, interval, start_ms, last_ms, now_ms)
-        kept = islice(candles, limit) if oldest_first else deque(candles, maxlen=limit)
+            kept = self._newest(series, last_ms, limit, now_ms)
+        else:
+            symbol, interval = series.listing.symbol, series.interval
+            candles = self.aggregator.between(symbol, interval, start_ms, last_ms, now_ms)
+            kept = islice(candles, limit) if oldest_first else deque(candles, maxlen=limit)
         return [kline_row(series, candle) for candle in kept]
+
+    def _newest(self, series: Series, last_ms: int, limit: int, now_ms: int) -> Iterable[Candle]:
+        """The newest `limit` candles that exist, which a halt may lie between."""
+        listing, interval, span = series.listing, series.interval, limit
+        while True:
+            start_ms = _opens_before(interval, last_ms, span)
+            candles = self.aggregator.between(listing.symbol, interval, start_ms, last_ms, now_ms)
+            kept = deque(candles, maxlen=limit)
+            # What does not trade has none, however long one looks.
+            if len(kept) in {0, limit} or start_ms <= listing.onboard_ms:
+                return kept
+            span *= 2
 
     def _quotes(self, listing: Listing, now_ms: int) -> Quotes:
         return Quotes(
