@@ -92,9 +92,9 @@ class _Feed:
 
 @define(eq=False)
 class _Flush:
-    """Sends what waits for clients, all at a time."""
+    """Sends what waits for clients: at once, but at most every so often."""
 
-    _after_s: float
+    _every_s: float
     _outboxes: list[Outbox] = field(factory=list, init=False)
     _has_some: trio.Event = field(factory=trio.Event, init=False)
 
@@ -106,11 +106,11 @@ class _Flush:
     async def run(self) -> NoReturn:
         while True:
             await self._has_some.wait()
-            await trio.sleep(self._after_s)
             outboxes, self._outboxes = self._outboxes, []
             self._has_some = trio.Event()
             for outbox in outboxes:
                 outbox.flush()
+            await trio.sleep(self._every_s)
 
 
 @define(eq=False)

@@ -262,7 +262,9 @@ async def test_what_ends_is_not_sent_any_more(hub: StreamHub, autojump_clock: Mo
         assert await client.message() == {"result": None, "id": 1}
         publish(hub, a_kline(1)._replace(trades=5))
         assert (await client.message())["data"]["k"]["n"] == 5
-        publish(hub, a_kline(2, is_closed=False))
+        publish(hub, a_kline(2, is_closed=False)._replace(trades=6))
+        assert (await client.message())["data"]["k"]["n"] == 6
+        publish(hub, a_kline(2, is_closed=False)._replace(version=2**60))
         await client.ask("UNSUBSCRIBE", "btcusdt@kline_1m")
         publish(hub, a_kline(2)._replace(open_time=a_kline(2).open_time + MINUTE_MS))
         assert await client.message() == {"result": None, "id": 1}
