@@ -13,7 +13,7 @@ from attrs import define, field
 from klineagent.core.errors import ShuttingDown, TooManySockets
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
-from klineagent.exchange.venues import VENUES, Venue, full_name
+from klineagent.exchange.venues import SPOT, USDM, VENUES, Venue, full_name
 from klineagent.exchange.wire import decode_streamed
 from klineagent.reading.streams.events import CandleEvent, EventFormat, Form
 from klineagent.reading.streams.name import StreamName, read_name
@@ -178,6 +178,7 @@ class StreamHub:
 
         The stream is that of the first of `venues` which records it. None if it can have no events.
         """
+        venues = self._meant(venues)
         if (name := read_name(text)) is None or not (series := name.series(venues)):
             if self._tell(text):
                 log.debug("stream_unknown", stream=text)
@@ -196,6 +197,14 @@ class StreamHub:
         for each in series:
             self._waiting.setdefault(each, {})[listener] = None
         return listener
+
+    def _meant(self, venues: Sequence[Venue]) -> Sequence[Venue]:
+        """Return the venues that a path means."""
+        spot = self._venues.get(SPOT.name) if SPOT in venues else None
+        if spot is None or not spot.is_wanted:
+            return venues
+        # Symbols of the two have equal names, and a bot must not be given prices of the other.
+        return [venue for venue in venues if venue != USDM]
 
     def leave(self, listener: StreamListener) -> None:
         """Send no more events to `listener`."""

@@ -3,8 +3,8 @@
     [/VENUE][/market|/public|/private]/ws[/STREAM/STREAM...]            events as they are
     [/VENUE][/market|/public|/private]/stream[?streams=STREAM/STREAM]   each in an envelope
 
-VENUE is `usdm`, `coinm` or `spot`; without it `/market` is USD-M and COIN-M. On a bare path a
-stream is that of the venue which records it, and of spot if several do.
+VENUE is `usdm`, `coinm` or `spot`; without it `/market` is USD-M and COIN-M. A bare path is spot's
+and COIN-M's, as on the exchange, and that of USD-M where the agent records no spot.
 """
 
 from __future__ import annotations

@@ -162,10 +162,13 @@ async def test_a_series_that_is_not_recorded_is_silent_until_it_is(
 
 
 async def test_the_path_says_which_venue_is_meant(autojump_clock: MockClock) -> None:
-    """Where symbols have the same name; a bare path is spot's, as on the exchange."""
+    """Where symbols have the same name; a bare path is spot's, as on the exchange.
+
+    Also for what is not recorded there.
+    """
     async with (
         open_simulation(
-            symbols=["BTCUSDT", "spot:BTCUSDT"],
+            symbols=["BTCUSDT", "ETHUSDT", "spot:BTCUSDT"],
             intervals=[Interval.M1],
             beside=[SPOT],
             tick_ms=1_000,
@@ -178,6 +181,8 @@ async def test_the_path_says_which_venue_is_meant(autojump_clock: MockClock) -> 
             async with listening(hub, f"{path}/btcusdt@kline_1m") as client:
                 traded[path] = (await client.message())["k"]["f"], await _decimals(client)
         assert [places for _, places in traded.values()] == [2, 2, 8, 8]
+        async with listening(hub, "/ws/ethusdt@kline_1m") as client:
+            assert await _told(client, 10) == []
 
 
 async def _decimals(client: Listening) -> int:
