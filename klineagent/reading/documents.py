@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -250,6 +251,11 @@ def _utc(time_ms: int) -> str:
     return moment.isoformat(timespec="milliseconds" if time_ms % SECOND_MS else "seconds")
 
 
+@lru_cache(maxsize=4_096)  # the minutes of a day, as opens and as closes
+def _clock(time_ms: int) -> str:
+    return _utc(time_ms)[len("1970-01-01") :]
+
+
 def _schema(columns: Sequence[str]) -> Any:
     import pyarrow as pa
 
@@ -341,7 +347,7 @@ class _Texts:
         times = compute.subtract(plain, compute.multiply(days, DAY_MS)).dictionary_encode()
         days = days.dictionary_encode()
         dates = [_utc(day * DAY_MS)[:10] for day in days.dictionary.to_pylist()]
-        clocks = [_utc(time_ms)[10:] for time_ms in times.dictionary.to_pylist()]
+        clocks = [_clock(time_ms) for time_ms in times.dictionary.to_pylist()]
         return compute.binary_join_element_wise(
             pa.array(dates).take(days.indices), pa.array(clocks).take(times.indices), ""
         )

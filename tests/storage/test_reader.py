@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.core.kline import Kline
+from klineagent.storage import reader as storage_reader
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared
+from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared, opens_of
 from klineagent.storage.store import Batch, Store
 from tests.klines import OPEN_MS, a_kline
 
@@ -62,6 +63,20 @@ async def test_a_range_comes_in_chunks(store: Store, filled: list[Kline]) -> Non
     chunks = await _read(store.reader, _range(), most=20)
     assert [len(chunk) for chunk in chunks] == [19, 20, 10]
     assert _all(chunks) == filled[::-1]
+
+
+async def test_a_range_comes_in_tables_where_the_store_has_them(
+    store: Store, filled: list[Kline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ascending, with nothing left out at their borders."""
+    monkeypatch.setattr(storage_reader, "TABLE_ROWS", 20)
+    opens, rest = [], [evolve(_range(), is_newest_first=False)]
+    while rest:
+        chunk, left = await store.reader.chunk(rest.pop())
+        assert isinstance(chunk, list) or len(chunk) <= 20
+        opens += opens_of(chunk)
+        rest += [left] if left is not None else []
+    assert opens == [row.open_time for row in filled]
 
 
 async def test_a_range_has_bounds(store: Store, filled: list[Kline]) -> None:

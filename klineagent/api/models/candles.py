@@ -73,7 +73,7 @@ class LastCandle(CandleRow, frozen=True, kw_only=True):
 
 
 class LastCandles(Struct, frozen=True):
-    """The newest state of each series, sorted by symbol and interval."""
+    """The newest state of each series: by venue, by symbol, by length of the interval."""
 
     candles: list[LastCandle]
     silent: Annotated[

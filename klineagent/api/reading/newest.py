@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from quart_trio import QuartTrio
@@ -22,7 +22,7 @@ from klineagent.api.reading.selection import series_named
 from klineagent.api.requests import interval_named, read_query
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest, NotReadable
-from klineagent.core.interval import BY_LENGTH, Interval
+from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline, event_time_of, least_version
 from klineagent.exchange.venues import full_name, symbol_named
 from klineagent.reading.ranges import RangeReader, RecordedSeries
@@ -30,6 +30,9 @@ from klineagent.reading.request import CandleRange
 
 # A millisecond or two of work between two checkpoints.
 SERIES_AT_ONCE = 300
+
+# The newest candles of thousands of series open at a few dozen times.
+_utc = lru_cache(maxsize=1_000)(utc)
 
 
 def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
@@ -48,7 +51,7 @@ def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
         last_of = partial(_last_candle, reader)
         found = await in_portions(last_of, series, at_once=SERIES_AT_ONCE)
         candles = [each for each in found if each is not None]
-        return LastCandles(sorted(candles, key=_place), silent=len(found) - len(candles))
+        return LastCandles(candles, silent=len(found) - len(candles))
 
     @app.get("/v1/tail")
     @operation(TailCandles, tag="data", query=TailQuery, raises=[InvalidRequest, NotReadable])
@@ -92,13 +95,9 @@ def _last_candle(reader: RangeReader, series: RecordedSeries) -> LastCandle | No
     )
 
 
-def _place(candle: LastCandle) -> tuple[str, int]:
-    return candle.symbol, BY_LENGTH[candle.interval]
-
-
 def _values(row: Kline) -> dict[str, Any]:
     return {
-        "open_time": utc(row.open_time),
+        "open_time": _utc(row.open_time),
         "open": row.open,
         "high": row.high,
         "low": row.low,
