@@ -62,6 +62,7 @@ def read_guard(config: Config) -> Guard:
     guard = Guard(
         token=commanding if token is None else token.encode(),
         other_token=commanding,
+        takes_passwords=True,
         is_local=is_loopback(bind.host),
     )
     if guard.token is None and not guard.is_local and not config.allow_anonymous:

@@ -1,6 +1,7 @@
 """Decides which requests a server answers. Pure.
 
-    a token is set       requests with `Authorization: Bearer TOKEN`; others get 401
+    a token is set       requests with `Authorization: Bearer TOKEN`; others get 401; readers
+                         may send it as a password, as many clients take nothing but a URL
     none, on loopback    requests of this machine, except those of foreign web pages
     none, elsewhere      all requests if `--allow-anonymous`; otherwise the command server does not
                          start, and the status server answers its open paths only
@@ -11,6 +12,8 @@ reads the head of a request only: the body of an unauthorized request is neither
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 from urllib.parse import urlsplit
@@ -21,7 +24,6 @@ from klineagent.core.errors import Forbidden, RequestError, Unauthorized
 
 OPEN_PATHS = frozenset({"/ping", "/live", "/ready"})
 """Paths of the status server that need no token."""
-_SCHEME = "bearer "
 
 
 @frozen(kw_only=True)
@@ -42,6 +44,8 @@ class Guard:
     token: bytes | None = field(default=None, repr=False)
     other_token: bytes | None = field(default=None, repr=False)
     """One that passes as well."""
+    takes_passwords: bool = False
+    """Whether `Authorization: Basic` passes whose password is a token."""
     open_paths: frozenset[str] = frozenset()
     is_local: bool = False
     """Whether only this machine can reach the server."""
@@ -52,7 +56,7 @@ class Guard:
     def errors(self) -> list[type[RequestError]]:
         """The errors `check` may raise."""
         if self.token is not None:
-            return [Unauthorized]
+            return [Unauthorized, Forbidden] if self.takes_passwords else [Unauthorized]
         return [Forbidden] if self.is_closed or self.is_local else []
 
     def check(self, request: RequestHead) -> None:
@@ -78,7 +82,7 @@ class Guard:
 
     def _check_closed(self, request: RequestHead) -> None:
         if self.token is not None:
-            self._check_token(request.authorization, self.token, self.other_token)
+            self._check_token(request)
         elif self.is_closed:
             raise Forbidden(
                 "set a token (--token-file or KLINEAGENT_TOKEN), or start with --allow-anonymous"
@@ -86,14 +90,29 @@ class Guard:
         elif self.is_local:
             _check_browser(request)
 
-    @staticmethod
-    def _check_token(authorization: str, *tokens: bytes | None) -> None:
-        scheme, given = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :].strip()
-        # Compared in constant time, whatever the scheme: timing reveals nothing about the token.
-        sent = given.encode("utf-8", "replace")
-        are_right = [hmac.compare_digest(sent, token) for token in tokens if token is not None]
-        if not any(are_right) or scheme.lower() != _SCHEME:
+    def _check_token(self, request: RequestHead) -> None:
+        scheme, _, given = request.authorization.partition(" ")
+        sent, scheme = given.strip().encode("utf-8", "replace"), scheme.lower()
+        if scheme == "basic" and self.takes_passwords:
+            # A browser sends it again by itself, on behalf of any web page.
+            _check_origin(request)
+            sent = _password_in(sent)
+        elif scheme != "bearer":
+            sent = b""
+        # Compared in constant time: timing reveals nothing about the token.
+        tokens = filter(None, (self.token, self.other_token))
+        are_right = [hmac.compare_digest(sent, token) for token in tokens]
+        if not any(are_right):
             raise Unauthorized("Authorization: the bearer token is missing or wrong")
+
+
+def _password_in(credentials: bytes) -> bytes:
+    """Return the password of Basic credentials; empty if they are none."""
+    try:
+        _, _, password = base64.b64decode(credentials, validate=True).partition(b":")
+    except binascii.Error:
+        return b""
+    return password
 
 
 ANYONE = Guard()
@@ -115,6 +134,10 @@ def _check_browser(request: RequestHead) -> None:
     """
     if request.host and not _is_of_this_machine(request.host):
         raise Forbidden("Host: must be localhost or an IP address")
+    _check_origin(request)
+
+
+def _check_origin(request: RequestHead) -> None:
     if request.origin and request.origin.lower().partition("://")[2] != request.host.lower():
         raise Forbidden("Origin: cross-origin requests are refused")
     if request.fetch_site not in {"", "none", "same-origin"}:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import re
 from itertools import product
 
@@ -154,3 +155,33 @@ def test_the_token_stays_out_of_sight() -> None:
 def test_loopback(host: str, answer: bool) -> None:
     """An address that others cannot reach, and all that could be another."""
     assert is_loopback(host) is answer
+
+
+def _basic(user_and_password: str) -> str:
+    return f"Basic {base64.b64encode(user_and_password.encode()).decode()}"
+
+
+def test_a_reader_may_send_the_token_as_a_password() -> None:
+    """So clients that take nothing but a URL can be let in; no other server takes it."""
+    sent = RequestHead(path="/", authorization=_basic(f"anyone:{TOKEN}"))
+    Guard(token=TOKEN.encode(), takes_passwords=True).check(sent)
+    Guard(token=b"x" * 16, other_token=TOKEN.encode(), takes_passwords=True).check(sent)
+    with pytest.raises(Unauthorized):
+        Guard(token=TOKEN.encode()).check(sent)
+    for wrong in (*WRONG, _basic(TOKEN), _basic("anyone:"), _basic(f"anyone:{TOKEN}x"), "Basic ="):
+        with pytest.raises(Unauthorized):
+            Guard(token=TOKEN.encode(), takes_passwords=True).check(
+                RequestHead(path="/", authorization=wrong or "")
+            )
+
+
+def test_a_password_that_a_browser_keeps_is_of_no_use_to_web_pages() -> None:
+    """The browser would add it to their requests by itself."""
+    guard = Guard(token=TOKEN.encode(), takes_passwords=True)
+    for head in ({"origin": "https://evil.example"}, {"fetch_site": "cross-site"}):
+        with pytest.raises(Forbidden):
+            guard.check(
+                RequestHead(
+                    path="/", host="10.0.0.1:9977", authorization=_basic(f":{TOKEN}"), **head
+                )
+            )
