@@ -35,7 +35,8 @@ FORMING_WITHIN_S = 1.5
 IN_HAND_WITHIN_S = 1.0
 # A bot with a hundred pairs asks for all of them when it starts: 3 s of work on two cores.
 MOST_IN_LINE = 100
-END_OF_TIME_MS = 2**62
+# Nothing was traded on any venue before July 2017.
+BEGINNING_OF_TIME_MS, END_OF_TIME_MS = 1_498_867_200_000, 2**62
 
 
 class ReadFrom(StrEnum):
@@ -166,14 +167,15 @@ class CandleReader:
         if asked.is_for_one and not _is_new(tail) and not tail.forming_row(newest_ms, now_ms + 1):
             # Rather the candle before than none: who asks for the newest one takes the first row.
             now_ms = newest_ms - 1
-        if asked.is_oldest_first and (asked.since_ms or 0) < oldest_ms:
-            # Programs ask for everything since 1970 to learn where a series begins.
+        # Programs ask for everything since 1970 to learn where a series begins.
+        is_for_all = asked.is_oldest_first and (asked.since_ms or 0) < BEGINNING_OF_TIME_MS
+        if is_for_all:
             asked = evolve(asked, since_ms=oldest_ms)
         first_ms, end_ms = _bounds_beside_absences(asked, now_ms, series.ledger)
-        if first_ms >= oldest_ms:
+        if first_ms >= oldest_ms and not (is_for_all and end_ms <= oldest_ms):
             return first_ms, end_ms
         listed_ms = asked.interval.open_at(running.context.book.listed_ms(asked.symbol))
-        if listed_ms < oldest_ms:
+        if listed_ms < min(end_ms, oldest_ms):
             raise NotReadable(
                 f"{asked.symbol} {asked.interval} is recorded from {_utc(oldest_ms)} on; older"
                 " candles are fetched with a larger --history"

@@ -142,6 +142,13 @@ async def test_no_answer_is_short_without_a_word(autojump_clock: MockClock) -> N
                 await ours(simulation, reader, {**query, "symbol": "NONE"})
             oldest = rows_of(await ours(simulation, reader, {**query, "startTime": "0"}))
             assert len(oldest) == 10
+            before_ms = msgspec.json.decode(oldest[0])[0] - 1
+            for older in (
+                {"startTime": str(before_ms - MINUTE_MS)},
+                {"startTime": "0", "endTime": str(before_ms)},
+            ):
+                with pytest.raises(NotReadable, match="recorded from"):
+                    await ours(simulation, reader, {**query, **older})
             with simulation.exchange.offline():
                 await trio.sleep(3 * MINUTE_S)
                 with pytest.raises(NotReadable, match="of BTCUSDT 1m are missing"):
