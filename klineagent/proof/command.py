@@ -221,6 +221,7 @@ def _show(report: ProofReport, *, digest: str) -> None:
         ("Faults", report.injected),
         ("Repairs", report.repairs),
         ("Confirmed absent", report.absent),
+        ("Answers to a program that reads, none wrong or short", report.reads),
         ("Limits watched", report.limits),
     ):
         if counts:

@@ -19,9 +19,10 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.network import Network
 from klineagent.proof.oracle import Oracle
 from klineagent.proof.plan import ProofFailed
+from klineagent.proof.reading import ProofReader
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.storage.reader import Reader
+from klineagent.storage.reader import KlineRange, Reader
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary
 
 # A service manager does not restart it at once.
@@ -47,7 +48,11 @@ class ProcessStore:
     @property
     def reader(self) -> Reader:
         """See `Store`."""
-        return self.store.reader
+        return Reader(self._read_range)
+
+    async def _read_range(self, wanted: KlineRange, most: int) -> list[Kline]:
+        self._check()
+        return await self.store.read_range(wanted, most)
 
     async def prepare(self) -> None:
         """See `Store`."""
@@ -132,6 +137,7 @@ class Lifecycle:
     store: MemoryStore
     oracles: Mapping[str, Oracle]
     """By venue."""
+    readers: Collection[ProofReader] = ()
     chance: random.Random
     starts: int = field(default=0, init=False)
     failures: list[ProofFailed] = field(factory=list, init=False)
@@ -194,7 +200,16 @@ class Lifecycle:
             state=self.state,
         ) as self.agent:
             self.started_at = trio.current_time()
-            await trio.sleep_forever()
+            async with trio.open_nursery() as reading:
+                for reader in self.readers:
+                    reading.start_soon(self._read, reader, self.agent)
+                await trio.sleep_forever()
+
+    async def _read(self, reader: ProofReader, agent: Agent) -> None:
+        try:
+            await reader.read(agent)
+        except ProofFailed as failure:
+            self.failures.append(failure)
 
     def _account(self, agent: Agent) -> None:
         for counts in (each.context.counts for each in agent.venues):

@@ -82,6 +82,8 @@ class ProofReport:
     """Runs in which each limit of the exchange was watched and kept."""
     absent: Counter[str] = field(factory=Counter)
     """Candles that are absent, by the ledger's reason."""
+    reads: Counter[str] = field(factory=Counter)
+    """Answers to programs that read, by what became of them; a wrong one ends the run."""
     digest: str = ""
     """Digest of one run's stored rows: the same for the same plan."""
 
@@ -97,4 +99,5 @@ class ProofReport:
             repairs=self.repairs + run.repairs,
             limits=self.limits + run.limits,
             absent=self.absent + run.absent,
+            reads=self.reads + run.reads,
         )

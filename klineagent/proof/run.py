@@ -88,6 +88,7 @@ async def _prove(plan: ProofPlan, seen: list[ProofFailed]) -> ProofReport:
             network=network_of(exchanges, connections),
             store=store,
             oracles={each.name: each.oracle for each in venues},
+            readers=[each.reader for each in venues],
             chance=random.Random(plan.seed),  # noqa: S311 - no secret
         )
         turns = Turns(names=plan.venue_names, begin_s=trio.current_time())
@@ -150,6 +151,7 @@ def _venues(
             active_faults=ActiveFaults(
                 pool=pools[exchange.venue.weight_pool], everywhere=everywhere
             ),
+            seed=plan.seed,
         )
         for name, exchange in exchanges.items()
     ]
@@ -241,5 +243,6 @@ def _report(
         repairs=lifecycle.repairs,
         limits=Counter(LIMITS),
         absent=sum((each.oracle.absent for each in venues), Counter[str]()),
+        reads=sum((each.reader.counts for each in venues), Counter[str]()),
         digest="-".join(each.oracle.digest for each in venues),
     )

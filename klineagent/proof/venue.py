@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection
 from itertools import product
 
@@ -12,8 +13,10 @@ from klineagent.agent import Agent
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.proof.active_faults import ActiveFaults
 from klineagent.proof.audit import ProofAudit
+from klineagent.proof.market_answers import MarketAnswers
 from klineagent.proof.oracle import Oracle, name_of
 from klineagent.proof.plan import ProofFailed, ProofPlan
+from klineagent.proof.reading import ProofReader
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.market.eventful import EventfulMarket
@@ -37,11 +40,20 @@ class VenueProof:
     symbols: tuple[str, ...]
     store: MemoryStore
     active_faults: ActiveFaults
+    seed: int
+    reader: ProofReader = field(init=False)
     oracle: Oracle = field(init=False)
     audit: ProofAudit = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.oracle = Oracle(market=self.market, venue_name=self.name)
+        self.reader = ProofReader(
+            venue_name=self.name,
+            symbols=self.symbols,
+            intervals=INTERVALS,
+            answers=MarketAnswers.of(self.exchange, self.market),
+            chance=random.Random(f"{self.seed}/{self.name}/reads"),  # noqa: S311 - no secret
+        )
         self.audit = ProofAudit(
             store=self.store,
             venue_name=self.name,

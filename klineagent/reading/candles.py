@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 
 import trio
 from attrs import define, evolve, field
@@ -18,7 +19,8 @@ from klineagent.exchange.venues import Venue, full_name
 from klineagent.reading.request import CandleRequest, not_listed
 from klineagent.reading.rows import RowFormat
 from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
-from klineagent.series.ledger import Ledger
+from klineagent.series.ledger import Absence, Absent, Ledger
+from klineagent.series.spans import Span
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.reader import KlineRange
@@ -157,7 +159,9 @@ class CandleReader:
     def _bounds(
         self, running: RunningVenue, series: Subscription, tail: TailSeries, asked: CandleRequest
     ) -> tuple[int, int]:
-        """Return the range of open times to answer; it begins where the series does, if it must.
+        """Return the range of open times to answer.
+
+        What is asked for from before the listing on begins where the series does.
 
         Raises:
             NotReadable: candles are wanted that are older than the series, and may exist.
@@ -167,20 +171,24 @@ class CandleReader:
         if asked.is_for_one and not _is_new(tail) and not tail.forming_row(newest_ms, now_ms + 1):
             # Rather the candle before than none: who asks for the newest one takes the first row.
             now_ms = newest_ms - 1
-        # Programs ask for everything since 1970 to learn where a series begins.
-        is_for_all = asked.is_oldest_first and (asked.since_ms or 0) < BEGINNING_OF_TIME_MS
-        if is_for_all:
-            asked = evolve(asked, since_ms=oldest_ms)
-        first_ms, end_ms = _bounds_beside_absences(asked, now_ms, series.ledger)
-        if first_ms >= oldest_ms and not (is_for_all and end_ms <= oldest_ms):
-            return first_ms, end_ms
+        since_ms, absent = asked.since_ms or 0, partial(_count_absent, series.ledger)
         listed_ms = asked.interval.open_at(running.context.book.listed_ms(asked.symbol))
-        if listed_ms < min(end_ms, oldest_ms):
-            raise NotReadable(
-                f"{asked.symbol} {asked.interval} is recorded from {_utc(oldest_ms)} on; older"
-                " candles are fetched with a larger --history"
-            )
-        return oldest_ms, end_ms
+        # Spot does not say when a symbol was listed; before that there are no candles.
+        is_all = listed_ms >= oldest_ms or absent(oldest_ms, asked.interval.next_open(oldest_ms))
+        # Programs ask for everything since 1970 to learn where a series begins. Until the store was
+        # searched, that is not known.
+        is_early = since_ms <= max(listed_ms, BEGINNING_OF_TIME_MS)
+        asks_all = is_all or (is_early and series.audited_ms is not None)
+        begins_late = asked.is_oldest_first and since_ms < oldest_ms and asks_all
+        if begins_late:
+            asked = evolve(asked, since_ms=oldest_ms)
+        first_ms, end_ms = asked.bounds(now_ms, absent)
+        if is_all or (oldest_ms <= first_ms and not (begins_late and end_ms <= first_ms)):
+            return max(first_ms, oldest_ms), end_ms
+        raise NotReadable(
+            f"{asked.symbol} {asked.interval} is recorded from {_utc(oldest_ms)} on; older"
+            " candles are fetched with a larger --history"
+        )
 
     async def _complete(
         self,
@@ -249,19 +257,6 @@ def _is_new(tail: TailSeries) -> bool:
     return trio.current_time() < tail.since + FORMING_WITHIN_S
 
 
-def _bounds_beside_absences(asked: CandleRequest, now_ms: int, ledger: Ledger) -> tuple[int, int]:
-    """Return the range of as many candles as were asked for, without those that never were. Pure.
-
-    What was absent before the first candle that is known may be a symbol that was not listed yet.
-    """
-    bounds, absent = asked.bounds(now_ms), 0
-    while (found := ledger.count(ledger.absences.within(*bounds))) > absent:
-        bounds, absent = asked.bounds(now_ms, found), found
-        if bounds[0] < ledger.first_ms:
-            return asked.bounds(now_ms)
-    return bounds
-
-
 def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms: int) -> str:
     """Return which candles that open in [`first_ms`, `end_ms`) have to be waited for, and why."""
     ledger = series.ledger
@@ -286,10 +281,24 @@ def _lacking(ledger: Ledger, there: Sequence[int], first_ms: int, end_ms: int) -
     if first_ms >= end_ms:
         return 0
     due = ledger.interval.count(first_ms, end_ms)
-    if absences := ledger.absences.within(first_ms, end_ms):
+    if absences := _absences(ledger, first_ms, end_ms):
         due -= ledger.count(absences)
-        there = [open_ms for open_ms in there if open_ms not in ledger.absences]
+        there = [open_ms for open_ms in there if not _is_within(open_ms, absences)]
     return max(0, due - bisect_left(there, end_ms))
+
+
+def _count_absent(ledger: Ledger, first_ms: int, end_ms: int) -> int:
+    return ledger.count(_absences(ledger, first_ms, end_ms))
+
+
+def _absences(ledger: Ledger, first_ms: int, end_ms: int) -> list[Span[Absence]]:
+    """Return where in a range there are no candles; those that the store refuses exist."""
+    absences = ledger.absences.within(first_ms, end_ms)
+    return [each for each in absences if each.mark.reason is not Absent.REFUSED]
+
+
+def _is_within(open_ms: int, spans: Iterable[Span[Absence]]) -> bool:
+    return any(span.first_ms <= open_ms < span.end_ms for span in spans)
 
 
 def _on_their_way(candles: int, of: str) -> NotReadable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from attrs import frozen
@@ -18,6 +18,14 @@ _MICROSECONDS_FROM = 10**15
 _ILLEGAL, _MISSING, _UNREAD, _INTERVAL = -1100, -1102, -1104, -1120
 _SYMBOL, _COMBINATION, _NOT_VALID = -1121, -1128, -1130
 _UTC = {"0", "+0", "-0", "+00:00", "-00:00", "0:00", "00:00"}
+
+
+CountAbsent = Callable[[int, int], int]
+"""A function that counts the candles in [first, end) that do not exist."""
+
+
+def _none(_first_ms: int, _end_ms: int) -> int:
+    return 0
 
 
 @frozen(kw_only=True)
@@ -39,20 +47,28 @@ class CandleRequest:
         """Whether it asks for nothing but the newest candle."""
         return self.limit == 1 and self.since_ms is None
 
-    def bounds(self, now_ms: int, absent: int = 0) -> tuple[int, int]:
+    def bounds(self, now_ms: int, absent: CountAbsent = _none) -> tuple[int, int]:
         """Return the range of open times, [first, end), that can be in the answer at `now_ms`.
 
-        `absent` candles of it do not exist, and so do not count.
+        Candles that are `absent` do not count for the limit, so the range reaches past them.
         """
-        count = self.limit + absent
         last_ms = now_ms if self.until_ms is None else min(self.until_ms, now_ms)
         end_ms = self.interval.next_open(self.interval.open_at(last_ms))
-        if self.since_ms is None:
-            return self.interval.shifted(end_ms, -count), end_ms
-        first_ms = self.interval.first_open(self.since_ms)
-        if self.is_oldest_first:
-            return first_ms, min(end_ms, self.interval.shifted(first_ms, count))
-        return max(first_ms, self.interval.shifted(end_ms, -count)), end_ms
+        since_ms = None if self.since_ms is None else self.interval.first_open(self.since_ms)
+        candles = self.limit
+        while True:
+            bounds = self._of(candles, since_ms, end_ms)
+            wider = self.limit + absent(*bounds)
+            if wider == candles or bounds == (since_ms, end_ms):
+                return bounds
+            candles = wider
+
+    def _of(self, candles: int, since_ms: int | None, end_ms: int) -> tuple[int, int]:
+        """Return the end of [`since_ms`, `end_ms`) that comes first, of so many `candles`."""
+        if since_ms is not None and self.is_oldest_first:
+            return since_ms, min(end_ms, self.interval.shifted(since_ms, candles))
+        first_ms = self.interval.shifted(end_ms, -candles)
+        return first_ms if since_ms is None else max(since_ms, first_ms), end_ms
 
 
 @frozen(kw_only=True)

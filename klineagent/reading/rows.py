@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from decimal import Decimal
 
 from attrs import frozen
 
 from klineagent.core.kline import Kline
 from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.exchange.venues import Venue
+
+_LONG = re.compile(r"(?=[\d.]{17})\d+\.\d+")
+# With eight decimals, the most there are.
+LONG_FROM = 1e7
 
 
 @frozen
@@ -61,7 +67,23 @@ class RowFormat:
             kline.taker_buy_volume,
             kline.taker_buy_quote_volume,
         )
+        # With so many digits a number is not what was read as this float; the shortest one is.
+        if kline.volume >= LONG_FROM or kline.quote_volume >= LONG_FROM:
+            text = with_shortest_numbers(text)
         return text.encode()
+
+
+def with_shortest_numbers(text: str) -> str:
+    """Write numbers of more than 15 digits with the fewest digits that make the same float.
+
+    The decimals stay as many: the others are zeros.
+    """
+    return _LONG.sub(_shortest, text)
+
+
+def _shortest(number: re.Match[str]) -> str:
+    places = len(number[0]) - number[0].index(".") - 1
+    return f"{Decimal(repr(float(number[0]))):.{places}f}"
 
 
 def body_of(rows: Iterable[bytes]) -> bytes:

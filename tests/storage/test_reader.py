@@ -101,7 +101,7 @@ async def test_years_without_candles_are_passed_in_a_few_queries() -> None:
 
     async def query(wanted: KlineRange, most: int) -> list[Kline]:
         asked.append(wanted)
-        return await store._read_range(wanted, most)
+        return await store.read_range(wanted, most)
 
     wanted = KlineRange(venue="usdm", symbol="BTCUSDT", interval="1m", is_newest_first=True)
     assert await _read(Reader(query), wanted, most=10)

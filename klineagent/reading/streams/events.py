@@ -12,7 +12,7 @@ from klineagent.core.kline import Kline
 from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.exchange.venues import VENUES, Venue
 from klineagent.exchange.wire import beginning_of
-from klineagent.reading.rows import NumberFormats
+from klineagent.reading.rows import LONG_FROM, NumberFormats, with_shortest_numbers
 
 # First bytes of a text frame that is a whole message; from these sizes on the length takes more.
 _TEXT, _MEDIUM, _LARGE = 0x81, 126, 65_536
@@ -58,6 +58,8 @@ class EventFormat:
             kline.taker_buy_volume,
             kline.taker_buy_quote_volume,
         )
+        if kline.volume >= LONG_FROM or kline.quote_volume >= LONG_FROM:
+            candle = with_shortest_numbers(candle)
         times = f'"t":{kline.open_time},"T":{kline.close_time}'
         if is_continuous:
             pair = _pair(kline)

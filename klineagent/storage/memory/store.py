@@ -229,22 +229,17 @@ class MemoryStore(StoreFaults):
     @property
     def reader(self) -> Reader:
         """See `Store`."""
-        return Reader(self._read_range)
+        return Reader(self.read_range)
 
-    async def _read_range(self, wanted: KlineRange, most: int) -> list[Kline]:
+    async def read_range(self, wanted: KlineRange, most: int) -> list[Kline]:
+        """Return the first candles of a range, up to `most`; see `Reader`."""
         await self.begin()
-        klines = sorted(
-            (
-                kline
-                for kline in self._closed()
-                if kline.key[:3] == wanted.series
-                and wanted.first_ms <= kline.open_time < wanted.end_ms
-            ),
-            key=lambda kline: kline.open_time,
-            reverse=wanted.is_newest_first,
-        )
+        opens = self._closed_opens.get(wanted.series, ())
+        within = [each for each in opens if wanted.first_ms <= each < wanted.end_ms]
+        within.sort(reverse=wanted.is_newest_first)
         self.answer()
-        return klines[:most]
+        keys = [(*wanted.series, open_ms) for open_ms in within]
+        return [self.klines[key] for key in keys if key in self.klines][:most]
 
     async def final_kline(
         self, venue: str, symbol: str, interval: str, open_time: int
