@@ -65,6 +65,7 @@ from klineagent.last_run import (
     open_last_state,
     venues_at_start,
 )
+from klineagent.reading.streams.hub import StreamCounts
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
@@ -216,7 +217,10 @@ async def open_agent(
             _offer_snapshots(command, background, venues=venues, writer=writer)
             status = status_app(watched_by := status_guard(config))
             add_health_routes(status, watched_by, venues=venues, writer=writer)
-            add_metrics_route(status, venues=venues, writer=writer, timings=timings)
+            listeners = StreamCounts()
+            add_metrics_route(
+                status, venues=venues, writer=writer, timings=timings, streams=listeners
+            )
             commanded = RequestDeadline(RequestPacer(command))
             await servers.start(partial(serve, tls=tls), commanded, commands)
             await servers.start(serve, RequestDeadline(status), statuses)
@@ -229,6 +233,7 @@ async def open_agent(
                         bus=bus,
                         guard=read_guarded,
                         forward=config.forward,
+                        counts=listeners,
                     )
                 )
                 await servers.start(partial(serve, shortcuts=read.shortcuts), read.app, reads)

@@ -88,7 +88,7 @@ async def measure(clients: int, streams: int, at_once: int) -> None:
         with bus.followed(hub):
             nursery.start_soon(_drain, receive)
             nursery.start_soon(trio.serve_listeners, _serving(hub, streams), listeners)
-            while hub.clients < clients:  # noqa: ASYNC110
+            while hub.counts.clients < clients:  # noqa: ASYNC110
                 await trio.sleep(0.05)
             await trio.sleep(0.5)
             rows, frames = _rows(streams)

@@ -24,7 +24,7 @@ from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.kept_files import KeptFiles
-from klineagent.reading.streams.hub import open_streams
+from klineagent.reading.streams.hub import StreamCounts, open_streams
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
 
@@ -61,11 +61,17 @@ class ReadApi:
 
 @asynccontextmanager
 async def open_read_api(
-    *, venues: Venues, writer: Writer, bus: Bus, guard: Guard, forward: bool
+    *,
+    venues: Venues,
+    writer: Writer,
+    bus: Bus,
+    guard: Guard,
+    forward: bool,
+    counts: StreamCounts,
 ) -> AsyncIterator[ReadApi]:
     """Follow `bus` for programs that read, as long as the block lasts."""
     reader, files = CandleReader(venues=venues, writer=writer), KeptFiles()
-    async with open_streams(venues) as streams, trio.open_nursery() as background:
+    async with open_streams(venues, counts) as streams, trio.open_nursery() as background:
         background.start_soon(files.run)
         with bus.subscribed(reader.tail), bus.followed(streams):
             app = CutAnswers(read_app(reader, guard, forward=forward, files=files))

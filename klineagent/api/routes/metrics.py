@@ -28,6 +28,7 @@ from klineagent.api.timings import Histogram, Timings
 from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.regularity import Flaw
+from klineagent.reading.streams.hub import StreamCounts
 from klineagent.series.ledger import Absent, Urgency
 from klineagent.series.statistics import Totals
 from klineagent.series.venues import RunningVenue, Venues
@@ -35,7 +36,9 @@ from klineagent.storage.writing.refused import RowKind
 from klineagent.storage.writing.writer import Writer
 
 
-def add_metrics_route(app: QuartTrio, *, venues: Venues, writer: Writer, timings: Timings) -> None:
+def add_metrics_route(
+    app: QuartTrio, *, venues: Venues, writer: Writer, timings: Timings, streams: StreamCounts
+) -> None:
     """Add `GET /metrics`."""
     process = ProcessCollector(registry=None)
 
@@ -44,7 +47,9 @@ def add_metrics_route(app: QuartTrio, *, venues: Venues, writer: Writer, timings
     async def metrics() -> Response:
         """Return all metrics in Prometheus' text format, or in OpenMetrics if accepted."""
         counted = await counted_venues(venues)
-        figures = AgentMetrics(venues=venues, counted=counted, writer=writer, timings=timings)
+        figures = AgentMetrics(
+            venues=venues, counted=counted, writer=writer, timings=timings, streams=streams
+        )
         collectors = CollectorRegistry(auto_describe=False)
         for collector in (figures, process):
             collectors.register(collector)
@@ -60,6 +65,7 @@ class AgentMetrics(Collector):
     counted: CountedVenues
     writer: Writer
     timings: Timings
+    streams: StreamCounts
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector`."""
@@ -90,6 +96,9 @@ class AgentMetrics(Collector):
         yield from _joined("pool", {each.pool.name: _weight(each) for each in budgets})
         yield from self._rows()
         yield from self._spool()
+        cut = "Clients of streams disconnected because they did not read."
+        yield _gauge("stream_clients", "Clients that listen to streams.", self.streams.clients)
+        yield _counter("stream_clients_cut", cut, self.streams.cut)
 
     def _rows(self) -> Iterator[Metric]:
         writer = self.writer

@@ -113,6 +113,16 @@ class _Flush:
             await trio.sleep(self._every_s)
 
 
+@define
+class StreamCounts:
+    """Counts clients of streams."""
+
+    clients: int = 0
+    """Those that are connected."""
+    cut: int = 0
+    """Those that did not read and were disconnected, since the start."""
+
+
 @define(eq=False)
 class StreamHub:
     """Hands events on to the clients that listen; a follower of the bus.
@@ -121,6 +131,7 @@ class StreamHub:
     """
 
     _venues: Venues
+    counts: StreamCounts = field(factory=StreamCounts)
     _clients: dict[StreamClient, None] = field(factory=dict, init=False)
     _is_closed: bool = field(default=False, init=False)
     _newest: dict[SeriesName, bytes | Kline] = field(factory=dict, init=False)
@@ -135,11 +146,6 @@ class StreamHub:
     soon: _Flush = field(factory=lambda: _Flush(SOON_S), init=False)
     later: _Flush = field(factory=lambda: _Flush(LATER_S), init=False)
 
-    @property
-    def clients(self) -> int:
-        """The number of clients."""
-        return len(self._clients)
-
     # Clients
 
     def check_room(self) -> None:
@@ -151,17 +157,19 @@ class StreamHub:
         """
         if self._is_closed:
             raise ShuttingDown("the agent is shutting down")
-        if len(self._clients) >= MOST_CLIENTS:
+        if self.counts.clients >= MOST_CLIENTS:
             raise TooManySockets(f"there are {MOST_CLIENTS} stream sockets already")
 
     @contextmanager
     def serving(self, client: StreamClient) -> Iterator[None]:
         """`client` counts within the block, and is closed when the hub is."""
         self._clients[client] = None
+        self.counts.clients += 1
         try:
             yield
         finally:
             del self._clients[client]
+            self.counts.clients -= 1
 
     def close(self) -> None:
         """Close all sockets."""
@@ -351,9 +359,11 @@ class StreamHub:
 
 
 @asynccontextmanager
-async def open_streams(venues: Venues) -> AsyncIterator[StreamHub]:
-    """Open a hub without clients; leaving the block closes their sockets."""
-    hub = StreamHub(venues)
+async def open_streams(
+    venues: Venues, counts: StreamCounts | None = None
+) -> AsyncIterator[StreamHub]:
+    """Open a hub without clients, which are counted; leaving the block closes their sockets."""
+    hub = StreamHub(venues, counts or StreamCounts())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hub.soon.run)
         nursery.start_soon(hub.later.run)

@@ -193,6 +193,7 @@ class StreamSocket:
             self.hang_up(TOO_SLOW)
 
     def _tell_cut(self) -> None:
+        self._hub.counts.cut += 1
         log.warning("stream_client_cut", reason=TOO_SLOW.reason, streams=len(self._listeners))
 
     def _send_control(self, event: Event) -> None:

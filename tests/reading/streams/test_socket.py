@@ -113,8 +113,9 @@ async def test_a_client_far_behind_is_told_so(
     assert (await client.message())["k"]["x"]
     assert await client.closed() == (1008, "slow consumer")
     assert [line["streams"] for line in logged(caplog, "stream_client_cut")] == [1]
+    assert hub.counts.cut == 1
     await settled()
-    assert hub.clients == 0
+    assert hub.counts.clients == 0
 
 
 async def test_a_client_that_takes_nothing_is_cut(
@@ -130,9 +131,9 @@ async def test_a_client_that_takes_nothing_is_cut(
         publish(hub, a_kline(0))
         assert (await other.message())["k"]["n"] == 12
         await trio.sleep(2.9)
-        assert hub.clients == 2
+        assert hub.counts.clients == 2
         await trio.sleep(0.2)
-        assert hub.clients == 1
+        assert hub.counts.clients == 1
         assert len(logged(caplog, "stream_client_cut")) == 1
         publish(hub, a_kline(1))
         assert (await other.message())["k"]["n"] == 12
@@ -175,9 +176,9 @@ async def test_a_client_that_closes_gets_an_answer(
         assert event.code == 1000
     async with listening(hub, BTC):
         await settled()
-        assert hub.clients == 1
+        assert hub.counts.clients == 1
     await settled()
-    assert hub.clients == 0
+    assert hub.counts.clients == 0
     publish(hub, a_kline(0))
 
 
@@ -203,7 +204,7 @@ async def test_a_client_that_does_not_pong_is_closed(
         assert await silent.closed() == (1008, "no pong")
         assert trio.current_time() == pytest.approx(2 * PING_EVERY_S, abs=1)
         await trio.sleep(PING_EVERY_S)
-        assert hub.clients == 1
+        assert hub.counts.clients == 1
         publish(hub, a_kline(0))
         await settled()
 
