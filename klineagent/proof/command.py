@@ -222,6 +222,7 @@ def _show(report: ProofReport, *, digest: str) -> None:
         ("Repairs", report.repairs),
         ("Confirmed absent", report.absent),
         ("Answers to a program that reads, none wrong or short", report.reads),
+        ("Events told to one that listens, none wrong or left out", report.heard),
         ("Limits watched", report.limits),
     ):
         if counts:

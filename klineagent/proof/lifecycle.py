@@ -17,6 +17,7 @@ from klineagent.core.errors import StartError, StoreUnavailable
 from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.exchange.network import Network
+from klineagent.proof.listening import ProofListener
 from klineagent.proof.oracle import Oracle
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.reading import ProofReader
@@ -137,7 +138,7 @@ class Lifecycle:
     store: MemoryStore
     oracles: Mapping[str, Oracle]
     """By venue."""
-    readers: Collection[ProofReader] = ()
+    readers: Collection[ProofReader | ProofListener] = ()
     chance: random.Random
     starts: int = field(default=0, init=False)
     failures: list[ProofFailed] = field(factory=list, init=False)
@@ -205,7 +206,7 @@ class Lifecycle:
                     reading.start_soon(self._read, reader, self.agent)
                 await trio.sleep_forever()
 
-    async def _read(self, reader: ProofReader, agent: Agent) -> None:
+    async def _read(self, reader: ProofReader | ProofListener, agent: Agent) -> None:
         try:
             await reader.read(agent)
         except ProofFailed as failure:

@@ -84,6 +84,8 @@ class ProofReport:
     """Candles that are absent, by the ledger's reason."""
     reads: Counter[str] = field(factory=Counter)
     """Answers to programs that read, by what became of them; a wrong one ends the run."""
+    heard: Counter[str] = field(factory=Counter)
+    """Events told to programs that listen to streams; a wrong or missing one ends the run."""
     digest: str = ""
     """Digest of one run's stored rows: the same for the same plan."""
 
@@ -100,4 +102,5 @@ class ProofReport:
             limits=self.limits + run.limits,
             absent=self.absent + run.absent,
             reads=self.reads + run.reads,
+            heard=self.heard + run.heard,
         )

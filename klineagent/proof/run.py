@@ -88,7 +88,7 @@ async def _prove(plan: ProofPlan, seen: list[ProofFailed]) -> ProofReport:
             network=network_of(exchanges, connections),
             store=store,
             oracles={each.name: each.oracle for each in venues},
-            readers=[each.reader for each in venues],
+            readers=[reader for each in venues for reader in (each.reader, each.listener)],
             chance=random.Random(plan.seed),  # noqa: S311 - no secret
         )
         turns = Turns(names=plan.venue_names, begin_s=trio.current_time())
@@ -244,5 +244,6 @@ def _report(
         limits=Counter(LIMITS),
         absent=sum((each.oracle.absent for each in venues), Counter[str]()),
         reads=sum((each.reader.counts for each in venues), Counter[str]()),
+        heard=sum((each.listener.counts for each in venues), Counter[str]()),
         digest="-".join(each.oracle.digest for each in venues),
     )

@@ -13,6 +13,7 @@ from klineagent.agent import Agent
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.proof.active_faults import ActiveFaults
 from klineagent.proof.audit import ProofAudit
+from klineagent.proof.listening import ProofListener
 from klineagent.proof.market_answers import MarketAnswers
 from klineagent.proof.oracle import Oracle, name_of
 from klineagent.proof.plan import ProofFailed, ProofPlan
@@ -42,16 +43,21 @@ class VenueProof:
     active_faults: ActiveFaults
     seed: int
     reader: ProofReader = field(init=False)
+    listener: ProofListener = field(init=False)
     oracle: Oracle = field(init=False)
     audit: ProofAudit = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.oracle = Oracle(market=self.market, venue_name=self.name)
+        answers = MarketAnswers.of(self.exchange, self.market)
+        self.listener = ProofListener(
+            venue_name=self.name, symbols=self.symbols, intervals=INTERVALS, answers=answers
+        )
         self.reader = ProofReader(
             venue_name=self.name,
             symbols=self.symbols,
             intervals=INTERVALS,
-            answers=MarketAnswers.of(self.exchange, self.market),
+            answers=answers,
             chance=random.Random(f"{self.seed}/{self.name}/reads"),  # noqa: S311 - no secret
         )
         self.audit = ProofAudit(

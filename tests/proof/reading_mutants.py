@@ -19,7 +19,8 @@ from klineagent.reading.tail import TailSeries
 
 
 @contextmanager
-def _patched(owner: Any, name: str, value: object) -> Iterator[None]:
+def patched(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Replace an attribute while the block lasts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, value)
         yield
@@ -27,12 +28,12 @@ def _patched(owner: Any, name: str, value: object) -> Iterator[None]:
 
 def gaps_ignored() -> AbstractContextManager[None]:
     """Answer although candles are missing, or just over."""
-    return _patched(candles, "_obstacle", lambda *_: "")
+    return patched(candles, "_obstacle", lambda *_: "")
 
 
 def what_lacks_ignored() -> AbstractContextManager[None]:
     """Take for whole what memory and store have."""
-    return _patched(candles, "_lacking", lambda *_: 0)
+    return patched(candles, "_lacking", lambda *_: 0)
 
 
 def waiting_rows_skipped() -> AbstractContextManager[None]:
@@ -44,7 +45,7 @@ def waiting_rows_skipped() -> AbstractContextManager[None]:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with _patched(CandleReader, "_waiting", nothing), what_lacks_ignored():
+        with patched(CandleReader, "_waiting", nothing), what_lacks_ignored():
             yield
 
     return both()
@@ -60,7 +61,7 @@ def stale_tail() -> AbstractContextManager[None]:
         else:
             take(self, kline)
 
-    return _patched(TailSeries, "take", keep)
+    return patched(TailSeries, "take", keep)
 
 
 def end_excluded() -> AbstractContextManager[None]:
@@ -71,7 +72,7 @@ def end_excluded() -> AbstractContextManager[None]:
         first_ms, end_ms = bounds(self, *args)
         return first_ms, end_ms if self.until_ms is None else self.interval.shifted(end_ms, -1)
 
-    return _patched(CandleRequest, "bounds", one_less)
+    return patched(CandleRequest, "bounds", one_less)
 
 
 def start_excluded() -> AbstractContextManager[None]:
@@ -82,7 +83,7 @@ def start_excluded() -> AbstractContextManager[None]:
         first_ms, end_ms = bounds(self, *args)
         return first_ms if self.since_ms is None else self.interval.shifted(first_ms, 1), end_ms
 
-    return _patched(CandleRequest, "bounds", one_later)
+    return patched(CandleRequest, "bounds", one_later)
 
 
 def always_newest() -> AbstractContextManager[None]:
@@ -93,13 +94,13 @@ def always_newest() -> AbstractContextManager[None]:
         object.__setattr__(self, "is_oldest_first", False)
         return bounds(self, *args)
 
-    return _patched(CandleRequest, "bounds", newest)
+    return patched(CandleRequest, "bounds", newest)
 
 
 def absent_counted() -> AbstractContextManager[None]:
     """Count candles that do not exist for the limit."""
     bounds = CandleRequest.bounds
-    return _patched(CandleRequest, "bounds", lambda self, now_ms, *_: bounds(self, now_ms))
+    return patched(CandleRequest, "bounds", lambda self, now_ms, *_: bounds(self, now_ms))
 
 
 def past_unrefused() -> AbstractContextManager[None]:
@@ -115,19 +116,19 @@ def past_unrefused() -> AbstractContextManager[None]:
             first_ms, end_ms = asked.bounds(running.context.time.now_ms())
             return max(first_ms, series.ledger.first_ms), end_ms
 
-    return _patched(CandleReader, "_bounds", clipped)
+    return patched(CandleReader, "_bounds", clipped)
 
 
 def decimals_short() -> AbstractContextManager[None]:
     """Write numbers with the decimals of another symbol."""
     row = RowFormat.row
-    return _patched(RowFormat, "row", lambda self, kline: row(self, kline).replace(b'0"', b'"'))
+    return patched(RowFormat, "row", lambda self, kline: row(self, kline).replace(b'0"', b'"'))
 
 
 def trades_lost() -> AbstractContextManager[None]:
     """Write a count of trades that is one too low."""
     row = RowFormat.row
-    return _patched(
+    return patched(
         RowFormat, "row", lambda self, kline: row(self, kline._replace(trades=kline.trades - 1))
     )
 

@@ -19,6 +19,7 @@ def test_what_the_real_agent_answers_is_true() -> None:
     report = prove(PLAN)
     assert report.starts > 1
     assert report.reads[TRUE] > 2 * report.reads.total() / 3
+    assert report.heard["closed candles"] > 1_000
 
 
 @pytest.mark.parametrize("mutant", READING_MUTANTS)

@@ -139,6 +139,7 @@ class StreamHub:
     _feeds: dict[SeriesName, _Feed] = field(factory=dict, init=False)
     _held: dict[SeriesName, float] = field(factory=dict, init=False)
     """Since when the events of some series wait for an earlier candle."""
+    _are_held: trio.Event = field(factory=trio.Event, init=False)
     _waiting: dict[SeriesName, dict[StreamListener, None]] = field(factory=dict, init=False)
     """Listeners to what is not recorded, by each series that it may mean."""
     _told: dict[str, None] = field(factory=dict, init=False)
@@ -305,6 +306,7 @@ class StreamHub:
         feed = self._feeds[series]
         while (awaited := feed.order.awaited) is not None:
             since = self._held.setdefault(series, trio.current_time())
+            self._are_held.set()
             if trio.current_time() < since + HELD_S and self._will_come(series, *awaited):
                 return
             feed.send(feed.order.skip())
@@ -335,9 +337,12 @@ class StreamHub:
     async def release(self) -> NoReturn:
         """Send what is held in vain or for too long."""
         while True:
-            await trio.sleep(LOOK_EVERY_S)
-            for series in [*self._held]:
-                self._release(series)
+            await self._are_held.wait()
+            self._are_held = trio.Event()
+            while self._held:
+                await trio.sleep(LOOK_EVERY_S)
+                for series in [*self._held]:
+                    self._release(series)
 
     # Log
 
