@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,11 +16,12 @@ from klineagent.core.errors import NotReadable, Overloaded, StoreError
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
+from klineagent.reading.completeness import count_absent, count_lacking, missing, not_there
 from klineagent.reading.request import CandleRequest, not_listed
 from klineagent.reading.rows import RowFormat
 from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
-from klineagent.series.ledger import Absence, Absent, Ledger
-from klineagent.series.spans import Span
+from klineagent.reading.waiting import waiting_rows
+from klineagent.series.ledger import Ledger
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.reader import KlineRange
@@ -33,8 +34,6 @@ COMPLETE_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.25
 # Each forming candle passes on the bus once a second.
 FORMING_WITHIN_S = 1.5
-# For the rows on their way to the store to be in one of the writer's hands.
-IN_HAND_WITHIN_S = 1.0
 # A bot with a hundred pairs asks for all of them when it starts: 3 s of work on two cores.
 MOST_IN_LINE = 100
 # Nothing was traded on any venue before July 2017.
@@ -107,7 +106,7 @@ class CandleReader:
         # By the ledger of now: what fell due meanwhile and did not come would be a silent gap.
         opens = sorted(states)
         if late := _lacking(ledger, opens, first_ms, end_ms):
-            raise _on_their_way(late, f"{series.symbol} {series.interval}")
+            raise not_there(late, ledger, first_ms, end_ms, f"{series.symbol} {series.interval}")
         rows = [states[open_ms] for open_ms in opens]
         return [*rows, *tail.forming_row(max(first_ms, ledger.horizon_ms), end_ms)], ReadFrom.STORE
 
@@ -171,7 +170,7 @@ class CandleReader:
         if asked.is_for_one and not _is_new(tail) and not tail.forming_row(newest_ms, now_ms + 1):
             # Rather the candle before than none: who asks for the newest one takes the first row.
             now_ms = newest_ms - 1
-        since_ms, absent = asked.since_ms or 0, partial(_count_absent, series.ledger)
+        since_ms, absent = asked.since_ms or 0, partial(count_absent, series.ledger)
         listed_ms = asked.interval.open_at(running.context.book.listed_ms(asked.symbol))
         # Spot does not say when a symbol was listed; before that there are no candles.
         is_all = listed_ms >= oldest_ms or absent(oldest_ms, asked.interval.next_open(oldest_ms))
@@ -212,8 +211,7 @@ class CandleReader:
 
     async def _found(self, wanted: KlineRange) -> list[Kline]:
         """Return the closed candles of a range that wait to be stored, and those in the store."""
-        # Rows that wait first: what is stored meanwhile is found in one of the two.
-        waiting = await self._waiting(wanted.series)
+        waiting = (await waiting_rows(self.writer, [wanted.series]))[wanted.series]
         found = [row for row in waiting if wanted.first_ms <= row.open_time < wanted.end_ms]
         return found + await self._stored(wanted)
 
@@ -230,15 +228,6 @@ class CandleReader:
             return await self.writer.store.reader.read(wanted)
         except StoreError as error:
             raise NotReadable(f"the database cannot be read: {error}") from error
-
-    async def _waiting(self, name: SeriesName) -> Iterable[Kline]:
-        """Return the closed rows of a series that are not in the store yet, as far as in memory."""
-        with trio.move_on_after(IN_HAND_WITHIN_S):
-            while True:
-                if (rows := self.writer.at_risk()) is not None:
-                    return [row for row in rows if row[:3] == name]
-                await trio.sleep(IN_HAND_WITHIN_S / 20)
-        return ()
 
 
 def _name_of(venue: Venue, series: Subscription) -> SeriesName:
@@ -261,10 +250,7 @@ def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms
     """Return which candles that open in [`first_ms`, `end_ms`) have to be waited for, and why."""
     ledger = series.ledger
     if gaps := ledger.gaps.within(first_ms, end_ms):
-        reasons = {gap.mark.error for gap in gaps if gap.mark.error}
-        why = f": {'; '.join(sorted(reasons))}" if reasons else ""
-        what = f"{_candles(ledger.count(gaps))} of {series.symbol} {series.interval}"
-        return f"{what} are missing and being fetched{why}"
+        return missing(gaps, ledger, f"{series.symbol} {series.interval}")
     # What the clock says is over has no closing event yet.
     over_ms = min(end_ms, ledger.interval.open_at(running.context.time.now_ms()))
     if max(first_ms, ledger.horizon_ms) < over_ms:
@@ -272,41 +258,13 @@ def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms
     return ""
 
 
-def _lacking(ledger: Ledger, there: Sequence[int], first_ms: int, end_ms: int) -> int:
-    """Count candles in [`first_ms`, `end_ms`): due, not absent, and not `there`. Pure.
-
-    `there` are the open times of closed candles of that range, ascending.
-    """
+def _lacking(ledger: Ledger, opens: Sequence[int], first_ms: int, end_ms: int) -> int:
+    """Count candles of a range that are due, exist, and are not among `opens`, ascending. Pure."""
     end_ms = min(end_ms, ledger.horizon_ms)
     if first_ms >= end_ms:
         return 0
-    due = ledger.interval.count(first_ms, end_ms)
-    if absences := _absences(ledger, first_ms, end_ms):
-        due -= ledger.count(absences)
-        there = [open_ms for open_ms in there if not _is_within(open_ms, absences)]
-    return max(0, due - bisect_left(there, end_ms))
-
-
-def _count_absent(ledger: Ledger, first_ms: int, end_ms: int) -> int:
-    return ledger.count(_absences(ledger, first_ms, end_ms))
-
-
-def _absences(ledger: Ledger, first_ms: int, end_ms: int) -> list[Span[Absence]]:
-    """Return where in a range there are no candles; those that the store refuses exist."""
-    absences = ledger.absences.within(first_ms, end_ms)
-    return [each for each in absences if each.mark.reason is not Absent.REFUSED]
-
-
-def _is_within(open_ms: int, spans: Iterable[Span[Absence]]) -> bool:
-    return any(span.first_ms <= open_ms < span.end_ms for span in spans)
-
-
-def _on_their_way(candles: int, of: str) -> NotReadable:
-    return NotReadable(f"{_candles(candles)} of {of} are on their way to the database")
-
-
-def _candles(count: int) -> str:
-    return "1 candle" if count == 1 else f"{count} candles"
+    due = opens[: bisect_left(opens, end_ms)]
+    return count_lacking(ledger, first_ms, end_ms, len(due), lambda: due)
 
 
 def _utc(time_ms: int) -> str:

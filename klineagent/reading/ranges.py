@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 
 import trio
 from attrs import define, field, frozen
 
 from klineagent.core.errors import NotReadable, StoreError
-from klineagent.core.interval import Interval, on_grid
+from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
+from klineagent.reading.completeness import count_lacking, missing, not_there
 from klineagent.reading.request import CandleRange
 from klineagent.reading.tail import SeriesName
+from klineagent.reading.waiting import waiting_rows
 from klineagent.series.ledger import Gap, Ledger
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import RunningVenue, Venues
@@ -111,7 +114,7 @@ class RangeReader:
         await _until_settled(wanted)
         # Bounds first, then what waits: of candles that are due, each is stored by then, or waits.
         opened = [self._opened(*each, with_forming=with_forming) for each in wanted]
-        waiting = await self._waiting({each.name for each in opened})
+        waiting = await waiting_rows(self.writer, {each.name for each in opened})
         for each in opened:
             each.lay_over(waiting[each.name])
             each.as_rows = as_rows
@@ -134,17 +137,6 @@ class RangeReader:
             end_ms=end_ms,
             forming=forming,
         )
-
-    async def _waiting(self, names: set[SeriesName]) -> dict[SeriesName, list[Kline]]:
-        """Return closed rows that are not in the store yet, as far as they are in memory."""
-        rows: dict[SeriesName, list[Kline]] = {name: [] for name in names}
-        with trio.move_on_after(CLOSED_WITHIN_S):
-            while (at_risk := self.writer.at_risk()) is None:  # noqa: ASYNC110 - it has no event
-                await trio.sleep(LOOK_EVERY_S)
-            for row in at_risk:
-                if (some := rows.get(row[:3])) is not None:
-                    some.append(row)
-        return rows
 
 
 @define(eq=False, kw_only=True)
@@ -218,10 +210,10 @@ class SeriesCandles:
     def _checked(self, chunk: Chunk, end_ms: int, rest: KlineRange | None) -> Chunk:
         """Return what was read, and go on after it."""
         left_ms = end_ms if rest is None else self._ledger.interval.first_open(rest.first_ms)
-        if lacking := _lacking(self._ledger, chunk, self._first_ms, left_ms):
-            _, symbol, interval = self.name
-            what = f"{_candles(lacking)} of {symbol} {interval}"
-            raise NotReadable(f"{what} are on their way to the database")
+        first_ms, ledger = self._first_ms, self._ledger
+        opens = partial(opens_of, chunk)
+        if lacking := count_lacking(ledger, first_ms, left_ms, len(chunk), opens):
+            raise not_there(lacking, ledger, first_ms, left_ms, " ".join(self.name[1:]))
         self._first_ms = left_ms
         return chunk
 
@@ -261,13 +253,8 @@ async def _until_settled(wanted: Sequence[tuple[RecordedSeries, CandleRange]]) -
             await trio.sleep(LOOK_EVERY_S)
     for series, asked in wanted:
         if gaps := _gaps(series, asked):
-            reasons = {gap.mark.error for gap in gaps if gap.mark.error}
-            why = f": {'; '.join(sorted(reasons))}" if reasons else ""
-            _, symbol, interval = series.name
-            raise NotReadable(
-                f"{_candles(series.ledger.count(gaps))} of {symbol} {interval} are missing and"
-                f" being fetched{why}"
-            )
+            what = " ".join(series.name[1:])
+            raise NotReadable(missing(gaps, series.ledger, what))
 
 
 def _is_awaited(series: RecordedSeries, asked: CandleRange) -> bool:
@@ -280,16 +267,3 @@ def _is_awaited(series: RecordedSeries, asked: CandleRange) -> bool:
 def _gaps(series: RecordedSeries, asked: CandleRange) -> list[Gap]:
     ledger = series.ledger
     return ledger.gaps.within(*asked.bounds(ledger.first_ms, ledger.horizon_ms))
-
-
-def _lacking(ledger: Ledger, chunk: Chunk, first_ms: int, end_ms: int) -> int:
-    """Count candles in [`first_ms`, `end_ms`) that are not absent, and not in `chunk`. Pure."""
-    absences = ledger.absences.within(first_ms, end_ms)
-    there = len(chunk)
-    if absences:  # a candle off the grid would stand for one that is not there
-        there = len(on_grid(opens_of(chunk), ledger.interval.value))
-    return max(0, ledger.interval.count(first_ms, end_ms) - ledger.count(absences) - there)
-
-
-def _candles(count: int) -> str:
-    return "1 candle" if count == 1 else f"{count} candles"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -15,7 +15,8 @@ from klineagent.reading import candles
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.request import CandleRequest
 from klineagent.reading.rows import RowFormat
-from klineagent.reading.tail import TailSeries
+from klineagent.reading.tail import SeriesName, TailSeries
+from klineagent.storage.writing.writer import Writer
 
 
 @contextmanager
@@ -39,13 +40,15 @@ def what_lacks_ignored() -> AbstractContextManager[None]:
 def waiting_rows_skipped() -> AbstractContextManager[None]:
     """Read the store without what waits to be stored, and take that for whole."""
 
-    async def nothing(*_: object) -> Sequence[Kline]:
+    async def nothing(
+        _: Writer, names: Collection[SeriesName]
+    ) -> Mapping[SeriesName, Sequence[Kline]]:
         await trio.lowlevel.checkpoint()
-        return ()
+        return dict.fromkeys(names, ())
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patched(CandleReader, "_waiting", nothing), what_lacks_ignored():
+        with patched(candles, "waiting_rows", nothing), what_lacks_ignored():
             yield
 
     return both()

@@ -120,7 +120,7 @@ async def test_a_candle_whose_row_the_store_refuses_is_not_left_out(
         unaware = CandleReader(venues=simulation.agent.venues, writer=simulation.agent.writer)
         with (
             simulation.agent.bus.subscribed(unaware.tail),
-            pytest.raises(NotReadable, match="1 candle of BTCUSDT 1m"),
+            pytest.raises(NotReadable, match=r"refuses candles of BTCUSDT 1m .*spool list"),
         ):
             await ours(simulation, unaware, query)
 

@@ -1,0 +1,63 @@
+"""Whether all candles of a range are there, and what to say where they are not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from klineagent.core.errors import NotReadable
+from klineagent.core.interval import on_grid
+from klineagent.series.ledger import Absence, Absent, Gap, Ledger
+from klineagent.series.spans import Span
+
+
+def count_absent(ledger: Ledger, first_ms: int, end_ms: int) -> int:
+    """Count candles in [`first_ms`, `end_ms`) that do not exist."""
+    return ledger.count(_absences(ledger, first_ms, end_ms))
+
+
+def count_lacking(
+    ledger: Ledger, first_ms: int, end_ms: int, there: int, opens: Callable[[], Iterable[int]]
+) -> int:
+    """Count candles in [`first_ms`, `end_ms`), which are due, that exist and are not there.
+
+    So many closed ones are `there`, with these `opens`: of candles off the grid, and of some that
+    were absent, which must not stand for others.
+    """
+    due = ledger.interval.count(first_ms, end_ms)
+    if absences := _absences(ledger, first_ms, end_ms):
+        due -= ledger.count(absences)
+        candles = on_grid(opens(), ledger.interval.value)
+        there = sum(not _is_within(open_ms, absences) for open_ms in candles)
+    return max(0, due - there)
+
+
+def missing(gaps: Iterable[Gap], ledger: Ledger, series: str) -> str:
+    """Say how many candles are missing, and why they have not been fetched yet."""
+    gaps = [*gaps]
+    reasons = {gap.mark.error for gap in gaps if gap.mark.error}
+    why = f": {'; '.join(sorted(reasons))}" if reasons else ""
+    return f"{_candles(ledger.count(gaps), series)} are missing and being fetched{why}"
+
+
+def not_there(lacking: int, ledger: Ledger, first_ms: int, end_ms: int, series: str) -> NotReadable:
+    """Return the refusal of a range of which so many candles are neither in memory nor stored."""
+    refused = [each.mark.reason for each in ledger.absences.within(first_ms, end_ms)]
+    if Absent.REFUSED in refused:
+        return NotReadable(
+            f"the database refuses candles of {series} in this range; see `klineagent spool list`"
+        )
+    return NotReadable(f"{_candles(lacking, series)} are on their way to the database")
+
+
+def _absences(ledger: Ledger, first_ms: int, end_ms: int) -> list[Span[Absence]]:
+    """Return where in a range there are no candles; those that the store refuses exist."""
+    absences = ledger.absences.within(first_ms, end_ms)
+    return [each for each in absences if each.mark.reason is not Absent.REFUSED]
+
+
+def _is_within(open_ms: int, spans: Iterable[Span[Absence]]) -> bool:
+    return any(span.first_ms <= open_ms < span.end_ms for span in spans)
+
+
+def _candles(count: int, series: str) -> str:
+    return f"{count} {'candle' if count == 1 else 'candles'} of {series}"
