@@ -14,7 +14,8 @@ from klineagent.core.errors import ReadError
 from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
 from klineagent.proof.market_answers import MarketAnswers
 from klineagent.proof.plan import ProofFailed
-from klineagent.reading.candles import BEGINNING_OF_TIME_MS, CandleReader
+from klineagent.reading.candles import CandleReader
+from klineagent.reading.past import BEGINNING_OF_TIME_MS
 from klineagent.reading.request import read_klines_request
 from klineagent.series.venues import RunningVenue
 

@@ -17,6 +17,7 @@ from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
 from klineagent.reading.completeness import count_absent, count_lacking, missing, not_there
+from klineagent.reading.past import BEGINNING_OF_TIME_MS, reveal
 from klineagent.reading.request import CandleRequest, not_listed
 from klineagent.reading.rows import RowFormat
 from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
@@ -36,8 +37,7 @@ LOOK_EVERY_S = 0.25
 FORMING_WITHIN_S = 1.5
 # A bot with a hundred pairs asks for all of them when it starts: 3 s of work on two cores.
 MOST_IN_LINE = 100
-# Nothing was traded on any venue before July 2017.
-BEGINNING_OF_TIME_MS, END_OF_TIME_MS = 1_498_867_200_000, 2**62
+END_OF_TIME_MS = 2**62
 
 
 class ReadFrom(StrEnum):
@@ -57,6 +57,8 @@ class CandleReader:
 
     venues: Venues
     writer: Writer
+    is_forwarding: bool = False
+    """Whether the exchange is asked for what is refused here."""
     tail: Tail = field(factory=Tail, init=False)
     _in_line: int = field(default=0, init=False)
     """The number of reads that use the store, or wait to."""
@@ -83,6 +85,8 @@ class CandleReader:
         """
         series, tail = self._subscription(running, asked), self._tail_of(running, asked)
         ledger = series.ledger
+        if _is_old(running, series, asked):
+            await reveal(series, _name_of(running.venue, series), self.writer.store)
         first_ms, end_ms = self._bounds(running, series, tail, asked)
         await self._complete(running, series, tail, first_ms, end_ms)
         if end_ms > ledger.horizon_ms:
@@ -171,13 +175,10 @@ class CandleReader:
             # Rather the candle before than none: who asks for the newest one takes the first row.
             now_ms = newest_ms - 1
         since_ms, absent = asked.since_ms or 0, partial(count_absent, series.ledger)
-        listed_ms = asked.interval.open_at(running.context.book.listed_ms(asked.symbol))
-        # Spot does not say when a symbol was listed; before that there are no candles.
-        is_all = listed_ms >= oldest_ms or absent(oldest_ms, asked.interval.next_open(oldest_ms))
-        # Programs ask for everything since 1970 to learn where a series begins. Until the store was
-        # searched, that is not known.
+        listed_ms, is_all = _beginning(running, series)
+        # Programs ask for everything since 1970 to learn where a series begins.
         is_early = since_ms <= max(listed_ms, BEGINNING_OF_TIME_MS)
-        asks_all = is_all or (is_early and series.audited_ms is not None)
+        asks_all = is_all or (is_early and series.has_looked_back and not self.is_forwarding)
         begins_late = asked.is_oldest_first and since_ms < oldest_ms and asks_all
         if begins_late:
             asked = evolve(asked, since_ms=oldest_ms)
@@ -244,6 +245,23 @@ def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) ->
 def _is_new(tail: TailSeries) -> bool:
     """Whether a state of the forming candle may still have to pass for the first time."""
     return trio.current_time() < tail.since + FORMING_WITHIN_S
+
+
+def _beginning(running: RunningVenue, series: Subscription) -> tuple[int, bool]:
+    """Return when a symbol was listed, 0 if that is unknown, and whether its series begins then."""
+    interval, ledger = series.interval, series.ledger
+    listed_ms = interval.open_at(running.context.book.listed_ms(series.symbol))
+    first_ms = ledger.first_ms
+    # Spot does not say when a symbol was listed; before that there are no candles.
+    begins_absent = count_absent(ledger, first_ms, interval.next_open(first_ms)) > 0
+    return listed_ms, listed_ms >= first_ms or begins_absent
+
+
+def _is_old(running: RunningVenue, series: Subscription, asked: CandleRequest) -> bool:
+    """Whether candles are wanted that are older than the ledger, and may exist."""
+    ledger = series.ledger
+    first_ms, _ = asked.bounds(running.context.time.now_ms(), partial(count_absent, ledger))
+    return first_ms < ledger.first_ms and not _beginning(running, series)[1]
 
 
 def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms: int) -> str:

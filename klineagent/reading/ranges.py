@@ -14,6 +14,7 @@ from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
 from klineagent.reading.completeness import count_lacking, missing, not_there
+from klineagent.reading.past import reveal
 from klineagent.reading.request import CandleRange
 from klineagent.reading.tail import SeriesName
 from klineagent.reading.waiting import waiting_rows
@@ -108,9 +109,11 @@ class RangeReader:
         Raises:
             NotReadable: candles are missing.
         """
-        for series, _ in wanted:
+        for series, asked in wanted:
             if not series.ledger.has_begun:
                 raise NotReadable(f"{' '.join(series.name[1:])} begins just now; try again")
+            if asked.reaches_before(series.ledger.first_ms, series.ledger.horizon_ms):
+                await reveal(series.subscription, series.name, self.writer.store)
         await _until_settled(wanted)
         # Bounds first, then what waits: of candles that are due, each is stored by then, or waits.
         opened = [self._opened(*each, with_forming=with_forming) for each in wanted]

@@ -90,6 +90,10 @@ class CandleRange:
             first_ms = max(first_ms, interval.shifted(interval.first_open(end_ms), -self.last))
         return first_ms, end_ms
 
+    def reaches_before(self, oldest_ms: int, horizon_ms: int) -> bool:
+        """Whether candles are wanted that are older than `oldest_ms`."""
+        return self.bounds(0, horizon_ms)[0] < oldest_ms
+
     def reaches(self, horizon_ms: int, open_ms: int) -> bool:
         """Whether a candle belongs to the range that opened at the horizon."""
         is_asked = self.end_ms is None or open_ms < self.end_ms

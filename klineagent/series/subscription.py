@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ from klineagent.series.backfill.attempts import Attempts
 from klineagent.series.backfill.startup import StoredCoverage
 from klineagent.series.backfill.worker import Backfill
 from klineagent.series.context import VenueContext
-from klineagent.series.ledger import Ledger
+from klineagent.series.ledger import Ledger, Missing, Urgency
 
 
 class Phase(enum.IntEnum):
@@ -61,6 +62,8 @@ class Subscription:
     entered: dict[Punctual, None] = field(init=False)
     """See `Punctual`."""
     phase: Phase = field(default=Phase.STARTING, init=False)
+    has_looked_back: bool = field(default=False, init=False)
+    """Whether the ledger covers all that is stored."""
     refusal: Exception | None = field(default=None, init=False)
     """Why it ended, if the symbol cannot be subscribed."""
     _turned: trio.Event | None = field(default=None, init=False)
@@ -152,6 +155,14 @@ class Subscription:
         self.ledger.reopen(open_ms, above_version=above_version)
         self._backfill.wake()
         return True
+
+    def look_back(self, first_ms: int, holes: Iterable[tuple[int, int]]) -> None:
+        """Cover what earlier runs stored since `first_ms`, too, and fetch what lacks in `holes`."""
+        self.has_looked_back = True
+        self.ledger.reach_back(first_ms)
+        for hole_ms, end_ms in holes:
+            self.ledger.expect(hole_ms, end_ms, Missing(Urgency.HISTORY))
+        self._backfill.wake()
 
     def _carried(self) -> None:
         self.enter(Phase.SETTLED)

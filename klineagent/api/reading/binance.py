@@ -48,6 +48,7 @@ def read_app(
     add_newest_routes(app, ranges)
     add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)
     info, forwarder = ExchangeInfo(), Forwarder(venues=reader.venues) if forward else None
+    reader.is_forwarding = forward
     for venue in VENUES.values():
         app.register_blueprint(_rest_api_of(venue, reader, info, forwarder))
     return app

@@ -24,7 +24,6 @@ from klineagent.core.interval import (
     BY_LENGTH,
     Run,
     on_grid,
-    opens_in,
     runs_begin_at,
     runs_of,
 )
@@ -288,8 +287,9 @@ class MemoryStore(StoreFaults):
     ) -> tuple[Run, ...]:
         """See `Store`."""
         await self.begin()
-        stored = self._closed_opens.get((venue, symbol, interval), set())
-        runs = runs_of(filter(stored.__contains__, opens_in(first_ms, end_ms, interval)), interval)
+        stored = self._closed_opens.get((venue, symbol, interval), ())
+        opens = (open_ms for open_ms in on_grid(stored, interval) if first_ms <= open_ms < end_ms)
+        runs = runs_of(sorted(opens), interval)
         self.answer()
         return runs
 
