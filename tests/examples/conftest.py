@@ -22,8 +22,8 @@ from tests.places import ROOT
 
 EXAMPLES = ROOT / "examples" / "reading"
 START = datetime(2026, 2, 1, 12, tzinfo=UTC)
-# A candle closes each other second; and no second passes in which a client could miss one.
-SPEED = 30
+# A candle closes each second.
+SPEED = 60
 SEED = 1
 COINS = ("BTC", "ETH")
 VENUES = ("usdm", "spot")
@@ -72,13 +72,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadServer]:
 
 @contextmanager
 def recording(
-    log: Path, *options: str, start: datetime, speed: float = 1.0
+    log: Path, *options: str, start: datetime | None = None, speed: float = 1.0
 ) -> Iterator[ReadServer]:
-    """Run a twin of both venues, and an agent that records all of its ordinary symbols."""
+    """Run a twin of both venues, of the present by default, and an agent that records it."""
+    moment = () if start is None else ("--start", f"{start:%Y-%m-%dT%H:%M:%S}")
     twin = (
         *("simulate", "--bind", "127.0.0.1:0", "--venues", ",".join(VENUES)),
         *("--symbols", str(len(COINS)), "--seed", str(SEED)),
-        *("--start", f"{start:%Y-%m-%dT%H:%M:%S}", "--speed", str(speed)),
+        *(*moment, "--speed", str(speed)),
     )
     with klineagent(log / "twin", *twin):
         addresses: list[str] = []
@@ -92,7 +93,7 @@ def recording(
             (readable,) = logged(log / "agent", "readable")
             base = f"http://{readable['read']}"
             wait_for_history(base)
-            start_ms = int(start.timestamp()) * SECOND_MS
+            start_ms = int((start or datetime.now(UTC)).timestamp()) * SECOND_MS
             markets = {
                 venue: RandomMarket(
                     symbols=len(COINS), seed=SEED, start_ms=start_ms, venue_name=venue

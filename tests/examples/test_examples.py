@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
+import ccxt
+import httpx2
 import pytest
 
-from tests.examples.conftest import EXAMPLES, ReadServer
+from klineagent.core.interval import HOUR_MS, MINUTE_MS, SECOND_MS
+from tests.examples.conftest import EXAMPLES, PRICES, START, ReadServer
+from tests.examples.test_grafana import the_panel
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +133,46 @@ def test_duckdb_sums_up_the_markets_candles(server: ReadServer) -> None:
         minutes = [server.minute(each, symbol) for each in opens]
         assert float(highest) == max(minute["high"] for minute in minutes)
         assert float(last) == minutes[-1]["close"]
+
+
+def test_grafana_shows_the_markets_candles(server: ReadServer) -> None:
+    """Of the dashboard's time, by the columns that it names."""
+    since_ms = int(START.timestamp()) * SECOND_MS - HOUR_MS
+    panel = the_panel(
+        "candles.json",
+        {
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "__from": str(since_ms),
+            "__to": str(since_ms + HOUR_MS),
+        },
+    )
+    (target,) = panel["targets"]
+    answer = httpx2.get(server.base + target["url"]).raise_for_status()
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    assert [datetime.fromisoformat(row["open_time"]).timestamp() * 1_000 for row in rows] == list(
+        range(since_ms, since_ms + HOUR_MS, MINUTE_MS)
+    )
+    selectors = {column["text"]: column["selector"] for column in target["columns"]}
+    assert list(selectors) == ["time", *PRICES, "volume"]
+    for row in rows:
+        minute = server.minute(datetime.fromisoformat(row[selectors["time"]]), "BTCUSDT")
+        assert {name: float(row[selectors[name]]) for name in PRICES} == {
+            name: minute[name] for name in PRICES
+        }
+
+
+def test_what_is_not_recorded_is_no_permanent_error(server: ReadServer) -> None:
+    """Bots try again later; the text says what to do."""
+    exchange: Any = ccxt.binanceusdm(
+        {
+            "options": {"fetchMarkets": {"types": ["linear"]}},
+            "urls": {"api": {"fapiPublic": f"{server.base}/fapi/v1"}},
+        }
+    )
+    with pytest.raises(ccxt.OperationFailed, match="BTCUSDT 5m is not recorded; `klineagent add"):
+        exchange.fetch_ohlcv("BTC/USDT:USDT", "5m")
+    exchange.session.close()
 
 
 def test_no_example_is_left_out() -> None:

@@ -5,20 +5,17 @@ Grafana itself is not run: nothing here installs it.
 
 from __future__ import annotations
 
-import csv
 import json
-from datetime import datetime
 from typing import Any
 
-import httpx2
 import pytest
 import yaml
 from clickhouse_driver import Client
 
-from klineagent.core.interval import HOUR_MS, MINUTE_MS, SECOND_MS
+from klineagent.core.interval import MINUTE_MS
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
-from tests.examples.conftest import EXAMPLES, PRICES, START, ReadServer
+from tests.examples.conftest import EXAMPLES, PRICES
 from tests.klines import OPEN_MS, a_kline
 from tests.native.fixture import ModernServer
 
@@ -35,33 +32,6 @@ def the_panel(dashboard: str, variables: dict[str, str]) -> Any:
     (panel,) = json.loads(text)["panels"]
     assert list(panel["options"]["fields"]) == [*PRICES, "volume"]
     return panel
-
-
-def test_a_panel_shows_the_markets_candles(server: ReadServer) -> None:
-    """Of the dashboard's time, by the columns that it names."""
-    since_ms = int(START.timestamp()) * SECOND_MS - HOUR_MS
-    panel = the_panel(
-        "candles.json",
-        {
-            "symbol": "BTCUSDT",
-            "interval": "1m",
-            "__from": str(since_ms),
-            "__to": str(since_ms + HOUR_MS),
-        },
-    )
-    (target,) = panel["targets"]
-    answer = httpx2.get(server.base + target["url"]).raise_for_status()
-    rows = list(csv.DictReader(answer.text.splitlines()))
-    assert [datetime.fromisoformat(row["open_time"]).timestamp() * 1_000 for row in rows] == list(
-        range(since_ms, since_ms + HOUR_MS, MINUTE_MS)
-    )
-    selectors = {column["text"]: column["selector"] for column in target["columns"]}
-    assert list(selectors) == ["time", *PRICES, "volume"]
-    for row in rows:
-        minute = server.minute(datetime.fromisoformat(row[selectors["time"]]), "BTCUSDT")
-        assert {name: float(row[selectors[name]]) for name in PRICES} == {
-            name: minute[name] for name in PRICES
-        }
 
 
 async def test_a_panel_reads_the_database(modern_server: ModernServer) -> None:
