@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import compress
 
 import trio
 from attrs import define, field, frozen
 
+from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import NotReadable, StoreError
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
@@ -29,6 +31,8 @@ HEALED_WITHIN_S = 3.0
 # Programs ask as soon as a candle is over, and its closing event takes a moment.
 CLOSED_WITHIN_S = 1.0
 LOOK_EVERY_S = 0.05
+# A pattern may match thousands: a millisecond or two of work between two checkpoints.
+SERIES_AT_ONCE = 300
 
 
 @frozen
@@ -48,6 +52,9 @@ class RecordedSeries:
     def ledger(self) -> Ledger:
         """What is known of its candles."""
         return self.subscription.ledger
+
+
+Wanted = tuple[RecordedSeries, CandleRange]
 
 
 @define(eq=False, kw_only=True)
@@ -97,7 +104,7 @@ class RangeReader:
 
     async def open(
         self,
-        wanted: Sequence[tuple[RecordedSeries, CandleRange]],
+        wanted: Sequence[Wanted],
         *,
         with_forming: bool,
         as_rows: bool = False,
@@ -116,16 +123,16 @@ class RangeReader:
                 await reveal(series.subscription, series.name, self.writer.store)
         await _until_settled(wanted)
         # Bounds first, then what waits: of candles that are due, each is stored by then, or waits.
-        opened = [self._opened(*each, with_forming=with_forming) for each in wanted]
+        open_one = partial(self._opened, with_forming=with_forming)
+        opened = await in_portions(open_one, wanted, at_once=SERIES_AT_ONCE)
         waiting = await waiting_rows(self.writer, {each.name for each in opened})
         for each in opened:
             each.lay_over(waiting[each.name])
             each.as_rows = as_rows
         return opened
 
-    def _opened(
-        self, series: RecordedSeries, asked: CandleRange, *, with_forming: bool
-    ) -> SeriesCandles:
+    def _opened(self, wanted: Wanted, *, with_forming: bool) -> SeriesCandles:
+        series, asked = wanted
         ledger, forming = series.ledger, series.subscription.newest if with_forming else None
         first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
         if forming is None or forming.is_closed or not asked.reaches(end_ms, forming.open_time):
@@ -238,26 +245,32 @@ def _newest_states(klines: Iterable[Kline]) -> dict[int, Kline]:
     return newest
 
 
-async def _until_settled(wanted: Sequence[tuple[RecordedSeries, CandleRange]]) -> None:
+async def _until_settled(wanted: Sequence[Wanted]) -> None:
     """Wait until nothing is missing in the ranges, nor awaited, as far as that takes no longer.
 
     Raises:
         NotReadable: candles are missing.
     """
-    left = [*wanted]
+    left = wanted
     with trio.move_on_after(CLOSED_WITHIN_S):
-        while left := [  # noqa: ASYNC110 - a ledger has no event
-            each for each in left if _is_awaited(*each)
-        ]:
+        while left := await _those(left, _is_awaited):  # noqa: ASYNC110 - a ledger has no event
             await trio.sleep(LOOK_EVERY_S)
-    left = [*wanted]
+    left = wanted
     with trio.move_on_after(HEALED_WITHIN_S):
-        while left := [each for each in left if _gaps(*each)]:  # noqa: ASYNC110
+        while left := await _those(left, _gaps):  # noqa: ASYNC110
             await trio.sleep(LOOK_EVERY_S)
-    for series, asked in wanted:
+    for series, asked in left:
         if gaps := _gaps(series, asked):
             what = " ".join(series.name[1:])
             raise NotReadable(missing(gaps, series.ledger, what))
+
+
+async def _those(
+    wanted: Sequence[Wanted], apply: Callable[[RecordedSeries, CandleRange], object]
+) -> list[Wanted]:
+    """Return those of `wanted` to which something applies."""
+    applies = await in_portions(lambda each: bool(apply(*each)), wanted, at_once=SERIES_AT_ONCE)
+    return [*compress(wanted, applies)]
 
 
 def _is_awaited(series: RecordedSeries, asked: CandleRange) -> bool:

@@ -20,6 +20,7 @@ from klineagent.api.models.timestamps import utc
 from klineagent.api.openapi import operation
 from klineagent.api.reading.selection import series_named
 from klineagent.api.requests import interval_named, read_query
+from klineagent.api.server.middleware import FewAtOnce
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest, NotReadable
 from klineagent.core.interval import Interval
@@ -33,6 +34,11 @@ SERIES_AT_ONCE = 300
 
 # The newest candles of thousands of series open at a few dozen times.
 _utc = lru_cache(maxsize=1_000)(utc)
+
+
+_TAIL = "/v1/tail"
+# Most are answered from memory; the others wait for the store, by a line that has an end.
+few_tails = partial(FewAtOnce, path=_TAIL, at_once=50, wait_s=5)
 
 
 def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
@@ -53,7 +59,7 @@ def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
         candles = [each for each in found if each is not None]
         return LastCandles(candles, silent=len(found) - len(candles))
 
-    @app.get("/v1/tail")
+    @app.get(_TAIL)
     @operation(TailCandles, tag="data", query=TailQuery, raises=[InvalidRequest, NotReadable])
     async def tail() -> TailCandles:
         """Return the states of a series that are newer than `since`, closed and forming.

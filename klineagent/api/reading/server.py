@@ -14,6 +14,7 @@ from klineagent.api.guard import Guard
 from klineagent.api.reading.binance import read_app
 from klineagent.api.reading.candles import DOCUMENT_WITHIN_S, few_documents
 from klineagent.api.reading.klines import KlinesAtOnce
+from klineagent.api.reading.newest import few_tails
 from klineagent.api.reading.streams import StreamRoutes
 from klineagent.api.server.listen import Listener, open_listener
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline
@@ -75,8 +76,9 @@ async def open_read_api(
         background.start_soon(files.run)
         with bus.subscribed(reader.tail), bus.followed(streams):
             app = CutAnswers(read_app(reader, guard, forward=forward, files=files))
+            bounded = few_tails(few_documents(app))
             shortcuts = Shortcuts(
                 sockets=StreamRoutes(streams, guard), answer=KlinesAtOnce(reader, guard)
             )
-            yield ReadApi(RequestDeadline(few_documents(app), DOCUMENT_WITHIN_S), shortcuts)
+            yield ReadApi(RequestDeadline(bounded, DOCUMENT_WITHIN_S), shortcuts)
         background.cancel_scope.cancel(reason="nothing is served any more")

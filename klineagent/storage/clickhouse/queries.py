@@ -16,7 +16,7 @@ from klineagent.storage.reader import CANDLE_COLUMNS, KlineRange
 from klineagent.storage.store import AgentRow, Table
 
 # A table takes a tenth of a second and 10 MB: these stop what a fault makes of it.
-_TABLE_LIMITS = "max_threads = 1, max_execution_time = 10, max_memory_usage = 400000000"
+_TABLE_LIMITS = "max_threads = 1, max_execution_time = 30, max_memory_usage = 400000000"
 _INTERVALS = {interval.value: interval for interval in Interval}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
