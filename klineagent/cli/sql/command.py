@@ -9,7 +9,7 @@ import click
 
 from klineagent.cli.running import run
 from klineagent.cli.sql.engine import open_engine
-from klineagent.cli.sql.prompt import Answer, prompt
+from klineagent.cli.sql.prompt import HELP, Answer, prompt
 from klineagent.cli.sql.server import FORMS, ask_server
 from klineagent.cli.sql.snapshot import open_snapshot
 from klineagent.cli.sql.source import Source, from_a_store
@@ -45,8 +45,11 @@ def sql(text: str | None, form: str | None, *, source: Source) -> None:
     queries to a server run there. QUERY may come from standard input as well.
     """
     configure_logging(LogFormat.CONSOLE)
+    is_prompt = text is None and sys.stdin.isatty()
     form = form or ("table" if sys.stdout.isatty() else "tsv")
-    if text == "-" or (text is None and not sys.stdin.isatty()):
+    if is_prompt:
+        click.echo(HELP)
+    elif text in {None, "-"}:
         text = sys.stdin.read()
     if text is not None and not (text := text.strip().rstrip("; \n\t")):
         raise ConfigError("QUERY is empty")

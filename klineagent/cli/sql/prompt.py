@@ -16,7 +16,7 @@ with suppress(ImportError):  # it gives `input` its editing and history, where P
 Answer = Callable[[str], None]
 """Runs a query and writes its rows; raises `KlineagentError`s."""
 
-_HELP = (
+HELP = (
     "A query ends with its line; end a line with \\ to go on. `refresh` reads what was recorded"
     " since; `exit` or Ctrl-D leaves."
 )
@@ -24,7 +24,6 @@ _HELP = (
 
 def prompt(answer: Answer) -> bool:
     """Answer queries from the terminal until the user leaves; return whether to refresh first."""
-    click.echo(_HELP)
     while True:
         try:
             query = _read()

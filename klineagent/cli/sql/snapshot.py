@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
 
 PATIENCE_S = 3
 RETRY_S = 0.1
+GIVES_WAY = 10
+"""As `nice` has it."""
 
 
 @frozen
@@ -158,6 +161,8 @@ def _ask_agent(address: Address, wanted: FolderLocation | None) -> Readable:
             f"the agent at {address.label} records into {folder}, not {wanted.folder}; say where"
             " the agent of that folder is with --agent"
         )
+    # The engine's threads, which begin later, leave the processor to the agent where it is short.
+    os.setpriority(os.PRIO_PROCESS, 0, max(GIVES_WAY, os.getpriority(os.PRIO_PROCESS, 0)))
     return Readable(frozen, FolderLocation(folder=folder).label, taken.as_of)
 
 
@@ -195,9 +200,11 @@ def _freeze(location: FolderLocation, opened: ExitStack) -> Readable:
 
 
 def _remove(frozen: Frozen, address: Address) -> None:
-    shutil.rmtree(frozen.folder, ignore_errors=True)
-    if not frozen.folder.exists():
-        return
+    if frozen.folder.exists():
+        shutil.rmtree(frozen.folder, ignore_errors=True)
+        if not frozen.folder.exists():
+            return
+    # It is another user's, or another machine's.
 
     async def ask() -> None:
         async with open_connection(address) as connection:
