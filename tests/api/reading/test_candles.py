@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from klineagent.api.models.timestamps import read_moment
 from klineagent.api.reading.binance import read_app
 from klineagent.core.address import Bind
 from klineagent.core.errors import NotReadable
@@ -20,6 +21,7 @@ from klineagent.exchange.venues import SPOT
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.documents import COLUMNS
 from klineagent.reading.ranges import SeriesCandles
+from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.storage.reader import Chunk
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 
@@ -126,3 +128,26 @@ async def test_patterns_select_what_is_recorded(autojump_clock: MockClock) -> No
         names = [(row["venue"], row["symbol"], row["interval"]) for row in rows]
         series = [("usdm", "ETHUSDT"), ("usdm", "BTCUSDT"), ("spot", "BTCUSDT")]
         assert names == [(*each, i) for each in series for i in ("5m", "5m", "1m", "1m")]
+
+
+async def test_rows_in_the_spool_are_never_left_out(autojump_clock: MockClock) -> None:
+    """While the database is away, and until the spool is empty, a document is whole or refused."""
+    query = "symbol=BTCUSDT&interval=1m&last=8&format=jsonl"
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=20, disk=MemoryDisk()
+    ) as simulation:
+        assert (await asked(simulation, query))[0] == 200
+        with simulation.store.offline():
+            status, body = await asked(simulation, query, after_s=300)
+            assert (status, b"cannot be read" in body) == (503, True)
+        statuses = []
+        for _ in range(60):
+            with simulation.store.slow(0.5):
+                status, body = await asked(simulation, query, after_s=0.1)
+            statuses.append(status)
+            if status == 200:
+                rows = [msgspec.json.decode(line) for line in body.splitlines()]
+                opens = [read_moment(row["open_time"], field="") for row in rows]
+                assert opens == [*range(opens[0], opens[0] + 8 * MINUTE_MS, MINUTE_MS)]
+                assert simulation.exchange.clock.now_ms() - opens[-1] < 3 * MINUTE_MS
+        assert {*statuses} == {200, 503}
