@@ -75,15 +75,19 @@ class Child:
             return await self.event(event, nth)
         raise BenchFailed(f"{self.name} did not report {event!r} within {seconds:g} s")
 
-    async def go(self) -> None:
-        """Start a process that waits for a line on its standard input.
+    def count(self, event: str) -> int:
+        """How often `event` was reported so far."""
+        return len(self._events[event])
+
+    async def go(self, order: str = "") -> None:
+        """Send `order`, a line, to a process that waits for one on its standard input.
 
         Raises:
             BenchFailed: the process has ended.
         """
         assert self.process.stdin is not None  # noqa: S101 - `open_child` has made it
         try:
-            await self.process.stdin.send_all(b"\n")
+            await self.process.stdin.send_all(f"{order}\n".encode())
         except trio.BrokenResourceError as error:
             raise BenchFailed(f"{self.name} ended too early") from error
 

@@ -14,11 +14,19 @@ from rich.status import Status
 from rich.table import Table
 
 from klineagent.bench import scenarios
+from klineagent.bench.bots.comparison import Fleet, compare_ways
 from klineagent.bench.operation.operation import OPERATE, operate
 from klineagent.bench.outcome import Outcome
 from klineagent.bench.peers.comparison import COMPARISON, compare_peers
 from klineagent.bench.peers.ranking import bars_of
-from klineagent.bench.report import answers_table, bars_table, figures_table, peers_table
+from klineagent.bench.reading.reading import READING, Readers, read
+from klineagent.bench.report import (
+    answers_table,
+    bars_table,
+    figures_table,
+    peers_table,
+    ways_table,
+)
 from klineagent.bench.workload import FRESH, MAX, Workload
 from klineagent.cli.options import FiniteRange
 from klineagent.cli.running import run as run_under_trio
@@ -162,12 +170,7 @@ def _offer(name: str, scenario: Scenario, default: Workload) -> None:
     def run(*, as_json: bool, **given: Any) -> None:
         with _busy(name):
             outcome = _run(partial(scenario, Workload(**given)))
-        tables = [
-            figures_table(name, outcome.runs),
-            *([answers_table(outcome.answers)] if outcome.answers else []),
-            bars_table(outcome.bars),
-        ]
-        _show({"scenario": name, **outcome.as_json()}, tables, as_json=as_json)
+        _show_outcome(name, outcome, as_json=as_json)
 
 
 _offer("saturated", scenarios.saturated, scenarios.SATURATED)
@@ -176,6 +179,32 @@ _offer("minute-close", scenarios.minute_close, scenarios.MINUTE_CLOSE)
 _offer("subscribe", scenarios.subscribe, scenarios.SUBSCRIBE)
 _offer("linear", scenarios.linear, scenarios.LINEAR)
 _offer("operate", operate, OPERATE)
+
+
+@bench.command()
+@click.option(
+    "--candles",
+    default=Readers().candles,
+    show_default=True,
+    type=click.IntRange(1, 10_000_000),
+    metavar="N",
+    help="Length of a document.",
+)
+@click.option(
+    "--closes",
+    default=Readers().closes,
+    show_default=True,
+    type=click.IntRange(0, 99),
+    metavar="N",
+    help="How many closes of a minute 80 pairs, or few, are asked for at.",
+)
+@_options(READING)
+def reading(*, candles: int, closes: int, as_json: bool, **given: Any) -> None:
+    """Record while programs read: klines, streams and documents."""
+    readers = Readers(candles=candles, closes=closes)
+    with _busy("reading") as status:
+        outcome = _run(partial(read, Workload(**given), readers, announce=status.update))
+    _show_outcome("reading", outcome, as_json=as_json)
 
 
 @bench.command()
@@ -207,6 +236,38 @@ def peers(*, turns: int, as_json: bool, **given: Any) -> None:
     _show(result, [peers_table(results), bars_table(bars)], as_json=as_json)
 
 
+@bench.command()
+@click.option(
+    "--bots", default=Fleet().bots, show_default=True, type=click.IntRange(1, 99), metavar="N"
+)
+@click.option(
+    "--pairs",
+    default=Fleet().pairs,
+    show_default=True,
+    type=_SYMBOL_COUNT,
+    metavar="N",
+    help="How many pairs each bot asks for, all of them the same.",
+)
+@click.option(
+    "--closes",
+    default=Fleet().closes,
+    show_default=True,
+    type=click.IntRange(1, 99),
+    metavar="N",
+    help="How many closes of a minute.",
+)
+@_JSON
+def bots(*, as_json: bool, **given: Any) -> None:
+    """Compare ways of bots to the exchange.
+
+    ccxt asks for its pairs at each minute's close: of the exchange, of a caching proxy, of
+    klineagent. Needs ccxt: pip install 'klineagent[peers]'.
+    """
+    with _busy("bots") as status:
+        results = _run(partial(compare_ways, Fleet(**given), announce=status.update))
+    _show({"scenario": "bots", "ways": results}, [ways_table(results)], as_json=as_json)
+
+
 def _busy(name: str) -> Status:
     """A status line on the terminal that shows what is being measured."""
     return Console(stderr=True).status(name)
@@ -233,6 +294,15 @@ def _run(measure: Callable[[], Awaitable[_Result]]) -> _Result:
     if not results:
         raise Interrupted("stopped before the measurement ended")
     return results[0]
+
+
+def _show_outcome(scenario: str, outcome: Outcome, *, as_json: bool) -> None:
+    tables = [
+        figures_table(scenario, outcome.runs),
+        *([answers_table(outcome.answers)] if outcome.answers else []),
+        bars_table(outcome.bars),
+    ]
+    _show({"scenario": scenario, **outcome.as_json()}, tables, as_json=as_json)
 
 
 def _show(result: dict[str, Any], tables: list[Table], *, as_json: bool) -> None:

@@ -69,6 +69,8 @@ class AgentFigures(Struct, frozen=True, kw_only=True):
     ping_ms: Spread | None = None
     """Response times of `/ping` on the status server."""
     twin_cpu_s: float | None = None
+    last_read_at: float | None = None
+    """When the last query for a reader ended, in seconds since the epoch; None without one."""
 
     @property
     def messages_per_s(self) -> float:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import trio
@@ -24,8 +25,20 @@ from klineagent.exchange.venues import VENUES, full_name
 READY_WITHIN_S = 180
 """An agent subscribes to 9,000 streams in a few seconds; a busy machine takes longer, and all of
 Binance ten times as long."""
+DAY_S = 86_400.0
 MEASURED_AFTER_S = 30
 """How much longer than its window a measurement may take."""
+
+
+class Past(Protocol):
+    """What an earlier run has recorded."""
+
+    @property
+    def lookback_s(self) -> float:
+        """How far back it reaches."""
+
+    async def fill(self, store: str, twin: TwinProcess, environ: Mapping[str, str]) -> None:
+        """Fill the store at this URL, which no process has open; clients need `environ`."""
 
 
 @frozen(kw_only=True)
@@ -42,6 +55,10 @@ class Scene:
     command: str
     """Address of its command server."""
     status: str
+    read: str
+    """Address of its read server."""
+    environ: Mapping[str, str]
+    """What clients of the twin need in their environment."""
 
 
 @asynccontextmanager
@@ -49,8 +66,8 @@ async def open_scene(
     load: Workload,
     *twin_options: str,
     add_later: bool = False,
-    windows: int = 1,
     spare_symbols: int = 0,
+    past: Past | None = None,
 ) -> AsyncIterator[Scene]:
     """Run a twin and an agent for `load` while the block lasts, and delete their files after it.
 
@@ -58,9 +75,9 @@ async def open_scene(
         load: the workload.
         twin_options: more options of `klineagent simulate`.
         add_later: whether the agent starts without streams, for the caller to add them.
-        windows: how many windows the agent measures.
         spare_symbols: how many symbols of each venue are traded but not recorded; the agent has
             room for them.
+        past: what an earlier run has recorded.
 
     Raises:
         BenchFailed: twin or agent did not start.
@@ -75,9 +92,7 @@ async def open_scene(
                 symbols={venue: n + spare_symbols for venue, n in load.symbols.items()},
                 certificate=certificate,
             ) as twin,
-            _open_agent(
-                load, twin, folder, certificate, add_later=add_later, windows=windows
-            ) as agent,
+            _open_agent(load, twin, folder, certificate, add_later=add_later, past=past) as agent,
         ):
             ready = await agent.event_within(READY_WITHIN_S, "ready")
             recorded = _recorded(load, twin)
@@ -89,6 +104,8 @@ async def open_scene(
                 spare=tuple(each for each in _names(twin.symbols) if each not in recorded),
                 command=ready["command"],
                 status=ready["status"],
+                read=ready["read"],
+                environ=certificate.environ if certificate else {},
             )
 
 
@@ -100,26 +117,28 @@ async def _open_agent(
     certificate: Certificate | None,
     *,
     add_later: bool,
-    windows: int,
+    past: Past | None,
 ) -> AsyncIterator[Child]:
+    store = f"chdb://{folder}/klines" if load.store == FRESH else load.store
+    environ = certificate.environ if certificate else {}
+    if past is not None:
+        await past.fill(store, twin, environ)
     plan = MeasurementPlan(
         venue=next(iter(load.symbols)),
         ws_urls=twin.ws_urls,
         rest_urls=twin.rest_urls,
-        store=f"chdb://{folder}/klines" if load.store == FRESH else load.store,
+        store=store,
         spool=str(folder / "spool"),
         symbols=() if add_later else _recorded(load, twin),
         intervals=load.intervals,
         streams=load.streams,
         max_symbols=len(_names(twin.symbols)),
         warm_up_s=load.warm_up_s,
-        seconds=load.seconds,
-        windows=windows,
+        lookback_s=past.lookback_s if past else DAY_S,
         updates=load.updates,
         is_probed=load.is_probed,
     )
     command = [sys.executable, "-m", "klineagent.bench.system", msgspec.json.encode(plan).decode()]
-    environ = certificate.environ if certificate else None
     async with open_child("the agent", command, reports_on="stdout", environ=environ) as agent:
         yield agent
 
@@ -147,20 +166,22 @@ async def measure(load: Workload, *twin_options: str) -> AgentFigures:
         return await figures_of(scene)
 
 
-async def figures_of(scene: Scene, window: int = 0) -> AgentFigures:
-    """Wait for a window of a scene and return its figures, with those measured from outside.
+async def figures_of(scene: Scene, seconds: float | None = None) -> AgentFigures:
+    """Measure a window, of the workload's length or of `seconds`, also from outside.
 
     Raises:
         BenchFailed: the agent did not record all streams in time, or ended.
     """
-    load, twin = scene.load, scene.twin
-    await scene.agent.event_within(READY_WITHIN_S + load.warm_up_s, "measuring", window)
+    load, twin, agent = scene.load, scene.twin, scene.agent
+    seconds, window = seconds or load.seconds, agent.count("measured")
+    await agent.go(str(seconds))
+    await agent.event_within(READY_WITHIN_S + load.warm_up_s, "measuring", window)
     pings = Pings()
     before = twin.child.cpu_s()
     async with trio.open_nursery() as asking:
         if load.is_probed:
             asking.start_soon(pings.run, scene.status)
-        event = await scene.agent.event_within(load.seconds + MEASURED_AFTER_S, "measured", window)
+        event = await agent.event_within(seconds + MEASURED_AFTER_S, "measured", window)
         asking.cancel_scope.cancel(reason="it is measured")
     after = twin.child.cpu_s()
     return msgspec.structs.replace(

@@ -7,9 +7,9 @@ import ssl
 import time
 from array import array
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 import httpx2
 import structlog
@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 from klineagent.core.interval import SECOND_MS
 from klineagent.core.kline import Key
 from klineagent.exchange.venues import Venue
+from klineagent.storage.reader import Reader
 from klineagent.storage.store import Batch, Store
 
 LAG_GRID_S = 0.01
@@ -30,7 +31,7 @@ _KILO = 1024
 class TwinClock:
     """The twin's clock, as an offset from the local one; both run at the same pace."""
 
-    _ahead_ms: float
+    ahead_ms: float
 
     @classmethod
     async def read(cls, rest_url: str, venue: Venue) -> TwinClock:
@@ -49,7 +50,7 @@ class TwinClock:
 
     def now_ms(self) -> float:
         """The twin's time in milliseconds since the epoch."""
-        return _local_ms() + self._ahead_ms
+        return _local_ms() + self.ahead_ms
 
 
 def _local_ms() -> float:
@@ -68,10 +69,20 @@ class WatchedStore:
     """For each insert of the window, the age of its newest row when it returned."""
     waited_ms: dict[Key, float] = field(factory=dict, init=False)
     """For each candle that closed in the window, the time from its close to its storage."""
+    last_read_at: float | None = field(default=None, init=False)
+    """When the last query for a reader ended, in seconds since the epoch."""
     _open_since_ms: float = field(default=math.inf, init=False)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    @property
+    def reader(self) -> Reader:
+        """See `Store`."""
+        return cast("Reader", WatchedReader(self._store.reader, self._read))
+
+    def _read(self) -> None:
+        self.last_read_at = time.time()
 
     def open_window(self) -> None:
         """Start measuring inserts."""
@@ -116,6 +127,28 @@ class WatchedStore:
             any(first <= open_ms <= last for first, last in runs.get((symbol, interval), ()))
             for symbol, interval, open_ms in waited
         )
+
+
+@define(eq=False)
+class WatchedReader:
+    """A reader that tells when a query has ended: one in its thread is waited for, if cancelled."""
+
+    _reader: Reader
+    _ended: Callable[[], None]
+
+    async def read(self, *args: Any, **kwargs: Any) -> Any:
+        """See `Reader`."""
+        try:
+            return await self._reader.read(*args, **kwargs)
+        finally:
+            self._ended()
+
+    async def chunk(self, *args: Any) -> Any:
+        """See `Reader`."""
+        try:
+            return await self._reader.chunk(*args)
+        finally:
+            self._ended()
 
 
 @define(eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich import box
 from rich.table import Table
 
+from klineagent.bench.bots.comparison import WayResult
 from klineagent.bench.figures import AgentFigures, Answers, Spread
 from klineagent.bench.outcome import Bar
 from klineagent.bench.peers.ranking import PeerResult
@@ -84,9 +85,29 @@ def peers_table(results: Iterable[PeerResult]) -> Table:
     return table
 
 
+def ways_table(results: Iterable[WayResult]) -> Table:
+    """Make a table with a line for each way of bots to the exchange."""
+    table = Table(title="bots", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("requests at the start", "at the closes", "weight", "to the candles, s", "failed"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for each in results:
+        table.add_row(
+            each.way,
+            f"{each.requests_at_start:,}",
+            f"{each.requests:,}",
+            f"{each.weight:,}",
+            _spread(each.took_s),
+            f"{sum(each.errors.values()):,}",
+        )
+    return table
+
+
 def _verdict(bar: Bar) -> str:
-    if bar.is_met:
+    if bar.least is None and bar.most is None:
         return ""
+    if bar.is_met:
+        return "held"
     return "not measured" if bar.seen is None else "missed"
 
 

@@ -3,7 +3,8 @@
     python -m klineagent.bench.system PLAN
 
 It reports events on standard output, each a line of JSON: `ready` with its addresses; for each
-window `measuring`, and `measured` with the figures; or `failed`. Then it waits to be stopped.
+window `measuring`, and `measured` with the figures; or `failed`. Each line on its standard input
+is the length in seconds of a window that it shall measure.
 """
 
 from __future__ import annotations
@@ -56,10 +57,8 @@ class MeasurementPlan(Struct, frozen=True, kw_only=True):
     max_symbols: int
     warm_up_s: float
     """Before each window."""
-    seconds: float
-    """Length of each window."""
-    windows: int
-    """Number of windows, one after the other."""
+    lookback_s: float
+    """How far back candles that are stored count as recorded."""
     updates: bool
     is_probed: bool
     """Whether event-loop lag is measured."""
@@ -109,13 +108,26 @@ async def _run(plan: MeasurementPlan, tally: Tally) -> None:
             # `klineagent serve` does the same.
             gc.collect()
             gc.freeze()
-            emit("ready", command=str(agent.command_bind), status=str(agent.status_bind))
-            await _all_run(agent, plan.streams)
-            for _ in range(plan.windows):
-                await trio.sleep(plan.warm_up_s)
-                emit("measuring")
-                emit("measured", figures=await _measure(agent, watched, plan, tally))
-            await stop.wait()
+            emit(
+                "ready",
+                command=str(agent.command_bind),
+                status=str(agent.status_bind),
+                read=str(agent.read_bind),
+            )
+            async with trio.open_nursery() as measuring:
+                measuring.start_soon(_measure_all, agent, watched, plan, tally)
+                await stop.wait()
+                measuring.cancel_scope.cancel(reason="stopped")
+
+
+async def _measure_all(
+    agent: Agent, store: WatchedStore, plan: MeasurementPlan, tally: Tally
+) -> None:
+    await _all_run(agent, plan.streams)
+    while seconds := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+        await trio.sleep(plan.warm_up_s)
+        emit("measuring")
+        emit("measured", figures=await _measure(agent, store, plan, tally, float(seconds)))
 
 
 def _config(plan: MeasurementPlan) -> Config:
@@ -133,7 +145,8 @@ def _config(plan: MeasurementPlan) -> Config:
         history=0,
         command_bind=_ANY_PORT,
         status_bind=_ANY_PORT,
-        read_bind=None,
+        read_bind=_ANY_PORT,
+        lookback_s=plan.lookback_s,
         agent_ip=_ANY_PORT.host,
     )
 
@@ -150,7 +163,7 @@ async def _all_run(agent: Agent, streams: int) -> None:
 
 
 async def _measure(
-    agent: Agent, store: WatchedStore, plan: MeasurementPlan, tally: Tally
+    agent: Agent, store: WatchedStore, plan: MeasurementPlan, tally: Tally, seconds: float
 ) -> AgentFigures:
     lag = LagProbe()
     store.open_window()
@@ -158,7 +171,7 @@ async def _measure(
         if plan.is_probed:
             probing.start_soon(lag.run)
         before = _Reading.take(agent, store)
-        await trio.sleep(plan.seconds)
+        await trio.sleep(seconds)
         after = _Reading.take(agent, store)
         probing.cancel_scope.cancel(reason="it is measured")
     memory = memory_of()
@@ -182,6 +195,7 @@ async def _measure(
         healed=after.healed - before.healed,
         missing=sum(each.missing() for each in agent.venues.registries()),
         warnings=dict(tally.warnings),
+        last_read_at=store.last_read_at,
     )
 
 

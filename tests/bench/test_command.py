@@ -104,6 +104,20 @@ def test_an_agent_is_measured_under_http_load() -> None:
     assert {bar["what"] for bar in result["bars"]} >= {"requests that failed", "requests p99, ms"}
 
 
+def test_an_agent_is_measured_while_programs_read() -> None:
+    """Each kind of reading has a window of its own; documents are whole, or the run fails."""
+    few = ("--requests", "20", "--candles", "2000", "--closes", "0")
+    result = measured("reading", "--rate", "900", *SHORT, "--no-tls", *few)
+    windows = ["left alone", "klines", "streams", "documents", "a client leaves"]
+    assert list(result["runs"]) == windows
+    assert result["answers"]["errors"] == {}
+    assert result["answers"]["answered"] == 10
+    seen = {bar["what"]: bar["seen"] for bar in result["bars"]}
+    assert seen["stream clients cut"] == 0
+    assert 0 < seen["Arrow document, s"] < ENDS_WITHIN_S
+    assert seen["client left to the end of its query, s"] >= 0
+
+
 def test_figures_are_shown_as_a_table() -> None:
     """The bars are below."""
     with bench("paced", "--rate", "100", *SHORT, *PLAIN) as process:

@@ -14,8 +14,8 @@ import ssl
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import islice
 
@@ -39,14 +39,23 @@ PATIENCE_S = 10
 _KEPT_S = 2
 
 
-class LoadPlan(Struct, frozen=True, kw_only=True):
-    """What the load generator requests, how often and for how long."""
+class RequestRate(Struct, frozen=True, kw_only=True):
+    """How often requests are sent, and for how long."""
 
-    topics: Topics
     per_s: float
     warm_up_s: float
     """Time before the window in which requests are sent but not measured."""
     seconds: float
+
+
+class LoadPlan(RequestRate, frozen=True, kw_only=True):
+    """What the load generator requests, how often and for how long."""
+
+    topics: Topics
+
+
+Ask = Callable[[Question], Awaitable[str]]
+"""Sends a request; returns why it failed, or an empty text."""
 
 
 @frozen
@@ -62,9 +71,12 @@ class Due:
 class LoadGenerator:
     """Sends requests at fixed times and collects their results."""
 
-    _load_plan: LoadPlan
-    _open_client: Callable[[], httpx2.AsyncClient]
-    """Makes a client with one connection."""
+    _rate: RequestRate
+    _questions: Iterator[Question]
+    _servers: tuple[str, ...]
+    """The servers that these are for."""
+    _open_client: Callable[[], AbstractAsyncContextManager[Ask]]
+    """Opens a client with one connection."""
     _answered: int = field(default=0, init=False)
     _errors: Counter[str] = field(factory=Counter, init=False)
     _took_ms: defaultdict[str, list[float]] = field(factory=lambda: defaultdict(list), init=False)
@@ -72,13 +84,13 @@ class LoadGenerator:
 
     async def run(self) -> Answers:
         """Send all requests and return the results of those that were due in the window."""
-        plan = self._load_plan
+        plan = self._rate
         window_at = trio.current_time() + plan.warm_up_s
         before = round(plan.warm_up_s * plan.per_s)
         asked = max(1, round(plan.seconds * plan.per_s))
         cpu_s = 0.0
         async with self._open_queues(before + asked) as queues:
-            for number, question in enumerate(islice(questions(plan.topics), before + asked)):
+            for number, question in enumerate(islice(self._questions, before + asked)):
                 due_at = window_at + (number - before) / plan.per_s
                 await trio.sleep_until(due_at)
                 if number == before:
@@ -106,7 +118,7 @@ class LoadGenerator:
         """Open a queue of questions for each server; the block ends when all are answered."""
         async with trio.open_nursery() as nursery:
             queues = {}
-            for server in (self._load_plan.topics.command, self._load_plan.topics.status):
+            for server in self._servers:
                 # Room for all questions: the schedule must never wait for answers.
                 queues[server], waiting = trio.open_memory_channel[Due](room)
                 for _ in range(CONNECTIONS):
@@ -116,14 +128,14 @@ class LoadGenerator:
                 queue.close()
 
     async def _ask_all(self, waiting: trio.MemoryReceiveChannel[Due]) -> None:
-        async with self._open_client() as client:
+        async with self._open_client() as ask:
             async for due in waiting:
-                await self._ask(client, due)
+                await self._ask(ask, due)
 
-    async def _ask(self, client: httpx2.AsyncClient, due: Due) -> None:
+    async def _ask(self, ask: Ask, due: Due) -> None:
         begun_at, failure = trio.current_time(), f"no answer within {PATIENCE_S} s"
         with trio.move_on_at(due.at + PATIENCE_S):
-            failure = await _failure_of(client, due.question)
+            failure = await ask(due.question)
         if failure:
             self._errors[f"{due.question.kind}: {failure}"] += 1
         if due.is_measured:
@@ -131,6 +143,13 @@ class LoadGenerator:
             took_s = trio.current_time() - due.at
             self._took_ms[due.question.kind].append(took_s * SECOND_MS)
             self._begun_late_ms.append((begun_at - due.at) * SECOND_MS)
+
+
+@asynccontextmanager
+async def asking(client: httpx2.AsyncClient) -> AsyncIterator[Ask]:
+    """Send requests with `client`, and close it."""
+    async with client:
+        yield partial(_failure_of, client)
 
 
 async def _failure_of(client: httpx2.AsyncClient, question: Question) -> str:
@@ -144,7 +163,7 @@ async def _failure_of(client: httpx2.AsyncClient, question: Question) -> str:
 
 async def _run(plan: LoadPlan) -> None:
     limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEPT_S)
-    open_client = partial(
+    client = partial(
         httpx2.AsyncClient,
         limits=limits,
         timeout=None,
@@ -153,12 +172,18 @@ async def _run(plan: LoadPlan) -> None:
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         trust_env=False,
     )
+    generator = LoadGenerator(
+        plan,
+        questions(plan.topics),
+        (plan.topics.command, plan.topics.status),
+        lambda: asking(client()),
+    )
     # Garbage collection of everything imported would delay requests.
     gc.collect()
     gc.freeze()
     emit("ready")
     if await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-        emit("answered", answers=await LoadGenerator(plan, open_client).run())
+        emit("answered", answers=await generator.run())
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ async def operate(load: Workload) -> Outcome:
 
     The whole market in two windows, the second of them with requests.
     """
-    async with open_scene(load, "--start", _START, windows=2, spare_symbols=1) as scene:
+    async with open_scene(load, "--start", _START, spare_symbols=1) as scene:
         plan = _load_plan(scene)
         command = [
             *(sys.executable, "-m", "klineagent.bench.operation.load_generator"),
@@ -40,7 +40,7 @@ async def operate(load: Workload) -> Outcome:
             await generator.event_within(READY_WITHIN_S, "ready")
             quiet = await figures_of(scene)
             await generator.go()
-            asked = await figures_of(scene, window=1)
+            asked = await figures_of(scene)
             event = await generator.event_within(2 * PATIENCE_S, "answered")
     answers = msgspec.convert(event["answers"], Answers)
     return Outcome(

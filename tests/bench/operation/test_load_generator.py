@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractAsyncContextManager
 
 import httpx2
 import pytest
@@ -10,7 +11,14 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.bench.figures import Answers
-from klineagent.bench.operation.load_generator import PATIENCE_S, LoadGenerator, LoadPlan
+from klineagent.bench.operation.load_generator import (
+    PATIENCE_S,
+    Ask,
+    LoadGenerator,
+    LoadPlan,
+    asking,
+)
+from klineagent.bench.operation.questions import questions
 from tests.bench.operation.test_questions import TOPICS
 
 
@@ -32,10 +40,11 @@ class Agent:
         return httpx2.Response(200)
 
     async def asked(self, plan: LoadPlan) -> Answers:
-        def open_client() -> httpx2.AsyncClient:
-            return httpx2.AsyncClient(transport=httpx2.MockTransport(self.answer))
+        def open_client() -> AbstractAsyncContextManager[Ask]:
+            return asking(httpx2.AsyncClient(transport=httpx2.MockTransport(self.answer)))
 
-        return await LoadGenerator(plan, open_client).run()
+        servers = TOPICS.command, TOPICS.status
+        return await LoadGenerator(plan, questions(TOPICS), servers, open_client).run()
 
 
 def plan(*, seconds: float, warm_up_s: float = 0) -> LoadPlan:

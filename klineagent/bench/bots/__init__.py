@@ -1,0 +1,1 @@
+"""The same trading bots against the exchange, a caching proxy and klineagent."""

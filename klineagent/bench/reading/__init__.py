@@ -1,0 +1,1 @@
+"""Programs that read beside the recording of the whole market, and what they cost."""
