@@ -14,7 +14,7 @@ from klineagent.core.errors import StoreOverloaded
 from klineagent.storage import snapshots as module
 from klineagent.storage.held_folders import held
 from klineagent.storage.opening import open_store
-from klineagent.storage.snapshots import Snapshots
+from klineagent.storage.snapshots import Frozen, Snapshots, snapshot_folder
 from klineagent.storage.store import Batch
 from tests.klines import a_kline
 
@@ -68,6 +68,22 @@ async def test_so_many_are_kept_at_most(
         await snapshots.take()
     await snapshots.remove(first.name)
     await snapshots.take()
+
+
+async def test_a_freeze_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """Not even the tables that were frozen before."""
+
+    async def freeze(name: str) -> Frozen:
+        snapshot_folder(tmp_path, name).mkdir(parents=True)
+        raise StoreOverloaded("the disk is full")
+
+    with pytest.raises(StoreOverloaded, match="the disk is full"):
+        await Snapshots(tmp_path, freeze).take()
+    assert _names(tmp_path / "shadow") == []
+
+
+def _names(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
 
 
 async def test_snapshots_that_were_left_are_removed_at_the_start(snapshots: Snapshots) -> None:

@@ -15,6 +15,7 @@ import click
 from attrs import frozen
 
 from klineagent.cli.options import VENUE, read_time
+from klineagent.cli.remote.options import complete_intervals, complete_symbols
 from klineagent.cli.running import run
 from klineagent.cli.sql.copying import copy_series
 from klineagent.cli.sql.engine import SnapshotEngine, open_engine
@@ -35,7 +36,13 @@ _SETTINGS = "output_format_parquet_row_group_size = 100000"
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="SYMBOL|PATTERN...")
+@click.argument(
+    "names",
+    nargs=-1,
+    required=True,
+    metavar="SYMBOL|PATTERN...",
+    shell_complete=complete_symbols,
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
 @click.option(
     "--format",
@@ -44,7 +51,11 @@ _SETTINGS = "output_format_parquet_row_group_size = 100000"
     help="What to write.  [default: what FILE ends with]",
 )
 @click.option(
-    "--intervals", "chosen", metavar="1m,5m,...", help="Intervals.  [default: all that are stored]"
+    "--intervals",
+    "chosen",
+    metavar="1m,5m,...",
+    help="Intervals.  [default: all that are stored]",
+    shell_complete=complete_intervals,
 )
 @click.option("--from", "since", metavar="TIME", help="Export candles that open at TIME or later.")
 @click.option("--to", "until", metavar="TIME", help="Export candles that open before TIME.")

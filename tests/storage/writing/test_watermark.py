@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import trio
 from trio.testing import MockClock
 
+from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.storage.writing.writer import open_writer
+from klineagent.storage.spool.spool import Spool, open_spool
+from klineagent.storage.writing.writer import SPOOL_EVERY_S, Writer, open_writer
 from tests.klines import a_kline
 
 FLUSH_INTERVAL_S = 10
 
 
-def _writer(store: MemoryStore):  # type: ignore[no-untyped-def]  # of a library's generic type
+def _writer(store: MemoryStore, spool: Spool | None = None) -> AbstractAsyncContextManager[Writer]:
     return open_writer(
         store,
         flush_interval_s=FLUSH_INTERVAL_S,
         batch_rows=100,
         capacity_rows=1000,
         drain_timeout_s=3,
+        spool=spool,
     )
 
 
@@ -59,3 +64,24 @@ async def test_a_flush_waits_for_a_store_that_is_away(autojump_clock: MockClock)
             assert writer.watermark.stored_to == before
         await writer.watermark.flush()
         assert await store.final_klines("usdm", "BTCUSDT", "1m") == [a_kline()]
+
+
+async def test_a_flush_waits_for_the_spool(autojump_clock: MockClock) -> None:
+    """What was moved to disk while the store was away is older, and has to be stored, too."""
+    store = MemoryStore()
+    async with (
+        open_spool(MemoryDisk(), limit_bytes=1_000_000) as spool,
+        _writer(store, spool) as writer,
+    ):
+        with store.offline():
+            await writer.klines.send([a_kline()])
+            await trio.sleep(2 * FLUSH_INTERVAL_S)
+            await writer.klines.send([a_kline(1)])  # behind the batch that is being sent
+            await trio.sleep(2 * SPOOL_EVERY_S)
+            assert spool.rows == 1
+            with trio.move_on_after(5) as patience:
+                await writer.watermark.flush()
+            assert patience.cancelled_caught
+        await writer.watermark.flush()
+        assert spool.rows == 0
+        assert await store.final_klines("usdm", "BTCUSDT", "1m") == [a_kline(), a_kline(1)]
