@@ -16,7 +16,7 @@ from klineagent.agent import Agent
 from klineagent.core.interval import Interval, opens_in
 from klineagent.exchange.venues import VENUES
 from klineagent.exchange.wire import stream_name
-from klineagent.proof.market_answers import MarketAnswers
+from klineagent.proof.market_answers import MarketAnswers, are_same_float
 from klineagent.proof.plan import ProofFailed
 from klineagent.reading.streams.hub import HELD_S, StreamHub, open_streams
 from klineagent.reading.streams.outbox import Outbox
@@ -26,8 +26,6 @@ from klineagent.series.venues import Venues
 LOOKS_EVERY_S = 300.0
 # Candles that are fetched within days are looked for when their fault is over, not ever after.
 MOST_LOOKED_AT = 500
-# With the point. Made-up volumes have more.
-DIGITS_OF_FLOATS = 16
 # Of a row of the exchange: open, high, low, close, volume, quote volume, and what takers bought.
 _IN_ROWS = (1, 2, 3, 4, 5, 7, 9, 10)
 _IN_EVENTS = "ohlcvqVQ"
@@ -146,7 +144,10 @@ class ProofListener:
             return "there is no such candle"
         row = json.loads(rows[0])
         pairs = zip(_IN_EVENTS, _IN_ROWS, strict=True)
-        is_same = all(_are_same(candle[one], row[other]) for one, other in pairs)
+        is_same = all(
+            candle[one] == row[other] or are_same_float(candle[one], row[other])
+            for one, other in pairs
+        )
         return "" if is_same else f"instead of {row}"
 
     async def _look(self) -> None:
@@ -159,8 +160,3 @@ class ProofListener:
                     f"{series} does not tell {len(lost)} candles that the agent has:"
                     f" {[*islice(sorted(lost), 3)]}"
                 )
-
-
-def _are_same(told: str, true: str) -> bool:
-    """Whether two numbers are the same text, or more than a float can tell apart."""
-    return told == true or (len(true) > DIGITS_OF_FLOATS and float(told) == float(true))

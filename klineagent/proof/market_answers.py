@@ -15,6 +15,8 @@ from klineagent.twin.market.market import Market
 from klineagent.twin.rest.api import RestApi, WeightMeter
 
 Query = Mapping[str, str]
+# With the point. Volumes of made-up markets have more.
+DIGITS_OF_FLOATS = 16
 # Places of numbers in a row.
 _OPENED, _OPEN, _HIGH, _LOW, _VOLUME, _CLOSED, _TRADES = 0, 1, 2, 3, 5, 6, 8
 
@@ -73,9 +75,9 @@ class MarketAnswers:
 
     def _fault_at(self, query: Query, rows: Sequence[bytes], now_ms: int, newest_ms: int) -> str:
         theirs, ours = (_Rows.at(each, now_ms) for each in (self.rows(query, now_ms), rows))
-        if ours.over != theirs.over:
-            differing = zip_longest(ours.over, theirs.over)
-            one, other = next((one, other) for one, other in differing if one != other)
+        pairs = zip_longest(ours.over, theirs.over)
+        if (differing := next((each for each in pairs if not _are_same(*each)), None)) is not None:
+            one, other = differing
             return (
                 f"{len(ours.over)} candles that are over instead of {len(theirs.over)};"
                 f" {_text(one)} instead of {_text(other)}"
@@ -90,13 +92,30 @@ class MarketAnswers:
         return _impossible(state, msgspec.json.decode(newest))
 
 
+def _are_same(one: bytes | None, other: bytes | None) -> bool:
+    """Whether two rows are the same bytes, but for numbers that floats cannot tell apart."""
+    if one is None or other is None or one == other:
+        return one == other
+    fields = zip(msgspec.json.decode(one), msgspec.json.decode(other), strict=True)
+    return all(told == true or are_same_float(told, true) for told, true in fields)
+
+
+def are_same_float(told: object, true: object) -> bool:
+    """Whether two texts are numbers with more digits than a float has, and the same as floats."""
+    if not isinstance(told, str) or not isinstance(true, str):
+        return False
+    return len(told) == len(true) > DIGITS_OF_FLOATS and float(told) == float(true)
+
+
 def _impossible(state: list[str], newest: list[str]) -> str:
     """Return why a candle whose `newest` state is known never had this one; empty if it may."""
+    has_opened = int(state[_TRADES]) > 0
     is_possible = (
         state[_OPENED] == newest[_OPENED]
-        and state[_OPEN] == newest[_OPEN]
-        and float(state[_HIGH]) <= float(newest[_HIGH])
-        and float(state[_LOW]) >= float(newest[_LOW])
+        # Before the first trade of a candle the exchange writes the last price.
+        and (state[_OPEN] == newest[_OPEN] or not has_opened)
+        and (float(state[_HIGH]) <= float(newest[_HIGH]) or not has_opened)
+        and (float(state[_LOW]) >= float(newest[_LOW]) or not has_opened)
         and float(state[_VOLUME]) <= float(newest[_VOLUME])
         and int(state[_TRADES]) <= int(newest[_TRADES])
         and state[_CLOSED] == newest[_CLOSED]
