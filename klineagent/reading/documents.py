@@ -284,7 +284,7 @@ def _completed(series: SeriesName, table: CandleTable, schema: Any) -> Any:
     columns = [
         pa.repeat(pa.scalar(same[each.name], each.type), len(table))
         if each.name in same
-        else table[each.name].cast(each.type)
+        else table[each.name]
         for each in schema
     ]
     return pa.table(columns, schema=schema)

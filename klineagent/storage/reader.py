@@ -38,7 +38,8 @@ CANDLE_COLUMNS = (
 )
 """The columns of a table of candles of one series."""
 CandleTable = Any
-"""A `pyarrow.Table` of `CANDLE_COLUMNS`; pyarrow has no types. Times are timestamps in ms, UTC."""
+"""A `pyarrow.Table` of `CANDLE_COLUMNS`; pyarrow has no types. Times are timestamps in ms,
+UTC; counts are 64-bit integers."""
 Chunk = Sequence[Kline] | CandleTable
 
 Resource = TypeVar("Resource")

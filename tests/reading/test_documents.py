@@ -44,7 +44,7 @@ def a_table(rows: Sequence[Kline]) -> CandleTable:
     """Rows as an engine returns them."""
     kinds = dict.fromkeys(CANDLE_COLUMNS, pa.float64())
     kinds |= dict.fromkeys(TIMES, pa.timestamp("ms", tz="UTC"))
-    kinds |= {"trades": pa.uint32(), "source": pa.string()}
+    kinds |= {"trades": pa.int64(), "source": pa.string()}
     return pa.table(
         {name: pa.array([getattr(row, name) for row in rows], kind) for name, kind in kinds.items()}
     )

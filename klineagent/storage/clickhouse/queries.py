@@ -83,7 +83,7 @@ def select_range(layout: Layout, wanted: KlineRange, most: int) -> str:
     within = _within(layout, wanted.series, wanted.first_ms, wanted.end_ms)
     order = "`open_time` DESC" if wanted.is_newest_first else "`open_time`"
     return (
-        f"SELECT {_columns(layout)} FROM {quoted(layout.database)}.klines_final WHERE {within}"
+        f"SELECT {_columns(layout)} FROM {_final(layout)} AND {within}"
         f" ORDER BY {order} LIMIT {most:d}"
     )
 
@@ -91,11 +91,17 @@ def select_range(layout: Layout, wanted: KlineRange, most: int) -> str:
 def select_table(layout: Layout, wanted: KlineRange) -> str:
     """Make a query for `CANDLE_COLUMNS` of `wanted`, ascending; times stay times."""
     within = _within(layout, wanted.series, wanted.first_ms, wanted.end_ms)
-    columns = [_source(layout) if name == "source" else quoted(name) for name in CANDLE_COLUMNS]
+    written = {"source": _source(layout), "trades": "toInt64(`trades`) AS `trades`"}
+    columns = [written.get(name, quoted(name)) for name in CANDLE_COLUMNS]
     return (
-        f"SELECT {', '.join(columns)} FROM {quoted(layout.database)}.klines_final WHERE {within}"
+        f"SELECT {', '.join(columns)} FROM {_final(layout)} AND {within}"
         f" ORDER BY `open_time` SETTINGS {_TABLE_LIMITS}"
     )
+
+
+def _final(layout: Layout) -> str:
+    """Write what view `klines_final` selects from; through the view it takes a third longer."""
+    return f"{quoted(layout.database)}.{Table.KLINES.value} FINAL WHERE `is_closed`"
 
 
 def select_candle(layout: Layout, venue: str, symbol: str, interval: str, open_time: int) -> str:
