@@ -10,16 +10,19 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pyarrow.parquet
 import pytest
 import trio
 from attrs import frozen
 
-from tests.processes import READY_WITHIN_S, running_agent, running_twin, time_passed
+from klineagent.core.interval import MINUTE_MS
+from tests.processes import READY_WITHIN_S, running_agent, running_twin
 
 pytest.importorskip("chdb")
 pytestmark = pytest.mark.slow
 
+HISTORY = 50
 COUNT = "SELECT count() FROM klines_final WHERE symbol = 'BTCUSDT' AND interval = '1m'"
 
 
@@ -44,28 +47,31 @@ async def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     store = f"chdb://{tmp_path}/klines"
-    options = ("--intervals", "1m,5m", "--history", "50", "--updates")
+    options = ("--intervals", "1m,5m", "--history", str(HISTORY), "--updates")
     async with (
-        running_twin("--speed", "60") as (_, twin),
+        running_twin("--speed", "10") as (_, twin),
         running_agent(twin, store, "BTCUSDT", options=options) as (_, listening),
     ):
-        await time_passed(twin, 180_000)
         agent = f"http://{listening['command']}"
+        with trio.fail_after(READY_WITHIN_S):
+            await _history_fetched(agent)
         yield Recording(tmp_path / "klines", ("--store", store, "--agent", agent))
 
 
-async def _run(
-    *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
+async def _history_fetched(agent: str) -> None:
+    async with httpx2.AsyncClient(base_url=agent) as client:
+        while True:
+            series = (await client.get("/v1/coverage")).json()["series"]
+            if len(series) == 2 and all(each["stored"] >= HISTORY for each in series):
+                return
+            await trio.sleep(0.1)
+
+
+async def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "klineagent", *arguments]
     with trio.fail_after(READY_WITHIN_S):
         return await trio.run_process(
-            command,
-            stdin=stdin,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env={**os.environ, **(env or {})},
+            command, capture_stdout=True, capture_stderr=True, check=False
         )
 
 
@@ -73,20 +79,11 @@ async def test_a_folder_in_use_is_read(recording: Recording, tmp_path: Path) -> 
     """By `sql`, `show` and `export`; nothing is left behind, and recording goes on."""
     counted = await _run("sql", COUNT, *recording.options, "--format", "TSV")
     assert (counted.returncode, counted.stderr) == (0, b"")
-    assert int(counted.stdout) >= 50
+    assert int(counted.stdout) >= HISTORY
 
-    text = "SELECT count() FROM klines WHERE NOT is_closed AND interval = '1m'"
+    text = "SELECT count() FROM kline_updates WHERE NOT is_closed"
     forming = await _run("sql", text, *recording.options, "--format", "TSV")
     assert int(forming.stdout) >= 1, "what was received is stored first"
-
-    failed = await _run("sql", "SELECT nothing FROM klines", *recording.options)
-    assert failed.returncode == 1
-    assert failed.stderr.startswith(b"klineagent: Unknown expression identifier `nothing`")
-    assert failed.stderr.count(b"\n") == 1
-
-    asked = b"SELECT symbol, max(close) > 0 AS ok FROM market.kline_updates GROUP BY symbol;\n"
-    from_pipe = await _run("sql", *recording.options, stdin=asked)
-    assert from_pipe.stdout == b"symbol\tok\nBTCUSDT\t1\n"
 
     shown = await _run("show", "BTCUSDT", "1m", "--last", "3", *recording.options)
     assert (shown.returncode, shown.stderr) == (0, b"")
@@ -96,11 +93,14 @@ async def test_a_folder_in_use_is_read(recording: Recording, tmp_path: Path) -> 
     exported = await _run(
         "export", "BTC*", "--intervals", "1m", "--out", str(out), *recording.options
     )
-    assert (exported.returncode, exported.stderr) == (0, b"")
+    assert exported.returncode == 0
     table = pyarrow.parquet.read_table(out)
     opens = table["open_time"].cast("int64").to_pylist()
     assert len(opens) >= int(counted.stdout)
-    assert opens == list(range(opens[0], opens[-1] + 1, 60_000))
+    assert opens == sorted(set(opens))
+    # On a busy machine a candle may be late, and then that is told.
+    is_whole = len(opens) == (opens[-1] - opens[0]) // MINUTE_MS + 1
+    assert (exported.stderr == b"") == is_whole
     assert recording.left_behind() == []
 
 
@@ -132,4 +132,4 @@ async def test_a_query_can_be_ended(recording: Recording) -> None:
 
     there = [sys.executable, "-m", "klineagent", "sql", COUNT, "--agent", agent, "--format", "TSV"]
     default = await trio.run_process(there, capture_stdout=True, cwd=temporary)
-    assert int(default.stdout) >= 50, "without --store, it is the agent's"
+    assert int(default.stdout) >= HISTORY, "without --store, it is the agent's"
