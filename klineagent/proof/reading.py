@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import trio
 from attrs import define, field
@@ -12,17 +12,22 @@ from attrs import define, field
 from klineagent.agent import Agent
 from klineagent.core.errors import ReadError
 from klineagent.core.interval import DAY_MS, MINUTE_MS, SECOND_MS, Interval
+from klineagent.core.kline import Kline
 from klineagent.proof.market_answers import MarketAnswers
 from klineagent.proof.plan import ProofFailed
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.past import BEGINNING_OF_TIME_MS
-from klineagent.reading.request import read_klines_request
+from klineagent.reading.ranges import RangeReader
+from klineagent.reading.request import CandleRange, read_klines_request
+from klineagent.reading.rows import RowFormat
 from klineagent.series.venues import RunningVenue
 
 # Between two questions, on average.
 ASKS_EVERY_S = 30.0
 # The share of them that comes just after a candle is over, as those of bots do.
 AT_THE_CLOSE = 0.3
+# The share that asks for documents.
+DOCUMENTS = 0.2
 # How far back they reach, in candles; most are about the newest.
 REACH = (3, 30, 700)
 MOST_ROWS = 200
@@ -57,6 +62,7 @@ class ProofReader:
             ProofFailed: an answer is wrong, or not whole.
         """
         reader = CandleReader(venues=agent.venues, writer=agent.writer)
+        ranges = RangeReader(venues=agent.venues, writer=agent.writer)
         with agent.bus.subscribed(reader.tail):
             while True:
                 await trio.sleep(self.chance.expovariate(1 / self.every_s))
@@ -66,7 +72,10 @@ class ProofReader:
                         now_ms = running.context.time.now_ms()
                         wait_ms = MINUTE_MS - now_ms % MINUTE_MS + self.chance.randint(0, 400)
                         await trio.sleep(wait_ms / SECOND_MS)
-                    await self._ask(reader, running)
+                    if self.chance.random() < DOCUMENTS:
+                        await self._ask_range(ranges, running)
+                    else:
+                        await self._ask(reader, running)
 
     async def _ask(self, reader: CandleReader, running: RunningVenue) -> None:
         time = running.context.time
@@ -91,6 +100,33 @@ class ProofReader:
             fault = self.answers.fault({**truth, "endTime": str(before_ms)}, rows, *times_ms)
         if fault:
             raise ProofFailed(f"{self.venue_name} klines {query} at {asked_ms}: {fault}")
+        self.counts[TRUE] += 1
+
+    async def _ask_range(self, ranges: RangeReader, running: RunningVenue) -> None:
+        """Ask for closed candles from one time to another, as documents do."""
+        interval = self.chance.choice(self.intervals)
+        symbol = self.chance.choice(self.symbols)
+        asked_ms = running.context.time.now_ms()
+        end_ms = interval.shifted(interval.open_at(asked_ms), -self.chance.randint(0, 3))
+        first_ms = interval.shifted(end_ms, -self.chance.randint(1, MOST_ROWS))
+        wanted = CandleRange(symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms)
+        rows: list[Kline] = []
+        try:
+            series = ranges.one(running.venue, symbol, interval)
+            [opened] = await ranges.open([(series, wanted)], with_forming=False, as_rows=True)
+            while (chunk := await opened.part()) is not None:
+                rows += cast("list[Kline]", chunk)
+        except ReadError as error:
+            self.counts[REFUSED] += 1
+            self.refusals[str(error)] += 1
+            return
+        info = (running.context.book.listings or {}).get(symbol)
+        written = RowFormat.of(info, running.venue)
+        first_ms = max(first_ms, series.ledger.first_ms)
+        query = {"symbol": symbol, "interval": interval.value, "limit": "1000"}
+        query |= {"startTime": str(first_ms), "endTime": str(end_ms - 1)}
+        if fault := self.answers.fault(query, [*map(written.row, rows)], asked_ms):
+            raise ProofFailed(f"{self.venue_name} candles {query} at {asked_ms}: {fault}")
         self.counts[TRUE] += 1
 
     def _query(self, now_ms: int) -> dict[str, str]:

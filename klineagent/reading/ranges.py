@@ -263,6 +263,10 @@ async def _until_settled(wanted: Sequence[Wanted]) -> None:
         if gaps := _gaps(series, asked):
             what = " ".join(series.name[1:])
             raise NotReadable(missing(gaps, series.ledger, what))
+    for series, asked in await _those(wanted, _is_awaited):
+        if asked.end_ms is not None:  # else a document ends with what has closed
+            what = " ".join(series.name[1:])
+            raise NotReadable(f"the candle of {what} that is just over has not come yet")
 
 
 async def _those(

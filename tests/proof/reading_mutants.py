@@ -11,9 +11,9 @@ import trio
 
 from klineagent.core.errors import NotReadable
 from klineagent.core.kline import Kline
-from klineagent.reading import candles
+from klineagent.reading import candles, ranges
 from klineagent.reading.candles import CandleReader
-from klineagent.reading.request import CandleRequest
+from klineagent.reading.request import CandleRange, CandleRequest
 from klineagent.reading.rows import RowFormat
 from klineagent.reading.tail import SeriesName, TailSeries
 from klineagent.storage.writing.writer import Writer
@@ -136,6 +136,31 @@ def trades_lost() -> AbstractContextManager[None]:
     )
 
 
+def document_end_excluded() -> AbstractContextManager[None]:
+    """Leave out the last candle of a document."""
+    bounds = CandleRange.bounds
+
+    def one_less(self: CandleRange, *args: Any) -> tuple[int, int]:
+        first_ms, end_ms = bounds(self, *args)
+        return first_ms, self.interval.shifted(end_ms, -1)
+
+    return patched(CandleRange, "bounds", one_less)
+
+
+def document_over_gaps() -> AbstractContextManager[None]:
+    """Take for whole what the store has of a document."""
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with (
+            patched(ranges, "_gaps", lambda *_: []),
+            patched(ranges, "count_lacking", lambda *_: 0),
+        ):
+            yield
+
+    return both()
+
+
 READING_MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -150,5 +175,7 @@ READING_MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         past_unrefused,
         decimals_short,
         trades_lost,
+        document_end_excluded,
+        document_over_gaps,
     )
 }

@@ -28,7 +28,7 @@ def test_an_agent_that_answers_wrongly_is_caught(mutant: str) -> None:
     with (
         READING_MUTANTS[mutant](),
         pytest.RaisesGroup(
-            pytest.RaisesExc(ProofFailed, match="klines"),
+            pytest.RaisesExc(ProofFailed, match="klines|candles"),
             allow_unwrapped=True,
             flatten_subgroups=True,
         ),

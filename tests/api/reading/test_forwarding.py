@@ -84,6 +84,7 @@ async def test_what_the_agent_does_not_have_is_the_exchanges_answer(
         "/fapi/v1/klines?symbol=ETHUSDT&interval=1m&limit=3",
         "/fapi/v1/klines?symbol=BTCUSDT&interval=1h&limit=3",
         "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=100",
+        "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&startTime=0&limit=2",
     ):
         status, body, headers = await forwarding.get(path)
         assert (status, headers["X-Klineagent-Source"]) == (200, "exchange")
