@@ -157,8 +157,9 @@ async def test_a_stopping_agent_closes_its_sockets() -> None:
             trio.open_nursery() as nursery,
             open_simulation(symbols=[], read_bind=LOOPBACK) as simulation,
         ):
-            assert simulation.agent.read_bind is not None
-            nursery.start_soon(listen, simulation.agent.read_bind)
+            bind = simulation.agent.read_bind
+            assert bind is not None
+            nursery.start_soon(listen, bind)
             await listens.wait()
     assert reasons == [(1001, "the agent is shutting down")]
 
