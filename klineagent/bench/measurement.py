@@ -25,17 +25,12 @@ from klineagent.exchange.venues import VENUES, full_name
 READY_WITHIN_S = 180
 """An agent subscribes to 9,000 streams in a few seconds; a busy machine takes longer, and all of
 Binance ten times as long."""
-DAY_S = 86_400.0
 MEASURED_AFTER_S = 30
 """How much longer than its window a measurement may take."""
 
 
 class Past(Protocol):
     """What an earlier run has recorded."""
-
-    @property
-    def lookback_s(self) -> float:
-        """How far back it reaches."""
 
     async def fill(self, store: str, twin: TwinProcess, environ: Mapping[str, str]) -> None:
         """Fill the store at this URL, which no process has open; clients need `environ`."""
@@ -134,7 +129,6 @@ async def _open_agent(
         streams=load.streams,
         max_symbols=len(_names(twin.symbols)),
         warm_up_s=load.warm_up_s,
-        lookback_s=past.lookback_s if past else DAY_S,
         updates=load.updates,
         is_probed=load.is_probed,
     )

@@ -98,7 +98,7 @@ def ways_table(results: Iterable[WayResult]) -> Table:
             f"{each.requests:,}",
             f"{each.weight:,}",
             _spread(each.took_s),
-            f"{sum(each.errors.values()):,}",
+            ", ".join(f"{error} {count}" for error, count in each.errors.items()) or "none",
         )
     return table
 

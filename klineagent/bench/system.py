@@ -57,8 +57,6 @@ class MeasurementPlan(Struct, frozen=True, kw_only=True):
     max_symbols: int
     warm_up_s: float
     """Before each window."""
-    lookback_s: float
-    """How far back candles that are stored count as recorded."""
     updates: bool
     is_probed: bool
     """Whether event-loop lag is measured."""
@@ -146,16 +144,15 @@ def _config(plan: MeasurementPlan) -> Config:
         command_bind=_ANY_PORT,
         status_bind=_ANY_PORT,
         read_bind=_ANY_PORT,
-        lookback_s=plan.lookback_s,
         agent_ip=_ANY_PORT.host,
     )
 
 
 async def _all_run(agent: Agent, streams: int) -> None:
-    """Wait until the exchange has confirmed `streams` streams."""
+    """Wait until `streams` streams run: the exchange has confirmed them, the store was searched."""
     # The registry has no event for all streams together.
     while agent.venues.count() < streams or not all(  # noqa: ASYNC110
-        each.is_active
+        each.is_active and each.audited_ms is not None
         for registry in agent.venues.registries()
         for each in registry.subscriptions()
     ):

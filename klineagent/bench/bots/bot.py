@@ -51,6 +51,8 @@ class Bot:
     plan: BotPlan
     requests: int = field(default=0, init=False)
     errors: Counter[str] = field(factory=Counter, init=False)
+    _closed: dict[str, list[float]] = field(factory=dict, init=False)
+    """The candle that closed last, by pair."""
 
     async def run(self) -> None:
         """Load the pairs, then ask at so many closes."""
@@ -81,7 +83,7 @@ class Bot:
                 await asyncio.sleep(max(0, close_ms - plan.now_ms()) / SECOND_MS)
                 await self.fetch_all(exchange, pairs, close_ms - MINUTE_MS)
                 took_ms = plan.now_ms() - close_ms
-                emit("closed", took_ms=took_ms, requests=self.requests, errors=self.errors)
+                emit("closed", took_ms=took_ms, requests=self.requests, errors=+self.errors)
                 close_ms += MINUTE_MS
         finally:
             await exchange.close()
@@ -99,10 +101,19 @@ class Bot:
             except ccxt.NetworkError as error:
                 self.errors[type(error).__name__] += 1
             else:
-                if not open_ms or any(row[0] == open_ms for row in rows[-2:]):
+                if not open_ms or self._take(pair, rows, open_ms):
                     return
                 self.errors["the candle was not there"] += 1
             await asyncio.sleep(_AGAIN_S)
+
+    def _take(self, pair: str, rows: list[list[float]], open_ms: int) -> bool:
+        """Take the candle of `open_ms`, if it is there; the one before must not have changed."""
+        known = self._closed.get(pair)
+        self.errors["a closed candle changed"] += known is not None and known not in rows
+        found = [row for row in rows[-2:] if row[0] == open_ms]
+        if found:
+            self._closed[pair] = found[0]
+        return bool(found)
 
 
 def main() -> None:

@@ -178,11 +178,6 @@ class RecordedPast:
 
     candles: int
 
-    @property
-    def lookback_s(self) -> float:
-        """See `Past`."""
-        return (self.candles + 2 * ROWS) * MINUTE_MS / SECOND_MS
-
     async def fill(self, store: str, twin: TwinProcess, environ: Mapping[str, str]) -> None:
         """See `Past`."""
         first, *others = twin.symbols[USDM.name][:MOST_PAIRS]

@@ -26,7 +26,7 @@ def a_plan(url: str, *symbols: str) -> BotPlan:
 
 
 class Exchange:
-    """Has the candle at the third time of asking."""
+    """Has the candle at the third time of asking, and the next one at the fourth."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -35,16 +35,18 @@ class Exchange:
         self.asked += 1
         if self.asked == 1:
             raise ccxt.ExchangeNotAvailable
-        return [[60_000], [120_000 if self.asked > 2 else 0]]
+        return {2: [[6e4]], 3: [[6e4], [12e4]]}.get(self.asked, [[6e4], [18e4]])
 
 
 def test_a_bot_asks_until_the_closed_candle_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the answer is an error or lacks it."""
+    """Whether the answer is an error or lacks it; it tells if the candle before has changed."""
     monkeypatch.setattr(bot_module, "_AGAIN_S", 0)
     bot, exchange = Bot(a_plan("")), Exchange()
     asyncio.run(bot.fetch_all(exchange, ["BTC/USDT:USDT"], 120_000))
     assert exchange.asked == 3
-    assert bot.errors == {"ExchangeNotAvailable": 1, "the candle was not there": 1}
+    assert +bot.errors == {"ExchangeNotAvailable": 1, "the candle was not there": 1}
+    asyncio.run(bot.fetch_all(exchange, ["BTC/USDT:USDT"], 180_000))
+    assert bot.errors["a closed candle changed"] == 1
 
 
 async def test_a_bot_loads_its_pairs_from_the_twin() -> None:
@@ -71,4 +73,4 @@ def test_each_way_is_a_line() -> None:
     )
     (line,) = [each for each in lines_of(ways_table([result])) if "on foot" in each]
     assert line.split()[2:5] == ["7", "1,200", "2,400"]
-    assert line.split()[-2:] == ["3.0", "4"]
+    assert line.split()[-3:] == ["3.0", "RateLimitExceeded", "4"]
