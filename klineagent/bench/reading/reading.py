@@ -207,7 +207,7 @@ class _Memory:
     def growth(self) -> int:
         return max(0, self.most - self.before)
 
-    async def watch(self, process: int) -> NoReturn:
+    async def sample(self, process: int) -> NoReturn:
         while True:
             self.most = max(self.most, memory_of(process).now)
             await trio.sleep(_RSS_EVERY_S)
@@ -218,7 +218,7 @@ async def _memory_watched(agent: Child) -> AsyncIterator[_Memory]:
     process = agent.process.pid
     memory = _Memory(memory_of(process).now)
     async with trio.open_nursery() as watching:
-        watching.start_soon(memory.watch, process)
+        watching.start_soon(memory.sample, process)
         yield memory
         watching.cancel_scope.cancel(reason="it is read")
 

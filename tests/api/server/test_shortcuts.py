@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import h11
 import pytest
@@ -30,17 +31,9 @@ def _answer(request: h11.Request) -> ReadyAnswer | None:
 async def client(nursery: trio.Nursery) -> AsyncIterator[trio.SocketStream]:
     """A connection to a server with an answer at /ready."""
     async with open_listener(Bind("127.0.0.1", 0)) as listener, trio.open_nursery() as serving:
-
-        async def serve(task_status: trio.TaskStatus[None]) -> None:
-            await serve_http(
-                _app,
-                listener,
-                drain_s=0.1,
-                shortcuts=Shortcuts(answer=_answer),
-                task_status=task_status,
-            )
-
-        await serving.start(serve)
+        shortcuts = Shortcuts(answer=_answer)
+        serve = partial(serve_http, drain_s=0.1, shortcuts=shortcuts)
+        await serving.start(serve, _app, listener)
         with trio.fail_after(WITHIN_S):
             async with await trio.open_tcp_stream("127.0.0.1", listener.bind.port) as stream:
                 yield stream
