@@ -35,6 +35,9 @@ COMPLETE_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.25
 # Each forming candle passes on the bus once a second.
 FORMING_WITHIN_S = 1.5
+# The exchange's clock is known to some milliseconds. Who asks at a close must not get a state from
+# before it, and take that for the candle's last one.
+CLOCK_ERROR_MS = 100
 # A bot with a hundred pairs asks for all of them when it starts: 3 s of work on two cores.
 MOST_IN_LINE = 100
 END_OF_TIME_MS = 2**62
@@ -269,8 +272,9 @@ def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms
     ledger = series.ledger
     if gaps := ledger.gaps.within(first_ms, end_ms):
         return missing(gaps, ledger, f"{series.symbol} {series.interval}")
-    # What the clock says is over has no closing event yet.
-    over_ms = min(end_ms, ledger.interval.open_at(running.context.time.now_ms()))
+    # What the clock says is over, or about to be, has no closing event yet.
+    soon_ms = running.context.time.now_ms() + CLOCK_ERROR_MS
+    over_ms = min(end_ms, ledger.interval.open_at(soon_ms))
     if max(first_ms, ledger.horizon_ms) < over_ms:
         return f"the candle of {series.symbol} {series.interval} that is just over has not come yet"
     return ""

@@ -313,6 +313,28 @@ async def test_a_candle_is_not_followed_by_another_before_it_has_closed(
                 assert closed_of(body_of(rows), now_ms) == over
 
 
+async def test_who_asks_a_moment_before_a_close_gets_the_closed_candle(
+    autojump_clock: MockClock,
+) -> None:
+    """The agent's clock may be behind the exchange's, and a bot's ahead of both."""
+    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "5"}
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000, history=100
+    ) as simulation:
+        reader, clock = a_reader(simulation), simulation.exchange.clock
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(3 * MINUTE_S)
+            await ours(simulation, reader, query)
+            for early_ms in (90, 5):
+                closes_ms = Interval.M1.next_open(Interval.M1.open_at(clock.now_ms()))
+                await clock.sleep_until(closes_ms - early_ms)
+                answer = await ours(simulation, reader, query)
+                now_ms = clock.now_ms()
+                assert closes_ms <= now_ms < closes_ms + 1_000
+                over = closed_of(theirs(simulation, query), now_ms)
+                assert closed_of(answer, now_ms)[-1] == over[-1]
+
+
 async def test_readers_of_one_series_share_a_read_of_the_store(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
