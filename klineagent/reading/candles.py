@@ -13,7 +13,7 @@ import trio
 from attrs import define, evolve, field
 
 from klineagent.core.errors import NotReadable, Overloaded, StoreError
-from klineagent.core.interval import SECOND_MS
+from klineagent.core.interval import SECOND_MS, on_grid
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import Venue, full_name
 from klineagent.reading.completeness import count_absent, count_lacking, missing, not_there
@@ -38,9 +38,10 @@ FORMING_WITHIN_S = 1.5
 # The exchange's clock is known to some milliseconds. Who asks at a close must not get a state from
 # before it, and take that for the candle's last one.
 CLOCK_ERROR_MS = 100
+# On a stream without a connection; on others the exchange has nothing new to tell.
+STALE_AFTER_MS = 30_000
 # A bot with a hundred pairs asks for all of them when it starts: 3 s of work on two cores.
 MOST_IN_LINE = 100
-END_OF_TIME_MS = 2**62
 
 
 class ReadFrom(StrEnum):
@@ -109,10 +110,11 @@ class CandleReader:
                 if first_ms >= ledger.interval.shifted(ledger.horizon_ms, -ROWS_A_SERIES):
                     for kline in found:
                         tail.take(kline)
+                    self.tail.make_room()
                 states = tail.states(first_ms, end_ms, beside=found)
         # By the ledger of now: what fell due meanwhile and did not come would be a silent gap.
         opens = sorted(states)
-        if late := _lacking(ledger, opens, first_ms, end_ms):
+        if late := _lacking(ledger, on_grid(opens, asked.interval.value), first_ms, end_ms):
             raise not_there(late, ledger, first_ms, end_ms, f"{series.symbol} {series.interval}")
         rows = [states[open_ms] for open_ms in opens]
         return [*rows, *tail.forming_row(max(first_ms, ledger.horizon_ms), end_ms)], ReadFrom.STORE
@@ -238,7 +240,7 @@ def _name_of(venue: Venue, series: Subscription) -> SeriesName:
     return venue.name, series.symbol, series.interval.value
 
 
-def _range(name: SeriesName, first_ms: int = 0, end_ms: int = END_OF_TIME_MS) -> KlineRange:
+def _range(name: SeriesName, first_ms: int, end_ms: int) -> KlineRange:
     venue, symbol, interval = name
     return KlineRange(
         venue=venue, symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms
@@ -277,6 +279,11 @@ def _obstacle(series: Subscription, running: RunningVenue, first_ms: int, end_ms
     over_ms = min(end_ms, ledger.interval.open_at(soon_ms))
     if max(first_ms, ledger.horizon_ms) < over_ms:
         return f"the candle of {series.symbol} {series.interval} that is just over has not come yet"
+    if end_ms > ledger.horizon_ms and not series.is_active and series.newest is not None:
+        age_ms = running.context.time.now_ms() - series.newest.event_time
+        if age_ms > STALE_AFTER_MS:
+            name, age_s = f"{series.symbol} {series.interval}", age_ms // SECOND_MS
+            return f"nothing has come of {name} for {age_s} s, and no connection carries it"
     return ""
 
 

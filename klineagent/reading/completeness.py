@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from klineagent.core.errors import NotReadable
-from klineagent.core.interval import on_grid
 from klineagent.series.ledger import Absence, Absent, Gap, Ledger
 from klineagent.series.spans import Span
 
@@ -20,14 +19,13 @@ def count_lacking(
 ) -> int:
     """Count candles in [`first_ms`, `end_ms`), which are due, that exist and are not there.
 
-    So many closed ones are `there`, with these `opens`: of candles off the grid, and of some that
-    were absent, which must not stand for others.
+    So many closed ones on the grid are `there`, with these `opens`. Some were absent once; these
+    must not stand for others.
     """
     due = ledger.interval.count(first_ms, end_ms)
     if absences := _absences(ledger, first_ms, end_ms):
         due -= ledger.count(absences)
-        candles = on_grid(opens(), ledger.interval.value)
-        there = sum(not _is_within(open_ms, absences) for open_ms in candles)
+        there = sum(not _is_within(open_ms, absences) for open_ms in opens())
     return max(0, due - there)
 
 

@@ -23,7 +23,7 @@ from klineagent.reading.waiting import waiting_rows
 from klineagent.series.ledger import Gap, Ledger
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import RunningVenue, Venues
-from klineagent.storage.reader import Chunk, KlineRange, Reader, opens_of
+from klineagent.storage.reader import Chunk, KlineRange, Reader, count_on_grid, opens_of
 from klineagent.storage.writing.writer import Writer
 
 # A missing candle is fetched within a second or so; a client that waits longer can ask again.
@@ -221,8 +221,8 @@ class SeriesCandles:
         """Return what was read, and go on after it."""
         left_ms = end_ms if rest is None else self._ledger.interval.first_open(rest.first_ms)
         first_ms, ledger = self._first_ms, self._ledger
-        opens = partial(opens_of, chunk)
-        if lacking := count_lacking(ledger, first_ms, left_ms, len(chunk), opens):
+        there, opens = count_on_grid(chunk, self.name[2]), partial(opens_of, chunk, self.name[2])
+        if lacking := count_lacking(ledger, first_ms, left_ms, there, opens):
             raise not_there(lacking, ledger, first_ms, left_ms, " ".join(self.name[1:]))
         self._first_ms = left_ms
         return chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -10,6 +11,7 @@ from attrs import frozen
 from klineagent.core.errors import BadRead, NotReadable
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT, Venue
+from klineagent.storage.reader import END_MS
 
 DEFAULT_LIMIT = 500
 # Spot takes times in microseconds, too: from this number on they cannot be milliseconds.
@@ -17,6 +19,7 @@ _MICROSECONDS_FROM = 10**15
 # The exchange's codes.
 _ILLEGAL, _MISSING, _UNREAD, _INTERVAL = -1100, -1102, -1104, -1120
 _SYMBOL, _COMBINATION, _NOT_VALID = -1121, -1128, -1130
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 _UTC = {"0", "+0", "-0", "+00:00", "-00:00", "0:00", "00:00"}
 
 
@@ -179,7 +182,7 @@ def _limit(query: Mapping[str, str], venue: Venue) -> int:
     if "limit" not in query:
         return DEFAULT_LIMIT
     text, most = query["limit"], venue.klines_weights[-1][0]
-    if not text.lstrip("-").isdecimal():
+    if _INTEGER.fullmatch(text) is None:
         raise _missing("limit")
     limit = int(text)
     if venue == SPOT:  # it cuts what is too much
@@ -192,10 +195,11 @@ def _limit(query: Mapping[str, str], venue: Venue) -> int:
 def _time(query: Mapping[str, str], name: str) -> int | None:
     if (text := query.get(name)) is None:
         return None
-    if not text.isdecimal():
+    if _INTEGER.fullmatch(text) is None or text.startswith("-"):
         raise _missing(name)
     time = int(text)
-    return time // 1_000 if time >= _MICROSECONDS_FROM else time
+    # No interval reckons with later times.
+    return min(time // 1_000 if time >= _MICROSECONDS_FROM else time, END_MS)
 
 
 def _missing(name: str) -> BadRead:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import trio
 from attrs import define, field
 
+from klineagent.core.interval import Interval, on_grid
 from klineagent.core.kline import Kline
 from klineagent.reading.rows import RowFormat
 
@@ -26,12 +27,15 @@ TRIMMED_AT_ONCE = 100
 # 200 bytes each: 64 MB, or 640 series of 500 rows. The series that was not read for longest makes
 # room.
 ROWS = 320_000
+# Counting them takes as long as taking a hundred.
+COUNTED_EVERY_ROWS = 10_000
 
 
 @define(eq=False)
 class TailSeries:
     """The newest closed candles of one series, but not each of them, and the forming one."""
 
+    interval: Interval
     format: RowFormat
     since: float = field(factory=trio.current_time, init=False)
     """When the series was read first, and is followed since, by Trio's clock."""
@@ -42,6 +46,7 @@ class TailSeries:
     _opens: array[int] = field(factory=lambda: array("q"), init=False)
     _versions: array[int] = field(factory=lambda: array("q"), init=False)
     _texts: list[bytes] = field(factory=list, init=False)
+    _has_off_grid: bool = field(default=False, init=False)
     _changed: trio.Event | None = field(default=None, init=False)
     """Made when a reader waits."""
 
@@ -65,8 +70,12 @@ class TailSeries:
         await self._changed.wait()
 
     def opens(self, first_ms: int, end_ms: int) -> Sequence[int]:
-        """Return the open times in [`first_ms`, `end_ms`) of closed candles, ascending."""
-        return self._opens[self._within(first_ms, end_ms)]
+        """Return the open times in [`first_ms`, `end_ms`) of closed candles, ascending.
+
+        Those of candles off the grid are left out: they stand for no other.
+        """
+        opens = self._opens[self._within(first_ms, end_ms)]
+        return on_grid(opens, self.interval.value) if self._has_off_grid else opens
 
     def closed(self, first_ms: int, end_ms: int) -> list[bytes]:
         """Return the rows of these candles."""
@@ -99,6 +108,7 @@ class TailSeries:
         if self.forming is not None and self.forming.open_time <= opened:
             self.forming = None
         if at == len(self._opens) or self._opens[at] != opened:
+            self._has_off_grid |= self.interval.open_at(opened) != opened
             self._opens.insert(at, opened)
             self._versions.insert(at, kline.version)
             self._texts.insert(at, self.format.row(kline))
@@ -121,6 +131,8 @@ class Tail:
     """Follows series from their first read on; a subscriber of the bus."""
 
     _series: OrderedDict[SeriesName, TailSeries] = field(factory=OrderedDict, init=False)
+    _grown: int = field(default=0, init=False)
+    """How many rows came since they were counted."""
 
     def put(self, klines: Sequence[Kline]) -> None:
         """Take published rows: those of series that are followed."""
@@ -128,6 +140,9 @@ class Tail:
             for kline in klines:
                 if (series := self._series.get(kline[:3])) is not None:
                     series.take(kline)
+                    self._grown += kline.is_closed
+            if self._grown >= COUNTED_EVERY_ROWS:
+                self.make_room()
 
     def of(self, name: SeriesName, written: RowFormat) -> TailSeries:
         """Return the tail of a series, which is followed from now on.
@@ -136,14 +151,14 @@ class Tail:
         """
         series = self._series.get(name)
         if series is None or series.format != written:
-            series = self._series[name] = TailSeries(written)
-            self._make_room()
+            series = self._series[name] = TailSeries(Interval(name[2]), written)
         self._series.move_to_end(name)
         return series
 
-    def _make_room(self) -> None:
-        # Counted once a new series: each one grows by a row a candle between two of these.
+    def make_room(self) -> None:
+        """Drop series that were not read for longest, as long as there are too many rows."""
+        self._grown = 0
         rows = sum(map(len, self._series.values()))
-        while rows > ROWS:
+        while rows > ROWS and len(self._series) > 1:
             _, series = self._series.popitem(last=False)
             rows -= len(series)

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import trio
 from attrs import define, evolve, field, frozen
 
-from klineagent.core.interval import Interval
+from klineagent.core.interval import GRIDS, Interval, on_grid
 from klineagent.core.kline import Kline
 
 # One query of so many rows takes some 30 ms of a core.
@@ -45,12 +45,24 @@ Chunk = Sequence[Kline] | CandleTable
 Resource = TypeVar("Resource")
 
 
-def opens_of(chunk: Chunk) -> list[int]:
-    """Return the open times of candles in milliseconds."""
+def opens_of(chunk: Chunk, interval: str) -> list[int]:
+    """Return the open times of candles that are on the grid, in milliseconds."""
     if isinstance(chunk, Sequence):
-        return [row.open_time for row in chunk]
-    opens: list[int] = chunk["open_time"].cast("int64").to_pylist()
-    return opens
+        return on_grid((row.open_time for row in chunk), interval)
+    return on_grid(chunk["open_time"].cast("int64").to_pylist(), interval)
+
+
+def count_on_grid(chunk: Chunk, interval: str) -> int:
+    """Count these; of a table it takes a tenth of the time."""
+    grid = GRIDS[interval]
+    if isinstance(chunk, Sequence) or grid.step_ms != grid.longest_ms:
+        return len(opens_of(chunk, interval))
+    from pyarrow import compute
+
+    offsets = compute.subtract(chunk["open_time"].cast("int64"), grid.origin_ms)
+    steps = compute.multiply(compute.divide(offsets, grid.step_ms), grid.step_ms)
+    count: int = compute.sum(compute.equal(steps, offsets)).as_py() or 0
+    return count
 
 
 def _within_reach(end_ms: int) -> int:

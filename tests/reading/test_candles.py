@@ -232,7 +232,11 @@ async def test_any_combination_of_parameters_is_answered_byte_by_byte(
                 optional={
                     "startTime": moments,
                     "endTime": moments,
-                    "limit": st.one_of(st.integers(-1, 30), st.integers(900, 1_600)).map(str),
+                    "limit": st.one_of(
+                        st.integers(-1, 30).map(str),
+                        st.integers(900, 1_600).map(str),
+                        st.sampled_from(["--5", "", "x", "9" * 19]),
+                    ),
                 },
             )
         )
@@ -381,3 +385,41 @@ async def test_a_line_that_is_too_long_is_refused(
             with pytest.raises(Overloaded) as refused:
                 await ours(simulation, reader, query)
             assert refused.value.code == -1008
+
+
+@pytest.mark.parametrize("name", ["limit", "startTime", "endTime"])
+@pytest.mark.parametrize("interval", ["1m", "1M"])
+@given(st.one_of(st.text("-0123456789"), st.text("0123456789", min_size=14), st.text()))
+def test_any_text_of_a_number_is_read_or_refused(name: str, interval: str, text: str) -> None:
+    """Be it too long, too large, or no number at all."""
+    query = {"symbol": "BTCUSDT", "interval": interval, name: text}
+    for venue in (USDM, COINM, SPOT):
+        try:
+            asked = read_klines_request(query, venue)
+        except BadRead as refused:
+            assert refused.code in {-1102, -1130}  # noqa: PT017 - most are refused
+        else:
+            first_ms, end_ms = asked.bounds(FEBRUARY_2026_MS, lambda *_: 0)
+            assert first_ms <= end_ms or asked.since_ms is not None
+
+
+async def test_a_stale_forming_candle_is_refused(autojump_clock: MockClock) -> None:
+    """A bot would take its price for the present one, for as long as the candle lasts."""
+    query = {"symbol": "BTCUSDT", "interval": "5m", "limit": "3"}
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M5], tick_ms=1_000
+    ) as simulation:
+        reader, running = a_reader(simulation), simulation.agent.venues.main
+        asked = read_klines_request(query, running.venue)
+        with simulation.agent.bus.subscribed(reader.tail):
+            await trio.sleep(5 * MINUTE_S + 20)
+            await reader.klines(running, asked)
+            with simulation.exchange.offline():
+                await trio.sleep(20)
+                assert reader.klines_at_once(running, asked) is not None
+                await trio.sleep(20)
+                assert reader.klines_at_once(running, asked) is None
+                with pytest.raises(NotReadable, match="and no connection carries it"):
+                    await reader.klines(running, asked)
+                over = {**query, "endTime": str(simulation.exchange.clock.now_ms() - 300_000)}
+                assert len(rows_of(await ours(simulation, reader, over))) == 3

@@ -31,7 +31,7 @@ async def opens(
     [candles] = await reader.open([(series, asked)], with_forming=with_forming)
     found: list[int] = []
     while (part := await candles.part()) is not None:
-        found += opens_of(part)
+        found += opens_of(part, "1m")
     return found
 
 

@@ -15,7 +15,14 @@ from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.core.kline import Kline
 from klineagent.storage import reader as storage_reader
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.storage.reader import READS_AT_ONCE, KlineRange, Reader, Shared, opens_of
+from klineagent.storage.reader import (
+    READS_AT_ONCE,
+    KlineRange,
+    Reader,
+    Shared,
+    count_on_grid,
+    opens_of,
+)
 from klineagent.storage.store import Batch, Store
 from tests.klines import OPEN_MS, a_kline
 
@@ -74,7 +81,8 @@ async def test_a_range_comes_in_tables_where_the_store_has_them(
     while rest:
         chunk, left = await store.reader.chunk(rest.pop())
         assert isinstance(chunk, list) or len(chunk) <= 20
-        opens += opens_of(chunk)
+        assert count_on_grid(chunk, "1m") == len(chunk)
+        opens += opens_of(chunk, "1m")
         rest += [left] if left is not None else []
     assert opens == [row.open_time for row in filled]
 

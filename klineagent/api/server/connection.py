@@ -97,7 +97,7 @@ class _Http11(H11Protocol):
         )
         await self.send(RawData(b"".join(part or b"" for part in parts)))
         connection.next_event()  # the end of a request without a body
-        if connection.our_state is h11.DONE:
+        if connection.our_state is h11.DONE and not self.context.terminated.is_set():
             connection.start_next_cycle()
             await self.send(Updated(idle=True))
         else:

@@ -5,6 +5,7 @@ Its only state is the weight that clients have spent; all clients share one addr
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -27,6 +28,7 @@ WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 _DEFAULT_LIMIT = 500
 _PLAIN_WEIGHT = 1
 # Spot accepts times in microseconds; no time in milliseconds reaches this value.
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 _MICROSECONDS_FROM = 100_000_000_000_000
 _NOT_FOUND = b"<html><body><h2>404 Not found</h2></body></html>"
 
@@ -261,14 +263,14 @@ def _not_found() -> RestAnswer:
 def _limit_for_weight(query: Mapping[str, str]) -> int | None:
     """The `limit` of a request; None if it is missing or no number."""
     text = query.get("limit", "")
-    return int(text) if text.lstrip("-").isdecimal() else None
+    return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def _time(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name)
     if text is None:
         return None
-    if not text.isdecimal():
+    if _INTEGER.fullmatch(text) is None or text.startswith("-"):
         raise _missing(name)
     time = int(text)
     return time // 1_000 if time >= _MICROSECONDS_FROM else time
