@@ -27,6 +27,7 @@ def held(folder: Path, *, alone: bool = False) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        folder.stat()  # it may have been swept away while we waited
         yield
     finally:
         os.close(handle)
@@ -44,19 +45,21 @@ def sweep(parent: Path, prefix: str, *, older_than_s: float) -> list[str]:
     for folder in sorted(parent.glob(f"{prefix}*")):
         # It may go at this moment, or be another user's.
         with suppress(OSError):
-            if time.time() - folder.stat().st_mtime >= older_than_s and _is_free(folder):
-                shutil.rmtree(folder)
+            if time.time() - folder.stat().st_mtime >= older_than_s:
+                _remove(folder)
                 removed.append(folder.name)
     return removed
 
 
-def _is_free(folder: Path) -> bool:
+def _remove(folder: Path) -> None:
+    """Remove `folder` while nobody else can hold it.
+
+    Raises:
+        OSError: somebody holds it, or it cannot be removed.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return True
+        shutil.rmtree(folder)
     finally:
         os.close(handle)

@@ -17,9 +17,9 @@ from typing import NoReturn
 
 import structlog
 import trio
-from attrs import define, frozen
+from attrs import define, field, frozen
 
-from klineagent.core.errors import StoreError, StoreOverloaded
+from klineagent.core.errors import StoreOverloaded
 from klineagent.storage.held_folders import sweep
 
 # Each holds disk space; more at a time are a client that forgets to remove its own.
@@ -27,6 +27,8 @@ MOST_SNAPSHOTS = 20
 KEPT_S = 3600
 """How long a snapshot is kept that nobody removes; longer while a process holds it."""
 SWEEP_EVERY_S = 60
+# Removing hard links takes milliseconds; a disk that takes longer leaves them to the sweep.
+_REMOVED_WITHIN_S = 5
 _FOLDER = "shadow"
 # Without signs that the engine would escape in the name of the folder.
 _PREFIX = "klineagent_"
@@ -78,25 +80,32 @@ class Snapshots:
     _folder: Path
     _freeze: Callable[[str], Awaitable[Frozen]]
     """Freezes all tables under a name; raises `StoreError`s."""
+    # One at a time, so that each is counted before the next.
+    _taking: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def take(self) -> Frozen:
-        """Freeze all tables.
+        """Freeze all tables; nothing is left if that fails, or if the caller is cancelled.
 
         Raises:
             StoreError: the engine failed, or too many snapshots are kept.
         """
-        if len(await trio.to_thread.run_sync(self._names)) >= MOST_SNAPSHOTS:
-            raise StoreOverloaded(
-                f"{MOST_SNAPSHOTS} snapshots are kept already; each is removed by a DELETE, or"
-                f" after {KEPT_S // 60} minutes"
-            )
-        name = new_name()
-        try:
-            return await self._freeze(name)
-        except StoreError as error:
-            failure = error
-        await self.remove(name)  # what was frozen before it failed
-        raise failure
+        async with self._taking:
+            if len(await trio.to_thread.run_sync(self._names)) >= MOST_SNAPSHOTS:
+                raise StoreOverloaded(
+                    f"{MOST_SNAPSHOTS} snapshots are kept already; each is removed by a DELETE, or"
+                    f" after {KEPT_S // 60} minutes"
+                )
+            name, is_taken = new_name(), False
+            try:
+                frozen = await self._freeze(name)
+                # The engine's thread ends its work although the caller has left.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                is_taken = True
+                return frozen
+            finally:
+                if not is_taken:
+                    with trio.move_on_after(_REMOVED_WITHIN_S, shield=True):
+                        await self.remove(name)
 
     async def remove(self, name: str) -> bool:
         """Remove a snapshot, held or not; return whether there was one."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,28 @@ def test_a_folder_that_is_gone_cannot_be_held(tmp_path: Path) -> None:
     """Its holder learns it at once."""
     with pytest.raises(FileNotFoundError), held(tmp_path / "gone"):
         pass
+
+
+def test_nobody_can_hold_what_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes meanwhile waits, and then learns that it is gone."""
+    folder = _folder(tmp_path, "ours-1", age_s=50)
+    remove = shutil.rmtree
+    late: list[Future[None]] = []
+
+    def hold() -> None:
+        with held(folder):
+            pass
+
+    def slowly(path: Path) -> None:
+        late.append(others.submit(hold))
+        with pytest.raises(TimeoutError):
+            late[0].result(0.05)
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    with ThreadPoolExecutor(1) as others:
+        assert sweep(tmp_path, "ours-", older_than_s=0) == ["ours-1"]
+        with pytest.raises(FileNotFoundError):
+            late[0].result(5)

@@ -82,6 +82,48 @@ async def test_a_freeze_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert _names(tmp_path / "shadow") == []
 
 
+async def test_those_taken_at_once_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while they are being frozen."""
+    monkeypatch.setattr(module, "MOST_SNAPSHOTS", 2)
+    refused: list[StoreOverloaded] = []
+
+    async def freeze(name: str) -> Frozen:
+        await trio.lowlevel.checkpoint()
+        snapshot_folder(tmp_path, name).mkdir(parents=True)
+        return Frozen(name, snapshot_folder(tmp_path, name), "default", ())
+
+    async def take() -> None:
+        try:
+            await ours.take()
+        except StoreOverloaded as error:
+            refused.append(error)
+
+    ours = Snapshots(tmp_path, freeze)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(take)
+    assert (len(_names(tmp_path / "shadow")), len(refused)) == (2, 3)
+
+
+async def test_who_leaves_meanwhile_leaves_no_snapshot(tmp_path: Path) -> None:
+    """The engine ends what it does in its thread; what it froze would be nobody's."""
+    leaving = trio.CancelScope()
+
+    async def freeze(name: str) -> Frozen:
+        with trio.CancelScope(shield=True):
+            snapshot_folder(tmp_path, name).mkdir(parents=True)
+            leaving.cancel()
+            await trio.lowlevel.checkpoint()
+        return Frozen(name, snapshot_folder(tmp_path, name), "default", ())
+
+    with leaving:
+        await Snapshots(tmp_path, freeze).take()
+    assert leaving.cancelled_caught
+    assert _names(tmp_path / "shadow") == []
+
+
 def _names(folder: Path) -> list[str]:
     return [each.name for each in folder.iterdir()]
 

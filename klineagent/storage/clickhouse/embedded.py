@@ -22,7 +22,7 @@ from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse import queries, rowbinary
 from klineagent.storage.clickhouse.coverage import covering, finding_runs
-from klineagent.storage.clickhouse.embedded_errors import engine_error, unwritable
+from klineagent.storage.clickhouse.embedded_errors import engine_error, is_passing, unwritable
 from klineagent.storage.clickhouse.freezing import freezing
 from klineagent.storage.clickhouse.tables.preparation import (
     finding,
@@ -99,7 +99,12 @@ class _Engine:
     def _opened(self) -> Session:
         if self._session is None:
             self._location.folder.mkdir(parents=True, exist_ok=True)
-            self._session = self._open_session(str(self._location.folder))
+            try:
+                self._session = self._open_session(str(self._location.folder))
+            except RuntimeError as error:
+                if not is_passing(self._location, error):
+                    raise
+                self._session = self._open_session(str(self._location.folder))
         return self._session
 
 

@@ -63,11 +63,24 @@ def unwritable(location: FolderLocation, error: OSError) -> StoreError:
     return kind(f"{location.label} cannot be written: {error}")
 
 
+def is_passing(location: FolderLocation, error: RuntimeError) -> bool:
+    """Return whether the engine did not begin because of a lock that is gone.
+
+    Commands lock a folder for a moment, to learn whether it is in use.
+    """
+    if _NOT_BEGUN not in str(error):
+        return False
+    try:
+        _lock_for_a_moment(location)
+    except OSError:
+        return False
+    return True
+
+
 def _not_begun(location: FolderLocation) -> StoreError:
     # The engine prints the reason on standard error, if at all; so its first steps are repeated.
     try:
-        with (location.folder / LOCK).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _lock_for_a_moment(location)
     except BlockingIOError:
         return StoreMisconfigured(
             f"{location.label} is in use by another process; stop the agent that"
@@ -80,6 +93,11 @@ def _not_begun(location: FolderLocation) -> StoreError:
     return StoreMisconfigured(
         f"{location.label} cannot be opened; the engine may have printed why on standard error"
     )
+
+
+def _lock_for_a_moment(location: FolderLocation) -> None:
+    with (location.folder / LOCK).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _unusable(location: FolderLocation, reason: str) -> StoreMisconfigured:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from klineagent.core.errors import ConfigError, RowsRefused, StoreMisconfigured
+from klineagent.storage.clickhouse import embedded
 from klineagent.storage.clickhouse.embedded import EmbeddedStore
+from klineagent.storage.clickhouse.embedded_errors import LOCK
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
 from tests.places import ROOT
@@ -60,6 +64,32 @@ async def test_folder_of_another_process_and_kill_9(tmp_path: Path) -> None:
                 assert len(await store.final_klines("usdm", "BTCUSDT", "1m")) == 15
         finally:
             holder.kill()
+
+
+async def test_who_only_looks_whether_a_folder_is_in_use_hinders_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look locks the folder for a moment; the engine does not begin then, and tries again."""
+    load_engine, looks = embedded.load_engine, 0
+
+    def beside_a_look(label: str) -> Callable[[str], embedded.Session]:
+        open_session = load_engine(label)
+
+        def opened(folder: str) -> embedded.Session:
+            nonlocal looks
+            looks += 1
+            if looks > 1:
+                return open_session(folder)
+            with (Path(folder) / LOCK).open("ab") as look:
+                fcntl.flock(look, fcntl.LOCK_SH)
+                return open_session(folder)
+
+        return opened
+
+    monkeypatch.setattr(embedded, "load_engine", beside_a_look)
+    async with open_store(f"chdb://{tmp_path}") as store:
+        await store.insert(Batch("1", (sample(1),)))
+    assert looks > 1
 
 
 async def test_one_folder_after_the_other(tmp_path: Path) -> None:
