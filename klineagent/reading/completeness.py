@@ -34,7 +34,7 @@ def missing(gaps: Iterable[Gap], ledger: Ledger, series: str) -> str:
     gaps = [*gaps]
     reasons = {gap.mark.error for gap in gaps if gap.mark.error}
     why = f": {'; '.join(sorted(reasons))}" if reasons else ""
-    return f"{_candles(ledger.count(gaps), series)} are missing and being fetched{why}"
+    return f"{_candles(ledger.count(gaps), series)} missing and being fetched{why}"
 
 
 def not_there(lacking: int, ledger: Ledger, first_ms: int, end_ms: int, series: str) -> NotReadable:
@@ -44,7 +44,7 @@ def not_there(lacking: int, ledger: Ledger, first_ms: int, end_ms: int, series: 
         return NotReadable(
             f"the database refuses candles of {series} in this range; see `klineagent spool list`"
         )
-    return NotReadable(f"{_candles(lacking, series)} are on their way to the database")
+    return NotReadable(f"{_candles(lacking, series)} on the way to the database")
 
 
 def _absences(ledger: Ledger, first_ms: int, end_ms: int) -> list[Span[Absence]]:
@@ -58,4 +58,5 @@ def _is_within(open_ms: int, spans: Iterable[Span[Absence]]) -> bool:
 
 
 def _candles(count: int, series: str) -> str:
-    return f"{count} {'candle' if count == 1 else 'candles'} of {series}"
+    candles, are = ("candle", "is") if count == 1 else ("candles", "are")
+    return f"{count} {candles} of {series} {are}"

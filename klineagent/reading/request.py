@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 from attrs import frozen
 
-from klineagent.core.errors import BadRead, NotReadable
+from klineagent.core.errors import BadRead, NotServed
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT, Venue
 from klineagent.storage.reader import END_MS
@@ -17,7 +17,7 @@ DEFAULT_LIMIT = 500
 # Spot takes times in microseconds, too: from this number on they cannot be milliseconds.
 _MICROSECONDS_FROM = 10**15
 # The exchange's codes.
-_ILLEGAL, _MISSING, _UNREAD, _INTERVAL = -1100, -1102, -1104, -1120
+_ILLEGAL, _MISSING, _INTERVAL = -1100, -1102, -1120
 _SYMBOL, _COMBINATION, _NOT_VALID = -1121, -1128, -1130
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _UTC = {"0", "+0", "-0", "+00:00", "-00:00", "0:00", "00:00"}
@@ -115,8 +115,8 @@ def read_klines_request(query: Mapping[str, str], venue: Venue) -> CandleRequest
         raise _missing("symbol")
     if not name:
         raise _missing("interval")
-    if query.get("timeZone", "0") not in _UTC:
-        raise BadRead(_UNREAD, "timeZone: candles are recorded by UTC only.")
+    if venue == SPOT and query.get("timeZone", "0") not in _UTC:
+        raise NotServed("timeZone: candles are recorded by UTC; --forward asks the exchange")
     interval = {each.value: each for each in venue.intervals}.get(name)
     if interval is None:
         raise BadRead(_INTERVAL, "Invalid interval.")
@@ -150,7 +150,7 @@ def read_continuous_request(query: Mapping[str, str], venue: Venue) -> CandleReq
         if not query.get(name):
             raise _missing(name)
     if query["contractType"] != "PERPETUAL":
-        raise NotReadable("continuous klines are those of perpetual contracts only")
+        raise NotServed("klines of perpetual contracts only; --forward asks the exchange")
     symbol = f"{query['pair']}{venue.perpetual_suffix}"
     return read_klines_request({**query, "symbol": symbol}, venue)
 

@@ -195,7 +195,7 @@ async def test_rows_that_the_store_does_not_show_yet_are_read_once_it_does(
             with monkeypatch.context() as behind:
                 shown = {key: row for key, row in store.klines.items() if key not in late}
                 behind.setattr(store, "klines", shown)
-                with pytest.raises(NotReadable, match=r"4 candles .* are on their way"):
+                with pytest.raises(NotReadable, match=r"4 candles .* are on the way"):
                     await ours(simulation, reader, query)
             answer = await ours(simulation, reader, query)
             now_ms = simulation.exchange.clock.now_ms()

@@ -224,7 +224,7 @@ async def test_a_gap_that_is_being_healed_is_waited_for(autojump_clock: MockCloc
                 await reading.until_a_minute_is_over()
                 seen = await reading.klines()
                 assert seen.is_refused
-                assert "1 candle of BTCUSDT 1m are missing and being fetched" in seen.body["msg"]
+                assert "1 candle of BTCUSDT 1m is missing and being fetched" in seen.body["msg"]
                 assert seen.after_s == pytest.approx(WAITS_S, abs=0.3)
         await trio.sleep(MINUTE_S)
         assert len((await reading.klines()).opens) == 10

@@ -13,7 +13,7 @@ from quart import Blueprint, Response, request
 from klineagent.api.guard import Guard, RequestHead
 from klineagent.api.reading.forwarding import forwarded
 from klineagent.api.server.shortcuts import ReadyAnswer
-from klineagent.core.errors import NotReadable, RequestError
+from klineagent.core.errors import NotReadable, NotServed, RequestError
 from klineagent.exchange.venues import SPOT, VENUES, Venue
 from klineagent.reading.candles import CandleReader, ReadFrom
 from klineagent.reading.forward import Forwarder
@@ -51,7 +51,7 @@ def add_klines_routes(
     async def answer_or_forward(read: ReadRequest) -> Response:
         try:
             return await answer(read(request.args.to_dict(), venue))
-        except NotReadable:
+        except (NotReadable, NotServed):
             if forwarder is None:
                 raise
             return await forwarded(forwarder, venue)

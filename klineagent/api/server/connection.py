@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import cast
 
 import h11
@@ -29,7 +30,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
 from hypercorn.utils import parse_socket_addr
 
 from klineagent.api.models.contract import Error
@@ -91,7 +92,7 @@ class _Http11(H11Protocol):
         length = (b"content-length", b"%d" % len(answer.body))
         headers = [length, *answer.headers, *self.config.response_headers("h11")]
         parts = (
-            connection.send(h11.Response(status_code=200, headers=headers)),
+            connection.send(h11.Response(status_code=200, headers=headers, reason=b"OK")),
             connection.send(h11.Data(data=answer.body)),
             connection.send(h11.EndOfMessage()),
         )
@@ -102,6 +103,14 @@ class _Http11(H11Protocol):
             await self.send(Updated(idle=True))
         else:
             await self.send(Closed())
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if isinstance(event, h11.Response) and not event.reason:
+            # Some programs show their users nothing else.
+            phrase = HTTPStatus(event.status_code).phrase
+            status, headers = event.status_code, event.headers
+            event = h11.Response(status_code=status, headers=headers, reason=phrase)
+        await super()._send_h11_event(event)
 
     async def _send_error_response(self, status_code: int) -> None:
         body = msgspec.json.encode(Error(_REASONS.get(status_code, _REASONS[400])))
