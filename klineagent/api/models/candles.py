@@ -54,6 +54,9 @@ class CandleRow(Struct, frozen=True):
     quote_volume: float
     trades: Count
     is_closed: bool
+    event_time: Annotated[
+        Utc, Meta(description="As of when the exchange told it: an old one is of a silent stream.")
+    ]
     version: Version
 
 

@@ -112,6 +112,7 @@ def _values(row: Kline) -> dict[str, Any]:
         "quote_volume": row.quote_volume,
         "trades": row.trades,
         "is_closed": row.is_closed,
+        "event_time": utc(row.event_time),
         "version": row.version,
     }
 
