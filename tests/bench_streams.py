@@ -72,7 +72,7 @@ def _rows(streams: int) -> tuple[list[Kline], list[bytes]]:
 
 async def measure(clients: int, streams: int, at_once: int) -> None:
     """Print the cost of a message."""
-    registry = SimpleNamespace(subscription=lambda *_: object())
+    registry = SimpleNamespace(subscription=lambda *_: SimpleNamespace(newest=None))
     running = SimpleNamespace(registry=registry, context=SimpleNamespace(book=None))
     venues: Any = SimpleNamespace(get=lambda _name: running, default=USDM)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -119,7 +119,8 @@ def _serving(hub: StreamHub, streams: int) -> Any:
             hub=hub,
             path=read_path(f"/usdm/stream?streams={names}"),
         )
-        await socket.serve()
+        with hub.reserved():
+            await socket.serve()
 
     return serve
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import trio
 from attrs import define
 
@@ -9,7 +11,7 @@ from klineagent.api.guard import Guard, RequestHead
 from klineagent.api.server.upgrade import Upgrade
 from klineagent.core.errors import RequestError
 from klineagent.reading.streams.hub import StreamHub
-from klineagent.reading.streams.path import SocketPath, read_path, token_in
+from klineagent.reading.streams.path import read_path, token_in
 from klineagent.reading.streams.socket import StreamSocket
 
 
@@ -22,18 +24,23 @@ class StreamRoutes:
 
     async def __call__(self, upgrade: Upgrade) -> None:
         """Answer a request for a websocket; serve it until either side closes it."""
-        try:
-            path = self._check(upgrade)
-            wsproto = await upgrade.accept()
-        except RequestError as error:
-            await upgrade.refuse(error)
-            return
-        except trio.TooSlowError:
-            return  # the client does not read
-        await StreamSocket(stream=upgrade.stream, wsproto=wsproto, hub=self.hub, path=path).serve()
+        with ExitStack() as room:
+            try:
+                # Before the path: an unauthorized client does not even learn which ones exist.
+                self._check(upgrade)
+                room.enter_context(self.hub.reserved())
+                path = read_path(upgrade.target)
+                wsproto = await upgrade.accept()
+            except RequestError as error:
+                room.close()
+                await upgrade.refuse(error)
+                return
+            except trio.TooSlowError:
+                return  # the client does not read
+            socket = StreamSocket(stream=upgrade.stream, wsproto=wsproto, hub=self.hub, path=path)
+            await socket.serve()
 
-    def _check(self, upgrade: Upgrade) -> SocketPath:
-        # Before the path: an unauthorized client does not even learn which ones exist.
+    def _check(self, upgrade: Upgrade) -> None:
         path, _, _ = upgrade.target.partition("?")
         token = token_in(upgrade.target)
         self.guard.check(
@@ -45,5 +52,3 @@ class StreamRoutes:
                 fetch_site=upgrade.header("Sec-Fetch-Site"),
             )
         )
-        self.hub.check_room()
-        return read_path(upgrade.target)

@@ -14,27 +14,24 @@ from klineagent.core.errors import ShuttingDown, TooManySockets
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import SPOT, USDM, VENUES, Venue, full_name
-from klineagent.exchange.wire import decode_streamed
 from klineagent.reading.streams.events import CandleEvent, EventFormat, Form
+from klineagent.reading.streams.flush import LATER_S, SOON_S, Flush
+from klineagent.reading.streams.listeners import SeriesEvents, StreamListener
 from klineagent.reading.streams.name import StreamName, read_name
 from klineagent.reading.streams.order import CandleOrder
 from klineagent.reading.streams.outbox import Outbox
-from klineagent.reading.streams.requests import Farewell
+from klineagent.reading.streams.requests import CloseReason
 from klineagent.reading.tail import SeriesName
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import Venues
 
 MOST_CLIENTS = 100
-# A send costs as much as fifty events, so those of a moment share one. States of forming candles
-# are a second apart anyway.
-SOON_S = 0.01
-LATER_S = 0.1
 # A lost closing event is missed after a grace of 5 s by default, and fetched within a second.
 HELD_S = 10.0
 LOOK_EVERY_S = 0.25
 # A client that asks for names in endless variation must not fill the log.
 MOST_TOLD = 1_000
-GOING_AWAY = 1001
+CLOSING = CloseReason("the agent is shutting down", 1001)
 
 log = structlog.get_logger()
 
@@ -42,75 +39,8 @@ log = structlog.get_logger()
 class StreamClient(Protocol):
     """A client whose socket the hub can close."""
 
-    def hang_up(self, farewell: Farewell) -> None:
+    def hang_up(self, close_reason: CloseReason) -> None:
         """Close the socket for the reason given."""
-
-
-@define(eq=False, kw_only=True)
-class StreamListener:
-    """One stream of one client."""
-
-    outbox: Outbox
-    name: StreamName
-    series: tuple[SeriesName, ...]
-    """What the name may mean; the first that is recorded."""
-    form: Form
-
-    def greet(self, event: CandleEvent) -> None:
-        """Take the first event for the client."""
-        self.outbox.put(self, event.framed(self.form), is_closing=event.is_closing)
-        self.outbox.hurry()
-
-
-@define(eq=False)
-class _Feed:
-    """The events of one series, and all who listen to them."""
-
-    order: CandleOrder
-    listeners: dict[Form, dict[StreamListener, None]] = field(factory=dict, init=False)
-
-    def add(self, listener: StreamListener) -> None:
-        self.listeners.setdefault(listener.form, {})[listener] = None
-
-    def discard(self, listener: StreamListener) -> bool:
-        """Whether it listened."""
-        alike = self.listeners.get(listener.form, {})
-        if listener not in alike:
-            return False
-        del alike[listener]
-        if not alike:
-            del self.listeners[listener.form]
-        return True
-
-    def send(self, events: list[CandleEvent]) -> None:
-        for event in events:
-            for form, listeners in self.listeners.items():
-                frame, is_closing = event.framed(form), event.is_closing
-                for listener in listeners:
-                    listener.outbox.put(listener, frame, is_closing=is_closing)
-
-
-@define(eq=False)
-class _Flush:
-    """Sends what waits for clients: at once, but at most every so often."""
-
-    _every_s: float
-    _outboxes: list[Outbox] = field(factory=list, init=False)
-    _has_some: trio.Event = field(factory=trio.Event, init=False)
-
-    def put(self, outbox: Outbox) -> None:
-        """Flush `outbox` with the next turn."""
-        self._outboxes.append(outbox)
-        self._has_some.set()
-
-    async def run(self) -> NoReturn:
-        while True:
-            await self._has_some.wait()
-            outboxes, self._outboxes = self._outboxes, []
-            self._has_some = trio.Event()
-            for outbox in outboxes:
-                outbox.flush()
-            await trio.sleep(self._every_s)
 
 
 @define
@@ -134,9 +64,7 @@ class StreamHub:
     counts: StreamCounts = field(factory=StreamCounts)
     _clients: dict[StreamClient, None] = field(factory=dict, init=False)
     _is_closed: bool = field(default=False, init=False)
-    _newest: dict[SeriesName, bytes | Kline] = field(factory=dict, init=False)
-    """The newest frame of every series, or row that was fetched: what a new listener gets."""
-    _feeds: dict[SeriesName, _Feed] = field(factory=dict, init=False)
+    _feeds: dict[SeriesName, SeriesEvents] = field(factory=dict, init=False)
     _held: dict[SeriesName, float] = field(factory=dict, init=False)
     """Since when the events of some series wait for an earlier candle."""
     _are_held: trio.Event = field(factory=trio.Event, init=False)
@@ -144,46 +72,52 @@ class StreamHub:
     """Listeners to what is not recorded, by each series that it may mean."""
     _told: dict[str, None] = field(factory=dict, init=False)
     """Names of which the log has a line."""
-    soon: _Flush = field(factory=lambda: _Flush(SOON_S), init=False)
-    later: _Flush = field(factory=lambda: _Flush(LATER_S), init=False)
+    soon: Flush = field(factory=lambda: Flush(SOON_S), init=False)
+    later: Flush = field(factory=lambda: Flush(LATER_S), init=False)
 
     # Clients
 
-    def check_room(self) -> None:
-        """Check that one more client can be served.
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Hold room for a client: before the handshake, in which others may come.
 
         Raises:
             ShuttingDown: the agent is stopping.
             TooManySockets: there is no room.
         """
         if self._is_closed:
-            raise ShuttingDown("the agent is shutting down")
+            raise ShuttingDown(CLOSING.text)
         if self.counts.clients >= MOST_CLIENTS:
             raise TooManySockets(f"there are {MOST_CLIENTS} stream sockets already")
-
-    @contextmanager
-    def serving(self, client: StreamClient) -> Iterator[None]:
-        """`client` counts within the block, and is closed when the hub is."""
-        self._clients[client] = None
         self.counts.clients += 1
         try:
             yield
         finally:
-            del self._clients[client]
             self.counts.clients -= 1
+
+    @contextmanager
+    def serving(self, client: StreamClient) -> Iterator[None]:
+        """Within the block `client` is closed when the hub is, or at once if that was before."""
+        self._clients[client] = None
+        try:
+            if self._is_closed:
+                client.hang_up(CLOSING)
+            yield
+        finally:
+            del self._clients[client]
 
     def close(self) -> None:
         """Close all sockets."""
         self._is_closed = True
         for client in [*self._clients]:
-            client.hang_up(Farewell("the agent is shutting down", GOING_AWAY))
+            client.hang_up(CLOSING)
 
     # Streams
 
     def listen(
         self, outbox: Outbox, text: str, venues: Sequence[Venue], *, is_combined: bool
     ) -> StreamListener | None:
-        """Send `outbox` the events of the stream called `text`, the newest now.
+        """Send `outbox` the events of the stream called `text`, the present candle now.
 
         The stream is that of the first of `venues` which records it. None if it can have no events.
         """
@@ -235,22 +169,27 @@ class StreamHub:
 
     def _enter(self, listener: StreamListener, series: SeriesName) -> None:
         if (feed := self._feeds.get(series)) is None:
-            feed = self._feeds[series] = _Feed(CandleOrder(Interval(series[2])))
-            if (newest := self._newest_of(series)) is not None:
-                feed.order.put(newest)
+            feed = self._feeds[series] = SeriesEvents(CandleOrder(Interval(series[2])))
+            if (present := self._present(series)) is not None:
+                feed.order.put(CandleEvent(present, None, self._format))
         feed.add(listener)
-        if feed.order.newest is not None:
-            listener.greet(feed.order.newest)
+        newest = feed.order.newest
+        if newest is not None and self._is_present(newest.kline):
+            listener.greet(newest)
 
-    def _newest_of(self, series: SeriesName) -> CandleEvent | None:
-        match self._newest.get(series):
-            case None:
-                return None
-            case bytes(frame):
-                [streamed] = decode_streamed([frame])
-                return CandleEvent(streamed.data.as_kline(series[0]), frame, self._format)
-            case kline:
-                return CandleEvent(kline, None, self._format)
+    def _present(self, series: SeriesName) -> Kline | None:
+        """Return the newest state of the present candle; None if no event of it has come."""
+        subscription = self._subscription(series)
+        if subscription is None or (newest := subscription.newest) is None:
+            return None
+        # Its closing event was lost, and the row that was fetched is not kept.
+        is_outdated = not newest.is_closed and subscription.ledger.has_closed(newest.open_time)
+        return newest if self._is_present(newest) and not is_outdated else None
+
+    def _is_present(self, kline: Kline) -> bool:
+        """Whether it is a state of the candle that is open now, or of the one before."""
+        interval, now_ms = Interval(kline.interval), self._venues.now_ms(kline.venue) or 0
+        return kline.open_time >= interval.shifted(interval.open_at(now_ms), -1)
 
     def _stop_waiting(self, listener: StreamListener) -> None:
         for each in listener.series:
@@ -263,28 +202,15 @@ class StreamHub:
 
     def follow(self, klines: Sequence[Kline], frames: Sequence[bytes]) -> None:
         """Take published rows and their frames; fetched rows have none."""
+        if not self._feeds and not self._waiting:
+            return
         names = [kline[:3] for kline in klines]
-        if frames:
-            self._newest.update(zip(names, frames, strict=True))
-        else:
-            self._keep_fetched(klines)
         for series in self._waiting.keys() & names if self._waiting else ():
             for listener in [*self._waiting.get(series, ())]:
                 self._stop_waiting(listener)
                 self._enter(listener, series)
         if self._feeds:
             self._take(names, klines, frames)
-
-    def _keep_fetched(self, klines: Sequence[Kline]) -> None:
-        for kline in filter(self._has_just_closed, klines):
-            known = self._newest_of(kline[:3])
-            if known is None or known.open_ms < kline.open_time + (not known.is_closing):
-                self._newest[kline[:3]] = kline
-
-    def _has_just_closed(self, kline: Kline) -> bool:
-        """Whether it is the candle before the present one, and not one of the past."""
-        interval, now_ms = Interval(kline.interval), self._venues.now_ms(kline.venue) or 0
-        return kline.open_time >= interval.shifted(interval.open_at(now_ms), -1)
 
     def _take(
         self, names: Sequence[SeriesName], klines: Sequence[Kline], frames: Sequence[bytes]
@@ -293,7 +219,7 @@ class StreamHub:
         for at, series in enumerate(names):
             if (feed := self._feeds.get(series)) is not None:
                 frame = frames[at] if frames else None
-                if not (frame or feed.order.newest or self._has_just_closed(klines[at])):
+                if not (frame or feed.order.newest or self._is_present(klines[at])):
                     continue  # no stream begins in the past
                 feed.send(feed.order.put(CandleEvent(klines[at], frame, self._format)))
                 taken[series] = None

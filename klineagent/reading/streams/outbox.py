@@ -10,14 +10,17 @@ from attrs import define, field
 # As many closing events as may pile up behind a client that is being sent to. At 33,000 streams a
 # minute's close brings more, but a client may have 1,024.
 MOST_CLOSED = 1_000
+# A list of 1,024 streams takes 70 kB at the most, and a client may ask for ten a second.
+MOST_ANSWER_BYTES = 1_000_000
 
 
 @define(eq=False)
 class Outbox:
     """Holds frames for one client, in the order in which each stream needs them.
 
-    Answers to requests go first. Of a forming candle only the newest state waits. Closing events
-    all wait, up to `MOST_CLOSED` while the socket takes nothing; then the client is too slow.
+    Answers to requests go first. Of a forming candle only the newest state waits. Answers and
+    closing events all wait, up to `MOST_ANSWER_BYTES` and `MOST_CLOSED` while the socket takes
+    nothing; then the client is too slow.
     """
 
     _soon: Callable[[Outbox], None]
@@ -32,6 +35,7 @@ class Outbox:
     _is_due_soon: bool = field(default=False, init=False)
     _is_due_later: bool = field(default=False, init=False)
     _answers: list[bytes] = field(factory=list, init=False)
+    _answer_bytes: int = field(default=0, init=False)
     _closed: list[bytes] = field(factory=list, init=False)
     _forming: dict[object, bytes] = field(factory=dict, init=False)
     """By stream."""
@@ -43,7 +47,11 @@ class Outbox:
         """Take an answer or a control frame."""
         if not self._is_closed:
             self._answers.append(frame)
+            self._answer_bytes += len(frame)
             self.hurry()
+            if self.is_sending and self._answer_bytes > MOST_ANSWER_BYTES:
+                self._drop_answers()
+                self._too_slow()
 
     def put(self, stream: object, frame: bytes, *, is_closing: bool) -> None:
         """Take an event of `stream`."""
@@ -65,6 +73,10 @@ class Outbox:
         """Drop all events that wait."""
         self._closed.clear()
         self._forming.clear()
+
+    def _drop_answers(self) -> None:
+        self._answers.clear()
+        self._answer_bytes = 0
 
     def forget(self, stream: object) -> None:
         """Drop the state of `stream` that waits."""
@@ -100,7 +112,7 @@ class Outbox:
 
     def _all(self) -> bytes:
         frames = b"".join([*self._answers, *self._closed, *self._forming.values()])
-        self._answers.clear()
+        self._drop_answers()
         self.drop_events()
         self._is_due_soon = self._is_due_later = False
         return frames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,17 +14,20 @@ MOST_NAMES = 1_024
 REQUESTS_PER_SECOND = 10
 REQUESTS_AT_ONCE = 15
 POLICY_VIOLATION = 1008
+# Half as long again as the longest that has events; longer ones would fill the memory.
+LONGEST_NAME = 64
 
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 _TEXT_ID = re.compile(r"[A-Za-z0-9-]{1,36}")
 _COMBINED = "combined"
+_AT_BYTE = re.compile(r"\(byte (\d+)\)$")
 
 
 @frozen
-class Farewell:
+class CloseReason:
     """The reason why a socket is closed, as its close frame has it."""
 
-    reason: str
+    text: str
     code: int = POLICY_VIOLATION
 
 
@@ -34,7 +36,7 @@ class Answered:
     """What follows from one request: an answer, the end of the socket, or both in this order."""
 
     text: bytes | None = None
-    farewell: Farewell | None = None
+    close_reason: CloseReason | None = None
 
 
 class _WrongRequest(Exception):
@@ -68,7 +70,7 @@ class Conversation:
 
     is_combined: bool
     _added: Callable[[str], None]
-    """Called with each name that is new, before the answer is there."""
+    """Called with each name that is new and not too long, before the answer is there."""
     _removed: Callable[[str], None]
     _reshaped: Callable[[], None]
     """Called when `is_combined` has changed."""
@@ -80,14 +82,14 @@ class Conversation:
         """Subscribe the names of the path."""
         return self._overfull(None) if not self._subscribe(names) else Answered()
 
-    def is_too_much(self, now_s: float) -> Farewell | None:
-        """Count a request or ping; return why the socket is closed if it is one too many."""
-        return None if self._allowance.take(now_s) else Farewell("Too many requests")
+    def is_too_much(self, now_s: float) -> CloseReason | None:
+        """Count a request, a part of one, a ping or a pong; return why one more is too many."""
+        return None if self._allowance.take(now_s) else CloseReason("Too many requests")
 
     def answer(self, text: str, now_s: float) -> Answered:
         """Answer a request."""
-        if (farewell := self.is_too_much(now_s)) is not None:
-            return Answered(farewell=farewell)
+        if (close_reason := self.is_too_much(now_s)) is not None:
+            return Answered(close_reason=close_reason)
         request_id: object = None
         try:
             request = _read(text)
@@ -104,7 +106,8 @@ class Conversation:
 
     def _subscribe(self, names: Iterable[str]) -> bool:
         """Subscribe `names`; False, and nothing is, if they would be too many."""
-        new = [name for name in dict.fromkeys(names) if name not in self.names]
+        short = (name for name in dict.fromkeys(names) if len(name) <= LONGEST_NAME)
+        new = [name for name in short if name not in self.names]
         if len(self.names) + len(new) > MOST_NAMES:
             return False
         for name in new:
@@ -114,7 +117,7 @@ class Conversation:
 
     def _overfull(self, request_id: object) -> Answered:
         error = _error(4, "Too many subscriptions", request_id)
-        return Answered(error, Farewell("Invalid request"))
+        return Answered(error, CloseReason("Invalid request"))
 
     def _perform(self, method: str, params: object) -> object:
         match method:
@@ -147,18 +150,19 @@ def _error(code: int, text: str, request_id: object) -> bytes:
 def _read(text: str) -> dict[str, Any]:
     """Parse a request and check its method and id."""
     try:
-        request = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
-        raise _WrongRequest(
-            3, f"Invalid JSON: expected value at line {line} column {column}"
-        ) from error
+        # It refuses what cannot be answered: halves of surrogate pairs, numbers without end.
+        request = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        at = _AT_BYTE.search(str(error))
+        column = int(at[1]) + 1 if at else len(text)
+        raise _WrongRequest(3, f"Invalid JSON: expected value at line 1 column {column}") from error
     if not isinstance(request, dict) or "method" not in request:
         where = f"line 1 column {len(text)}"
         raise _WrongRequest(2, f"Invalid request: missing field `method` at {where}")
     method = request["method"]
     if method not in _METHODS:
-        column = text.find(str(method)) + len(str(method)) + 1
+        method = method if isinstance(method, str) else type(method).__name__
+        column = text.find(method) + len(method) + 1
         choice = ", ".join(f"`{name}`" for name in _METHODS)
         raise _WrongRequest(
             2,

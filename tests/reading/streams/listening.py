@@ -86,19 +86,20 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(hub: StreamHub, target: str) -> AsyncIterator[Listening]:
-    """Dial `target` of `hub`."""
+async def listening(hub: StreamHub, target: str, early: bytes = b"") -> AsyncIterator[Listening]:
+    """Dial `target` of `hub`, with some bytes in the packet of the handshake."""
     ours, theirs = memory_stream_pair()
 
     async def serve(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         socket = StreamSocket(
             stream=theirs,
-            wsproto=Connection(ConnectionType.SERVER),
+            wsproto=Connection(ConnectionType.SERVER, trailing_data=early),
             hub=hub,
             path=read_path(target),
         )
-        await socket.serve()
+        with hub.reserved():
+            await socket.serve()
         await theirs.aclose()
 
     async with ours, trio.open_nursery() as nursery:
@@ -117,13 +118,20 @@ async def streams_of(simulation: Simulation) -> AsyncIterator[StreamHub]:
 
 
 @asynccontextmanager
-async def open_hub() -> AsyncIterator[StreamHub]:
-    """Open a hub of USD-M, as if every series of it was recorded and no candle missing."""
-    ledger = SimpleNamespace(horizon_ms=0, gaps=SimpleNamespace(within=lambda *_: []))
-    registry = SimpleNamespace(subscription=lambda *_: SimpleNamespace(ledger=ledger))
+async def open_hub(newest: Kline | None = None, now_ms: int = 0) -> AsyncIterator[StreamHub]:
+    """Open a hub of USD-M, as if every series of it was recorded and no candle missing.
+
+    The stream of each series has brought `newest`.
+    """
+    gaps = SimpleNamespace(within=lambda *_: [])
+    ledger = SimpleNamespace(horizon_ms=0, gaps=gaps, has_closed=lambda _: False)
+    subscription = SimpleNamespace(ledger=ledger, newest=newest)
+    registry = SimpleNamespace(subscription=lambda *_: subscription)
     book = SimpleNamespace(listings={})
     running = SimpleNamespace(registry=registry, context=SimpleNamespace(book=book))
-    venues: Any = SimpleNamespace(default=USDM, get={"usdm": running}.get, now_ms=lambda _venue: 0)
+    venues: Any = SimpleNamespace(
+        default=USDM, get={"usdm": running}.get, now_ms=lambda _venue: now_ms
+    )
     async with open_streams(venues) as hub:
         yield hub
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import SPOT, USDM, Venue
-from klineagent.reading.streams.hub import SOON_S
+from klineagent.reading.streams.flush import SOON_S
 from klineagent.testing.simulation import FEBRUARY_2026_MS, open_simulation
 from tests.reading.streams.listening import Listening, listening, streams_of
 from tests.simulations.looking import MINUTE_S, logged

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.reading.streams.requests import (
+    LONGEST_NAME,
     MOST_NAMES,
     REQUESTS_AT_ONCE,
     Allowance,
+    CloseReason,
     Conversation,
-    Farewell,
 )
 
 # Far apart: no test but that of the limit is about it.
@@ -128,6 +129,30 @@ def test_any_text_is_answered(text: str) -> None:
     assert Talk().say(text).keys() in ({"error", "id"}, {"result", "id"})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"method":"SUBSCRIBE","params":["a"],"id":' + "9" * 5_000 + "}",
+        '{"id":1,"method":' + "9" * 5_000 + "}",
+        '{"id":1,"method":' + "[" * 900 + "]" * 900 + "}",
+        '{"method":"SUBSCRIBE","params":["\\ud800"],"id":1}',
+        '{"method":"\\ud800","id":1}',
+    ],
+)
+def test_what_cannot_be_repeated_is_a_wrong_request(text: str) -> None:
+    """Numbers without end, lists without end, halves of characters: the socket goes on."""
+    talk = Talk()
+    assert talk.say(text)["error"]["code"] in {2, 3}
+    assert talk.ask("LIST_SUBSCRIPTIONS")["result"] == []
+
+
+def test_a_name_too_long_for_a_stream_is_not_kept() -> None:
+    """It is acknowledged as any other."""
+    talk, longest = Talk(), "x" * LONGEST_NAME
+    assert talk.ask("SUBSCRIBE", longest + "x", longest)["result"] is None
+    assert talk.ask("LIST_SUBSCRIPTIONS")["result"] == talk.listened == [longest]
+
+
 def _named(count: int) -> Sequence[str]:
     return [f"n{number}" for number in range(count)]
 
@@ -139,7 +164,7 @@ def test_a_name_too_many_ends_the_socket(before: int) -> None:
     talk.ask("SUBSCRIBE", *_named(before))
     request = {"method": "SUBSCRIBE", "params": _named(MOST_NAMES + 1), "id": 3}
     answered = talk.conversation.answer(msgspec.json.encode(request).decode(), 99.0)
-    assert answered.farewell == Farewell("Invalid request", 1008)
+    assert answered.close_reason == CloseReason("Invalid request", 1008)
     assert answered.text is not None
     error = {"code": 4, "msg": "Too many subscriptions"}
     assert msgspec.json.decode(answered.text) == {"error": error, "id": 3}
@@ -148,9 +173,9 @@ def test_a_name_too_many_ends_the_socket(before: int) -> None:
 
 def test_so_do_too_many_names_in_the_path() -> None:
     """As many as there may be are subscribed."""
-    assert Talk().conversation.begin(_named(MOST_NAMES + 1)).farewell is not None
+    assert Talk().conversation.begin(_named(MOST_NAMES + 1)).close_reason is not None
     talk = Talk()
-    assert talk.conversation.begin(_named(MOST_NAMES)).farewell is None
+    assert talk.conversation.begin(_named(MOST_NAMES)).close_reason is None
     assert talk.listened == _named(MOST_NAMES)
 
 
@@ -159,6 +184,6 @@ def test_too_many_requests_end_the_socket() -> None:
     talk = Talk().conversation
     text = '{"method":"LIST_SUBSCRIPTIONS","id":1}'
     for _ in range(REQUESTS_AT_ONCE):
-        assert talk.answer(text, 100.0).farewell is None
-    assert talk.answer(text, 100.0).farewell == Farewell("Too many requests", 1008)
+        assert talk.answer(text, 100.0).close_reason is None
+    assert talk.answer(text, 100.0).close_reason == CloseReason("Too many requests", 1008)
     assert sum(talk.answer(text, 100.0 + step / 20).text is not None for step in range(100)) == 49

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from klineagent.core.errors import ShuttingDown, TooManySockets
 from klineagent.core.interval import MINUTE_MS
+from klineagent.core.kline import Kline
 from klineagent.reading.streams import hub as hub_module
+from klineagent.reading.streams.flush import LATER_S
 from klineagent.reading.streams.hub import StreamHub
 from klineagent.reading.streams.outbox import MOST_CLOSED
 from klineagent.reading.streams.path import read_path
 from klineagent.reading.streams.requests import MOST_NAMES, REQUESTS_AT_ONCE
-from klineagent.reading.streams.socket import MOST_REQUEST_BYTES, PING_EVERY_S, StreamSocket
+from klineagent.reading.streams.socket import (
+    MOST_REQUEST_BYTES,
+    PING_EVERY_S,
+    STREAMS_AT_ONCE,
+    StreamSocket,
+)
 from tests.klines import a_kline
 from tests.reading.streams.listening import Listening, listening, open_hub, publish
 from tests.simulations.looking import logged
@@ -34,7 +42,7 @@ async def hub() -> AsyncIterator[StreamHub]:
 
 async def settled() -> None:
     """Wait until what was handed on is sent."""
-    await trio.sleep(1.5 * hub_module.LATER_S)
+    await trio.sleep(1.5 * LATER_S)
 
 
 async def trades(client: Listening) -> list[int]:
@@ -73,7 +81,12 @@ def stuck(hub: StreamHub, nursery: trio.Nursery, path: str = BTC) -> tuple[Liste
     stream = StuckStream(theirs)
     wsproto = Connection(ConnectionType.SERVER)
     socket = StreamSocket(stream=stream, wsproto=wsproto, hub=hub, path=read_path(path))
-    nursery.start_soon(socket.serve)
+
+    async def serve() -> None:
+        with hub.reserved():
+            await socket.serve()
+
+    nursery.start_soon(serve)
     return Listening(ours), stream
 
 
@@ -161,8 +174,21 @@ async def test_a_stopping_agent_says_so(hub: StreamHub, autojump_clock: MockCloc
         hub.close()
         for client in (one, another):
             assert await client.closed() == (1001, "the agent is shutting down")
-        with pytest.raises(ShuttingDown):
-            hub.check_room()
+        with pytest.raises(ShuttingDown), hub.reserved():
+            pass
+
+
+async def test_who_shakes_hands_while_the_agent_stops_is_told_so(
+    hub: StreamHub, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """It had room when it asked."""
+    ours, theirs = memory_stream_pair()
+    wsproto = Connection(ConnectionType.SERVER)
+    with hub.reserved():
+        hub.close()
+        socket = StreamSocket(stream=theirs, wsproto=wsproto, hub=hub, path=read_path(BTC))
+        nursery.start_soon(socket.serve)
+        assert await Listening(ours).closed() == (1001, "the agent is shutting down")
 
 
 async def test_a_client_that_closes_gets_an_answer(
@@ -189,6 +215,142 @@ async def test_pings_are_answered(hub: StreamHub, autojump_clock: MockClock) -> 
         for _ in range(REQUESTS_AT_ONCE):
             await client.send(Ping())
         assert await client.closed() == (1008, "Too many requests")
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [Pong()] * 20,
+        [TextMessage(data="x", message_finished=False)] * 20,
+    ],
+)
+async def test_frames_that_ask_nothing_count_as_requests(
+    frames: list[Event], hub: StreamHub, autojump_clock: MockClock
+) -> None:
+    """Or a flood of them would hold up everyone else."""
+    async with listening(hub, BTC) as client:
+        for frame in frames:
+            await client.send(frame)
+        assert await client.closed() == (1008, "Too many requests")
+
+
+async def test_a_flood_of_frames_is_read_in_portions(
+    hub: StreamHub, autojump_clock: MockClock
+) -> None:
+    """Even one that comes with the handshake; others are served in between."""
+    early, turns = 10_000 * Connection(ConnectionType.CLIENT).send(Pong()), 0
+    async with listening(hub, BTC, early) as client:
+        assert await client.closed() == (1008, "Too many requests")
+        while hub.counts.clients:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+    assert turns > 50
+
+
+async def test_a_long_request_in_many_packets_is_one(
+    hub: StreamHub, autojump_clock: MockClock
+) -> None:
+    """Whatever the network makes of its frame."""
+    async with listening(hub, "/ws") as client:
+        await client.ask("SUBSCRIBE", *(f"{number:064}" for number in range(MOST_NAMES)))
+        assert await client.message() == {"result": None, "id": 1}
+
+
+async def test_many_streams_are_entered_in_portions(
+    hub: StreamHub,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the answer; others are served in between."""
+    entered, portions, all_entered = 0, [0], trio.Event()
+    listen = StreamHub.listen
+
+    def counting(*args: Any, **options: Any) -> Any:
+        nonlocal entered
+        entered += 1
+        if entered == MOST_NAMES:
+            all_entered.set()
+        return listen(*args, **options)
+
+    async def watch() -> None:
+        seen = 0
+        while True:
+            await trio.lowlevel.checkpoint()
+            portions.append(entered - seen)
+            seen = entered
+
+    monkeypatch.setattr(StreamHub, "listen", counting)
+    async with listening(hub, "/ws") as client:
+        async with trio.open_nursery() as watching:
+            watching.start_soon(watch)
+            await client.ask("SUBSCRIBE", *(f"s{each}usdt@kline_1m" for each in range(MOST_NAMES)))
+            await all_entered.wait()
+            watching.cancel_scope.cancel()
+        assert await client.message() == {"result": None, "id": 1}
+        # The watcher may come first in one turn and last in the next.
+        assert max(portions) <= 2 * STREAMS_AT_ONCE
+
+
+async def test_a_client_that_asks_and_does_not_read_is_cut(
+    hub: StreamHub,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When a megabyte of answers waits; they are dropped."""
+    names = "/".join(f"{number:064}" for number in range(MOST_NAMES))
+    client, stream = stuck(hub, nursery, f"/ws/{names}")
+    for number in range(2 * REQUESTS_AT_ONCE):
+        await client.ask("LIST_SUBSCRIPTIONS")
+        if number >= REQUESTS_AT_ONCE - 1:
+            await trio.sleep(0.101)
+    stream.flows.set()
+    assert len((await client.message())["result"]) == MOST_NAMES
+    assert await client.closed() == (1008, "slow consumer")
+    assert len(logged(caplog, "stream_client_cut")) == 1
+
+
+@pytest.mark.parametrize(
+    ("newest", "greeted"),
+    [
+        (a_kline(180, is_closed=False), [180]),
+        (a_kline(179), [179]),
+        (a_kline(179, is_closed=False), [179]),
+        (a_kline(178), []),
+        (a_kline(0, is_closed=False), []),
+        (None, []),
+    ],
+)
+async def test_only_the_present_candle_greets(
+    newest: Kline | None, greeted: list[int], autojump_clock: MockClock
+) -> None:
+    """Or the one that has just closed; a bot must not trade on a price of hours ago."""
+    first_ms = a_kline(0).open_time
+    async with (
+        open_hub(newest, a_kline(180).open_time + 5_000) as hub,
+        listening(hub, BTC) as client,
+    ):
+        events = []
+        with trio.move_on_after(1):
+            while True:
+                events.append((await client.message())["k"]["t"])
+        assert [(open_ms - first_ms) // MINUTE_MS for open_ms in events] == greeted
+        publish(hub, a_kline(0))
+        async with listening(hub, BTC) as another:
+            assert len(await trades(another)) == len(greeted)
+
+
+async def test_a_close_frame_in_the_packet_of_the_handshake(
+    hub: StreamHub, autojump_clock: MockClock
+) -> None:
+    """Ends the socket; what comes after it is not read."""
+    early = Connection(ConnectionType.CLIENT).send(CloseConnection(code=1000))
+    async with listening(hub, BTC, early) as client:
+        await client.stream.send_all(b"more")
+        event = await client.event()
+        assert isinstance(event, CloseConnection)
+        assert event.code == 1000
 
 
 async def test_a_client_that_does_not_pong_is_closed(
@@ -242,15 +404,19 @@ async def test_there_is_room_for_so_many(
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One more is refused with a reason."""
+    """One more is refused with a reason, even while the last one still shakes hands."""
     monkeypatch.setattr(hub_module, "MOST_CLIENTS", 1)
-    hub.check_room()
+    for _ in range(2):
+        with (
+            hub.reserved(),
+            pytest.raises(TooManySockets, match="1 stream sockets"),
+            hub.reserved(),
+        ):
+            pass
     async with listening(hub, BTC):
         await settled()
-        with pytest.raises(TooManySockets, match="1 stream sockets"):
-            hub.check_room()
-    await settled()
-    hub.check_room()
+        with pytest.raises(TooManySockets), hub.reserved():
+            pass
 
 
 async def test_what_ends_is_not_sent_any_more(hub: StreamHub, autojump_clock: MockClock) -> None:
