@@ -15,11 +15,11 @@ from klineagent.core.errors import (
     NotSent,
     NotServed,
     Overloaded,
-    ReadError,
 )
 from klineagent.exchange.learned_weights import Query
 from klineagent.exchange.rest import RawAnswer, RestClient
 from klineagent.exchange.venues import Venue
+from klineagent.reading.sharing import Sharing
 from klineagent.series.venues import Venues
 
 # How long a request waits for requests of the agent itself.
@@ -27,24 +27,15 @@ TURN_WITHIN_S = 5.0
 # A bot that asks for a hundred symbols one by one has one of them under way.
 MOST_AT_ONCE = 50
 _PATH = re.compile(r"(/[A-Za-z0-9]+){3,6}")
-# What proves an account: it is not ours to carry.
-_SIGNED = frozenset({"signature", "timestamp", "recvwindow", "apikey", "listenkey"})
+# What proves an account, by whatever name: it is not ours to carry.
+_SIGNED = re.compile(r"key|token|secret|sign|timestamp|recvwindow", re.IGNORECASE)
 # Paths that hold one of these words are about an account, or about orders.
 _OF_AN_ACCOUNT = re.compile(
-    r"account|algo|(?<!insurance)balance|commission|income|leverage|listenkey|margin|multiassets|\bmy|order"
-    "|position|ratelimit|stream|usertrades",
+    r"account|adlquantile|algo|(?<!insurance)balance|commission|feeburn|income|leverage|listenkey|margin"
+    r"|multiassets|\bmy|order|position|ratelimit|stream|symbolconfig|tradingstatus|usertrades",
     re.IGNORECASE,
 )
 _NOT_AUTHORIZED = -2015
-
-
-@define(eq=False)
-class _Flight:
-    """A request under way, for all who ask the same."""
-
-    over: trio.Event = field(factory=trio.Event, init=False)
-    answer: RawAnswer | None = field(default=None, init=False)
-    error: ReadError | None = field(default=None, init=False)
 
 
 @define(eq=False, kw_only=True)
@@ -56,7 +47,7 @@ class Forwarder:
     """
 
     venues: Venues
-    _flights: dict[tuple[str, Query], _Flight] = field(factory=dict, init=False)
+    _under_way: Sharing[tuple[str, Query], RawAnswer] = field(factory=Sharing, init=False)
 
     async def answer(self, venue: Venue, path: str, query: Iterable[tuple[str, str]]) -> RawAnswer:
         """Return the exchange's answer, whatever its status; the venue is opened if it must be.
@@ -65,26 +56,14 @@ class Forwarder:
             ReadError: the request is none to pass on, there is no room for it, or no answer came.
         """
         asked = path, _public(path, query)
-        while (flight := self._flights.get(asked)) is not None:
-            await flight.over.wait()
-            if flight.error is not None:
-                raise flight.error
-            if flight.answer is not None:
-                return flight.answer
-            # Its client has left. Who comes first asks again.
-        if len(self._flights) >= MOST_AT_ONCE:
-            raise Overloaded("too many requests wait for the exchange", retry_after_s=1)
-        flight = self._flights[asked] = _Flight()
-        try:
+
+        async def ask() -> RawAnswer:
+            if len(self._under_way) > MOST_AT_ONCE:
+                raise Overloaded("too many requests wait for the exchange", retry_after_s=1)
             running = await self.venues.open(venue)
-            flight.answer = await _ask(running.context.rest, *asked)
-        except ReadError as error:
-            flight.error = error
-            raise
-        finally:
-            del self._flights[asked]
-            flight.over.set()
-        return flight.answer
+            return await _ask(running.context.rest, *asked)
+
+        return await self._under_way.answer(asked, ask)
 
 
 async def _ask(rest: RestClient, path: str, query: Query) -> RawAnswer:
@@ -115,7 +94,7 @@ def _public(path: str, query: Iterable[tuple[str, str]]) -> Query:
     if _PATH.fullmatch(path) is None:
         raise NotServed(f"{path} is not served here")
     kept = tuple(sorted((name, value) for name, value in query if name != "token"))
-    if _OF_AN_ACCOUNT.search(path) or any(name.lower() in _SIGNED for name, _ in kept):
+    if _OF_AN_ACCOUNT.search(path) or any(_SIGNED.search(name) for name, _ in kept):
         raise BadRead(
             _NOT_AUTHORIZED, "signed requests are not forwarded; send them to the exchange itself"
         )

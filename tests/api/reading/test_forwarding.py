@@ -137,6 +137,13 @@ async def test_nothing_of_a_client_goes_along(
         "/fapi/v1/openOrders?symbol=BTCUSDT",
         "/fapi/v1/depth?symbol=BTCUSDT&signature=ab",
         "/fapi/v1/listenKey",
+        "/fapi/v1/depth?symbol=BTCUSDT&X-MBX-APIKEY=ab",
+        "/fapi/v1/depth?symbol=BTCUSDT&api_key=ab",
+        "/fapi/v1/depth?symbol=BTCUSDT&access_token=ab",
+        "/fapi/v1/depth?symbol=BTCUSDT&Secret=ab",
+        "/fapi/v1/feeBurn",
+        "/fapi/v1/apiTradingStatus",
+        "/fapi/v1/symbolConfig",
     ],
 )
 async def test_requests_about_an_account_are_not_passed_on(
