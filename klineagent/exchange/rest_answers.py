@@ -125,7 +125,7 @@ async def read_exchange_info(body: bytes, venue: Venue) -> SymbolList:
         ExchangeRefused: the answer is no list of symbols, or none of its elements can be read.
     """
     try:
-        return await _read_parts(_parts_of(body), venue)
+        return await _read_parts(parts_of(body), venue)
     except ExchangeRefused:  # perhaps it was cut within an element
         return await _read_parts([body], venue)
 
@@ -146,7 +146,7 @@ async def _read_parts(parts: Iterable[bytes], venue: Venue) -> SymbolList:
     return SymbolList(symbols, len(odd) + len(infos) - len(symbols), odd_names)
 
 
-def _parts_of(body: bytes) -> Iterator[bytes]:
+def parts_of(body: bytes) -> Iterator[bytes]:
     """Cut an answer into several with some of its symbols each, the first with all but symbols.
 
     Where each can be read, each cut is between two elements of the list; where one cannot, the

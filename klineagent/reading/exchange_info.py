@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gzip
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 import trio
 from attrs import define, field, frozen
 from msgspec import Raw, Struct
 
-from klineagent.core.errors import ExchangeError, NotReadable
+from klineagent.core.errors import UNREADABLE, ExchangeError, NotReadable
+from klineagent.exchange.rest_answers import parts_of
 from klineagent.reading.request import not_listed
+from klineagent.reading.sharing import Sharing
 from klineagent.series.venues import RunningVenue
 
 LASTS_S = 60.0
@@ -21,13 +23,44 @@ _LEVEL = 1
 # The worker thread is for spot's 17 MB; compressing less takes less than a thread's start.
 IN_THREAD_FROM_BYTES = 500_000
 
+T = TypeVar("T")
+
 
 @frozen
+class Listed:
+    """An answer, taken apart: its symbols by name, each as it was written, in their order."""
+
+    others: Mapping[str, Raw]
+    symbols: Mapping[str, Raw]
+
+    def only(self, symbols: Collection[str]) -> bytes:
+        """Return the answer with none but `symbols`.
+
+        Raises:
+            BadRead: one of them is not in it.
+        """
+        if not self.symbols.keys() >= {*symbols}:
+            raise not_listed()
+        kept = [each for name, each in self.symbols.items() if name in symbols]
+        return msgspec.json.encode({**self.others, "symbols": kept})
+
+
+@define(eq=False)
 class _Copy:
     at: float
     """When it was asked for, by Trio's clock."""
     compressed: bytes
     is_long: bool
+    # Each is made for the first who asks for it, and kept: made anew they would cost CPU each time,
+    # and 17 MB for each client.
+    plain: bytes | None = None
+    listed: Listed | None = None
+
+    async def unpacked(self, function: Callable[[bytes], T]) -> T:
+        """Call `function` with the compressed answer, in a thread if that takes long."""
+        if not self.is_long:
+            return function(self.compressed)
+        return await trio.to_thread.run_sync(function, self.compressed)
 
 
 @define(eq=False)
@@ -35,7 +68,9 @@ class ExchangeInfo:
     """Keeps each venue's answer for a minute; who asks meanwhile shares one request."""
 
     _copies: dict[str, _Copy] = field(factory=dict, init=False)
-    _asking: defaultdict[str, trio.Lock] = field(factory=lambda: defaultdict(trio.Lock), init=False)
+    _asking: Sharing[str, _Copy] = field(factory=Sharing, init=False)
+    # One thread at a time, of all venues.
+    _unpacking: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def compressed(self, running: RunningVenue) -> bytes:
         """Return the answer, gzipped, at most a minute old.
@@ -45,43 +80,79 @@ class ExchangeInfo:
         """
         return (await self._copy(running)).compressed
 
+    async def plain(self, running: RunningVenue) -> bytes:
+        """Return the same, not compressed.
+
+        Raises:
+            NotReadable: the exchange does not answer.
+        """
+        copy = await self._copy(running)
+        async with self._unpacking:
+            if copy.plain is None:
+                copy.plain = await copy.unpacked(gzip.decompress)
+        return copy.plain
+
     async def of_symbols(self, running: RunningVenue, symbols: Collection[str]) -> bytes:
         """Return the answer for some symbols only; not compressed.
 
         Raises:
             BadRead: the exchange does not list one of them.
-            NotReadable: the exchange does not answer.
+            NotReadable: the exchange does not answer, or not as it should.
         """
         copy = await self._copy(running)
-        if not copy.is_long:
-            return only(copy.compressed, symbols)
-        return await trio.to_thread.run_sync(only, copy.compressed, symbols)
+        async with self._unpacking:
+            if copy.listed is None:
+                copy.listed = await copy.unpacked(take_apart)
+        return copy.listed.only(symbols)
 
     async def _copy(self, running: RunningVenue) -> _Copy:
         name = running.venue.name
-        async with self._asking[name]:
-            copy = self._copies.get(name)
-            if copy is None or trio.current_time() - copy.at >= LASTS_S:
-                copy = self._copies[name] = await _ask(running)
+        copy = self._copies.get(name)
+        if copy is not None and trio.current_time() - copy.at < LASTS_S:
             return copy
 
+        async def ask() -> _Copy:
+            copy = self._copies[name] = await _ask(running)
+            return copy
 
-class _Listed(Struct):
+        return await self._asking.answer(name, ask)
+
+
+class _Named(Struct):
     symbol: str
 
 
-def only(compressed: bytes, symbols: Collection[str]) -> bytes:
-    """Return an answer with none but `symbols`, each as it was written. Pure.
+_decode = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_name = msgspec.json.Decoder(_Named).decode
+
+
+def take_apart(compressed: bytes) -> Listed:
+    """Take an answer apart. Pure.
 
     Raises:
-        BadRead: one of them is not in it.
+        NotReadable: it is no list of symbols.
     """
-    info = msgspec.json.decode(gzip.decompress(compressed), type=dict[str, Raw])
-    every = msgspec.json.decode(info["symbols"], type=list[Raw])
-    kept = [each for each in every if msgspec.json.decode(each, type=_Listed).symbol in symbols]
-    if len(kept) < len(set(symbols)):
-        raise not_listed()
-    return msgspec.json.encode({**info, "symbols": kept})
+    body = gzip.decompress(compressed)
+    try:
+        try:
+            # In parts, so that a thread that does this holds up the others for no longer than one.
+            return _joined(parts_of(body))
+        except UNREADABLE:  # perhaps it was cut within an element
+            return _joined([body])
+    except UNREADABLE as error:
+        raise NotReadable(f"exchangeInfo cannot be read: {error}") from error
+
+
+def _joined(parts: Iterable[bytes]) -> Listed:
+    others: dict[str, Raw] = {}
+    symbols: dict[str, Raw] = {}
+    for part in parts:
+        info = _decode(part)
+        for each in _decode_list(info.get("symbols", b"")):
+            symbols[_decode_name(each).symbol] = each
+        others |= info
+    return Listed(others, symbols)
 
 
 async def _ask(running: RunningVenue) -> _Copy:

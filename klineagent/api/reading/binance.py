@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-
 from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 
@@ -82,11 +80,11 @@ def _rest_api_of(
     async def exchange_info() -> Response:
         if symbols := read_symbols(request.args.to_dict(), venue):
             return Response(await info.of_symbols(await running(), symbols), content_type=JSON)
-        body = await info.compressed(await running())
-        headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        headers = {"Vary": "Accept-Encoding"}
         if "gzip" not in request.headers.get("Accept-Encoding", ""):
-            body, headers = gzip.decompress(body), {}
-        return Response(body, content_type=JSON, headers=headers)
+            return Response(await info.plain(await running()), content_type=JSON, headers=headers)
+        body = await info.compressed(await running())
+        return Response(body, content_type=JSON, headers={**headers, "Content-Encoding": "gzip"})
 
     @api.get(f"{venue.rest_prefix}/ping")
     async def ping() -> Response:
