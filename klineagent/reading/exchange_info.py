@@ -12,9 +12,9 @@ from attrs import define, field, frozen
 from msgspec import Raw, Struct
 
 from klineagent.core.errors import UNREADABLE, ExchangeError, NotReadable
+from klineagent.core.sharing import Sharing
 from klineagent.exchange.rest_answers import parts_of
 from klineagent.reading.request import not_listed
-from klineagent.reading.sharing import Sharing
 from klineagent.series.venues import RunningVenue
 
 LASTS_S = 60.0

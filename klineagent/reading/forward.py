@@ -16,10 +16,10 @@ from klineagent.core.errors import (
     NotServed,
     Overloaded,
 )
+from klineagent.core.sharing import Sharing
 from klineagent.exchange.learned_weights import Query
 from klineagent.exchange.rest import RawAnswer, RestClient
 from klineagent.exchange.venues import Venue
-from klineagent.reading.sharing import Sharing
 from klineagent.series.venues import Venues
 
 # How long a request waits for requests of the agent itself.

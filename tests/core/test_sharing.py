@@ -7,7 +7,7 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from klineagent.core.errors import NotReadable
-from klineagent.reading.sharing import Sharing
+from klineagent.core.sharing import Sharing
 
 
 @define
