@@ -118,13 +118,13 @@ class ExchangeInfo:
         return await self._asking.answer(name, ask)
 
 
-class _Named(Struct):
+class _Element(Struct):
     symbol: str
 
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
-_decode_name = msgspec.json.Decoder(_Named).decode
+_decode_name = msgspec.json.Decoder(_Element).decode
 
 
 def take_apart(compressed: bytes) -> Listed:
