@@ -18,6 +18,8 @@ from klineagent.reading.request import not_listed
 from klineagent.series.venues import RunningVenue
 
 LASTS_S = 60.0
+# Requests are held while the exchange is away, for longer than programs wait.
+ANSWERED_WITHIN_S = 5.0
 # A tenth of the CPU of the best level, for a body a quarter larger.
 _LEVEL = 1
 # The worker thread is for spot's 17 MB; compressing less takes less than a thread's start.
@@ -48,7 +50,7 @@ class Listed:
 @define(eq=False)
 class _Copy:
     at: float
-    """When it was asked for, by Trio's clock."""
+    """When it was asked for, or in vain again, by Trio's clock."""
     compressed: bytes
     is_long: bool
     # Each is made for the first who asks for it, and kept: made anew they would cost CPU each time,
@@ -112,8 +114,15 @@ class ExchangeInfo:
             return copy
 
         async def ask() -> _Copy:
-            copy = self._copies[name] = await _ask(running)
-            return copy
+            try:
+                self._copies[name] = await _ask(running)
+            except NotReadable:
+                if copy is None:
+                    raise
+                # Bots that begin in an outage need it, and it changes a few times a day.
+                copy.at = trio.current_time()
+                return copy
+            return self._copies[name]
 
         return await self._asking.answer(name, ask)
 
@@ -156,11 +165,14 @@ def _joined(parts: Iterable[bytes]) -> Listed:
 
 
 async def _ask(running: RunningVenue) -> _Copy:
-    at = trio.current_time()
+    at, rest = trio.current_time(), running.context.rest
     try:
-        body = await running.context.rest.exchange_info_body()
+        with trio.fail_after(ANSWERED_WITHIN_S):
+            body = await rest.exchange_info_body()
     except ExchangeError as error:
         raise NotReadable(str(error)) from error
+    except trio.TooSlowError as error:
+        raise NotReadable(rest.last_error or "the exchange does not answer") from error
     if len(body) < IN_THREAD_FROM_BYTES:
         return _Copy(at, gzip.compress(body, _LEVEL), is_long=False)
     compressed = await trio.to_thread.run_sync(gzip.compress, body, _LEVEL)

@@ -14,7 +14,7 @@ from klineagent.core.errors import BadRead, NotReadable
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT, USDM
 from klineagent.reading.candles import CandleReader
-from klineagent.reading.exchange_info import ExchangeInfo, take_apart
+from klineagent.reading.exchange_info import ANSWERED_WITHIN_S, ExchangeInfo, take_apart
 from klineagent.reading.request import read_symbols
 from klineagent.testing.simulation import open_simulation
 
@@ -120,3 +120,23 @@ async def test_one_symbol_of_spot_over_http(autojump_clock: MockClock) -> None:
         assert [each["symbol"] for each in info["symbols"]] == ["ETHUSDT"]
         refused = await client.get('/api/v3/exchangeInfo?symbols=["NONE"]')
         assert (refused.status_code, (await refused.get_json())["code"]) == (400, -1121)
+
+
+async def test_while_the_exchange_is_away_the_last_list_is_answered(
+    autojump_clock: MockClock,
+) -> None:
+    """Within seconds, and at once from then on; without one the read is refused as soon."""
+    async with open_simulation(symbols=["ETHUSDT"], intervals=[Interval.M1]) as simulation:
+        running, info, other = simulation.agent.venues.main, ExchangeInfo(), ExchangeInfo()
+        last = await info.compressed(running)
+        with simulation.exchange.offline():
+            await trio.sleep(300)
+            began = trio.current_time()
+            assert await info.compressed(running) == last
+            assert trio.current_time() - began <= ANSWERED_WITHIN_S
+            asked_again = trio.current_time()
+            assert await info.compressed(running) == last
+            assert trio.current_time() == asked_again
+            with pytest.raises(NotReadable, match="no answer from"):
+                await other.compressed(running)
+            assert trio.current_time() - asked_again <= ANSWERED_WITHIN_S
