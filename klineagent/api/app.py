@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from klineagent.api.guard import ANYONE, Guard, RequestHead
 from klineagent.api.models.contract import Error
 from klineagent.api.openapi import json_response
-from klineagent.core.errors import Forbidden, RequestError, Unauthorized
+from klineagent.core.errors import Forbidden, ReadError, RequestError, Unauthorized
 
 # All symbols of a venue take 15 kB. The bound also limits how many subscriptions one request can
 # ask for: about 10,000 symbols, most of which exceed the symbol limit at once.
@@ -66,6 +66,8 @@ def json_app(name: str, guard: Guard = ANYONE) -> QuartTrio:
             response.headers["WWW-Authenticate"] = 'Bearer realm="klineagent"'
         if isinstance(error, Unauthorized | Forbidden):
             response.headers["Connection"] = "close"
+        if isinstance(error, ReadError) and error.retry_after_s is not None:
+            response.headers["Retry-After"] = str(error.retry_after_s)
         return response
 
     @app.errorhandler(HTTPException)

@@ -57,7 +57,10 @@ class Interval(enum.Enum):
         return self.shifted(open_ms, 1)
 
     def shifted(self, open_ms: int, candles: int) -> int:
-        """Return the open time `candles` later, or earlier if `candles` is negative."""
+        """Return the open time `candles` later, or earlier if `candles` is negative.
+
+        No month is before the year 1.
+        """
         if self is Interval.MO1:
             return _month_open(open_ms, months_later=candles)
         return open_ms + candles * _LENGTH_MS[self]
@@ -102,13 +105,17 @@ _LENGTH_MS = {
 }
 
 
+_FIRST_MONTH = 12
+"""That of the year 1, the first that a date can have."""
+
+
 def _month_number(time_ms: int) -> int:
     date = datetime.fromtimestamp(time_ms / SECOND_MS, UTC)
     return date.year * 12 + date.month - 1
 
 
 def _month_open(time_ms: int, *, months_later: int) -> int:
-    year, month = divmod(_month_number(time_ms) + months_later, 12)
+    year, month = divmod(max(_FIRST_MONTH, _month_number(time_ms) + months_later), 12)
     return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp()) * SECOND_MS
 
 

@@ -12,7 +12,7 @@ from klineagent.storage.store import Store
 
 # Nothing was traded on any venue before July 2017.
 BEGINNING_OF_TIME_MS = 1_498_867_200_000
-# A longer hole, a week of minutes, is no gap: the series was not recorded for a while.
+# A longer gap, a week of minutes, is none to fill: the series was not recorded for a while.
 MOST_MISSING = 10_000
 
 
@@ -41,12 +41,12 @@ def reach(
     runs: Sequence[Run], first_ms: int, interval: Interval
 ) -> tuple[int, list[tuple[int, int]]]:
     """Return how far stored `runs` reach back from `first_ms`, and where candles lack. Pure."""
-    holes: list[tuple[int, int]] = []
+    gaps: list[tuple[int, int]] = []
     for run_first_ms, run_last_ms in reversed(runs):
         end_ms = interval.next_open(run_last_ms)
         if interval.count(end_ms, first_ms) > MOST_MISSING:
             break
         if end_ms < first_ms:
-            holes.append((end_ms, first_ms))
+            gaps.append((end_ms, first_ms))
         first_ms = run_first_ms
-    return first_ms, holes
+    return first_ms, gaps

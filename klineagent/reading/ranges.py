@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import compress
+from itertools import chain, compress
 
 import trio
 from attrs import define, field, frozen
@@ -33,6 +33,8 @@ CLOSED_WITHIN_S = 1.0
 LOOK_EVERY_S = 0.05
 # A pattern may match thousands: a millisecond or two of work between two checkpoints.
 SERIES_AT_ONCE = 300
+# Each takes a query on the session that the agent itself uses, and may begin to fetch what lacks.
+MOST_REVEALED = 100
 
 
 @frozen
@@ -88,19 +90,22 @@ class RangeReader:
         add = f"`klineagent add {name} --intervals {interval}`"
         raise NotReadable(f"{name} {interval} is not recorded; {add}")
 
-    def matching(
+    async def matching(
         self, venue: Venue, pattern: str, intervals: Sequence[Interval]
     ) -> list[RecordedSeries]:
         """Return the series that match a pattern, at those of `intervals` that are recorded."""
         if (running := self.venues.get(venue.name)) is None:
             return []
-        return [
-            RecordedSeries(running, series)
-            for symbol in running.registry.symbols()
-            if fnmatchcase(symbol, pattern)
-            for interval in intervals
-            if (series := running.registry.subscription(symbol, interval))
-        ]
+        registry = running.registry
+
+        def at_intervals(symbol: str) -> list[RecordedSeries]:
+            if not fnmatchcase(symbol, pattern):
+                return []
+            there = (registry.subscription(symbol, interval) for interval in intervals)
+            return [RecordedSeries(running, series) for series in there if series]
+
+        at_once = max(1, SERIES_AT_ONCE // len(intervals))
+        return [*chain(*await in_portions(at_intervals, registry.symbols(), at_once=at_once))]
 
     async def open(
         self,
@@ -116,11 +121,14 @@ class RangeReader:
         Raises:
             NotReadable: candles are missing.
         """
-        for series, asked in wanted:
-            if not series.ledger.has_begun:
-                raise NotReadable(f"{' '.join(series.name[1:])} begins just now; try again")
-            if asked.reaches_before(series.ledger.first_ms, series.ledger.horizon_ms):
-                await reveal(series.subscription, series.name, self.writer.store)
+        older = await _those(wanted, _may_be_older)
+        if len(older) > MOST_REVEALED:
+            raise NotReadable(
+                f"{len(older)} series begin later than asked, as far as this start has looked; name"
+                f" a later `from` or a smaller `last`, or ask once for {MOST_REVEALED} at a time"
+            )
+        for series, _ in older:
+            await reveal(series.subscription, series.name, self.writer.store)
         await _until_settled(wanted)
         # Bounds first, then what waits: of candles that are due, each is stored by then, or waits.
         open_one = partial(self._opened, with_forming=with_forming)
@@ -275,6 +283,19 @@ async def _those(
     """Return those of `wanted` to which something applies."""
     applies = await in_portions(lambda each: bool(apply(*each)), wanted, at_once=SERIES_AT_ONCE)
     return [*compress(wanted, applies)]
+
+
+def _may_be_older(series: RecordedSeries, asked: CandleRange) -> bool:
+    """Whether candles are wanted from before the ledger, and it is not known if there are any.
+
+    Raises:
+        NotReadable: the series is not known yet.
+    """
+    ledger = series.ledger
+    if not ledger.has_begun:
+        raise NotReadable(f"{' '.join(series.name[1:])} begins just now; try again")
+    has_looked = series.subscription.has_looked_back
+    return not has_looked and asked.reaches_before(ledger.first_ms, ledger.horizon_ms)
 
 
 def _is_awaited(series: RecordedSeries, asked: CandleRange) -> bool:

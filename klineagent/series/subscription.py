@@ -156,12 +156,12 @@ class Subscription:
         self._backfill.wake()
         return True
 
-    def look_back(self, first_ms: int, holes: Iterable[tuple[int, int]]) -> None:
-        """Cover what earlier runs stored since `first_ms`, too, and fetch what lacks in `holes`."""
+    def look_back(self, first_ms: int, gaps: Iterable[tuple[int, int]]) -> None:
+        """Cover what earlier runs stored since `first_ms`, too, and fetch what lacks in `gaps`."""
         self.has_looked_back = True
         self.ledger.reach_back(first_ms)
-        for hole_ms, end_ms in holes:
-            self.ledger.expect(hole_ms, end_ms, Missing(Urgency.HISTORY))
+        for gap_ms, end_ms in gaps:
+            self.ledger.expect(gap_ms, end_ms, Missing(Urgency.HISTORY))
         self._backfill.wake()
 
     def _carried(self) -> None:

@@ -12,6 +12,7 @@ from klineagent.api.reading.binance import read_app
 from klineagent.core.errors import NotReadable
 from klineagent.core.interval import HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM
+from klineagent.reading import ranges
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.past import MOST_MISSING, reach
 from klineagent.storage.memory.store import MemoryStore
@@ -97,6 +98,22 @@ async def test_a_document_without_a_beginning_begins_with_what_is_stored(
             assert len((await answer.get_data(as_text=True)).splitlines()) == count
 
 
+async def test_only_so_many_series_are_looked_up_for_one_request(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a query on the agent's own session; what has been looked up counts no more."""
+    store = await recorded_before()
+    async with open_simulation(**SETTINGS, store=store, market=market(LATER_MS)) as simulation:
+        reader = CandleReader(venues=simulation.agent.venues, writer=simulation.agent.writer)
+        client = read_app(reader).test_client()
+        await trio.sleep(MINUTE_S + 7)
+        for most, status in ((0, 503), (1, 200), (0, 200)):
+            monkeypatch.setattr(ranges, "MOST_REVEALED", most)
+            answer = await client.get("/v1/candles?symbol=*&interval=1m")
+            assert answer.status_code == status
+            assert status == 200 or b"ask once for 0 at a time" in await answer.get_data()
+
+
 async def test_without_the_database_the_past_is_refused(autojump_clock: MockClock) -> None:
     """As it is not known; once it is back, it is answered."""
     store = await recorded_before()
@@ -113,7 +130,7 @@ async def test_without_the_database_the_past_is_refused(autojump_clock: MockCloc
             await ours(simulation, reader, SINCE)
 
 
-def test_stored_runs_reach_back_to_a_long_hole() -> None:
+def test_stored_runs_reach_back_to_a_long_gap() -> None:
     """Shorter holes are candles that lack."""
 
     def at(minute: int) -> int:

@@ -18,7 +18,7 @@ from klineagent.api.models.candles import (
 from klineagent.api.models.contract import venue_beside
 from klineagent.api.models.timestamps import utc
 from klineagent.api.openapi import operation
-from klineagent.api.reading.selection import series_named
+from klineagent.api.reading.selection import names_in, series_named
 from klineagent.api.requests import interval_named, read_query
 from klineagent.api.server.middleware import FewAtOnce
 from klineagent.core.cooperate import in_portions
@@ -53,7 +53,7 @@ def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
         The answer comes from memory; the database is not queried.
         """
         asked = read_query(LastQuery)
-        series = _asked_series(asked, reader)
+        series = await _asked_series(asked, reader)
         last_of = partial(_last_candle, reader)
         found = await in_portions(last_of, series, at_once=SERIES_AT_ONCE)
         candles = [each for each in found if each is not None]
@@ -83,13 +83,13 @@ def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
         )
 
 
-def _asked_series(asked: LastQuery, reader: RangeReader) -> list[RecordedSeries]:
+async def _asked_series(asked: LastQuery, reader: RangeReader) -> list[RecordedSeries]:
     if asked.symbol:
-        return series_named(asked.symbol, asked.interval, reader)
+        return await series_named(asked.symbol, asked.interval, reader)
     among = [each.venue for each in reader.venues]
-    names = asked.interval.split(",") if asked.interval else []
+    names = names_in(asked.interval, "interval") if asked.interval else []
     intervals = [interval_named(each, *among) for each in names] or [*Interval]
-    return [each for venue in among for each in reader.matching(venue, "*", intervals)]
+    return [each for venue in among for each in await reader.matching(venue, "*", intervals)]
 
 
 def _last_candle(reader: RangeReader, series: RecordedSeries) -> LastCandle | None:
@@ -123,7 +123,9 @@ def _range_since(series: RecordedSeries, asked: TailQuery) -> CandleRange:
     symbol, interval = subscription.symbol, subscription.interval
     if not asked.since:
         return CandleRange(symbol=symbol, interval=interval, last=asked.limit)
-    first_ms = max(interval.open_at(event_time_of(asked.since)), series.ledger.first_ms)
+    # No state is newer than the forming candle, whatever a client makes up.
+    since_ms = min(event_time_of(asked.since), series.ledger.horizon_ms)
+    first_ms = max(interval.open_at(since_ms), series.ledger.first_ms)
     end_ms = interval.shifted(first_ms, asked.limit)
     return CandleRange(symbol=symbol, interval=interval, first_ms=first_ms, end_ms=end_ms)
 

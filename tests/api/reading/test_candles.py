@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import httpx2
 import msgspec
@@ -13,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from klineagent.api.models.timestamps import read_moment
+from klineagent.api.reading import candles
 from klineagent.api.reading.binance import read_app
 from klineagent.core.address import Bind
 from klineagent.core.errors import NotReadable
@@ -20,10 +22,11 @@ from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.documents import COLUMNS
-from klineagent.reading.ranges import SeriesCandles
+from klineagent.reading.ranges import RangeReader, SeriesCandles
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.storage.reader import Chunk
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
+from tests.reading.threads import at_once
 
 SYMBOLS = ["BTCUSDT", "spot:BTCUSDT"]
 
@@ -110,6 +113,8 @@ async def test_a_range_and_what_cannot_be_read(autojump_clock: MockClock) -> Non
             ("symbol=BTC[USDT&interval=1m", 400),
             ("symbol=BTCUSDT&interval=1m,7m", 400),
             ("symbol=BTCUSDT&interval=1m&state=open", 400),
+            (f"symbol={','.join(f'{n}*' for n in range(51))}&interval=1m", 400),
+            (f"symbol=*&interval={','.join(f'{n}m' for n in range(51))}", 400),
         ]:
             status, body = await asked(simulation, wrong, after_s=0)
             assert (status, [*msgspec.json.decode(body)]) == (code, ["error"]), wrong
@@ -130,8 +135,43 @@ async def test_patterns_select_what_is_recorded(autojump_clock: MockClock) -> No
         assert names == [(*each, i) for each in series for i in ("5m", "5m", "1m", "1m")]
 
 
-async def test_rows_in_the_spool_are_never_left_out(autojump_clock: MockClock) -> None:
+async def test_names_are_taken_once_and_a_document_has_so_many_series(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a request names them."""
+    matching, patterns = RangeReader.matching, []
+
+    async def counted(reader: RangeReader, *asked: Any) -> Any:
+        patterns.append(asked[1:])
+        return await matching(reader, *asked)
+
+    monkeypatch.setattr(RangeReader, "matching", counted)
+    async with open_simulation(
+        symbols=["BTCUSDT", "ETHUSDT"], intervals=[Interval.M1], history=20
+    ) as simulation:
+        many = "symbol=" + ",".join(["*"] * 2_000) + "&interval=" + ",".join(["1m"] * 2_000)
+        status, body = await asked(simulation, f"{many}&last=2&format=jsonl")
+        assert (status, len(body.splitlines())) == (200, 4)
+        assert patterns == [("*", [Interval.M1])]
+        monkeypatch.setattr(candles, "MOST_SERIES", 1)
+        status, body = await asked(simulation, many, after_s=0)
+        assert (status, b"2 series, of at most 1" in body) == (400, True)
+
+
+async def test_more_months_than_there_are_years_for(autojump_clock: MockClock) -> None:
+    """The answer has those that are recorded."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.MO1], history=20
+    ) as simulation:
+        status, _ = await asked(simulation, "symbol=BTCUSDT&interval=1M&last=30000")
+        assert status == 200
+
+
+async def test_rows_in_the_spool_are_never_left_out(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the database is away, and until the spool is empty, a document is whole or refused."""
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)  # it is written to a file
     query = "symbol=BTCUSDT&interval=1m&last=8&format=jsonl"
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=20, disk=MemoryDisk()

@@ -19,6 +19,7 @@ import trio
 from attrs import frozen
 
 from klineagent.agent import Agent, open_agent
+from klineagent.api.server.middleware import FewAtOnce
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.interval import Interval
@@ -124,9 +125,8 @@ async def test_a_document_of_many_chunks_is_what_the_exchange_tells(recorded: Re
                 assert closes == recorded.closes(symbol), form
 
 
-async def test_a_file_is_read_in_parts(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By HEAD and Range, whatever the format; then it is deleted."""
-    monkeypatch.setattr(kept_files, "UNUSED_S", 0.3)
+async def test_a_file_is_read_in_parts(recorded: Recorded) -> None:
+    """By HEAD and Range, whatever the format."""
     url = recorded.url("symbol=BTCUSDT&interval=1m&last=700&format=csv")
     async with httpx2.AsyncClient(timeout=30) as client:
         head = await client.head(url)
@@ -147,6 +147,45 @@ async def test_a_file_is_read_in_parts(recorded: Recorded, monkeypatch: pytest.M
         assert len(parsed("csv", parts[3])) == 700
         beyond = await client.get(url, headers={"Range": f"bytes={size}-"})
         assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+
+
+async def test_ranges_of_two_files_are_never_joined(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes on gets a range of the file that it began with, or a whole file."""
+    url = recorded.url("symbol=BTCUSDT&interval=1m&last=700&format=csv")
+    async with httpx2.AsyncClient(timeout=30) as client:
+
+        async def ask(first: int, **conditions: str) -> tuple[int, str, int]:
+            named = {name.replace("_", "-"): value for name, value in conditions.items()}
+            part = await client.get(url, headers={"Range": f"bytes={first}-99", **named})
+            return part.status_code, part.headers.get("etag", ""), len(part.content)
+
+        assert (await ask(10))[0] == 200
+        status, etag, size = await ask(0)
+        assert (status, size) == (206, 100)
+        for condition in ({}, {"If_Range": etag}, {"If_Match": etag}, {"If_Match": "*"}):
+            assert await ask(10, **condition) == (206, etag, 90)
+        assert (await ask(10, If_Range='"another"'))[0] == 200
+        assert (await ask(10, If_Match='"another"'))[0] == 412
+        monkeypatch.setattr(kept_files, "UNUSED_S", 0)
+        for condition in ({}, {"If_Range": etag}):
+            status, newer, size = await ask(10, **condition)
+            assert (status, newer != etag, size > 700) == (200, True, True)
+        assert (await ask(10, If_Match=etag))[0] == 412
+
+
+async def test_a_client_of_http_1_0_is_told_the_length(recorded: Recorded) -> None:
+    """As it could not tell a cut from the end."""
+    bind = recorded.agent.read_bind
+    assert bind is not None
+    async with await trio.open_tcp_stream(bind.host, bind.port) as stream:
+        path = "/v1/candles?symbol=BTCUSDT&interval=1m&last=700"
+        await stream.send_all(f"GET {path} HTTP/1.0\r\nHost: {bind}\r\n\r\n".encode())
+        answer = b"".join([piece async for piece in stream])
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-length: %d" % len(body) in head.lower()
+    assert len(parsed("csv", body)) == 700
 
 
 async def test_the_lines_of_the_documentation_work(recorded: Recorded) -> None:
@@ -202,7 +241,20 @@ async def test_nothing_is_read_for_a_client_that_has_left(
         reads += 1
         return await read_table(wanted)
 
+    over, call = trio.Event(), FewAtOnce.__call__
+
+    async def called(few: FewAtOnce, *request: Any) -> None:
+        try:
+            await call(few, *request)
+        finally:
+            over.set()
+
+    async def queries() -> int:
+        select = "SELECT query FROM system.processes"
+        return len(await store._reading.run(lambda session: _rows(session, select)))
+
     monkeypatch.setattr(store.reader, "_table", counted)
+    monkeypatch.setattr(FewAtOnce, "__call__", called)
     bind = recorded.agent.read_bind
     assert bind is not None
     async with await trio.open_tcp_stream(bind.host, bind.port) as stream:
@@ -211,13 +263,11 @@ async def test_nothing_is_read_for_a_client_that_has_left(
         )
         await stream.send_all(request.encode())
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
-    await trio.sleep(0.5)
-    seen = reads
-    running = await store._reading.run(
-        lambda session: _rows(session, "SELECT query FROM system.processes")
-    )
-    assert len(running) == 1  # this one
-    await trio.sleep(0.3)
+    with trio.fail_after(1):
+        await over.wait()
+        seen = reads
+        while await queries() > 1:  # noqa: ASYNC110 - one is that which counts them
+            await trio.sleep(0.01)
     assert reads == seen < HISTORY
 
 
@@ -225,11 +275,10 @@ async def test_the_forming_candle_is_the_last_row(recorded: Recorded) -> None:
     """If it is wanted: with a column that tells which one it is."""
     async with httpx2.AsyncClient(timeout=30) as client:
         query = "symbol=BTCUSDT&interval=1m&last=3&state=all&format="
-        while True:
-            rows = parsed("csv", (await client.get(recorded.url(f"{query}csv"))).content)
-            if rows[-1]["is_closed"] == "false":
-                break
-            await trio.sleep(0.2)
+        rows = [{"is_closed": "true"}]
+        with trio.fail_after(10):
+            while rows[-1]["is_closed"] == "true":
+                rows = parsed("csv", (await client.get(recorded.url(f"{query}csv"))).content)
         assert [row["is_closed"] for row in rows] == ["true", "true", "false"]
         answer = await client.get(recorded.url(f"{query}parquet"))
         closed = [row["is_closed"] for row in parsed("parquet", answer.content)]

@@ -110,6 +110,19 @@ async def test_a_page_that_asks_each_second_misses_no_candle(autojump_clock: Moc
             await told(app, f"/v1/tail?{wrong}", status)
 
 
+async def test_a_made_up_state_has_no_newer_ones(autojump_clock: MockClock) -> None:
+    """Even if its time is in no calendar."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1, Interval.MO1], tick_ms=1_000
+    ) as simulation:
+        app = an_app(simulation)
+        await trio.sleep(2 * MINUTE_S)
+        for interval in ("1m", "1M"):
+            path = f"/v1/tail?symbol=BTCUSDT&interval={interval}&since={2**62}"
+            tail = await told(app, path)
+            assert (tail["candles"], tail["next"]) == ([], 2**62)
+
+
 async def test_what_programs_can_read_is_documented(autojump_clock: MockClock) -> None:
     """Each endpoint of our own, with all its formats."""
     async with open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1]) as simulation:
