@@ -34,7 +34,7 @@ LOOK_EVERY_S = 0.05
 # A pattern may match thousands: a millisecond or two of work between two checkpoints.
 SERIES_AT_ONCE = 300
 # Each takes a query on the session that the agent itself uses, and may begin to fetch what lacks.
-MOST_REVEALED = 100
+MOST_REVEALED = 1_000
 
 
 @frozen
@@ -125,7 +125,7 @@ class RangeReader:
         if len(older) > MOST_REVEALED:
             raise NotReadable(
                 f"{len(older)} series begin later than asked, as far as this start has looked; name"
-                f" a later `from` or a smaller `last`, or ask once for {MOST_REVEALED} at a time"
+                f" a later `from` or a smaller `last`, or ask once for {MOST_REVEALED:,} at a time"
             )
         for series, _ in older:
             await reveal(series.subscription, series.name, self.writer.store)
