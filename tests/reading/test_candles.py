@@ -342,8 +342,9 @@ async def test_who_asks_a_moment_before_a_close_gets_the_closed_candle(
 async def test_readers_of_one_series_share_a_read_of_the_store(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty bots that start together read it once."""
+    """Twenty bots that start together read it once, and take one place in the line."""
     query = {"symbol": "BTCUSDT", "interval": "1m", "limit": "100"}
+    monkeypatch.setattr(candles, "MOST_IN_LINE", 1)
     async with open_simulation(
         symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000
     ) as simulation:

@@ -98,7 +98,7 @@ class Bot:
         while True:
             try:
                 rows = await exchange.fetch_ohlcv(pair, "1m", limit=ROWS)  # type: ignore[attr-defined]
-            except ccxt.NetworkError as error:
+            except ccxt.BaseError as error:
                 self.errors[type(error).__name__] += 1
             else:
                 if not open_ms or self._take(pair, rows, open_ms):
