@@ -85,15 +85,23 @@ class Bus:
         Raises:
             trio.TooSlowError: the writer takes nothing, which only a fault of its own explains.
         """
+        try:
+            # First: a fault of a reader must lose no row.
+            self._writer.send_nowait(klines)
+        except trio.WouldBlock:
+            try:
+                self._tell(klines, frames)
+            finally:
+                with trio.fail_after(TAKEN_WITHIN_S, shield=True):
+                    await self._writer.send(klines)
+        else:
+            self._tell(klines, frames)
+
+    def _tell(self, klines: list[Kline], frames: Sequence[bytes]) -> None:
         for subscriber in self._subscribers:
             subscriber.put(klines)
         for follower in self._followers:
             follower.follow(klines, frames)
-        try:
-            self._writer.send_nowait(klines)
-        except trio.WouldBlock:
-            with trio.fail_after(TAKEN_WITHIN_S, shield=True):
-                await self._writer.send(klines)
 
     @contextmanager
     def subscribed(self, subscriber: Subscriber) -> Iterator[None]:

@@ -116,3 +116,27 @@ async def test_a_reader_waits_until_there_is_something(
             began = trio.current_time()
             assert await reader.take() == [row]
             assert trio.current_time() - began == 5
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_a_fault_of_a_reader_loses_no_row(channel: Channel, *, is_full: bool) -> None:
+    """The writer has it, whether its channel was full or not."""
+    send, receive = channel
+    bus, rows = Bus(send), [a_kline()]
+
+    class Broken:
+        def put(self, _: object) -> None:
+            raise ZeroDivisionError
+
+    async def take() -> None:
+        while not taken or taken[-1] is not rows:
+            taken.append(await receive.receive())
+
+    taken: list[list[Kline]] = []
+    if is_full:
+        send.send_nowait([])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            with bus.subscribed(Broken()), pytest.raises(ZeroDivisionError):
+                await bus.publish(rows)

@@ -117,7 +117,7 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
         raise ConfigError("register_port needs register_ip, the fleet manager's address")
     binds = {"command_bind": config.command_bind, "status_bind": config.status_bind}
     # On the default address there is no read server where another has its port.
-    if config.read_bind not in {None, DEFAULT_READ_BIND}:
+    if config.read_bind is not None and config.read_bind is not DEFAULT_READ_BIND:
         binds["read_bind"] = config.read_bind
     for (one, bind), (other, beside) in combinations(binds.items(), 2):
         _check_binds(one, bind, other, beside)

@@ -45,7 +45,8 @@ async def open_read_listener(bind: Bind | None) -> AsyncIterator[Listener | None
             if bind is not None:
                 listener = await opened.enter_async_context(open_listener(bind))
         except StartError as error:
-            if bind != DEFAULT_READ_BIND:
+            # What a user has written is another object, be it equal.
+            if bind is not DEFAULT_READ_BIND:
                 raise
             hint = "another agent, perhaps; name an address with --read-bind, or none"
             log.warning("not_readable", reason=str(error), hint=hint)
