@@ -76,7 +76,8 @@ class Bot:
             await exchange.load_markets()
             pairs = [exchange.markets_by_id[symbol][0]["symbol"] for symbol in plan.symbols]
             await self.fetch_all(exchange, pairs, 0)
-            emit("ready", requests=self.requests)
+            emit("ready", requests=self.requests, errors=+self.errors)
+            self.errors.clear()
             await asyncio.to_thread(sys.stdin.readline)
             close_ms = (int(plan.now_ms()) // MINUTE_MS + 1) * MINUTE_MS
             for _ in range(plan.closes):

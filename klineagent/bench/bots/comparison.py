@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -47,6 +47,8 @@ class WayResult(Struct, frozen=True, kw_only=True):
     way: str
     requests_at_start: int
     """Requests to the exchange until all bots have their pairs and first candles."""
+    errors_at_start: dict[str, int]
+    """What the bots were refused until then."""
     requests: int
     """Requests to the exchange at all closes."""
     weight: int
@@ -178,10 +180,11 @@ class _Course:
             return WayResult(
                 way=self._way,
                 requests_at_start=at_start,
+                errors_at_start=_errors(ready),
                 requests=await self._requests(last) - at_start,
                 weight=self._weight,
                 took_s=Spread.of([each["took_ms"] / SECOND_MS for each in closed]),
-                errors=dict(sum((Counter(each["errors"]) for each in last), Counter())),
+                errors=_errors(last),
             )
 
     async def _closed(self, bots: Sequence[Child], nth: int) -> list[dict[str, Any]]:
@@ -206,6 +209,10 @@ class _Course:
 
     def _to_close_s(self) -> float:
         return (MINUTE_MS - self._clock.now_ms() % MINUTE_MS) / SECOND_MS
+
+
+def _errors(reports: Iterable[dict[str, Any]]) -> dict[str, int]:
+    return dict(sum((Counter(each["errors"]) for each in reports), Counter()))
 
 
 def _python(module: str) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ def test_each_way_is_a_line() -> None:
     result = WayResult(
         way="on foot",
         requests_at_start=7,
+        errors_at_start={},
         requests=1200,
         weight=2400,
         took_s=Spread(15, 1.0, 2.0, 3.0),
