@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,8 +67,10 @@ def modern_clickhouse(
 
 def _read_port(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], _READY_WITHIN_S)
-    line = process.stdout.readline() if readable else ""
+    # Not `select.select`: an engine leaves descriptors behind, and that one knows 1,024.
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        line = process.stdout.readline() if selector.select(_READY_WITHIN_S) else ""
     if not line:
         raise TimeoutError("tests.native.server did not get ready")
     return int(line)

@@ -154,7 +154,7 @@ async def test_thousands_that_fall_due_at_once_leave_others_their_turn(
             while not all(each.called_ms if moment_ms else each.rewound_ms for each in series):
                 await trio.lowlevel.checkpoint()
                 turns += 1
-            assert turns >= 40
+            assert turns >= 39  # the first may come before the first of ours
 
 
 @settings(deadline=None)

@@ -34,10 +34,14 @@ async def twin(eventful: EventfulMarket) -> AsyncIterator[Exchange]:
         yield exchange
 
 
-async def rows(network: TwinNetwork, symbol: str, limit: int) -> list[list[Any]]:
-    """The newest 1m candles of a symbol, over REST."""
+async def rows(
+    network: TwinNetwork, symbol: str, limit: int, *, from_minute: int = 0
+) -> list[list[Any]]:
+    """The 1m candles of a symbol from some minute on, over REST."""
     async with httpx2.AsyncClient(transport=network.http_transport()) as client:
+        since_ms = START_MS + from_minute * MINUTE_MS
         query = {"symbol": symbol, "interval": "1m", "limit": str(limit)}
+        query["startTime"] = str(since_ms)
         answer = await client.get("https://x/fapi/v1/klines", params=query)
     found: list[list[Any]] = answer.json()
     return found
@@ -141,7 +145,7 @@ async def test_a_delisted_symbol_keeps_its_history(
     entry = await listing(network, "BTCUSDT")
     assert (entry["status"], entry["deliveryDate"]) == ("SETTLING", START_MS + 2 * MINUTE_MS)
     assert await events_until(socket, 600) == []
-    assert minutes(await rows(network, "BTCUSDT", 14)) == [-1, 0, 1]
+    assert minutes(await rows(network, "BTCUSDT", 14, from_minute=-1)) == [-1, 0, 1]
     with pytest.raises(ValueError, match="does not trade already"):
         eventful.delist("BTCUSDT")
 
