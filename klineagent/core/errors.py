@@ -60,8 +60,7 @@ from klineagent.core.interrupts import INTERRUPTED
 
 # "Unknown error": clients take it for one that passes, and try again.
 _OPERATION_FAILED = -1000
-# "Server overloaded": likewise.
-_OVERLOADED = -1008
+# So is "server overloaded", -1008, but not by ccxt where the exchange has another address.
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The errors of decoding bytes from outside: not JSON, not UTF-8, nested too deeply."""
@@ -188,7 +187,7 @@ class Overloaded(ReadError):
     http_status = 503
 
     def __init__(self, text: str, *, retry_after_s: float) -> None:
-        super().__init__(_OVERLOADED, text)
+        super().__init__(_OPERATION_FAILED, text)
         self.retry_after_s = max(1, math.ceil(retry_after_s))
 
 

@@ -211,7 +211,7 @@ async def test_programs_that_read_spend_a_fifth_of_the_weight_at_most(
         if status != 200:
             break
         served += 1
-    assert (status, body["code"]) == (503, -1008)
+    assert (status, body["code"]) == (503, -1000)
     assert served > 20
     assert meter.used - used <= 0.2 * 0.8 * USDM.weight_per_minute + 10
     await trio.sleep(int(headers["Retry-After"]) + 1)
@@ -231,7 +231,7 @@ async def test_a_limit_that_the_exchange_names_holds_the_pool_and_is_passed_on(
     held_s = int(headers["Retry-After"])
     before = len(forwarding.sent)
     status, body, headers = await forwarding.get("/fapi/v1/depth?symbol=BTCUSDT")
-    assert (status, body["code"]) == (503, -1008)
+    assert (status, body["code"]) == (503, -1000)
     assert int(headers["Retry-After"]) == pytest.approx(held_s, abs=1)
     assert len(forwarding.sent) == before
     assert forwarding.simulation.agent.registry.context.rest.budget.spending().backing_off_s > 0
