@@ -81,16 +81,17 @@ def bringing_forward(
     """
     rounds = 0
     while statements := alterations(database, dialect, found):
+        others: list[str] = []
         failure: StoreError | None = None
-        if others := (yield from _of_other_engines(database)):
-            raise _obstructed(database, statements, StoreMisconfigured(f"{', '.join(others)}"))
-        for statement in statements:
-            try:
+        try:
+            others = yield from _of_other_engines(database)
+            for statement in [] if others else statements:
                 yield statement
-            except StoreError as error:  # perhaps another agent was first
-                failure = error
-                break
-            log.info("table_altered", database=database, statement=statement)
+                log.info("table_altered", database=database, statement=statement)
+        except StoreError as error:  # perhaps another agent was first, or replaces the view now
+            failure = error
+        if others:
+            raise _obstructed(database, statements, StoreMisconfigured(f"{', '.join(others)}"))
         rounds += 1
         before, found = found, (yield from looking(database))
         if found == before and (isinstance(failure, StoreMisconfigured) or rounds >= _ROUNDS):

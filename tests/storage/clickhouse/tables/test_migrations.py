@@ -20,7 +20,7 @@ from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.server import ClickHouseStore, open_clickhouse
 from klineagent.storage.clickhouse.tables import migrations as migration
 from klineagent.storage.clickhouse.tables.preparation import preparing
-from klineagent.storage.clickhouse.tables.schema import EMBEDDED
+from klineagent.storage.clickhouse.tables.schema import EMBEDDED, LEGACY, TABLES
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch, Store, Table
 from klineagent.storage.url import ServerLocation, locate
@@ -393,3 +393,17 @@ async def test_who_may_not_alter_on_a_modern_server_is_told_what_to_run(
             await store.prepare()
             await store.insert(Batch("a", (sample(5),)))
             assert set(await _all_rows(store)) > set(before)
+
+
+def test_a_view_that_another_agent_replaces_meanwhile_is_looked_at_again() -> None:
+    """Old servers fail to list their tables while one of them is dropped."""
+    tables = TABLES.items()
+    whole = {table: dict.fromkeys(columns, "String") for table, columns in tables}
+    found = {**whole, "klines_final": {}}
+    steps = migration.bringing_forward("market", LEGACY, found, migration.SCHEMA_VERSION)
+    assert "system.tables" in next(steps)
+    assert "system.columns" in steps.throw(StoreMisconfigured("klines_final doesn't exist"))
+    rows = [(table, name, type_) for table, each in whole.items() for name, type_ in each.items()]
+    with pytest.raises(StopIteration) as ended:
+        steps.send(rows)
+    assert ended.value.value == whole
