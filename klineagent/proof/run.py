@@ -18,7 +18,9 @@ from klineagent.core.interval import DAY_MS, MINUTE_MS
 from klineagent.exchange.venues import VENUES, full_name
 from klineagent.proof.active_faults import ActiveFaults, FaultRecord
 from klineagent.proof.lifecycle import Lifecycle
+from klineagent.proof.listening import ProofListener
 from klineagent.proof.plan import ProofFailed, ProofPlan, ProofReport
+from klineagent.proof.reading import ProofReader
 from klineagent.proof.schedule import OF_ALL, FaultTargets, inject
 from klineagent.proof.turns import Turns
 from klineagent.proof.venue import INTERVALS, VenueProof
@@ -88,7 +90,7 @@ async def _prove(plan: ProofPlan, seen: list[ProofFailed]) -> ProofReport:
             network=network_of(exchanges, connections),
             store=store,
             oracles={each.name: each.oracle for each in venues},
-            readers=[reader for each in venues for reader in (each.reader, each.listener)],
+            readers=_readers(plan, venues),
             chance=random.Random(plan.seed),  # noqa: S311 - no secret
         )
         turns = Turns(names=plan.venue_names, begin_s=trio.current_time())
@@ -133,6 +135,13 @@ def _market(plan: ProofPlan, venue_name: str) -> EventfulMarket:
             history_ms=plan.listed_days * DAY_MS,
         )
     )
+
+
+def _readers(plan: ProofPlan, venues: Sequence[VenueProof]) -> list[ProofReader | ProofListener]:
+    readers: list[ProofReader | ProofListener] = [each.listener for each in venues]
+    if not plan.has_short_memory:  # a read of the past would find what a restart forgot
+        readers += [each.reader for each in venues]
+    return readers
 
 
 def _venues(

@@ -26,6 +26,23 @@ def late():
 sys.argv[1:] = ["late"]
 sys.exit(cli.run_command())
 """
+# Prints a table inside Trio, as `show` does.
+_IN_TRIO = """
+import sys
+from klineagent.cli import group as cli
+from klineagent.cli.running import run
+from klineagent.cli.tables import plain_table, wide_console
+
+@cli.commands.command()
+def table():
+    async def show():
+        wide_console().print(plain_table("title", ["column"], []))
+
+    run(show)
+
+sys.argv[1:] = ["table"]
+sys.exit(cli.run_command())
+"""
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -35,7 +52,7 @@ sys.exit(cli.run_command())
         (*_KLINEAGENT, "--version"),
         (*_KLINEAGENT, "show", "--help"),
         (*_KLINEAGENT, "config", "show"),
-        (*_KLINEAGENT, "prove", "--days", "0.1", "--symbols", "1"),
+        (sys.executable, "-c", _IN_TRIO),
         (sys.executable, "-c", _LATE),
     ],
 )
@@ -51,20 +68,24 @@ def test_a_full_disk_is_told_in_one_line(command: tuple[str, ...], unbuffered: s
             timeout=TIMEOUT_S,
             check=False,
         )
-    # `prove` tells its progress on standard error before.
-    lines = ended.stderr.splitlines(keepends=True)
-    assert (ended.returncode, lines[-1]) == (1, _NO_SPACE)
-    assert b"Traceback" not in ended.stderr
+    assert (ended.returncode, ended.stderr) == (1, _NO_SPACE)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["config", "show"], ["show", "--help"]])
-def test_a_closed_pipe_ends_a_command_without_a_word(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        (*_KLINEAGENT, "--help"),
+        (*_KLINEAGENT, "config", "show"),
+        (sys.executable, "-c", _IN_TRIO),
+    ],
+)
+def test_a_closed_pipe_ends_a_command_without_a_word(command: tuple[str, ...]) -> None:
     """As `head` closes it."""
     ours, its = os.pipe()
     os.close(ours)
     with open(its, "wb") as pipe:  # noqa: PTH123 - a descriptor
         ended = subprocess.run(
-            [*_KLINEAGENT, *words],
+            command,
             stdout=pipe,
             stderr=subprocess.PIPE,
             timeout=TIMEOUT_S,

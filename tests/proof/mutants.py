@@ -16,7 +16,6 @@ from klineagent.exchange.budget import WeightBudget, WeightPool
 from klineagent.exchange.clock.deadlines import Deadlines
 from klineagent.exchange.clock.reckoning import Reckoning
 from klineagent.exchange.rest import CandleAnswer, Page
-from klineagent.reading import candles, ranges
 from klineagent.series.backfill.attempts import Attempts
 from klineagent.series.backfill.gap_file import GapSaver
 from klineagent.series.backfill.pages import Evidence, Finding, Known
@@ -170,14 +169,8 @@ def gaps_forgotten() -> Iterator[None]:
         del self
         await trio.lowlevel.checkpoint()
 
-    async def forget(*_: object) -> None:
-        await trio.lowlevel.checkpoint()
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GapSaver, "load", load)
-        # A program that reads the stored past would have the gaps found.
-        patch.setattr(candles, "reveal", forget)
-        patch.setattr(ranges, "reveal", forget)
         yield
 
 

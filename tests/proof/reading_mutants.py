@@ -10,12 +10,12 @@ import pytest
 import trio
 
 from klineagent.core.errors import NotReadable
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.reading import candles, ranges
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.request import CandleRange, CandleRequest
 from klineagent.reading.rows import RowFormat
-from klineagent.reading.tail import SeriesName, TailSeries
+from klineagent.reading.tail import TailSeries
 from klineagent.storage.writing.writer import Writer
 
 
