@@ -55,7 +55,7 @@ from klineagent.exchange.budget import open_weight_pools
 from klineagent.exchange.network import Internet, Network
 from klineagent.exchange.stream.dispatcher import FormingTurns
 from klineagent.exchange.stream.pool import Pool
-from klineagent.exchange.venues import Venue
+from klineagent.exchange.venues import VENUES, Venue
 from klineagent.fleet.address import own_address
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
@@ -217,9 +217,9 @@ async def open_agent(
             _offer_snapshots(command, background, venues=venues, writer=writer)
             status = status_app(watched_by := status_guard(config))
             add_health_routes(status, watched_by, venues=venues, writer=writer)
-            listeners = StreamCounts()
+            stream_counts = StreamCounts()
             add_metrics_route(
-                status, venues=venues, writer=writer, timings=timings, streams=listeners
+                status, venues=venues, writer=writer, timings=timings, streams=stream_counts
             )
             commanded = RequestDeadline(RequestPacer(command))
             await servers.start(partial(serve, tls=tls), commanded, commands)
@@ -232,8 +232,8 @@ async def open_agent(
                         writer=writer,
                         bus=bus,
                         guard=read_guarded,
-                        forward=config.forward,
-                        counts=listeners,
+                        forwards=forwarded_venues(config),
+                        counts=stream_counts,
                     )
                 )
                 await servers.start(partial(serve, shortcuts=read.shortcuts), read.app, reads)
@@ -265,6 +265,20 @@ def _configured(config: Config) -> Mapping[Venue, SeriesSet]:
     }
 
 
+def forwarded_venues(config: Config) -> frozenset[Venue]:
+    """List the venues to which requests may be passed on: all that are simulated, or all real.
+
+    A program asks for any of them; an agent of a twin must not open one at its real address.
+    """
+    side = _is_simulated(config.rest_url_of(config.venue))
+    alike = (each for each in VENUES.values() if _is_simulated(config.rest_url_of(each)) == side)
+    return frozenset(alike) if config.forward else frozenset()
+
+
+def _is_simulated(url: str) -> bool:
+    return is_loopback(httpx2.URL(url).host)
+
+
 def _venue_settings(config: Config, venue: Venue) -> VenueSettings:
     ws_url, rest_url = config.ws_url_of(venue), config.rest_url_of(venue)
     _warn_of_unusual_path(venue, ws_url)
@@ -274,7 +288,7 @@ def _venue_settings(config: Config, venue: Venue) -> VenueSettings:
         venue=venue,
         ws_url=ws_url,
         rest_url=rest_url,
-        is_simulated=is_loopback(httpx2.URL(rest_url).host),
+        is_simulated=_is_simulated(rest_url),
         conflate_s=0 if config.updates else config.flush_interval_s,
         history=config.history,
         lookback_ms=int(config.lookback_s * SECOND_MS),
@@ -346,7 +360,7 @@ def _warn_of_unusual_path(venue: Venue, ws_url: str) -> None:
 
 def _warn_of_two_exchanges(url: str, other: str) -> None:
     """Candles of a twin here and of the real exchange would make one table."""
-    if is_loopback(httpx2.URL(url).host) != is_loopback(httpx2.URL(other).host):
+    if _is_simulated(url) != _is_simulated(other):
         log.warning(
             "two_exchanges",
             urls=[masked(url), masked(other)],

@@ -13,7 +13,7 @@ import trustme
 from attrs import evolve
 from trio.testing import MockClock
 
-from klineagent.agent import open_agent
+from klineagent.agent import forwarded_venues, open_agent
 from klineagent.api.server.listen import open_listener
 from klineagent.config.loading import load_config
 from klineagent.config.model import Config
@@ -177,3 +177,17 @@ async def test_an_agent_that_is_started_twice_leaves_an_earlier_spool_alone(
                 pass
     async with open_spool(Folder(old), limit_bytes=NO_LIMIT) as spool:
         assert await drained(spool) == [candles(1)]
+
+
+def test_requests_are_not_passed_on_to_another_exchange_than_the_agents() -> None:
+    """With a twin of one venue, the real exchange of another is not asked."""
+    twin = "http://127.0.0.1:9"
+    for given, names in (
+        ({}, set()),
+        ({"forward": True}, {"usdm", "coinm", "spot"}),
+        ({"forward": True, "rest_url": twin}, {"usdm"}),
+        ({"forward": True, "rest_url": [twin, f"spot={twin}"]}, {"usdm", "spot"}),
+        ({"forward": True, "rest_url": f"spot={twin}"}, {"usdm", "coinm"}),
+    ):
+        config = load_config(given, {}, None)
+        assert {each.name for each in forwarded_venues(config)} == names

@@ -16,7 +16,7 @@ from klineagent.cli.sql.snapshot import demand_an_engine, needs_agent, open_snap
 from klineagent.cli.sql.source import Source, from_a_store
 from klineagent.cli.tables import candles_table, summary_table, updates_table, wide_console
 from klineagent.core.errors import ConfigError, StartError
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.exchange.venues import split_name
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.opening import open_store
@@ -143,14 +143,12 @@ async def _candles(
     return candles_table(klines[::-1], title=title, with_source=with_source)
 
 
-async def _updates(store: Store, *, label: str, series: tuple[str, str, str], newest: int) -> Table:
+async def _updates(store: Store, *, label: str, series: SeriesName, newest: int) -> Table:
     klines = await store.updates(*series, newest=newest)
     return updates_table(klines, title=await _title(store, series, "update", klines))
 
 
-async def _title(
-    store: Store, series: tuple[str, str, str], what: str, klines: Sequence[Kline]
-) -> str:
+async def _title(store: Store, series: SeriesName, what: str, klines: Sequence[Kline]) -> str:
     """Return the title of the table of `klines`.
 
     Raises:
@@ -163,7 +161,7 @@ async def _title(
     return f"{name}, times in UTC"
 
 
-async def _elsewhere(store: Store, series: tuple[str, str, str]) -> str:
+async def _elsewhere(store: Store, series: SeriesName) -> str:
     """Return a hint at other venues that have candles of this series; empty if none has."""
     venue, *name = series
     venues = [

@@ -9,6 +9,10 @@ Key = tuple[str, str, str, int]
 """The key of a candle: venue, symbol, interval, open time."""
 
 
+SeriesName = tuple[str, str, str]
+"""Venue, symbol and interval: the first fields of a `Kline`."""
+
+
 class Kline(NamedTuple):
     """One state of one candle; the fields are the columns of table `klines`, in their order.
 

@@ -185,6 +185,11 @@ def venue_named(name: str) -> Venue:
     return venue
 
 
+def how_to_add(venue: Venue, symbol: str, interval: str, default: Venue) -> str:
+    """Write the command with which a user adds a series."""
+    return f"klineagent add {full_name(venue, symbol, default)} --intervals {interval}"
+
+
 def full_name(venue: Venue, symbol: str, default: Venue) -> str:
     """Write a symbol so that `split_name` reads it: bare if its venue is `default`."""
     return symbol if venue == default else f"{venue.name}:{symbol}"

@@ -14,13 +14,13 @@ from attrs import define, evolve, field
 
 from klineagent.core.errors import NotReadable, Overloaded, StoreError
 from klineagent.core.interval import SECOND_MS, on_grid
-from klineagent.core.kline import Kline
-from klineagent.exchange.venues import Venue, full_name
+from klineagent.core.kline import Kline, SeriesName
+from klineagent.exchange.venues import Venue, full_name, how_to_add
 from klineagent.reading.completeness import count_absent, count_lacking, missing, not_there
 from klineagent.reading.past import BEGINNING_OF_TIME_MS, reveal
 from klineagent.reading.request import CandleRequest, not_listed
 from klineagent.reading.rows import RowFormat
-from klineagent.reading.tail import ROWS_A_SERIES, SeriesName, Tail, TailSeries
+from klineagent.reading.tail import ROWS_A_SERIES, Tail, TailSeries
 from klineagent.reading.waiting import waiting_rows
 from klineagent.series.ledger import Ledger
 from klineagent.series.subscription import Subscription
@@ -61,8 +61,8 @@ class CandleReader:
 
     venues: Venues
     writer: Writer
-    is_forwarding: bool = False
-    """Whether the exchange is asked for what is refused here."""
+    forwards: frozenset[Venue] = frozenset()
+    """The venues whose exchange is asked for what is refused here."""
     tail: Tail = field(factory=Tail, init=False)
     _in_line: int = field(default=0, init=False)
     """The number of series that are read from the store, or wait to be."""
@@ -158,11 +158,13 @@ class CandleReader:
         listings = running.context.book.listings
         if series is None and listings is not None and asked.symbol not in listings:
             raise not_listed()
-        if series is None or not series.ledger.has_begun:
-            name = full_name(running.venue, asked.symbol, self.venues.default)
-            what = "is not recorded; `klineagent add" if series is None else "begins just now;"
-            how = f" {name} --intervals {asked.interval}`" if series is None else " try again"
-            raise NotReadable(f"{name} {asked.interval} {what}{how}")
+        name = full_name(running.venue, asked.symbol, self.venues.default)
+        if series is None:
+            default = self.venues.default
+            how = how_to_add(running.venue, asked.symbol, asked.interval.value, default)
+            raise NotReadable(f"{name} {asked.interval} is not recorded; `{how}`")
+        if not series.ledger.has_begun:
+            raise NotReadable(f"{name} {asked.interval} begins just now; try again")
         return series
 
     def _bounds(
@@ -184,7 +186,8 @@ class CandleReader:
         listed_ms, is_all = _beginning(running, series)
         # Programs ask for everything since 1970 to learn where a series begins.
         is_early = since_ms <= max(listed_ms, BEGINNING_OF_TIME_MS)
-        asks_all = is_all or (is_early and series.has_looked_back and not self.is_forwarding)
+        may_begin = series.has_looked_back and running.venue not in self.forwards
+        asks_all = is_all or (is_early and may_begin)
         begins_late = asked.is_oldest_first and since_ms < oldest_ms and asks_all
         if begins_late:
             asked = evolve(asked, since_ms=oldest_ms)

@@ -16,8 +16,7 @@ import msgspec
 
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import DAY_MS, SECOND_MS
-from klineagent.core.kline import Kline
-from klineagent.reading.tail import SeriesName
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.storage.reader import CANDLE_COLUMNS, TABLE_ROWS, CandleTable
 
 # Their texts are some 15 MB while they are joined.

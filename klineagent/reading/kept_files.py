@@ -106,7 +106,7 @@ class KeptFiles:
     """Who makes a file holds its name's, as long as others wait for it."""
 
     async def run(self) -> NoReturn:
-        """Delete files that nobody has read for a moment."""
+        """Delete files that were not read for a moment."""
         while True:
             await trio.sleep(UNUSED_S)
             self._files = {name: file for name, file in self._files.items() if file.is_fresh}

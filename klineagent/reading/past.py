@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from klineagent.core.errors import NotReadable, StoreError
 from klineagent.core.interval import Interval, Run
-from klineagent.reading.tail import SeriesName
+from klineagent.core.kline import SeriesName
 from klineagent.series.subscription import Subscription
 from klineagent.storage.store import Store
 

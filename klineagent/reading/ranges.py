@@ -13,12 +13,11 @@ from attrs import define, field, frozen
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import NotReadable, StoreError
 from klineagent.core.interval import Interval
-from klineagent.core.kline import Kline
-from klineagent.exchange.venues import Venue, full_name
+from klineagent.core.kline import Kline, SeriesName
+from klineagent.exchange.venues import Venue, full_name, how_to_add
 from klineagent.reading.completeness import count_lacking, missing, not_there
 from klineagent.reading.past import reveal
 from klineagent.reading.request import CandleRange
-from klineagent.reading.tail import SeriesName
 from klineagent.reading.waiting import waiting_rows
 from klineagent.series.ledger import Gap, Ledger
 from klineagent.series.subscription import Subscription
@@ -69,7 +68,7 @@ class RangeReader:
     venues: Venues
     writer: Writer
     turn: trio.Lock = field(factory=trio.Lock, init=False)
-    """Whoever reads a part holds it: threads read no faster, and a part takes some 20 MB."""
+    """Held while a part is read: threads read no faster, and a part takes some 20 MB."""
 
     @property
     def lags(self) -> bool:
@@ -86,9 +85,9 @@ class RangeReader:
         running = self.venues.get(venue.name)
         if running and (series := running.registry.subscription(symbol, interval)):
             return RecordedSeries(running, series)
+        how = how_to_add(venue, symbol, interval.value, self.venues.default)
         name = full_name(venue, symbol, self.venues.default)
-        add = f"`klineagent add {name} --intervals {interval}`"
-        raise NotReadable(f"{name} {interval} is not recorded; {add}")
+        raise NotReadable(f"{name} {interval} is not recorded; `{how}`")
 
     async def matching(
         self, venue: Venue, pattern: str, intervals: Sequence[Interval]

@@ -15,11 +15,8 @@ import trio
 from attrs import define, field
 
 from klineagent.core.interval import Interval, on_grid
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.reading.rows import RowFormat
-
-SeriesName = tuple[str, str, str]
-"""Venue, symbol and interval."""
 
 # As many rows as one klines request may ask for.
 ROWS_A_SERIES = 1_500

@@ -6,8 +6,7 @@ from collections.abc import Collection
 
 import trio
 
-from klineagent.core.kline import Kline
-from klineagent.reading.tail import SeriesName
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.storage.writing.writer import Writer
 
 # Rows on their way between tasks, or to the spool, are in one of the writer's hands a moment later.
@@ -20,7 +19,7 @@ async def waiting_rows(
 ) -> dict[SeriesName, list[Kline]]:
     """Return the closed rows of some series that are not in the store yet, as far as in memory.
 
-    Whoever reads the store as well does it afterwards: what is stored meanwhile is in one of both.
+    Read the store afterwards, not before: what is stored meanwhile is in one of both.
     """
     rows: dict[SeriesName, list[Kline]] = {name: [] for name in names}
     with trio.move_on_after(IN_HAND_WITHIN_S):

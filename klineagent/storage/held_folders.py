@@ -1,7 +1,7 @@
 """Folders that go with their holder: locked while it lives, removed by others once it is gone.
 
 A lock of the system ends with its process, however that ends. So what was killed leaves folders
-that nobody holds, and whoever makes the next one sweeps them away.
+that no process holds, and the next process that makes one removes them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def held(folder: Path, *, alone: bool = False) -> Iterator[None]:
 
 
 def sweep(parent: Path, prefix: str, *, older_than_s: float) -> list[str]:
-    """Remove the folders in `parent` that begin with `prefix`, are so old, and held by nobody.
+    """Remove the folders in `parent` that begin with `prefix`, are so old, and held by no process.
 
-    The age leaves whoever has just made a folder the time to hold it.
+    The age leaves a process that has just made a folder the time to hold it.
 
     Returns:
         The names of those removed.
@@ -52,7 +52,7 @@ def sweep(parent: Path, prefix: str, *, older_than_s: float) -> list[str]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove `folder` while nobody else can hold it.
+    """Remove `folder` while no other process can hold it.
 
     Raises:
         OSError: somebody holds it, or it cannot be removed.

@@ -18,7 +18,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from klineagent.core.interval import GRIDS, Interval, on_grid
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, SeriesName
 
 # One query of so many rows takes some 30 ms of a core.
 CHUNK_ROWS = 5_000
@@ -84,7 +84,7 @@ class KlineRange:
     """The most candles that are wanted, from the end that comes first; None for all."""
 
     @property
-    def series(self) -> tuple[str, str, str]:
+    def series(self) -> SeriesName:
         """Venue, symbol and interval."""
         return self.venue, self.symbol, self.interval
 

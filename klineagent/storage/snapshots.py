@@ -25,7 +25,7 @@ from klineagent.storage.held_folders import sweep
 # Each holds disk space; more at a time are a client that forgets to remove its own.
 MOST_SNAPSHOTS = 20
 KEPT_S = 3600
-"""How long a snapshot is kept that nobody removes; longer while a process holds it."""
+"""How long a snapshot is kept that is not removed; longer while a process holds it."""
 SWEEP_EVERY_S = 60
 # Removing hard links takes milliseconds; a disk that takes longer leaves them to the sweep.
 _REMOVED_WITHIN_S = 5
@@ -69,7 +69,7 @@ def new_name() -> str:
 
 
 def sweep_snapshots(folder: Path, *, older_than_s: float) -> list[str]:
-    """Remove an engine's snapshots that are so old and held by nobody; return their names."""
+    """Remove an engine's snapshots that are so old and held by no process; return their names."""
     return sweep(folder / _FOLDER, _PREFIX, older_than_s=older_than_s)
 
 
@@ -112,8 +112,9 @@ class Snapshots:
         return await trio.to_thread.run_sync(self._remove, name)
 
     async def keep_swept(self) -> NoReturn:
-        """Remove what an earlier process left, and from then on what nobody removes."""
-        older_than_s = 0  # the folder is ours: whoever took a snapshot before holds it, or has died
+        """Remove what an earlier process left, and from then on what is left too long."""
+        # The folder is ours: a process with an earlier snapshot holds it, or has died.
+        older_than_s = 0
         while True:
             if removed := await self.sweep(older_than_s=older_than_s):
                 log.info("snapshots_removed", snapshots=removed)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from trio.testing import MockClock
 
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.exchange.venues import USDM
 from klineagent.reading import tail as tail_module
 from klineagent.reading.rows import RowFormat
-from klineagent.reading.tail import SeriesName, Tail
+from klineagent.reading.tail import Tail
 from tests.klines import OPEN_MS, a_kline
 
 FORMAT = RowFormat.of(None, USDM)

@@ -33,22 +33,18 @@ def read_app(
     reader: CandleReader,
     guard: Guard = ANYONE,
     *,
-    forward: bool = False,
     files: KeptFiles | None = None,
 ) -> QuartTrio:
-    """Make the app of the read server; with `forward` the exchange answers what it does not.
-
-    Whoever runs it runs `files`.
-    """
+    """Make the app of the read server; the caller runs `files`."""
     app = json_app(__name__, guard)
     ranges = RangeReader(venues=reader.venues, writer=reader.writer)
     add_candle_routes(app, ranges, files or KeptFiles())
     add_newest_routes(app, ranges)
     add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)
-    info, forwarder = ExchangeInfo(), Forwarder(venues=reader.venues) if forward else None
-    reader.is_forwarding = forward
+    info, forwarder = ExchangeInfo(), Forwarder(venues=reader.venues)
     for venue in VENUES.values():
-        app.register_blueprint(_rest_api_of(venue, reader, info, forwarder))
+        forwards = forwarder if venue in reader.forwards else None
+        app.register_blueprint(_rest_api_of(venue, reader, info, forwards))
     return app
 
 

@@ -23,6 +23,7 @@ from klineagent.bus import Bus
 from klineagent.config.model import DEFAULT_READ_BIND
 from klineagent.core.address import Bind
 from klineagent.core.errors import StartError
+from klineagent.exchange.venues import Venue
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.kept_files import KeptFiles
 from klineagent.reading.streams.hub import StreamCounts, open_streams
@@ -68,15 +69,15 @@ async def open_read_api(
     writer: Writer,
     bus: Bus,
     guard: Guard,
-    forward: bool,
+    forwards: frozenset[Venue],
     counts: StreamCounts,
 ) -> AsyncIterator[ReadApi]:
     """Follow `bus` for programs that read, as long as the block lasts."""
-    reader, files = CandleReader(venues=venues, writer=writer), KeptFiles()
+    reader, files = CandleReader(venues=venues, writer=writer, forwards=forwards), KeptFiles()
     async with open_streams(venues, counts) as streams, trio.open_nursery() as background:
         background.start_soon(files.run)
         with bus.subscribed(reader.tail), bus.followed(streams):
-            app = CutAnswers(read_app(reader, guard, forward=forward, files=files))
+            app = CutAnswers(read_app(reader, guard, files=files))
             bounded = few_tails(few_documents(app))
             shortcuts = Shortcuts(
                 sockets=StreamRoutes(streams, guard), answer=KlinesAtOnce(reader, guard)

@@ -25,7 +25,7 @@ from klineagent.storage.url import FolderLocation
 
 _PREFIX = "klineagent-sql-"
 _HOLD_WITHIN_S = 60
-"""Whoever makes a folder has so long to hold it; those of killed processes are removed then."""
+"""A process holds a folder it made within this time; later, a free one is of a dead process."""
 _CHUNK_BYTES = 1 << 16
 _ERROR = re.compile(r"(?:Code: \d+\. DB::Exception: )+(.*)", re.DOTALL)
 _SETTINGS = {
@@ -71,7 +71,7 @@ class SnapshotEngine:
             except RuntimeError as error:
                 failures.append(error)
             except BrokenPipeError:
-                pass  # nobody reads on
+                pass  # the reader has closed the pipe
             finally:
                 os.close(write_end)
 
@@ -82,7 +82,7 @@ class SnapshotEngine:
                 while chunk := answer.read(_CHUNK_BYTES):
                     out.write(chunk)
                 out.flush()
-        except BaseException:  # Ctrl-C, or nobody takes the rows: then nobody needs more
+        except BaseException:  # Ctrl-C, or a closed pipe: the rest is not wanted
             self.kill()
             raise
         finally:

@@ -19,12 +19,13 @@ from klineagent.cli.remote.options import complete_intervals, complete_symbols
 from klineagent.cli.running import run
 from klineagent.cli.sql.copying import copy_series
 from klineagent.cli.sql.engine import SnapshotEngine, open_engine
-from klineagent.cli.sql.selection import SeriesName, SeriesSelection, read_asked
+from klineagent.cli.sql.selection import SeriesSelection, read_asked
 from klineagent.cli.sql.snapshot import open_snapshot
 from klineagent.cli.sql.source import Source, from_a_store
 from klineagent.config.converters import to_intervals
 from klineagent.core.errors import ConfigError, OutputError
 from klineagent.core.interval import Interval
+from klineagent.core.kline import SeriesName
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.clickhouse.tables.schema import literal
 from klineagent.storage.reader import END_MS

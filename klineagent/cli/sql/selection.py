@@ -10,11 +10,9 @@ from attrs import frozen
 from klineagent.config.converters import WILDCARDS
 from klineagent.core.errors import ConfigError, StartError
 from klineagent.core.interval import Interval
+from klineagent.core.kline import SeriesName
 from klineagent.exchange.venues import Venue, split_name
 from klineagent.storage.reader import END_MS
-
-SeriesName = tuple[str, str, str]
-"""Venue, symbol and interval."""
 
 
 @frozen

@@ -115,7 +115,7 @@ def _is_in_use(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False  # whoever opens it finds out why
+        return False  # opening it fails, and says why
     return False
 
 
@@ -185,7 +185,7 @@ def _freeze(location: FolderLocation, opened: ExitStack) -> Readable:
                 sweep_snapshots(folder, older_than_s=0)
                 steps = freezing(DEFAULT_DATABASE, new_name(), folder)
                 frozen = run_steps(steps, session, location)
-                # While nobody else can have the folder, and sweep it.
+                # While no other process can hold the folder, and sweep it.
                 opened.enter_context(held(frozen.folder))
             finally:
                 session.close()
@@ -213,4 +213,4 @@ def _remove(frozen: Frozen, address: Address) -> None:
     try:
         run(ask)
     except AgentError:
-        return  # it sweeps away what nobody removed
+        return  # the agent removes it later

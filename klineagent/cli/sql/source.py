@@ -69,7 +69,7 @@ def source_of(config: Config, given: Mapping[str, str], url: str) -> Source:
     """
     location = locate(config.store)
     if isinstance(location, MemoryLocation):
-        raise ConfigError(f"{location.label} is read by nobody but its own process; see --store")
+        raise ConfigError(f"{location.label} can be read by its own process only; see --store")
     if isinstance(location, ServerLocation):
         location = evolve(location, ca_file=config.ca_file)
     ca_file = None if config.ca_file is None else Path(config.ca_file)

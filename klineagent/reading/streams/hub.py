@@ -12,8 +12,8 @@ from attrs import define, field
 
 from klineagent.core.errors import ShuttingDown, TooManySockets
 from klineagent.core.interval import Interval
-from klineagent.core.kline import Kline
-from klineagent.exchange.venues import SPOT, USDM, VENUES, Venue, full_name
+from klineagent.core.kline import Kline, SeriesName
+from klineagent.exchange.venues import SPOT, USDM, VENUES, Venue, how_to_add
 from klineagent.reading.streams.events import CandleEvent, EventFormat, Form
 from klineagent.reading.streams.flush import LATER_S, SOON_S, Flush
 from klineagent.reading.streams.listeners import SeriesEvents, StreamListener
@@ -21,7 +21,6 @@ from klineagent.reading.streams.name import StreamName, read_name
 from klineagent.reading.streams.order import CandleOrder
 from klineagent.reading.streams.outbox import Outbox
 from klineagent.reading.streams.requests import CloseReason
-from klineagent.reading.tail import SeriesName
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import Venues
 
@@ -284,8 +283,7 @@ class StreamHub:
             default = self._venues.default
             usual = [each for each in series if each[0] == default.name]
             venue, symbol, interval = (usual or series)[0]
-            what = full_name(VENUES[venue], symbol, default)
-            hint = f"klineagent add {what} --intervals {interval}"
+            hint = how_to_add(VENUES[venue], symbol, interval, default)
             log.info("stream_not_recorded", stream=name.text, hint=hint)
 
 

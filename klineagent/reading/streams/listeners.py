@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from klineagent.core.kline import SeriesName
 from klineagent.reading.streams.events import CandleEvent, Form
 from klineagent.reading.streams.name import StreamName
 from klineagent.reading.streams.order import CandleOrder
 from klineagent.reading.streams.outbox import Outbox
-from klineagent.reading.tail import SeriesName
 
 
 @define(eq=False, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from klineagent.core.interval import BY_LENGTH, Interval
+from klineagent.core.kline import SeriesName
 from klineagent.exchange.venues import Venue
-from klineagent.reading.tail import SeriesName
 
 _NAME = re.compile(r"(?P<symbol>[^@/\s]+)@kline_(?P<interval>\w+)")
 _CONTINUOUS = re.compile(r"(?P<pair>[^@/\s]+)_perpetual@continuousKline_(?P<interval>\w+)")

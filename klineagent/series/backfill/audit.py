@@ -19,7 +19,7 @@ from attrs import define, field
 
 from klineagent.core.errors import SpoolError, StoreError
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval, Run, opens_in
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.core.retry import Trouble
 from klineagent.series.ledger import Ledger
 from klineagent.series.registry import Registry
@@ -231,7 +231,7 @@ class StoreAudit:
             took_s = trio.current_time() - began_at
             self._next_at = trio.current_time() + max(QUERY_DELAY_S, took_s * (1 / SHARE - 1))
 
-    def _name_of(self, series: Subscription) -> tuple[str, str, str]:
+    def _name_of(self, series: Subscription) -> SeriesName:
         return self.registry.context.rest.venue.name, series.symbol, series.interval.value
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from klineagent.core.interval import Interval
-from klineagent.core.kline import Kline
+from klineagent.core.kline import Kline, SeriesName
 from klineagent.storage.clickhouse.tables.schema import AGENT_COLUMNS, Layout, literal, quoted
 from klineagent.storage.reader import CANDLE_COLUMNS, KlineRange
 from klineagent.storage.store import AgentRow, Table
@@ -122,7 +122,7 @@ def select_ranks(
     )
 
 
-def _within(layout: Layout, series: tuple[str, str, str], first_ms: int, end_ms: int) -> str:
+def _within(layout: Layout, series: SeriesName, first_ms: int, end_ms: int) -> str:
     venue, symbol, interval = map(literal, series)
     # The column itself is compared, not its milliseconds, so that the index finds the rows.
     return (
@@ -144,7 +144,7 @@ def select_updates(
 def _select_series(
     layout: Layout,
     source: str,
-    series: tuple[str, str, str],
+    series: SeriesName,
     order: Iterable[str],
     newest: int | None,
 ) -> str:

@@ -27,7 +27,7 @@ from klineagent.core.interval import (
     runs_begin_at,
     runs_of,
 )
-from klineagent.core.kline import Key, Kline
+from klineagent.core.kline import Key, Kline, SeriesName
 from klineagent.storage.reader import KlineRange, Reader
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 
@@ -123,7 +123,6 @@ def while_in(active: list[T], fault: T) -> Iterator[None]:
 TOKENS_KNOWN = 10_000
 """How many tokens a table remembers, as on a server (see `tables/schema.py`)."""
 
-_Series = tuple[str, str, str]
 _State = tuple[Key, int, int]
 """One state of one candle: its key, event time and version."""
 
@@ -160,7 +159,7 @@ class MemoryStore(StoreFaults):
     """The live row of each agent."""
     _tokens: dict[Table, _Tokens] = field(factory=lambda: {table: _Tokens() for table in Table})
     # An index of closed candles: scanning all rows for each query would take seconds.
-    _closed_opens: dict[_Series, set[int]] = field(factory=dict)
+    _closed_opens: dict[SeriesName, set[int]] = field(factory=dict)
     _forgotten: list[Callable[[Kline], bool]] = field(factory=list, init=False)
 
     @contextmanager

@@ -17,7 +17,7 @@ from werkzeug.datastructures import Headers
 
 from klineagent.api.reading.binance import read_app
 from klineagent.core.interval import Interval
-from klineagent.exchange.venues import COINM, SPOT, USDM
+from klineagent.exchange.venues import COINM, SPOT, USDM, VENUES
 from klineagent.reading.candles import CandleReader
 from klineagent.testing.simulation import Simulation, open_simulation
 from klineagent.twin import network
@@ -68,8 +68,10 @@ async def _open_forwarding(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[For
         symbols=["BTCUSDT"], intervals=[Interval.M1], history=20, tick_ms=1_000
     ) as simulation:
         agent = simulation.agent
-        reader = CandleReader(venues=agent.venues, writer=agent.writer)
-        client = read_app(reader, forward=True).test_client()
+        reader = CandleReader(
+            venues=agent.venues, writer=agent.writer, forwards=frozenset(VENUES.values())
+        )
+        client = read_app(reader).test_client()
         with agent.bus.subscribed(reader.tail):
             await trio.sleep(130)
             yield Forwarding(simulation, client, sent)
@@ -107,8 +109,10 @@ async def test_a_venue_that_is_not_recorded_is_opened(
         symbols=["BTCUSDT"], intervals=[Interval.M1], beside=[SPOT, COINM]
     ) as simulation:
         venues = simulation.agent.venues
-        reader = CandleReader(venues=venues, writer=simulation.agent.writer)
-        client = read_app(reader, forward=True).test_client()
+        reader = CandleReader(
+            venues=venues, writer=simulation.agent.writer, forwards=frozenset(VENUES.values())
+        )
+        client = read_app(reader).test_client()
         for path in ("/api/v3/depth?symbol=BTCUSDT", "/dapi/v1/exchangeInfo"):
             assert (await client.get(path)).status_code == 200
         assert [each.venue for each in venues] == [USDM, SPOT, COINM]
