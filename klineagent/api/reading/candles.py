@@ -167,6 +167,8 @@ async def _wanted(asked: CandlesQuery, reader: RangeReader) -> list[Wanted]:
     """
     first_ms = 0 if not asked.from_ else read_moment(asked.from_, field="from")
     end_ms = None if not asked.to else read_moment(asked.to, field="to")
+    if end_ms is not None and end_ms < first_ms:
+        raise InvalidRequest(f"from: {asked.from_} is after to, {asked.to}")
     series = await series_named(asked.symbol, asked.interval, reader)
     if len(series) > MOST_SERIES:
         raise InvalidRequest(f"{len(series)} series, of at most {MOST_SERIES} in one document")

@@ -21,6 +21,7 @@ from klineagent.api.openapi import operation
 from klineagent.api.reading.selection import names_in, series_named
 from klineagent.api.requests import interval_named, read_query
 from klineagent.api.server.middleware import FewAtOnce
+from klineagent.config.converters import WILDCARDS
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest, NotReadable
 from klineagent.core.interval import Interval
@@ -69,6 +70,8 @@ def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
         """
         asked = read_query(TailQuery)
         venue, symbol = symbol_named(asked.symbol, default, beside="", field="symbol")
+        if not WILDCARDS.isdisjoint(symbol):
+            raise InvalidRequest("symbol: one symbol, no pattern; /v1/last takes patterns")
         series = reader.one(venue, symbol, interval_named(asked.interval, venue))
         wanted = [(series, _range_since(series, asked))]
         [candles] = await reader.open(wanted, with_forming=True, as_rows=True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from klineagent.api.requests import interval_named
+from klineagent.config.converters import WILDCARDS
 from klineagent.core.errors import InvalidRequest, NotReadable
 from klineagent.core.interval import Interval
+from klineagent.core.kline import SeriesName
 from klineagent.exchange.venues import symbol_named
 from klineagent.reading.ranges import RangeReader, RecordedSeries
-from klineagent.reading.tail import SeriesName
 from klineagent.series.desired.wire_format import check_brackets
 
 # Each may be a pattern, which is held against all symbols: 10 ms where thousands are recorded.
 MOST_NAMES = 50
-
-_WILDCARDS = frozenset("*?[")
 
 
 def names_in(text: str, field: str) -> list[str]:
@@ -44,7 +43,7 @@ async def series_named(symbols: str, intervals: str, reader: RangeReader) -> lis
         venue, symbol = symbol_named(name, reader.venues.default, beside="", field="symbol")
         check_brackets(symbol, "symbol")
         named = [interval_named(each, venue) for each in wanted]
-        if named and _WILDCARDS.isdisjoint(symbol):
+        if named and WILDCARDS.isdisjoint(symbol):
             matching = [reader.one(venue, symbol, interval) for interval in named]
         elif not (matching := await reader.matching(venue, symbol, named or [*Interval])):
             raise NotReadable(f"nothing is recorded that matches {name} {intervals}")

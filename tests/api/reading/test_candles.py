@@ -191,3 +191,11 @@ async def test_rows_in_the_spool_are_never_left_out(
                 assert opens == [*range(opens[0], opens[0] + 8 * MINUTE_MS, MINUTE_MS)]
                 assert simulation.exchange.clock.now_ms() - opens[-1] < 3 * MINUTE_MS
         assert {*statuses} == {200, 503}
+
+
+async def test_a_range_that_ends_before_it_begins_is_a_mistake(autojump_clock: MockClock) -> None:
+    """As it is to the exchange; an empty document would pass for an answer."""
+    async with open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1]) as simulation:
+        query = "symbol=BTCUSDT&interval=1m&from=2026-02-01T00:02&to=2026-02-01T00:01"
+        status, body = await asked(simulation, query)
+        assert (status, b"is after to" in body) == (400, True)
