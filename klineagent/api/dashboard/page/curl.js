@@ -1,0 +1,44 @@
+// Under each panel: the request that answers the same, for a shell. It never holds the token.
+
+import { queryText, token } from "./agent.js";
+import { make } from "./element.js";
+
+/** Shows `method path?query` with `body` as the curl line of `section`; shown once, changed after. */
+export function curl(section, method, path, query, body) {
+  const details = section.querySelector(":scope > details.curl");
+  if (!details.firstChild) fill(details);
+  const code = details.querySelector("code");
+  const text = line(method, path, query, body);
+  if (code.textContent !== text) code.textContent = text;
+}
+
+function fill(details) {
+  const code = make("code");
+  const copy = make("button", { type: "button", textContent: "Copy" });
+  copy.addEventListener("click", async () => {
+    await copied(code);
+    copy.textContent = "Copied";
+    setTimeout(() => (copy.textContent = "Copy"), 2_000);
+  });
+  details.append(make("summary", { textContent: "curl" }), make("pre", { tabIndex: 0 }, code), copy);
+}
+
+function line(method, path, query, body) {
+  const parts = ["curl"];
+  if (token.get()) parts.push('-H "Authorization: Bearer $KLINEAGENT_TOKEN"');
+  if (method !== "GET") parts.push(`-X ${method}`);
+  parts.push(quoted(location.origin + path + queryText(query)));
+  if (body !== undefined) parts.push(`-d ${quoted(JSON.stringify(body))}`);
+  return parts.join(" ");
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+// The clipboard is closed to pages that come over plain HTTP from another machine.
+async function copied(code) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(code.textContent).catch(() => {});
+  getSelection().selectAllChildren(code);
+  document.execCommand("copy");
+}

@@ -1,0 +1,52 @@
+// The page: opens each panel, asks the agent once a second, and hands the answer to all of them.
+
+import * as agent from "./agent.js";
+import * as candles from "./candles.js";
+import { curl } from "./curl.js";
+import * as heatmap from "./heatmap.js";
+import { poll } from "./poll.js";
+import * as story from "./story.js";
+import * as view from "./view.js";
+
+/**
+ * A panel is a module with `open(section, page)`, called once. It returns what it wants to hear:
+ * `overview(o)` with each answer (points, events and losses are all that are kept, the newest
+ * last), `viewChanged(view)` with each change of the address, `lost(error, pauseMs)`.
+ */
+const PANELS = { coverage: heatmap, candles, story };
+
+let access = "";
+const page = {
+  agent,
+  view,
+  curl,
+  get mayCommand() {
+    return access === "command";
+  },
+  announce(text) {
+    document.getElementById("announced").textContent = text;
+  },
+};
+const panels = Object.entries(PANELS).map(([id, panel]) => panel.open(document.getElementById(id), page));
+
+function tell(method, ...news) {
+  for (const panel of panels) {
+    try {
+      panel?.[method]?.(...news);
+    } catch (error) {
+      // One panel's mistake leaves the others current.
+      reportError(error);
+    }
+  }
+}
+
+view.follow((now) => tell("viewChanged", now));
+tell("viewChanged", view.get());
+if (view.get().panel) view.show(view.get().panel);
+poll(agent, {
+  found(overview) {
+    access = overview.access;
+    tell("overview", overview);
+  },
+  lost: (error, pause) => tell("lost", error, pause),
+});
