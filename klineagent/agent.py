@@ -30,6 +30,8 @@ from attrs import frozen
 from quart_trio import QuartTrio
 
 from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
+from klineagent.api.dashboard.files import add_page_routes
+from klineagent.api.dashboard.overview import OverviewSource, add_overview_route
 from klineagent.api.guard import is_loopback
 from klineagent.api.reading.server import open_read_api, open_read_listener
 from klineagent.api.routes.commands import command_app
@@ -214,6 +216,9 @@ async def open_agent(
             command = command_app(venues, config.intervals, config.venue, guard)
             add_subscription_routes(command, venues)
             add_answer_routes(command, venues=venues, writer=writer)
+            add_page_routes(command)
+            source = OverviewSource(venues=venues, writer=writer, timings=timings, guard=guard)
+            add_overview_route(command, source)
             _offer_snapshots(command, background, venues=venues, writer=writer)
             status = status_app(watched_by := status_guard(config))
             add_health_routes(status, watched_by, venues=venues, writer=writer)

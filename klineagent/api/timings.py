@@ -41,10 +41,34 @@ class Histogram:
         """How many durations were counted."""
         return sum(self._counts)
 
+    @property
+    def counts(self) -> list[int]:
+        """How many durations are in each bucket."""
+        return [*self._counts]
+
+    def quantile(self, share: float) -> float | None:
+        """Estimate the duration that `share` of all do not exceed; None if there are none.
+
+        Within its bucket they count as spread evenly; above the last bound it is that bound.
+        """
+        return quantile(self.bounds, self._counts, share)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return each bound with its cumulative count, as `HistogramMetricFamily` takes them."""
         bounds = [*map(floatToGoString, self.bounds), "+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True))
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+    """Estimate a quantile of durations that were counted; see `Histogram.quantile`. Pure."""
+    left = share * sum(counts)
+    if not left:
+        return None
+    for low, high, count in zip((0.0, *bounds), bounds, counts, strict=False):
+        if left <= count:
+            return low + (high - low) * left / count
+        left -= count
+    return bounds[-1]
 
 
 FLUSH_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -15,6 +15,7 @@
     |   +-- NoSnapshots           409  the store is read in another way
     |   +-- SnapshotGone          404
     |   +-- SnapshotFailed        503  the store could not take it: its disk is full, for example
+    |   +-- NoSuchFile            404
     |   +-- ReadError                  a read cannot be answered; carries the exchange's code
     |   |   +-- BadRead             400  the exchange would refuse it, too
     |   |   +-- NotReadable         503  some of its candles are not there: try again
@@ -147,6 +148,12 @@ class NoSnapshots(RequestError):
 
 class SnapshotGone(RequestError):
     """There is no such snapshot, or no longer."""
+
+    http_status = 404
+
+
+class NoSuchFile(RequestError):
+    """The dashboard has no such file."""
 
     http_status = 404
 

@@ -40,8 +40,6 @@ class Totals:
     series: int = field(default=0, init=False)
     active: int = field(default=0, init=False)
     """The number of series that a connection carries."""
-    incomplete: int = field(default=0, init=False)
-    """The number of series with missing candles."""
     missing: Counter[Urgency] = field(factory=Counter, init=False)
     """The number of missing candles."""
     lag_ms: dict[Interval, int] = field(factory=dict, init=False)
@@ -49,9 +47,15 @@ class Totals:
     overdue: list[tuple[int, CountedSeries]] = field(factory=list, init=False)
     """Series with candles missing that fell due while they ran, and since when, by the exchange's
     clock."""
-
+    gapped: list[CountedSeries] = field(factory=list, init=False)
+    """Series with missing candles."""
     audited_ms: int | None = field(default=None, init=False)
     """The oldest time at which a series was last compared with the store."""
+
+    @property
+    def incomplete(self) -> int:
+        """The number of series with missing candles."""
+        return len(self.gapped)
 
     def count(self, series: CountedSeries, now_ms: int) -> None:
         """Add one series."""
@@ -63,7 +67,7 @@ class Totals:
         ledger = series.ledger
         if not ledger.gaps:  # true of nearly all series
             return
-        self.incomplete += 1
+        self.gapped.append(series)
         self.lag_ms[series.interval] = max(longest_ms, lag_of(ledger, now_ms))
         for gap in ledger.gaps:
             self.missing[gap.mark.urgency] += ledger.count([gap])
