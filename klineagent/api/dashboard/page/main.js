@@ -1,11 +1,21 @@
 // The page: opens each panel, asks the agent once a second, and hands the answer to all of them.
 
 import * as agent from "./agent.js";
+import * as budgets from "./budgets.js";
 import * as candles from "./candles.js";
+import * as change from "./change.js";
+import * as connections from "./connections.js";
 import { curl } from "./curl.js";
+import * as delays from "./delays.js";
+import * as header from "./header.js";
 import * as heatmap from "./heatmap.js";
+import * as log from "./log.js";
+import * as login from "./login.js";
+import * as lost from "./lost.js";
 import { poll } from "./poll.js";
+import * as storage from "./storage.js";
 import * as story from "./story.js";
+import * as venues from "./venues.js";
 import * as view from "./view.js";
 
 /**
@@ -13,7 +23,10 @@ import * as view from "./view.js";
  * `overview(o)` with each answer (points, events and losses are all that are kept, the newest
  * last), `viewChanged(view)` with each change of the address, `lost(error, pauseMs)`.
  */
-const PANELS = { coverage: heatmap, candles, story };
+const PANELS = {
+  head: header, coverage: heatmap, losses: lost, candles, story,
+  delays, venues, connections, budgets, storage, log, change, login,
+};
 
 let access = "";
 const page = {

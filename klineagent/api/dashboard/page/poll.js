@@ -1,6 +1,6 @@
 // One request for the overview a second, while the tab is seen; one at a time.
 
-import { NOTHING, merged } from "./kept.js";
+import { NOTHING, merged } from "./news.js";
 
 const EVERY_MS = 1_000;
 // A slow agent is not asked again at once.

@@ -1,0 +1,175 @@
+// The panel that changes what is recorded: first the bill, and only then the change.
+
+import { bill } from "./bill.js";
+import { make } from "./element.js";
+import { counted, number } from "./format.js";
+import { table, write } from "./table.js";
+
+const INTERVALS = "1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M".split(" ");
+const MOST_SHOWN = 100;
+const PATH = "/v1/subscriptions";
+
+export function open(section, page) {
+  const body = section.querySelector(".body");
+  const ask = bill(body, (body, dryRun) => {
+    const query = dryRun ? { dry_run: true } : {};
+    page.curl(section, "PATCH", PATH, query, body);
+    return page.agent.send("PATCH", PATH, body, query);
+  }, carriedOut);
+  const entry = form(ask);
+  const progress = make("progress", { hidden: true, "aria-label": "Streams that run" });
+  const state = make("p", { className: "quiet", role: "status" });
+  const wanted = list(ask);
+  body.prepend(entry);
+  body.append(state, progress, wanted.whole);
+  page.curl(section, "GET", PATH);
+  let isOpen = false;
+
+  async function refresh() {
+    let now;
+    try {
+      now = await page.agent.get(PATH);
+    } catch (error) {
+      return write(state, error.message);
+    }
+    const { streams, symbols, max_symbols: most, saved } = now;
+    write(state, [
+      `${counted(symbols, "symbol")} of at most ${number(most)}, ${counted(streams.wanted, "stream")}: ${number(streams.active)} active, ${number(streams.pending)} pending`,
+      streams.ending ? `, ${number(streams.ending)} ending` : "",
+      saved ? "." : ". This set does not survive a restart.",
+    ].join(""));
+    progress.hidden = !streams.pending;
+    progress.max = streams.wanted || 1;
+    progress.value = streams.active;
+    wanted.show(now);
+    if (streams.pending) setTimeout(() => document.visibilityState === "visible" && refresh(), 1_000);
+  }
+
+  function carriedOut(outcome) {
+    page.announce(`${counted(outcome.added, "stream")} added, ${counted(outcome.removed, "stream")} removed.`);
+    refresh();
+  }
+
+  return {
+    overview() {
+      section.hidden = !page.mayCommand;
+      if (page.mayCommand && !isOpen) refresh();
+      isOpen = page.mayCommand;
+    },
+    viewChanged: ({ symbol, interval }) => entry.propose(symbol, interval),
+  };
+}
+
+// Names and patterns at intervals, to add or to remove.
+function form(ask) {
+  const names = make("input", { id: "change-names", autocomplete: "off", spellcheck: false, required: true, "aria-describedby": "change-help" });
+  const boxes = INTERVALS.map((value) => make("input", { type: "checkbox", value, checked: true }));
+  const all = make("button", { type: "button", textContent: "All or none" });
+  const whole = make(
+    "form", { className: "change" },
+    make("label", { for: "change-names", textContent: "Symbols or patterns" }), names,
+    make("p", { className: "quiet", id: "change-help", textContent: "BTCUSDT, spot:ETHUSDT, *USDC: commas or blanks between them" }),
+    make("fieldset", {}, make("legend", { textContent: "Intervals" }), ...boxes.map((box) => make("label", {}, box, box.value)), all),
+    make("button", { type: "submit", textContent: "What would adding cost?" }), " ",
+    make("button", { type: "button", value: "remove", textContent: "What would removing do?" }),
+  );
+  all.addEventListener("click", () => {
+    const isAll = boxes.every((box) => box.checked);
+    for (const box of boxes) box.checked = !isAll;
+    ask.withdraw();
+  });
+  const entries = () => entriesOf(names.value, boxes.filter((box) => box.checked).map((box) => box.value));
+  whole.addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask("Add", { add: entries() });
+  });
+  whole.querySelector("[value=remove]").addEventListener("click", () => {
+    if (whole.reportValidity()) ask("Remove", { remove: entries() });
+  });
+  whole.addEventListener("input", ask.withdraw);
+  let proposed = "";
+  // What is looked at is proposed, unless something was typed.
+  whole.propose = (symbol, interval) => {
+    if (!symbol || names.value !== proposed) return;
+    names.value = proposed = symbol;
+    for (const box of boxes) box.checked = !interval || box.value === interval;
+    ask.withdraw();
+  };
+  return whole;
+}
+
+/** The entries of a set that `text` names: symbols together, each pattern by itself. */
+export function entriesOf(text, chosen) {
+  const intervals = chosen.length === INTERVALS.length ? "all" : chosen;
+  const names = text.split(/[\s,;]+/).filter(Boolean);
+  const symbols = names.filter((name) => !/[*?[]/.test(name));
+  const patterns = names.filter((name) => /[*?[]/.test(name));
+  return [
+    ...(symbols.length ? [{ symbols, intervals }] : []),
+    ...patterns.map((name) => ({ match: { name }, intervals })),
+  ];
+}
+
+// What is wanted now, with a filter; each row, or all that the filter leaves, can be removed.
+function list(ask) {
+  const filter = make("input", { type: "search", id: "change-filter", autocomplete: "off" });
+  const bulk = make("button", { type: "button", hidden: true });
+  const more = make("p", { className: "quiet" });
+  const whole = make("div", {}, make("h3", { textContent: "Recorded as wanted" }), make("p", {}, make("label", { for: "change-filter", textContent: "Filter " }), filter, " ", bulk));
+  const show = table(whole, {
+    caption: "Symbols and patterns that are wanted",
+    none: "Nothing.",
+    key: (row) => row.text,
+    columns: [
+      { title: "Symbol or pattern", cell: (row) => row.name, head: true },
+      { title: "Intervals", cell: (row) => row.intervals },
+      { title: "Note", cell: (row) => row.note, tone: () => "warn" },
+      { title: "Remove", cell: (row) => row.button },
+    ],
+  });
+  whole.append(more);
+  let rows = [];
+  const found = () => rows.filter(({ text }) => text.toLowerCase().includes(filter.value.trim().toLowerCase()));
+  function draw() {
+    const left = found();
+    show(left.slice(0, MOST_SHOWN));
+    more.textContent = left.length > MOST_SHOWN ? `and ${number(left.length - MOST_SHOWN)} more: filter` : "";
+    bulk.hidden = !filter.value.trim() || left.length < 2;
+    bulk.textContent = `Remove these ${number(left.length)} …`;
+  }
+  filter.addEventListener("input", () => {
+    ask.withdraw();
+    draw();
+  });
+  bulk.addEventListener("click", () => ask("Remove", { remove: found().map(({ entry }) => entry) }));
+  return {
+    whole,
+    show(now) {
+      rows = rowsOf(now, ask);
+      draw();
+    },
+  };
+}
+
+function rowsOf({ subscriptions, pending, refused, unmatched }, ask) {
+  const notes = new Map([...pending, ...refused].map(({ symbol, reason }) => [symbol, reason]));
+  const nowhere = new Set(unmatched.map((match) => JSON.stringify(match)));
+  return subscriptions.flatMap(({ from, ...entry }) => {
+    const parts = entry.match ? [entry] : entry.symbols.map((symbol) => ({ ...entry, symbols: [symbol] }));
+    return parts.map((part) => {
+      const name = part.match ? patternText(part.match) : part.symbols[0];
+      const intervals = part.intervals === "all" ? "all" : part.intervals.join(" ");
+      const note = [
+        notes.get(name) ?? (part.match && nowhere.has(JSON.stringify(part.match)) ? "matches nothing now" : ""),
+        from === "configuration" ? "of the configuration: back after a restart" : "",
+      ].filter(Boolean).join("; ");
+      const button = make("button", { type: "button", textContent: "Remove …", "aria-label": `Remove ${name} …` });
+      button.addEventListener("click", () => ask("Remove", { remove: [part] }));
+      return { entry: part, name, intervals, note, button, text: [part.venue, name, intervals].filter(Boolean).join(" ") };
+    });
+  });
+}
+
+function patternText({ name, quote, contract, exclude = [] }) {
+  return [name ?? "*", quote, contract, exclude.length && `but ${exclude.join(" ")}`].filter(Boolean).join(" ");
+}

@@ -1,0 +1,41 @@
+// The login: asks for the token, and keeps it for this tab only.
+
+import { onLocked, token } from "./agent.js";
+import { make } from "./element.js";
+
+const dialog = document.getElementById("login");
+const logout = document.getElementById("logout");
+
+export function open() {
+  const field = make("input", { type: "password", id: "token", required: true, autocomplete: "current-password" });
+  const wrong = make("p", { className: "bad", role: "alert" });
+  const form = make(
+    "form", { method: "dialog" },
+    make("h2", { id: "login-title", textContent: "Token" }),
+    make("p", { textContent: "The agent answers to those who have its token, or the token for readers. It stays in this tab until the tab is closed." }),
+    // Password stores of browsers ask for a name.
+    make("input", { autocomplete: "username", value: "klineagent", hidden: true }),
+    make("label", { for: "token", textContent: "Token" }), field, wrong,
+    make("button", { type: "submit", textContent: "Log in" }),
+  );
+  dialog.append(form);
+  // There is nothing behind it to go back to.
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  logout.addEventListener("click", () => {
+    token.forget();
+    location.reload();
+  });
+  onLocked((wasWrong) => new Promise((resolve) => {
+    token.forget();
+    wrong.textContent = wasWrong ? "That token is wrong." : "";
+    field.value = "";
+    form.onsubmit = () => {
+      token.keep(field.value.trim());
+      resolve();
+    };
+    dialog.showModal();
+  }));
+  return {
+    overview: () => (logout.hidden = !token.get()),
+  };
+}

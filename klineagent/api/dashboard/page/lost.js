@@ -1,0 +1,69 @@
+// The panel of lost candles: which, how, and how long it took until they were there again.
+
+import { make } from "./element.js";
+import { counted, duration, number } from "./format.js";
+import { moment, table } from "./table.js";
+
+const MOST_SHOWN = 200;
+
+export function open(section, page) {
+  page.curl(section, "GET", "/v1/overview", { since: 0 });
+  const body = section.querySelector(".body");
+  const summary = make("p", { className: "quiet" });
+  body.append(summary);
+  const toCandle = (series, candle, text) => make("a", {
+    href: page.view.link({ symbol: series.symbol, interval: series.interval, candle, panel: "story" }),
+    textContent: text,
+  });
+  const show = table(body, {
+    caption: "Candles lost since the agent started",
+    none: "No candle was lost since the agent started.",
+    key: (loss) => `${loss.symbol} ${loss.venue} ${loss.interval} ${loss.number}`,
+    columns: [
+      { title: "Found", cell: (loss) => moment(loss.found) },
+      { title: "Series", cell: (loss) => toCandle(loss, loss.from, `${loss.symbol} ${loss.interval}`), head: true },
+      { title: "First candle", cell: (loss) => moment(loss.from) },
+      { title: "Candles", cell: (loss) => number(loss.candles), number: true },
+      { title: "How", cell: (loss) => loss.how },
+      { title: "Now", cell: outcome, tone: (loss) => (loss.healed ? "good" : loss.absent ? "" : "bad") },
+    ],
+  });
+  body.append(make("h3", { textContent: "Behind" }));
+  const showBehind = table(body, {
+    caption: "Series that are behind, the worst first",
+    none: "Every series is complete.",
+    key: (series) => `${series.symbol} ${series.venue} ${series.interval}`,
+    columns: [
+      { title: "Series", cell: (series) => toCandle(series, series.missing.spans[0]?.from, `${series.symbol} ${series.interval}`), head: true },
+      { title: "Missing", cell: (series) => number(series.missing.candles), number: true, tone: () => "bad" },
+      { title: "Behind", cell: (series) => duration(Math.round(series.lag_seconds)), number: true },
+      { title: "How", cell: (series) => why(series.missing.spans[0]) },
+    ],
+  });
+  let told = null;
+  return {
+    overview({ losses, behind }) {
+      const newest = losses.at(-1)?.number ?? 0;
+      if (told !== newest) {
+        const candles = losses.reduce((sum, loss) => sum + loss.candles, 0);
+        const text = `${counted(candles, "candle")} in ${counted(losses.length, "range")}, ${counted(losses.filter((loss) => loss.healed).length, "range")} fetched again`;
+        summary.hidden = !losses.length;
+        summary.textContent = text;
+        show([...losses].reverse().slice(0, MOST_SHOWN));
+        if (told !== null) page.announce(`Lost candles: ${text}`);
+        told = newest;
+      }
+      showBehind(behind);
+    },
+  };
+}
+
+function outcome(loss) {
+  if (loss.absent) return `absent: ${loss.absent}`;
+  if (!loss.healed) return "missing";
+  return `fetched after ${duration((Date.parse(loss.healed) - Date.parse(loss.found)) / 1_000)}`;
+}
+
+function why(span) {
+  return span ? [span.how, span.error].filter(Boolean).join("; ") : "";
+}
