@@ -29,19 +29,11 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
-from klineagent.api.access import command_guard, command_tls, read_guard, status_guard
-from klineagent.api.dashboard.files import add_page_routes
-from klineagent.api.dashboard.overview import OverviewSource, add_overview_route
+from klineagent.api.access import command_tls
 from klineagent.api.guard import is_loopback
-from klineagent.api.reading.server import open_read_api, open_read_listener
-from klineagent.api.routes.commands import command_app
-from klineagent.api.routes.health import add_health_routes, status_app
-from klineagent.api.routes.metrics import add_metrics_route
-from klineagent.api.routes.reports import add_answer_routes
-from klineagent.api.routes.subscriptions import add_subscription_routes
+from klineagent.api.reading.server import open_read_listener
 from klineagent.api.server.listen import open_listener, serve_http
-from klineagent.api.server.middleware import RequestDeadline, RequestPacer
-from klineagent.api.snapshots import add_snapshot_routes
+from klineagent.api.servers import Guards, open_apis
 from klineagent.api.timings import open_timings
 from klineagent.bus import Bus
 from klineagent.config.loading import check_symbols
@@ -67,7 +59,6 @@ from klineagent.last_run import (
     open_last_state,
     venues_at_start,
 )
-from klineagent.reading.streams.hub import StreamCounts
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
@@ -143,8 +134,7 @@ async def open_agent(
         StartError: a step of the start failed.
     """
     check_symbols(config)  # who starts an agent in a program has not called `load_config`
-    guard, tls = command_guard(config), command_tls(config)
-    read_guarded = read_guard(config)
+    guards, tls = Guards.of(config), command_tls(config)
     network = network or Internet(config.ca_file)
     losses = Losses()
     places = Places(config.max_symbols)
@@ -213,35 +203,24 @@ async def open_agent(
             background.start_soon(saver.run)
             background.start_soon(gaps.run, venues.registries, writer)
             serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
-            command = command_app(venues, config.intervals, config.venue, guard)
-            add_subscription_routes(command, venues)
-            add_answer_routes(command, venues=venues, writer=writer)
-            add_page_routes(command)
-            source = OverviewSource(venues=venues, writer=writer, timings=timings, guard=guard)
-            add_overview_route(command, source)
-            _offer_snapshots(command, background, venues=venues, writer=writer)
-            status = status_app(watched_by := status_guard(config))
-            add_health_routes(status, watched_by, venues=venues, writer=writer)
-            stream_counts = StreamCounts()
-            add_metrics_route(
-                status, venues=venues, writer=writer, timings=timings, streams=stream_counts
-            )
-            commanded = RequestDeadline(RequestPacer(command))
-            await servers.start(partial(serve, tls=tls), commanded, commands)
-            await servers.start(serve, RequestDeadline(status), statuses)
-            log.info("listening", command=str(commands.bind), status=str(statuses.bind))
-            if reads is not None:
-                read = await readers.enter_async_context(
-                    open_read_api(
-                        venues=venues,
-                        writer=writer,
-                        bus=bus,
-                        guard=read_guarded,
-                        forwards=forwarded_venues(config),
-                        counts=stream_counts,
-                    )
+            apis = await readers.enter_async_context(
+                open_apis(
+                    guards,
+                    config=config,
+                    venues=venues,
+                    writer=writer,
+                    bus=bus,
+                    timings=timings,
+                    forwards=forwarded_venues(config),
+                    with_reads=reads is not None,
                 )
-                await servers.start(partial(serve, shortcuts=read.shortcuts), read.app, reads)
+            )
+            await servers.start(partial(serve, tls=tls), apis.served_command, commands)
+            await servers.start(serve, apis.served_status, statuses)
+            log.info("listening", command=str(commands.bind), status=str(statuses.bind))
+            if reads is not None and apis.read is not None:
+                shortcuts = apis.read.shortcuts
+                await servers.start(partial(serve, shortcuts=shortcuts), apis.read.app, reads)
                 log.info("readable", read=str(reads.bind))
             address = Bind(own_address(config.agent_ip), commands.bind.port)
             beating = partial(beat, every_s=config.self_update_interval_s)
@@ -257,8 +236,8 @@ async def open_agent(
                 command_bind=commands.bind,
                 status_bind=statuses.bind,
                 read_bind=None if reads is None else reads.bind,
-                command=command,
-                status=status,
+                command=apis.command,
+                status=apis.status,
             )
 
 
@@ -307,14 +286,6 @@ async def _open_background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         yield nursery
         nursery.cancel_scope.cancel(reason="what was served is done")
-
-
-def _offer_snapshots(
-    command: QuartTrio, background: trio.Nursery, *, venues: Venues, writer: Writer
-) -> None:
-    add_snapshot_routes(command, venues=venues, writer=writer)
-    if writer.store.snapshots is not None:
-        background.start_soon(writer.store.snapshots.keep_swept)
 
 
 async def _prepare(store: Store) -> StoreUnavailable | None:

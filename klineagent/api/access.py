@@ -22,7 +22,13 @@ def command_guard(config: Config) -> Guard:
         ConfigError: other machines could send commands without a token, and `allow_anonymous` is
             not set.
     """
-    guard = Guard(token=_token(config), is_local=is_loopback(config.command_bind.host))
+    reading = config.reading_token()
+    guard = Guard(
+        token=_token(config),
+        reading_token=None if reading is None else reading.encode(),
+        has_page=True,
+        is_local=is_loopback(config.command_bind.host),
+    )
     if guard.token is None and not guard.is_local:
         if not config.allow_anonymous:
             raise ConfigError(

@@ -36,6 +36,7 @@ def asked() -> RequestHead:
     head = request.headers
     return RequestHead(
         path=request.path,
+        method=request.method,
         authorization=head.get("Authorization", ""),
         host=head.get("Host", ""),
         origin=head.get("Origin", ""),

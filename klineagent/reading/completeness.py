@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from klineagent.core.errors import NotReadable
 from klineagent.series.ledger import Absence, Absent, Gap, Ledger
-from klineagent.series.spans import Span
+from klineagent.series.spans import Span, Spans
 
 
 def count_absent(ledger: Ledger, first_ms: int, end_ms: int) -> int:
@@ -15,17 +16,27 @@ def count_absent(ledger: Ledger, first_ms: int, end_ms: int) -> int:
 
 
 def count_lacking(
-    ledger: Ledger, first_ms: int, end_ms: int, there: int, opens: Callable[[], Iterable[int]]
+    ledger: Ledger,
+    first_ms: int,
+    end_ms: int,
+    there: int,
+    opens: Callable[[], Iterable[int]],
+    *,
+    listed: Iterable[Gap] = (),
 ) -> int:
     """Count candles in [`first_ms`, `end_ms`), which are due, that exist and are not there.
 
     So many closed ones on the grid are `there`, with these `opens`. Some were absent once; these
-    must not stand for others.
+    must not stand for others. Nor must those in gaps that are `listed` in the answer.
     """
     due = ledger.interval.count(first_ms, end_ms)
-    if absences := _absences(ledger, first_ms, end_ms):
-        due -= ledger.count(absences)
-        there = sum(not _is_within(open_ms, absences) for open_ms in opens())
+    not_wanted: Spans[None] = Spans()
+    spans: list[Span[Any]] = [*_absences(ledger, first_ms, end_ms), *listed]
+    for each in spans:
+        not_wanted.mark(max(each.first_ms, first_ms), min(each.end_ms, end_ms), None)
+    if not_wanted:
+        due -= ledger.count(not_wanted)
+        there = sum(open_ms not in not_wanted for open_ms in opens())
     return max(0, due - there)
 
 
@@ -51,10 +62,6 @@ def _absences(ledger: Ledger, first_ms: int, end_ms: int) -> list[Span[Absence]]
     """Return where in a range there are no candles; those that the store refuses exist."""
     absences = ledger.absences.within(first_ms, end_ms)
     return [each for each in absences if each.mark.reason is not Absent.REFUSED]
-
-
-def _is_within(open_ms: int, spans: Iterable[Span[Absence]]) -> bool:
-    return any(span.first_ms <= open_ms < span.end_ms for span in spans)
 
 
 def _candles(count: int, series: str) -> str:

@@ -112,10 +112,12 @@ class RangeReader:
         *,
         with_forming: bool,
         as_rows: bool = False,
+        lists_gaps: bool = False,
     ) -> list[SeriesCandles]:
         """Return the candles of ranges, to be read in parts; with the forming one if it is theirs.
 
-        With `as_rows` no part is a table.
+        With `as_rows` no part is a table. If the caller `lists_gaps`, missing candles are none it
+        waits for.
 
         Raises:
             NotReadable: candles are missing.
@@ -128,9 +130,10 @@ class RangeReader:
             )
         for series, _ in older:
             await reveal(series.subscription, series.name, self.writer.store)
-        await _until_settled(wanted)
+        if not lists_gaps:
+            await _until_settled(wanted)
         # Bounds first, then what waits: of candles that are due, each is stored by then, or waits.
-        open_one = partial(self._opened, with_forming=with_forming)
+        open_one = partial(self._opened, with_forming=with_forming, lists_gaps=lists_gaps)
         opened = await in_portions(open_one, wanted, at_once=SERIES_AT_ONCE)
         waiting = await waiting_rows(self.writer, {each.name for each in opened})
         for each in opened:
@@ -138,7 +141,7 @@ class RangeReader:
             each.as_rows = as_rows
         return opened
 
-    def _opened(self, wanted: Wanted, *, with_forming: bool) -> SeriesCandles:
+    def _opened(self, wanted: Wanted, *, with_forming: bool, lists_gaps: bool) -> SeriesCandles:
         series, asked = wanted
         ledger, forming = series.ledger, series.subscription.newest if with_forming else None
         first_ms, end_ms = asked.bounds(ledger.first_ms, ledger.horizon_ms)
@@ -153,6 +156,7 @@ class RangeReader:
             first_ms=first_ms,
             end_ms=end_ms,
             forming=forming,
+            gaps=ledger.gaps.within(first_ms, end_ms) if lists_gaps else None,
         )
 
 
@@ -167,10 +171,17 @@ class SeriesCandles:
     _end_ms: int
     """Where the candles end that are covered and over."""
     _forming: Kline | None
+    gaps: list[Gap] | None
+    """What was missing at first; None unless the caller lists it, so that it need not be there."""
     as_rows: bool = field(default=False, init=False)
     """Whether the store is read by rows, even if it has tables."""
     _known: dict[int, Kline] = field(factory=dict, init=False)
     """Closed candles that are in memory, by their open times."""
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The range of open times that is left to read."""
+        return self._first_ms, self._end_ms
 
     def lay_over(self, klines: Iterable[Kline]) -> None:
         """Know these states, where they are of the range and closed."""
@@ -229,7 +240,10 @@ class SeriesCandles:
         left_ms = end_ms if rest is None else self._ledger.interval.first_open(rest.first_ms)
         first_ms, ledger = self._first_ms, self._ledger
         there, opens = count_on_grid(chunk, self.name[2]), partial(opens_of, chunk, self.name[2])
-        if lacking := count_lacking(ledger, first_ms, left_ms, there, opens):
+        # What has come since may be too late for what was read, and some may be lost since.
+        now = [] if self.gaps is None else ledger.gaps.within(first_ms, left_ms)
+        listed = _within([*(self.gaps or ()), *now], first_ms, left_ms)
+        if lacking := count_lacking(ledger, first_ms, left_ms, there, opens, listed=listed):
             raise not_there(lacking, ledger, first_ms, left_ms, " ".join(self.name[1:]))
         self._first_ms = left_ms
         return chunk
@@ -240,6 +254,10 @@ class SeriesCandles:
         while (before_ms := self._ledger.interval.shifted(open_ms, -1)) in self._known:
             open_ms = before_ms
         return open_ms
+
+
+def _within(gaps: Iterable[Gap], first_ms: int, end_ms: int) -> list[Gap]:
+    return [each for each in gaps if each.first_ms < end_ms and first_ms < each.end_ms]
 
 
 def _newest_states(klines: Iterable[Kline]) -> dict[int, Kline]:

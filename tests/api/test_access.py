@@ -16,7 +16,7 @@ from klineagent.api.guard import OPEN_PATHS, Guard, RequestHead
 from klineagent.config.loading import load_config
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.errors import ConfigError, Unauthorized, reason_of
+from klineagent.core.errors import ConfigError, Forbidden, Unauthorized, reason_of
 from klineagent.exchange.network import Internet
 from klineagent.storage.opening import open_store
 from klineagent.testing.simulation import open_simulation
@@ -237,8 +237,8 @@ def test_the_token_of_commands_may_read_and_that_of_reading_may_not_command() ->
 
     def lets_in(guard: Guard, token: str) -> bool:
         try:
-            guard.check(RequestHead(path="/x", authorization=f"Bearer {token}"))
-        except Unauthorized:
+            guard.check(RequestHead(path="/x", method="POST", authorization=f"Bearer {token}"))
+        except (Unauthorized, Forbidden):
             return False
         return True
 

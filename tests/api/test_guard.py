@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from klineagent.api.app import json_app
-from klineagent.api.guard import OPEN_PATHS, Guard, RequestHead, is_loopback
+from klineagent.api.guard import OPEN_PATHS, Guard, RequestHead, is_loopback, is_page
 from klineagent.api.routes.health import status_app
 from klineagent.core.errors import Forbidden, Unauthorized
 from klineagent.testing.simulation import open_simulation
@@ -45,7 +45,10 @@ async def test_without_the_token_only_signs_of_life_answer(autojump_clock: MockC
     """Every route of both servers, by every method, with everything but the token."""
     async with open_simulation(token=TOKEN) as simulation:
         agent = simulation.agent
-        for app, open_paths in ((agent.command, frozenset()), (agent.status, OPEN_PATHS)):
+        for app, open_paths in (
+            (agent.command, {path for path in _paths(agent.command) if is_page(path)}),
+            (agent.status, OPEN_PATHS),
+        ):
             client = app.test_client()
             for path, method, wrong in product(_paths(app), METHODS, WRONG):
                 headers = {} if wrong is None else {"Authorization": wrong}
@@ -185,3 +188,48 @@ def test_a_password_that_a_browser_keeps_is_of_no_use_to_web_pages() -> None:
                     path="/", host="10.0.0.1:9977", authorization=_basic(f":{TOKEN}"), **head
                 )
             )
+
+
+READING = "0123456789abcdef-the-one-that-reads"
+
+
+async def test_a_token_that_reads_changes_nothing(autojump_clock: MockClock) -> None:
+    """Every route of the command server, by every method: it gets answers, and 403 for the rest."""
+    async with open_simulation(token=TOKEN, read_token=READING) as simulation:
+        app = simulation.agent.command
+        headers = {"Authorization": f"Bearer {READING}"}
+        for path, method in product(_paths(app), METHODS):
+            if not is_page(path):
+                answer = await app.test_client().open(path, method=method, headers=headers)  # type: ignore[call-arg]  # it has defaults
+                is_refused = method not in {"GET", "HEAD"}
+                assert (answer.status_code == 403) == is_refused, (path, method)
+                assert answer.status_code != 401
+                if is_refused and method not in {"TRACE", "OPTIONS"}:
+                    assert "this token only reads" in (await answer.get_json())["error"]
+
+
+def test_what_a_client_may_do_follows_from_its_token() -> None:
+    """Where there is none to send, it may command."""
+    guard = Guard(token=TOKEN.encode(), reading_token=READING.encode())
+    for token, access in ((TOKEN, "command"), (READING, "read")):
+        head = RequestHead(path="/x", authorization=f"Bearer {token}")
+        guard.check(head)
+        assert guard.access(head) == access
+    assert Guard(is_local=True).access(RequestHead(path="/x")) == "command"
+    with pytest.raises(Unauthorized):
+        guard.check(RequestHead(path="/x", authorization=_basic(f"reader:{READING}")))
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard/main.js"])
+def test_files_of_the_dashboard_need_no_token(path: str) -> None:
+    """They hold no data; a link to a view may be anywhere, and a rebound name is still refused."""
+    guard = Guard(token=TOKEN.encode(), has_page=True, is_local=True)
+    guard.check(RequestHead(path=path, host="localhost:9999", fetch_site="cross-site"))
+    for head in (
+        {"host": "evil.example"},
+        {"host": "localhost:9999", "origin": "http://evil.example"},
+    ):
+        with pytest.raises(Forbidden):
+            guard.check(RequestHead(path=path, **head))
+    with pytest.raises(Unauthorized):
+        guard.check(RequestHead(path=f"/v1{path}", host="localhost:9999"))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, field
 
 from klineagent.api.models.contract import Count, IntervalName, SymbolName, Utc, VenueBeside
+from klineagent.api.models.reports import AbsentSpan, MissingSpan
 
 SymbolNames = Annotated[
     str,
@@ -58,6 +59,12 @@ class CandleRow(Struct, frozen=True):
         Utc, Meta(description="As of when the exchange told it: an old one is of a silent stream.")
     ]
     version: Version
+    source: Annotated[
+        str,
+        Meta(
+            description="`stream`, `rest`, `archive`, `repair`, or `unknown`.", examples=["stream"]
+        ),
+    ]
 
 
 class LastQuery(Struct, frozen=True):
@@ -93,6 +100,20 @@ class TailQuery(Struct, frozen=True):
         int, Meta(ge=0, le=2**62, description="`next` of the last answer; 0 for the newest.")
     ] = 0
     limit: Annotated[int, Meta(ge=1, le=1_500, description="At most so many candles.")] = 500
+    before: Annotated[
+        str,
+        Meta(
+            description="Instead of `since`: the newest candles that opened before this time,"
+            " through all that is stored."
+        ),
+    ] = ""
+    gaps: Annotated[
+        Literal["refused", "listed"],
+        Meta(
+            description="`listed`: missing candles are listed; else the answer waits for them, or"
+            " is 503."
+        ),
+    ] = "refused"
 
 
 class TailCandles(Struct, frozen=True):
@@ -102,3 +123,9 @@ class TailCandles(Struct, frozen=True):
     interval: IntervalName
     candles: list[CandleRow]
     next: Annotated[Version, Meta(description="`since` of the next request.")]
+    missing: Annotated[
+        list[MissingSpan], Meta(description="With `gaps=listed`: candles that are being fetched.")
+    ] = []
+    absent: Annotated[
+        list[AbsentSpan], Meta(description="With `gaps=listed`: candles that do not exist.")
+    ] = []

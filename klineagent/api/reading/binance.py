@@ -33,11 +33,12 @@ def read_app(
     reader: CandleReader,
     guard: Guard = ANYONE,
     *,
+    ranges: RangeReader | None = None,
     files: KeptFiles | None = None,
 ) -> QuartTrio:
     """Make the app of the read server; the caller runs `files`."""
     app = json_app(__name__, guard)
-    ranges = RangeReader(venues=reader.venues, writer=reader.writer)
+    ranges = ranges or RangeReader(venues=reader.venues, writer=reader.writer)
     add_candle_routes(app, ranges, files or KeptFiles())
     add_newest_routes(app, ranges)
     add_documents(app, guard, title=_TITLE, description=_DESCRIPTION)

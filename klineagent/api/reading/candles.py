@@ -29,17 +29,16 @@ from klineagent.reading.request import CandleRange
 DOCUMENT_WITHIN_S = 600
 # Each takes some queries and a few kilobytes.
 MOST_SERIES = 10_000
-_PATH = "/v1/candles"
-
-
+CANDLES = "/v1/candles"
 # Each takes up to 30 MB, and one whose client reads slowly takes it for minutes.
-few_documents = partial(FewAtOnce, path=_PATH, at_once=4, wait_s=5)
+DOCUMENTS_AT_ONCE = 4
+few_documents = partial(FewAtOnce, path=CANDLES, wait_s=5)
 
 
 def add_candle_routes(app: QuartTrio, reader: RangeReader, files: KeptFiles) -> None:
     """Add `GET /v1/candles`."""
 
-    @app.get(_PATH)
+    @app.get(CANDLES)
     @operation(
         tuple(CONTENT_TYPES.values()),
         tag="data",

@@ -89,7 +89,7 @@ class KlinesAtOnce:
         if _TIME_UNIT.lower().encode() in headers:
             return None
         try:
-            self.guard.check(_head(path, headers))
+            self.guard.check(head_of(path, headers))
             # As in the app, the first of equal names counts.
             pairs: Any = reversed(parse_qsl(query.decode("ascii"), keep_blank_values=True))
             rows = self.reader.klines_at_once(running, read_klines_request(dict(pairs), venue))
@@ -98,7 +98,9 @@ class KlinesAtOnce:
         return None if rows is None else ReadyAnswer(body_of(rows), _READY)
 
 
-def _head(path: bytes, headers: dict[bytes, bytes]) -> RequestHead:
+def head_of(path: bytes, headers: Mapping[bytes, bytes]) -> RequestHead:
+    """Return the head of a GET request for a guard."""
+
     def text(name: bytes) -> str:
         return headers.get(name, b"").decode("latin1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -16,10 +17,12 @@ from klineagent.api.models.candles import (
     TailQuery,
 )
 from klineagent.api.models.contract import venue_beside
-from klineagent.api.models.timestamps import utc
+from klineagent.api.models.reports import AbsentSpan, MissingSpan
+from klineagent.api.models.timestamps import read_moment, utc
 from klineagent.api.openapi import operation
 from klineagent.api.reading.selection import names_in, series_named
 from klineagent.api.requests import interval_named, read_query
+from klineagent.api.routes.coverage import absent_span, missing_span
 from klineagent.api.server.middleware import FewAtOnce
 from klineagent.config.converters import WILDCARDS
 from klineagent.core.cooperate import in_portions
@@ -29,6 +32,8 @@ from klineagent.core.kline import Kline, event_time_of, least_version
 from klineagent.exchange.venues import full_name, symbol_named
 from klineagent.reading.ranges import RangeReader, RecordedSeries
 from klineagent.reading.request import CandleRange
+from klineagent.series.ledger import Gap, Ledger, Missing
+from klineagent.series.spans import Spans
 
 # A millisecond or two of work between two checkpoints.
 SERIES_AT_ONCE = 300
@@ -39,7 +44,8 @@ _utc = lru_cache(maxsize=1_000)(utc)
 
 _TAIL = "/v1/tail"
 # Most are answered from memory; the others wait for the store, by a line that has an end.
-few_tails = partial(FewAtOnce, path=_TAIL, at_once=50, wait_s=5)
+TAILS_AT_ONCE = 50
+few_tails = partial(FewAtOnce, path=_TAIL, wait_s=5)
 
 
 def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
@@ -66,23 +72,31 @@ def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
         """Return the states of a series that are newer than `since`, closed and forming.
 
         A page that asks each second, with `next` of the last answer, misses no candle: where one is
-        being fetched, the answer waits, or is 503.
+        being fetched, the answer waits, or is 503, or lists it. Who lists gaps asks for their
+        candles again when they came.
         """
         asked = read_query(TailQuery)
         venue, symbol = symbol_named(asked.symbol, default, beside="", field="symbol")
         if not WILDCARDS.isdisjoint(symbol):
             raise InvalidRequest("symbol: one symbol, no pattern; /v1/last takes patterns")
         series = reader.one(venue, symbol, interval_named(asked.interval, venue))
-        wanted = [(series, _range_since(series, asked))]
-        [candles] = await reader.open(wanted, with_forming=True, as_rows=True)
-        rows: list[Kline] = []
+        wanted = [(series, _range_before(series, asked) or _range_since(series, asked))]
+        lists_gaps = asked.gaps == "listed"
+        [candles] = await reader.open(
+            wanted, with_forming=True, as_rows=True, lists_gaps=lists_gaps
+        )
+        bounds, rows = candles.bounds, list[Kline]()
         while (part := await candles.part()) is not None:
-            rows += [row for row in part if row.version > asked.since]
+            rows += part
+        missing, absent = _lists(series.ledger, bounds, candles.gaps or (), rows)
+        rows = [row for row in rows if row.version > asked.since]
         return TailCandles(
             symbol=full_name(venue, symbol, default),
             interval=asked.interval,
             candles=[CandleRow(**_values(row)) for row in rows],
             next=_cursor(rows[-1]) if rows else asked.since,
+            missing=missing if lists_gaps else [],
+            absent=absent if lists_gaps else [],
         )
 
 
@@ -117,7 +131,44 @@ def _values(row: Kline) -> dict[str, Any]:
         "is_closed": row.is_closed,
         "event_time": utc(row.event_time),
         "version": row.version,
+        "source": row.source,
     }
+
+
+def _lists(
+    ledger: Ledger, bounds: tuple[int, int], gaps: Iterable[Gap], rows: Iterable[Kline]
+) -> tuple[list[MissingSpan], list[AbsentSpan]]:
+    """List what is missing and absent, of what was read: some candles came meanwhile."""
+    left: Spans[Missing] = Spans()
+    for gap in (*gaps, *ledger.gaps.within(*bounds)):
+        left.mark(*gap)
+    for row in rows if left else ():
+        left.clear(row.open_time, ledger.interval.next_open(row.open_time))
+    absent = ledger.absences.within(*bounds)
+    for each in absent:
+        left.clear(each.first_ms, each.end_ms)
+    return (
+        [missing_span(each, ledger) for each in left],
+        [absent_span(each, ledger) for each in absent],
+    )
+
+
+def _range_before(series: RecordedSeries, asked: TailQuery) -> CandleRange | None:
+    """Return the range before a time, if one is asked for.
+
+    Raises:
+        InvalidRequest: it is no time, or both ends are asked for.
+    """
+    if not asked.before:
+        return None
+    if asked.since:
+        raise InvalidRequest("before: not together with since")
+    return CandleRange(
+        symbol=series.subscription.symbol,
+        interval=series.subscription.interval,
+        end_ms=read_moment(asked.before, field="before"),
+        last=asked.limit,
+    )
 
 
 def _range_since(series: RecordedSeries, asked: TailQuery) -> CandleRange:

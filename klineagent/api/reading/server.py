@@ -1,20 +1,27 @@
-"""The read server: its app, and what it answers past it."""
+"""Reading over HTTP: what two servers answer by, and the read server, which has shortcuts."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import Factory, frozen
 from hypercorn.typing import ASGIFramework
+from quart_trio import QuartTrio
 
 from klineagent.api.guard import Guard
 from klineagent.api.reading.binance import read_app
-from klineagent.api.reading.candles import DOCUMENT_WITHIN_S, few_documents
+from klineagent.api.reading.candles import (
+    DOCUMENT_WITHIN_S,
+    DOCUMENTS_AT_ONCE,
+    add_candle_routes,
+    few_documents,
+)
 from klineagent.api.reading.klines import KlinesAtOnce
-from klineagent.api.reading.newest import few_tails
+from klineagent.api.reading.newest import TAILS_AT_ONCE, add_newest_routes, few_tails
 from klineagent.api.reading.streams import StreamRoutes
 from klineagent.api.server.listen import Listener, open_listener
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline
@@ -26,6 +33,7 @@ from klineagent.core.errors import StartError
 from klineagent.exchange.venues import Venue
 from klineagent.reading.candles import CandleReader
 from klineagent.reading.kept_files import KeptFiles
+from klineagent.reading.ranges import RangeReader
 from klineagent.reading.streams.hub import StreamCounts, open_streams
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
@@ -54,6 +62,41 @@ async def open_read_listener(bind: Bind | None) -> AsyncIterator[Listener | None
         yield listener
 
 
+@frozen(kw_only=True)
+class Reading:
+    """What programs read by, at the read server and at the command server."""
+
+    candles: CandleReader
+    ranges: RangeReader
+    files: KeptFiles
+    _documents: trio.CapacityLimiter = Factory(partial(trio.CapacityLimiter, DOCUMENTS_AT_ONCE))
+    _tails: trio.CapacityLimiter = Factory(partial(trio.CapacityLimiter, TAILS_AT_ONCE))
+
+    def add_routes(self, app: QuartTrio) -> None:
+        """Add the routes of our own; those of the exchange are the read server's."""
+        add_candle_routes(app, self.ranges, self.files)
+        add_newest_routes(app, self.ranges)
+
+    def bounded(self, app: ASGIFramework) -> ASGIFramework:
+        """Return `app` with the bounds of these routes; what cannot be read to its end is cut."""
+        documents = few_documents(CutAnswers(app), places=self._documents)
+        return few_tails(documents, places=self._tails)
+
+
+@asynccontextmanager
+async def open_reading(
+    *, venues: Venues, writer: Writer, bus: Bus, forwards: frozenset[Venue]
+) -> AsyncIterator[Reading]:
+    """Follow `bus` for programs that read, as long as the block lasts."""
+    candles = CandleReader(venues=venues, writer=writer, forwards=forwards)
+    ranges, files = RangeReader(venues=venues, writer=writer), KeptFiles()
+    async with trio.open_nursery() as background:
+        background.start_soon(files.run)
+        with bus.subscribed(candles.tail):
+            yield Reading(candles=candles, ranges=ranges, files=files)
+        background.cancel_scope.cancel(reason="nothing is read any more")
+
+
 @frozen
 class ReadApi:
     """What the read server serves."""
@@ -64,23 +107,14 @@ class ReadApi:
 
 @asynccontextmanager
 async def open_read_api(
-    *,
-    venues: Venues,
-    writer: Writer,
-    bus: Bus,
-    guard: Guard,
-    forwards: frozenset[Venue],
-    counts: StreamCounts,
+    reading: Reading, *, bus: Bus, guard: Guard, counts: StreamCounts
 ) -> AsyncIterator[ReadApi]:
-    """Follow `bus` for programs that read, as long as the block lasts."""
-    reader, files = CandleReader(venues=venues, writer=writer, forwards=forwards), KeptFiles()
-    async with open_streams(venues, counts) as streams, trio.open_nursery() as background:
-        background.start_soon(files.run)
-        with bus.subscribed(reader.tail), bus.followed(streams):
-            app = CutAnswers(read_app(reader, guard, files=files))
-            bounded = few_tails(few_documents(app))
+    """Follow `bus` for clients of streams, as long as the block lasts."""
+    candles = reading.candles
+    async with open_streams(candles.venues, counts) as streams:
+        with bus.followed(streams):
+            app = read_app(candles, guard, ranges=reading.ranges, files=reading.files)
             shortcuts = Shortcuts(
-                sockets=StreamRoutes(streams, guard), answer=KlinesAtOnce(reader, guard)
+                sockets=StreamRoutes(streams, guard), answer=KlinesAtOnce(candles, guard)
             )
-            yield ReadApi(RequestDeadline(bounded, DOCUMENT_WITHIN_S), shortcuts)
-        background.cancel_scope.cancel(reason="nothing is served any more")
+            yield ReadApi(RequestDeadline(reading.bounded(app), DOCUMENT_WITHIN_S), shortcuts)

@@ -19,7 +19,7 @@ from klineagent.api.models.reports import (
 from klineagent.api.models.timestamps import utc
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import SECOND_MS, Interval
-from klineagent.series.ledger import Ledger, Urgency
+from klineagent.series.ledger import Absence, Gap, Ledger, Urgency
 from klineagent.series.spans import Span, Spans
 from klineagent.series.statistics import SeriesStatistics
 from klineagent.series.subscription import Subscription
@@ -118,31 +118,35 @@ def coverage_of(named: NamedSeries) -> SeriesCoverage:
     )
 
 
+def missing_span(gap: Gap, ledger: Ledger) -> MissingSpan:
+    """Report missing candles."""
+    return MissingSpan(
+        from_=utc(gap.first_ms),
+        to=utc(ledger.interval.shifted(gap.end_ms, -1)),
+        candles=ledger.count([gap]),
+        urgency=gap.mark.urgency.name.lower(),
+        how=HOW[gap.mark.urgency],
+        error=gap.mark.error,
+    )
+
+
+def absent_span(absence: Span[Absence], ledger: Ledger) -> AbsentSpan:
+    """Report absent candles."""
+    return AbsentSpan(
+        from_=utc(absence.first_ms),
+        to=utc(ledger.interval.shifted(absence.end_ms, -1)),
+        candles=ledger.count([absence]),
+        reason=absence.mark.reason.value,
+    )
+
+
 def _missing(ledger: Ledger) -> MissingCandles:
-    spans = [
-        MissingSpan(
-            from_=utc(gap.first_ms),
-            to=utc(ledger.interval.shifted(gap.end_ms, -1)),
-            candles=ledger.count([gap]),
-            urgency=gap.mark.urgency.name.lower(),
-            how=HOW[gap.mark.urgency],
-            error=gap.mark.error,
-        )
-        for gap in _newest(ledger.gaps)
-    ]
+    spans = [missing_span(gap, ledger) for gap in _newest(ledger.gaps)]
     return MissingCandles(ledger.missing, spans, len(ledger.gaps) - len(spans))
 
 
 def _absent(ledger: Ledger) -> AbsentCandles:
-    spans = [
-        AbsentSpan(
-            from_=utc(absence.first_ms),
-            to=utc(ledger.interval.shifted(absence.end_ms, -1)),
-            candles=ledger.count([absence]),
-            reason=absence.mark.reason.value,
-        )
-        for absence in _newest(ledger.absences)
-    ]
+    spans = [absent_span(absence, ledger) for absence in _newest(ledger.absences)]
     return AbsentCandles(ledger.absent, spans, len(ledger.absences) - len(spans))
 
 

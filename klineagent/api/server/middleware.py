@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 import trio
 from attrs import define, field
@@ -67,22 +69,27 @@ class RequestDeadline:
 
     app: ASGIFramework
     within_s: float = ANSWER_WITHIN_S
+    by_path: Mapping[str, float] = field(factory=dict)
+    """Other deadlines in seconds, by path."""
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
         """Call the app with `scope`; a request not answered in time gets 503."""
         has_begun = False
+        within_s = self.within_s
+        if scope["type"] == "http":
+            within_s = self.by_path.get(scope["path"], within_s)
 
         async def watched_send(event: ASGISendEvent) -> None:
             nonlocal has_begun
             has_begun = True
             await send(event)
 
-        with trio.move_on_after(self.within_s) as patience:
+        with trio.move_on_after(within_s) as patience:
             await self.app(scope, receive, watched_send)
         if patience.cancelled_caught and not has_begun and scope["type"] == "http":
-            await _give_up(send, f"no answer within {self.within_s:g} s")
+            await _give_up(send, f"no answer within {within_s:g} s")
 
 
 @define
@@ -94,12 +101,9 @@ class FewAtOnce:
 
     app: ASGIFramework
     path: str
-    at_once: int
+    places: trio.CapacityLimiter
+    """Servers that answer the same path share it."""
     wait_s: float
-    _places: trio.CapacityLimiter = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._places = trio.CapacityLimiter(self.at_once)
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -110,14 +114,16 @@ class FewAtOnce:
             return
         try:
             with trio.fail_after(self.wait_s):
-                await self._places.acquire()
+                await self.places.acquire()
         except trio.TooSlowError:
-            await _give_up(send, f"{self.at_once} answers are being sent; try again later")
+            await _give_up(
+                send, f"{self.places.total_tokens} answers are being sent; try again later"
+            )
             return
         try:
             await self.app(scope, receive, send)
         finally:
-            self._places.release()
+            self.places.release()
 
 
 async def _give_up(send: ASGISendCallable, reason: str) -> None:

@@ -130,3 +130,48 @@ async def test_what_programs_can_read_is_documented(autojump_clock: MockClock) -
         assert {"/v1/candles", "/v1/last", "/v1/tail"} <= document["paths"].keys()
         formats = document["paths"]["/v1/candles"]["get"]["responses"]["200"]["content"]
         assert len(formats) == 4
+
+
+async def test_a_page_that_lists_gaps_waits_for_none(autojump_clock: MockClock) -> None:
+    """It shows what is there and what is missing, and gets the latter when it came."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=30, tick_ms=1_000
+    ) as simulation:
+        app = an_app(simulation)
+        await trio.sleep(2 * MINUTE_S + 10)
+        with simulation.exchange.offline():
+            await trio.sleep(3 * MINUTE_S)
+            began = trio.current_time()
+            found = await told(app, "/v1/tail?symbol=BTCUSDT&interval=1m&gaps=listed&limit=10")
+            assert trio.current_time() - began < 1
+            missing = found["missing"]
+            assert sum(each["candles"] for each in missing) == 3
+            there = [each["open_time"] for each in found["candles"] if each["is_closed"]]
+            assert len(there) == 7
+            assert there[-1] < missing[0]["from"] < missing[-1]["to"]
+            await told(app, "/v1/tail?symbol=BTCUSDT&interval=1m&limit=10", 503)
+        await trio.sleep(MINUTE_S)
+        found = await told(app, "/v1/tail?symbol=BTCUSDT&interval=1m&gaps=listed&limit=10")
+        assert (found["missing"], found["absent"]) == ([], [])
+        sources = {each["open_time"]: each["source"] for each in found["candles"]}
+        assert sources[missing[0]["from"]] == sources[missing[-1]["to"]] == "rest"
+        assert sources[max(sources)] == "stream"
+
+
+async def test_a_page_scrolls_back_through_all_that_is_stored(autojump_clock: MockClock) -> None:
+    """Page by page, each candle once, to the oldest."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], history=100, tick_ms=1_000
+    ) as simulation:
+        app = an_app(simulation)
+        await trio.sleep(5 * MINUTE_S + 10)
+        path = "/v1/tail?symbol=BTCUSDT&interval=1m&gaps=listed&limit=40"
+        page = await told(app, path)
+        opens: list[str] = []
+        while page["candles"]:
+            opens = [each["open_time"] for each in page["candles"]] + opens
+            page = await told(app, f"{path}&before={opens[0].replace('+', '%2B')}")
+        assert len(opens) == len({*opens}) == 100 + 6
+        assert opens == sorted(opens)
+        await told(app, f"{path}&before=yesterday", 400)
+        await told(app, f"{path}&before=2026-02-01&since=7", 400)

@@ -110,7 +110,7 @@ async def test_few_answers_of_a_path_are_under_way_at_once(autojump_clock: MockC
 
         await few(_scope(path), _nothing, send)
 
-    few = FewAtOnce(app, path="/long", at_once=1, wait_s=4)
+    few = FewAtOnce(app, path="/long", places=trio.CapacityLimiter(1), wait_s=4)
     async with trio.open_nursery() as nursery:
         for path in ("/long", "/long", "/long", "/short"):
             nursery.start_soon(ask, path)
