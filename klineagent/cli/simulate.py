@@ -25,6 +25,8 @@ from klineagent.core.interval import DAY_MS, HOUR_MS, SECOND_MS
 from klineagent.exchange.venues import VENUES
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.process.signals import open_stop_signal
+from klineagent.twin.archive.archive import PATH as ARCHIVE_PATH
+from klineagent.twin.archive.archive import archive_of
 from klineagent.twin.exchange import Exchange, open_market
 from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.faults.options import FAULT_HELP, FaultOption, open_faults, parse_fault
@@ -52,6 +54,7 @@ SEED = click.option(
     "--seed", default=1, show_default=True, metavar="S", help="Seed of the made-up trades."
 )
 
+_DATE = click.DateTime(["%Y-%m-%d"])
 _TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S"])
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
@@ -90,6 +93,9 @@ _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
     "--start", type=_TIME, metavar="TIME", help="Start of simulated time, UTC.  [default: now]"
 )
 @click.option(
+    "--since", type=_DATE, metavar="DATE", help="When symbols were listed.  [default: a day before]"
+)
+@click.option(
     "--rate",
     metavar="N",
     help="Updates a second, growing, of all venues together; max for as many as clients read.",
@@ -114,6 +120,7 @@ def simulate(
     seed: int,
     faults: tuple[str, ...],
     start: datetime | None,
+    since: datetime | None,
     rate: str | None,
     all_intervals: bool,
     tls: Path | None,
@@ -126,11 +133,19 @@ def simulate(
     configure_logging(LogFormat(log_format))
     if venue and venues:
         raise ConfigError("--venue cannot be used with --venues, which names all of them")
-    if start and archive:
-        raise ConfigError("--start cannot be used with --archive, which begins at its first candle")
+    if archive and (start or since):
+        raise ConfigError(
+            "--start and --since cannot be used with --archive, which begins at its first candle"
+        )
     names = read_venues(venues or venue or "usdm")
     counts = read_counts(symbols, names)
     start_ms = _utc_ms(start) if start else time.time_ns() // 1_000_000
+    # Under load, a day of history of many symbols would take too long to compute.
+    history_ms = DAY_MS if rate is None else HOUR_MS
+    if since:
+        history_ms = start_ms - _utc_ms(since)
+        if history_ms <= 0:
+            raise ConfigError("--since must be before the start of simulated time")
     markets = {
         name: EventfulMarket(
             open_market(
@@ -139,8 +154,7 @@ def simulate(
                 seed=seed,
                 venue_name=name,
                 start_ms=start_ms,
-                # Under load, a day of history of many symbols would take too long to compute.
-                history_ms=DAY_MS if rate is None else HOUR_MS,
+                history_ms=history_ms,
             )
         )
         for name in names
@@ -224,9 +238,10 @@ async def _simulate(
             await struck.enter_async_context(open_faults(exchange, faults))
             if draws:
                 exchange.draw()
+        archive = archive_of(exchanges)
         async with trio.open_nursery() as nursery:
             for exchange, address in zip(exchanges.values(), addresses, strict=True):
-                serve = partial(serve_exchange, exchange, *address, tls=tls)
+                serve = partial(serve_exchange, exchange, *address, tls=tls, archive=archive)
                 try:
                     host, port = await nursery.start(serve)
                 except OSError as error:
@@ -248,7 +263,12 @@ def _tell(exchange: Exchange, host: str, port: int, secure: str) -> None:
         venue=venue,
         ws_url=f"ws{secure}://{host}:{port}{prefix}",
         rest_url=f"http{secure}://{host}:{port}",
-        symbols=[each.symbol for each in exchange.market.listings if each.onboard_ms <= start_ms],
+        archive_url=f"http{secure}://{host}:{port}{ARCHIVE_PATH}",
+        symbols=[
+            each.symbol
+            for each in exchange.market.listings
+            if each.onboard_ms <= start_ms < each.delivery_ms
+        ],
         start=clock_text(start_ms),
         speed=exchange.clock.speed,
     )

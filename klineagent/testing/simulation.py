@@ -21,6 +21,7 @@ from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM, VENUES, Venue
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.spool.disk import Disk
+from klineagent.twin.archive.archive import PublicArchive, archive_of
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.market.market import Market
@@ -40,6 +41,8 @@ class Simulation:
     """`with exchange.offline():` simulates an outage of the exchange."""
     exchanges: Mapping[str, Exchange]
     """The exchanges of all venues by name; `exchange` is that of the agent's default venue."""
+    archive: PublicArchive
+    """What the exchanges have traded, as files."""
     agent: Agent
     store: MemoryStore
     """`with store.offline():` simulates an outage of the database."""
@@ -100,27 +103,36 @@ async def open_simulation(
         open_exchanges(made_up | given, tick_ms=tick_ms) as exchanges,
         trio.open_nursery() as connections,
     ):
-        network = network_of(exchanges, connections)
+        archive = archive_of(exchanges)
+        network = network_of(exchanges, connections, archive)
         async with open_agent(
             config, network=network, store=store, disk=disk, state=state
         ) as agent:
             yield Simulation(
-                exchange=exchanges[venue.name], exchanges=exchanges, agent=agent, store=store
+                exchange=exchanges[venue.name],
+                exchanges=exchanges,
+                archive=archive,
+                agent=agent,
+                store=store,
             )
         connections.cancel_scope.cancel(reason="the simulation is over")
 
 
-def network_of(exchanges: Mapping[str, Exchange], connections: trio.Nursery) -> TwinNetwork:
+def network_of(
+    exchanges: Mapping[str, Exchange],
+    connections: trio.Nursery,
+    archive: PublicArchive | None = None,
+) -> TwinNetwork:
     """Make the network of `exchanges` by venue: a single one is at every host.
 
-    Several are each at the hosts of their venue's own URLs.
+    Several are each at the hosts of their venue's own URLs, and an archive is at its own.
     """
     if len(exchanges) == 1:
         [exchange] = exchanges.values()
-        return TwinNetwork(exchange, connections)
+        return TwinNetwork(exchange, connections, archive)
     hosts = {
         httpx2.URL(url).host: exchange
         for name, exchange in exchanges.items()
         for url in (VENUES[name].ws_url, VENUES[name].rest_url)
     }
-    return TwinNetwork(hosts, connections)
+    return TwinNetwork(hosts, connections, archive)

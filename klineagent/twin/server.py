@@ -15,6 +15,9 @@ from wsproto.events import AcceptConnection
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
+from klineagent.twin.archive.answer import ArchiveAnswer
+from klineagent.twin.archive.archive import PATH as ARCHIVE_PATH
+from klineagent.twin.archive.archive import PublicArchive
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.rest.api import RestAnswer
 from klineagent.twin.socket.connection import ClientConnection
@@ -35,9 +38,12 @@ async def serve_exchange(
     port: int,
     *,
     tls: ssl.SSLContext | None = None,
+    archive: PublicArchive | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Serve websockets and REST on a real port, with TLS or without; port 0 picks a free one.
+
+    An `archive` is at the path `/archive` of the same port.
 
     Reports the bound (host, port) to `task_status`. In an outage the port is closed, so connections
     are refused; afterwards the same port is bound again.
@@ -47,7 +53,7 @@ async def serve_exchange(
     """
 
     async def serve(stream: trio.SocketStream) -> None:
-        await converse(exchange, TlsServerStream(stream, tls) if tls else stream)
+        await converse(exchange, TlsServerStream(stream, tls) if tls else stream, archive)
 
     listeners = await trio.open_tcp_listeners(port, host=host)
     bound_host, bound_port = listeners[0].socket.getsockname()[:2]
@@ -61,11 +67,13 @@ async def serve_exchange(
             listeners = await trio.open_tcp_listeners(bound_port, host=bound_host)
 
 
-async def converse(exchange: Exchange, stream: trio.abc.Stream) -> None:
+async def converse(
+    exchange: Exchange, stream: trio.abc.Stream, archive: PublicArchive | None = None
+) -> None:
     """Serve one HTTP or websocket connection until either side ends it, and close it."""
     try:
         with trio.CancelScope() as link, exchange.connections.cutting(link):
-            await _answer_requests(exchange, stream, link)
+            await _answer_requests(exchange, archive, stream, link)
         if link.cancelled_caught:
             _reset(stream)
     except trio.BrokenResourceError:
@@ -85,7 +93,10 @@ def _reset(stream: trio.abc.Stream) -> None:
 
 
 async def _answer_requests(
-    exchange: Exchange, stream: trio.abc.Stream, link: trio.CancelScope
+    exchange: Exchange,
+    archive: PublicArchive | None,
+    stream: trio.abc.Stream,
+    link: trio.CancelScope,
 ) -> None:
     """Answer HTTP requests until the client closes the connection or upgrades it."""
     http = h11.Connection(h11.SERVER)
@@ -104,22 +115,34 @@ async def _answer_requests(
             if protocol is not None:
                 await _serve_socket(exchange, stream, link, http, request, protocol)
                 return
-            answer: RestAnswer | None = _NO_SUCH_SOCKET
+            answer: RestAnswer | ArchiveAnswer | None = _NO_SUCH_SOCKET
         else:
-            url = urlsplit(target)
-            answer = await exchange.answer(
-                request.method.decode("ascii"),
-                url.path,
-                dict(parse_qsl(url.query, keep_blank_values=True)),
-            )
+            answer = await _answer(exchange, archive, request)
         if answer is None:
-            link.cancel(reason="REST hangs")
+            link.cancel(reason="nothing is answered")
             await trio.lowlevel.checkpoint()
             return
-        await _send(http, stream, answer)
+        if isinstance(answer, ArchiveAnswer):
+            await _send_slowly(http, stream, answer, link)
+        else:
+            await _send(http, stream, answer)
         if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             return
         http.start_next_cycle()
+
+
+async def _answer(
+    exchange: Exchange, archive: PublicArchive | None, request: h11.Request
+) -> RestAnswer | ArchiveAnswer | None:
+    """Answer a request for something else than a socket."""
+    method, target = request.method.decode("ascii"), request.target.decode("ascii")
+    url = urlsplit(target)
+    if archive is not None and (url.path + "/").startswith(f"{ARCHIVE_PATH}/"):
+        headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
+        return await archive.answer(method, target, headers)
+    return await exchange.answer(
+        method, url.path, dict(parse_qsl(url.query, keep_blank_values=True))
+    )
 
 
 async def _next_request(http: h11.Connection, stream: trio.abc.Stream) -> h11.Request | None:
@@ -150,6 +173,21 @@ async def _send(http: h11.Connection, stream: trio.abc.Stream, answer: RestAnswe
         http.send(h11.EndOfMessage()),
     )
     await stream.send_all(b"".join(part for part in parts if part))
+
+
+async def _send_slowly(
+    http: h11.Connection, stream: trio.abc.Stream, answer: ArchiveAnswer, link: trio.CancelScope
+) -> None:
+    """Send an answer at its pace; cancel `link` where it is cut."""
+    headers = [*answer.headers, ("Server", "klineagent simulate")]
+    await stream.send_all(http.send(h11.Response(status_code=answer.status, headers=headers)))
+    for takes_s, piece in answer.pieces():
+        await trio.sleep(takes_s)
+        await stream.send_all(http.send(h11.Data(data=piece)))
+    if answer.is_cut:
+        link.cancel(reason="the body is cut")
+        await trio.lowlevel.checkpoint()
+    await stream.send_all(http.send(h11.EndOfMessage()))
 
 
 def _wants_socket(request: h11.Request) -> bool:

@@ -141,6 +141,16 @@ class EventfulMarket:
             price = self._price_before(symbol, min(halt.since_ms for halt in halts))
         return None if price is None else flat(open_ms, price)
 
+    def life_ms(self, listing: Listing) -> tuple[int, int]:
+        """The time span in which a listing has candles so far; the end is not included."""
+        turns = self._turns.get(listing.symbol, [])
+        since_ms, until_ms = listing.onboard_ms, listing.delivery_ms
+        if listing.symbol in self.unlisted:
+            since_ms = turns[0][0] if turns else until_ms
+        if turns and not turns[-1][1]:
+            until_ms = min(until_ms, turns[-1][0])
+        return since_ms, until_ms
+
     def as_listed(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing | None:
         """`listing` as exchangeInfo of `venue` shows it at `now_ms`; None if it does not."""
         symbol, shown = listing.symbol, as_listed(listing, now_ms)
