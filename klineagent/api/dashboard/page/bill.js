@@ -14,7 +14,7 @@ export function bill(parent, send, done) {
   const shown = make("div");
   const error = make("p", { className: "bad", role: "alert" });
   const yes = make("button", { type: "button", className: "act" });
-  const no = make("button", { type: "button", textContent: "Cancel" });
+  const no = make("button", { type: "button" });
   const whole = make("div", { className: "bill", role: "group", "aria-label": "Bill", hidden: true }, title, shown, error, make("p", {}, yes, " ", no));
   parent.append(whole);
   let asked = 0;
@@ -26,6 +26,7 @@ export function bill(parent, send, done) {
     from = document.activeElement;
     offered = null;
     yes.hidden = true;
+    no.textContent = "Cancel";
     error.textContent = "";
     shown.replaceChildren();
     title.textContent = "Asking …";
@@ -46,6 +47,7 @@ export function bill(parent, send, done) {
 
   function refuse(failure) {
     title.textContent = "Refused";
+    no.textContent = "Close";
     error.textContent = failure.message;
     yes.hidden = true;
     title.focus();
@@ -68,6 +70,7 @@ export function bill(parent, send, done) {
     try {
       const outcome = await send(change, false);
       title.textContent = `${verb === "Add" ? "Added" : "Removed"}: ${counted(outcome.added || outcome.removed, "stream")}`;
+      no.textContent = "Close";
       title.focus();
       done(outcome);
     } catch (failure) {
@@ -86,7 +89,7 @@ function items({ added, removed, added_streams, removed_streams, wanted, symbols
     "Connections": `${number(forecast.feeds)}, of them ${number(forecast.new_feeds)} new`,
     "Subscribed in": duration(forecast.subscribe_seconds),
     "History": forecast.history_candles
-      ? `${counted(forecast.history_candles, "candle")}: weight ${number(forecast.history_weight)}, ${number(forecast.history_minutes)} minutes of the whole budget`
+      ? `${counted(forecast.history_candles, "candle")}: weight ${number(forecast.history_weight)}, ${duration(forecast.history_minutes * 60)} of the whole budget`
       : "none",
     "A day, all streams": `${counted(forecast.rows_per_day, "row")}, ${bytes(forecast.bytes_per_day)}`,
     "Matches nothing now": unmatched.length ? { text: unmatched.map(({ name, quote, contract }) => [name, quote, contract].filter(Boolean).join(" ")).join(", "), tone: "warn" } : null,

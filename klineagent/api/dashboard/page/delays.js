@@ -29,6 +29,7 @@ export function open(section, page) {
   });
   return {
     overview({ points, delays, venues }) {
+      chart.whole.toggleAttribute("hidden", points.length < 2);
       chart.show(
         points.map((point) => Date.parse(point.at)),
         Object.fromEntries(STAGES.map((stage) => [stage, points.map((point) => point[`${stage}_p99_seconds`])])),

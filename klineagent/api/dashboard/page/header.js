@@ -30,6 +30,7 @@ export function open(section, page) {
       }
       readiness(overview);
       show(figures(overview));
+      rates.whole.toggleAttribute("hidden", overview.points.length < 2);
       rates.show(overview.points.map((point) => point.received_per_second));
       write(part("version"), `klineagent ${overview.version}`);
       write(part("access"), overview.access === "read" ? "reading only" : "");
