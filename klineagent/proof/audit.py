@@ -17,7 +17,8 @@ from klineagent.exchange.clock.reckoning import BOUND_MS
 from klineagent.proof.active_faults import EXPLAINS_GAPS, EXPLAINS_ROWS, NO_WEIGHT, ActiveFaults
 from klineagent.proof.oracle import Oracle, describe, name_of
 from klineagent.proof.plan import ProofFailed
-from klineagent.series.ledger import Absent, Ledger, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absent, Urgency
 from klineagent.series.registry import Registry
 from klineagent.series.subscription import Subscription
 from klineagent.storage.memory.store import MemoryStore

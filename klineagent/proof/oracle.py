@@ -11,7 +11,8 @@ from attrs import define, field
 
 from klineagent.core.kline import Kline
 from klineagent.proof.plan import ProofFailed
-from klineagent.series.ledger import Absent, Ledger
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absent
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.twin.interval import SECOND_MS, TwinInterval
 from klineagent.twin.market.aggregation import Aggregator

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from klineagent.core.errors import NotReadable
-from klineagent.series.ledger import Absence, Absent, Gap, Ledger
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Absent, Gap
 from klineagent.series.spans import Span, Spans
 
 

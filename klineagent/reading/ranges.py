@@ -19,7 +19,8 @@ from klineagent.reading.completeness import count_lacking, missing, not_there
 from klineagent.reading.past import reveal
 from klineagent.reading.request import CandleRange
 from klineagent.reading.waiting import waiting_rows
-from klineagent.series.ledger import Gap, Ledger
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Gap
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.reader import Chunk, KlineRange, Reader, count_on_grid, opens_of

@@ -8,117 +8,16 @@ candles are not listed, so the ledger grows with gaps and not with candles.
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from klineagent.core.interval import DAY_MS, HOUR_MS, Interval
-from klineagent.exchange.turns import UNHURRIED
+from klineagent.core.interval import Interval
+from klineagent.series.losses import NO_LOSSES, LossRecord
+from klineagent.series.marks import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span, Spans
-
-
-class Urgency(enum.IntEnum):
-    """The urgency of a gap, by its cause; lower is filled sooner."""
-
-    FRESH = 0
-    """The stream was interrupted, or a row was lost before it was stored."""
-    MISSED = 1
-    """A deadline passed without a closing event."""
-    RESTART = 2
-    """The startup scan found it missing in the store."""
-    HISTORY = UNHURRIED
-    """It is older than the subscription."""
-
-
-class Absent(enum.StrEnum):
-    """Why a candle will not come."""
-
-    NO_CANDLE = "the exchange has no such candle"
-    NOT_TRADING = "the symbol did not trade"
-    OFF_GRID = "the exchange's candle opens off the grid, and is stored as it is"
-    REFUSED = "the store refuses the row"
-
-
-# The answers that confirmed an absence may be wrong, so the exchange is asked again after these
-# times.
-LOOKS_AFTER_MS = (HOUR_MS, DAY_MS)
-
-
-@frozen
-class Absence:
-    """The mark of confirmed absent candles. It holds plain values, because it is saved to a file.
-
-    `look_again_ms` falls on one moment of each hour, so that neighbouring candles given up one by
-    one have equal marks. The moment differs by series, so that not all of a market ask at once.
-    """
-
-    reason: Absent
-    look_again_ms: int | None = None
-    """When the exchange is asked again, by its clock; None for never."""
-    looks: int = 0
-    """How often the exchange was asked again and still had no such candle."""
-
-    @classmethod
-    def proven(cls, reason: Absent, now_ms: int, into_hour_ms: int = 0) -> Absence:
-        """Make the mark of an absence that was confirmed at `now_ms`.
-
-        `into_hour_ms` is the moment of each hour at which the series asks again.
-        """
-        return cls(reason, _next_turn(now_ms + LOOKS_AFTER_MS[0], into_hour_ms))
-
-    def confirmed(self, now_ms: int) -> Absence:
-        """Return the mark after the exchange was asked again at `now_ms` and had no candle."""
-        looks = self.looks + 1
-        if looks >= len(LOOKS_AFTER_MS):
-            return Absence(self.reason, None, looks)
-        return evolve(self.postponed(now_ms, by_ms=LOOKS_AFTER_MS[looks]), looks=looks)
-
-    def postponed(self, now_ms: int, *, by_ms: int = HOUR_MS) -> Absence:
-        """Return the mark after the exchange was asked again at `now_ms` without a result."""
-        into_hour_ms = (self.look_again_ms or 0) % HOUR_MS
-        return evolve(self, look_again_ms=_next_turn(now_ms + by_ms, into_hour_ms))
-
-    def rewound(self, now_ms: int) -> Absence:
-        """Return the mark after the clock was set back to `now_ms`, with no later date than new."""
-        after_ms = LOOKS_AFTER_MS[min(self.looks, len(LOOKS_AFTER_MS) - 1)]
-        latest_ms = self.postponed(now_ms, by_ms=after_ms).look_again_ms or 0
-        if self.look_again_ms is None or self.look_again_ms <= latest_ms:
-            return self
-        return self.postponed(now_ms, by_ms=0)
-
-
-def _next_turn(time_ms: int, into_hour_ms: int) -> int:
-    """Return the first time from `time_ms` on that is `into_hour_ms` into an hour."""
-    return Interval.H1.first_open(time_ms - into_hour_ms) + into_hour_ms
-
-
-@frozen
-class Missing:
-    """The mark of a gap. It holds plain values, because it is saved to a file."""
-
-    urgency: Urgency
-    error: str = ""
-    """Why the last attempt to fetch it failed or did not settle it; empty before the first."""
-    above_version: int = 0
-    """The version of a wrong stored row, which the fetched row must exceed; 0 if there is none."""
-
-    @property
-    def may_not_exist(self) -> bool:
-        """Whether the exchange answered without the candle, as it does after a trading halt."""
-        return self.error == NOT_SHOWN
-
-
-# Why an answer did not settle a gap. The texts are saved to a file and compared, so they must stay.
-NOT_SHOWN = "the exchange's answer did not have it; that there is none is not proven yet"
-WITHHELD = "the exchange's answer did not have it, though it has a candle in every interval"
-UNREADABLE = "the exchange's answer has a candle that cannot be read, or has one twice"
-UNCONFIRMED = "the exchange's answer had it; a second one must agree"
-
-
-Gap = Span[Missing]
 
 _NONE: frozenset[int] = frozenset()
 
@@ -160,6 +59,9 @@ class Ledger:
     gaps: Spans[Missing] = field(factory=Spans, init=False)
     absences: Spans[Absence] = field(factory=Spans, init=False)
     """The confirmed absences; none overlaps a gap."""
+    losses: LossRecord = field(default=NO_LOSSES, init=False)
+    """Candles that were lost since the agent started: gaps but for history, and what became of
+    them. The newest ones only."""
     healed: int = field(default=0, init=False)
     """The number of candles that came after they were missing."""
     # Closed candles at or after the horizon. A candle falls due within the grace after its close,
@@ -217,15 +119,15 @@ class Ledger:
         """Cover candles from `first_ms` on: they are stored, unless `expect` marks them missing."""
         self.first_ms = min(self.first_ms, first_ms)
 
-    def close(self, open_ms: int) -> bool:
-        """Note that a closed candle has come; return whether it is new."""
+    def close(self, open_ms: int, *, now_ms: int = 0) -> bool:
+        """Note that a closed candle has come at `now_ms`; return whether it is new."""
         if open_ms == self.horizon_ms:
             self._advance()
             return True
         if not self._is_on_grid(open_ms):
             return False
         if open_ms < self.horizon_ms:
-            return self._fill(open_ms)
+            return self._fill(open_ms, now_ms)
         is_new = open_ms not in self._early
         self._early |= {open_ms}
         return is_new
@@ -243,7 +145,7 @@ class Ledger:
         while self.horizon_ms < due_until_ms:
             end_ms = min([due_until_ms, *self._early])
             if self.horizon_ms < end_ms:
-                self._miss(self.horizon_ms, end_ms, Missing(urgency))
+                self._miss(self.horizon_ms, end_ms, Missing(urgency), now_ms)
                 self.horizon_ms = end_ms
                 found = True
             if end_ms in self._early:
@@ -263,15 +165,16 @@ class Ledger:
         for gap in self.gaps.clear(open_ms, self.horizon_ms):
             self.tally.found[gap.mark.urgency] -= self.count([gap])
         self.absences.clear(open_ms, self.horizon_ms)
+        self.losses.forget(open_ms, self.horizon_ms)
         self.horizon_ms = open_ms
         self.began_ms, self.first_ms = min(self.began_ms, open_ms), min(self.first_ms, open_ms)
 
-    def expect(self, first_ms: int, end_ms: int, mark: Missing) -> None:
+    def expect(self, first_ms: int, end_ms: int, mark: Missing, *, now_ms: int = 0) -> None:
         """Mark candles missing that opened in [`first_ms`, `end_ms`), before the ledger began."""
         end_ms = min(end_ms, self.horizon_ms)
         if first_ms < end_ms:
             self.reach_back(first_ms)
-            self._miss(first_ms, end_ms, mark)
+            self._miss(first_ms, end_ms, mark, now_ms)
 
     def expect_none(self, first_ms: int, end_ms: int, absence: Absence) -> None:
         """Mark [`first_ms`, `end_ms`) absent, as an earlier run had confirmed."""
@@ -279,9 +182,10 @@ class Ledger:
         if first_ms < end_ms:
             self.reach_back(first_ms)
             self.gaps.clear(first_ms, end_ms)
+            self.losses.forget(first_ms, end_ms)
             self.absences.mark(first_ms, end_ms, absence)
 
-    def reopen(self, open_ms: int, *, above_version: int = 0) -> None:
+    def reopen(self, open_ms: int, *, above_version: int = 0, now_ms: int = 0) -> None:
         """Mark a closed candle missing: its row did not reach the store, or is wrong there.
 
         A candle that opened off the grid is fetched with its slot. See `Missing.above_version`.
@@ -291,7 +195,8 @@ class Ledger:
             self._early = self._early - {open_ms} or _NONE
         elif open_ms >= self.first_ms:
             end_ms = self.interval.next_open(open_ms)
-            self._miss(open_ms, end_ms, Missing(Urgency.FRESH, above_version=above_version))
+            mark = Missing(Urgency.FRESH, above_version=above_version)
+            self._miss(open_ms, end_ms, mark, now_ms)
 
     def set_aside(self, open_ms: int) -> None:
         """Give up a closed candle, because the store refuses its row for good."""
@@ -303,6 +208,7 @@ class Ledger:
         """Mark as absent what is missing in [`first_ms`, `end_ms`)."""
         for gap in self.gaps.clear(first_ms, end_ms):
             self.absences.mark(gap.first_ms, gap.end_ms, absence)
+            self.losses.give_up(gap.first_ms, gap.end_ms, absence.reason)
             self.tally.given_up[absence.reason] += self.count([gap])
 
     def fail(self, first_ms: int, end_ms: int, error: str) -> None:
@@ -336,7 +242,7 @@ class Ledger:
     def disprove(self, first_ms: int, end_ms: int) -> None:
         """Mark absences in [`first_ms`, `end_ms`) missing: the exchange has these candles."""
         for each in self.absences.within(first_ms, end_ms):
-            self._miss(each.first_ms, each.end_ms, Missing(Urgency.HISTORY))
+            self._miss(each.first_ms, each.end_ms, Missing(Urgency.HISTORY), 0)
             self.tally.disproved += self.count([each])
 
     def next_gap(self, *, but: Collection[int] = ()) -> Gap | None:
@@ -344,20 +250,26 @@ class Ledger:
         gaps = (gap for gap in self.gaps if gap.first_ms not in but)
         return min(gaps, key=lambda gap: (gap.mark.urgency, -gap.first_ms), default=None)
 
-    def _miss(self, first_ms: int, end_ms: int, mark: Missing) -> None:
-        """Mark a gap; candles that are missing already are not counted again."""
-        known = self.count(self.gaps.clear(first_ms, end_ms))
+    def _miss(self, first_ms: int, end_ms: int, mark: Missing, now_ms: int) -> None:
+        """Mark a gap that was found at `now_ms`; what is missing already is not counted again."""
+        known = self.gaps.clear(first_ms, end_ms)
+        if mark.urgency is not Urgency.HISTORY:  # which is fetched, and was never lost
+            if self.losses is NO_LOSSES:
+                self.losses = LossRecord()
+            self.losses.lose(first_ms, end_ms, mark.urgency, now_ms, known)
         self.absences.clear(first_ms, end_ms)
         self.gaps.mark(first_ms, end_ms, mark)
-        self.tally.found[mark.urgency] += self.interval.count(first_ms, end_ms) - known
+        self.tally.found[mark.urgency] += self.interval.count(first_ms, end_ms) - self.count(known)
 
-    def _fill(self, open_ms: int) -> bool:
+    def _fill(self, open_ms: int, now_ms: int) -> bool:
         """Note a candle before the horizon; return whether it was missing or absent."""
         end_ms = self.interval.next_open(open_ms)
-        if not (filled := self.gaps.clear(open_ms, end_ms)):
-            return bool(self.absences.clear(open_ms, end_ms))
-        self.healed += 1
-        self.tally.healed[filled[0].mark.urgency] += 1
+        if filled := self.gaps.clear(open_ms, end_ms):
+            self.healed += 1
+            self.tally.healed[filled[0].mark.urgency] += 1
+        elif not self.absences.clear(open_ms, end_ms):
+            return False
+        self.losses.heal(open_ms, end_ms, now_ms)
         return True
 
     def _advance(self) -> None:

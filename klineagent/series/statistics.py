@@ -13,7 +13,8 @@ from attrs import define, field, frozen
 
 from klineagent.core.interval import Interval
 from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.series.ledger import Gap, Ledger, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Gap, Urgency
 
 # Series between two checkpoints: one millisecond if nothing is missing, three at the worst.
 AT_ONCE = 1000

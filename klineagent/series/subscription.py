@@ -20,7 +20,8 @@ from klineagent.series.backfill.attempts import Attempts
 from klineagent.series.backfill.startup import StoredCoverage
 from klineagent.series.backfill.worker import Backfill
 from klineagent.series.context import VenueContext
-from klineagent.series.ledger import Ledger, Missing, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Missing, Urgency
 
 
 class Phase(enum.IntEnum):
@@ -145,14 +146,16 @@ class Subscription:
 
     def refetch(self, kline: Kline) -> None:
         """Fetch a closed candle again whose row was lost before it was stored."""
-        self.ledger.reopen(kline.open_time, above_version=kline.rank_to_exceed)
+        self.ledger.reopen(
+            kline.open_time, above_version=kline.rank_to_exceed, now_ms=self.context.time.now_ms()
+        )
         self._backfill.wake()
 
     def reopen(self, open_ms: int, *, above_version: int) -> bool:
         """Fetch a closed candle again as a repair; return False if it is not closed."""
         if not self.ledger.has_closed(open_ms):
             return False
-        self.ledger.reopen(open_ms, above_version=above_version)
+        self.ledger.reopen(open_ms, above_version=above_version, now_ms=self.context.time.now_ms())
         self._backfill.wake()
         return True
 
@@ -197,12 +200,13 @@ class Subscription:
 
     def _expect(self, found: StoredCoverage) -> None:
         """Mark candles missing that opened before the start and are not stored."""
+        now_ms = self.context.time.now_ms()
         self.ledger.reach_back(found.since_ms)
         for gap in found.gaps:
-            self.ledger.expect(*gap)
+            self.ledger.expect(*gap, now_ms=now_ms)
         for absence in found.absences:
             self.ledger.expect_none(*absence)
-        self.audited_ms = self.context.time.now_ms()
+        self.audited_ms = now_ms
         self._backfill.wake()
 
     def _begin(self) -> None:
@@ -216,4 +220,4 @@ class Subscription:
         # Until the exchange's time is known, it is not known which candles are expected.
         if kline.is_closed and self.context.time.is_known:
             self._begin()
-            self.ledger.close(kline.open_time)
+            self.ledger.close(kline.open_time, now_ms=self.context.time.now_ms())

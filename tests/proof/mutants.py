@@ -20,7 +20,8 @@ from klineagent.series.backfill.attempts import Attempts
 from klineagent.series.backfill.gap_file import GapSaver
 from klineagent.series.backfill.pages import Evidence, Finding, Known
 from klineagent.series.backfill.worker import Backfill
-from klineagent.series.ledger import Gap, Ledger
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Gap
 
 _FAR_FUTURE_MS = 1 << 50
 

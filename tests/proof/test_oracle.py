@@ -9,7 +9,8 @@ from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline, version_of
 from klineagent.proof.oracle import Oracle
 from klineagent.proof.plan import ProofFailed
-from klineagent.series.ledger import Absence, Absent, Ledger
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Absent
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, Table
 from klineagent.twin.interval import MINUTE_MS, TwinInterval

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Interval
-from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Absent, Missing, Urgency
 
 START_MS = 1_769_904_000_000  # Sunday, 2026-02-01 00:00 UTC
 GRACE_MS = 5 * SECOND_MS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from klineagent.core.interval import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
-from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Absent, Missing, Urgency
 from klineagent.series.statistics import (
     CandleState,
     SeriesStatistics,

@@ -8,7 +8,8 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import MINUTE_MS, SECOND_MS, Interval
 from klineagent.exchange.clock.clock import ExchangeTime
-from klineagent.series.ledger import Ledger, Missing, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Missing, Urgency
 from klineagent.series.statistics import AT_ONCE, CountedSeries, Statistics
 
 START_MS = 1_769_904_000_000

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
-from klineagent.series.ledger import Absence, Absent, Urgency
+from klineagent.series.marks import Absence, Absent, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT, USDM, Venue
-from klineagent.series.ledger import Absent
+from klineagent.series.marks import Absent
 from klineagent.storage.memory.disk import MemoryDisk
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.market.eventful import EventfulMarket

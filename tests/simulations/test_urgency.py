@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.venues import SPOT
-from klineagent.series.ledger import Absence, Absent, Missing, Urgency
+from klineagent.series.marks import Absence, Absent, Missing, Urgency
 from klineagent.series.subscription import Subscription
 from klineagent.testing.simulation import FEBRUARY_2026_MS, Simulation, open_simulation
 from klineagent.twin.market.eventful import EventfulMarket

@@ -165,6 +165,14 @@ class Search(Struct, frozen=True):
     ] = None
 
 
+class Lost(Struct, frozen=True):
+    """How a candle was lost since the agent started, and how it fared."""
+
+    how: Annotated[str, Meta(description="How it came to be missing.")]
+    found: Annotated[Utc, Meta(description="When it was found missing.")]
+    healed: Annotated[Utc | None, Meta(description="When it came; null if it has not.")] = None
+
+
 class StoredRow(Struct, frozen=True):
     """The one final row of a candle, as the database shows it."""
 
@@ -217,6 +225,10 @@ class Why(Struct, frozen=True):
     ]
     store: StoreSays
     search: Search | None = None
+    lost: Annotated[
+        Lost | None,
+        Meta(description="Null if it was not; of each series the newest losses are known."),
+    ] = None
     newest_event: Annotated[
         Utc | None, Meta(description="Time of its last event, while it is forming.")
     ] = None

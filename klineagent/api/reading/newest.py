@@ -32,7 +32,8 @@ from klineagent.core.kline import Kline, event_time_of, least_version
 from klineagent.exchange.venues import full_name, symbol_named
 from klineagent.reading.ranges import RangeReader, RecordedSeries
 from klineagent.reading.request import CandleRange
-from klineagent.series.ledger import Gap, Ledger, Missing
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Gap, Missing
 from klineagent.series.spans import Spans
 
 # A millisecond or two of work between two checkpoints.

@@ -19,7 +19,8 @@ from klineagent.api.models.reports import (
 from klineagent.api.models.timestamps import utc
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import SECOND_MS, Interval
-from klineagent.series.ledger import Absence, Gap, Ledger, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Gap, Urgency
 from klineagent.series.spans import Span, Spans
 from klineagent.series.statistics import SeriesStatistics
 from klineagent.series.subscription import Subscription

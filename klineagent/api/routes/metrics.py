@@ -29,7 +29,7 @@ from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.regularity import Flaw
 from klineagent.reading.streams.hub import StreamCounts
-from klineagent.series.ledger import Absent, Urgency
+from klineagent.series.marks import Absent, Urgency
 from klineagent.series.statistics import Totals
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.writing.refused import RowKind

@@ -8,13 +8,14 @@ from contextlib import suppress
 import trio
 from attrs import define, field
 
-from klineagent.api.models.reports import Search, State, StoredRow, StoreSays, Why
+from klineagent.api.models.reports import Lost, Search, State, StoredRow, StoreSays, Why
 from klineagent.api.models.timestamps import utc
 from klineagent.api.routes.coverage import HOW
 from klineagent.core.errors import InvalidRequest, SpoolError, StoreError
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.core.kline import Key, Kline, event_time_of
 from klineagent.exchange.venues import Venue, full_name
+from klineagent.series.marks import Urgency
 from klineagent.series.statistics import CandleState, candle_state_of
 from klineagent.series.subscription import Subscription
 from klineagent.series.venues import Venues
@@ -70,6 +71,7 @@ class CandleLookup:
             due=utc(due_ms),
             store=says,
             search=self._search(series, open_ms, due_ms),
+            lost=_loss(series, open_ms),
             newest_event=_newest_event(series, open_ms) if state == "forming" else None,
         )
 
@@ -178,6 +180,21 @@ def _newest_event(series: Subscription | None, open_ms: int) -> str | None:
     if newest is None or newest.open_time != open_ms:
         return None
     return utc(event_time_of(newest.version))
+
+
+def _loss(series: Subscription | None, open_ms: int) -> Lost | None:
+    if series is None or (loss := series.ledger.losses.at(open_ms)) is None:
+        return None
+    # Its mark is that of the first candle that was lost with it; others fell due later.
+    closed_ms = series.interval.next_open(open_ms)
+    found_ms = max(loss.found_ms, closed_ms)
+    if loss.urgency is Urgency.MISSED:
+        found_ms = max(found_ms, closed_ms + series.ledger.grace_ms)
+    return Lost(
+        how=HOW[loss.urgency],
+        found=utc(found_ms),
+        healed=None if loss.came_ms is None else utc(loss.came_ms),
+    )
 
 
 def _row(kline: Kline) -> StoredRow:

@@ -29,7 +29,8 @@ from klineagent.core.errors import UNREADABLE, StateUnreadable
 from klineagent.core.interval import Interval, Run
 from klineagent.core.kline import Kline
 from klineagent.series.desired.state_file import Head
-from klineagent.series.ledger import Absence, Gap, Ledger, Missing, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Gap, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 
 T = TypeVar("T")

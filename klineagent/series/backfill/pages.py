@@ -18,7 +18,7 @@ from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.exchange.symbols import TradingHalt
 from klineagent.exchange.venues import Venue
 from klineagent.exchange.wire import RestCandle
-from klineagent.series.ledger import Missing
+from klineagent.series.marks import Missing
 from klineagent.series.spans import Spans
 
 # The exchange's klines service may hang or lag for a quarter of an hour while all else is well. An

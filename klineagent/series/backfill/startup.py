@@ -17,7 +17,7 @@ from klineagent.core.retry import Backoff, Trouble
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.venues import Venue
 from klineagent.series.backfill.known_gaps import KnownGaps, Series
-from klineagent.series.ledger import Absence, Absent, Gap, Missing, Urgency
+from klineagent.series.marks import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 from klineagent.storage.store import SeriesRuns, Store
 

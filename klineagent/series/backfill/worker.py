@@ -26,7 +26,8 @@ from klineagent.series.backfill.pages import (
     search_of,
 )
 from klineagent.series.context import VenueContext
-from klineagent.series.ledger import (
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import (
     NOT_SHOWN,
     UNCONFIRMED,
     UNREADABLE,
@@ -34,7 +35,6 @@ from klineagent.series.ledger import (
     Absence,
     Absent,
     Gap,
-    Ledger,
     Urgency,
 )
 from klineagent.series.spans import Span
@@ -221,9 +221,10 @@ class Backfill:
         finding = self._evidence.read(request.page, answer, known, trio.current_time())
         healed = [candle for candle in finding.closed if candle.open_time in ledger.gaps]
         rows = [self._as_row(candle, answer.asked_at_ms) for candle in healed]
+        now_ms = context.time.now_ms()
         for candle in healed:
             self._account(candle)
-            ledger.close(candle.open_time)
+            ledger.close(candle.open_time, now_ms=now_ms)
         for open_ms in finding.off_grid:
             self._give_up(open_ms, ledger.interval.next_open(open_ms), Absent.OFF_GRID, answer)
         may_trade_without = known.trades and not known.has_every_candle

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.series.backfill.audit import closed_within, opens_of, still_suspect, without
-from klineagent.series.ledger import Absence, Absent, Ledger
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Absent
 from klineagent.series.spans import Span
 from tests.klines import OPEN_MS, a_kline
 

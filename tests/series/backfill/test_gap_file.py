@@ -20,7 +20,7 @@ from klineagent.series.backfill.known_gaps import (
     Series,
 )
 from klineagent.series.desired.state_file import StateFile
-from klineagent.series.ledger import Missing, Urgency
+from klineagent.series.marks import Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied, Step
 from klineagent.storage.writing.writer import Writer

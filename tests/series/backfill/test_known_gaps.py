@@ -23,7 +23,8 @@ from klineagent.series.backfill.known_gaps import (
     encode,
     known_gaps,
 )
-from klineagent.series.ledger import Absence, Absent, Ledger, Missing, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Absence, Absent, Missing, Urgency
 from klineagent.series.spans import Span
 from tests.klines import OPEN_MS, a_kline
 

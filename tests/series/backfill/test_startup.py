@@ -24,7 +24,7 @@ from klineagent.series.backfill.startup import (
     since_of,
     stored_coverage,
 )
-from klineagent.series.ledger import Absence, Absent, Gap, Missing, Urgency
+from klineagent.series.marks import Absence, Absent, Gap, Missing, Urgency
 from klineagent.series.spans import Span
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Batch, SeriesRuns, Store

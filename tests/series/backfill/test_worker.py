@@ -14,7 +14,8 @@ from klineagent.core.interval import MINUTE_MS, Interval
 from klineagent.exchange.venues import USDM
 from klineagent.series.backfill.worker import REFUSED_DELAY_S, Backfill
 from klineagent.series.context import BackfillCounts
-from klineagent.series.ledger import Ledger, Missing, Urgency
+from klineagent.series.ledger import Ledger
+from klineagent.series.marks import Missing, Urgency
 from klineagent.testing.simulation import FEBRUARY_2026_MS
 
 
