@@ -1,5 +1,6 @@
 // The panel of candles: one series, live, with its gaps; a candle opens its story.
 
+import { AgentError } from "./agent.js";
 import { BANDS, bandsOf, markOf } from "./bands.js";
 import { CandleFeed } from "./candle_feed.js";
 import { make } from "./element.js";
@@ -13,6 +14,7 @@ import { timeOf } from "./story.js";
 const EVERY_MS = 1_000;
 // Nearer to an edge than so many candles, more are fetched.
 const NEAR = 60;
+const AGAIN_MS = 5_000;
 const SYMBOLS_AGAIN_MS = 60_000;
 const FIRST_CHOICES = ["BTCUSDT", "spot:BTCUSDT"];
 
@@ -46,12 +48,13 @@ export function open(section, page) {
   let symbolsAt = -SYMBOLS_AGAIN_MS;
   let symbols = [];
   let timer = null;
+  // The edge that the chart is near to. The feed may have been busy when it came there.
+  let near = null;
 
   const hooks = {
     onRange(from, to, all) {
-      if (feed === null) return;
-      if (from < NEAR) feed.older();
-      else if (to > all - NEAR) feed.newer();
+      near = from < NEAR ? "older" : to > all - NEAR ? "newer" : null;
+      if (near) feed?.[near]();
     },
     onHover: (open) => describe(open ?? chosen),
     onPick: (open) => pick(open),
@@ -73,25 +76,34 @@ export function open(section, page) {
     note.textContent = "Asking for candles …";
     symbolInput.value = wanted.symbol;
     page.curl(section, "GET", "/v1/tail", { ...wanted, limit: 500, gaps: "listed" });
-    showIntervals(wanted);
-    await ready;
+    const [recorded] = await Promise.all([intervalsOf(wanted.symbol), ready]);
     if (series !== wanted) return;
+    showIntervals(wanted.interval, recorded);
+    clearTimeout(timer);
     losses = lossesOf(wanted.symbol, wanted.interval);
     chart.show([], [], style());
+    if (recorded && !recorded.includes(wanted.interval)) {
+      notRecorded(wanted);
+      timer = setTimeout(() => series === wanted && follow(wanted, around), AGAIN_MS);
+      return;
+    }
     const own = new CandleFeed(page, wanted, {
       changed: (rows, whole) => own === feed && draw(rows, whole),
       failed: (error) => own === feed && fail(error),
     });
     feed = own;
     await own.start(around);
-    if (own === feed && around !== null) draw([], true, around);
-    clearTimeout(timer);
+    if (own !== feed) return;
+    if (around !== null) draw([], true, around);
     tick();
   }
 
   async function tick() {
     const own = feed;
-    if (document.visibilityState === "visible") await own?.tick();
+    if (document.visibilityState === "visible") {
+      await own?.tick();
+      if (near) own?.[near]();
+    }
     if (own === feed) timer = setTimeout(tick, EVERY_MS);
   }
 
@@ -126,9 +138,14 @@ export function open(section, page) {
       note.textContent = feed.kept.candles.length ? "" : "No candle has come yet.";
       return;
     }
-    const notRecorded = /not recorded/i.test(error.message);
     note.textContent = error.message;
-    if (notRecorded && page.mayCommand) note.append(" ", make("a", { href: page.view.link({ panel: "change" }) }, "Add it here"));
+  }
+
+  function notRecorded({ symbol, interval }) {
+    kept.textContent = "";
+    note.replaceChildren(`${symbol} ${interval} is not recorded. `, make("code", {}, `klineagent ctl add ${symbol}`), " adds it");
+    if (page.mayCommand) note.append(", or ", make("a", { href: page.view.link({ panel: "change" }) }, "Add and remove"));
+    note.append(".");
   }
 
   function describe(open) {
@@ -198,18 +215,21 @@ export function open(section, page) {
     names.replaceChildren(...symbols.map((each) => make("option", { value: each })));
   }
 
-  async function showIntervals({ symbol, interval }) {
-    const paint = (all) => intervals.replaceChildren(...all.sort(byLength).map((each) => make("button", {
+  // The intervals at which a symbol is recorded; null if the agent does not tell.
+  async function intervalsOf(symbol) {
+    try {
+      return (await page.agent.get("/v1/coverage", { symbol })).series.map((each) => each.interval);
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error;
+      return null;
+    }
+  }
+
+  function showIntervals(interval, recorded) {
+    const all = [...new Set([interval, ...(recorded ?? [])])].sort(byLength);
+    intervals.replaceChildren(...all.map((each) => make("button", {
       type: "button", "aria-pressed": each === interval, onclick: () => choose({ interval: each }),
     }, each)));
-    const own = series;
-    paint([interval]);
-    try {
-      const told = await page.agent.get("/v1/coverage", { symbol });
-      if (own === series) paint([...new Set([interval, ...told.series.map((each) => each.interval)])]);
-    } catch {
-      // The note under the chart says what is wrong with the series.
-    }
   }
 
   async function viewChanged(view) {

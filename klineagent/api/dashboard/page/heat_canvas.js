@@ -7,6 +7,7 @@ import { hatch, palette } from "./palette.js";
 const ROW = 20;
 const HEAD = 22;
 const LEAST_CELL = 8;
+const LETTER = 7.3;
 const DAY_MS = 86_400_000;
 
 export class HeatCanvas {
@@ -26,12 +27,13 @@ export class HeatCanvas {
   }
 
   fit() {
+    this.field.style.height = `${HEAD + ROW * this.rows.length}px`;
     const { clientWidth: width, clientHeight: height } = this.scroller;
     if (!width || !this.days) return;
-    this.label = Math.min(180, Math.round(width * 0.36));
+    const longest = this.rows.reduce((most, row) => Math.max(most, row.name.length), 8);
+    this.label = Math.min(longest * LETTER + 24, Math.round(width * 0.4));
     this.cell = Math.max(LEAST_CELL, (width - this.label) / this.days);
     this.field.style.width = `${Math.floor(this.label + this.cell * this.days)}px`;
-    this.field.style.height = `${HEAD + ROW * this.rows.length}px`;
     this.ratio = devicePixelRatio || 1;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
@@ -95,12 +97,14 @@ export class HeatCanvas {
     const { brush, colours } = this;
     brush.font = "11px system-ui, sans-serif";
     brush.fillStyle = colours.muted;
-    const step = Math.ceil(40 / this.cell);
+    brush.textAlign = "right";
+    const step = Math.ceil(44 / this.cell);
     for (let day = from; day < to; day++) {
-      if ((this.days - 1 - day) % step || left(day) < this.label) continue;
+      if ((this.days - 1 - day) % step || left(day + 1) < this.label + 36) continue;
       const text = new Date(this.first + day * DAY_MS).toISOString().slice(5, 10);
-      brush.fillText(text, Math.min(left(day), this.scroller.clientWidth - 32), HEAD / 2);
+      brush.fillText(text, left(day + 1) - 1, HEAD / 2);
     }
+    brush.textAlign = "left";
   }
 
   // One cell of each kind, by colour and shape.
