@@ -3,6 +3,7 @@
 const TOKEN = "klineagent-token";
 // The server answers within 45 s, or says that it does not.
 const LONGEST_WAIT_MS = 50_000;
+const NO_ANSWER = "the agent does not answer";
 
 /** A request that failed: `status` of HTTP, 0 if there was no answer; `message` is the agent's. */
 export class AgentError extends Error {
@@ -19,13 +20,25 @@ export const token = {
 };
 
 let askForToken = () => Promise.reject(new AgentError(401, "a token is needed"));
-let asking = null;
+let login = null;
+let away = null;
 
 /** `ask(wasWrong)` shows the login and resolves when there is a token to try. */
 export function onLocked(ask) {
   askForToken = ask;
 }
 
+/** Says whether the agent answers. While it does not, panels' requests wait until it does. */
+export function isThere(there) {
+  if (there) away?.end();
+  if (there) away = null;
+  else if (!away) {
+    away = {};
+    away.over = new Promise((resolve) => (away.end = resolve));
+  }
+}
+
+/** `wait` is the longest wait in milliseconds; a `probe` is sent also while the agent is away. */
 export function get(path, query, options) {
   return send("GET", path, undefined, query, options);
 }
@@ -35,15 +48,18 @@ export function get(path, query, options) {
  * login, so that no panel has to know of it.
  * @throws {AgentError}
  */
-export async function send(method, path, body, query, { wait = LONGEST_WAIT_MS } = {}) {
+export async function send(method, path, body, query, { wait = LONGEST_WAIT_MS, probe = false } = {}) {
   for (;;) {
+    await login;
+    if (away && !probe) {
+      // A change that is carried out later than its click would surprise.
+      if (method !== "GET") throw new AgentError(0, NO_ANSWER);
+      await away.over;
+    }
     const sent = token.get();
     const answer = await request(method, path + queryText(query), body, sent, wait);
     if (answer.status !== 401) return contentOf(answer);
-    if (sent === token.get()) {
-      asking ??= askForToken(sent !== "").finally(() => (asking = null));
-      await asking;
-    }
+    if (sent === token.get()) login ??= askForToken(sent !== "").finally(() => (login = null));
   }
 }
 
@@ -66,7 +82,7 @@ async function request(method, address, body, sent, wait) {
       cache: "no-store",
     });
   } catch {
-    throw new AgentError(0, "the agent does not answer");
+    throw new AgentError(0, NO_ANSWER);
   }
 }
 

@@ -4,6 +4,8 @@ import { counted, duration, number } from "./format.js";
 import { table } from "./table.js";
 
 const TONES = { up: "good", taking_over: "warn", down: "bad" };
+// Longer than a busy connection is ever silent.
+const SILENT_S = 30;
 const WORDS = { up: "up", taking_over: "being replaced", down: "down" };
 
 export function open(section, page) {
@@ -18,7 +20,7 @@ export function open(section, page) {
       { title: "Age", cell: (feed) => duration(whole(feed.age_seconds)), number: true },
       { title: "Streams", cell: streams, number: true, tone: (feed) => (feed.streams_carried < feed.streams_wanted ? "warn" : "") },
       { title: "Klines /s", cell: (feed) => number(feed.messages_per_second), number: true },
-      { title: "Last data", cell: (feed) => ago(feed.last_data_seconds_ago), number: true },
+      { title: "Last data", cell: (feed) => ago(feed.last_data_seconds_ago), number: true, tone: (feed) => ((feed.last_data_seconds_ago ?? feed.age_seconds) < SILENT_S ? "" : "warn") },
       { title: "Dials", cell: (feed) => number(feed.dials), number: true },
       { title: "Lost", cell: (feed) => number(feed.lost), number: true },
       { title: "Replaced", cell: (feed) => number(feed.replaced), number: true },

@@ -3,12 +3,19 @@
 import { queryText, token } from "./agent.js";
 import { make } from "./element.js";
 
-/** Shows `method path?query` with `body` as the curl line of `section`; shown once, changed after. */
-export function curl(section, method, path, query, body) {
+const requests = new WeakMap();
+
+/** Shows `method path?query` with `body` as the curl line of `section`. */
+export function curl(section, ...request) {
   const details = section.querySelector(":scope > details.curl");
   if (!details.firstChild) fill(details);
+  requests.set(details, request);
+  show(details);
+}
+
+function show(details) {
   const code = details.querySelector("code");
-  const text = line(method, path, query, body);
+  const text = line(...requests.get(details));
   if (code.textContent !== text) code.textContent = text;
 }
 
@@ -20,6 +27,8 @@ function fill(details) {
     copy.textContent = "Copied";
     setTimeout(() => (copy.textContent = "Copy"), 2_000);
   });
+  // There may be a token by now.
+  details.addEventListener("toggle", () => show(details));
   details.append(make("summary", { textContent: "curl" }), make("pre", { tabIndex: 0 }, code), copy);
 }
 
