@@ -11,6 +11,7 @@ from hypercorn.typing import ASGIFramework
 from quart_trio import QuartTrio
 
 from klineagent.api.access import command_guard, read_guard, status_guard
+from klineagent.api.dashboard.covered_days import add_days_route
 from klineagent.api.dashboard.files import add_page_routes
 from klineagent.api.dashboard.overview import OverviewSource, add_overview_route
 from klineagent.api.guard import Guard
@@ -94,6 +95,7 @@ async def open_apis(
         add_page_routes(command)
         source = OverviewSource(venues=venues, writer=writer, timings=timings, guard=guards.command)
         add_overview_route(command, source)
+        add_days_route(command, venues)
         status = status_app(guards.status)
         add_health_routes(status, guards.status, venues=venues, writer=writer)
         add_metrics_route(

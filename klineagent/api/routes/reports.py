@@ -44,7 +44,7 @@ def add_answer_routes(app: QuartTrio, *, venues: Venues, writer: Writer) -> None
         the database is not queried.
         """
         asked = read_query(CoverageQuery)
-        among, symbols = _asked_symbols(asked, venues)
+        among, symbols = asked_symbols(asked.symbol, asked.venue, venues)
         found = series_after(
             venues,
             PagePosition.read(asked.after) if asked.after else None,
@@ -92,21 +92,21 @@ def add_answer_routes(app: QuartTrio, *, venues: Venues, writer: Writer) -> None
         return storage_of(writer)
 
 
-def _asked_symbols(asked: CoverageQuery, venues: Venues) -> tuple[list[Venue], list[str]]:
+def asked_symbols(symbol: str, venue: str, venues: Venues) -> tuple[list[Venue], list[str]]:
     """Return the venues that are asked about, and the symbols as answers write them, sorted.
+
+    Both are as clients write them, or empty.
 
     Raises:
         InvalidRequest: the symbol or venue does not exist.
     """
-    if asked.symbol.strip():
-        venue, symbol = symbol_named(
-            asked.symbol, venues.default, beside=asked.venue, field="symbol"
-        )
-        return [venue], [full_name(venue, symbol, venues.default)]
-    if asked.venue:
+    if symbol.strip():
+        only, name = symbol_named(symbol, venues.default, beside=venue, field="symbol")
+        return [only], [full_name(only, name, venues.default)]
+    if venue:
         try:
-            venue = venue_named(asked.venue)
+            only = venue_named(venue)
         except ValueError as error:
             raise InvalidRequest(f"venue: {error}") from error
-        return [venue], venues.symbols(venue)
+        return [only], venues.symbols(only)
     return [each.venue for each in venues], venues.symbols()
