@@ -9,8 +9,8 @@ const FIRST = 500;
 const MORE = 1_000;
 // A gap is asked for in portions of so many.
 const MEND = 500;
-// Every so many seconds one gap is asked for again.
-const MEND_EVERY = 2;
+// Without any news, one gap is asked for again every so many seconds.
+const MEND_EVERY = 15;
 const RETRY_EVERY = 5;
 
 export class CandleFeed {
@@ -28,6 +28,8 @@ export class CandleFeed {
     this.turn = 0;
     // Ranges whose candles have changed, as the agent tells.
     this.stale = [];
+    // How many gaps have to be asked for again.
+    this.due = 0;
     this.stopped = false;
   }
 
@@ -98,7 +100,7 @@ export class CandleFeed {
     if (this.since === 0) return this.ticks % RETRY_EVERY === 0 ? this.start() : null;
     return this.alone(async () => {
       if (this.live) await this.follow();
-      if (this.ticks % MEND_EVERY === 0) await this.mend();
+      await this.mend();
     });
   }
 
@@ -114,19 +116,23 @@ export class CandleFeed {
     }
   }
 
-  // Ranges of which there is news.
+  // There is news of `spans`, and of some gap among all series.
   askAgain(spans) {
     const { oldest, newest } = this.kept;
-    if (oldest === null) return;
     this.stale.push(...spans.filter((span) => span.last >= oldest && span.first <= newest));
+    this.due = this.kept.missing.length;
   }
 
-  // Asks for one range that lacks candles, each in its turn.
+  // Asks again for one range, each in its turn: candles may have come.
   async mend() {
+    if (this.stopped) return null;
     if (this.stale.length) return this.again(this.stale.shift());
-    const gaps = [...this.kept.missing, ...this.kept.holes()];
-    if (!gaps.length || this.stopped) return;
-    await this.again(gaps[this.turn++ % gaps.length]);
+    const holes = this.kept.holes();
+    if (holes.length) return this.again(holes[this.turn++ % holes.length]);
+    const { missing } = this.kept;
+    if (!missing.length || (!this.due && this.ticks % MEND_EVERY)) return null;
+    this.due = Math.max(0, this.due - 1);
+    return this.again(missing[this.turn++ % missing.length]);
   }
 
   async again({ last, candles }) {

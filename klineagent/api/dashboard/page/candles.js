@@ -209,7 +209,7 @@ export function open(section, page) {
   });
 
   async function loadSymbols() {
-    if (performance.now() - symbolsAt < SYMBOLS_AGAIN_MS) return;
+    if (performance.now() - symbolsAt < (symbols.length ? SYMBOLS_AGAIN_MS : AGAIN_MS)) return;
     symbolsAt = performance.now();
     ({ symbols } = await page.agent.get("/symbols"));
     names.replaceChildren(...symbols.map((each) => make("option", { value: each })));
@@ -235,7 +235,8 @@ export function open(section, page) {
   async function viewChanged(view) {
     if (!view.symbol) {
       await loadSymbols().catch(() => {});
-      if (page.view.get().symbol || !symbols.length || series) return;
+      if (!symbols.length) note.textContent = "No series is recorded.";
+      if (page.view.get().symbol || !symbols.length || series) return null;
       const symbol = FIRST_CHOICES.find((each) => symbols.includes(each)) ?? symbols[0];
       return follow({ symbol, interval: view.interval || "1m" }, null);
     }
@@ -243,9 +244,10 @@ export function open(section, page) {
     const time = view.candle ? timeOf(view.candle) : NaN;
     const at = Number.isNaN(time) ? null : time;
     const same = series?.symbol === wanted.symbol && series.interval === wanted.interval;
-    const outside = at !== null && feed?.kept.oldest !== null && (at < feed?.kept.oldest || at > feed?.kept.newest);
+    const known = feed?.kept;
+    const outside = at !== null && known && known.oldest !== null && (at < known.oldest || at > known.newest);
     if (!same || outside) await follow(wanted, at);
-    if (chart && at !== chosen) point(at);
+    if (chart && (series === wanted || same) && at !== chosen) point(at);
   }
 
   function overview(told) {
@@ -255,12 +257,14 @@ export function open(section, page) {
       return;
     }
     const news = lossesOf(series.symbol, series.interval);
-    const seen = news.map((loss) => loss.number).join();
+    const seen = [told.totals.missing, ...news.map((loss) => loss.number)].join();
     if (seen === lossesSeen) return;
     lossesSeen = seen;
     const changed = news.filter((loss) => !losses.some((old) => old.number === loss.number));
     losses = news;
-    feed?.askAgain(changed.map((loss) => ({ last: Date.parse(loss.to), first: Date.parse(loss.from), candles: loss.candles })));
+    if (!feed?.kept.candles.length) return;
+    feed.askAgain(changed.map((loss) => ({ last: Date.parse(loss.to), first: Date.parse(loss.from), candles: loss.candles })));
+    if (changed.length) draw([], true);
   }
 
   return { overview, viewChanged };

@@ -46,8 +46,9 @@ export function open(section, page) {
 
   function range() {
     const view = page.view.get();
-    const shown = Number(view.days) || 30;
-    const end = (view.to ? Date.parse(view.to) : Date.parse(dayOf(now ?? Date.now()))) + DAY_MS;
+    const shown = daysOf(view);
+    const last = Date.parse(view.to);
+    const end = Date.parse(dayOf(Number.isNaN(last) ? (now ?? Date.now()) : last)) + DAY_MS;
     return { from: dayOf(end - shown * DAY_MS), to: dayOf(end) };
   }
 
@@ -178,9 +179,10 @@ export function open(section, page) {
       filter.value = view.filter ?? "";
       arrange();
     }
-    if (!RANGES.includes(Number(view.days || 30))) days.append(make("option", { value: view.days }, `${view.days} days`));
-    days.value = view.days || "30";
-    until.value = view.to || "";
+    const shown = daysOf(view);
+    if (![...days.options].some((option) => option.value === `${shown}`)) days.append(make("option", { value: shown }, `${shown} days`));
+    days.value = shown;
+    until.value = view.to;
     const { from, to } = range();
     if (now !== null && from + to !== asked) load();
   }
@@ -196,6 +198,11 @@ export function open(section, page) {
 
   viewChanged(page.view.get());
   return { overview, viewChanged };
+}
+
+// The agent tells of 400 days at most.
+function daysOf(view) {
+  return Math.max(1, Math.min(400, Math.floor(Number(view.days)) || 30));
 }
 
 function labelled(text, input) {

@@ -47,6 +47,8 @@ export class LibraryChart {
       layout: { background: { color: "transparent" }, textColor: colours.text, panes: { separatorColor: colours.line } },
       grid: { vertLines: { color: colours.line }, horzLines: { color: colours.line } },
       crosshair: { mode: 0 },
+      // A finger that goes up or down scrolls the page.
+      handleScroll: { vertTouchDrag: false },
       rightPriceScale: { borderColor: colours.line },
       timeScale: { borderColor: colours.line, rightOffset: 3 },
     });
@@ -73,7 +75,7 @@ export class LibraryChart {
     this.drawing = true;
     this.series.setData(places.map((place) => this.bar(place)));
     this.volume.setData(places.map((place) => this.column(place)));
-    const width = range && before ? range.to - range.from : 120;
+    const width = range && before ? range.to - range.from : Math.min(120, scale.width() / 6);
     if (at !== undefined) this.see(this.indexOf(at) + width / 2, width);
     else if (newest || !before) this.see(places.length + 2, width);
     else if (follows) this.see(places.length - behind, width);

@@ -2,8 +2,7 @@
 
 import { AgentError } from "./agent.js";
 import { make } from "./element.js";
-import { shifted, spanWritten, written } from "./interval.js";
-import { learn, lossesOf } from "./losses.js";
+import { shifted, written } from "./interval.js";
 
 // A candle whose state can still change is looked at again.
 const AGAIN_MS = 5_000;
@@ -57,8 +56,7 @@ export function open(section, page) {
   }
 
   function show(again) {
-    const losses = lossesOf(why.symbol, why.interval).filter((loss) => within(why.open_time, loss));
-    const lines = [...told(why), ...losses.map((loss) => ["Lost", lossWritten(loss, why.interval)])];
+    const lines = told(why);
     const text = JSON.stringify(lines);
     if (text === shown) return;
     shown = text;
@@ -96,18 +94,16 @@ export function open(section, page) {
     load(view);
   }
 
-  function overview(told) {
-    learn(told);
-    if (why === null || asking !== null) return;
-    if (FINAL.has(why.state)) show(true);
-    else if (performance.now() - askedAt > AGAIN_MS) load(page.view.get(), true);
+  function overview() {
+    if (why === null || asking !== null || FINAL.has(why.state)) return;
+    if (performance.now() - askedAt > AGAIN_MS) load(page.view.get(), true);
   }
 
   return { overview, viewChanged };
 }
 
 // What `/v1/why` says, as names and sentences.
-function told({ state, explanation, open_time, close_time, due, newest_event, store, search }) {
+function told({ state, explanation, open_time, close_time, due, newest_event, store, search, lost }) {
   const lines = [
     ["State", STATES[state] ?? state],
     ["Why", explanation],
@@ -122,6 +118,7 @@ function told({ state, explanation, open_time, close_time, due, newest_event, st
       ["Failed tries", search.tries ? `${search.tries}; the last: ${search.error || "no reason known"}` : search.error || "none"],
       ["Waits for", search.waits_for + (search.next_try ? `; next try from ${moment(search.next_try)}` : "")]);
   }
+  if (lost) lines.push(["Lost", `${lost.how}; found at ${moment(lost.found)}, ${lost.healed ? `came at ${moment(lost.healed)}` : "has not come yet"}`]);
   if (!store.answered) lines.push(["Database", `no answer: ${store.error}`]);
   else if (store.row === null) lines.push(["Database", "has no final row of it"]);
   else {
@@ -133,17 +130,8 @@ function told({ state, explanation, open_time, close_time, due, newest_event, st
   return lines;
 }
 
-function lossWritten(loss, interval) {
-  const end = loss.healed ? `fetched at ${moment(loss.healed)}` : loss.absent ? `absent: ${loss.absent}` : "not fetched yet";
-  return `${spanWritten(loss, interval)}: ${loss.how}; found at ${moment(loss.found)}, ${end}`;
-}
-
 function moment(time) {
   return `${new Date(time).toISOString().replace("T", " ").slice(0, 19)}`;
-}
-
-function within(time, loss) {
-  return Date.parse(loss.from) <= Date.parse(time) && Date.parse(time) <= Date.parse(loss.to);
 }
 
 // The address may have milliseconds or ISO 8601.
