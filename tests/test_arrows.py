@@ -30,6 +30,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "config": {*_PARTS, "process"},
     "series": {*_PARTS, "bus"},
     "reading": {*_PARTS, "bus", "series"},
+    "history": {*_PARTS, "series"},
     "fleet": _PARTS,
     "api": {*_PARTS, "bus", "series", "reading", "config", "process"},
     "last_run": {*_PARTS, "config", "series"},
@@ -38,7 +39,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     # A wrong table in the product must not find its equal in the twin.
     "twin": {"core"},
     "testing": {*_PARTS, "config", "agent", "twin"},
-    "cli": {*_AGENT, "twin"},
+    "cli": {*_AGENT, "history", "twin"},
     "proof": {*_AGENT, "twin", "testing", "cli"},
     "bench": {*_AGENT, "cli"},
     "__main__": {"core", "cli"},

@@ -69,6 +69,11 @@ _COMMANDS = [
         "Write the closed candles of SYMBOLs, and of all symbols that match PATTERNs, to a file.",
     ),
     LaterCommand(
+        "import",
+        "klineagent.cli.history.importing:import_",
+        "Import the past of SYMBOLs, and of all symbols that match PATTERNs, from the archive.",
+    ),
+    LaterCommand(
         "spool",
         "klineagent.cli.spool:spool",
         "Inspect and manage rows kept on disk: waiting, refused or damaged.",

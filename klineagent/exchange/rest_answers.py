@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from sys import intern
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import trio
@@ -228,7 +229,7 @@ def read_candles(body: bytes) -> Rows:
         readable, odd = _read_rows_singly(body)
     at: defaultdict[int, list[RestCandle]] = defaultdict(list)
     for candle in readable:
-        if not _is_candle(candle):
+        if not is_candle(candle):
             odd += 1
         elif candle not in at[candle.open_time]:
             at[candle.open_time].append(candle)
@@ -252,10 +253,27 @@ def _read_rows_singly(body: bytes) -> tuple[list[RestCandle], int]:
     return readable, len(elements) - len(readable)
 
 
-def _is_candle(row: RestCandle) -> bool:
-    """Whether the numbers of `row` can be those of a candle."""
+class CandleNumbers(Protocol):
+    """The numbers of a candle, wherever they come from."""
+
+    open_time: int
+    close_time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+    taker_buy_volume: float
+    taker_buy_quote_volume: float
+
+
+def is_candle(row: CandleNumbers) -> bool:
+    """Whether the numbers of `row` can be those of a candle; msgspec reads "inf" and "nan"."""
+    prices = row.open + row.high + row.low + row.close
+    bought = row.taker_buy_volume + row.taker_buy_quote_volume
     return (
-        row.is_finite
+        math.isfinite(prices + row.volume + row.quote_volume + bought)
         and 0 <= row.low <= min(row.open, row.close)
         and max(row.open, row.close) <= row.high
         and 0 <= row.taker_buy_volume <= _rounded_up(row.volume)

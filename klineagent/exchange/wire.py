@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -57,13 +56,6 @@ class RestCandle(Struct, array_like=True):
     trades: _Count
     taker_buy_volume: float
     taker_buy_quote_volume: float
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether its numbers are finite; msgspec reads "inf" and "nan"."""
-        prices = self.open + self.high + self.low + self.close
-        bought = self.taker_buy_volume + self.taker_buy_quote_volume
-        return math.isfinite(prices + self.volume + self.quote_volume + bought)
 
     def as_closed(self, venue: str, symbol: str, interval: Interval) -> Kline:
         """Convert to the row of a closed candle; a closing event that comes late outranks it."""

@@ -22,6 +22,7 @@ from klineagent.proof.oracle import Oracle
 from klineagent.proof.plan import ProofFailed
 from klineagent.proof.reading import ProofReader
 from klineagent.storage.memory.disk import MemoryDisk, ProcessDied
+from klineagent.storage.memory.history import MemoryHistory
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.reader import KlineRange, Reader
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary
@@ -45,6 +46,11 @@ class ProcessStore:
     def label(self) -> str:
         """See `Store`."""
         return self.store.label
+
+    @property
+    def history(self) -> MemoryHistory:
+        """See `Store`."""
+        return self.store.history
 
     @property
     def reader(self) -> Reader:

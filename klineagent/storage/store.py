@@ -11,6 +11,7 @@ from attrs import frozen
 
 from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
+from klineagent.storage.history import HistoryTables
 from klineagent.storage.reader import Reader
 from klineagent.storage.snapshots import Snapshots
 
@@ -90,6 +91,10 @@ class Store(Protocol):
     @property
     def snapshots(self) -> Snapshots | None:
         """Makes the tables readable for other processes; None unless they are in a folder."""
+
+    @property
+    def history(self) -> HistoryTables:
+        """What was imported and corrected; its calls may overlap with all others."""
 
     @property
     def label(self) -> str:

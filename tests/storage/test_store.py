@@ -13,8 +13,9 @@ import trio
 from klineagent.core.errors import RowsRefused, StoreMisconfigured, StoreUnavailable
 from klineagent.core.interval import DAY_MS, MINUTE_MS, Interval
 from klineagent.core.kline import Kline
-from klineagent.storage.clickhouse.embedded import EmbeddedStore, _rows
+from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.server import ClickHouseStore
+from klineagent.storage.clickhouse.session import read_rows
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import AgentRow, Batch, SeriesSummary, Store
@@ -38,7 +39,7 @@ async def rows_of(store: Store, query: str) -> list[Any]:
             return [tuple(row) for row in await store._thread.run(execute)]
         case EmbeddedStore():
             query = query.format(db="market")
-            return [tuple(row) for row in await store._reading.run(partial(_rows, query=query))]
+            return [tuple(row) for row in await store._reading.run(partial(read_rows, query=query))]
         case _:
             pytest.skip("the memory store has no SQL")
 

@@ -16,8 +16,8 @@ import msgspec
 from attrs import frozen
 
 from klineagent.core.errors import UNREADABLE, QueryFailed
-from klineagent.storage.clickhouse.embedded import Session, load_engine, run_steps
 from klineagent.storage.clickhouse.freezing import attaching
+from klineagent.storage.clickhouse.session import Session, load_engine, run_steps
 from klineagent.storage.clickhouse.tables.schema import literal, quoted
 from klineagent.storage.held_folders import held, sweep
 from klineagent.storage.snapshots import Frozen

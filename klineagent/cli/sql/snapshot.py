@@ -24,9 +24,9 @@ from klineagent.core.errors import (
     StartError,
     StoreMisconfigured,
 )
-from klineagent.storage.clickhouse.embedded import load_engine, run_steps
 from klineagent.storage.clickhouse.embedded_errors import LOCK, engine_error, unwritable
 from klineagent.storage.clickhouse.freezing import freezing
+from klineagent.storage.clickhouse.session import load_engine, run_steps
 from klineagent.storage.held_folders import held
 from klineagent.storage.snapshots import Frozen, FrozenTable, new_name, sweep_snapshots
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
@@ -77,7 +77,7 @@ def open_snapshot(source: Source, location: FolderLocation) -> Iterator[Readable
 
 def needs_agent(source: Source, location: FolderLocation) -> bool:
     """Return whether only an agent can say what is in the folder, or which one is meant."""
-    return _is_in_use(location.folder) or _is_absent(source, location)
+    return is_in_use(location.folder) or _is_absent(source, location)
 
 
 def _is_absent(source: Source, location: FolderLocation) -> bool:
@@ -97,17 +97,17 @@ def _take(source: Source, location: FolderLocation, ours: ExitStack) -> Readable
     patient_until = time.monotonic() + PATIENCE_S
     while True:
         try:
-            if _is_in_use(location.folder):
+            if is_in_use(location.folder):
                 return _ask_agent(source.address, location)
             return _freeze(location, ours)
         except (AgentUnreachable, StoreMisconfigured) as error:
             is_over = time.monotonic() > patient_until
-            if is_over or not (isinstance(error, AgentUnreachable) or _is_in_use(location.folder)):
+            if is_over or not (isinstance(error, AgentUnreachable) or is_in_use(location.folder)):
                 raise
             time.sleep(RETRY_S)
 
 
-def _is_in_use(folder: Path) -> bool:
+def is_in_use(folder: Path) -> bool:
     """Return whether a process has the engine's `folder` open."""
     try:
         with (folder / LOCK).open("rb") as lock:

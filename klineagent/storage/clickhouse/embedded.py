@@ -2,118 +2,52 @@
 
 A folder can be open in one process only, and a process can have one folder open. A session answers
 no query during an insert, so there is one that writes, one that reads for the agent, one that
-freezes snapshots, and some for readers. Each runs in a worker thread, one call at a time; a call
-cannot be interrupted.
+freezes snapshots, one that imports, and some for readers. Each runs in a worker thread, one call at
+a time; a call cannot be interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import msgspec
 import trio
 from attrs import define, field
 
-from klineagent.core.errors import ConfigError
 from klineagent.core.interval import Run
 from klineagent.core.kline import Kline
 from klineagent.storage.clickhouse import queries, rowbinary
 from klineagent.storage.clickhouse.coverage import covering, finding_runs
-from klineagent.storage.clickhouse.embedded_errors import engine_error, is_passing, unwritable
 from klineagent.storage.clickhouse.freezing import freezing
+from klineagent.storage.clickhouse.history.embedded import EmbeddedHistory
+from klineagent.storage.clickhouse.session import (
+    AS_JSON,
+    Engine,
+    Session,
+    fetched,
+    load_engine,
+    read_rows,
+    run_steps,
+)
 from klineagent.storage.clickhouse.tables.preparation import (
     finding,
     finding_updates,
     preparing,
     preparing_updates,
 )
-from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, Rows, literal
+from klineagent.storage.clickhouse.tables.schema import EMBEDDED, Layout, literal
 from klineagent.storage.reader import READS_AT_ONCE, CandleTable, KlineRange, Reader, Shared
 from klineagent.storage.snapshots import Frozen, Snapshots
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 from klineagent.storage.url import DEFAULT_DATABASE, FolderLocation
 
-T = TypeVar("T")
-
-
-class _Result(Protocol):
-    def bytes(self) -> bytes: ...
-
-
-class Session(Protocol):
-    """The used part of `chdb.session.Session`; chdb has no types."""
-
-    def query(self, sql: str, fmt: str = ...) -> _Result:
-        """Run `sql`, and return its result in format `fmt`."""
-
-    def close(self) -> None:
-        """Release the folder, unless another session has it open."""
-
-
 _INBOX = "incoming.rowbinary"
 """The file in the engine's folder that holds a batch while it is inserted."""
 
-_AS_JSON = " SETTINGS output_format_json_quote_64bit_integers = 0"
-_decode_rows = msgspec.json.Decoder(list[Any]).decode_lines
 _decode_klines = msgspec.json.Decoder(Kline).decode_lines
-
-
-@define
-class _Engine:
-    """A session on the folder, opened on first use."""
-
-    _location: FolderLocation
-    _open_session: Callable[[str], Session]
-    _session: Session | None = None
-    # A session takes one call at a time.
-    _turns: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
-
-    async def run(self, function: Callable[[Session], T]) -> T:
-        """Call `function` with the session, in a worker thread.
-
-        Raises:
-            StoreError: the engine, or access to its folder, failed.
-        """
-
-        def call() -> T:
-            try:
-                return function(self._opened())
-            except RuntimeError as error:
-                raise engine_error(self._location, error) from error
-            except OSError as error:
-                raise unwritable(self._location, error) from error
-
-        return await trio.to_thread.run_sync(call, limiter=self._turns)
-
-    async def close(self) -> None:
-        await trio.to_thread.run_sync(self._close, limiter=self._turns)
-
-    def _close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-
-    def _opened(self) -> Session:
-        if self._session is None:
-            self._location.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._session = self._open_session(str(self._location.folder))
-            except RuntimeError as error:
-                if not is_passing(self._location, error):
-                    raise
-                self._session = self._open_session(str(self._location.folder))
-        return self._session
-
-
-def _rows(session: Session, query: str) -> list[Any]:
-    return _decode_rows(_fetched(session, query))
-
-
-def _fetched(session: Session, query: str, form: str = "JSONCompactEachRow") -> bytes:
-    return session.query(query, form).bytes()
 
 
 def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
@@ -131,45 +65,29 @@ def _insert(session: Session, layout: Layout, batch: Batch, file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def run_steps(
-    steps: Generator[str, Rows, T],
-    session: Session,
-    location: FolderLocation,
-    settings: str = "",
-) -> T:
-    """Run the queries that `steps` yields, throw failures into it, and return its result."""
-    try:
-        query = next(steps)
-        while True:
-            try:
-                rows = _rows(session, query + settings)
-            except RuntimeError as error:
-                query = steps.throw(engine_error(location, error))
-            else:
-                query = steps.send(rows)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
 @define(kw_only=True)
 class EmbeddedStore:
     """See `Store`. The first call creates folder, database and tables."""
 
     _location: FolderLocation
-    _writing: _Engine
-    _reading: _Engine
-    _freezing: _Engine
-    _sessions: Shared[_Engine]
+    _writing: Engine
+    _reading: Engine
+    _freezing: Engine
+    _importing: Engine
+    _sessions: Shared[Engine]
     _may_create: bool
     reader: Reader = field(init=False)
     snapshots: Snapshots = field(init=False)
+    history: EmbeddedHistory = field(init=False)
     _layout: Layout | None = None
     _takes_updates: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.reader = Reader(self._read_range, self._read_table)
         self.snapshots = Snapshots(self._location.folder, self._freeze)
+        self.history = EmbeddedHistory(
+            location=self._location, engine=self._importing, prepared=self._prepared
+        )
 
     @property
     def label(self) -> str:
@@ -216,7 +134,7 @@ class EmbeddedStore:
         """See `Store`."""
 
         def read(session: Session) -> list[Any]:
-            return _rows(session, queries.select_summary(self._prepared(session)) + _AS_JSON)
+            return read_rows(session, queries.select_summary(self._prepared(session)) + AS_JSON)
 
         return [SeriesSummary(*row) for row in await self._reading.run(read)]
 
@@ -227,14 +145,14 @@ class EmbeddedStore:
 
         def read(session: Session) -> list[Kline]:
             query = queries.select_final(self._prepared(session), venue, symbol, interval, newest)
-            return _decode_klines(_fetched(session, query + _AS_JSON))[::-1]
+            return _decode_klines(fetched(session, query + AS_JSON))[::-1]
 
         return await self._reading.run(read)
 
     async def _read_range(self, wanted: KlineRange, most: int) -> list[Kline]:
         def read(session: Session) -> list[Kline]:
             query = queries.select_range(self._prepared(session), wanted, most)
-            return _decode_klines(_fetched(session, query + _AS_JSON))
+            return _decode_klines(fetched(session, query + AS_JSON))
 
         async with self._sessions.taken() as engine:
             return await engine.run(read)
@@ -244,7 +162,7 @@ class EmbeddedStore:
             import pyarrow.ipc  # chdb has it
 
             query = queries.select_table(self._prepared(session), wanted)
-            return pyarrow.ipc.open_stream(_fetched(session, query, "ArrowStream")).read_all()
+            return pyarrow.ipc.open_stream(fetched(session, query, "ArrowStream")).read_all()
 
         async with self._sessions.taken() as engine:
             return await engine.run(read)
@@ -257,7 +175,7 @@ class EmbeddedStore:
         def read(session: Session) -> list[Kline]:
             layout = self._prepared(session)
             query = queries.select_candle(layout, venue, symbol, interval, open_time)
-            return _decode_klines(_fetched(session, query + _AS_JSON))
+            return _decode_klines(fetched(session, query + AS_JSON))
 
         return next(iter(await self._reading.run(read)), None)
 
@@ -269,7 +187,7 @@ class EmbeddedStore:
         def read(session: Session) -> list[Any]:
             layout = self._prepared(session)
             query = queries.select_ranks(layout, venue, symbol, interval, first_ms, end_ms)
-            return _rows(session, query + _AS_JSON)
+            return read_rows(session, query + AS_JSON)
 
         return dict(await self._reading.run(read))
 
@@ -280,7 +198,7 @@ class EmbeddedStore:
 
         def read(session: Session) -> list[SeriesRuns]:
             steps = covering(self._prepared(session), venue, since, symbols)
-            return run_steps(steps, session, self._location, _AS_JSON)
+            return run_steps(steps, session, self._location, AS_JSON)
 
         return await self._reading.run(read)
 
@@ -292,7 +210,7 @@ class EmbeddedStore:
         def read(session: Session) -> tuple[Run, ...]:
             layout = self._prepared(session)
             steps = finding_runs(layout, venue, symbol, interval, first_ms, end_ms)
-            return run_steps(steps, session, self._location, _AS_JSON)
+            return run_steps(steps, session, self._location, AS_JSON)
 
         return await self._reading.run(read)
 
@@ -307,7 +225,7 @@ class EmbeddedStore:
             if layout is None:
                 return []
             query = queries.select_updates(layout, venue, symbol, interval, newest)
-            return _decode_klines(_fetched(session, query + _AS_JSON))[::-1]
+            return _decode_klines(fetched(session, query + AS_JSON))[::-1]
 
         return await self._reading.run(read)
 
@@ -327,24 +245,6 @@ class EmbeddedStore:
         return self._layout
 
 
-def load_engine(label: str) -> Callable[[str], Session]:
-    """Import the engine, and return what opens a session on a folder.
-
-    Raises:
-        ConfigError: it is not installed; `label` says what needs it.
-    """
-    try:
-        # Not in a worker thread: during its import it changes the working directory.
-        import chdb.session
-    except ImportError as error:
-        raise ConfigError(
-            f"{label} needs the embedded engine: pip install 'klineagent[embedded]',"
-            " or use a server: --store clickhouse://..."
-        ) from error
-    open_session: Callable[[str], Session] = chdb.session.Session
-    return open_session
-
-
 @asynccontextmanager
 async def open_embedded(
     location: FolderLocation, *, may_create: bool = True
@@ -355,8 +255,8 @@ async def open_embedded(
         ConfigError: chdb is not installed.
     """
     open_session = load_engine(location.label)
-    writing, reading, cold, *sessions = (
-        _Engine(location, open_session) for _ in range(3 + READS_AT_ONCE)
+    writing, reading, cold, importing, *sessions = (
+        Engine(location, open_session) for _ in range(4 + READS_AT_ONCE)
     )
     try:
         yield EmbeddedStore(
@@ -364,11 +264,12 @@ async def open_embedded(
             writing=writing,
             reading=reading,
             freezing=cold,
+            importing=importing,
             sessions=Shared([*sessions]),
             may_create=may_create,
         )
     finally:
         # A call in its thread cannot be interrupted, so a deadline could not be kept.
         with trio.CancelScope(shield=True):
-            for engine in (writing, reading, cold, *sessions):
+            for engine in (writing, reading, cold, importing, *sessions):
                 await engine.close()

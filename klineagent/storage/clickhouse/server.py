@@ -29,6 +29,7 @@ from klineagent.storage.clickhouse.asyncio_thread import (
 )
 from klineagent.storage.clickhouse.connection import ServerConnection, Settings, run_steps
 from klineagent.storage.clickhouse.coverage import covering, finding_runs
+from klineagent.storage.clickhouse.history.server import ServerHistory
 from klineagent.storage.clickhouse.tables.preparation import (
     finding,
     finding_updates,
@@ -57,6 +58,7 @@ class _Connections:
     looks: ServerConnection
     reads: ServerConnection
     audits: ServerConnection
+    imports: ServerConnection
     preparing: ServerConnection
 
     async def close(self) -> None:
@@ -75,6 +77,7 @@ class ClickHouseStore:
     _may_create: bool
     reader: Reader = field(init=False)
     snapshots: None = field(default=None, init=False)
+    history: ServerHistory = field(init=False)
     _shared: Shared[ServerConnection] = field(init=False)
     _layout: Layout | None = None
     _attempts: count[int] = field(factory=count, init=False)
@@ -84,6 +87,9 @@ class ClickHouseStore:
     def __attrs_post_init__(self) -> None:
         self.reader = Reader(self._read_range)
         self._shared = Shared([*self._readers])
+        self.history = ServerHistory(
+            call=self._call, connection=self._connections.imports, prepared=self._prepared
+        )
 
     @property
     def label(self) -> str:

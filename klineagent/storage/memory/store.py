@@ -28,6 +28,7 @@ from klineagent.core.interval import (
     runs_of,
 )
 from klineagent.core.kline import Key, Kline, SeriesName
+from klineagent.storage.memory.history import MemoryHistory
 from klineagent.storage.reader import KlineRange, Reader
 from klineagent.storage.store import AgentRow, Batch, SeriesRuns, SeriesSummary, Table
 
@@ -151,6 +152,7 @@ class MemoryStore(StoreFaults):
 
     label: str = "memory:"
     snapshots: None = field(default=None, init=False)
+    history: MemoryHistory = field(init=False)
     klines: dict[Key, Kline] = field(factory=dict)
     """The winning state of each candle by its key, closed or forming."""
     states: dict[_State, Kline] = field(factory=dict)
@@ -161,6 +163,9 @@ class MemoryStore(StoreFaults):
     # An index of closed candles: scanning all rows for each query would take seconds.
     _closed_opens: dict[SeriesName, set[int]] = field(factory=dict)
     _forgotten: list[Callable[[Kline], bool]] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.history = MemoryHistory(self)
 
     @contextmanager
     def forgetting(self, predicate: Callable[[Kline], bool]) -> Iterator[None]:

@@ -26,7 +26,8 @@ from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 from klineagent.reading import kept_files
 from klineagent.storage import reader as storage_reader
-from klineagent.storage.clickhouse.embedded import EmbeddedStore, _rows
+from klineagent.storage.clickhouse.embedded import EmbeddedStore
+from klineagent.storage.clickhouse.session import read_rows
 from klineagent.testing.simulation import FEBRUARY_2026_MS, network_of
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.exchanges import open_exchanges
@@ -251,7 +252,7 @@ async def test_nothing_is_read_for_a_client_that_has_left(
 
     async def queries() -> int:
         select = "SELECT query FROM system.processes"
-        return len(await store._reading.run(lambda session: _rows(session, select)))
+        return len(await store._reading.run(lambda session: read_rows(session, select)))
 
     monkeypatch.setattr(store.reader, "_table", counted)
     monkeypatch.setattr(FewAtOnce, "__call__", called)

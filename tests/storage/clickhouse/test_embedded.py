@@ -13,6 +13,7 @@ from klineagent.core.errors import ConfigError, RowsRefused, StoreMisconfigured
 from klineagent.storage.clickhouse import embedded
 from klineagent.storage.clickhouse.embedded import EmbeddedStore
 from klineagent.storage.clickhouse.embedded_errors import LOCK
+from klineagent.storage.clickhouse.session import Session, load_engine
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Batch
 from tests.places import ROOT
@@ -70,12 +71,12 @@ async def test_who_only_looks_whether_a_folder_is_in_use_hinders_no_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look locks the folder for a moment; the engine does not begin then, and tries again."""
-    load_engine, looks = embedded.load_engine, 0
+    looks = 0
 
-    def beside_a_look(label: str) -> Callable[[str], embedded.Session]:
+    def beside_a_look(label: str) -> Callable[[str], Session]:
         open_session = load_engine(label)
 
-        def opened(folder: str) -> embedded.Session:
+        def opened(folder: str) -> Session:
             nonlocal looks
             looks += 1
             if looks > 1:

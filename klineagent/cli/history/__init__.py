@@ -1,0 +1,1 @@
+"""Commands about the past: what is imported from the exchange's archive."""

@@ -1,0 +1,1 @@
+"""The past: the exchange's public archive, what to take from it, and the exchange for the rest."""

@@ -1,0 +1,1 @@
+"""Tables `imports` and `corrections`, and files of the archive that the engine reads itself."""
