@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from html import unescape
@@ -20,6 +18,7 @@ from klineagent.api.subscriptions import Subscriptions
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
 from tests.api.server.test_listen import serving
+from tests.browsers import chromium
 
 pytestmark = pytest.mark.browser
 
@@ -48,14 +47,8 @@ class Shown:
 
 @pytest.fixture
 def browser() -> str:
-    """Chromium; where there is none the test is skipped, unless `CI=true` promised one."""
-    program = shutil.which("chromium")
-    if program is None:
-        reason = "no chromium is installed (Debian: apt-get install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    """The machine's Chromium."""
+    return chromium()
 
 
 async def _shown(browser: str, url: str, profile: Path) -> Shown:

@@ -1,0 +1,95 @@
+"""What a user's browser is pointed at: a twin, and an agent that can be lost and found again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+from attrs import define, evolve, field
+
+from klineagent.agent import Agent, open_agent
+from klineagent.config.model import Config
+from klineagent.core.address import Bind
+from klineagent.core.interval import DAY_MS, Interval
+from klineagent.exchange.venues import SPOT
+from klineagent.storage.memory.store import MemoryStore
+from klineagent.testing.simulation import network_of
+from klineagent.twin.exchange import Exchange
+from klineagent.twin.exchanges import open_exchanges
+from klineagent.twin.market.random import RandomMarket
+from klineagent.twin.network import TwinNetwork
+from tests.dashboard.other_loop import OtherLoop
+
+NOON_MS = 1_769_947_200_000
+"""2026-02-01 12:00 UTC."""
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+HISTORY_MS = 40 * DAY_MS
+"""How long the symbols are listed: longer than the history that an agent fetches."""
+_LOOPBACK = Bind("127.0.0.1", 0)
+
+
+@define(eq=False, kw_only=True)
+class World:
+    """The exchange and the agent that records from it."""
+
+    loop: OtherLoop
+    exchange: Exchange
+    store: MemoryStore
+    config: Config
+    """The agent's; once it has run it names the port that was found."""
+    _network: TwinNetwork
+    agent: Agent = field(init=False)
+
+    @property
+    def origin(self) -> str:
+        """Where the page is."""
+        return f"http://{self.config.command_bind}"
+
+    def fault(self, block: AbstractContextManager[None]) -> AbstractContextManager[None]:
+        """Let a fault of the exchange last as long as the test's block."""
+        return self.loop.during(block)
+
+    @contextmanager
+    def recording(self) -> Iterator[Agent]:
+        """Run the agent; one after another keeps the port and the database."""
+        block = open_agent(self.config, network=self._network, store=self.store)
+        with self.loop.running(block) as self.agent:
+            self.config = evolve(self.config, command_bind=self.agent.command_bind)
+            yield self.agent
+
+
+@contextmanager
+def open_world(loop: OtherLoop, *, symbols: int = 6, **settings: Any) -> Iterator[World]:
+    """Run an exchange of `symbols`, and prepare an agent with `settings` that records some."""
+    config = Config(
+        **{
+            "symbols": SYMBOLS,
+            "venue": SPOT,
+            # A candle each second: what is lost and found again is seen within a few.
+            "intervals": [Interval.S1, Interval.M1, Interval.H1],
+            "grace_s": 1.0,
+            "store": "memory:",
+            "command_bind": _LOOPBACK,
+            "status_bind": _LOOPBACK,
+            "read_bind": None,
+            "agent_ip": _LOOPBACK.host,
+            **settings,
+        }
+    )
+    with loop.running(_open_exchange(symbols)) as (exchange, network):
+        yield World(
+            loop=loop, exchange=exchange, store=MemoryStore(), config=config, network=network
+        )
+
+
+@asynccontextmanager
+async def _open_exchange(symbols: int) -> AsyncIterator[tuple[Exchange, TwinNetwork]]:
+    name = SPOT.name
+    market = RandomMarket(
+        symbols=symbols, seed=1, start_ms=NOON_MS, venue_name=name, history_ms=HISTORY_MS
+    )
+    async with open_exchanges({name: market}) as exchanges, trio.open_nursery() as connections:
+        yield exchanges[name], network_of(exchanges, connections)
+        connections.cancel_scope.cancel(reason="the test is over")
