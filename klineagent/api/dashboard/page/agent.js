@@ -22,6 +22,8 @@ export const token = {
 let askForToken = () => Promise.reject(new AgentError(401, "a token is needed"));
 let login = null;
 let away = null;
+// The first answer tells whether a token is needed; one request asks that, not all panels.
+isThere(false);
 
 /** `ask(wasWrong)` shows the login and resolves when there is a token to try. */
 export function onLocked(ask) {
