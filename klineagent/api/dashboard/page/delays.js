@@ -1,7 +1,8 @@
 // The panel of delays: how long after their close candles were received, stored and readable.
 
 import { make } from "./element.js";
-import { byInterval, counted, duration } from "./format.js";
+import { counted, duration } from "./format.js";
+import { byLength } from "./interval.js";
 import { delayChart, put, svg } from "./line_chart.js";
 import { table, write } from "./table.js";
 
@@ -57,7 +58,7 @@ export function open(section, page) {
 
 function rowsOf(delays, haveVenues) {
   const rows = new Map();
-  for (const delay of [...delays].sort((one, other) => byInterval(one.interval, other.interval))) {
+  for (const delay of [...delays].sort((one, other) => byLength(one.interval, other.interval))) {
     const name = haveVenues ? `${delay.interval} ${delay.venue}` : delay.interval;
     if (!rows.has(name)) rows.set(name, { name });
     rows.get(name)[delay.stage] = delay;

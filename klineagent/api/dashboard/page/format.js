@@ -21,7 +21,7 @@ export function duration(seconds) {
   if (seconds == null) return "–";
   if (seconds === 0) return "0 s";
   if (seconds < 1) return `${number(Math.max(0.1, seconds * 1_000))} ms`;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 && !Number.isInteger(seconds) ? 1 : 0)} s`;
   const [size, unit] = UNITS.find(([each]) => seconds >= each);
   const [smaller, name] = size === DAY_S ? [3_600, "h"] : size === 3_600 ? [60, "min"] : [1, "s"];
   const rest = Math.floor((seconds % size) / smaller);
@@ -44,13 +44,4 @@ export function clock(iso, now = Date.now()) {
 /** The same moment where the reader is. */
 export function local(iso) {
   return `local: ${new Date(iso).toLocaleString()}`;
-}
-
-/** Intervals by their length: "1s" before "1m" before "1M". */
-export function byInterval(one, other) {
-  return lengthOf(one) - lengthOf(other);
-}
-
-function lengthOf(interval) {
-  return parseInt(interval, 10) * { s: 1, m: 60, h: 3_600, d: DAY_S, w: 7 * DAY_S, M: 30 * DAY_S }[interval.slice(-1)];
 }

@@ -11,10 +11,11 @@ export function open(section, page) {
   const body = section.querySelector(".body");
   const show = facts(body);
   const rates = sparkline("Klines received per second, last half hour");
-  body.append(rates.whole);
+  const rated = make("div", {}, make("div", { className: "quiet", textContent: "Received, last half hour" }), rates.whole);
+  body.append(rated);
   page.curl(section, "GET", "/v1/overview");
   theme(part("theme"));
-  const links = navigation(section.querySelector("nav"), page);
+  const links = navigation(section.querySelector("nav"));
   let wasReady = null;
   let lostAt = null;
   let answeredAt = null;
@@ -30,7 +31,7 @@ export function open(section, page) {
       }
       readiness(overview);
       show(figures(overview));
-      rates.whole.toggleAttribute("hidden", overview.points.length < 2);
+      rated.hidden = overview.points.length < 2;
       rates.show(overview.points.map((point) => point.received_per_second));
       write(part("version"), `klineagent ${overview.version}`);
       write(part("access"), overview.access === "read" ? "reading only" : "");
@@ -70,17 +71,14 @@ export function open(section, page) {
 }
 
 // Links to the panels that are shown; each is a view of its own.
-function navigation(nav, page) {
+function navigation(nav) {
   const links = [...document.querySelectorAll("main > section")].map((section) => {
-    const link = make("a", { textContent: section.querySelector("h2").textContent });
-    return { section, link, panel: section.id };
+    const link = make("a", { href: `?panel=${section.id}`, textContent: section.querySelector("h2").textContent });
+    return { section, link };
   });
   nav.append(...links.map(({ link }) => link));
   return () => {
-    for (const { section, link, panel } of links) {
-      link.hidden = section.hidden;
-      link.href = page.view.link({ panel });
-    }
+    for (const { section, link } of links) link.hidden = section.hidden;
   };
 }
 

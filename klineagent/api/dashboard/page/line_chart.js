@@ -34,7 +34,7 @@ const BOTTOM = 18;
  * Lines over time, seconds on a logarithmic scale from 1 ms to 1,000 s. `show(times, lines)` takes
  * times in milliseconds, ascending, and for each name as many values, null where there is none.
  */
-export function delayChart(label, names, width = 640, height = 200) {
+export function delayChart(label, names, width = 760, height = 180) {
   const lines = Object.fromEntries(names.map((name) => [name, svg("path", { class: `line ${name}` })]));
   const marks = svg("g", { class: "marks" });
   const whole = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, marks, ...Object.values(lines));
@@ -68,7 +68,7 @@ export function delayChart(label, names, width = 640, height = 200) {
   function clockMarks(first, last, x) {
     const step = [1, 2, 5, 10].find((minutes) => (last - first) / (minutes * 60_000) <= 7) ?? 30;
     const marked = [];
-    for (let time = Math.ceil(first / (step * 60_000)) * step * 60_000; time <= last; time += step * 60_000) {
+    for (let time = Math.ceil(first / (step * 60_000)) * step * 60_000; x(time) < width - 18 && time <= last; time += step * 60_000) {
       marked.push(svg("text", { x: x(time), y: height - 4, class: "middle" }, new Date(time).toISOString().slice(11, 16)));
     }
     return marked;

@@ -2,6 +2,7 @@
 
 import { make } from "./element.js";
 import { counted, duration, number } from "./format.js";
+import { spanWritten } from "./interval.js";
 import { moment, table } from "./table.js";
 
 const MOST_SHOWN = 200;
@@ -11,8 +12,9 @@ export function open(section, page) {
   const body = section.querySelector(".body");
   const summary = make("p", { className: "quiet" });
   body.append(summary);
+  const nameOf = (series) => `${series.symbol} ${series.interval}`;
   const toCandle = (series, candle, text) => make("a", {
-    href: page.view.link({ symbol: series.symbol, interval: series.interval, candle, panel: "story" }),
+    href: `?${new URLSearchParams({ symbol: series.symbol, interval: series.interval, candle, panel: "story" })}`,
     textContent: text,
   });
   const show = table(body, {
@@ -20,10 +22,8 @@ export function open(section, page) {
     none: "No candle was lost since the agent started.",
     key: (loss) => `${loss.symbol} ${loss.venue} ${loss.interval} ${loss.number}`,
     columns: [
+      { title: "Candles", cell: (loss) => make("div", {}, toCandle(loss, loss.from, nameOf(loss)), make("div", { className: "quiet" }, spanWritten(loss, loss.interval))), head: true },
       { title: "Found", cell: (loss) => moment(loss.found) },
-      { title: "Series", cell: (loss) => toCandle(loss, loss.from, `${loss.symbol} ${loss.interval}`), head: true },
-      { title: "First candle", cell: (loss) => moment(loss.from) },
-      { title: "Candles", cell: (loss) => number(loss.candles), number: true },
       { title: "How", cell: (loss) => loss.how },
       { title: "Now", cell: outcome, tone: (loss) => (loss.healed ? "good" : loss.absent ? "" : "bad") },
     ],
@@ -34,7 +34,7 @@ export function open(section, page) {
     none: "Every series is complete.",
     key: (series) => `${series.symbol} ${series.venue} ${series.interval}`,
     columns: [
-      { title: "Series", cell: (series) => toCandle(series, series.missing.spans[0]?.from, `${series.symbol} ${series.interval}`), head: true },
+      { title: "Series", cell: (series) => toCandle(series, series.missing.spans[0]?.from ?? "", nameOf(series)), head: true },
       { title: "Missing", cell: (series) => number(series.missing.candles), number: true, tone: () => "bad" },
       { title: "Behind", cell: (series) => duration(Math.round(series.lag_seconds)), number: true },
       { title: "How", cell: (series) => why(series.missing.spans[0]) },

@@ -1,7 +1,8 @@
 // The panel of venues, side by side, and how far each interval is behind.
 
 import { make } from "./element.js";
-import { byInterval, duration, number } from "./format.js";
+import { duration, number } from "./format.js";
+import { byLength } from "./interval.js";
 import { table } from "./table.js";
 
 export function open(section, page) {
@@ -43,7 +44,7 @@ function lagTable(body) {
       show = table(place, { caption: "The longest lag of each interval", none: "Nothing is recorded.", key: (row) => row.interval, columns: columnsOf(venues) });
       names = wanted;
     }
-    const intervals = [...new Set(venues.flatMap(({ lag_seconds }) => Object.keys(lag_seconds)))].sort(byInterval);
+    const intervals = [...new Set(venues.flatMap(({ lag_seconds }) => Object.keys(lag_seconds)))].sort(byLength);
     show(intervals.map((interval) => ({ interval, lags: venues.map(({ lag_seconds }) => lag_seconds[interval]) })));
   };
 }

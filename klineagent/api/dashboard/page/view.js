@@ -46,12 +46,13 @@ function tell() {
 }
 
 addEventListener("popstate", tell);
-// Links to views are real links, for a new tab; a plain click stays on the page.
+// Links to views are real links, for a new tab; a plain click stays on the page, and keeps what of
+// the view the link does not name.
 addEventListener("click", (event) => {
   const anchor = event.target.closest?.('a[href^="?"]');
   if (!anchor || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   const changes = Object.fromEntries(new URLSearchParams(anchor.getAttribute("href")));
-  set({ ...Object.fromEntries(KEYS.map((key) => [key, ""])), ...changes });
+  set(changes);
   if (changes.panel) show(changes.panel);
 });
