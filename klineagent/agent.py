@@ -59,6 +59,7 @@ from klineagent.last_run import (
     open_last_state,
     venues_at_start,
 )
+from klineagent.process.recent_lines import open_recent_lines
 from klineagent.series.backfill.gap_file import GapFile, GapSaver
 from klineagent.series.desired.desired import Desired
 from klineagent.series.desired.selection import SeriesSet
@@ -141,6 +142,7 @@ async def open_agent(
     for venue, symbols in config.symbols_by_venue.items():
         places.reserve(venue.name, len(symbols))
     async with (
+        open_recent_lines() as lines,
         open_listener(config.command_bind) as commands,
         open_listener(config.status_bind) as statuses,
         open_read_listener(config.read_bind) as reads,
@@ -175,6 +177,7 @@ async def open_agent(
                 known=partial(gaps.known_of, venue.name),
                 places=places,
                 turns=turns,
+                received=timings.received,
             )
 
         async with (
@@ -211,11 +214,13 @@ async def open_agent(
                     writer=writer,
                     bus=bus,
                     timings=timings,
+                    lines=lines,
                     forwards=forwarded_venues(config),
                     with_reads=reads is not None,
                 )
             )
-            await servers.start(partial(serve, tls=tls), apis.served_command, commands)
+            serve_commands = partial(serve, tls=tls, shortcuts=apis.command_shortcuts)
+            await servers.start(serve_commands, apis.served_command, commands)
             await servers.start(serve, apis.served_status, statuses)
             log.info("listening", command=str(commands.bind), status=str(statuses.bind))
             if reads is not None and apis.read is not None:

@@ -18,6 +18,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -44,6 +45,21 @@ class RequestHead:
     host: str = ""
     origin: str = ""
     fetch_site: str = ""
+
+
+def head_of(path: bytes, headers: Mapping[bytes, bytes]) -> RequestHead:
+    """Return the head of a GET request that no app has read."""
+
+    def text(name: bytes) -> str:
+        return headers.get(name, b"").decode("latin1")
+
+    return RequestHead(
+        path=path.decode("latin1"),
+        authorization=text(b"authorization"),
+        host=text(b"host"),
+        origin=text(b"origin"),
+        fetch_site=text(b"sec-fetch-site"),
+    )
 
 
 @frozen(kw_only=True)

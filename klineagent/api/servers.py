@@ -13,7 +13,8 @@ from quart_trio import QuartTrio
 from klineagent.api.access import command_guard, read_guard, status_guard
 from klineagent.api.dashboard.covered_days import add_days_route
 from klineagent.api.dashboard.files import add_page_routes
-from klineagent.api.dashboard.overview import OverviewSource, add_overview_route
+from klineagent.api.dashboard.journal import Journal
+from klineagent.api.dashboard.overview import OverviewAtOnce, OverviewSource, add_overview_route
 from klineagent.api.guard import Guard
 from klineagent.api.reading.candles import CANDLES, DOCUMENT_WITHIN_S
 from klineagent.api.reading.server import ReadApi, Reading, open_read_api, open_reading
@@ -23,11 +24,13 @@ from klineagent.api.routes.metrics import add_metrics_route
 from klineagent.api.routes.reports import add_answer_routes
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.middleware import RequestDeadline, RequestPacer
+from klineagent.api.server.shortcuts import Shortcuts
 from klineagent.api.snapshots import add_snapshot_routes
 from klineagent.api.timings import Timings
 from klineagent.bus import Bus
 from klineagent.config.model import Config
 from klineagent.exchange.venues import Venue
+from klineagent.process.recent_lines import RecentLines
 from klineagent.reading.streams.hub import StreamCounts
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
@@ -60,6 +63,7 @@ class Apis:
     command: QuartTrio
     served_command: ASGIFramework
     """The same with its bounds."""
+    command_shortcuts: Shortcuts
     status: QuartTrio
     served_status: ASGIFramework
     read: ReadApi | None
@@ -75,6 +79,7 @@ async def open_apis(
     writer: Writer,
     bus: Bus,
     timings: Timings,
+    lines: RecentLines,
     forwards: frozenset[Venue],
     with_reads: bool,
 ) -> AsyncIterator[Apis]:
@@ -85,6 +90,8 @@ async def open_apis(
         trio.open_nursery() as background,
         AsyncExitStack() as readers,
     ):
+        # After the tail: what it notes as readable is there.
+        readers.enter_context(bus.subscribed(timings))
         command = command_app(venues, config.intervals, config.venue, guards.command)
         add_subscription_routes(command, venues)
         add_answer_routes(command, venues=venues, writer=writer)
@@ -93,7 +100,11 @@ async def open_apis(
             background.start_soon(writer.store.snapshots.keep_swept)
         reading.add_routes(command)
         add_page_routes(command)
-        source = OverviewSource(venues=venues, writer=writer, timings=timings, guard=guards.command)
+        journal = Journal(venues=venues, writer=writer, timings=timings, lines=lines)
+        background.start_soon(journal.run)
+        source = OverviewSource(
+            venues=venues, writer=writer, timings=timings, guard=guards.command, journal=journal
+        )
         add_overview_route(command, source)
         add_days_route(command, venues)
         status = status_app(guards.status)
@@ -108,6 +119,7 @@ async def open_apis(
         yield Apis(
             command=command,
             served_command=_bounded(command, reading),
+            command_shortcuts=Shortcuts(answer=OverviewAtOnce(source)),
             status=status,
             served_status=RequestDeadline(status),
             read=read,

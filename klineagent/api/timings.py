@@ -1,14 +1,15 @@
-"""Histograms of durations: of each flush, each closed candle, each pass of the event loop."""
+"""Histograms of durations: of flushes, passes of the event loop, and the delays of candles."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import accumulate
 from time import perf_counter
+from typing import Literal
 
 import trio
 from attrs import define, field
@@ -74,6 +75,8 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
 FLUSH_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # A flush waits a second, a deadline passes after five, a candle is fetched within ten more.
 STORED_BOUNDS_S = (0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 15, 30, 60, 300, 1800)
+# A closing event comes within a few hundredths of a second; one that does not is fetched.
+ARRIVED_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30, 60, 300, 1800)
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -91,6 +94,15 @@ class LoopLag(trio.abc.Instrument):
     def before_io_wait(self, timeout: float) -> None:
         """Stop the clock: all of them have run."""
         self.passes.observe(perf_counter() - self._began_at)
+
+
+Delays = defaultdict[tuple[str, ...], Histogram]
+"""Durations by venue and interval."""
+Stage = Literal["received", "stored", "readable"]
+
+
+def _delays(bounds: Sequence[float]) -> Delays:
+    return defaultdict(partial(Histogram, bounds))
 
 
 def _always(_: Kline) -> bool:
@@ -111,22 +123,49 @@ class Timings:
     """Whether the candle's series ran already when it closed; older candles are fetched late."""
     flushes: Histogram = field(factory=partial(Histogram, FLUSH_BOUNDS_S), init=False)
     """Durations of acknowledged inserts."""
-    stored_after: defaultdict[tuple[str, ...], Histogram] = field(
-        factory=partial(defaultdict, partial(Histogram, STORED_BOUNDS_S)), init=False
-    )
+    stored_after: Delays = field(factory=partial(_delays, STORED_BOUNDS_S), init=False)
     """Seconds from a candle's close to the store's acknowledgement, by venue and interval."""
+    received_after: Delays = field(factory=partial(_delays, ARRIVED_BOUNDS_S), init=False)
+    """Seconds from a candle's close to its closing event, by venue and interval."""
+    readable_after: Delays = field(factory=partial(_delays, ARRIVED_BOUNDS_S), init=False)
+    """Seconds from a candle's close until the read side has it, by venue and interval."""
     loop: LoopLag = field(factory=LoopLag, init=False)
 
     def acknowledged(self, batch: Batch, took_s: float) -> None:
         """Note that the store acknowledged `batch`, `took_s` seconds after it was sent."""
         self.flushes.observe(took_s)
         if batch.table is Table.KLINES:
-            times_ms = {venue: self.now_ms(venue) for venue in {row.venue for row in batch.klines}}
-            for kline in batch.klines:
-                now_ms = times_ms[kline.venue]
-                if now_ms is not None and kline.is_closed and self.watched(kline):
-                    late_s = max(0, now_ms - kline.close_time - 1) / SECOND_MS
-                    self.stored_after[kline.venue, kline.interval].observe(late_s)
+            self._observe(self.stored_after, batch.klines)
+
+    def received(self, kline: Kline, now_ms: int) -> None:
+        """Note that the closing event of a candle came at `now_ms`."""
+        _observe_late(self.received_after, kline, now_ms)
+
+    def put(self, klines: Sequence[Kline]) -> None:
+        """Note what the read side has by now; see `Subscriber`."""
+        if closed := [kline for kline in klines if kline.is_closed]:
+            self._observe(self.readable_after, closed)
+
+    @property
+    def stages(self) -> Mapping[Stage, Delays]:
+        """The delays of candles by how far they had come."""
+        return {
+            "received": self.received_after,
+            "stored": self.stored_after,
+            "readable": self.readable_after,
+        }
+
+    def _observe(self, delays: Delays, klines: Sequence[Kline]) -> None:
+        times_ms = {venue: self.now_ms(venue) for venue in {row.venue for row in klines}}
+        for kline in klines:
+            now_ms = times_ms[kline.venue]
+            if now_ms is not None and kline.is_closed and self.watched(kline):
+                _observe_late(delays, kline, now_ms)
+
+
+def _observe_late(delays: Delays, kline: Kline, now_ms: int) -> None:
+    late_s = max(0, now_ms - kline.close_time - 1) / SECOND_MS
+    delays[kline.venue, kline.interval].observe(late_s)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import structlog
 import trio
 from attrs import Factory, define, field, frozen
 
-from klineagent.core.kline import Publish
+from klineagent.core.kline import Kline, Publish
 from klineagent.core.retry import REPORT_AGAIN_AFTER_S, Burst
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.clock.deadlines import Deadlines
@@ -50,6 +50,10 @@ class Misses:
             self._count, self._reported_at = 0, now
 
 
+Received = Callable[[Kline, int], object]
+"""A function that takes a candle whose closing event came, and when, by the exchange's clock."""
+
+
 @frozen(kw_only=True)
 class VenueContext:
     """The parts that subscriptions of one venue share: connections, REST, clock, counts."""
@@ -63,6 +67,8 @@ class VenueContext:
     room: Callable[[], Awaitable[None]]
     """Waits until there is room for fetched rows: the store may be unreachable."""
     grace_ms: int
+    received: Received
+    """Takes note of each closing event."""
     deadlines: Deadlines = field(
         default=Factory(lambda self: Deadlines(self.time), takes_self=True), init=False
     )

@@ -19,6 +19,8 @@ MOST_SPANS = 16
 class LossRecord:
     """Remembers lost candles, by their open times."""
 
+    changes: int = field(default=0, init=False)
+    """How often it has changed: who remembers it need not compare it."""
     _spans: Spans[Loss] = field(factory=Spans, init=False)
 
     def __iter__(self) -> Iterator[Span[Loss]]:
@@ -71,11 +73,13 @@ class LossRecord:
 
     def forget(self, first_ms: int, end_ms: int) -> None:
         """Forget what was noted of [`first_ms`, `end_ms`)."""
-        self._spans.clear(first_ms, end_ms)
+        if self._spans.clear(first_ms, end_ms):
+            self.changes += 1
 
     def _mark(self, first_ms: int, end_ms: int, loss: Loss) -> None:
         if first_ms < end_ms:
             self._spans.mark(first_ms, end_ms, loss)
+            self.changes += 1
             while len(self._spans) > MOST_SPANS:
                 oldest = next(iter(self._spans))
                 self._spans.clear(oldest.first_ms, oldest.end_ms)

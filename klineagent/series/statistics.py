@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from klineagent.core.interval import Interval
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.series.ledger import Ledger
+from klineagent.series.losses import NO_LOSSES
 from klineagent.series.marks import Gap, Urgency
 
 # Series between two checkpoints: one millisecond if nothing is missing, three at the worst.
@@ -48,6 +49,8 @@ class Totals:
     overdue: list[tuple[int, CountedSeries]] = field(factory=list, init=False)
     """Series with candles missing that fell due while they ran, and since when, by the exchange's
     clock."""
+    lossy: list[CountedSeries] = field(factory=list, init=False)
+    """Series that have lost candles since the start."""
     gapped: list[CountedSeries] = field(factory=list, init=False)
     """Series with missing candles."""
     audited_ms: int | None = field(default=None, init=False)
@@ -66,6 +69,8 @@ class Totals:
         self.active += series.is_active
         longest_ms = self.lag_ms.setdefault(series.interval, 0)
         ledger = series.ledger
+        if ledger.losses is not NO_LOSSES:
+            self.lossy.append(series)
         if not ledger.gaps:  # true of nearly all series
             return
         self.gapped.append(series)

@@ -220,4 +220,6 @@ class Subscription:
         # Until the exchange's time is known, it is not known which candles are expected.
         if kline.is_closed and self.context.time.is_known:
             self._begin()
-            self.ledger.close(kline.open_time, now_ms=self.context.time.now_ms())
+            now_ms = self.context.time.now_ms()
+            if self.ledger.close(kline.open_time, now_ms=now_ms):
+                self.context.received(kline, now_ms)

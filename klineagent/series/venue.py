@@ -18,7 +18,7 @@ from klineagent.exchange.symbols import open_symbols
 from klineagent.exchange.venues import Venue
 from klineagent.series.backfill.known_gaps import KnownGaps, Series
 from klineagent.series.backfill.startup import open_startup_scan
-from klineagent.series.context import VenueContext
+from klineagent.series.context import Received, VenueContext
 from klineagent.series.registry import Places, Registry, open_registry
 from klineagent.storage.store import Store
 
@@ -54,6 +54,7 @@ async def open_venue(
     known: Callable[[Series], KnownGaps | None],
     places: Places,
     turns: FormingTurns,
+    received: Received,
 ) -> AsyncIterator[Registry]:
     """Open an empty registry of one venue, and the parts that it needs.
 
@@ -65,7 +66,7 @@ async def open_venue(
 
     Leaving the block ends these from the inside out. `publish` must work until then; `room` waits
     until the store takes rows; `known` returns what the last run saved of a series; `places` and
-    `turns` are shared with other venues.
+    `turns` are shared with other venues; `received` takes note of closing events.
     """
     venue, time = settings.venue, ExchangeTime(is_simulated=settings.is_simulated)
     async with (
@@ -100,6 +101,7 @@ async def open_venue(
                 publish=publish,
                 room=room,
                 grace_ms=settings.grace_ms,
+                received=received,
             ),
             places=places,
         ) as registry,

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import math
 
-from attrs import define
+import h11
+import msgspec
+import trio
+from attrs import define, field
 from msgspec import UNSET
+from msgspec.structs import replace
+from quart import Response
 from quart_trio import QuartTrio
 
 from klineagent import __version__
-from klineagent.api.guard import Guard
+from klineagent.api.app import asked as head_of_request
+from klineagent.api.dashboard.figures import longest_lag_ms
+from klineagent.api.dashboard.journal import Journal, after
+from klineagent.api.guard import Access, Guard, head_of
 from klineagent.api.models.overview import (
     Overview,
+    OverviewPoint,
     OverviewQuery,
     OverviewTotals,
     StageDelays,
@@ -24,31 +33,75 @@ from klineagent.api.requests import read_query
 from klineagent.api.routes.coverage import coverage_of
 from klineagent.api.routes.health import CountedVenues, counted_venues, shortcomings
 from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
+from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.api.timings import Timings
 from klineagent.core.cooperate import in_portions
+from klineagent.core.errors import RequestError
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.exchange.venues import full_name
-from klineagent.series.statistics import lag_of
+from klineagent.series.statistics import LASTS_S, lag_of
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
 
+PATH = "/v1/overview"
 MOST_BEHIND = 50
+# Of one second: tabs that ask each second ask for the same, but for those that have just begun.
+MOST_ANSWERS = 20
+_READY = ((b"content-type", b"application/json"),)
 # A millisecond or two of work between checkpoints.
 SERIES_AT_ONCE = 25
 
 
 @define(eq=False, kw_only=True)
 class OverviewSource:
-    """Makes overviews."""
+    """Makes overviews: the state once a second, and each answer that follows from it once."""
 
     venues: Venues
     writer: Writer
     timings: Timings
     guard: Guard
+    journal: Journal
+    _state: Overview | None = field(default=None, init=False)
+    """The last one, without what happened."""
+    _made_at: float = field(default=-math.inf, init=False)
+    _answers: dict[tuple[int, Access], bytes] = field(factory=dict, init=False)
+    """Those made of it so far, by what was asked and who may do what."""
+    _turn: trio.Lock = field(factory=trio.Lock, init=False)
 
-    async def overview(self, since: int) -> Overview:
+    async def answer(self, since: int, access: Access) -> bytes:
         """Return the state, and what happened after `since`."""
+        async with self._turn:
+            if (ready := self.ready_answer(since, access)) is not None:
+                return ready
+            self._state = await self._make()
+            self._made_at, self._answers = trio.current_time(), {}
+        return self._encoded(self._state, since, access)
+
+    def ready_answer(self, since: int, access: Access) -> bytes | None:
+        """Return the same if the state need not be made anew."""
+        if self._state is None or trio.current_time() - self._made_at >= LASTS_S:
+            return None
+        return self._encoded(self._state, since, access)
+
+    def _encoded(self, state: Overview, since: int, access: Access) -> bytes:
+        if (known := self._answers.get((since, access))) is not None:
+            return known
+        journal, last = self.journal, state.next
+        answer = replace(
+            state,
+            access=access,
+            points=after(since, last, journal.points),
+            events=after(since, last, journal.events),
+            losses=after(since, last, journal.losses),
+        )
+        encoded = msgspec.json.encode(answer)
+        if len(self._answers) < MOST_ANSWERS:
+            self._answers[since, access] = encoded
+        return encoded
+
+    async def _make(self) -> Overview:
         counted = await counted_venues(self.venues)
+        await self.journal.see(counted)
         found = shortcomings(self.venues, self.writer, counted)
         limits = limits_of(self.venues)
         limits_by_venue = {each.venue: each for each in (limits, *limits.others)}
@@ -58,10 +111,10 @@ class OverviewSource:
             version=__version__,
             access="command",
             has_token=self.guard.token is not None,
-            next=since,
+            next=self.journal.last,
             ready=not found,
             reasons=[Reason(part, text, venue or UNSET) for part, text, venue in reasons],
-            totals=_totals(counted),
+            totals=_totals(counted, self.journal.newest_point),
             venues=[
                 VenueOverview(
                     venue=running.venue.name,
@@ -109,14 +162,42 @@ class OverviewSource:
 def add_overview_route(app: QuartTrio, source: OverviewSource) -> None:
     """Add `GET /v1/overview`."""
 
-    @app.get("/v1/overview")
+    @app.get(PATH)
     @operation(Overview, tag="data", query=OverviewQuery)
-    async def overview() -> Overview:
-        """Report the state of the agent, and what happened since the last answer."""
-        return await source.overview(read_query(OverviewQuery).since)
+    async def overview() -> Response:
+        """Report the state of the agent, and what happened since the last answer.
+
+        It is made once a second, for all who ask.
+        """
+        asked = read_query(OverviewQuery)
+        body = await source.answer(asked.since, source.guard.access(head_of_request()))
+        return Response(body, content_type="application/json")
 
 
-def _totals(counted: CountedVenues) -> OverviewTotals:
+@define
+class OverviewAtOnce:
+    """Answers with an overview that was made within this second, past the app."""
+
+    source: OverviewSource
+
+    def __call__(self, asked: h11.Request) -> ReadyAnswer | None:
+        """Answer a request, or leave it to the app: so all that is refused is refused there."""
+        path, _, query = asked.target.partition(b"?")
+        if path != PATH.encode():
+            return None
+        since = query.removeprefix(b"since=")
+        if query and (since == query or not since.isdigit()):
+            return None
+        head = head_of(path, dict(asked.headers))
+        try:
+            self.source.guard.check(head)
+        except RequestError:
+            return None
+        body = self.source.ready_answer(int(since or 0), self.source.guard.access(head))
+        return None if body is None else ReadyAnswer(body, _READY)
+
+
+def _totals(counted: CountedVenues, newest: OverviewPoint | None) -> OverviewTotals:
     totals = [each for _, each in counted]
     return OverviewTotals(
         symbols=sum(len(running.registry.symbols()) for running, _ in counted),
@@ -124,17 +205,17 @@ def _totals(counted: CountedVenues) -> OverviewTotals:
         active=sum(each.active for each in totals),
         incomplete=sum(each.incomplete for each in totals),
         missing=sum(each.missing.total() for each in totals),
-        behind_seconds=max(chain([0], *(each.lag_ms.values() for each in totals))) / SECOND_MS,
-        received_per_second=0,
-        stored_per_second=0,
-        loop_lag_ms=None,
+        behind_seconds=longest_lag_ms(counted) / SECOND_MS,
+        received_per_second=0 if newest is None else newest.received_per_second,
+        stored_per_second=0 if newest is None else newest.stored_per_second,
+        loop_lag_ms=None if newest is None else newest.loop_lag_ms,
     )
 
 
 def _delays(timings: Timings) -> list[StageDelays]:
     return [
         StageDelays(
-            stage="stored",
+            stage=stage,
             venue=venue,
             interval=interval,
             bounds_seconds=[*histogram.bounds],
@@ -142,5 +223,6 @@ def _delays(timings: Timings) -> list[StageDelays]:
             p50_seconds=histogram.quantile(0.5),
             p99_seconds=histogram.quantile(0.99),
         )
-        for (venue, interval), histogram in timings.stored_after.items()
+        for stage, delays in timings.stages.items()
+        for (venue, interval), histogram in delays.items()
     ]

@@ -10,7 +10,7 @@ import h11
 from attrs import define
 from quart import Blueprint, Response, request
 
-from klineagent.api.guard import Guard, RequestHead
+from klineagent.api.guard import Guard, head_of
 from klineagent.api.reading.forwarding import forwarded
 from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.core.errors import NotReadable, NotServed, RequestError
@@ -96,18 +96,3 @@ class KlinesAtOnce:
         except (RequestError, UnicodeDecodeError):
             return None
         return None if rows is None else ReadyAnswer(body_of(rows), _READY)
-
-
-def head_of(path: bytes, headers: Mapping[bytes, bytes]) -> RequestHead:
-    """Return the head of a GET request for a guard."""
-
-    def text(name: bytes) -> str:
-        return headers.get(name, b"").decode("latin1")
-
-    return RequestHead(
-        path=path.decode("latin1"),
-        authorization=text(b"authorization"),
-        host=text(b"host"),
-        origin=text(b"origin"),
-        fetch_site=text(b"sec-fetch-site"),
-    )

@@ -1,0 +1,124 @@
+"""What happened to an agent, in the order of one counter: log lines, losses, figures over time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+from typing import NoReturn, TypeVar
+
+import trio
+from attrs import define, field
+from msgspec.structs import replace
+
+from klineagent.api.dashboard.figures import Figures, point_between
+from klineagent.api.dashboard.lost import lost_spans
+from klineagent.api.models.overview import LoggedEvent, LostSpan, OverviewPoint
+from klineagent.api.models.timestamps import utc
+from klineagent.api.routes.health import CountedVenues, counted_venues
+from klineagent.api.timings import Timings
+from klineagent.core.cooperate import in_portions
+from klineagent.core.interval import SECOND_MS
+from klineagent.exchange.venues import Venue, full_name
+from klineagent.process.recent_lines import MOST_LINES, RecentLines
+from klineagent.series.losses import LossRecord
+from klineagent.series.statistics import CountedSeries
+from klineagent.series.venues import Venues
+from klineagent.storage.writing.writer import Writer
+
+POINT_EVERY_S = 5
+# Half an hour.
+MOST_POINTS = 360
+MOST_LOSSES = 200
+# A millisecond or two of work between checkpoints.
+SERIES_AT_ONCE = 50
+
+_Numbered = TypeVar("_Numbered", LoggedEvent, LostSpan, OverviewPoint)
+
+
+@define(eq=False)
+class _ToldLosses:
+    """The losses of a series as they were told last."""
+
+    record: LossRecord
+    changes: int
+    spans: frozenset[LostSpan]
+    """With 0 as their numbers."""
+
+
+@define(eq=False, kw_only=True)
+class Journal:
+    """Keeps the newest of each kind; a client asks for what came after a number."""
+
+    venues: Venues
+    writer: Writer
+    timings: Timings
+    lines: RecentLines
+    points: deque[OverviewPoint] = field(factory=lambda: deque(maxlen=MOST_POINTS), init=False)
+    events: deque[LoggedEvent] = field(factory=lambda: deque(maxlen=MOST_LINES), init=False)
+    losses: deque[LostSpan] = field(factory=lambda: deque(maxlen=MOST_LOSSES), init=False)
+    last: int = field(init=False)
+    """The number that was given last."""
+    _numbers: count[int] = field(init=False)
+    _seen: dict[CountedSeries, _ToldLosses] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # A page that knew an earlier run asks for what came after a number of that run's: ours are
+        # higher, unless there was more than one a millisecond.
+        self.last = time.time_ns() // 1_000_000
+        self._numbers = count(self.last + 1)
+
+    @property
+    def newest_point(self) -> OverviewPoint | None:
+        """The newest figures over time; None before the first."""
+        return self.points[-1] if self.points else None
+
+    async def run(self) -> NoReturn:
+        """Keep figures every five seconds."""
+        before = await self._figures()
+        while True:
+            await trio.sleep(POINT_EVERY_S)
+            now = await self._figures()
+            number = self._next()
+            self.points.append(point_between(before, now, number=number))
+            before = now
+
+    async def see(self, counted: CountedVenues) -> None:
+        """Take what was logged and lost since the last call."""
+        for line in self.lines.take():
+            at = utc(int(line.at_s * SECOND_MS))
+            event = LoggedEvent(self._next(), at, line.level, line.event, line.text)
+            self.events.append(event)
+        lossy = {series: running.venue for running, totals in counted for series in totals.lossy}
+        for series in self._seen.keys() - lossy.keys():  # it does not run any more
+            del self._seen[series]
+        changed = [each for each in lossy.items() if self._has_changed(each[0])]
+        await in_portions(lambda each: self._see_losses(*each), changed, at_once=SERIES_AT_ONCE)
+
+    def _has_changed(self, series: CountedSeries) -> bool:
+        record, seen = series.ledger.losses, self._seen.get(series)
+        return seen is None or seen.record is not record or seen.changes != record.changes
+
+    def _see_losses(self, series: CountedSeries, venue: Venue) -> None:
+        record, seen = series.ledger.losses, self._seen.get(series)
+        name = full_name(venue, series.symbol, self.venues.default)
+        spans = lost_spans(series.ledger, venue=venue.name, symbol=name)
+        known = frozenset[LostSpan]() if seen is None else seen.spans
+        self.losses.extend(
+            replace(each, number=self._next()) for each in spans if each not in known
+        )
+        self._seen[series] = _ToldLosses(record, record.changes, frozenset(spans))
+
+    def _next(self) -> int:
+        self.last = next(self._numbers)
+        return self.last
+
+    async def _figures(self) -> Figures:
+        counted = await counted_venues(self.venues)
+        return Figures.of(counted, self.writer, self.timings)
+
+
+def after(since: int, last: int, kept: Sequence[_Numbered]) -> list[_Numbered]:
+    """Return what is kept from after `since`; all of it if that number was never given. Pure."""
+    return [each for each in kept if since > last or each.number > since]
