@@ -31,7 +31,7 @@ export function bandsOf(kept, losses) {
   let run = null;
   for (const candle of kept.candles) {
     const kind = markOf(candle, losses);
-    if (kind !== run?.kind) runs.push((run = { kind, first: candle.open }));
+    if (run === null || kind !== run.kind) runs.push((run = { kind, first: candle.open }));
     run.last = candle.open;
   }
   return [...gaps, ...runs.filter((each) => each.kind !== undefined)];

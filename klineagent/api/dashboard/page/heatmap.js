@@ -12,6 +12,7 @@ import { onTheme, palette } from "./palette.js";
 const REFRESH_MS = 30_000;
 const SOONEST_MS = 5_000;
 const LIMIT = 10_000;
+const USUAL = 30;
 const RANGES = [7, 30, 90, 365];
 
 export function open(section, page) {
@@ -44,18 +45,23 @@ export function open(section, page) {
   let now = null;
   let asked = "";
 
+  // The days that are looked at; null if that needs the agent's clock, which is not known yet.
   function range() {
     const view = page.view.get();
     const shown = daysOf(view);
     const last = Date.parse(view.to);
-    const end = Date.parse(dayOf(Number.isNaN(last) ? (now ?? Date.now()) : last)) + DAY_MS;
+    if (Number.isNaN(last) && shown === USUAL) return {};
+    if (Number.isNaN(last) && now === null) return null;
+    const end = Date.parse(dayOf(Number.isNaN(last) ? now : last)) + DAY_MS;
     return { from: dayOf(end - shown * DAY_MS), to: dayOf(end) };
   }
 
   async function load() {
-    const query = { ...range(), limit: LIMIT };
+    const wanted = range();
+    if (wanted === null) return;
+    const query = { ...wanted, limit: LIMIT };
     page.curl(section, "GET", "/v1/coverage/days", query);
-    asked = query.from + query.to;
+    asked = JSON.stringify(wanted);
     loadedAt = performance.now();
     const own = (loading = Symbol(asked));
     try {
@@ -170,7 +176,7 @@ export function open(section, page) {
   });
   order.addEventListener("change", arrange);
   flat.addEventListener("change", arrange);
-  days.addEventListener("change", () => page.view.set({ days: days.value === "30" ? "" : days.value }));
+  days.addEventListener("change", () => page.view.set({ days: Number(days.value) === USUAL ? "" : days.value }));
   until.addEventListener("change", () => page.view.set({ to: until.value }));
   onTheme(() => heat.fit());
 
@@ -183,8 +189,7 @@ export function open(section, page) {
     if (![...days.options].some((option) => option.value === `${shown}`)) days.append(make("option", { value: shown }, `${shown} days`));
     days.value = shown;
     until.value = view.to;
-    const { from, to } = range();
-    if (now !== null && from + to !== asked) load();
+    if (JSON.stringify(range()) !== asked) load();
   }
 
   function overview(told) {
@@ -202,7 +207,7 @@ export function open(section, page) {
 
 // The agent tells of 400 days at most.
 function daysOf(view) {
-  return Math.max(1, Math.min(400, Math.floor(Number(view.days)) || 30));
+  return Math.max(1, Math.min(400, Math.floor(Number(view.days)) || USUAL));
 }
 
 function labelled(text, input) {

@@ -118,7 +118,7 @@ function told({ state, explanation, open_time, close_time, due, newest_event, st
       ["Failed tries", search.tries ? `${search.tries}; the last: ${search.error || "no reason known"}` : search.error || "none"],
       ["Waits for", search.waits_for + (search.next_try ? `; next try from ${moment(search.next_try)}` : "")]);
   }
-  if (lost) lines.push(["Lost", `${lost.how}; found at ${moment(lost.found)}, ${lost.healed ? `came at ${moment(lost.healed)}` : "has not come yet"}`]);
+  if (lost) lines.push(["Lost", `${lost.how}; found at ${moment(lost.found)}, ${lost.healed ? `fetched at ${moment(lost.healed)}` : "not fetched yet"}`]);
   if (!store.answered) lines.push(["Database", `no answer: ${store.error}`]);
   else if (store.row === null) lines.push(["Database", "has no final row of it"]);
   else {
