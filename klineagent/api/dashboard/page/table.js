@@ -26,7 +26,7 @@ export function table(parent, { caption, columns, none, key }) {
     make("thead", {}, make("tr", {}, ...titles)), body,
   );
   const nothing = make("p", { className: "quiet", textContent: none });
-  parent.append(make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption }, made), nothing);
+  parent.append(make("div", { className: "scroll", tabIndex: 0, role: "group", "aria-label": caption }, made), nothing);
   const kept = new Map();
   return function show(rows) {
     made.parentNode.hidden = !rows.length;

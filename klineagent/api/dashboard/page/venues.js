@@ -9,7 +9,7 @@ export function open(section, page) {
   page.curl(section, "GET", "/v1/coverage");
   const body = section.querySelector(".body");
   const show = table(body, {
-    caption: "Venues",
+    caption: "Venues side by side",
     none: "No venue is recorded.",
     key: ({ venue }) => venue,
     columns: [
