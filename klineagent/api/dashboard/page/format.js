@@ -21,7 +21,9 @@ export function duration(seconds) {
   if (seconds == null) return "–";
   if (seconds === 0) return "0 s";
   if (seconds < 1) return `${number(Math.max(0.1, seconds * 1_000))} ms`;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 && !Number.isInteger(seconds) ? 1 : 0)} s`;
+  if (seconds < 9.95) return `${Number.isInteger(seconds) ? seconds : seconds.toFixed(1)} s`;
+  seconds = Math.round(seconds);
+  if (seconds < 60) return `${seconds} s`;
   const [size, unit] = UNITS.find(([each]) => seconds >= each);
   const [smaller, name] = size === DAY_S ? [3_600, "h"] : size === 3_600 ? [60, "min"] : [1, "s"];
   const rest = Math.floor((seconds % size) / smaller);
