@@ -85,13 +85,6 @@ def list_bucket(bucket: ObjectTree, query: Mapping[str, str], most_keys: int) ->
     return text.encode()
 
 
-def find(bucket: ObjectTree, key: str) -> Stored | None:
-    """The object of a key; None if there is none."""
-    folder = key[: key.rfind("/") + 1]
-    objects = (each for each in bucket.folder(folder) if isinstance(each, Stored))
-    return next((each for each in objects if each.key == key), None)
-
-
 def error_answer(code: str, text: str, key: str) -> bytes:
     """The body of a refusal."""
     return (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
 
 from attrs import field, frozen
 
@@ -141,3 +142,8 @@ def day_start_ms(day: date) -> int:
 def day_of(time_ms: int) -> date:
     """The UTC day of a time."""
     return datetime.fromtimestamp(time_ms // SECOND_MS, UTC).date()
+
+
+def number_of(text: str) -> int:
+    """A number that looks random, the same for the same text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from klineagent.twin.archive import zipped
 from klineagent.twin.archive.bucket import Stored
+from klineagent.twin.archive.fault import PublishedFile
+from klineagent.twin.archive.faults import ArchiveFaults
 from klineagent.twin.archive.key import (
     CHECKSUM,
     FOLDERS,
@@ -17,14 +19,12 @@ from klineagent.twin.archive.key import (
     day_of,
     folder_of,
     interval_of,
+    number_of,
     parse_folder,
     parse_path,
 )
+from klineagent.twin.archive.traded import TradedVenue
 from klineagent.twin.interval import HOUR_MS, MINUTE_MS, SECOND_MS, TwinInterval
-from klineagent.twin.market.aggregation import Aggregator
-from klineagent.twin.market.candle import Candle
-from klineagent.twin.market.eventful import EventfulMarket
-from klineagent.twin.market.market import Listing
 
 # Files of the same time are published one by one.
 _SPREAD_MS = 11 * MINUTE_MS
@@ -37,53 +37,13 @@ class Publication:
     daily_ms: int = 8 * HOUR_MS + 30 * MINUTE_MS
     monthly_ms: int = 8 * HOUR_MS
 
-    def time_of(self, key: TwinFile) -> int:
+    def time_of(self, file: TwinFile) -> int:
         """When the file is published."""
-        after_ms = self.daily_ms if key.cadence is Cadence.DAILY else self.monthly_ms
+        after_ms = self.daily_ms if file.cadence is Cadence.DAILY else self.monthly_ms
         # A week's candle may close in the next month.
-        ended_ms = key.interval.next_open(key.interval.open_at(key.end_ms - 1))
-        later_ms = number_of(key.path) % _SPREAD_MS
+        ended_ms = file.interval.next_open(file.interval.open_at(file.end_ms - 1))
+        later_ms = number_of(file.path) % _SPREAD_MS
         return (ended_ms + after_ms + later_ms) // SECOND_MS * SECOND_MS
-
-
-@define(kw_only=True, eq=False)
-class TradedVenue:
-    """A venue's market, which its files are made of."""
-
-    aggregator: Aggregator
-    listings: Mapping[str, Listing] = field(init=False)
-    """All there are and were, by symbol."""
-
-    @listings.default
-    def _by_symbol(self) -> Mapping[str, Listing]:
-        return {each.symbol: each for each in self.aggregator.market.listings}
-
-    def life_ms(self, listing: Listing) -> tuple[int, int]:
-        """The time span in which a listing has candles; the end is not included."""
-        market = self.aggregator.market
-        if isinstance(market, EventfulMarket):
-            return market.life_ms(listing)
-        return listing.onboard_ms, listing.delivery_ms
-
-    def opens(self, key: TwinFile) -> Iterator[int]:
-        """Yield the open times of a file that lacks none, ascending."""
-        since_ms, until_ms = self.life_ms(self.listings[key.symbol])
-        # The first candle opens before the first trade.
-        open_ms = key.interval.open_at(max(key.start_ms, since_ms))
-        if open_ms < key.start_ms:
-            open_ms = key.interval.next_open(open_ms)
-        until_ms = min(key.end_ms, until_ms)
-        while open_ms < until_ms:
-            yield open_ms
-            open_ms = key.interval.next_open(open_ms)
-
-    def candles(self, key: TwinFile) -> Iterator[Candle]:
-        """Yield the true candles of a file."""
-        whole = self.aggregator.whole
-        for open_ms in self.opens(key):
-            candle = whole(key.symbol, key.interval, open_ms)
-            if candle is not None:
-                yield candle
 
 
 @frozen(kw_only=True)
@@ -92,6 +52,7 @@ class MadeTree:
 
     venues: Mapping[str, TradedVenue]
     publication: Publication
+    faults: ArchiveFaults
     now_ms: int
 
     def folder(self, prefix: str) -> Iterator[Stored | str]:
@@ -107,20 +68,33 @@ class MadeTree:
                     yield f"{prefix}{symbol}/"
             case [symbol]:
                 for interval in cadence.intervals(venue_name):
-                    if any(self._files(venue_name, cadence, symbol, interval)):
+                    if any(self._states(venue_name, cadence, symbol, interval)):
                         yield folder_of(venue_name, cadence, symbol, interval)
             case [symbol, name]:
                 interval_or_none = interval_of(name)
                 if interval_or_none in cadence.intervals(venue_name):
-                    for key in self._files(venue_name, cadence, symbol, interval_or_none):
-                        yield from self._stored(key)
+                    for state in self._states(venue_name, cadence, symbol, interval_or_none):
+                        yield from self.objects(state)
 
-    def find(self, path: str) -> tuple[TwinFile, Stored] | None:
-        """Find an object and the file that it belongs to; None if it is not there now."""
-        key = parse_path(path.removesuffix(CHECKSUM))
-        if key is None or not self._is_there(key):
-            return None
-        return next(((key, each) for each in self._stored(key) if each.key == path), None)
+    def state(self, path: str) -> PublishedFile | None:
+        """The file that an object belongs to; None if it is not published."""
+        file = parse_path(path.removesuffix(CHECKSUM))
+        return None if file is None else self._state(file)
+
+    def objects(self, state: PublishedFile) -> Iterator[Stored]:
+        """Yield the objects of a file: its zip, and its checksum if it has one."""
+        path = state.file.path
+        yield Stored(path, self.size(state), _etag_of(state.version), state.modified_ms)
+        if all(fault.has_checksum for fault in state.faults):
+            size = zipped.checksum_size(state.file)
+            etag = _etag_of(f"{state.version}/{state.summed_ms}")
+            yield Stored(path + CHECKSUM, size, etag, state.summed_ms)
+
+    def size(self, state: PublishedFile) -> int:
+        """The size of a file's zip; some faults add rows."""
+        rows = self.venues[state.file.venue_name].most_rows(state.file)
+        distorted = sum(fault.distort is not None for fault in state.faults)
+        return zipped.size_of(state.file, rows + rows * distorted // 4)
 
     def _above(self, prefix: str) -> Iterator[str]:
         """Yield the folders above those of symbols; only those of venues that are played exist."""
@@ -140,48 +114,34 @@ class MadeTree:
         """Yield the symbols that have files."""
         venue = self.venues.get(venue_name)
         for symbol in venue.listings if venue else ():
-            if any(self._files(venue_name, cadence, symbol, TwinInterval.M1)):
+            if any(self._states(venue_name, cadence, symbol, TwinInterval.M1)):
                 yield symbol
 
-    def _files(
+    def _states(
         self, venue_name: str, cadence: Cadence, symbol: str, interval: TwinInterval
-    ) -> Iterator[TwinFile]:
+    ) -> Iterator[PublishedFile]:
         """Yield the files of a series that are published, ascending."""
         venue = self.venues.get(venue_name)
-        if venue is None or symbol not in venue.listings:
+        lives = venue.lives(symbol) if venue else []
+        if not lives:
             return
-        since_ms, until_ms = venue.life_ms(venue.listings[symbol])
-        day = cadence.first_day(day_of(interval.open_at(since_ms)))
+        until_ms = min(lives[-1].until_ms, self.now_ms)
+        day = cadence.first_day(day_of(interval.open_at(lives[0].since_ms)))
         while True:
-            key = TwinFile(venue_name, cadence, symbol, interval, day)
-            if key.start_ms >= min(until_ms, self.now_ms):
+            file = TwinFile(venue_name, cadence, symbol, interval, day)
+            if file.start_ms >= until_ms:
                 return
-            if self._is_there(key):
-                yield key
+            if (state := self._state(file)) is not None:
+                yield state
             day = cadence.after(day)
 
-    def _is_there(self, key: TwinFile) -> bool:
-        venue = self.venues.get(key.venue_name)
-        if venue is None or key.symbol not in venue.listings:
-            return False
-        return (
-            self.publication.time_of(key) <= self.now_ms
-            and next(venue.opens(key), None) is not None
-        )
-
-    def _stored(self, key: TwinFile) -> Iterator[Stored]:
-        modified_ms = self.publication.time_of(key)
-        rows = sum(1 for _ in self.venues[key.venue_name].opens(key))
-        yield Stored(key.path, zipped.size_of(key, rows), etag_of(key.path), modified_ms)
-        checksum = key.path + CHECKSUM
-        yield Stored(checksum, zipped.checksum_size(key), etag_of(checksum), modified_ms)
+    def _state(self, file: TwinFile) -> PublishedFile | None:
+        venue, published_ms = self.venues.get(file.venue_name), self.publication.time_of(file)
+        if venue is None or published_ms > self.now_ms or not venue.has(file):
+            return None
+        return self.faults.state(file, published_ms, self.now_ms)
 
 
-def number_of(text: str) -> int:
-    """A number that looks random, the same for the same text."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def etag_of(text: str) -> str:
+def _etag_of(version: str) -> str:
     """An ETag: clients may compare it, not compute it."""
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return blake2b(version.encode(), digest_size=16).hexdigest()

@@ -7,8 +7,7 @@ from datetime import date
 from typing import NamedTuple
 
 from klineagent.twin.archive.key import TwinFile
-from klineagent.twin.interval import TwinInterval
-from klineagent.twin.market.candle import Candle, to_text
+from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.market import Listing
 
 HEADER = (
@@ -26,32 +25,49 @@ class FileRow(NamedTuple):
     close_ms: int
 
 
-def rows_of(interval: TwinInterval, candles: Iterable[Candle]) -> list[FileRow]:
-    """The true rows of candles."""
-    close_of = interval.close_of
-    return [FileRow(candle, close_of(candle.open_time)) for candle in candles]
+def csv_of(
+    file: TwinFile,
+    listing: Listing,
+    rows: Iterable[FileRow],
+    *,
+    header: bool | None,
+    microseconds: bool | None,
+) -> bytes:
+    """The CSV of a file; None for a header and microseconds where its place and time have them."""
+    if header is None:
+        header = file.first_day >= _HEADER_SINCE[file.venue_name]
+    if microseconds is None:
+        microseconds = file.first_day >= _MICROSECONDS_SINCE.get(file.venue_name, date.max)
+    text = _lines_of(listing, rows, microseconds=microseconds)
+    return (HEADER * header + text).encode()
 
 
-def has_header(key: TwinFile) -> bool:
-    """Whether files of this kind and time begin with a header."""
-    return key.first_day >= _HEADER_SINCE[key.venue_name]
-
-
-def in_microseconds(key: TwinFile) -> bool:
-    """Whether files of this kind and time count microseconds."""
-    return key.first_day >= _MICROSECONDS_SINCE.get(key.venue_name, date.max)
-
-
-def text_of(listing: Listing, rows: Iterable[FileRow], *, microseconds: bool) -> str:
+def _lines_of(listing: Listing, rows: Iterable[FileRow], *, microseconds: bool) -> str:
     """The lines of `rows`; numbers have the decimal places that REST prints."""
-    prices, quantities, quotes = listing.price_places, listing.quantity_places, listing.quote_places
+    price, quantity, quote = listing.price_places, listing.quantity_places, listing.quote_places
     first, last = ("000", "999") if microseconds else ("", "")
-    return "".join(
-        f"{candle.open_time}{first},{to_text(candle.open, prices)},{to_text(candle.high, prices)},"
-        f"{to_text(candle.low, prices)},{to_text(candle.close, prices)},"
-        f"{to_text(candle.volume, quantities)},{close_ms}{last},"
-        f"{to_text(candle.quote_volume, quotes)},{candle.trades},"
-        f"{to_text(candle.taker_volume, quantities)},"
-        f"{to_text(candle.taker_quote_volume, quotes)},0\n"
-        for candle, close_ms in rows
+    # One formatting a line: a month has 44,640 of them, and clients want years.
+    volumes = f"{_number(quantity)},", f"{_number(quote)},"
+    line = (
+        f"%d{first}," + f"{_number(price)}," * 4 + f"{volumes[0]}%d{last},{volumes[1]}%d,"
+        f"{volumes[0]}{volumes[1]}0\n"
     )
+    prices, quantities, quotes = 10**price, 10**quantity, 10**quote
+    return "".join(
+        line
+        % (
+            *(each.open_time, each.open // prices, each.open % prices),
+            *(each.high // prices, each.high % prices, each.low // prices, each.low % prices),
+            *(each.close // prices, each.close % prices),
+            *(each.volume // quantities, each.volume % quantities, close_ms),
+            *(each.quote_volume // quotes, each.quote_volume % quotes, each.trades),
+            *(each.taker_volume // quantities, each.taker_volume % quantities),
+            *(each.taker_quote_volume // quotes, each.taker_quote_volume % quotes),
+        )
+        for each, close_ms in rows
+    )
+
+
+def _number(places: int) -> str:
+    """The format of a whole number and a fraction, which is dropped without decimal places."""
+    return f"%d.%0{places}d" if places else "%d%.0s"

@@ -18,8 +18,8 @@ _FIVE, _SIX, _FINAL = b"\0\0\0\xff\xff", b"\x02\0\0\0\xff\xff", b"\x03\0"
 # Any number from here on is a sum of fives and sixes.
 _LEAST_FILLING = 20
 _MADE_BY_UNIX, _NEEDS, _DEFLATED, _OWNER_MAY_READ = 3 << 8 | 20, 20, 8, 0o600 << 16
-# A row is 40 to 52 bytes when compressed; what is rarely larger costs little, as loopback is fast.
-_ROW_BYTES = 64
+# A row of a made-up day is 36 to 55 bytes when compressed; those of a month are smaller.
+_ROW_BYTES = 60
 _MOST_OF_A_FILE_S_OWN = 2_048
 _LEVELS = (1, 9)
 
@@ -63,6 +63,11 @@ def zip_of(key: TwinFile, text: bytes, size: int, written: date) -> bytes:
     entry += struct.pack("<HHHII", 0, 0, 0, _OWNER_MAY_READ, 0) + name
     end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(entry), len(head), 0)
     return head + entry + end
+
+
+def no_zip(size: int) -> bytes:
+    """What stands where a zip should."""
+    return b"<html><body><h1>502 Bad Gateway</h1></body></html>".ljust(size)
 
 
 def _frame_size(key: TwinFile) -> int:

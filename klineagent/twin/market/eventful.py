@@ -94,6 +94,18 @@ class EventfulMarket:
         finally:
             halt.until_ms = self._next_edge()
 
+    def halt_past(self, symbol: str, since_ms: int, until_ms: int, *, flat: bool = False) -> None:
+        """Let there have been a halt before now; only while nobody has asked for that time.
+
+        Raises:
+            ValueError: it is not over.
+        """
+        self._check([symbol])
+        if not since_ms < until_ms <= self._now_ms():
+            raise ValueError(f"a past halt ends before now: {since_ms} to {until_ms}")
+        self.injected["halt_past"] += 1
+        self._halts.setdefault(symbol, []).append(_Halt(since_ms, flat, None, until_ms))
+
     def delist(self, symbol: str) -> None:
         """Delist `symbol`; its history remains."""
         self._turn("delist", symbol, trades=False)
@@ -150,6 +162,13 @@ class EventfulMarket:
         if turns and not turns[-1][1]:
             until_ms = min(until_ms, turns[-1][0])
         return since_ms, until_ms
+
+    def halts_throughout(self, symbol: str, since_ms: int, until_ms: int) -> bool:
+        """Whether one halt leaves a time span without any candle."""
+        return any(
+            halt.covers(since_ms) and halt.covers(until_ms - MINUTE_MS) and not halt.is_flat
+            for halt in self._halts.get(symbol, ())
+        )
 
     def as_listed(self, venue: VenueRules, listing: Listing, now_ms: int) -> Listing | None:
         """`listing` as exchangeInfo of `venue` shows it at `now_ms`; None if it does not."""

@@ -8,20 +8,19 @@ import trio
 from klineagent.core.interval import DAY_MS
 from klineagent.twin.archive.archive import PublicArchive, archive_of
 from klineagent.twin.exchange import Exchange, open_exchange
-from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork
 from klineagent.twin.venues import USDM
-from tests.twin.archive.samples import NOON_MS, Client
+from tests.twin.archive.samples import NOON_MS, Client, PlainMarket
 
 
 @pytest.fixture
-def market() -> RandomMarket:
+def market() -> PlainMarket:
     """A market that began at noon, forty days before."""
-    return RandomMarket(symbols=3, seed=7, start_ms=NOON_MS, history_ms=40 * DAY_MS)
+    return PlainMarket(symbols=3, seed=7, start_ms=NOON_MS, history_ms=40 * DAY_MS)
 
 
 @pytest.fixture
-async def twin(market: RandomMarket) -> AsyncIterator[Exchange]:
+async def twin(market: PlainMarket) -> AsyncIterator[Exchange]:
     """An exchange that trades it."""
     async with open_exchange(market, USDM, tick_ms=60_000) as exchange:
         yield exchange

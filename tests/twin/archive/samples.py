@@ -5,7 +5,11 @@ import re
 import zipfile
 
 import httpx2
+from attrs import define
 
+from klineagent.twin.interval import MINUTE_MS
+from klineagent.twin.market.candle import Candle
+from klineagent.twin.market.random import RandomMarket
 from tests.twin.samples import START_MS
 
 UM_1M = "data/futures/um/{}/klines/BTCUSDT/1m/BTCUSDT-1m-{}.zip"
@@ -46,3 +50,21 @@ def lines_of(content: bytes) -> list[str]:
     with zipfile.ZipFile(io.BytesIO(content)) as opened:
         assert opened.testzip() is None
         return opened.read(opened.namelist()[0]).decode().splitlines()
+
+
+@define(kw_only=True)
+class PlainMarket(RandomMarket):
+    """The symbols of a made-up market, with candles that cost next to nothing."""
+
+    def minute(self, symbol: str, open_ms: int) -> Candle | None:
+        """Prices go up and down a little; every minute has trades."""
+        listing = self._walks[symbol].listing
+        if not listing.onboard_ms <= open_ms < listing.delivery_ms:
+            return None
+        number = open_ms // MINUTE_MS
+        price, volume = 100_000 + number * 37 % 1_009, 1_000 + number * 91 % 5_003
+        return Candle(
+            *(open_ms, price, price + 9, price - 9, price + 3),
+            *(volume, volume * price, 100, volume // 3, volume // 3 * price),
+            *(number * 100, number * 100 + 99),
+        )

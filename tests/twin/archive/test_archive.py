@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import hashlib
 
-import pytest
 import trio
 from trio.testing import MockClock
 
 from klineagent.twin.archive.archive import PublicArchive
 from tests.twin.archive.samples import UM_1M, Client
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 async def test_a_file_holds_what_rest_answers(client: Client) -> None:
