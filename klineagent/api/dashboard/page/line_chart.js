@@ -75,6 +75,7 @@ export function delayChart(label, names, width = 760, height = 180) {
   }
 }
 
+// One point is a dot.
 function path(points) {
-  return points.map(([x, y], at) => `${at ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+  return points.map(([x, y], at) => `${at ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}${at ? "" : "h0"}`).join("");
 }

@@ -61,7 +61,8 @@ export function open(section, page) {
 function outcome(loss) {
   if (loss.absent) return `absent: ${loss.absent}`;
   if (!loss.healed) return "missing";
-  return `fetched after ${duration((Date.parse(loss.healed) - Date.parse(loss.found)) / 1_000)}`;
+  const seconds = (Date.parse(loss.healed) - Date.parse(loss.found)) / 1_000;
+  return seconds < 1 ? "fetched within a second" : `fetched after ${duration(seconds)}`;
 }
 
 function why(span) {
