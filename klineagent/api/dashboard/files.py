@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 from importlib import resources
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 from quart import Response, request
 from quart_trio import QuartTrio
 
@@ -49,6 +50,12 @@ class PageFile:
     content_type: str
     etag: str
     cache: str = "no-cache"
+    zipped: bytes = field(init=False)
+    """The content as all browsers take it, at a third of its size."""
+
+    @zipped.default
+    def _zip(self) -> bytes:
+        return gzip.compress(self.content, mtime=0)
 
     @classmethod
     def of(cls, name: str, content: bytes) -> PageFile:
@@ -115,9 +122,14 @@ def charts_library() -> bytes | None:
 
 
 def _response(file: PageFile) -> Response:
-    is_known = file.etag in request.if_none_match
-    response = Response(b"" if is_known else file.content, 304 if is_known else 200)
+    zips = request.accept_encodings.quality("gzip") > 0
+    etag = f"{file.etag}-gzip" if zips else file.etag
+    is_known = etag in request.if_none_match
+    content = file.zipped if zips else file.content
+    response = Response(b"" if is_known else content, 304 if is_known else 200)
     response.content_type = file.content_type
-    response.headers.update(_HEADERS | {"Cache-Control": file.cache})
-    response.set_etag(file.etag)
+    response.headers.update(_HEADERS | {"Cache-Control": file.cache, "Vary": "Accept-Encoding"})
+    if zips:
+        response.content_encoding = "gzip"
+    response.set_etag(etag)
     return response

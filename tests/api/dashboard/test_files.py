@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from typing import Any
 
@@ -37,6 +38,23 @@ async def test_a_file_that_is_still_the_same_is_not_sent_again(
     assert first.headers["Cache-Control"] == "no-cache"
     again = await _client(simulation).get("/", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, await again.get_data()) == (304, b"")
+
+
+async def test_all_files_together_are_a_quarter_of_a_megabyte_on_their_way(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """Compressed for those who take it; what arrives is the same."""
+    sizes = []
+    for name in files.page_files():
+        path = f"/dashboard/{name}"
+        plain = await _client(simulation).get(path)
+        zipped = await _client(simulation).get(path, headers={"Accept-Encoding": "gzip, br"})
+        content = await zipped.get_data()
+        assert zipped.headers["Content-Encoding"] == "gzip"
+        assert zipped.headers["ETag"] != plain.headers["ETag"]
+        assert gzip.decompress(content) == await plain.get_data()
+        sizes.append(len(content))
+    assert sum(sizes) <= 250_000
 
 
 async def test_a_file_that_does_not_exist_is_404(
