@@ -14,16 +14,20 @@ export class HeatCanvas {
   constructor(scroller, field, canvas) {
     Object.assign(this, { scroller, field, canvas, rows: [], days: 0, first: 0, cursor: null });
     this.brush = canvas.getContext("2d");
-    scroller.addEventListener("scroll", () => this.soon());
+    // Whoever looks at the newest days goes on doing so when the window's size changes.
+    this.atEnd = true;
+    scroller.addEventListener("scroll", () => {
+      this.atEnd = scroller.scrollLeft + scroller.clientWidth >= scroller.scrollWidth - 1;
+      this.soon();
+    });
     new ResizeObserver(() => this.fit()).observe(scroller);
   }
 
   // `first` is the first day, in milliseconds.
   show(rows, first, days) {
-    const others = days !== this.days || first !== this.first;
+    if (days !== this.days || first !== this.first) this.atEnd = true;
     Object.assign(this, { rows, first, days });
     this.fit();
-    if (others) this.scroller.scrollLeft = this.scroller.scrollWidth;
   }
 
   fit() {
@@ -34,6 +38,7 @@ export class HeatCanvas {
     this.label = Math.min(longest * LETTER + 24, Math.round(width * 0.4));
     this.cell = Math.max(LEAST_CELL, (width - this.label) / this.days);
     this.field.style.width = `${Math.floor(this.label + this.cell * this.days)}px`;
+    if (this.atEnd) this.scroller.scrollLeft = this.scroller.scrollWidth;
     this.ratio = devicePixelRatio || 1;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;

@@ -101,10 +101,9 @@ export function open(section, page) {
     const each = heat.rows[row];
     const id = `heat-${row}-${day}`;
     spoken.setAttribute("aria-rowindex", row + 1);
-    if (each.group) spoken.setAttribute("aria-expanded", opened.has(each.symbol));
-    else spoken.removeAttribute("aria-expanded");
+    const expanded = each.group ? { "aria-expanded": opened.has(each.symbol) } : {};
     spoken.replaceChildren(
-      make("span", { role: "rowheader", "aria-colindex": 1 }, each.name),
+      make("span", { role: "rowheader", "aria-colindex": 1, ...expanded }, each.name),
       make("span", { role: "gridcell", "aria-colindex": day + 2, "aria-selected": "true", id }, said(each, day)));
     grid.setAttribute("aria-activedescendant", id);
   }
