@@ -38,7 +38,8 @@ export function bill(parent, send, done) {
       title.textContent = `${verb}: ${counted(verb === "Add" ? outcome.added : outcome.removed, "stream")}`;
       facts(shown)(items(outcome));
       yes.textContent = `${verb} now`;
-      yes.hidden = !outcome.added && !outcome.removed && !outcome.unmatched.length;
+      // Patterns are also wanted for what will be listed.
+      yes.hidden = !outcome.added && !outcome.removed && change.add?.every(({ match }) => !match);
       (yes.hidden ? title : yes).focus();
     } catch (failure) {
       if (mine === asked) refuse(failure);
@@ -89,7 +90,7 @@ function items({ added, removed, added_streams, removed_streams, wanted, symbols
     "Connections": `${number(forecast.feeds)}, of them ${number(forecast.new_feeds)} new`,
     "Subscribed in": duration(forecast.subscribe_seconds),
     "History": forecast.history_candles
-      ? `${counted(forecast.history_candles, "candle")}: weight ${number(forecast.history_weight)}, ${duration(forecast.history_minutes * 60)} of the whole budget`
+      ? `${counted(forecast.history_candles, "candle")}: weight ${number(forecast.history_weight)}, ${forecast.history_minutes ? duration(forecast.history_minutes * 60) : "a few seconds"} of the whole budget`
       : "none",
     "A day, all streams": `${counted(forecast.rows_per_day, "row")}, ${bytes(forecast.bytes_per_day)}`,
     "Matches nothing now": unmatched.length ? { text: unmatched.map(({ name, quote, contract }) => [name, quote, contract].filter(Boolean).join(" ")).join(", "), tone: "warn" } : null,

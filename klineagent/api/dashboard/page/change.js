@@ -24,13 +24,14 @@ export function open(section, page) {
   body.prepend(entry);
   body.append(state, progress, wanted.whole);
   page.curl(section, "GET", PATH);
-  let isOpen = false;
+  let shown = "";
 
   async function refresh() {
     let now;
     try {
       now = await page.agent.get(PATH);
     } catch (error) {
+      shown = "";
       return write(state, error.message);
     }
     const { streams, symbols, max_symbols: most, saved } = now;
@@ -43,7 +44,6 @@ export function open(section, page) {
     progress.max = streams.wanted || 1;
     progress.value = streams.active;
     wanted.show(now);
-    if (streams.pending) setTimeout(() => document.visibilityState === "visible" && refresh(), 1_000);
   }
 
   function carriedOut(outcome) {
@@ -52,10 +52,11 @@ export function open(section, page) {
   }
 
   return {
-    overview() {
+    overview({ totals }) {
       section.hidden = !page.mayCommand;
-      if (page.mayCommand && !isOpen) refresh();
-      isOpen = page.mayCommand;
+      const now = [totals.symbols, totals.series, totals.active].join();
+      if (page.mayCommand && now !== shown) refresh();
+      shown = now;
     },
     viewChanged: ({ symbol, interval }) => entry.propose(symbol, interval),
   };
@@ -120,15 +121,21 @@ function list(ask) {
   const show = table(whole, {
     caption: "Symbols and patterns that are wanted",
     none: "Nothing.",
-    key: (row) => row.text,
+    key: (row) => row.key,
     columns: [
       { title: "Symbol or pattern", cell: (row) => row.name, head: true },
       { title: "Intervals", cell: (row) => row.intervals },
       { title: "Note", cell: (row) => row.note, tone: () => "warn" },
-      { title: "Remove", cell: (row) => row.button },
+      { title: "Remove", cell: removal },
     ],
   });
-  whole.append(more);
+  const except = make("p", { className: "quiet" });
+  whole.append(more, except);
+  function removal({ entry, name }) {
+    const button = make("button", { type: "button", textContent: "Remove …", "aria-label": `Remove ${name} …` });
+    button.addEventListener("click", () => ask("Remove", { remove: [entry] }));
+    return button;
+  }
   let rows = [];
   const found = () => rows.filter(({ text }) => text.toLowerCase().includes(filter.value.trim().toLowerCase()));
   function draw() {
@@ -146,29 +153,34 @@ function list(ask) {
   return {
     whole,
     show(now) {
-      rows = rowsOf(now, ask);
+      rows = rowsOf(now);
       draw();
+      const exceptions = now.exclude.flatMap(({ symbols, intervals }) => symbols.map((symbol) => `${symbol} ${intervalText(intervals)}`));
+      except.textContent = exceptions.length ? `Except ${exceptions.slice(0, MOST_SHOWN).join(", ")}${exceptions.length > MOST_SHOWN ? ", …" : ""}` : "";
     },
   };
 }
 
-function rowsOf({ subscriptions, pending, refused, unmatched }, ask) {
+function rowsOf({ subscriptions, pending, refused, unmatched }) {
   const notes = new Map([...pending, ...refused].map(({ symbol, reason }) => [symbol, reason]));
   const nowhere = new Set(unmatched.map((match) => JSON.stringify(match)));
   return subscriptions.flatMap(({ from, ...entry }) => {
     const parts = entry.match ? [entry] : entry.symbols.map((symbol) => ({ ...entry, symbols: [symbol] }));
     return parts.map((part) => {
       const name = part.match ? patternText(part.match) : part.symbols[0];
-      const intervals = part.intervals === "all" ? "all" : part.intervals.join(" ");
+      const intervals = intervalText(part.intervals);
       const note = [
         notes.get(name) ?? (part.match && nowhere.has(JSON.stringify(part.match)) ? "matches nothing now" : ""),
         from === "configuration" ? "of the configuration: back after a restart" : "",
       ].filter(Boolean).join("; ");
-      const button = make("button", { type: "button", textContent: "Remove …", "aria-label": `Remove ${name} …` });
-      button.addEventListener("click", () => ask("Remove", { remove: [part] }));
-      return { entry: part, name, intervals, note, button, text: [part.venue, name, intervals].filter(Boolean).join(" ") };
+      const text = [part.venue, name, intervals].filter(Boolean).join(" ");
+      return { entry: part, name, intervals, note, text, key: `${text} ${from}` };
     });
   });
+}
+
+function intervalText(intervals) {
+  return intervals === "all" ? "all" : intervals.join(" ");
 }
 
 function patternText({ name, quote, contract, exclude = [] }) {

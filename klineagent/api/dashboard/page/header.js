@@ -95,18 +95,26 @@ function figures({ totals, venues, feeds, storage, at }) {
   const { spool } = storage;
   const shown = {
     "Time (UTC)": clock(at),
-    "Behind": { text: duration(totals.behind_seconds), tone: totals.behind_seconds ? "warn" : "good" },
-    "Missing": { text: counted(totals.missing, "candle"), tone: totals.missing ? "bad" : "good" },
+    "Behind": { text: duration(totals.behind_seconds), tone: totals.behind_seconds ? "warn" : "good", panel: "losses" },
+    "Missing": { text: counted(totals.missing, "candle"), tone: totals.missing ? "bad" : "good", panel: "coverage" },
     "Series": `${number(totals.active)} of ${number(totals.series)} active`,
     "Received": `${number(totals.received_per_second)} /s`,
     "Stored": `${number(totals.stored_per_second)} /s`,
-    "Connections": { text: `${up} of ${feeds.length} up`, tone: up < feeds.length ? "bad" : "" },
+    "Connections": { text: `${up} of ${feeds.length} up`, tone: up < feeds.length ? "bad" : "", panel: "connections" },
   };
   for (const [pool, { used, limit }] of pools(venues)) {
-    shown[`Weight, ${pool}`] = { text: `${number(used)} of ${number(limit)}`, tone: used > 0.9 * limit ? "warn" : "" };
+    shown[`Weight, ${pool}`] = { text: `${number(used)} of ${number(limit)}`, tone: used > 0.9 * limit ? "warn" : "", panel: "budgets" };
   }
-  shown.Database = storage.takes_rows ? "takes rows" : { text: `takes no rows: ${storage.error ?? "not asked yet"}`, tone: "bad" };
-  shown.Spool = spool && { text: `${counted(spool.rows, "row")}, ${bytes(spool.bytes)} of ${bytes(spool.limit_bytes)}`, tone: spool.rows ? "warn" : "" };
+  shown.Database = {
+    text: storage.takes_rows ? "takes rows" : `takes no rows: ${storage.error ?? "not asked yet"}`,
+    tone: storage.takes_rows ? "" : "bad",
+    panel: "storage",
+  };
+  shown.Spool = spool && {
+    text: `${counted(spool.rows, "row")}, ${bytes(spool.bytes)} of ${bytes(spool.limit_bytes)}`,
+    tone: spool.rows ? "warn" : "",
+    panel: "storage",
+  };
   shown["Event loop p99"] = totals.loop_lag_ms == null ? null : `${number(totals.loop_lag_ms)} ms`;
   return shown;
 }

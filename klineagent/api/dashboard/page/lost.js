@@ -6,6 +6,8 @@ import { spanWritten } from "./interval.js";
 import { moment, table } from "./table.js";
 
 const MOST_SHOWN = 200;
+// Nobody listens to more announcements.
+const SOONEST_MS = 10_000;
 
 export function open(section, page) {
   page.curl(section, "GET", "/v1/overview", { since: 0 });
@@ -41,6 +43,7 @@ export function open(section, page) {
     ],
   });
   let told = null;
+  let announcedAt = -SOONEST_MS;
   return {
     overview({ losses, behind }) {
       const newest = losses.at(-1)?.number ?? 0;
@@ -50,7 +53,10 @@ export function open(section, page) {
         summary.hidden = !losses.length;
         summary.textContent = text;
         show([...losses].reverse().slice(0, MOST_SHOWN));
-        if (told !== null) page.announce(`Lost candles: ${text}`);
+        if (told !== null && performance.now() - announcedAt > SOONEST_MS) {
+          page.announce(`Lost candles: ${text}`);
+          announcedAt = performance.now();
+        }
         told = newest;
       }
       showBehind(behind);

@@ -55,11 +55,12 @@ function tell(method, ...news) {
 
 view.follow((now) => tell("viewChanged", now));
 tell("viewChanged", view.get());
-if (view.get().panel) view.show(view.get().panel);
 poll(agent, {
   found(overview) {
+    const isFirst = !access;
     access = overview.access;
     tell("overview", overview);
+    if (isFirst) view.show(view.get().panel);
   },
   lost: (error, pause) => tell("lost", error, pause),
 });

@@ -58,25 +58,27 @@ function fill(node, { cell, number, tone }, row) {
   if (node.className !== name) node.className = name;
 }
 
-/** Makes a list of terms; returns `show({ term: text | { text, tone } })`. */
+/** Makes a list of terms; returns `show({ term: text | { text, tone, panel } })`, null hides one. */
 export function facts(parent) {
   const list = make("dl", { className: "facts" });
   parent.append(list);
   const kept = new Map();
   return function show(pairs) {
     for (const [term, said] of Object.entries(pairs)) {
-      if (!kept.has(term)) {
-        const value = make("dd");
-        kept.set(term, value);
-        list.append(make("div", {}, make("dt", { textContent: term }), value));
-      }
-      const value = kept.get(term);
-      value.parentNode.hidden = said == null;
+      if (!kept.has(term)) kept.set(term, list.appendChild(fact(term, said?.panel)));
+      const { value } = kept.get(term);
+      value.closest("div").hidden = said == null;
       write(value, said?.text ?? said ?? "");
       value.className = said?.tone ?? "";
     }
-    for (const [term, value] of kept) if (!(term in pairs)) value.parentNode.hidden = true;
+    for (const [term, { hidden }] of kept) if (!(term in pairs) && !hidden) kept.get(term).hidden = true;
   };
+}
+
+function fact(term, panel) {
+  const value = panel ? make("a", { href: `?panel=${panel}` }) : make("dd");
+  const whole = make("div", {}, make("dt", { textContent: term }), panel ? make("dd", {}, value) : value);
+  return Object.assign(whole, { value });
 }
 
 /** A `<meter>` that also says its figures. */
