@@ -27,6 +27,7 @@ from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.process.signals import open_stop_signal
 from klineagent.twin.archive.archive import PATH as ARCHIVE_PATH
 from klineagent.twin.archive.archive import archive_of
+from klineagent.twin.archive.faults.options import archive_faults
 from klineagent.twin.exchange import Exchange, open_market
 from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.faults.options import FAULT_HELP, FaultOption, open_faults, parse_fault
@@ -107,6 +108,12 @@ _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
     "--tls", type=_FILE, metavar="PEM", help="Serve TLS: a file with key and certificates."
 )
 @click.option(
+    "--mirror",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Serve the files in DIR as the public archive, instead of what was traded.",
+)
+@click.option(
     "--log-format", default="console", show_default=True, type=_LOG_FORMATS, help="Log format."
 )
 def simulate(
@@ -124,6 +131,7 @@ def simulate(
     rate: str | None,
     all_intervals: bool,
     tls: Path | None,
+    mirror: Path | None,
     log_format: str,
 ) -> None:
     """Run a simulated exchange: websocket and REST on one port, or on one for each venue.
@@ -169,7 +177,7 @@ def simulate(
         [parse_fault(text, names) for text in faults],
         None if tls is None else open_tls(tls),
     )
-    run(partial(served, draws=all_intervals))
+    run(partial(served, mirror=mirror, draws=all_intervals))
 
 
 def read_venues(text: str) -> tuple[str, ...]:
@@ -231,14 +239,16 @@ async def _simulate(
     faults: Sequence[FaultOption],
     tls: ssl.SSLContext | None,
     *,
+    mirror: Path | None,
     draws: bool,
 ) -> None:
     async with open_stop_signal() as stop, twin as exchanges, AsyncExitStack() as struck:
+        archive = archive_of(exchanges, mirror=mirror)
+        struck.enter_context(archive_faults(archive, faults))
         for exchange in exchanges.values():
             await struck.enter_async_context(open_faults(exchange, faults))
             if draws:
                 exchange.draw()
-        archive = archive_of(exchanges)
         async with trio.open_nursery() as nursery:
             for exchange, address in zip(exchanges.values(), addresses, strict=True):
                 serve = partial(serve_exchange, exchange, *address, tls=tls, archive=archive)

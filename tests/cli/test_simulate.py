@@ -55,3 +55,29 @@ def test_a_wrong_option_is_refused_in_one_line(options: tuple[str, ...], reason:
     with pytest.raises(ConfigError, match=reason) as refused:
         CliRunner().invoke(commands, ["simulate", *options], catch_exceptions=False)
     assert "\n" not in str(refused.value)
+
+
+async def test_the_archive_of_all_venues_is_at_each_port() -> None:
+    """From the day on that symbols were listed; faults of it are options as others."""
+    options = ("--venues", "usdm,spot", "--symbols", "1", "--start", "2026-02-03T12:00:00")
+    archive = ("--since", "2026-02-01", "--fault", "spot:archive-no-checksums")
+    async with running("simulate", "--bind", "127.0.0.1:0", *options, *archive) as twin:
+        with trio.fail_after(READY_WITHIN_S):
+            url = str((await twin.logged("exchange_twin"))["archive_url"])
+        async with httpx2.AsyncClient() as client:
+            folder = "data/{}/daily/klines/BTCUSDT/1m/"
+            keys = []
+            for venue in ("futures/um", "spot"):
+                query = {"delimiter": "/", "prefix": folder.format(venue)}
+                text = (await client.get(url, params=query)).text
+                keys += [part.split("<")[0] for part in text.split("<Key>")[1:]]
+            assert [each.split("/")[-1].removeprefix("BTCUSDT-1m-") for each in keys] == [
+                "2026-02-01.zip",
+                "2026-02-01.zip.CHECKSUM",
+                "2026-02-02.zip",
+                "2026-02-02.zip.CHECKSUM",
+                "2026-02-01.zip",
+                "2026-02-02.zip",
+            ]
+            zipped = await client.get(f"{url}/{keys[0]}", headers={"range": "bytes=0-1"})
+            assert (zipped.status_code, zipped.content) == (206, b"PK")

@@ -14,8 +14,8 @@ from attrs import define, evolve, field
 from klineagent.twin.archive import bucket, zipped
 from klineagent.twin.archive.answer import XML, ArchiveAnswer, answer_object, not_found
 from klineagent.twin.archive.bucket import Stored
-from klineagent.twin.archive.fault import PublishedFile
-from klineagent.twin.archive.faults import ArchiveFaults
+from klineagent.twin.archive.faults.fault import PublishedFile
+from klineagent.twin.archive.faults.faults import ArchiveFaults
 from klineagent.twin.archive.key import CHECKSUM, day_of
 from klineagent.twin.archive.made import MadeTree, Publication
 from klineagent.twin.archive.mirror import MirrorTree

@@ -9,8 +9,8 @@ from attrs import frozen
 
 from klineagent.twin.archive import zipped
 from klineagent.twin.archive.bucket import Stored
-from klineagent.twin.archive.fault import PublishedFile
-from klineagent.twin.archive.faults import ArchiveFaults
+from klineagent.twin.archive.faults.fault import PublishedFile
+from klineagent.twin.archive.faults.faults import ArchiveFaults
 from klineagent.twin.archive.key import (
     CHECKSUM,
     FOLDERS,

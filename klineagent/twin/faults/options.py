@@ -13,10 +13,11 @@ from attrs import frozen
 
 from klineagent.core.errors import ConfigError
 from klineagent.core.suggestions import suggest
+from klineagent.twin.archive.faults import kinds
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.faults.faults import ExchangeFaults
 from klineagent.twin.faults.lies import Lies
-from klineagent.twin.interval import SECOND_MS
+from klineagent.twin.interval import DAY_MS, MINUTE_MS, SECOND_MS
 from klineagent.twin.market.eventful import EventfulMarket
 from klineagent.twin.venues import VENUE_NAMES
 
@@ -34,6 +35,23 @@ def _halting(exchange: Exchange, dice: random.Random) -> _Block:
     return market.halting([symbol], flat=exchange.venue.name != "spot")
 
 
+def _halt_past(exchange: Exchange, share: float) -> None:
+    """Let each symbol have halted, for an hour to a day and a half, on that share of its days."""
+    market = exchange.market
+    if not isinstance(market, EventfulMarket):
+        raise TypeError("only an EventfulMarket can be halted")
+    now_ms = exchange.clock.now_ms()
+    for listing in market.listings:
+        dice = random.Random(f"{exchange.seed}/past-halts/{listing.symbol}")  # noqa: S311 - no secret
+        for day_ms in range(listing.onboard_ms, min(now_ms, listing.delivery_ms), DAY_MS):
+            if dice.random() < share:
+                since_ms = day_ms + dice.randrange(DAY_MS) // MINUTE_MS * MINUTE_MS
+                until_ms = min(since_ms + dice.randint(60, 36 * 60) * MINUTE_MS, now_ms)
+                if since_ms < until_ms:
+                    flat = exchange.venue.name != "spot"
+                    market.halt_past(listing.symbol, since_ms, until_ms, flat=flat)
+
+
 _SHARES: Mapping[str, Callable[[ExchangeFaults, float], _Block]] = {
     "losing-closings": ExchangeFaults.losing_closings,
     "delaying-closings": ExchangeFaults.delaying_closings,
@@ -46,6 +64,7 @@ _SHARES: Mapping[str, Callable[[ExchangeFaults, float], _Block]] = {
     "silent-acks": ExchangeFaults.silent_acks,
     "failing-rest": ExchangeFaults.failing_rest,
 }
+_PAST = "past-halts"
 _LIES: Mapping[str, Callable[[Lies, float], _Block]] = {
     "late-forming": Lies.late_forming,
     "repeated-closings": Lies.repeated_closings,
@@ -83,13 +102,18 @@ _SUDDEN: Mapping[str, Callable[[ExchangeFaults], None]] = {
     "shutdown": ExchangeFaults.announce_shutdown,
 }
 _PLAIN = ("quiet-empties", "hiding-weights")
-_NEEDED = ("lagging-rest", *_RECURRING, *_SUDDEN)
+_NEEDED = {
+    **dict.fromkeys(("lagging-rest", *_RECURRING, *_SUDDEN), "seconds"),
+    kinds.SLOW_BODIES: "bytes a second",
+}
+_WITH_SHARE = (*_SHARES, *_LIES, _PAST, *kinds.SHARES)
 
 FAULT_HELP = (
     "A fault to inject; may be given more than once. "
-    f"With a share from 0 to 1 (default 1): {', '.join((*_SHARES, *_LIES))}. "
+    f"With a share from 0 to 1 (default 1): {', '.join(_WITH_SHARE)}. "
     "Every S seconds of exchange time on average, momentary: "
     f"{', '.join(_SUDDEN)}; lasting a tenth of that time: {', '.join(_RECURRING)}. "
+    f"With a number of bytes a second: {kinds.SLOW_BODIES}. "
     "Always on: quiet-empties, hiding-weights, lagging-rest=SECONDS, lying-weights=FACTOR. "
     "After VENUE: it strikes that venue only, as in spot:offline=3600."
 )
@@ -122,15 +146,15 @@ def parse_fault(text: str, venues: Collection[str] = VENUE_NAMES) -> FaultOption
 def _read_fault(text: str) -> tuple[str, float]:
     """Read a kind and its number."""
     kind, _, number = text.partition("=")
-    kinds = (*_SHARES, *_LIES, *_LASTING, *_RECURRING, *_SUDDEN)
-    if kind not in kinds:
-        question = suggest(kind, kinds)
+    known = (*_WITH_SHARE, *_LASTING, *_RECURRING, *_SUDDEN, kinds.SLOW_BODIES)
+    if kind not in known:
+        question = suggest(kind, known)
         there_are = f"{question} There are" if question else "there are"
-        raise ConfigError(f"--fault: no kind {kind!r}; {there_are} {', '.join(kinds)}")
-    has_share = kind in _SHARES or kind in _LIES
+        raise ConfigError(f"--fault: no kind {kind!r}; {there_are} {', '.join(known)}")
+    has_share = kind in _WITH_SHARE
     if not number:
-        if kind in _NEEDED:
-            raise ConfigError(f"--fault: {kind} needs a number of seconds, as in {kind}=300")
+        if unit := _NEEDED.get(kind):
+            raise ConfigError(f"--fault: {kind} needs a number of {unit}, as in {kind}=300")
         return kind, 1.0 if has_share else 0.0
     try:
         value = float(number)
@@ -138,8 +162,8 @@ def _read_fault(text: str) -> tuple[str, float]:
         value = math.nan
     if has_share and not 0 <= value <= 1:
         raise ConfigError(f"--fault: {kind} takes a share from 0 to 1, not {number!r}")
-    if kind in _NEEDED and not 0 < value < math.inf:
-        raise ConfigError(f"--fault: {kind} takes a positive number of seconds, not {number!r}")
+    if (unit := _NEEDED.get(kind)) and not 0 < value < math.inf:
+        raise ConfigError(f"--fault: {kind} takes a positive number of {unit}, not {number!r}")
     if kind in _PLAIN:
         raise ConfigError(f"--fault: {kind} takes no number")
     if not 0 <= value < math.inf:
@@ -159,9 +183,13 @@ async def open_faults(exchange: Exchange, options: Sequence[FaultOption]) -> Asy
             for number, option in enumerate(options):
                 if option.venue not in {None, exchange.venue.name}:
                     continue
+                if option.kind in kinds.SHARES or option.kind == kinds.SLOW_BODIES:
+                    continue  # The archive of all exchanges has it.
                 lasting = _SHARES.get(option.kind) or _LASTING.get(option.kind)
                 if lasting is not None:
                     blocks.enter_context(lasting(exchange.faults, option.value))
+                elif option.kind == _PAST:
+                    _halt_past(exchange, option.value)
                 elif option.kind in _LIES:
                     blocks.enter_context(_LIES[option.kind](exchange.lies, option.value))
                 else:

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import DAY_MS
 from klineagent.twin.archive.archive import PublicArchive, archive_of
-from klineagent.twin.archive.faults import ArchiveFaults
+from klineagent.twin.archive.faults.faults import ArchiveFaults
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.network import TwinNetwork
 from tests.twin.archive.samples import NOON_MS, UM_1M, Client

@@ -9,8 +9,8 @@ from typing import TypedDict
 
 from attrs import frozen
 
+from klineagent.twin.archive.faults.rows import Distortion
 from klineagent.twin.archive.key import Cadence, TwinFile, day_of, interval_of, number_of
-from klineagent.twin.archive.rows import Distortion
 from klineagent.twin.archive.text import FileRow
 from klineagent.twin.interval import DAY_MS
 

@@ -17,12 +17,12 @@ from typing import Any, Literal, TypeVar, Unpack
 import trio
 from attrs import define, evolve, field
 
-from klineagent.twin.archive import rows as row_faults
 from klineagent.twin.archive.answer import XML, ArchiveAnswer
 from klineagent.twin.archive.bucket import error_answer
-from klineagent.twin.archive.fault import ArchiveFault, PublishedFile, Where
+from klineagent.twin.archive.faults import rows as row_faults
+from klineagent.twin.archive.faults.fault import ArchiveFault, PublishedFile, Where
+from klineagent.twin.archive.faults.rows import Distortion
 from klineagent.twin.archive.key import Cadence, TwinFile
-from klineagent.twin.archive.rows import Distortion
 from klineagent.twin.faults.events import Chance
 
 _Active = TypeVar("_Active")

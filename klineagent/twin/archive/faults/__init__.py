@@ -1,0 +1,1 @@
+"""Faults of the archive: of its files and of its answers."""
