@@ -50,7 +50,7 @@ from klineagent.exchange.network import Internet, Network
 from klineagent.exchange.stream.dispatcher import FormingTurns
 from klineagent.exchange.stream.pool import Pool
 from klineagent.exchange.venues import VENUES, Venue
-from klineagent.fleet.address import own_address
+from klineagent.fleet.address import own_address, page_url
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
 from klineagent.last_run import (
@@ -90,6 +90,8 @@ class Agent:
     writer: Writer
     bus: Bus
     venues: Venues
+    dashboard: str
+    """Where a browser finds the dashboard."""
     command_bind: Bind
     """Where the command server listens; the port is the real one where 0 was asked for."""
     status_bind: Bind
@@ -227,7 +229,10 @@ async def open_agent(
                 shortcuts = apis.read.shortcuts
                 await servers.start(partial(serve, shortcuts=shortcuts), apis.read.app, reads)
                 log.info("readable", read=str(reads.bind))
-            address = Bind(own_address(config.agent_ip), commands.bind.port)
+            own = own_address(config.agent_ip)
+            dashboard = page_url(commands.bind, own, is_secure=tls is not None)
+            log.info("dashboard", url=dashboard)
+            address = Bind(own, commands.bind.port)
             beating = partial(beat, every_s=config.self_update_interval_s)
             background.start_soon(beating, opened, address, venues)
             if config.fleet_manager is not None:
@@ -238,6 +243,7 @@ async def open_agent(
                 writer=writer,
                 bus=bus,
                 venues=venues,
+                dashboard=dashboard,
                 command_bind=commands.bind,
                 status_bind=statuses.bind,
                 read_bind=None if reads is None else reads.bind,

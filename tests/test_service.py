@@ -248,6 +248,7 @@ def test_nothing_that_a_demonstration_made_stays(
     environ = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as demo:
         assert demo.stdout is not None
+        assert demo.stdout.readline().startswith("Look at it: http://127.0.0.1:")
         assert "chdb:" in demo.stdout.readline()
         assert list(tmp_path.glob("*/*-spool-usdm"))
         if number:

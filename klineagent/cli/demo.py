@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,7 +35,7 @@ from klineagent.config.loading import load_config
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
 from klineagent.core.errors import ConfigError, KlineagentError
-from klineagent.core.interval import BY_LENGTH
+from klineagent.core.interval import BY_LENGTH, DAY_MS, GRIDS, MINUTE_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.venues import VENUES, full_name
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
@@ -45,6 +47,12 @@ from klineagent.twin.market.market import Market
 from klineagent.twin.server import serve_exchange
 
 LOOPBACK = "127.0.0.1"
+SECONDS = 20.0
+"""How long it records where nobody can press Ctrl-C."""
+INTERVALS_SHOWN = "1m,5m,15m,1h"
+PAST_MS = 6 * DAY_MS
+"""How far back candles of the longest interval are fetched: a second of work for six symbols."""
+MOST_HISTORY = 1_000
 LOOK_EVERY_S = 0.25
 """How often the terminal is redrawn."""
 PRINT_EVERY_S = 2.0
@@ -55,11 +63,9 @@ SHOWN_SYMBOLS = 12
 @click.command()
 @click.option(
     "--seconds",
-    default=20.0,
-    show_default=True,
     type=POSITIVE,
     metavar="N",
-    help="How long to record.",
+    help="How long to record.  [default: until Ctrl-C; 20 without a terminal]",
 )
 @click.option(
     "--symbols",
@@ -83,7 +89,7 @@ SHOWN_SYMBOLS = 12
 @click.option("--venue", type=click.Choice(list(VENUES)), help="The same for one venue.")
 @click.option("--store", help="Database to record into.  [default: a temporary folder]")
 def demo(
-    seconds: float,
+    seconds: float | None,
     symbols: int,
     speed: float,
     archive: Path | None,
@@ -94,26 +100,37 @@ def demo(
 ) -> None:
     """Try it all in one process: simulated exchange, agent and database.
 
-    After --seconds, or on Ctrl-C, it prints what the database holds.
+    Look at it in a browser while it runs. After --seconds, or on Ctrl-C, it prints what the
+    database holds.
     """
-    configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
+    configure_logging(LogFormat.CONSOLE, shown=LogLevel.WARNING)
     if venue and venues:
         raise ConfigError("--venue cannot be used with --venues, which names all of them")
     names = read_venues(venues or venue or ("usdm,spot" if archive is None else "usdm"))
     now_ms = time.time_ns() // 1_000_000
+    options["intervals"] = options["intervals"] or INTERVALS_SHOWN
+    config = load_config({**options, "venue": names[0]}, {}, None)
+    longest_ms = max(GRIDS[each.value].longest_ms for each in config.intervals)
+    history = min(MOST_HISTORY, PAST_MS // longest_ms)
     shown = Demo(
-        config=load_config({**options, "venue": names[0]}, {}, None),
+        config=evolve(config, history=history),
         keeps=options["store"] is not None,
         markets={
             name: open_market(
-                archive=archive, symbols=symbols, seed=seed, venue_name=name, start_ms=now_ms
+                archive=archive,
+                symbols=symbols,
+                seed=seed,
+                venue_name=name,
+                start_ms=now_ms,
+                history_ms=history * longest_ms + DAY_MS,
             )
             for name in names
         },
         most_symbols=symbols,
-        seconds=seconds,
+        seconds=seconds or (math.inf if sys.stdout.isatty() else SECONDS),
         speed=speed,
     )
+    shown.make_past(now_ms - history * longest_ms, now_ms)
     run(partial(run_demo, shown))
 
 
@@ -130,6 +147,16 @@ class Demo:
     """How many symbols of each are recorded."""
     seconds: float
     speed: float
+
+    def make_past(self, first_ms: int, end_ms: int) -> None:
+        """Make the minutes from before the start, which the markets keep.
+
+        Made while the agent fetches them, they would hold up the exchange, and candles be late.
+        """
+        for market in self.markets.values():
+            for listing in market.listings[: self.most_symbols]:
+                for open_ms in range(first_ms - first_ms % MINUTE_MS, end_ms, MINUTE_MS):
+                    market.minute(listing.symbol, open_ms)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -158,6 +185,7 @@ async def run_demo(demo: Demo) -> None:
             _open_twin(demo) as ports,
             open_agent(_recording(config, demo.symbols, ports), store=store) as agent,
         ):
+            console.print(f"Look at it: {agent.dashboard}", soft_wrap=True)
             console.print(
                 f"A simulated exchange trades at {demo.speed:g} times real time; the agent records"
                 f" {agent.venues.count()} streams of {len(demo.symbols)} symbols of"

@@ -49,8 +49,13 @@ LIBRARIES: Mapping[str, LogLevel] = {
 """The log levels of libraries. Others log from WARNING on."""
 
 
-def configure_logging(log_format: LogFormat, *, level: LogLevel = LogLevel.INFO) -> None:
-    """Write every event to stderr as one line with its UTC time; klineagent's from `level` on."""
+def configure_logging(
+    log_format: LogFormat, *, level: LogLevel = LogLevel.INFO, shown: LogLevel | None = None
+) -> None:
+    """Write every event to stderr as one line with its UTC time; klineagent's from `level` on.
+
+    If `shown` is given, less severe ones are logged and not written: the dashboard has them.
+    """
     # Applied to klineagent's events and, as the foreign chain, to the standard library's records.
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -59,6 +64,8 @@ def configure_logging(log_format: LogFormat, *, level: LogLevel = LogLevel.INFO)
         structlog.stdlib.ExtraAdder(),
     ]
     handler = logging.StreamHandler(sys.stderr)
+    if shown is not None:
+        handler.setLevel(shown.number)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -14,6 +14,7 @@ def test_both_venues_are_recorded_by_one_agent() -> None:
     pytest.importorskip("chdb")
     options = ["--seconds", "3", "--intervals", "1m"]
     result = CliRunner().invoke(commands, ["demo", *options], catch_exceptions=False)
+    assert re.match(r"Look at it: http://127.0.0.1:\d+/\n", result.output)
     assert "6 streams of 6 symbols of usdm and spot" in result.output
     for series in ("usdm   BTCUSDT", "spot   BTCUSDT", "usdm   SOLUSDT"):
         assert series in result.output
@@ -41,5 +42,5 @@ def test_spots_seconds_can_be_watched() -> None:
     result = CliRunner().invoke(commands, ["demo", *options], catch_exceptions=False)
     stored = re.search(r"(\d+) closed candles stored", result.output)
     assert stored is not None
-    # At 60 times real time, beside 500 candles from before.
-    assert int(stored[1]) > 500
+    # At 60 times real time, beside 1,000 candles from before.
+    assert int(stored[1]) > 1_000
