@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from klineagent.history.archive import Archive
-from klineagent.history.files import CHECKSUM, ArchiveFile
+from klineagent.history.archive.files import CHECKSUM, ArchiveFile
+from klineagent.history.archive.place import Archive
+from klineagent.history.archive.zips import FileDamaged, Member, member_of, sha256_of, told_sha256
 from klineagent.history.judging import FileRead, refused
-from klineagent.history.zips import FileDamaged, Member, member_of, sha256_of, told_sha256
 from klineagent.storage.history import ImportRecord
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import field, frozen
 
-from klineagent.history.files import ArchivedSeries
+from klineagent.history.archive.files import ArchivedSeries
 from klineagent.storage.history import FileState, ImportRecord
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 from attrs import define, field
@@ -10,11 +11,15 @@ from attrs import define, field
 from klineagent.core.errors import StoreUnavailable
 from klineagent.core.interval import Interval
 from klineagent.core.retry import Backoff
-from klineagent.history.archive import Archive
+from klineagent.history.archive.files import (
+    ArchivedSeries,
+    ArchiveFile,
+)
+from klineagent.history.archive.place import Archive
+from klineagent.history.archive.zips import Member
 from klineagent.history.downloads import Download, download
 from klineagent.history.events import (
     FileTaken,
-    Hole,
     ImportSummary,
     Planned,
     Report,
@@ -22,22 +27,20 @@ from klineagent.history.events import (
     UnitStored,
     Waiting,
 )
-from klineagent.history.files import (
-    ArchivedSeries,
-    ArchiveFile,
-)
+from klineagent.history.exchanges import VenueExchange
+from klineagent.history.filling import Filler, gaps_of
 from klineagent.history.judging import FileRead, judged
 from klineagent.history.loading import load
 from klineagent.history.plan import (
     FileUnit,
     Ladder,
+    Range,
     rows_of,
     subtract,
     units_of,
 )
 from klineagent.history.survey import ImportRequest, Survey, at_once
-from klineagent.history.zips import Member
-from klineagent.storage.history import FileState, ImportRecord, Loaded, PackedFile, Unit
+from klineagent.storage.history import FileFacts, FileState, ImportRecord, Loaded, PackedFile, Unit
 from klineagent.storage.store import Store
 
 # Downloaded while one is stored: 10 files of 1m are some 20 MB.
@@ -53,13 +56,19 @@ class Importer:
     """
 
     archive: Archive
+    exchanges: Mapping[str, VenueExchange]
+    """By venue; of those that are not there nothing is asked."""
     store: Store
     request: ImportRequest
     report: Report
     now_ms: Callable[[], int]
+    _survey: Survey = field(init=False)
     _ladders: list[Ladder] = field(factory=list, init=False)
     _bytes: int = field(default=0, init=False)
     _taken: list[Loaded] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._survey = Survey(archive=self.archive, request=self.request, exchanges=self.exchanges)
 
     async def plan(self) -> Planned:
         """Ask the archive what it has, and the store what it took; report what is to do.
@@ -69,8 +78,7 @@ class Importer:
             ExchangeUnreachable: the archive does not answer.
             StoreError: the store does not answer.
         """
-        survey = Survey(archive=self.archive, request=self.request)
-        series = await survey.series()
+        series = await self._survey.series()
         records: dict[ArchivedSeries, list[ImportRecord]] = {each: [] for each in series}
         for venue in dict.fromkeys(each.venue for each in series):
             symbols = {each.symbol for each in series if each.venue == venue}
@@ -78,10 +86,11 @@ class Importer:
             for record in await self.store.history.records(venue, symbols, names):
                 of = ArchivedSeries(venue, record.symbol, Interval(record.interval))
                 records.setdefault(of, []).append(record)
-        self._ladders = await survey.ladders(
+        self._ladders = await self._survey.ladders(
             series, records, lambda done: self.report(SeriesListed(done, len(series)))
         )
-        planned = self._planned()
+        gaps = [await gaps_of(self.store, ladder) for ladder in self._ladders]
+        planned = self._planned(gaps)
         self.report(planned)
         return planned
 
@@ -94,13 +103,12 @@ class Importer:
         """
         began_at = trio.current_time()
         await self._take(each for ladder in self._ladders for each in _first_files(ladder))
-        await Survey(archive=self.archive, request=self.request).list_days(self._ladders)
+        await self._survey.list_days(self._ladders)
         await self._take(each for ladder in self._ladders for each in ladder.day_files())
-        holes: list[Hole] = []
-        for ladder in self._ladders:
-            for hole in await self._holes(ladder):
-                self.report(hole)
-                holes.append(hole)
+        filler = Filler(
+            exchanges=self.exchanges, store=self.store, report=self.report, now_ms=self.now_ms
+        )
+        await filler.fill(self._ladders)
         records = [each.record for each in self._taken]
         states = dict.fromkeys(FileState, 0)
         for record in records:
@@ -113,12 +121,15 @@ class Importer:
             states={state: count for state, count in states.items() if count},
             refused=[each for each in records if each.state is FileState.REFUSED],
             rewritten=sum(map(_rewritten, self._ladders)),
-            holes=holes,
+            rest_candles=filler.stored,
+            holes=filler.holes,
             seconds=trio.current_time() - began_at,
         )
 
-    def _planned(self) -> Planned:
+    def _planned(self, gaps: Sequence[Sequence[Range]]) -> Planned:
         files = [each for ladder in self._ladders for each in _first_files(ladder)]
+        left = [*map(_left, self._ladders, gaps)]
+        weight, minutes = self._cost(left)
         return Planned(
             series=len(self._ladders),
             files=len(files),
@@ -126,10 +137,24 @@ class Importer:
             candles=sum(map(rows_of, files)),
             files_done=sum(len(ladder.records) for ladder in self._ladders),
             rewritten=sum(map(_rewritten, self._ladders)),
-            rest_candles=0,
-            rest_weight=0,
-            rest_minutes=0.0,
+            rest_candles=sum(map(sum, left)),
+            rest_weight=weight,
+            rest_minutes=minutes,
         )
+
+    def _cost(self, left: Sequence[Sequence[int]]) -> tuple[int, float]:
+        """Return the weight of what the exchange will be asked for, and how long that takes."""
+        total, pools = 0, dict[str, float]()
+        for ladder, counts in zip(self._ladders, left, strict=True):
+            if (exchange := self.exchanges.get(ladder.series.venue)) is None:
+                continue
+            venue, pool = exchange.rest.venue, exchange.rest.budget.pool
+            # Each page has a candle of the next one, as a proof.
+            pages = sum(math.ceil(count / (venue.klines_page - 1)) for count in counts)
+            weight = pages * venue.klines_weight(venue.klines_page)
+            total += weight
+            pools[pool.name] = pools.get(pool.name, 0.0) + weight / pool.limit
+        return total, max(pools.values(), default=0.0)
 
     async def _take(self, files: Iterable[ArchiveFile]) -> None:
         """Import files, unit by unit; the next is downloaded while one is stored."""
@@ -206,13 +231,14 @@ class Importer:
             ],
         )
         backoff = Backoff(first_s=1, most_s=_LONGEST_RETRY_S)
+        now_ms = self.now_ms()  # here: a store may judge in a thread of its own
+
+        def judge(number: int, facts: FileFacts) -> ImportRecord:
+            return judged(whole[number][0], facts, now_ms=now_ms)
+
         while True:
             try:
-                loaded = await load(
-                    self.store,
-                    packed,
-                    lambda number, facts: judged(whole[number][0], facts, now_ms=self.now_ms()),
-                )
+                loaded = await load(self.store, packed, judge)
             except StoreUnavailable as error:
                 self.report(Waiting(str(error)))
                 await trio.sleep(backoff.after())
@@ -220,34 +246,16 @@ class Importer:
                 self.report(Waiting(""))
                 return loaded
 
-    async def _holes(self, ladder: Ladder) -> list[Hole]:
-        """Return what the store lacks of a series."""
-        series = ladder.series
-        interval = series.interval
-        holes = []
-        for first_ms, end_ms in ladder.lacking():
-            runs = await self.store.stored_runs(
-                series.venue, series.symbol, interval.value, first_ms, end_ms
-            )
-            stored = [(first, interval.next_open(last)) for first, last in runs]
-            for left in subtract([(first_ms, end_ms)], stored):
-                begin_ms, over_ms = map(interval.first_open, left)
-                if candles := interval.count(begin_ms, over_ms):
-                    holes.append(
-                        Hole(
-                            series=series,
-                            first_ms=begin_ms,
-                            end_ms=over_ms,
-                            candles=candles,
-                            reason="no file has them, and the exchange was not asked",
-                            is_proven=False,
-                        )
-                    )
-        return holes
-
 
 def _first_files(ladder: Ladder) -> list[ArchiveFile]:
     return [*ladder.month_files(), *ladder.day_files()]
+
+
+def _left(ladder: Ladder, gaps: Sequence[Range]) -> list[int]:
+    """Count the candles of each part of `gaps` that the files to take leave."""
+    interval = ladder.series.interval
+    taken = ((each.first_ms, each.end_ms) for each in _first_files(ladder))
+    return [interval.count(*map(interval.first_open, each)) for each in subtract(gaps, taken)]
 
 
 def _rewritten(ladder: Ladder) -> int:

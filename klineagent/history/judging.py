@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from klineagent.core.interval import DAY_MS, Interval
-from klineagent.history.files import ArchiveFile
+from klineagent.history.archive.files import ArchiveFile
 from klineagent.storage.history import FileFacts, FileState, ImportRecord
 
 

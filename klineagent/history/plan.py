@@ -12,7 +12,7 @@ from itertools import groupby
 from attrs import define, field, frozen
 
 from klineagent.core.interval import DAY_MS, Interval
-from klineagent.history.files import (
+from klineagent.history.archive.files import (
     ArchivedSeries,
     ArchiveFile,
     FilePeriod,
@@ -45,6 +45,19 @@ class Ladder:
     days: dict[int, ArchiveFile] = field(factory=dict)
     records: dict[str, ImportRecord] = field(factory=dict)
     """By path."""
+
+    @property
+    def begins_ms(self) -> int | None:
+        """The first open time that the archive has; None if it has nothing."""
+        opens = [each.first_open for each in self.records.values() if each.day_rows]
+        files = [*self.months, *self.days]
+        return min(opens, default=None) if opens else min(files, default=None)
+
+    @property
+    def files_end_ms(self) -> int | None:
+        """Where the archive's files end; None if it has none."""
+        ends = (each.end_ms for files in (self.months, self.days) for each in files.values())
+        return max(ends, default=None)
 
     @property
     def has_days(self) -> bool:

@@ -16,7 +16,7 @@ from klineagent.core.interval import DAY_MS, Interval, on_grid
 from klineagent.core.kline import Kline, least_version
 from klineagent.exchange.rest_answers import is_candle
 from klineagent.exchange.wire import NO_TRADE_ID
-from klineagent.history.zips import FileDamaged, inflated
+from klineagent.history.archive.zips import FileDamaged, inflated
 from klineagent.storage.digests import digest_sum
 from klineagent.storage.history import FileFacts, PackedFile
 

@@ -12,8 +12,7 @@ from attrs import define, frozen
 from klineagent.core.errors import StartError
 from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.venues import VENUES
-from klineagent.history.archive import AT_ONCE, Archive
-from klineagent.history.files import (
+from klineagent.history.archive.files import (
     CHECKSUM,
     ArchivedSeries,
     FilePeriod,
@@ -23,6 +22,8 @@ from klineagent.history.files import (
     series_folder,
     symbols_folder,
 )
+from klineagent.history.archive.place import AT_ONCE, Archive
+from klineagent.history.exchanges import VenueExchange
 from klineagent.history.plan import Ladder, found_by_start, periods_of
 from klineagent.storage.history import ImportRecord
 
@@ -57,6 +58,8 @@ class Survey:
 
     archive: Archive
     request: ImportRequest
+    exchanges: Mapping[str, VenueExchange]
+    """Those that answer, by venue."""
 
     async def series(self) -> list[ArchivedSeries]:
         """Find the series that are asked for: of patterns, all symbols of the archive's listing."""
@@ -105,6 +108,7 @@ class Survey:
                 await self._begin_with_the_archive(ladder)
             if needed := ladder.days_needed():
                 await self._list(ladder, FilePeriod.DAILY, needed[0])
+            self._end_with_its_life(ladder)
             ladders[each] = ladder
             listed(len(ladders))
 
@@ -118,6 +122,27 @@ class Survey:
             await self._list(ladder, FilePeriod.DAILY)
             first = min(ladder.days, default=None)
         ladder.clip(ladder.end_ms if first is None else first, ladder.end_ms)
+
+    def _end_with_its_life(self, ladder: Ladder) -> None:
+        """Let the range of a symbol that was delisted end with its last file.
+
+        Raises:
+            StartError: neither the archive nor the exchange has such a series.
+        """
+        series = ladder.series
+        exchange = self.exchanges.get(series.venue)
+        if ladder.files_end_ms is None and not ladder.records:
+            if exchange is None:
+                raise StartError(f"the archive has no {series} in that time")
+            if not exchange.knows(series.symbol):
+                raise StartError(f"neither the archive nor the exchange has {series} in that time")
+        if exchange is not None and not exchange.is_listed(series.symbol):
+            end_ms = max(
+                ladder.files_end_ms or 0,
+                *(each.first_day + len(each.day_rows) * DAY_MS for each in ladder.records.values()),
+                ladder.first_ms,
+            )
+            ladder.clip(ladder.first_ms, end_ms)
 
     async def _list(self, ladder: Ladder, period: FilePeriod, from_ms: int = 0) -> None:
         """List the files of one kind that begin at `from_ms` or later."""
@@ -153,7 +178,9 @@ class Survey:
         await at_once(look, ladders)
 
 
-async def at_once(function: Callable[[Any], Awaitable[None]], items: Iterable[Any]) -> None:
+async def at_once(
+    function: Callable[[Any], Awaitable[None]], items: Iterable[Any], *, workers: int = AT_ONCE
+) -> None:
     """Call `function` for each of `items`, a few at a time."""
     rest = iter(items)
 
@@ -162,5 +189,5 @@ async def at_once(function: Callable[[Any], Awaitable[None]], items: Iterable[An
             await function(item)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(AT_ONCE):
+        for _ in range(workers):
             nursery.start_soon(work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from klineagent.core.interval import DAY_MS, Interval
-from klineagent.history.archive import FolderArchive
+from klineagent.history.archive.place import FolderArchive
 from klineagent.history.events import Event, FileTaken, ImportSummary, Planned
 from klineagent.history.importing import Importer
 from klineagent.history.survey import AskedSymbol, ImportRequest
@@ -40,6 +40,7 @@ async def imported(
     importer = Importer(
         archive=FolderArchive(ARCHIVE),
         store=store,
+        exchanges={},
         request=ImportRequest(
             asked=[AskedSymbol("usdm", each) for each in symbols],
             intervals=[Interval.M1],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from urllib.parse import urlsplit
 
 import click
+from attrs import evolve, field, frozen
 
+from klineagent.api.guard import is_loopback
 from klineagent.cli.history.progress import open_progress
-from klineagent.cli.options import VENUE, read_time
+from klineagent.cli.options import VENUE, read_time, setting
 from klineagent.cli.remote.options import complete_intervals
 from klineagent.cli.running import run
 from klineagent.cli.sql.selection import read_asked
@@ -20,11 +23,13 @@ from klineagent.core.errors import ConfigError, StoreMisconfigured
 from klineagent.core.interval import SECOND_MS, Interval
 from klineagent.exchange.network import Internet
 from klineagent.exchange.venues import VENUES
-from klineagent.history.archive import PUBLIC, open_archive
+from klineagent.history.archive.place import PUBLIC, open_archive
+from klineagent.history.exchanges import VenueExchange, open_exchange_of
 from klineagent.history.importing import Importer
 from klineagent.history.survey import AskedSymbol, ImportRequest
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.storage.opening import open_store
+from klineagent.storage.reader import END_MS
 from klineagent.storage.url import FolderLocation
 
 _DEFAULT_INTERVALS = "1m"
@@ -62,6 +67,9 @@ _DEFAULT_INTERVALS = "1m"
 @click.option("--no-rest", is_flag=True, help="Do not ask the exchange for what no file has.")
 @click.option("--dry-run", is_flag=True, help="Only say what there is to do.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each event.")
+@setting(
+    "rest_url", "REST URL instead of the default venue's, or VENUE's.", "[VENUE=]URL", repeated=True
+)
 @VENUE
 @from_a_store
 def import_(
@@ -83,26 +91,37 @@ def import_(
     when the command is run again. Exit code 1: candles are missing, and are listed.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
-    now_ms = int(time.time() * SECOND_MS)
-    first_ms, end_ms = read_time(since, "--from"), read_time(until, "--to")
-    end_ms = now_ms if end_ms is None else min(end_ms, now_ms)
-    if first_ms is not None and first_ms >= end_ms:
-        raise ConfigError(f"--from {since} is not before {'now' if until is None else '--to'}")
     asked = [
         AskedSymbol(each.venue, each.symbol) for each in read_asked(names, source.config.venue)
     ]
     request = ImportRequest(
-        asked=asked, intervals=_read_intervals(chosen, asked), first_ms=first_ms, end_ms=end_ms
+        asked=asked,
+        intervals=_read_intervals(chosen, asked),
+        first_ms=read_time(since, "--from"),
+        end_ms=read_time(until, "--to") or END_MS,
     )
+    if request.first_ms is not None and request.first_ms >= request.end_ms:
+        raise ConfigError(f"--from {since} is not before --to {until}")
     location = source.location
     if isinstance(location, FolderLocation) and is_in_use(location.folder):
         raise StoreMisconfigured(
             f"{location.label} is in use: an agent records into it; stop it to import, for only one"
             " process can have it open"
         )
-    is_whole = run(partial(_import, source, request, place, dry_run=dry_run, as_json=as_json))
-    if not is_whole:
+    options = ImportOptions(place, asks_exchange=not no_rest, is_dry_run=dry_run, as_json=as_json)
+    if not run(partial(_import, source, request, options)):
         click.get_current_context().exit(1)
+
+
+@frozen
+class ImportOptions:
+    """How an import is done."""
+
+    place: str
+    """Where the archive is."""
+    asks_exchange: bool = field(kw_only=True)
+    is_dry_run: bool = field(kw_only=True)
+    as_json: bool = field(kw_only=True)
 
 
 def _read_intervals(chosen: str, asked: Sequence[AskedSymbol]) -> list[Interval]:
@@ -113,27 +132,45 @@ def _read_intervals(chosen: str, asked: Sequence[AskedSymbol]) -> list[Interval]
         raise ConfigError(f"--intervals: {error}") from error
 
 
-async def _import(
-    source: Source, request: ImportRequest, place: str, *, dry_run: bool, as_json: bool
-) -> bool:
+async def _import(source: Source, request: ImportRequest, options: ImportOptions) -> bool:
     """Run an import; return whether nothing is missing."""
     config = source.config
     network = Internet(config.ca_file)
-    with open_progress(as_json=as_json) as progress:
+    names = {each.venue for each in request.asked} if options.asks_exchange else set[str]()
+    venues = [venue for venue in VENUES.values() if venue.name in names]
+    urls = [config.rest_url_of(venue) for venue in venues]
+    is_simulated = any(is_loopback(urlsplit(url).hostname or "") for url in urls)
+    with open_progress(as_json=options.as_json) as progress:
         async with (
-            open_archive(place, network, waits=progress.waits) as archive,
+            open_archive(options.place, network, waits=progress.waits) as archive,
+            open_exchange_of(
+                venues, config.rest_url_of, network, is_simulated=is_simulated
+            ) as exchanges,
             open_store(config.store, config.ca_file) as store,
         ):
+            for venue in names - exchanges.keys():
+                click.echo(
+                    f"klineagent: {venue} does not answer: only files are imported", err=True
+                )
+            now_ms = _clock(exchanges)
             importer = Importer(
                 archive=archive,
+                exchanges=exchanges,
                 store=store,
-                request=request,
+                request=evolve(request, end_ms=min(request.end_ms, now_ms())),
                 report=progress.report,
-                now_ms=lambda: int(time.time() * SECOND_MS),
+                now_ms=now_ms,
             )
             await importer.plan()
-            if dry_run:
+            if options.is_dry_run:
                 return True
             summary = await importer.run()
         progress.end(summary)
     return summary.is_whole
+
+
+def _clock(exchanges: Mapping[str, VenueExchange]) -> Callable[[], int]:
+    """Return the clock of an exchange, or of this machine if none answers."""
+    for exchange in exchanges.values():
+        return exchange.rest.time.now_ms
+    return lambda: int(time.time() * SECOND_MS)

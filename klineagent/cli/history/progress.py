@@ -40,7 +40,7 @@ MOST_LISTED = 50
 """Refused files and holes that are printed; the rest is counted."""
 
 
-class Shown(Protocol):
+class ImportDisplay(Protocol):
     """Shows the progress of an import."""
 
     def report(self, event: Event) -> None:
@@ -54,7 +54,7 @@ class Shown(Protocol):
 
 
 @contextmanager
-def open_progress(*, as_json: bool) -> Iterator[Shown]:
+def open_progress(*, as_json: bool) -> Iterator[ImportDisplay]:
     """Show the progress of an import until the block ends."""
     console = Console(stderr=True)
     if as_json:

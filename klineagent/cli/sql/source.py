@@ -18,7 +18,7 @@ from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
 from klineagent.storage.url import FolderLocation, MemoryLocation, ServerLocation, locate
 
-_SETTINGS = frozenset({"venue", "store", "ca_file"})
+_SETTINGS = frozenset({"venue", "store", "ca_file", "rest_url"})
 """The options of such commands that are settings; other options may have the name of one."""
 
 

@@ -142,12 +142,16 @@ def record_values(record: ImportRecord) -> tuple[object, ...]:
 
 
 def written(record: ImportRecord) -> str:
-    """Write the values of an INSERT as text."""
-    return f"({', '.join(map(_written, record_values(record)))})"
+    """Write the values of an INSERT into modern tables as text."""
+    pairs = zip(_FIELDS, record_values(record), strict=True)
+    return f"({', '.join(_written(name, value) for name, value in pairs)})"
 
 
-def _written(value: object) -> str:
+def _written(name: str, value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
-    # Quoted, a number is milliseconds to a time, and a number to any other column.
-    return literal(str(value))
+    if isinstance(value, str):
+        return literal(value)
+    # As text a time is milliseconds only if it has many digits.
+    is_time = _IMPORTS[name] in {_TIME, "version"}
+    return f"fromUnixTimestamp64Milli(toInt64({value}), 'UTC')" if is_time else str(value)

@@ -16,8 +16,8 @@ from attrs import define, field
 from klineagent import __version__
 from klineagent.core.errors import BadFrame, ConfigError, ExchangeUnreachable, reason_of
 from klineagent.exchange.network import Network
-from klineagent.history.listing import Entry, ListingPage, read_page
-from klineagent.history.zips import MOST_BYTES
+from klineagent.history.archive.listing import Entry, ListingPage, read_page
+from klineagent.history.archive.zips import MOST_BYTES
 
 PUBLIC = "https://data.binance.vision"
 """The exchange's own archive."""

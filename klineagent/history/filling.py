@@ -1,0 +1,274 @@
+"""Asks the exchange for the candles that no file has, and for the newest ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+from attrs import define, field, frozen
+
+from klineagent.core.errors import ExchangeError, ExchangeUnreachable
+from klineagent.core.interval import DAY_MS
+from klineagent.core.kline import Kline
+from klineagent.exchange.rest import Page
+from klineagent.exchange.turns import UNHURRIED
+from klineagent.exchange.wire import RestCandle
+from klineagent.history.archive.files import ArchivedSeries, day_of
+from klineagent.history.events import Filled, Hole, Report
+from klineagent.history.exchanges import VenueExchange
+from klineagent.history.loading import BATCH_ROWS, insert_all
+from klineagent.history.plan import Ladder, Range, subtract
+from klineagent.history.proofs import (
+    NOT_BEGUN,
+    NOT_TRADING,
+    OFF_GRID,
+    TWICE,
+    UNKNOWN_SYMBOL,
+    WITHHELD,
+    Shown,
+    Witnesses,
+    by_witness,
+    reason_of_skipped,
+    shown_by,
+)
+from klineagent.history.survey import at_once
+from klineagent.series.backfill.pages import LEAST_ROWS, OUTAGE_MS, SKIPPED_AFTER_S, page_of
+from klineagent.storage.history import FileState, ImportRecord
+from klineagent.storage.store import Store
+
+# Series whose pages are asked for at a time: as many as the budget sends at once.
+AT_ONCE = 10
+_TRIES = 8
+
+
+@frozen
+class _Doubt:
+    """A range that one answer skipped, and no file covers: a second answer decides."""
+
+    ladder: Ladder
+    range: Range
+    at: float
+
+
+@define(kw_only=True, eq=False)
+class Filler:
+    """Fills what files leave, series by series, and writes down what does not exist."""
+
+    exchanges: Mapping[str, VenueExchange]
+    store: Store
+    report: Report
+    now_ms: Callable[[], int]
+    stored: int = field(default=0, init=False)
+    """The candles that the exchange had."""
+    holes: list[Hole] = field(factory=list, init=False)
+    _waiting: list[Kline] = field(factory=list, init=False)
+    _doubts: list[_Doubt] = field(factory=list, init=False)
+
+    async def fill(self, ladders: Sequence[Ladder]) -> None:
+        """Ask for all that lacks; afterwards `holes` has what is still missing.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        await at_once(self._fill_series, ladders, workers=AT_ONCE)
+        await self._flush()
+        if doubts := self._doubts:
+            self._doubts = []
+            # The newest is the last to be a minute old; by then all of them are.
+            await trio.sleep_until(max(each.at for each in doubts) + SKIPPED_AFTER_S)
+            await at_once(self._settle, doubts, workers=AT_ONCE)
+            await self._flush()
+
+    async def _fill_series(self, ladder: Ladder) -> None:
+        gaps = await gaps_of(self.store, ladder)
+        exchange = self.exchanges.get(ladder.series.venue)
+        if not gaps:
+            return
+        if exchange is None:
+            for gap in gaps:
+                self._miss(ladder, gap, "no file has them, and the exchange was not asked")
+            return
+        if not exchange.knows(ladder.series.symbol):
+            for gap in gaps:
+                await self._absent(ladder, gap, UNKNOWN_SYMBOL)
+            return
+        known = self._witnesses(ladder, exchange)
+        for gap in gaps:
+            await self._fill_gap(ladder, exchange, known, gap)
+
+    def _witnesses(self, ladder: Ladder, exchange: VenueExchange) -> Witnesses:
+        covered = {
+            record.first_day + day * DAY_MS
+            for record in ladder.records.values()
+            for day in range(len(record.day_rows))
+        }
+        info = exchange.listings[ladder.series.symbol]
+        return Witnesses(
+            has_file=lambda open_ms: day_of(open_ms) in covered,
+            begins_ms=ladder.begins_ms,
+            listed_ms=info.onboard_ms,
+            trades=info.is_trading,
+        )
+
+    async def _fill_gap(
+        self, ladder: Ladder, exchange: VenueExchange, known: Witnesses, gap: Range
+    ) -> None:
+        interval, venue = ladder.series.interval, exchange.rest.venue
+        at_ms, end_ms = gap
+        is_search = False
+        while at_ms < end_ms:
+            page = page_of(at_ms, end_ms, interval, venue)
+            is_last = page.last_ms >= end_ms - 1
+            if is_search:
+                # The oldest candles of the whole range, whenever they opened.
+                page = Page(at_ms, interval.next_open(end_ms) - 1, LEAST_ROWS)
+            shown = await self._look(ladder, exchange, page, (at_ms, end_ms))
+            if shown is None:
+                return
+            await self._heed(ladder, shown, known)
+            if shown.until_ms > at_ms:
+                at_ms, is_search = shown.until_ms, False
+            elif shown.is_empty and not is_last and not is_search:
+                if venue.klines_window_ms is None:
+                    is_search = True
+                else:
+                    at_ms = interval.first_open(page.last_ms + 1)
+            else:
+                await self._behind(ladder, (at_ms, end_ms), exchange)
+                return
+
+    async def _look(
+        self, ladder: Ladder, exchange: VenueExchange, page: Page, gap: Range
+    ) -> Shown | None:
+        """Ask for a page that begins with a gap; None if there is no answer: that is noted."""
+        series = ladder.series
+        try:
+            for left in reversed(range(_TRIES)):
+                try:
+                    answer = await exchange.rest.candles(
+                        series.symbol, series.interval, page, UNHURRIED
+                    )
+                    return shown_by(page, answer, gap, series.interval)
+                except ExchangeUnreachable:  # the client pauses by itself
+                    if not left:
+                        raise
+        except ExchangeError as error:
+            self._miss(ladder, gap, str(error))
+        return None
+
+    async def _heed(self, ladder: Ladder, shown: Shown, known: Witnesses) -> None:
+        """Take what an answer shows; what it skips is absent, if another witness agrees."""
+        await self._take(ladder.series, shown.closed)
+        for off in shown.off_grid:
+            await self._absent(ladder, off, OFF_GRID)
+        for skipped in by_witness(shown.skipped, known, ladder.series.interval):
+            if reason := reason_of_skipped(skipped, known):
+                await self._absent(ladder, skipped, reason)
+            else:
+                self._doubts.append(_Doubt(ladder, skipped, trio.current_time()))
+
+    async def _behind(self, ladder: Ladder, rest: Range, exchange: VenueExchange) -> None:
+        """Write down what is behind the exchange's last candle."""
+        first_ms, end_ms = rest
+        interval = ladder.series.interval
+        if ladder.begins_ms is None or end_ms <= ladder.begins_ms:
+            await self._absent(ladder, rest, NOT_BEGUN)
+            return
+        if not exchange.trades(ladder.series.symbol):
+            await self._absent(ladder, rest, NOT_TRADING)
+            return
+        # The newest candles may not be out yet; an agent that starts fetches them.
+        ripe_ms = interval.open_at(max(0, exchange.rest.time.now_ms() - OUTAGE_MS))
+        if first_ms < min(end_ms, ripe_ms):
+            self._miss(ladder, (first_ms, min(end_ms, ripe_ms)), WITHHELD)
+
+    async def _settle(self, doubt: _Doubt) -> None:
+        """Ask again for what one answer skipped."""
+        ladder, exchange = doubt.ladder, self.exchanges[doubt.ladder.series.venue]
+        at_ms, end_ms = doubt.range
+        while at_ms < end_ms:
+            page = page_of(at_ms, end_ms, ladder.series.interval, exchange.rest.venue)
+            shown = await self._look(ladder, exchange, page, (at_ms, end_ms))
+            if shown is None:
+                return
+            await self._take(ladder.series, shown.closed)
+            for off in shown.off_grid:
+                await self._absent(ladder, off, OFF_GRID)
+            for skipped in shown.skipped:
+                await self._absent(ladder, skipped, TWICE)
+            if shown.until_ms <= at_ms:
+                self._miss(ladder, (at_ms, end_ms), WITHHELD)
+                return
+            at_ms = shown.until_ms
+
+    async def _take(self, series: ArchivedSeries, rows: Sequence[RestCandle]) -> None:
+        self._waiting += [
+            row.as_closed(series.venue, series.symbol, series.interval) for row in rows
+        ]
+        if rows:
+            self.stored += len(rows)
+            self.report(Filled(series, len(rows)))
+        if len(self._waiting) >= BATCH_ROWS:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        rows, self._waiting = self._waiting, []
+        await insert_all(self.store, rows)
+
+    def _miss(self, ladder: Ladder, missing: Range, reason: str) -> None:
+        self._note(ladder, missing, reason, is_proven=False)
+
+    async def _absent(self, ladder: Ladder, absent: Range, reason: str) -> None:
+        first_ms, end_ms = absent
+        interval, series = ladder.series.interval, ladder.series
+        if not interval.count(first_ms, end_ms):
+            return
+        last_ms = interval.shifted(end_ms, -1)
+        record = ImportRecord(
+            path=f"absent/{series.venue}/{series.symbol}/{interval}/{first_ms}-{last_ms}",
+            venue=series.venue,
+            symbol=series.symbol,
+            interval=interval.value,
+            state=FileState.ABSENT,
+            reason=reason,
+            rows=interval.count(first_ms, end_ms),
+            first_open=first_ms,
+            last_open=last_ms,
+            first_day=day_of(first_ms),
+            imported_at=self.now_ms(),
+        )
+        # Rows that came with the same answer first: nothing is recorded before what it follows.
+        await self._flush()
+        await self.store.history.record([record])
+        ladder.note([record])
+        self._note(ladder, absent, reason, is_proven=True)
+
+    def _note(self, ladder: Ladder, range_: Range, reason: str, *, is_proven: bool) -> None:
+        first_ms, end_ms = range_
+        hole = Hole(
+            series=ladder.series,
+            first_ms=first_ms,
+            end_ms=end_ms,
+            candles=ladder.series.interval.count(first_ms, end_ms),
+            reason=reason,
+            is_proven=is_proven,
+        )
+        self.holes.append(hole)
+        self.report(hole)
+
+
+async def gaps_of(store: Store, ladder: Ladder) -> list[Range]:
+    """Return the ranges that neither records nor the store show to be there, by open times."""
+    series = ladder.series
+    interval = series.interval
+    gaps: list[Range] = []
+    for first_ms, end_ms in ladder.lacking():
+        runs = await store.stored_runs(
+            series.venue, series.symbol, interval.value, first_ms, end_ms
+        )
+        stored = [(first, interval.next_open(last)) for first, last in runs]
+        for left in subtract([(first_ms, end_ms)], stored):
+            begin_ms, over_ms = map(interval.first_open, left)
+            if begin_ms < over_ms:
+                gaps.append((begin_ms, over_ms))
+    return gaps

@@ -1,0 +1,128 @@
+"""What answers of the exchange show of candles that no file has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from attrs import frozen
+
+from klineagent.core.interval import Interval
+from klineagent.exchange.rest import CandleAnswer, Page
+from klineagent.exchange.wire import RestCandle
+from klineagent.history.plan import Range, subtract
+from klineagent.series.backfill.pages import OUTAGE_MS
+
+NO_SOURCE = "neither the archive's file nor the exchange has them"
+NOT_BEGUN = "neither the archive nor the exchange has a candle before"
+OFF_GRID = "the exchange's candles opened off the grid then"
+TWICE = "no file is published, and two answers of the exchange skip them"
+UNKNOWN_SYMBOL = "no file has them, and the exchange does not know the symbol any more"
+OTHER_SYMBOL = "no file has them, and the exchange's candles begin with its present listing"
+NOT_TRADING = "no file has them, and the symbol does not trade"
+WITHHELD = "the exchange does not show them"
+
+
+@frozen
+class Shown:
+    """What one answer shows of a gap."""
+
+    closed: list[RestCandle]
+    """Final candles in the gap, ascending, on the grid."""
+    skipped: list[Range]
+    """Open times that the answer has no candle for, though it has a later one."""
+    off_grid: list[Range]
+    """Those of them in whose time a candle opened off the grid."""
+    until_ms: int
+    """The gap is settled before this open time; behind it the answer shows nothing."""
+    is_empty: bool
+    is_whole: bool
+    """Whether no row had to be left out; otherwise nothing counts as skipped."""
+
+
+def shown_by(page: Page, answer: CandleAnswer, gap: Range, interval: Interval) -> Shown:
+    """Read the answer to a page that begins with a gap.
+
+    The last candle may be the one that forms now, so it only shows that those before are final;
+    unless it closed so long ago that no outage of the exchange explains an answer as old.
+    """
+    first_ms, end_ms = gap
+    rows = sorted(
+        (row for row in answer.candles if page.first_ms <= row.open_time <= page.last_ms),
+        key=lambda row: row.open_time,
+    )
+    is_whole = not answer.odd and len({row.open_time for row in rows}) == len(rows)
+    if not rows:
+        return Shown([], [], [], first_ms, is_empty=True, is_whole=is_whole)
+    newest_ms = interval.open_at(rows[-1].open_time)
+    is_over = answer.asked_at_ms >= interval.next_open(newest_ms) + OUTAGE_MS
+    until_ms = min(interval.next_open(newest_ms) if is_over else newest_ms, end_ms)
+    closed = [
+        row
+        for row in rows
+        if row.open_time < until_ms and interval.open_at(row.open_time) == row.open_time
+    ]
+    taken = _slots((row.open_time for row in closed), interval)
+    odd = {interval.open_at(row.open_time) for row in rows} - {row.open_time for row in closed}
+    left = subtract([(first_ms, until_ms)], taken) if until_ms > first_ms else []
+    off_grid = [each for each in _slots(sorted(odd), interval) if each[0] < until_ms]
+    return Shown(
+        closed,
+        subtract(left, off_grid) if is_whole else [],
+        off_grid if is_whole else [],
+        until_ms,
+        is_empty=False,
+        is_whole=is_whole,
+    )
+
+
+def _slots(opens: Iterable[int], interval: Interval) -> list[Range]:
+    return [(open_ms, interval.next_open(open_ms)) for open_ms in opens]
+
+
+@frozen(kw_only=True)
+class Witnesses:
+    """What is known of a series besides the exchange's answers."""
+
+    has_file: Callable[[int], bool]
+    """Whether a file of the archive covers this open time, and was read."""
+    begins_ms: int | None
+    """The first open time that the archive has; None if it has nothing."""
+    listed_ms: int
+    """Since when the symbol is listed by this name, as far as the exchange says; or 0."""
+    trades: bool
+    """Whether it trades now."""
+
+
+def reason_of_skipped(skipped: Range, known: Witnesses) -> str:
+    """Return why a skipped range is absent; empty if one answer alone does not prove it."""
+    first_ms, end_ms = skipped
+    if known.begins_ms is None or end_ms <= known.begins_ms:
+        return NOT_BEGUN
+    if known.has_file(first_ms):
+        return OTHER_SYMBOL if end_ms <= known.listed_ms else NO_SOURCE
+    return ""
+
+
+def by_witness(skipped: Iterable[Range], known: Witnesses, interval: Interval) -> list[Range]:
+    """Split ranges where a file begins or ends to cover them, and where the archive begins."""
+    parts: list[Range] = []
+    for first_ms, end_ms in skipped:
+        mark: tuple[bool, bool] | None = None
+        begin_ms = open_ms = first_ms
+        while open_ms < end_ms:
+            is_early = known.begins_ms is None or open_ms < known.begins_ms
+            if mark is not None and (is_early, known.has_file(open_ms)) != mark:
+                parts.append((begin_ms, open_ms))
+                begin_ms = open_ms
+            mark = (is_early, known.has_file(open_ms))
+            # Files cover whole days.
+            open_ms = _next_day(open_ms, interval)
+        parts.append((begin_ms, end_ms))
+    return parts
+
+
+def _next_day(open_ms: int, interval: Interval) -> int:
+    return max(
+        interval.next_open(open_ms),
+        interval.first_open(Interval.D1.next_open(Interval.D1.open_at(open_ms))),
+    )
