@@ -57,7 +57,7 @@ def loop() -> Iterator[OtherLoop]:
 def world(loop: OtherLoop, request: pytest.FixtureRequest) -> Iterator[World]:
     """An exchange and an agent that records from it; an indirect parameter has its settings."""
     settings: dict[str, Any] = getattr(request, "param", {})
-    with open_world(loop, **settings) as world, world.recording():
+    with open_world(loop, **settings) as world:
         yield world
 
 
@@ -67,13 +67,13 @@ def visit(browser: Browser, world: World, request: pytest.FixtureRequest) -> Ite
     seen: list[Watched] = []
     with ExitStack() as windows:
 
-        def open_window(address: str = "/", **options: Any) -> Watched:
+        def open_window(address: str | None = "/", **options: Any) -> Watched:
             window = browser.new_context(**{"viewport": WIDE, "color_scheme": "light", **options})
             windows.callback(window.close)
             watched = Watched(window.new_page(), world.origin)
-            watched.claim(r"/v1/coverage/days|status of 404")  # until it is there
             seen.append(watched)
-            watched.page.goto(world.origin + address)
+            if address is not None:
+                watched.page.goto(world.origin + address)
             return watched
 
         yield open_window

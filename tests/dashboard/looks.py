@@ -13,14 +13,13 @@ WIDE: ViewportSize = {"width": 1_280, "height": 900}
 NARROW: ViewportSize = {"width": 390, "height": 844}
 _LOOKS: tuple[tuple[str, Literal["light", "dark"], ViewportSize], ...] = (
     ("light", "light", WIDE),
-    ("dark", "dark", WIDE),
     ("phone", "dark", NARROW),
 )
 _SCREENSHOTS = ROOT / ".screenshots"
 
 
 def keep_looks(page: Page, name: str) -> None:
-    """Keep pictures of the page as it is now: in both themes, and on a phone."""
+    """Keep pictures of the page as it is now: light, and dark on a phone."""
     stem = re.sub(r"\W+", "-", name).strip("-")
     for look, theme, size in _LOOKS:
         page.emulate_media(color_scheme=theme)

@@ -21,7 +21,7 @@ def page(request: pytest.FixtureRequest, visit: Visit, world: World) -> Page:
     """The page of a series, where the charts library is installed and where it is not."""
     if request.param == "library" and charts_library() is None:
         pytest.skip("the charts library is not installed")
-    page = visit("/dashboard/element.js").page
+    page = visit(None).page
     if request.param == "plain":
         page.route(world.origin + SERIES, _without_library)
     page.goto(world.origin + SERIES)

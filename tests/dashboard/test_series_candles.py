@@ -39,7 +39,9 @@ _MERGE = """async (answers) => {
 @pytest.fixture
 def module(visit: Visit) -> Page:
     """A page from which modules can be imported."""
-    return visit("/dashboard/element.js").page
+    window = visit("/dashboard/element.js")
+    window.claim("favicon.ico")
+    return window.page
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -43,7 +43,8 @@ class Watched:
         ]
 
     def _console(self, message: ConsoleMessage) -> None:
-        self.complaints.append(f"console {message.type}: {message.text}")
+        place = message.location["url"]
+        self.complaints.append(f"console {message.type}: {message.text} ({place})")
 
     def _request(self, request: Request) -> None:
         if not request.url.startswith("data:") and _origin_of(request.url) != self._origin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -30,7 +30,7 @@ HISTORY_MS = 40 * DAY_MS
 _LOOPBACK = Bind("127.0.0.1", 0)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)  # a whole agent makes a long one
 class World:
     """The exchange and the agent that records from it."""
 
@@ -41,6 +41,7 @@ class World:
     """The agent's; once it has run it names the port that was found."""
     _network: TwinNetwork
     agent: Agent = field(init=False)
+    _running: ExitStack = field(init=False, factory=ExitStack)
 
     @property
     def origin(self) -> str:
@@ -51,24 +52,30 @@ class World:
         """Let a fault of the exchange last as long as the test's block."""
         return self.loop.during(block)
 
-    @contextmanager
-    def recording(self) -> Iterator[Agent]:
-        """Run the agent; one after another keeps the port and the database."""
+    def recorded(self) -> set[str]:
+        """The symbols that the agent records."""
+        return self.loop.call(lambda: {each.symbol for each in self.agent.registry.subscriptions()})
+
+    def find(self) -> None:
+        """Start an agent, with the port and the database of the one before."""
         block = open_agent(self.config, network=self._network, store=self.store)
-        with self.loop.running(block) as self.agent:
-            self.config = evolve(self.config, command_bind=self.agent.command_bind)
-            yield self.agent
+        self.agent = self._running.enter_context(self.loop.running(block))
+        self.config = evolve(self.config, command_bind=self.agent.command_bind)
+
+    def lose(self) -> None:
+        """Stop the agent."""
+        self._running.close()
 
 
 @contextmanager
 def open_world(loop: OtherLoop, *, symbols: int = 6, **settings: Any) -> Iterator[World]:
-    """Run an exchange of `symbols`, and prepare an agent with `settings` that records some."""
+    """Run an exchange of `symbols`, and an agent with `settings` that records some of them."""
     config = Config(
         **{
             "symbols": SYMBOLS,
             "venue": SPOT,
             # A candle each second: what is lost and found again is seen within a few.
-            "intervals": [Interval.S1, Interval.M1, Interval.H1],
+            "intervals": [Interval.S1, Interval.M1, Interval.M5],
             "grace_s": 1.0,
             "store": "memory:",
             "command_bind": _LOOPBACK,
@@ -79,9 +86,14 @@ def open_world(loop: OtherLoop, *, symbols: int = 6, **settings: Any) -> Iterato
         }
     )
     with loop.running(_open_exchange(symbols)) as (exchange, network):
-        yield World(
+        world = World(
             loop=loop, exchange=exchange, store=MemoryStore(), config=config, network=network
         )
+        world.find()
+        try:
+            yield world
+        finally:
+            world.lose()
 
 
 @asynccontextmanager

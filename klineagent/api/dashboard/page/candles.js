@@ -44,6 +44,8 @@ export function open(section, page) {
   let losses = [];
   let lossesSeen = "";
   let chosen = null;
+  // A series that is chosen meanwhile does not overwrite what is being typed.
+  let isTyping = false;
   let lastClosed = null;
   let symbolsAt = -SYMBOLS_AGAIN_MS;
   let symbols = [];
@@ -74,7 +76,7 @@ export function open(section, page) {
     lastClosed = null;
     closed.textContent = values.textContent = "";
     note.textContent = "Asking for candles …";
-    symbolInput.value = wanted.symbol;
+    if (!isTyping) symbolInput.value = wanted.symbol;
     page.curl(section, "GET", "/v1/tail", { ...wanted, limit: 500, gaps: "listed" });
     const [recorded] = await Promise.all([intervalsOf(wanted.symbol), ready]);
     if (series !== wanted) return;
@@ -197,7 +199,9 @@ export function open(section, page) {
     page.view.set({ ...series, candle: "", ...changes });
   }
   picker.addEventListener("submit", (event) => event.preventDefault());
+  symbolInput.addEventListener("input", () => (isTyping = true));
   symbolInput.addEventListener("change", () => {
+    isTyping = false;
     const [, venue = "", name] = /^(?:(\w+):)?(.*)$/.exec(symbolInput.value.trim());
     if (name) choose({ symbol: (venue ? `${venue.toLowerCase()}:` : "") + name.toUpperCase() });
   });

@@ -161,11 +161,11 @@ function list(ask) {
   };
 }
 
-function rowsOf({ subscriptions, pending, refused, unmatched }) {
+function rowsOf({ subscriptions, exclude, pending, refused, unmatched }) {
   const notes = new Map([...pending, ...refused].map(({ symbol, reason }) => [symbol, reason]));
   const nowhere = new Set(unmatched.map((match) => JSON.stringify(match)));
   return subscriptions.flatMap(({ from, ...entry }) => {
-    const parts = entry.match ? [entry] : entry.symbols.map((symbol) => ({ ...entry, symbols: [symbol] }));
+    const parts = entry.match ? [entry] : entry.symbols.flatMap((symbol) => withoutRemoved({ ...entry, symbols: [symbol] }, exclude));
     return parts.map((part) => {
       const name = part.match ? patternText(part.match) : part.symbols[0];
       const intervals = intervalText(part.intervals);
@@ -177,6 +177,17 @@ function rowsOf({ subscriptions, pending, refused, unmatched }) {
       return { entry: part, name, intervals, note, text, key: `${text} ${from}` };
     });
   });
+}
+
+// What is left of one symbol's entry: what the configuration names stays in the set when it is
+// removed, beside an exception.
+function withoutRemoved(part, exclude) {
+  const removed = exclude.filter(({ venue, symbols }) => venue === part.venue && symbols?.includes(part.symbols[0]));
+  if (removed.some(({ intervals }) => intervals === "all")) return [];
+  const gone = new Set(removed.flatMap(({ intervals }) => intervals));
+  if (!gone.size) return [part];
+  const left = (part.intervals === "all" ? INTERVALS : part.intervals).filter((each) => !gone.has(each));
+  return left.length ? [{ ...part, intervals: left }] : [];
 }
 
 function intervalText(intervals) {

@@ -53,7 +53,7 @@ export function open(section, page) {
         summary.hidden = !losses.length;
         summary.textContent = text;
         show([...losses].reverse().slice(0, MOST_SHOWN));
-        if (told !== null && performance.now() - announcedAt > SOONEST_MS) {
+        if (told !== null && losses.length && performance.now() - announcedAt > SOONEST_MS) {
           page.announce(`Lost candles: ${text}`);
           announcedAt = performance.now();
         }

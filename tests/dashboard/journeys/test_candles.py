@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 def test_a_chosen_series_is_seen_closing_live(visit: Visit, world: World) -> None:
     """The symbol is typed, the interval clicked; each close is told as it comes."""
     page = visit().page
-    candles = page.get_by_role("region", name="Candles")
+    candles = page.get_by_role("region", name="Candles", exact=True)
     candles.get_by_label("Symbol").fill("ETHUSDT")
     candles.get_by_label("Symbol").press("Enter")
     candles.get_by_role("button", name="1s", exact=True).click()
