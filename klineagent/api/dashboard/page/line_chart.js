@@ -27,32 +27,34 @@ export function sparkline(label, width = 240, height = 28) {
   };
 }
 
-const LEFT = 44;
+const LEFT = 50;
 const BOTTOM = 18;
 
 /**
  * Lines over time, seconds on a logarithmic scale from 1 ms to 1,000 s. `show(times, lines)` takes
  * times in milliseconds, ascending, and for each name as many values, null where there is none.
  */
-export function delayChart(label, names, width = 760, height = 180) {
+export function delayChart(label, names, height = 180) {
   const lines = Object.fromEntries(names.map((name) => [name, svg("path", { class: `line ${name}` })]));
   const marks = svg("g", { class: "marks" });
-  const whole = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, marks, ...Object.values(lines));
-  const inner = { width: width - LEFT - 4, height: height - BOTTOM - 6 };
+  const whole = svg("svg", { class: "chart", height, role: "img", "aria-label": label }, marks, ...Object.values(lines));
+  const depth = height - BOTTOM - 6;
+  let width = 0;
   let drawn = "";
   return {
     whole,
     show(times, values) {
+      width = whole.clientWidth;
       const all = Object.values(values).flat().filter((value) => value > 0);
       const low = Math.floor(Math.log10(Math.max(1e-3, Math.min(...all, 1))));
       const high = Math.max(low + 1, Math.ceil(Math.log10(Math.min(1e3, Math.max(...all, 1e-3)))));
       const [first, last] = [times[0] ?? 0, times.at(-1) ?? 1];
-      const x = (time) => LEFT + ((time - first) / Math.max(1, last - first)) * inner.width;
-      const y = (seconds) => 6 + inner.height * (1 - (Math.log10(Math.max(10 ** low, seconds)) - low) / (high - low));
+      const x = (time) => LEFT + ((time - first) / Math.max(1, last - first)) * (width - LEFT - 4);
+      const y = (seconds) => 6 + depth * (1 - (Math.log10(Math.max(10 ** low, seconds)) - low) / (high - low));
       for (const name of names) {
         put(lines[name], "d", path(times.map((time, at) => values[name][at] == null ? null : [x(time), y(values[name][at])]).filter(Boolean)));
       }
-      const wanted = [low, high, Math.floor(first / 60_000), Math.floor(last / 60_000)].join();
+      const wanted = [width, low, high, first, last].join();
       if (wanted !== drawn) marks.replaceChildren(...scale(low, high, y), ...clockMarks(first, last, x));
       drawn = wanted;
     },
@@ -66,7 +68,7 @@ export function delayChart(label, names, width = 760, height = 180) {
   }
 
   function clockMarks(first, last, x) {
-    const step = [1, 2, 5, 10].find((minutes) => (last - first) / (minutes * 60_000) <= 7) ?? 30;
+    const step = [1, 2, 5, 10].find((minutes) => (last - first) / (minutes * 60_000) <= width / 90) ?? 30;
     const marked = [];
     for (let time = Math.ceil(first / (step * 60_000)) * step * 60_000; x(time) < width - 18 && time <= last; time += step * 60_000) {
       marked.push(svg("text", { x: x(time), y: height - 4, class: "middle" }, new Date(time).toISOString().slice(11, 16)));

@@ -69,6 +69,7 @@ export function facts(parent) {
       const { value } = kept.get(term);
       value.closest("div").hidden = said == null;
       write(value, said?.text ?? said ?? "");
+      if (said?.panel) value.ariaLabel = `${term}: ${said.text}`;
       value.className = said?.tone ?? "";
     }
     for (const [term, { hidden }] of kept) if (!(term in pairs) && !hidden) kept.get(term).hidden = true;
