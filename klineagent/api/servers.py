@@ -17,6 +17,7 @@ from klineagent.api.dashboard.journal import Journal
 from klineagent.api.dashboard.overview import OverviewAtOnce, OverviewSource, add_overview_route
 from klineagent.api.guard import Guard
 from klineagent.api.reading.candles import CANDLES, DOCUMENT_WITHIN_S
+from klineagent.api.reading.newest import TailAtOnce
 from klineagent.api.reading.server import ReadApi, Reading, open_read_api, open_reading
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
@@ -24,7 +25,7 @@ from klineagent.api.routes.metrics import add_metrics_route
 from klineagent.api.routes.reports import add_answer_routes
 from klineagent.api.routes.subscriptions import add_subscription_routes
 from klineagent.api.server.middleware import RequestDeadline, RequestPacer
-from klineagent.api.server.shortcuts import Shortcuts
+from klineagent.api.server.shortcuts import Shortcuts, first_of
 from klineagent.api.snapshots import add_snapshot_routes
 from klineagent.api.timings import Timings
 from klineagent.bus import Bus
@@ -119,7 +120,9 @@ async def open_apis(
         yield Apis(
             command=command,
             served_command=_bounded(command, reading),
-            command_shortcuts=Shortcuts(answer=OverviewAtOnce(source)),
+            command_shortcuts=Shortcuts(
+                answer=first_of(OverviewAtOnce(source), TailAtOnce(reading.ranges, guards.command))
+            ),
             status=status,
             served_status=RequestDeadline(status),
             read=read,

@@ -279,7 +279,7 @@ async def _until_settled(wanted: Sequence[Wanted]) -> None:
     """
     left = wanted
     with trio.move_on_after(CLOSED_WITHIN_S):
-        while left := await _those(left, _is_awaited):  # noqa: ASYNC110 - a ledger has no event
+        while left := await _those(left, is_awaited):  # noqa: ASYNC110 - a ledger has no event
             await trio.sleep(LOOK_EVERY_S)
     left = wanted
     with trio.move_on_after(HEALED_WITHIN_S):
@@ -289,7 +289,7 @@ async def _until_settled(wanted: Sequence[Wanted]) -> None:
         if gaps := _gaps(series, asked):
             what = " ".join(series.name[1:])
             raise NotReadable(missing(gaps, series.ledger, what))
-    for series, asked in await _those(wanted, _is_awaited):
+    for series, asked in await _those(wanted, is_awaited):
         if asked.end_ms is not None:  # else a document ends with what has closed
             what = " ".join(series.name[1:])
             raise NotReadable(f"the candle of {what} that is just over has not come yet")
@@ -316,7 +316,7 @@ def _may_be_older(series: RecordedSeries, asked: CandleRange) -> bool:
     return not has_looked and asked.reaches_before(ledger.first_ms, ledger.horizon_ms)
 
 
-def _is_awaited(series: RecordedSeries, asked: CandleRange) -> bool:
+def is_awaited(series: RecordedSeries, asked: CandleRange) -> bool:
     """Whether a candle of the range is over whose closing event may come any moment."""
     interval, horizon_ms = series.ledger.interval, series.ledger.horizon_ms
     is_over = interval.next_open(horizon_ms) <= series.venue.context.time.now_ms()

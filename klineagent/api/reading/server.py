@@ -21,11 +21,11 @@ from klineagent.api.reading.candles import (
     few_documents,
 )
 from klineagent.api.reading.klines import KlinesAtOnce
-from klineagent.api.reading.newest import TAILS_AT_ONCE, add_newest_routes, few_tails
+from klineagent.api.reading.newest import TAILS_AT_ONCE, TailAtOnce, add_newest_routes, few_tails
 from klineagent.api.reading.streams import StreamRoutes
 from klineagent.api.server.listen import Listener, open_listener
 from klineagent.api.server.middleware import CutAnswers, RequestDeadline
-from klineagent.api.server.shortcuts import Shortcuts
+from klineagent.api.server.shortcuts import Shortcuts, first_of
 from klineagent.bus import Bus
 from klineagent.config.model import DEFAULT_READ_BIND
 from klineagent.core.address import Bind
@@ -115,6 +115,7 @@ async def open_read_api(
         with bus.followed(streams):
             app = read_app(candles, guard, ranges=reading.ranges, files=reading.files)
             shortcuts = Shortcuts(
-                sockets=StreamRoutes(streams, guard), answer=KlinesAtOnce(candles, guard)
+                sockets=StreamRoutes(streams, guard),
+                answer=first_of(KlinesAtOnce(candles, guard), TailAtOnce(reading.ranges, guard)),
             )
             yield ReadApi(RequestDeadline(reading.bounded(app), DOCUMENT_WITHIN_S), shortcuts)

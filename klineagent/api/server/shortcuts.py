@@ -38,4 +38,13 @@ class Shortcuts:
         return self.answer(request)
 
 
+def first_of(*ways: AnswerAtOnce) -> AnswerAtOnce:
+    """Return a function that answers by the first way that has an answer."""
+
+    def answer(request: h11.Request) -> ReadyAnswer | None:
+        return next(filter(None, (way(request) for way in ways)), None)
+
+    return answer
+
+
 NO_SHORTCUTS = Shortcuts()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import h11
 import msgspec
 import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock
 
+from klineagent.api.guard import Guard
 from klineagent.api.reading.binance import read_app
+from klineagent.api.reading.newest import TailAtOnce
+from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import SPOT
 from klineagent.reading.candles import CandleReader
+from klineagent.reading.ranges import RangeReader
 from klineagent.testing.simulation import Simulation, open_simulation
 from tests.simulations.looking import MINUTE_S
 
@@ -175,3 +180,35 @@ async def test_a_page_scrolls_back_through_all_that_is_stored(autojump_clock: Mo
         assert opens == sorted(opens)
         await told(app, f"{path}&before=yesterday", 400)
         await told(app, f"{path}&before=2026-02-01&since=7", 400)
+
+
+async def test_who_asks_each_second_is_answered_past_the_app(autojump_clock: MockClock) -> None:
+    """With what the app answers, but for the moment at which a candle closes."""
+    async with open_simulation(
+        symbols=["BTCUSDT"], intervals=[Interval.M1], tick_ms=1_000
+    ) as simulation:
+        app, agent = an_app(simulation), simulation.agent
+        ranges = RangeReader(venues=agent.venues, writer=agent.writer)
+        at_once = TailAtOnce(ranges, Guard(is_local=True))
+
+        def asked(query: str, host: str = "localhost") -> ReadyAnswer | None:
+            target = f"/v1/tail?{query}"
+            return at_once(h11.Request(method="GET", target=target, headers=[("Host", host)]))
+
+        await trio.sleep(2 * MINUTE_S + 10)
+        series = "symbol=BTCUSDT&interval=1m"
+        assert asked(series) is None
+        since, found = (await told(app, f"/v1/tail?{series}"))["next"], 0
+        for _ in range(2 * int(MINUTE_S)):
+            await trio.sleep(1)
+            query = f"{series}&since={since}&gaps=listed"
+            ready, answer = asked(query), await told(app, f"/v1/tail?{query}")
+            if ready is not None:
+                found += 1
+                assert msgspec.json.decode(ready.body) == answer
+            since = answer["next"]
+        assert 100 < found < 120
+        assert asked(f"{series}&since={since}", host="evil.example") is None
+        for wrong in ("since=x", "sinc=7", "since=7&since=7", "since=7&before=7", "limit=0"):
+            assert asked(f"{series}&{wrong}") is None, wrong
+        assert asked("symbol=NONE&interval=1m&since=7") is None
