@@ -6,7 +6,6 @@ SIGINT, SIGTERM    stop the agent in an orderly way
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from attrs import define, evolve, fields
 from klineagent.agent import open_agent
 from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
+from klineagent.process.interpreter import answer_promptly
 from klineagent.process.logs import set_level
 from klineagent.process.signals import open_stop_signal, reloaded_by_signal
 from klineagent.process.systemd import ServiceManager, open_service_manager
@@ -41,10 +41,7 @@ async def run_service(config: Config, reread: Callable[[], Config]) -> None:
         ),
         open_agent(config) as agent,
     ):
-        # Some hundred thousand objects are loaded by now and stay loaded; scanning them for garbage
-        # would stop the agent for tens of milliseconds each time.
-        gc.collect()
-        gc.freeze()
+        answer_promptly()
         reload.status = f"commands on {agent.command_bind}, status on {agent.status_bind}"
         await service_manager.ready(reload.status)
         await stop.wait()

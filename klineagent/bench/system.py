@@ -9,7 +9,6 @@ is the length in seconds of a window that it shall measure.
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from klineagent.core.address import Bind
 from klineagent.core.errors import KlineagentError
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import VENUES
+from klineagent.process.interpreter import answer_promptly
 from klineagent.process.signals import open_stop_signal
 from klineagent.storage.opening import open_store
 from klineagent.storage.store import Store
@@ -103,9 +103,7 @@ async def _run(plan: MeasurementPlan, tally: Tally) -> None:
         clock = await TwinClock.read(plan.rest_urls[plan.venue], VENUES[plan.venue])
         watched = WatchedStore(store, clock)
         async with open_agent(_config(plan), store=cast("Store", watched)) as agent:
-            # `klineagent serve` does the same.
-            gc.collect()
-            gc.freeze()
+            answer_promptly()  # as `klineagent serve` does
             emit(
                 "ready",
                 command=str(agent.command_bind),
