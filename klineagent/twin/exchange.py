@@ -85,10 +85,12 @@ class Exchange:
     def __attrs_post_init__(self) -> None:
         self._dice = random.Random(self.seed)  # noqa: S311 - a seeded twin, no secret
         aggregator, listings = Aggregator(self.market), self.market.listings
+        traded = {listing.symbol for listing in listings}
+        idle = odd_idle_listings(self.venue.name, self.market.start_ms)
         self.rest = RestApi(
             venue=self.venue,
             aggregator=aggregator,
-            listings=listings + odd_idle_listings(self.venue.name, self.market.start_ms),
+            listings=listings + tuple(each for each in idle if each.symbol not in traded),
             meter=self.meter,
             breaches=self.breaches,
         )

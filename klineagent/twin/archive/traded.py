@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from attrs import define, evolve, field, frozen
 
 from klineagent.twin.archive.key import TwinFile
+from klineagent.twin.interval import TwinInterval
 from klineagent.twin.market.aggregation import Aggregator
 from klineagent.twin.market.candle import Candle
 from klineagent.twin.market.eventful import EventfulMarket
@@ -90,9 +92,13 @@ class TradedVenue:
     def candles(self, file: TwinFile) -> Iterator[Candle]:
         """Yield the true candles of a file, ascending."""
         for aggregator, start_ms, end_ms in self._parts(file):
+            whole = partial(aggregator.whole, file.symbol, file.interval)
+            if file.interval is TwinInterval.M1:
+                # By far the most: a month has 44,640 of them.
+                whole = partial(aggregator.market.minute, file.symbol)
             open_ms = start_ms
             while open_ms < end_ms:
-                candle = aggregator.whole(file.symbol, file.interval, open_ms)
+                candle = whole(open_ms)
                 if candle is not None:
                     yield candle
                 open_ms = file.interval.next_open(open_ms)

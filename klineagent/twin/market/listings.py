@@ -44,6 +44,7 @@ _KNOWN = (
     Coin("NEAR", 2.1, 4, 0),
     Coin("1000PEPE", 0.0065, 7, 0),
 )
+_GONE = Coin("OMG", 1, 4, 1)
 
 
 def coins() -> Iterator[Coin]:
@@ -89,27 +90,34 @@ def odd_trading_listings(
     """Odd listings that trade: quarterly contracts, a stock, a symbol in Chinese."""
     btc, tesla, chinese = _KNOWN[0], Coin("TSLA", 410, 2, 2), Coin("币安人生", 0.12, 5, 0)
     named = (chinese, list_coin(chinese, venue_name, onboard_ms))
+    # Of a past that is long enough a delisted coin has a part.
+    has_gone = onboard_ms < _SETTLED_MS <= start_ms
+    gone = [(_GONE, _delisted(venue_name, onboard_ms))] if has_gone else []
     if venue_name == "spot":
-        return (named,)
+        return (named, *gone)
     usual = list_coin(btc, venue_name, onboard_ms)
     ending = tuple((btc, each) for each in quarterlies(usual, start_ms))
     if venue_name == "coinm":
-        return ending
+        return (*ending, *gone)
     stock = evolve(
         list_coin(tesla, venue_name, onboard_ms),
         contract_type="TRADIFI_PERPETUAL",
         underlying_type="EQUITY",
     )
-    return (*ending, (tesla, stock), named)
+    return (*ending, (tesla, stock), named, *gone)
 
 
 def odd_idle_listings(venue_name: str, start_ms: int) -> tuple[Listing, ...]:
     """Odd listings that do not trade: one not listed yet, one delisted."""
     soon = list_coin(Coin("SOON", 1, 4, 0), venue_name, start_ms + 30 * DAY_MS)
-    gone = list_coin(Coin("OMG", 1, 4, 1), venue_name, onboard_ms=0)
+    gone = _delisted(venue_name, onboard_ms=0)
     if venue_name == "spot":
-        return (evolve(gone, status="BREAK"),)
-    return (
-        evolve(soon, status="PENDING_TRADING"),
-        evolve(gone, status="SETTLING", delivery_ms=_SETTLED_MS),
-    )
+        return (gone,)
+    return (evolve(soon, status="PENDING_TRADING"), gone)
+
+
+def _delisted(venue_name: str, onboard_ms: int) -> Listing:
+    """The listing of a coin that is no longer traded."""
+    status = "BREAK" if venue_name == "spot" else "SETTLING"
+    listing = list_coin(_GONE, venue_name, onboard_ms)
+    return evolve(listing, status=status, delivery_ms=_SETTLED_MS)

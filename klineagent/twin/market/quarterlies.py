@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice
+from itertools import chain, count, islice, takewhile
 
 from attrs import evolve
 
@@ -27,8 +27,9 @@ _CONTRACTS = 4
 
 
 def quarterlies(usual: Listing, start_ms: int) -> Iterator[Listing]:
-    """Yield the contracts on the pair of `usual` that trade at `start_ms`, and those of a year."""
-    for delivery_ms in islice(_deliveries(start_ms), _CONTRACTS):
+    """Yield the contracts on the pair of `usual`: since its own listing, and those of a year."""
+    past = takewhile(lambda ends_ms: ends_ms <= start_ms, _deliveries(usual.onboard_ms))
+    for delivery_ms in chain(past, islice(_deliveries(start_ms), _CONTRACTS)):
         listed_ms = _before(_before(delivery_ms))
         yield evolve(
             usual,

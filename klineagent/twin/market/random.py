@@ -34,8 +34,8 @@ _QUIET, _COUNT, _SHAPE, _FIRST_WAVE = range(4)
 # Two minutes of each of a thousand symbols are in use at a time. The rest is for scans of history:
 # two days of 40 symbols, or 60 MB.
 _MINUTES_KEPT = 131_072
-_KNOTS_KEPT = 65_536
 _EDGES_KEPT = 4_096
+_QUESTION, _ANSWER = struct.Struct("<qq"), struct.Struct("<4I")
 
 
 @define(kw_only=True)
@@ -103,8 +103,41 @@ class _Walk:
     coin: Coin
     listing: Listing
     has_quiet_minutes: bool
+    _prices: int = field(init=False)
+    _quantities: int = field(init=False)
+    _surplus: int = field(init=False)
     _price_step: int = field(init=False)
     _quantity_step: int = field(init=False)
+    _dice: _Dice = field(init=False)
+    _waves: tuple[_Wave, ...] = field(init=False)
+
+    # Powers that each candle needs more than once.
+
+    @_prices.default
+    def _scale_prices(self) -> int:
+        return int(10**self.listing.price_places)
+
+    @_quantities.default
+    def _scale_quantities(self) -> int:
+        return int(10**self.listing.quantity_places)
+
+    @_surplus.default
+    def _scale_surplus(self) -> int:
+        """By how much a price times a quantity exceeds the scale of turnovers."""
+        listing = self.listing
+        surplus = listing.price_places + listing.quantity_places - listing.quote_places
+        return int(10 ** max(0, surplus))
+
+    @_dice.default
+    def _key_dice(self) -> _Dice:
+        return _Dice(blake2b(digest_size=16, key=self.key))
+
+    @_waves.default
+    def _draw_waves(self) -> tuple[_Wave, ...]:
+        return tuple(
+            _Wave(self._dice, number, span, size)
+            for number, (span, size) in enumerate(_WAVES, start=_FIRST_WAVE)
+        )
 
     @_price_step.default
     def _scale_price_step(self) -> int:
@@ -122,7 +155,7 @@ class _Walk:
         closed, next_trade = _edge(self, minute + 1)
         if first_trade == next_trade:
             return flat(minute * MINUTE_MS, opened)
-        up, down, size, side = _draws(self.key, _SHAPE, minute)
+        up, down, size, side = self._dice.draws(_SHAPE, minute)
         step = self._price_step
         high = max(opened, closed) + _wick(opened, up) // step * step
         low = max(step, min(opened, closed) - _wick(opened, down) // step * step)
@@ -146,31 +179,26 @@ class _Walk:
 
     def is_quiet(self, minute: int) -> bool:
         """Whether there are no trades in `minute`."""
-        return self.has_quiet_minutes and not _draws(self.key, _QUIET, minute)[0] % _QUIET_SHARE
+        return self.has_quiet_minutes and not self._dice.draws(_QUIET, minute)[0] % _QUIET_SHARE
 
     def trades_before(self, edge: int) -> int:
         """Trades since the epoch: a steady pace plus a smaller jitter, so the count never falls."""
-        jitter = _draws(self.key, _COUNT, edge)[0] % _TRADES_PER_MINUTE
+        jitter = self._dice.draws(_COUNT, edge)[0] % _TRADES_PER_MINUTE
         return edge * _TRADES_PER_MINUTE + jitter
 
     def price(self, edge: int) -> int:
         """The price of the last trade before `edge`."""
         swing = 0.0
-        for wave, (span, size) in enumerate(_WAVES, start=_FIRST_WAVE):
-            place = edge / span
-            knot = math.floor(place)
-            rest = place - knot
-            # Smooth noise in [-1, 1]: drawn at knots, eased between them.
-            before, after = _knot(self.key, wave, knot), _knot(self.key, wave, knot + 1)
-            swing += size * (before + (after - before) * (rest * rest * (3 - 2 * rest)))
+        for wave in self._waves:
+            swing += wave.height(edge)
         steps: float = self.coin.price * math.exp(swing) * 10**self.coin.price_step_places
         return max(1, round(steps)) * self._price_step
 
     def _volume(self, price: int, draw: int) -> int:
         """Volume of one minute: a turnover in dollars as whole steps, at least one."""
         dollars = _TURNOVER * (1 + 3 * draw / _DRAW_SPAN)
-        unit = self.listing.contract_size or price / 10**self.listing.price_places
-        scaled = int(dollars / unit * 10**self.listing.quantity_places)
+        unit = self.listing.contract_size or price / self._prices
+        scaled = int(dollars / unit * self._quantities)
         return max(1, scaled // self._quantity_step) * self._quantity_step
 
     def _turnover(self, volume: int, price: int) -> int:
@@ -179,21 +207,54 @@ class _Walk:
         if listing.contract_size:
             dollars = volume * listing.contract_size * 10**listing.price_places
             return int(dollars * 10**listing.quote_places // price)
-        surplus = listing.price_places + listing.quantity_places - listing.quote_places
-        return int(volume * price // 10**surplus)
+        return volume * price // self._surplus
 
 
 def _wick(price: int, draw: int) -> int:
     return int(price * _WICK * draw / _DRAW_SPAN)
 
 
-def _draws(key: bytes, what: int, number: int) -> tuple[int, int, int, int]:
-    """Four integers in [0, 2**32), always the same for the same arguments."""
-    question = struct.pack("<qq", what, number)
-    first, second, third, fourth = struct.unpack(
-        "<4I", blake2b(question, digest_size=16, key=key).digest()
-    )
-    return first, second, third, fourth
+@frozen(eq=False)
+class _Dice:
+    """One symbol's random numbers."""
+
+    _keyed: blake2b
+
+    def draws(self, what: int, number: int) -> tuple[int, int, int, int]:
+        """Four integers in [0, 2**32), always the same for the same arguments."""
+        question = self._keyed.copy()
+        question.update(_QUESTION.pack(what, number))
+        first, second, third, fourth = _ANSWER.unpack(question.digest())
+        return first, second, third, fourth
+
+
+@define(eq=False)
+class _Wave:
+    """Smooth noise: drawn at knots that are `_span` minutes apart, eased between them."""
+
+    _dice: _Dice
+    _number: int
+    _span: int
+    _size: float
+    # The stretch that was asked for last; markets are mostly asked for minutes in their order.
+    _knot: int = field(init=False, default=-2)
+    _before: float = field(init=False, default=0.0)
+    _after: float = field(init=False, default=0.0)
+
+    def height(self, edge: int) -> float:
+        """Its value, up to `_size` above or below zero."""
+        place = edge / self._span
+        knot = int(place)
+        if knot != self._knot:
+            self._before = self._after if knot == self._knot + 1 else self._draw(knot)
+            self._after = self._draw(knot + 1)
+            self._knot = knot
+        rest = place - knot
+        before = self._before
+        return self._size * (before + (self._after - before) * (rest * rest * (3 - 2 * rest)))
+
+    def _draw(self, knot: int) -> float:
+        return self._dice.draws(self._number, knot)[0] / _DRAW_SPAN * 2 - 1
 
 
 @lru_cache(maxsize=_EDGES_KEPT)
@@ -202,8 +263,3 @@ def _edge(walk: _Walk, edge: int) -> tuple[int, int]:
     if walk.is_quiet(edge - 1):
         return _edge(walk, edge - 1)
     return walk.price(edge), walk.trades_before(edge)
-
-
-@lru_cache(maxsize=_KNOTS_KEPT)
-def _knot(key: bytes, wave: int, number: int) -> float:
-    return _draws(key, wave, number)[0] / _DRAW_SPAN * 2 - 1

@@ -224,3 +224,34 @@ async def test_the_past_never_changes(
         drawn = aggregator.whole(candle["s"], TwinInterval.M5, candle["t"])
         assert drawn is not None
         assert (drawn.trades, drawn.first_trade) == (candle["n"], candle["f"])
+
+
+def test_a_halt_of_the_past_leaves_a_gap_or_flat_candles(eventful: EventfulMarket) -> None:
+    """It must be over."""
+    since_ms, until_ms = START_MS - 60 * MINUTE_MS, START_MS - 50 * MINUTE_MS
+    eventful.halt_past("BTCUSDT", since_ms, until_ms)
+    eventful.halt_past("SOLUSDT", since_ms, until_ms, flat=True)
+    opens = range(since_ms - MINUTE_MS, until_ms + MINUTE_MS, MINUTE_MS)
+    gap = [eventful.minute("BTCUSDT", open_ms) is None for open_ms in opens]
+    assert gap == [False, *[True] * 10, False]
+    flat = [candle.trades for each in opens if (candle := eventful.minute("SOLUSDT", each))]
+    assert flat[1:-1] == [0] * 10
+    assert eventful.halts_throughout("BTCUSDT", since_ms, until_ms)
+    assert not eventful.halts_throughout("BTCUSDT", since_ms, until_ms + MINUTE_MS)
+    assert not eventful.halts_throughout("SOLUSDT", since_ms, until_ms)
+    with pytest.raises(ValueError, match="ends before now"):
+        eventful.halt_past("BTCUSDT", since_ms, START_MS + 1)
+
+
+async def test_a_life_ends_and_begins_with_the_listing(
+    twin: Exchange, eventful: EventfulMarket, autojump_clock: MockClock
+) -> None:
+    """What is not listed yet has none; what is delisted has had one."""
+    btc, eth = eventful.listings[:2]
+    assert eventful.life_ms(btc) == (btc.onboard_ms, btc.delivery_ms)
+    since_ms, until_ms = eventful.life_ms(eth)
+    assert since_ms == until_ms
+    eventful.list("ETHUSDT")
+    eventful.delist("BTCUSDT")
+    assert eventful.life_ms(eth) == (START_MS + MINUTE_MS, eth.delivery_ms)
+    assert eventful.life_ms(btc) == (btc.onboard_ms, START_MS + MINUTE_MS)

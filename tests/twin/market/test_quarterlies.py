@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +29,8 @@ def shown(listings: list[Listing], text: str) -> dict[str, tuple[str, str]]:
 
 def test_a_contract_ends_and_the_next_ones_move_up() -> None:
     """In the last minutes it still trades; a day before, its successor's successor is announced."""
-    listings = list(quarterlies(USUAL, at("2026-02-01")))
+    usual = evolve(USUAL, onboard_ms=at("2026-01-15"))
+    listings = list(quarterlies(usual, at("2026-02-01")))
     assert [each.symbol for each in listings] == [
         "BTCUSDT_260327",
         "BTCUSDT_260626",
@@ -56,10 +58,23 @@ def test_a_contract_ends_and_the_next_ones_move_up() -> None:
     }
 
 
+def test_those_of_the_past_were_delivered() -> None:
+    """Since the pair itself was listed, the first of them late in its life."""
+    usual = evolve(USUAL, onboard_ms=at("2025-09-01"))
+    listings = list(quarterlies(usual, at("2026-02-01")))
+    assert [each.symbol for each in listings][:3] == [
+        "BTCUSDT_250926",
+        "BTCUSDT_251226",
+        "BTCUSDT_260327",
+    ]
+    assert listings[0].onboard_ms == usual.onboard_ms
+    assert len(listings) == 2 + 4
+
+
 @given(st.integers(at("2000-01-01"), at("2100-01-01")))
 def test_two_trade_at_any_time(now_ms: int) -> None:
     """Each ends at 08:00 UTC on a Friday, the last of a quarter."""
-    listings = list(quarterlies(USUAL, now_ms))
+    listings = list(quarterlies(USUAL, now_ms))[-4:]
     trading = [each for each in listings if each.onboard_ms <= now_ms < each.delivery_ms]
     assert trading == listings[:2]
     for each, following in zip(listings[:2], listings[2:], strict=True):
