@@ -19,7 +19,7 @@ from klineagent.twin.archive.faults.faults import ArchiveFaults
 from klineagent.twin.archive.key import CHECKSUM, day_of
 from klineagent.twin.archive.made import MadeTree, Publication
 from klineagent.twin.archive.mirror import MirrorTree
-from klineagent.twin.archive.text import FileRow, csv_of
+from klineagent.twin.archive.text import HEADER, FileRow, has_header, has_microseconds, lines_of
 from klineagent.twin.archive.traded import TradedVenue
 from klineagent.twin.exchange import Exchange
 
@@ -149,13 +149,15 @@ class PublicArchive:
         size = tree.size(state)
         if any(fault.spoils_zip for fault in state.faults):
             return zipped.no_zip(size)
-        text = csv_of(
-            file,
-            venue.listings[file.symbol],
-            rows,
-            header=next((f.header for f in state.faults if f.header is not None), None),
-            microseconds=any(fault.microseconds for fault in state.faults) or None,
-        )
+        listing = venue.listings[file.symbol]
+        told = [fault.header for fault in state.faults if fault.header is not None]
+        parts = [HEADER] if (told or [has_header(file)])[0] else []
+        microseconds = has_microseconds(file) or any(fault.microseconds for fault in state.faults)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            parts.append(lines_of(file, listing, some, microseconds=microseconds))
+            await trio.lowlevel.checkpoint()
+        text = "".join(parts).encode()
         return zipped.zip_of(file, text, size, day_of(state.modified_ms))
 
 

@@ -15,6 +15,7 @@ HEADER = (
     "taker_buy_volume,taker_buy_quote_volume,ignore\n"
 )
 _HEADER_SINCE = {"usdm": date(2022, 6, 1), "coinm": date(2023, 10, 1), "spot": date.max}
+_VOLUMES = (5, 7, 9, 10)
 _MICROSECONDS_SINCE = {"spot": date(2025, 1, 1)}
 
 
@@ -25,24 +26,19 @@ class FileRow(NamedTuple):
     close_ms: int
 
 
-def csv_of(
-    file: TwinFile,
-    listing: Listing,
-    rows: Iterable[FileRow],
-    *,
-    header: bool | None,
-    microseconds: bool | None,
-) -> bytes:
-    """The CSV of a file; None for a header and microseconds where its place and time have them."""
-    if header is None:
-        header = file.first_day >= _HEADER_SINCE[file.venue_name]
-    if microseconds is None:
-        microseconds = file.first_day >= _MICROSECONDS_SINCE.get(file.venue_name, date.max)
-    text = _lines_of(listing, rows, microseconds=microseconds)
-    return (HEADER * header + text).encode()
+def has_header(file: TwinFile) -> bool:
+    """Whether files of this kind and time begin with a header."""
+    return file.first_day >= _HEADER_SINCE[file.venue_name]
 
 
-def _lines_of(listing: Listing, rows: Iterable[FileRow], *, microseconds: bool) -> str:
+def has_microseconds(file: TwinFile) -> bool:
+    """Whether files of this kind and time count microseconds."""
+    return file.first_day >= _MICROSECONDS_SINCE.get(file.venue_name, date.max)
+
+
+def lines_of(
+    file: TwinFile, listing: Listing, rows: Iterable[FileRow], *, microseconds: bool
+) -> str:
     """The lines of `rows`; numbers have the decimal places that REST prints."""
     price, quantity, quote = listing.price_places, listing.quantity_places, listing.quote_places
     first, last = ("000", "999") if microseconds else ("", "")
@@ -53,7 +49,7 @@ def _lines_of(listing: Listing, rows: Iterable[FileRow], *, microseconds: bool) 
         f"{volumes[0]}{volumes[1]}0\n"
     )
     prices, quantities, quotes = 10**price, 10**quantity, 10**quote
-    return "".join(
+    lines = (
         line
         % (
             *(each.open_time, each.open // prices, each.open % prices),
@@ -66,6 +62,20 @@ def _lines_of(listing: Listing, rows: Iterable[FileRow], *, microseconds: bool) 
         )
         for each, close_ms in rows
     )
+    if file.venue_name == "spot":
+        return "".join(lines)
+    # Where any volume is zero, the last one is.
+    zero = f",{_number(quote) % (0, 0)},0\n"
+    return "".join(_with_plain_zeros(each) if each.endswith(zero) else each for each in lines)
+
+
+def _with_plain_zeros(line: str) -> str:
+    """Write volumes of zero without decimal places, as futures have them."""
+    fields = line.split(",")
+    for place in _VOLUMES:
+        if not fields[place].strip("0."):
+            fields[place] = "0"
+    return ",".join(fields)
 
 
 def _number(places: int) -> str:

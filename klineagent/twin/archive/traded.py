@@ -68,6 +68,8 @@ class TradedVenue:
         since_ms, until_ms = listing.onboard_ms, listing.delivery_ms
         if isinstance(market, EventfulMarket):
             since_ms, until_ms = market.life_ms(listing)
+        if market.end_ms is not None:
+            until_ms = min(until_ms, market.end_ms)
         lives = [Life(self.aggregator, since_ms, until_ms)]
         return [self._earlier[symbol], *lives] if symbol in self._earlier else lives
 

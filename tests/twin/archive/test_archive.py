@@ -19,15 +19,15 @@ async def test_a_file_holds_what_rest_answers(client: Client) -> None:
 
 
 async def test_a_month_is_the_sum_of_its_days(client: Client) -> None:
-    """It lacks none, and all lines are those of the days."""
-    month = await client.lines(UM_1M.format("monthly", "2026-01"))
+    """It lacks none, and all lines are those of the days; the first is half a day."""
+    month = await client.lines(UM_1M.format("monthly", "2025-12"))
     days = [
         line
-        for day in range(1, 32)
-        for line in (await client.lines(UM_1M.format("daily", f"2026-01-{day:02}")))[1:]
+        for day in range(23, 32)
+        for line in (await client.lines(UM_1M.format("daily", f"2025-12-{day}")))[1:]
     ]
     assert month[1:] == days
-    assert len(days) == 31 * 1_440
+    assert len(days) == 720 + 8 * 1_440
 
 
 async def test_a_first_day_is_as_long_as_its_life(client: Client) -> None:

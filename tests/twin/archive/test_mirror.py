@@ -10,10 +10,15 @@ import pytest
 import trio
 
 from klineagent.twin.archive.archive import PublicArchive, archive_of
-from klineagent.twin.exchange import Exchange
+from klineagent.twin.clock import ExchangeClock
+from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.interval import DAY_MS
+from klineagent.twin.market.archive import open_archive
 from klineagent.twin.network import TwinNetwork
+from klineagent.twin.venues import USDM
 from tests.places import ARCHIVE
 from tests.twin.archive.samples import UM_1M, Client, lines_of
+from tests.twin.samples import START_MS
 
 real_files = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"no archive at {ARCHIVE}")
 
@@ -57,6 +62,22 @@ async def test_nothing_beside_the_folder_is_answered(client: Client) -> None:
     """A path may not lead out of it."""
     for path in ("../README.md", "data/../../x", "%2e%2e/%2e%2e/etc/passwd", "data"):
         assert (await client.file(path)).status_code == 404
+
+
+@real_files
+async def test_files_of_replayed_candles_are_the_real_ones(nursery: trio.Nursery) -> None:
+    """Byte for byte, once they are unpacked; after the last candle there are none."""
+    clock = ExchangeClock(start_ms=START_MS + 40 * DAY_MS)
+    async with open_exchange(open_archive(ARCHIVE, "usdm"), USDM, clock=clock) as exchange:
+        transport = TwinNetwork(exchange, nursery, archive_of({"usdm": exchange})).http_transport()
+        async with Client(transport=transport) as client:
+            for path in (
+                "data/futures/um/daily/klines/AVAXUSDT/1m/AVAXUSDT-1m-2026-02-01.zip",
+                "data/futures/um/monthly/klines/AVAXUSDT/1m/AVAXUSDT-1m-2026-02.zip",
+            ):
+                assert await client.lines(path) == lines_of((ARCHIVE / path).read_bytes())
+            days = await client.keys("data/futures/um/daily/klines/AVAXUSDT/1m/")
+            assert days[-1].endswith("-2026-02-28.zip.CHECKSUM")
 
 
 @real_files

@@ -54,7 +54,7 @@ class ArchiveFault:
     wrong_checksum: bool = False
     header: bool | None = None
     """Whether its files have a header; None: as they should."""
-    microseconds: bool | None = None
+    microseconds: bool = False
 
     @property
     def is_of_checksum(self) -> bool:

@@ -18,8 +18,11 @@ from klineagent.twin.exchange import Exchange
 from klineagent.twin.network import TwinNetwork
 from tests.twin.archive.samples import NOON_MS, UM_1M, Client
 
-DAY, MONTH = UM_1M.format("daily", "2026-01-30"), UM_1M.format("monthly", "2026-01")
-STRUCK = {date(2026, 1, 30)}
+# The market's first month is its shortest: it began at noon of the 23rd.
+DAY, MONTH = UM_1M.format("daily", "2025-12-30"), UM_1M.format("monthly", "2025-12")
+STRUCK = {date(2025, 12, 30)}
+BEFORE = 1 + 720 + 6 * 1_440
+"""Lines of the month before that day's."""
 
 
 def opens(lines: list[str]) -> list[int]:
@@ -56,10 +59,9 @@ async def test_a_struck_day_is_the_same_in_both_files(
         day, month = await client.lines(DAY), await client.lines(MONTH)
     true_day, true_month = await client.lines(DAY), await client.lines(MONTH)
     assert day != true_day
-    start = 1 + 29 * 1_440
-    assert month[:start] == true_month[:start]
-    assert month[start : start + len(day) - 1] == day[1:]
-    assert month[start + len(day) - 1 :] == true_month[start + 1_440 :]
+    assert month[:BEFORE] == true_month[:BEFORE]
+    assert month[BEFORE : BEFORE + len(day) - 1] == day[1:]
+    assert month[BEFORE + len(day) - 1 :] == true_month[BEFORE + 1_440 :]
     assert archive.faults.injected == {kind: 2}
 
 
@@ -106,9 +108,8 @@ async def test_a_month_may_lack_days_be_stale_or_end_early(
 ) -> None:
     """The daily files have them right."""
     true = await client.lines(DAY)
-    start = 1 + 29 * 1_440
     true_month, lacking = await both(client, archive.faults.lacking_days(days=STRUCK), MONTH)
-    assert lacking == true_month[:start] + true_month[start + 1_440 :]
+    assert lacking == true_month[:BEFORE] + true_month[BEFORE + 1_440 :]
     _, stale = await both(client, archive.faults.stale_days(days=STRUCK), MONTH)
     told = [pair for pair in zip(stale, true_month, strict=True) if pair[0] != pair[1]]
     assert [other for _, other in told] == true[1:]
@@ -145,7 +146,7 @@ async def test_a_fault_that_ends_rewrites_its_files(
         before, listed = (await client.file(DAY)).headers, await client.file(other)
         await trio.sleep(3_600)
     after = (await client.file(DAY)).headers
-    assert before["last-modified"].startswith("Sat, 31 Jan 2026 08:3")
+    assert before["last-modified"].startswith("Wed, 31 Dec 2025 08:3")
     assert after["last-modified"] == "Sun, 01 Feb 2026 13:00:00 GMT"
     assert before["etag"] != after["etag"]
     assert (await client.file(other)).headers == listed.headers
@@ -177,17 +178,18 @@ async def test_checksums_are_wrong_for_a_while_or_absent(
     client: Client, archive: PublicArchive, autojump_clock: MockClock
 ) -> None:
     """The zip itself is right."""
-    content = (await client.file(DAY)).content
+    path = UM_1M.format("daily", "2026-01-30")
+    content = (await client.file(path)).content
     line = f"{hashlib.sha256(content).hexdigest()}  BTCUSDT-1m-2026-01-30.zip\n"
     with archive.faults.wrong_checksums(for_days=1.3):
-        assert (await client.file(f"{DAY}.CHECKSUM")).text != line
-        assert (await client.file(DAY)).content == content
+        assert (await client.file(f"{path}.CHECKSUM")).text != line
+        assert (await client.file(path)).content == content
         await trio.sleep(86_400)
-        assert (await client.file(f"{DAY}.CHECKSUM")).text == line
+        assert (await client.file(f"{path}.CHECKSUM")).text == line
     with archive.faults.no_checksums():
-        assert (await client.file(f"{DAY}.CHECKSUM")).status_code == 404
-        assert (await client.file(DAY)).status_code == 200
-        assert not [each for each in await client.keys(DAY) if each.endswith("CHECKSUM")]
+        assert (await client.file(f"{path}.CHECKSUM")).status_code == 404
+        assert (await client.file(path)).status_code == 200
+        assert not [each for each in await client.keys(path) if each.endswith("CHECKSUM")]
 
 
 async def test_a_file_may_be_no_zip_with_a_right_checksum(
