@@ -28,7 +28,7 @@ def test_a_lost_candle_is_a_gap_until_it_is_fetched_and_its_story_is_told(
         row = losses.get_by_role("row", name="BTCUSDT 1s").first
         expect(row).to_contain_text("missing")
     expect(chart).to_have_attribute("data-missing", "0")
-    expect(losses.get_by_role("row", name="BTCUSDT 1s").first).to_contain_text("fetched after")
+    expect(losses.get_by_role("row", name="BTCUSDT 1s").first).to_contain_text("fetched")
     losses.get_by_role("link", name="BTCUSDT 1s").first.click()
     story = page.get_by_role("region", name="Why")
     expect(story).to_contain_text("source rest")

@@ -3,7 +3,7 @@
 
 import { hatch } from "./palette.js";
 
-// The mark of a candle by its source; a gap fills the height, other marks are a strip below.
+/** The mark of a candle by its source; a gap fills the height, other marks are a strip below. */
 export const BANDS = {
   missing: { text: "missing, being fetched", colour: "warn", gap: 1 },
   absent: { text: "does not exist, with a proof", colour: "muted", gap: -1 },
@@ -37,7 +37,7 @@ export function bandsOf(kept, losses) {
   return [...gaps, ...runs.filter((each) => each.kind !== undefined)];
 }
 
-// `edges(band)` are the band's left and right in pixels, or null out of sight.
+/** `edges(band)` are the band's left and right in pixels, or null out of sight. */
 export function paintBands(brush, bands, edges, height, colours) {
   brush.font = "11px system-ui, sans-serif";
   brush.textBaseline = "top";

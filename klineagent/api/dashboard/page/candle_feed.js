@@ -56,8 +56,9 @@ export class CandleFeed {
   start(around = null) {
     return this.alone(async () => {
       await this.newest();
-      if (around === null || this.stopped || (this.kept.oldest !== null && around >= this.kept.oldest)) return;
-      const answer = await this.ask({ before: this.iso(shifted(this.series.interval, around, FIRST / 2)), limit: FIRST });
+      if (around === null || this.stopped || !this.kept.isOutside(around)) return;
+      const before = this.iso(shifted(this.series.interval, around, FIRST / 2));
+      const answer = await this.ask({ before, limit: FIRST });
       this.kept = new SeriesCandles(this.series.interval);
       this.live = false;
       this.take(answer, true);
@@ -66,9 +67,10 @@ export class CandleFeed {
 
   async newest() {
     const answer = await this.ask({ limit: FIRST });
+    const [oldest] = answer.candles;
     const reached = this.kept.newest;
-    const joins = reached === null || answer.candles.length === 0 || Date.parse(answer.candles[0].open_time) <= shifted(this.series.interval, reached, 1);
-    if (!joins) this.kept = new SeriesCandles(this.series.interval);
+    const next = reached === null ? Infinity : shifted(this.series.interval, reached, 1);
+    if (oldest && Date.parse(oldest.open_time) > next) this.kept = new SeriesCandles(this.series.interval);
     this.live = true;
     this.since = answer.next;
     this.take(answer, true);
@@ -109,9 +111,8 @@ export class CandleFeed {
       const answer = await this.ask({ since: this.since, limit: FIRST });
       const newest = this.kept.candles.at(-1)?.open ?? 0;
       this.since = answer.next;
-      // Whatever is behind the newest candle, the chart must be drawn anew for.
-      const whole = answer.missing.length > 0 || answer.absent.length > 0 || answer.candles.some((row) => Date.parse(row.open_time) < newest);
-      this.take(answer, whole);
+      const isLate = answer.candles.some((row) => Date.parse(row.open_time) < newest);
+      this.take(answer, isLate || answer.missing.length > 0 || answer.absent.length > 0);
       if (answer.candles.length < FIRST || this.stopped) return;
     }
   }

@@ -2,7 +2,7 @@
 
 import { byLength } from "./interval.js";
 
-// Letters of days, worst first.
+/** Letters of days, worst first. */
 export const DAYS = {
   g: "candles missing, and the last attempt to fetch them failed",
   f: "candles missing, being fetched",
@@ -14,22 +14,26 @@ export const DAYS = {
 };
 const ORDER = Object.keys(DAYS).join("");
 
-// Rows of series, grouped by symbol unless `flat`: a symbol's row shows the worst of its intervals,
-// and those in `open` are followed by their intervals.
+/**
+ * Rows of series, grouped by symbol unless `flat`: a symbol's row shows the worst of its intervals,
+ * and those in `open` are followed by their intervals.
+ */
 export function rowsOf(series, { filter, byName, flat, open }) {
   const wanted = series.filter(matching(filter));
-  const groups = flat ? wanted.map(alone) : [...Map.groupBy(wanted, (each) => each.symbol).values()].map(grouped);
+  const bySymbol = () => [...Map.groupBy(wanted, (each) => each.symbol).values()];
+  const groups = flat ? wanted.map(alone) : bySymbol().map(grouped);
   groups.sort(byName ? inName : (one, other) => other.bad - one.bad || inName(one, other));
   return groups.flatMap((row) => (open.has(row.symbol) ? [row, ...row.series.map(alone).map(inner)] : [row]));
 }
 
-// Of a symbol's intervals, the one whose day is worst.
+/** Of a symbol's intervals, the one whose day is worst. */
 export function worstOf(row, day) {
   return row.series.reduce((worst, each) => (rank(each.days[day]) < rank(worst.days[day]) ? each : worst));
 }
 
 function alone(series) {
-  return { symbol: series.symbol, name: `${series.symbol} ${series.interval}`, series: [series], days: series.days, bad: badness(series) };
+  const { symbol, interval, days } = series;
+  return { symbol, name: `${symbol} ${interval}`, series: [series], days, bad: badness(series) };
 }
 
 function inner(row) {
@@ -68,7 +72,8 @@ function inName(one, other) {
 // Every word must be in the symbol, match it as a pattern (*, ?), or be the interval.
 function matching(filter) {
   const tests = filter.trim().split(/\s+/).filter(Boolean).map((word) => {
-    if (!/[*?]/.test(word)) return (each) => each.interval === word || each.symbol.toUpperCase().includes(word.toUpperCase());
+    const part = word.toUpperCase();
+    if (!/[*?]/.test(word)) return (each) => each.interval === word || each.symbol.toUpperCase().includes(part);
     const pattern = word.replace(/[^\w*?:]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
     const whole = new RegExp(`^(\\w+:)?${pattern}$`, "i");
     return (each) => whole.test(each.symbol);

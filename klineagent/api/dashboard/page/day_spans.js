@@ -2,10 +2,11 @@
 
 import { AgentError } from "./agent.js";
 import { make } from "./element.js";
+import { counted } from "./format.js";
 import { DAY_MS, lengthOf, shifted, spanWritten } from "./interval.js";
 import { lossesOf } from "./losses.js";
 
-// Lists them in `place`; each is a button that chooses its first candle.
+/** Lists them in `place`; each is a button that chooses its first candle. */
 export async function showSpans(place, page, { symbol, interval }, date) {
   const title = make("h3", {}, `${symbol} ${interval} on ${date}`);
   place.replaceChildren(title);
@@ -20,16 +21,18 @@ export async function showSpans(place, page, { symbol, interval }, date) {
   if (place.firstChild !== title) return;
   const first = Date.parse(date);
   const here = (span) => Date.parse(span.to) + lengthOf(interval) > first && Date.parse(span.from) < first + DAY_MS;
+  const healed = lossesOf(symbol, interval).filter((loss) => loss.healed);
   const found = [
-    ...(told?.missing.spans ?? []).map((span) => [span, `missing: ${span.how}${span.error && `; last attempt: ${span.error}`}`]),
+    ...(told?.missing.spans ?? []).map((span) => [span, `missing: ${span.how}${span.error && `; ${span.error}`}`]),
     ...(told?.absent.spans ?? []).map((span) => [span, `does not exist: ${span.reason}`]),
-    ...lossesOf(symbol, interval).filter((loss) => loss.healed).map((loss) => [loss, `lost and fetched: ${loss.how}`]),
+    ...healed.map((loss) => [loss, `lost and fetched: ${loss.how}`]),
   ].filter(([span]) => here(span));
   const more = (told?.missing.more_spans ?? 0) + (told?.absent.more_spans ?? 0);
   place.append(make("ul", {}, ...found.map(([span, text]) => make("li", {}, button(span, text)))));
-  if (!found.length) place.append(make("p", {}, told ? "No range of this day is missing, absent or healed since the agent started." : "The series is not recorded."));
-  if (more) place.append(make("p", {}, `${more} older ranges of this series are not listed.`));
-  page.announce(`${title.textContent}: ${found.length} ranges`);
+  const none = "No range of this day is missing, absent or was lost since the agent started.";
+  if (!found.length) place.append(make("p", {}, told ? none : "The series is not recorded."));
+  if (more) place.append(make("p", {}, `${counted(more, "older range")} of this series not listed.`));
+  page.announce(`${title.textContent}: ${counted(found.length, "range")}`);
 
   function button(span, text) {
     const chosen = firstWithin(span);

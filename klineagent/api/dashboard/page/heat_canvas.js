@@ -64,7 +64,8 @@ export class HeatCanvas {
     brush.clearRect(0, 0, width, height);
     brush.textBaseline = "middle";
     const last = Math.min(rows.length, Math.ceil((scrollTop + height - HEAD) / ROW));
-    const [from, to] = [Math.floor(scrollLeft / cell), Math.min(this.days, Math.ceil((scrollLeft + width - label) / cell))];
+    const from = Math.floor(scrollLeft / cell);
+    const to = Math.min(this.days, Math.ceil((scrollLeft + width - label) / cell));
     const left = (day) => label + day * cell - scrollLeft;
     for (let at = Math.floor(scrollTop / ROW); at < last; at++) {
       const top = HEAD + at * ROW - scrollTop;
@@ -125,17 +126,16 @@ export class HeatCanvas {
   }
 
   // The cell at a point of the scroller: `day` is null on a name.
-  at({ offsetX, offsetY }) {
-    const row = Math.floor((offsetY - HEAD + this.scroller.scrollTop) / ROW);
-    if (offsetY < HEAD || row >= this.rows.length) return null;
-    const day = Math.floor((offsetX - this.label + this.scroller.scrollLeft) / this.cell);
-    return { row, day: offsetX < this.label ? null : Math.min(day, this.days - 1) };
+  at({ x, y }) {
+    const row = Math.floor((y - HEAD + this.scroller.scrollTop) / ROW);
+    if (y < HEAD || row >= this.rows.length) return null;
+    const day = Math.floor((x - this.label + this.scroller.scrollLeft) / this.cell);
+    return { row, day: x < this.label ? null : Math.min(day, this.days - 1) };
   }
 
-  // Moves the cursor, and brings it into view.
-  move(cursor) {
-    this.cursor = cursor;
-    const { scroller, cell, label } = this;
+  // Brings the cursor into view.
+  reveal() {
+    const { scroller, cell, label, cursor } = this;
     const [top, left] = [cursor.row * ROW, cursor.day * cell];
     const [bottom, right] = [top + ROW + HEAD - scroller.clientHeight, left + cell + label - scroller.clientWidth];
     scroller.scrollTop = Math.min(top, Math.max(bottom, scroller.scrollTop));

@@ -1,5 +1,7 @@
 // Open times of candles, on the exchange's UTC grids, and how they are written.
 
+import { counted } from "./format.js";
+
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 };
 export const DAY_MS = UNIT_MS.d;
 // Of a month only roughly: `shifted` knows the calendar.
@@ -9,7 +11,7 @@ export function lengthOf(interval) {
   return parseInt(interval, 10) * (UNIT_MS[interval.slice(-1)] ?? MONTH_MS);
 }
 
-// The open time so many candles later, or earlier.
+/** The open time so many candles later, or earlier. */
 export function shifted(interval, open, candles) {
   if (!interval.endsWith("M")) return open + candles * lengthOf(interval);
   const month = new Date(open);
@@ -20,7 +22,7 @@ export function byLength(one, other) {
   return lengthOf(one) - lengthOf(other);
 }
 
-// "2026-12-01 02:05", with seconds where the interval has them.
+/** "2026-12-01 02:05", with seconds where the interval has them. */
 export function written(open, interval = "1m") {
   const text = new Date(open).toISOString().replace("T", " ");
   if (lengthOf(interval) >= DAY_MS) return text.slice(0, 10);
@@ -31,14 +33,10 @@ export function dayOf(time) {
   return new Date(time).toISOString().slice(0, 10);
 }
 
-export function count(candles) {
-  return `${candles.toLocaleString("en")} ${candles === 1 ? "candle" : "candles"}`;
-}
-
-// A span of candles as text: "2026-12-01 02:05 to 02:09, 5 candles".
+/** A span of candles as text: "2026-12-01 02:05 to 02:09, 5 candles". */
 export function spanWritten(span, interval) {
   const [first, last] = [written(Date.parse(span.from), interval), written(Date.parse(span.to), interval)];
   if (first === last) return `${first}, 1 candle`;
   const end = last.slice(0, 10) === first.slice(0, 10) ? last.slice(11) : last;
-  return `${first} to ${end}, ${count(span.candles)}`;
+  return `${first} to ${end}, ${counted(span.candles, "candle")}`;
 }

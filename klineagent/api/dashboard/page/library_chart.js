@@ -1,9 +1,10 @@
 // Candles drawn by TradingView's Lightweight Charts, if the page was served with it.
 
 import { paintBands, paintChosen } from "./bands.js";
+import { DAY_MS, lengthOf } from "./interval.js";
 import { palette } from "./palette.js";
 
-// Resolves to the library, or to null where there is none.
+/** Resolves to the library, or to null where there is none. */
 export async function chartLibrary() {
   const address = document.querySelector('meta[name="charts"]')?.content;
   if (!address) return null;
@@ -30,13 +31,16 @@ export class LibraryChart {
       layout: { attributionLogo: false },
     });
     this.series = this.chart.addSeries(library.CandlestickSeries);
-    this.volume = this.chart.addSeries(library.HistogramSeries, { priceFormat: { type: "volume" }, priceLineVisible: false, lastValueVisible: false }, 1);
+    const plain = { priceFormat: { type: "volume" }, priceLineVisible: false, lastValueVisible: false };
+    this.volume = this.chart.addSeries(library.HistogramSeries, plain, 1);
     this.chart.panes()[0].setStretchFactor(4);
     this.chart.panes()[1].setStretchFactor(1);
     this.series.attachPrimitive(this.primitive());
     this.theme();
     const scale = this.chart.timeScale();
-    scale.subscribeVisibleLogicalRangeChange((range) => range && !this.drawing && onRange(range.from, range.to, this.places.length));
+    scale.subscribeVisibleLogicalRangeChange((range) => {
+      if (range && !this.drawing) onRange(range.from, range.to, this.places.length);
+    });
     this.chart.subscribeCrosshairMove(({ time }) => onHover(time === undefined ? null : time * 1_000));
     this.chart.subscribeClick(({ time }) => time !== undefined && onPick(time * 1_000));
   }
@@ -44,7 +48,9 @@ export class LibraryChart {
   theme() {
     const colours = (this.colours = palette());
     this.chart.applyOptions({
-      layout: { background: { color: "transparent" }, textColor: colours.text, panes: { separatorColor: colours.line } },
+      layout: {
+        background: { color: "transparent" }, textColor: colours.text, panes: { separatorColor: colours.line },
+      },
       grid: { vertLines: { color: colours.line }, horzLines: { color: colours.line } },
       crosshair: { mode: 0 },
       // A finger that goes up or down scrolls the page.
@@ -59,8 +65,8 @@ export class LibraryChart {
     if (this.places.length) this.show(this.places, this.bands, {});
   }
 
-  // Draws all places. What was in sight stays there, or the newest with `newest`, or the place `at`.
-  show(places, bands, { decimals, hasDays, hasSeconds, newest, at }) {
+  // Draws all places. What was in sight stays there; with `at` that place is in the middle.
+  show(places, bands, { interval, decimals, at }) {
     const scale = this.chart.timeScale();
     const range = scale.getVisibleLogicalRange();
     const anchor = range && this.places[Math.max(0, Math.ceil(range.from))];
@@ -70,14 +76,15 @@ export class LibraryChart {
     Object.assign(this, { places, bands });
     if (decimals !== undefined) {
       this.series.applyOptions({ priceFormat: { type: "price", precision: decimals, minMove: 10 ** -decimals } });
-      this.chart.applyOptions({ timeScale: { timeVisible: !hasDays, secondsVisible: hasSeconds } });
+      const timeScale = { timeVisible: lengthOf(interval) < DAY_MS, secondsVisible: interval.endsWith("s") };
+      this.chart.applyOptions({ timeScale });
     }
     this.drawing = true;
     this.series.setData(places.map((place) => this.bar(place)));
     this.volume.setData(places.map((place) => this.column(place)));
     const width = range && before ? range.to - range.from : Math.min(120, scale.width() / 6);
     if (at !== undefined) this.see(this.indexOf(at) + width / 2, width);
-    else if (newest || !before) this.see(places.length + 2, width);
+    else if (!before) this.see(places.length + 2, width);
     else if (follows) this.see(places.length - behind, width);
     else if (anchor) this.see(this.indexOf(anchor.open) + (range.to - Math.max(0, Math.ceil(range.from))), width);
     this.drawing = false;

@@ -2,7 +2,7 @@
 
 let losses = [];
 
-// Panels share the overviews, so each of them may call it.
+/** Panels share the overviews, so each of them may call it. */
 export function learn(overview) {
   losses = overview.losses;
 }

@@ -7,7 +7,7 @@ export function palette() {
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--chart-${name}`).trim()]));
 }
 
-// Calls back when the theme changes, by the system's choice or the page's.
+/** Calls back when the theme changes, by the system's choice or the page's. */
 export function onTheme(callback) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", callback);
   new MutationObserver(callback).observe(document.documentElement, {

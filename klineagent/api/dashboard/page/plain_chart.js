@@ -40,7 +40,7 @@ export class PlainChart {
     this.soon();
   }
 
-  show(places, bands, { decimals, newest, at, interval }) {
+  show(places, bands, { interval, decimals, at }) {
     const anchor = this.places[Math.max(0, Math.ceil(this.from))]?.open;
     const shift = this.from - Math.max(0, Math.ceil(this.from));
     const follows = this.from + this.width >= this.places.length;
@@ -48,7 +48,7 @@ export class PlainChart {
     Object.assign(this, { places, bands });
     if (decimals !== undefined) Object.assign(this, { decimals, interval });
     if (at !== undefined) this.from = this.indexOf(at) - this.width / 2;
-    else if (newest || anchor === undefined) this.from = places.length - this.width + 2;
+    else if (anchor === undefined) this.from = places.length - this.width + 2;
     else this.from = follows ? places.length - behind : this.indexOf(anchor) + shift;
     this.soon();
   }
@@ -104,7 +104,8 @@ export class PlainChart {
     canvas.style.height = `${height}px`;
     const brush = canvas.getContext("2d");
     brush.scale(ratio, ratio);
-    const shown = places.slice(Math.max(0, Math.floor(from)), Math.max(0, Math.ceil(from + this.width))).filter((place) => place.candle);
+    const [first, end] = [Math.max(0, Math.floor(from)), Math.max(0, Math.ceil(from + this.width))];
+    const shown = places.slice(first, end).filter((place) => place.candle);
     const plot = (height - FOOT) * (1 - VOLUME) - 8;
     const x = (index) => (index - from) * step;
     const edges = ({ first, last }) => {
@@ -117,7 +118,6 @@ export class PlainChart {
     const high = Math.max(...shown.map(({ candle }) => candle.high));
     const most = Math.max(...shown.map(({ candle }) => candle.volume)) || 1;
     const y = (price) => 8 + (plot - 16) * (1 - (price - low) / (high - low || 1));
-    const first = this.indexOf(shown[0].open);
     let index = first;
     for (const { open, candle } of shown) {
       while (places[index].open < open) index++;
@@ -155,9 +155,10 @@ export class PlainChart {
       brush.fillText(price.toFixed(this.decimals), width - AXIS + 4, y(price));
     }
     const every = Math.ceil(130 / this.step);
-    for (let index = Math.max(0, Math.ceil(this.from / every) * every); index < Math.min(this.places.length, this.from + this.width); index += every) {
-      const left = x(index);
-      if (left < width - AXIS - 100) brush.fillText(written(this.places[index].open, this.interval), left, height - FOOT / 2);
+    const end = Math.min(this.places.length, this.from + this.width);
+    for (let index = Math.max(0, Math.ceil(this.from / every) * every); index < end; index += every) {
+      const text = written(this.places[index].open, this.interval);
+      if (x(index) < width - AXIS - 100) brush.fillText(text, x(index), height - FOOT / 2);
     }
   }
 

@@ -21,9 +21,14 @@ export class SeriesCandles {
   }
 
   edge(at, side, choose) {
-    const opens = [this.candles, this.missing, this.absent].map((each) => each.at(at)).filter(Boolean)
-      .map((each) => each.open ?? each[side]);
+    const ends = [this.candles, this.missing, this.absent].map((each) => each.at(at)).filter(Boolean);
+    const opens = ends.map((each) => each.open ?? each[side]);
     return opens.length ? choose(...opens) : null;
+  }
+
+  // Whether a candle is older or newer than all that is known here.
+  isOutside(open) {
+    return this.oldest !== null && (open < this.oldest || open > this.newest);
   }
 
   at(open) {
@@ -45,7 +50,7 @@ export class SeriesCandles {
   // Takes an answer of `/v1/tail`, which is the whole truth of its range. Returns the candles that
   // are new or other than they were.
   merge(answer) {
-    const rows = answer.candles.map(({ open_time, open, ...row }) => ({ ...row, open: Date.parse(open_time), first: open }));
+    const rows = answer.candles.map(kept);
     const changed = rows.filter((row) => (this.at(row.open)?.version ?? -1) < row.version);
     const [missing, absent] = [spans(answer.missing), spans(answer.absent)];
     const firsts = [...rows.map((row) => row.open), ...[...missing, ...absent].map((span) => span.first)];
@@ -104,13 +109,15 @@ export class SeriesCandles {
   }
 
   items() {
-    return [...this.candles, ...this.missing, ...this.absent].sort((one, other) => (one.open ?? one.first) - (other.open ?? other.first));
+    const all = [...this.candles, ...this.missing, ...this.absent];
+    return all.sort((one, other) => (one.open ?? one.first) - (other.open ?? other.first));
   }
 
   // All places on the time axis, ascending: `candle` is null where there is none.
   places() {
     const gaps = [...this.missing, ...this.absent, ...this.holes()].flatMap((span) => this.placesOf(span));
-    return [...this.candles.map((candle) => ({ open: candle.open, candle })), ...gaps].sort((one, other) => one.open - other.open);
+    const stored = this.candles.map((candle) => ({ open: candle.open, candle }));
+    return [...stored, ...gaps].sort((one, other) => one.open - other.open);
   }
 
   placesOf({ first, candles }) {
@@ -120,6 +127,11 @@ export class SeriesCandles {
       return { open: shifted(this.interval, first, candle), candle: null };
     });
   }
+}
+
+// `open` is the time at which a candle opens, `first` its first price.
+function kept({ open_time, open, ...row }) {
+  return { ...row, open: Date.parse(open_time), first: open };
 }
 
 function spans(told = []) {

@@ -2,6 +2,7 @@
 
 import { AgentError } from "./agent.js";
 import { make } from "./element.js";
+import { counted } from "./format.js";
 import { shifted, written } from "./interval.js";
 
 // A candle whose state can still change is looked at again.
@@ -31,10 +32,11 @@ export function open(section, page) {
   body.append(hint, title, tools, facts);
 
   let chosen = "";
-  let why = null;
+  let isFinal = true;
   let asking = null;
   let askedAt = 0;
   let shown = "";
+  let said = "";
 
   async function load({ symbol, interval, candle }, again = false) {
     const query = { symbol, interval, open_time: candle };
@@ -43,11 +45,15 @@ export function open(section, page) {
     const own = (asking = Symbol(candle));
     if (!again) list([["State", "asking …"]]);
     try {
-      why = await page.agent.get("/v1/why", query);
-      if (own === asking) show(again);
+      const answer = await page.agent.get("/v1/why", query);
+      if (own !== asking) return;
+      isFinal = FINAL.has(answer.state);
+      show(answer, again);
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;
       if (own !== asking) return;
+      // There is no such candle; no later answer will be another.
+      isFinal = error.status === 400;
       shown = "";
       list([["No answer", error.message]]);
     } finally {
@@ -55,19 +61,20 @@ export function open(section, page) {
     }
   }
 
-  function show(again) {
+  function show(why, again) {
     const lines = told(why);
     const text = JSON.stringify(lines);
     if (text === shown) return;
     shown = text;
     list(lines);
-    facts.dataset.state = why.state;
-    if (!again || lines[0][1] !== facts.dataset.told) page.announce(`${title.textContent}: ${lines[0][1]}. ${why.explanation}`);
-    facts.dataset.told = lines[0][1];
+    const state = lines[0][1];
+    if (!again || state !== said) page.announce(`${title.textContent}: ${state}. ${why.explanation}`);
+    said = state;
   }
 
   function list(lines) {
-    facts.replaceChildren(...lines.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+    const rows = lines.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)));
+    facts.replaceChildren(...rows);
   }
 
   function move(candles) {
@@ -85,7 +92,7 @@ export function open(section, page) {
     const has = symbol && interval && candle && !Number.isNaN(timeOf(candle));
     hint.hidden = Boolean(has);
     tools.hidden = title.hidden = facts.hidden = !has;
-    why = null;
+    isFinal = true;
     shown = "";
     asking = null;
     if (!has) return;
@@ -95,8 +102,8 @@ export function open(section, page) {
   }
 
   function overview() {
-    if (why === null || asking !== null || FINAL.has(why.state)) return;
-    if (performance.now() - askedAt > AGAIN_MS) load(page.view.get(), true);
+    const isDue = performance.now() - askedAt > AGAIN_MS;
+    if (!isFinal && asking === null && isDue) load(page.view.get(), true);
   }
 
   return { overview, viewChanged };
@@ -115,17 +122,21 @@ function told({ state, explanation, open_time, close_time, due, newest_event, st
     lines.push(
       ["Missing since", moment(search.since)],
       ["How", `${search.how} (${search.urgency})`],
-      ["Failed tries", search.tries ? `${search.tries}; the last: ${search.error || "no reason known"}` : search.error || "none"],
+      ["Failed tries", [search.tries || "none", search.error].filter(Boolean).join("; the last: ")],
       ["Waits for", search.waits_for + (search.next_try ? `; next try from ${moment(search.next_try)}` : "")]);
   }
-  if (lost) lines.push(["Lost", `${lost.how}; found at ${moment(lost.found)}, ${lost.healed ? `fetched at ${moment(lost.healed)}` : "not fetched yet"}`]);
+  if (lost) {
+    const end = lost.healed ? `fetched at ${moment(lost.healed)}` : "not fetched yet";
+    lines.push(["Lost", `${lost.how}; found at ${moment(lost.found)}, ${end}`]);
+  }
   if (!store.answered) lines.push(["Database", `no answer: ${store.error}`]);
   else if (store.row === null) lines.push(["Database", "has no final row of it"]);
   else {
-    const row = store.row;
+    const { source, event_time, version, open, high, low, close, volume, trades } = store.row;
     lines.push(
-      ["Database", `has its final row, from source ${row.source}, as of ${moment(row.event_time)}, version ${row.version}`],
-      ["Values", `open ${row.open}, high ${row.high}, low ${row.low}, close ${row.close}, volume ${row.volume}, ${row.trades.toLocaleString("en")} trades`]);
+      ["Database", `has its final row, from source ${source}, as of ${moment(event_time)}, version ${version}`],
+      ["Prices", `open ${open}, high ${high}, low ${low}, close ${close}`],
+      ["Volume", `${volume} in ${counted(trades, "trade")}`]);
   }
   return lines;
 }
@@ -134,7 +145,7 @@ function moment(time) {
   return `${new Date(time).toISOString().replace("T", " ").slice(0, 19)}`;
 }
 
-// The address may have milliseconds or ISO 8601.
+/** The open time that an address names, in milliseconds or ISO 8601; NaN if it names none. */
 export function timeOf(candle) {
   return /^\d+$/.test(candle) ? Number(candle) : Date.parse(candle);
 }
