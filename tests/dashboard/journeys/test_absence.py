@@ -20,7 +20,7 @@ def test_an_agent_that_is_lost_is_found_again(visit: Visit, world: World) -> Non
     window.claim("ERR_CONNECTION_REFUSED")
     world.lose()
     alert = page.get_by_role("banner").get_by_role("alert")
-    expect(alert).to_contain_text("The agent does not answer since")
+    expect(alert).to_contain_text("The agent has not answered since")
     expect(closed).to_be_visible()
     before = closed.inner_text()
     world.find()

@@ -83,7 +83,7 @@ function navigation(nav) {
 }
 
 function sentence(error) {
-  return error.status ? `The agent answers with an error (${error.message})` : "The agent does not answer";
+  return error.status ? `The agent has answered with errors (${error.message})` : "The agent has not answered";
 }
 
 function reasonsOf(overview) {
