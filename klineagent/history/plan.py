@@ -23,8 +23,8 @@ from klineagent.history.archive.files import (
 from klineagent.history.judging import expected_by_day
 from klineagent.storage.history import FileState, ImportRecord
 
-UNIT_ROWS = 450_000
-"""The most candles of files that go in together: the engine takes 300 MB for them."""
+UNIT_ROWS = 180_000
+"""The most candles of files that go in together: the engine takes some 200 MB for them."""
 UNIT_FILES = 1_000
 
 Range = tuple[int, int]
