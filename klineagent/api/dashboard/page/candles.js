@@ -74,6 +74,8 @@ export function open(section, page) {
     feed = lastClosed = null;
     clearTimeout(timer);
     closed.textContent = values.textContent = kept.textContent = "";
+    // A word each second would leave no room for any other.
+    closed.setAttribute("aria-live", wanted.interval.endsWith("s") ? "off" : "polite");
     note.textContent = "Asking for candles …";
     page.curl(section, "GET", "/v1/tail", { ...wanted, limit: 500, gaps: "listed" });
     const [recorded] = await Promise.all([picker.recorded(wanted.symbol), ready]);

@@ -143,7 +143,8 @@ export class LibraryChart {
       const x = (open) => this.chart.timeScale().logicalToCoordinate(this.indexOf(open));
       const edges = ({ first, last }) => {
         const [left, right] = [x(first) - half, x(last) + half];
-        return right < 0 || left > mediaSize.width ? null : [left, right];
+        const isSeen = right > 0 && left < mediaSize.width;
+        return isSeen ? [Math.max(0, left), Math.min(mediaSize.width, right)] : null;
       };
       paintBands(context, this.bands, edges, mediaSize.height, this.colours);
       const at = this.chosen === null ? null : edges({ first: this.chosen, last: this.chosen });
