@@ -104,3 +104,20 @@ def test_names_become_entries_of_the_set(page: Page) -> None:
         {"symbols": ["btcusdt", "spot:ETHUSDT"], "intervals": ["1m", "1h"]},
         {"match": {"name": "*USDC"}, "intervals": ["1m", "1h"]},
     ]
+
+
+def test_symbols_at_the_same_intervals_are_removed_in_one_entry(page: Page) -> None:
+    """Thousands fit into one request; patterns and other intervals stay apart."""
+    pattern = {"match": {"name": "*USDC"}, "intervals": "all"}
+    entries = [
+        {"symbols": ["BTCUSDT"], "intervals": ["1m"]},
+        pattern,
+        {"symbols": ["ETHUSDT"], "intervals": ["1m"]},
+        {"symbols": ["SOLUSDT"], "intervals": "all"},
+    ]
+
+    assert call(page, "change.together", entries) == [
+        {"symbols": ["BTCUSDT", "ETHUSDT"], "intervals": ["1m"]},
+        pattern,
+        {"symbols": ["SOLUSDT"], "intervals": "all"},
+    ]

@@ -149,7 +149,7 @@ function list(ask) {
     ask.withdraw();
     draw();
   });
-  bulk.addEventListener("click", () => ask("Remove", { remove: found().map(({ entry }) => entry) }));
+  bulk.addEventListener("click", () => ask("Remove", { remove: together(found().map(({ entry }) => entry)) }));
   return {
     whole,
     show(now) {
@@ -177,6 +177,17 @@ function rowsOf({ subscriptions, exclude, pending, refused, unmatched }) {
       return { entry: part, name, intervals, note, text, key: `${text} ${from}` };
     });
   });
+}
+
+/** `entries` with the symbols of equal intervals in one: a request has at most 64 KiB. */
+export function together(entries) {
+  const joined = new Map();
+  for (const entry of entries) {
+    const key = JSON.stringify([entry.venue, entry.intervals, entry.match]);
+    if (joined.has(key)) joined.get(key).symbols.push(...entry.symbols);
+    else joined.set(key, entry.match ? entry : { ...entry, symbols: [...entry.symbols] });
+  }
+  return [...joined.values()];
 }
 
 // What is left of one symbol's entry: what the configuration names stays in the set when it is
