@@ -37,7 +37,7 @@ export function open(section, page) {
   section.querySelector(".body").append(
     picker.element, values, host, legend(), note, closed,
     make("p", { className: "quiet", id: "candle-keys" },
-      "Left and right choose a candle, Enter tells why it is as it is."),
+      "Left and right choose a candle, Enter tells why it is as it is. Once the chart is chosen, the wheel zooms."),
     kept, install);
 
   let chart = null;

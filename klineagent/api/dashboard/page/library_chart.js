@@ -37,12 +37,21 @@ export class LibraryChart {
     this.chart.panes()[1].setStretchFactor(1);
     this.series.attachPrimitive(this.primitive());
     this.theme();
+    // The wheel scrolls the page until the chart is chosen.
+    for (const [event, mouseWheel] of [["focus", true], ["blur", false]]) {
+      host.addEventListener(event, () => this.wheel(mouseWheel));
+    }
+    this.wheel(false);
     const scale = this.chart.timeScale();
     scale.subscribeVisibleLogicalRangeChange((range) => {
       if (range && !this.drawing) onRange(range.from, range.to, this.places.length);
     });
     this.chart.subscribeCrosshairMove(({ time }) => onHover(time === undefined ? null : time * 1_000));
     this.chart.subscribeClick(({ time }) => time !== undefined && onPick(time * 1_000));
+  }
+
+  wheel(mouseWheel) {
+    this.chart.applyOptions({ handleScale: { mouseWheel }, handleScroll: { mouseWheel } });
   }
 
   theme() {

@@ -28,6 +28,8 @@ export class PlainChart {
       if (open !== null && Math.abs(event.offsetX - (dragged?.x ?? event.offsetX)) < 4) onPick(open);
     });
     this.canvas.addEventListener("wheel", (event) => {
+      // The wheel scrolls the page until the chart is chosen.
+      if (document.activeElement !== host) return;
       event.preventDefault();
       if (event.deltaX) return this.see(this.from + event.deltaX / this.step, this.width);
       const width = Math.max(10, Math.min(1_000, this.width * 1.001 ** event.deltaY));
