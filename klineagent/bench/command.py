@@ -15,6 +15,7 @@ from rich.table import Table
 
 from klineagent.bench import scenarios
 from klineagent.bench.bots.comparison import Fleet, compare_ways
+from klineagent.bench.dashboard.dashboard import DASHBOARD, Visitors, visit
 from klineagent.bench.operation.operation import OPERATE, operate
 from klineagent.bench.outcome import Outcome
 from klineagent.bench.peers.comparison import COMPARISON, compare_peers
@@ -205,6 +206,28 @@ def reading(*, candles: int, closes: int, as_json: bool, **given: Any) -> None:
     with _busy("reading") as status:
         outcome = _run(partial(read, Workload(**given), readers, announce=status.update))
     _show_outcome("reading", outcome, as_json=as_json)
+
+
+@bench.command()
+@click.option(
+    "--tabs",
+    default=Visitors().tabs,
+    show_default=True,
+    type=click.IntRange(1, 99),
+    metavar="N",
+    help="How many tabs are open in the second window.",
+)
+@click.option("--browser", metavar="PATH", help="Chromium, if it is not the one that is installed.")
+@_options(DASHBOARD)
+def dashboard(*, tabs: int, browser: str | None, as_json: bool, **given: Any) -> None:
+    """Record while the dashboard is open in a browser.
+
+    How soon it shows, and what open tabs cost. Needs Chromium and pip install 'klineagent[bench]'.
+    """
+    visitors = Visitors(tabs=tabs, browser=browser)
+    with _busy("dashboard"):
+        outcome = _run(partial(visit, Workload(**given), visitors))
+    _show_outcome("dashboard", outcome, as_json=as_json)
 
 
 @bench.command()

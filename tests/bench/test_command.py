@@ -15,6 +15,7 @@ import pytest
 
 from klineagent.bench.operation.questions import SHARES
 from klineagent.core.interrupts import INTERRUPTED
+from tests.browsers import chromium
 
 FEW = ("--symbols", "3", "--warm-up", "0")
 SHORT = (*FEW, "--seconds", "0.5")
@@ -118,6 +119,19 @@ def test_an_agent_is_measured_while_programs_read() -> None:
     assert seen["client left to the end of its query, s"] >= 0
 
 
+@pytest.mark.browser
+def test_an_agent_is_measured_while_its_dashboard_is_open() -> None:
+    """The page shows all its parts, and each of two tabs asks for more each second."""
+    few = ("--tabs", "2", "--browser", chromium())
+    result = measured("dashboard", "--rate", "900", "--seconds", "2", *FEW, *PLAIN, *few)
+    assert list(result["runs"]) == ["left alone", "2 tabs"]
+    seen = {bar["what"]: bar["seen"] for bar in result["bars"]}
+    assert 0 < seen["first paint, ms"] < seen["heat map of 30 days, ms"]
+    assert seen["of a page of one word"] > 0
+    assert seen["requests a second of 2 tabs"] > 0
+    assert seen["script and style, KB"] > 10
+
+
 def test_figures_are_shown_as_a_table() -> None:
     """The bars are below."""
     with bench("paced", "--rate", "100", *SHORT, *PLAIN) as process:
@@ -159,6 +173,7 @@ def test_a_signal_ends_all_of_it(tmp_path: Path) -> None:
         (["paced", "--seconds", "0"], "--seconds"),
         (["saturated", "--warm-up", "-1"], "--warm-up"),
         (["operate", "--requests", "0"], "--requests"),
+        (["dashboard", "--browser", "/nowhere/chromium"], "/nowhere/chromium"),
         (["quickly"], "quickly"),
     ],
 )

@@ -17,9 +17,6 @@ from tests.dashboard.watched import Visit, Watched
 from tests.dashboard.world import World, open_world
 
 WITHIN_MS = 20_000
-# No sandbox, for it needs rights that root in a container lacks, and the page is ours; nor much
-# shared memory, of which a container may have little.
-_FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 
 Driven = tuple[Browser, asyncio.AbstractEventLoop]
 
@@ -29,7 +26,7 @@ def _driven() -> Iterator[Driven]:
     expect.set_options(timeout=WITHIN_MS)
     with (
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=chromium(), args=_FLAGS) as browser,
+        playwright.chromium.launch(executable_path=chromium()) as browser,
     ):
         loop = asyncio.get_running_loop()
         asyncio._set_running_loop(None)

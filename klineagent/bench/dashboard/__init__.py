@@ -1,0 +1,1 @@
+"""The dashboard in a browser, as a load and as something to wait for."""
