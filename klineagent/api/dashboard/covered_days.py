@@ -24,7 +24,7 @@ from klineagent.series.venues import Venues
 
 DEFAULT_DAYS = 30
 # A millisecond or two of work between checkpoints.
-SERIES_AT_ONCE = 250
+SERIES_AT_ONCE = 150
 _EPOCH = date(1970, 1, 1)
 
 

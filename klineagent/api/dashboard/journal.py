@@ -32,7 +32,7 @@ POINT_EVERY_S = 5
 MOST_POINTS = 360
 MOST_LOSSES = 200
 # A millisecond or two of work between checkpoints.
-SERIES_AT_ONCE = 50
+SERIES_AT_ONCE = 25
 
 _Numbered = TypeVar("_Numbered", LoggedEvent, LostSpan, OverviewPoint)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+from operator import itemgetter
 
 import h11
 import msgspec
@@ -37,10 +39,10 @@ from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.api.timings import Timings
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import RequestError
-from klineagent.core.interval import SECOND_MS, Interval
+from klineagent.core.interval import BY_LENGTH, SECOND_MS, Interval
 from klineagent.exchange.venues import full_name
-from klineagent.series.statistics import LASTS_S, lag_of
-from klineagent.series.venues import Venues
+from klineagent.series.statistics import LASTS_S, CountedSeries, lag_of
+from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.writing.writer import Writer
 
 PATH = "/v1/overview"
@@ -49,7 +51,7 @@ MOST_BEHIND = 50
 MOST_ANSWERS = 20
 _READY = ((b"content-type", b"application/json"),)
 # A millisecond or two of work between checkpoints.
-SERIES_AT_ONCE = 25
+SERIES_AT_ONCE, RANKED_AT_ONCE = 25, 200
 
 
 @define(eq=False, kw_only=True)
@@ -100,7 +102,9 @@ class OverviewSource:
         return encoded
 
     async def _make(self) -> Overview:
+        main = self.venues.main
         counted = await counted_venues(self.venues)
+        counted = sorted(counted, key=lambda each: each[0] is not main)
         await self.journal.see(counted)
         found = shortcomings(self.venues, self.writer, counted)
         limits = limits_of(self.venues)
@@ -143,20 +147,26 @@ class OverviewSource:
         )
 
     async def _behind(self, counted: CountedVenues) -> list[SeriesCoverage]:
-        behind = []
-        for running, totals in counted:
-            now_ms = running.context.time.now_ms()
-            for series in totals.gapped:
-                rank = -series.ledger.missing, -lag_of(series.ledger, now_ms)
-                name = full_name(running.venue, series.symbol, self.venues.default)
-                behind.append((rank, name, series.interval, running))
-        worst = sorted(behind, key=lambda each: each[:2])[:MOST_BEHIND]
-        there = (
-            (name, running.registry.subscription(name.rpartition(":")[2], interval))
-            for _, name, interval, running in worst
-        )
-        named = [(name, series) for name, series in there if series is not None]
+        gapped = [(running, each) for running, totals in counted for each in totals.gapped]
+        ranked = await in_portions(_ranked, gapped, at_once=RANKED_AT_ONCE)
+        named = []
+        for _, running, each in heapq.nsmallest(MOST_BEHIND, ranked, key=itemgetter(0)):
+            if (series := running.registry.subscription(each.symbol, each.interval)) is not None:
+                named.append((full_name(running.venue, each.symbol, self.venues.default), series))
         return await in_portions(coverage_of, named, at_once=SERIES_AT_ONCE)
+
+
+_Rank = tuple[int, int, str, int]
+
+
+def _ranked(
+    gapped: tuple[RunningVenue, CountedSeries],
+) -> tuple[_Rank, RunningVenue, CountedSeries]:
+    """Return a series with its rank: the worst is first."""
+    running, series = gapped
+    ledger, now_ms = series.ledger, running.context.time.now_ms()
+    rank = BY_LENGTH[series.interval.value]
+    return (-ledger.missing, -lag_of(ledger, now_ms), series.symbol, rank), running, series
 
 
 def add_overview_route(app: QuartTrio, source: OverviewSource) -> None:

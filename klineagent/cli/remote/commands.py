@@ -96,7 +96,14 @@ async def _status(address: Address, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode({name: Raw(body) for name, body in bodies.items()}))
         return
     _print(
-        views.status_view(now.value, feeds.value, limits.value, storage.value, wanted.value.refused)
+        views.status_view(
+            now.value.connection_count,
+            len(now.value.symbols),
+            feeds=feeds.value,
+            limits=limits.value,
+            storage=storage.value,
+            refused=wanted.value.refused,
+        )
     )
 
 

@@ -148,7 +148,9 @@ class AgentConnection:
             )
         if has_no_such_path:
             has_path = bool(self._http.base_url.path.strip("/"))
-            reason = "leave the path out" if has_path else "it is older than this command"
+            reason = (
+                "leave the path out" if has_path else "it is older than this command; upgrade it"
+            )
             return AgentRefused(f"the agent at {label} has no {path}: {reason}")
         return AgentRefused(reason)
 

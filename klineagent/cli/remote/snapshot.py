@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec.structs import asdict
 
-from klineagent.api.models.contract import Status
+from klineagent.api.models.overview import Overview
 from klineagent.api.models.reports import (
     MOST_SERIES,
     Coverage,
@@ -19,7 +20,7 @@ from klineagent.api.models.reports import (
 )
 from klineagent.cli.remote.connection import AgentAnswer, AgentConnection
 from klineagent.cli.remote.exchange_views import feed_names
-from klineagent.cli.remote.wording import duration
+from klineagent.cli.remote.wording import counted, duration
 
 SHOWN_NAMES = 5
 SHOWN_PAUSE_S = 1
@@ -30,52 +31,45 @@ SHOWN_PAUSE_S = 1
 class Snapshot:
     """The state of an agent at one moment."""
 
-    status: Status
+    symbols: int
+    streams: int
     feeds: Feeds
     limits: Limits
     storage: Storage
     behind: tuple[SeriesCoverage, ...] = ()
-    """Series with missing candles or a lag, the worst first."""
+    """The worst series with missing candles."""
+    incomplete: int = 0
+    """The number of series with missing candles."""
+    missing: int = 0
+    """The number of missing candles."""
+    next: int = 0
+    """From where on to ask for what happens next."""
 
-    def with_series_of(self, before: Snapshot) -> Snapshot:
-        """Copy this snapshot with the lagging series of `before`."""
-        return evolve(self, behind=before.behind)
-
-    @property
-    def missing(self) -> int:
-        """How many candles are missing."""
-        return sum(each.missing.candles for each in self.behind)
-
-
-async def take_snapshot(connection: AgentConnection) -> Snapshot:
-    """Ask the agent for its state, without the series, which may be many.
-
-    Raises:
-        AgentError: a call failed.
-    """
-    status = await connection.get(Status, "/status")
-    feeds = await connection.get(Feeds, "/v1/feeds")
-    limits = await connection.get(Limits, "/v1/limits")
-    storage = await connection.get(Storage, "/v1/storage")
-    return Snapshot(
-        status=status.value, feeds=feeds.value, limits=limits.value, storage=storage.value
-    )
+    @classmethod
+    def of(cls, overview: Overview) -> Snapshot:
+        """Read an agent's overview."""
+        main, *others = (each.limits for each in overview.venues)
+        return cls(
+            symbols=overview.totals.symbols,
+            streams=overview.totals.series,
+            feeds=Feeds(overview.feeds),
+            limits=Limits(**asdict(main), others=others),
+            storage=overview.storage,
+            behind=tuple(overview.behind),
+            incomplete=overview.totals.incomplete,
+            missing=overview.totals.missing,
+            next=overview.next,
+        )
 
 
-async def with_series(snapshot: Snapshot, connection: AgentConnection) -> Snapshot:
-    """Copy `snapshot` with the series that lag now.
+async def take_snapshot(connection: AgentConnection, since: int = 0) -> Snapshot:
+    """Ask the agent for its state.
 
     Raises:
-        AgentError: a call failed.
+        AgentError: the call failed.
     """
-    behind = [
-        series
-        for page in await coverage_pages(connection)
-        for series in page.value.series
-        if series.missing.candles or series.lag_seconds
-    ]
-    behind.sort(key=lambda each: (-each.missing.candles, -each.lag_seconds))
-    return evolve(snapshot, behind=tuple(behind))
+    overview = await connection.get(Overview, "/v1/overview", query={"since": since})
+    return Snapshot.of(overview.value)
 
 
 async def coverage_pages(
@@ -96,9 +90,9 @@ async def coverage_pages(
 
 def events_between(before: Snapshot, after: Snapshot) -> Iterator[str]:
     """Describe what happened between two snapshots, as far as they show it."""
-    yield from _of_symbols(before.status.symbols, after.status.symbols)
+    yield from _of_symbols(before.symbols, after.symbols)
     yield from _of_feeds(before.feeds.feeds, after.feeds.feeds)
-    yield from _of_series(_named(before.behind), _named(after.behind))
+    yield from _of_series(before, after)
     yield from _of_storage(before.storage, after.storage)
     stood = _pauses(before.limits)
     for venue, stands in _pauses(after.limits).items():
@@ -115,11 +109,10 @@ def _pauses(limits: Limits) -> dict[str, float]:
     return {each.venue: each.rest.standing_down_seconds for each in (limits, *limits.others)}
 
 
-def _of_symbols(before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
-    if added := sorted(set(after) - set(before)):
-        yield f"added {_some(added)}"
-    if removed := sorted(set(before) - set(after)):
-        yield f"removed {_some(removed)}"
+def _of_symbols(before: int, after: int) -> Iterator[str]:
+    if before != after:
+        change = "added" if after > before else "removed"
+        yield f"{change} {counted(abs(after - before), 'symbol')}"
 
 
 def _of_feeds(before: Sequence[FeedState], after: Sequence[FeedState]) -> Iterator[str]:
@@ -142,15 +135,21 @@ def _of_feeds(before: Sequence[FeedState], after: Sequence[FeedState]) -> Iterat
         yield f"feed {names[number]} is gone"
 
 
-def _of_series(
-    before: Mapping[str, SeriesCoverage], after: Mapping[str, SeriesCoverage]
-) -> Iterator[str]:
-    missing_before = {name for name, each in before.items() if each.missing.candles}
-    missing_after = {name for name, each in after.items() if each.missing.candles}
+def _of_series(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    if any(each.incomplete > len(each.behind) for each in (before, after)):
+        # Which of them are listed changes while none begins and none ends.
+        if before.incomplete != after.incomplete:
+            yield f"candles are missing in {after.incomplete} series"
+        return
+    missing_before, missing_after = _incomplete(before), _incomplete(after)
     if begun := sorted(missing_after - missing_before):
         yield f"candles are missing in {_some(begun)}"
     if over := sorted(missing_before - missing_after):
         yield f"no candle is missing any more in {_some(over)}"
+
+
+def _incomplete(snapshot: Snapshot) -> set[str]:
+    return {f"{each.symbol} {each.interval}" for each in snapshot.behind if each.missing.candles}
 
 
 def _of_storage(before: Storage, after: Storage) -> Iterator[str]:
@@ -163,10 +162,6 @@ def _of_storage(before: Storage, after: Storage) -> Iterator[str]:
 def _by_number(feeds: Iterable[FeedState]) -> dict[tuple[str, int], FeedState]:
     """Map each venue's numbers to its feeds."""
     return {(each.venue, each.number): each for each in feeds}
-
-
-def _named(series: Iterable[SeriesCoverage]) -> dict[str, SeriesCoverage]:
-    return {f"{each.symbol} {each.interval}": each for each in series}
 
 
 def _state(feed: FeedState) -> str:

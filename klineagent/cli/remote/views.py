@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from klineagent.api.models.contract import Connections, Status, SymbolsAdded
+from klineagent.api.models.contract import Connections, SymbolsAdded
 from klineagent.api.models.reports import (
     Feeds,
     Limits,
@@ -39,7 +39,9 @@ _BY_LENGTH = {interval.value: rank for rank, interval in enumerate(Interval)}
 
 
 def status_view(
-    status: Status,
+    streams: int,
+    symbols: int,
+    *,
     feeds: Feeds,
     limits: Limits,
     storage: Storage,
@@ -50,7 +52,7 @@ def status_view(
     more = f"; and {len(refused) - _SHOWN_REFUSED} more" if len(refused) > _SHOWN_REFUSED else ""
     return _facts(
         {
-            "streams": f"{status.connection_count} of {counted(len(status.symbols), 'symbol')}",
+            "streams": f"{streams} of {counted(symbols, 'symbol')}",
             **({"refused": reasons + more} if refused else {}),
             "feeds": feeds_text(feeds.feeds),
             "messages": f"{messages_rate(feeds):.0f} a second",

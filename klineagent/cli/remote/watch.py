@@ -23,12 +23,10 @@ from rich.text import Text
 
 from klineagent.cli.remote.connection import Address, AgentConnection, open_connection
 from klineagent.cli.remote.exchange_views import feeds_table, messages_rate
-from klineagent.cli.remote.snapshot import Snapshot, events_between, take_snapshot, with_series
+from klineagent.cli.remote.snapshot import Snapshot, events_between, take_snapshot
 from klineagent.cli.remote.views import coverage_view, status_view
 from klineagent.core.errors import AgentError
 
-SERIES_EVERY_S = 5
-"""How often all series, which may be thousands, are fetched."""
 KEPT_EVENTS = 200
 _HEAD_LINES = 7
 _TABLE_LINES = 5
@@ -87,7 +85,7 @@ async def watch_agent(address: Address, *, every_s: float, console: Console) -> 
         AgentError: the first call failed; later failures are shown, and calls go on.
     """
     async with open_connection(address) as connection:
-        watched = Watched(await with_series(await take_snapshot(connection), connection))
+        watched = Watched(await take_snapshot(connection))
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
             _shown(console, address) as show,
@@ -103,16 +101,10 @@ async def _follow(
     watched: Watched, connection: AgentConnection, every_s: float, show: Show
 ) -> NoReturn:
     show(watched, [])
-    series_at = trio.current_time() + SERIES_EVERY_S
     while True:
         await trio.sleep(every_s)
         try:
-            snapshot = await take_snapshot(connection)
-            if trio.current_time() >= series_at:
-                snapshot = await with_series(snapshot, connection)
-                series_at = trio.current_time() + SERIES_EVERY_S
-            else:
-                snapshot = snapshot.with_series_of(watched.snapshot)
+            snapshot = await take_snapshot(connection, watched.snapshot.next)
         except AgentError as error:
             show(watched, watched.miss(error))
         else:
@@ -181,12 +173,12 @@ class _Lines:
 
 def line(snapshot: Snapshot) -> str:
     """Render the agent's state in one line."""
-    status, rest = snapshot.status, snapshot.limits.rest
+    rest = snapshot.limits.rest
     up = sum(each.state != "down" for each in snapshot.feeds.feeds)
     return (
-        f"streams={status.connection_count} symbols={len(status.symbols)}"
+        f"streams={snapshot.streams} symbols={snapshot.symbols}"
         f" feeds={up}/{len(snapshot.feeds.feeds)} messages_per_second="
-        f"{messages_rate(snapshot.feeds):.0f} behind={len(snapshot.behind)}"
+        f"{messages_rate(snapshot.feeds):.0f} behind={snapshot.incomplete}"
         f" missing={snapshot.missing} weight={rest.used}/{rest.limit}"
     )
 
@@ -205,7 +197,13 @@ def screen(watched: Watched, *, title: str, height: int) -> RenderableType:
     trouble = [Text(watched.trouble, style="red", overflow="ellipsis", no_wrap=True)]
     parts: list[RenderableType] = [
         head,
-        status_view(snapshot.status, snapshot.feeds, snapshot.limits, snapshot.storage),
+        status_view(
+            snapshot.streams,
+            snapshot.symbols,
+            feeds=snapshot.feeds,
+            limits=snapshot.limits,
+            storage=snapshot.storage,
+        ),
         *(trouble if watched.trouble else []),
     ]
     room = height - _HEAD_LINES - len(trouble)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from klineagent.api.models.contract import Status
 from klineagent.api.models.reports import (
     AbsentCandles,
     AbsentSpan,
@@ -120,14 +119,20 @@ BEHIND = replace(
 
 def a_snapshot(
     *,
-    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT"),
+    symbols: int = 2,
     feeds: tuple[FeedState, ...] = (FEED,),
     limits: Limits = LIMITS,
     storage: Storage = STORAGE,
     behind: tuple[SeriesCoverage, ...] = (),
 ) -> Snapshot:
     """An agent at seven intervals."""
-    status = Status(connection_count=7 * len(symbols), symbols=list(symbols))
     return Snapshot(
-        status=status, feeds=Feeds(list(feeds)), limits=limits, storage=storage, behind=behind
+        symbols=symbols,
+        streams=7 * symbols,
+        feeds=Feeds(list(feeds)),
+        limits=limits,
+        storage=storage,
+        behind=behind[:50],
+        incomplete=sum(each.missing.candles > 0 for each in behind),
+        missing=sum(each.missing.candles for each in behind),
     )

@@ -18,19 +18,17 @@ from tests.cli.remote.answers import (
 USUAL = a_snapshot()
 PAUSING = replace(LIMITS, rest=replace(LIMITS.rest, standing_down_seconds=0.3))
 SPOT_FEED = replace(FEED, venue="spot")
-MANY = tuple(f"A{number}USDT" for number in range(8))
+MANY = tuple(replace(BEHIND, symbol=f"A{number}USDT") for number in range(60))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "events"),
     [
         (USUAL, USUAL, []),
-        (USUAL, a_snapshot(symbols=("BTCUSDT", "XRPUSDT")), ["added XRPUSDT", "removed ETHUSDT"]),
-        (
-            a_snapshot(symbols=()),
-            a_snapshot(symbols=MANY),
-            ["added A0USDT, A1USDT, A2USDT, A3USDT, A4USDT and 3 more"],
-        ),
+        (USUAL, a_snapshot(symbols=3), ["added 1 symbol"]),
+        (a_snapshot(symbols=8), USUAL, ["removed 6 symbols"]),
+        (USUAL, a_snapshot(behind=MANY), ["candles are missing in 60 series"]),
+        (a_snapshot(behind=MANY), a_snapshot(behind=MANY[::-1]), []),
         (
             USUAL,
             a_snapshot(feeds=(LOST,)),

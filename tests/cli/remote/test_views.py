@@ -1,19 +1,30 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
+from rich.console import RenderableType
 
 from klineagent.api.models.contract import (
     Connection,
     Connections,
     Current,
-    Status,
     Summary,
     SymbolCounts,
     SymbolsAdded,
 )
-from klineagent.api.models.reports import Feeds, Search, StoredRow, StoreSays, Why
+from klineagent.api.models.reports import (
+    Feeds,
+    FeedState,
+    Limits,
+    Search,
+    Storage,
+    StoredRow,
+    StoreSays,
+    Why,
+)
 from klineagent.api.models.subscriptions import (
     ForecastTold,
     StreamsNow,
@@ -50,10 +61,22 @@ from tests.cli.remote.screen import screen, words_of
 _UTC_NOON = "2026-02-01T12:00:00+00:00"
 
 
+def _status(
+    streams: int,
+    symbols: int,
+    feeds: list[FeedState],
+    limits: Limits,
+    storage: Storage,
+    refused: Sequence[SymbolReason] = (),
+) -> RenderableType:
+    return status_view(
+        streams, symbols, feeds=Feeds(feeds), limits=limits, storage=storage, refused=refused
+    )
+
+
 def test_the_status_is_six_lines() -> None:
     """With nothing to scroll through."""
-    status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
-    assert screen(status_view(status, Feeds([FEED, LOST]), STANDING_DOWN, STORAGE)) == [
+    assert screen(_status(14, 2, [FEED, LOST], STANDING_DOWN, STORAGE)) == [
         "streams   14 of 2 symbols",
         "feeds     1 of 2 up, carrying 14 streams",
         "messages  140 a second",
@@ -65,9 +88,8 @@ def test_the_status_is_six_lines() -> None:
 
 def test_the_status_tells_of_symbols_that_cannot_be_had() -> None:
     """The first few, with why."""
-    status = Status(connection_count=14, symbols=["BTCUSDT", "ETHUSDT"])
     refused = [SymbolReason(f"S{at}", f"S{at} does not exist on usdm") for at in range(7)]
-    lines = screen(status_view(status, Feeds([FEED]), STANDING_DOWN, STORAGE, refused))
+    lines = screen(_status(14, 2, [FEED], STANDING_DOWN, STORAGE, refused))
     shown = " ".join(line.strip() for line in lines[1:4])
     assert shown.startswith("refused   S0 does not exist on usdm; S1 does not")
     assert "S4 does not exist on usdm; and 2 more" in shown
@@ -78,13 +100,12 @@ def test_the_status_tells_of_a_database_that_takes_no_rows() -> None:
     assert STORAGE.spool is not None
     full = replace(STORAGE.spool, rows=1, bytes=1_999_000_000, error="its limit is reached")
     away = replace(AWAY, rows_refused=3, spool=full)
-    status = Status(connection_count=1, symbols=["BTCUSDT"])
-    assert screen(status_view(status, Feeds([FEED]), LIMITS, away))[-3:] == [
+    assert screen(_status(14, 2, [FEED], LIMITS, away))[-3:] == [
         "database  takes no rows: no answer; 12.4k rows stored, 48 on their way, 3",
         "          refused",
         "spool     1 row in 2GB of 2GB; it takes no more: its limit is reached",
     ]
-    alone = status_view(status, Feeds([FEED]), LIMITS, replace(STORAGE, spool=None))
+    alone = _status(14, 2, [FEED], LIMITS, replace(STORAGE, spool=None))
     assert screen(alone)[-1].startswith("spool     none")
 
 
@@ -112,9 +133,8 @@ def test_intervals_are_listed_by_length() -> None:
 def test_one_of_a_thing_is_told_as_one() -> None:
     """Streams, symbols, connections, requests."""
     assert [counted(each, "stream") for each in (0, 1, 2)] == ["0 streams", "1 stream", "2 streams"]
-    one = Status(connection_count=1, symbols=["BTCUSDT"])
     feed = replace(FEED, streams_carried=1)
-    lines = screen(status_view(one, Feeds([feed]), LIMITS, STORAGE))
+    lines = screen(_status(1, 1, [feed], LIMITS, STORAGE))
     assert lines[:2] == ["streams   1 of 1 symbol", "feeds     1 of 1 up, carrying 1 stream"]
     connections = [Connection("BTCUSDT", "1m", _UTC_NOON, True)]
     assert screen(list_view(Connections(connections, 1)))[0].split() == ["1", "stream"]

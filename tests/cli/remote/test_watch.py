@@ -24,7 +24,7 @@ def _screen(watched: Watched, *, height: int, width: int = 80) -> list[str]:
 def _a_busy_one() -> Watched:
     watched = Watched(a_snapshot())
     for number in range(100):
-        watched.see(a_snapshot(symbols=(f"A{number}USDT",)))
+        watched.see(a_snapshot(symbols=1 + number % 2))
     watched.see(a_snapshot(feeds=(*MANY_FEEDS, LOST), behind=MANY_BEHIND))
     return watched
 
