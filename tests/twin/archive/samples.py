@@ -36,6 +36,11 @@ class Client(httpx2.AsyncClient):
             if "<IsTruncated>true" not in text:
                 return keys
 
+    async def listed(self, path: str) -> str:
+        """What a listing tells of a file, without its checksum."""
+        text = (await self.get("https://data.binance.vision/", params={"prefix": path})).text
+        return text.partition("</Contents>")[0]
+
     async def file(self, path: str) -> httpx2.Response:
         """The answer for a file."""
         return await self.get(f"https://data.binance.vision/{path}")

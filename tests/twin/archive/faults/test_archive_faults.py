@@ -56,13 +56,15 @@ async def test_a_struck_day_is_the_same_in_both_files(
 ) -> None:
     """All other days of the month are true."""
     with ROWS[kind](archive.faults, days=STRUCK):
+        size = len((await client.file(DAY)).content)
+        assert f"<Size>{size}</Size>" in await client.listed(DAY)
         day, month = await client.lines(DAY), await client.lines(MONTH)
     true_day, true_month = await client.lines(DAY), await client.lines(MONTH)
     assert day != true_day
     assert month[:BEFORE] == true_month[:BEFORE]
     assert month[BEFORE : BEFORE + len(day) - 1] == day[1:]
     assert month[BEFORE + len(day) - 1 :] == true_month[BEFORE + 1_440 :]
-    assert archive.faults.injected == {kind: 2}
+    assert archive.faults.injected == {kind: 3}
 
 
 async def test_rows_off_the_grid_open_fourteen_seconds_late(
