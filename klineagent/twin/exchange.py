@@ -164,6 +164,8 @@ class Exchange:
         """Answer a REST request; None if the connection must be reset instead."""
         if await self.faults.hang_rest(path):
             return None
+        for _ in self.rest.draw(path, query, self.clock.now_ms()):
+            await trio.lowlevel.checkpoint()
         now_ms = self.clock.now_ms()
         lag_ms = self.faults.rest_lag_ms(now_ms) if path.endswith("/klines") else 0
         answer = self.rest.answer(method, path, query, now_ms, lag_ms=lag_ms)

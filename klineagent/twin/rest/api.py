@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -30,6 +30,8 @@ _PLAIN_WEIGHT = 1
 # Spot accepts times in microseconds; no time in milliseconds reaches this value.
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _MICROSECONDS_FROM = 100_000_000_000_000
+# Two days are computed in a blink; what is longer is made of half days.
+_LONG_MS, _PART = 2 * DAY_MS, TwinInterval.H12
 _NOT_FOUND = b"<html><body><h2>404 Not found</h2></body></html>"
 
 
@@ -101,6 +103,32 @@ class RestApi:
         except _BadRequestError as bad:
             return self._json(400, {"code": bad.code, "msg": bad.text})
         return self._json(200, content)
+
+    def draw(self, path: str, query: Mapping[str, str], now_ms: int) -> Iterator[None]:
+        """Compute the candles of a long klines answer in parts, which the aggregator then keeps.
+
+        It yields after each part, so that others get their turn: a year of days is half a million
+        minutes.
+        """
+        if not path.endswith("/klines"):
+            return
+        try:
+            series, limit = self._series(query), self._limit(query)
+            start_ms, end_ms = _time(query, "startTime"), _time(query, "endTime")
+        except _BadRequestError:
+            return
+        last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
+        if start_ms is None:
+            start_ms = _opens_before(series.interval, last_ms, limit)
+        elif self.venue.klines_window_ms is None:
+            length_ms = series.interval.next_open(start_ms) - series.interval.open_at(start_ms)
+            last_ms = min(last_ms, start_ms + limit * length_ms)
+        start_ms = max(start_ms, series.listing.onboard_ms)
+        if last_ms - start_ms < _LONG_MS:
+            return
+        symbol = series.listing.symbol
+        for _ in self.aggregator.between(symbol, _PART, start_ms, last_ms - _LONG_MS, now_ms):
+            yield
 
     def _weight(self, endpoint: str, query: Mapping[str, str]) -> int | None:
         """The weight of a request; None if there is no such endpoint."""

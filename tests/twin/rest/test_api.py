@@ -222,3 +222,37 @@ def test_other_paths_are_not_found(path: str) -> None:
     """Other venues' paths, too."""
     assert api_of().answer("GET", path, {}, NOW).status == 404
     assert api_of().answer("POST", "/fapi/v1/klines", {}, NOW).status == 404
+
+
+@pytest.mark.parametrize("venue", [USDM, COINM, SPOT], ids=lambda each: each.name)
+def test_a_long_answer_is_computed_in_parts(venue: VenueRules) -> None:
+    """Half a day each, up to two days ago; the answer is the same."""
+    api, path = api_of(venue, 20 * DAY_MS), f"{venue.rest_prefix}/klines"
+    symbol = "BTCUSD_PERP" if venue is COINM else "BTCUSDT"
+    query: dict[str, Any] = {
+        "symbol": symbol,
+        "interval": "1d",
+        "startTime": str(START - 20 * DAY_MS),
+    }
+    assert len(list(api.draw(path, query, NOW))) == 2 * 18 + 1
+    assert rows(api, **query) == rows(api_of(venue, 20 * DAY_MS), **query)
+    assert len(list(api.draw(path, {**query, "limit": "10"}, NOW))) in {2 * 8 + 1, 2 * 18 + 1}
+    del query["startTime"]
+    assert len(list(api.draw(path, query, NOW))) == 2 * 18 + 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"symbol": "OMGUSDT", "interval": "1d"},
+        {"symbol": "BTCUSDT", "interval": "1m"},
+        {"symbol": "BTCUSDT", "interval": "2d"},
+        {"symbol": "BTCUSDT", "interval": "1d", "limit": "0"},
+        {},
+    ],
+)
+def test_any_other_answer_has_no_parts(query: dict[str, str]) -> None:
+    """Short ones, refusals, and symbols without candles."""
+    api = api_of(history_ms=20 * DAY_MS)
+    assert list(api.draw("/fapi/v1/klines", query, NOW)) == []
+    assert list(api.draw("/fapi/v1/time", query, NOW)) == []
