@@ -17,11 +17,16 @@ TOKEN = "schemathesis-may-ask-anything"
 EXAMPLES = 8
 # The contract answers 400 for a symbol that does not exist; no schema knows which do.
 NOT_CHECKED = "positive_data_acceptance"
+# A read says 503 where candles are not there yet. Only another 5xx is a bug.
+CHECKS = """[checks]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
+"""
 # It takes 15 s of CPU; a machine busy with other tests gets much more.
 WITHIN_S = 600
 
 
 async def _examined(address: object, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    (folder / "schemathesis.toml").write_text(CHECKS)
     return await trio.run_process(
         [
             Path(sys.executable).with_name("schemathesis"),
