@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from klineagent.core.errors import ExchangeError, ExchangeUnreachable
 from klineagent.core.interval import DAY_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.rest import Page
 from klineagent.exchange.turns import UNHURRIED
+from klineagent.exchange.venues import Venue
 from klineagent.exchange.wire import RestCandle
 from klineagent.history.archive.files import ArchivedSeries, day_of
 from klineagent.history.events import Filled, Hole, Report
@@ -22,7 +23,6 @@ from klineagent.history.proofs import (
     NOT_BEGUN,
     NOT_TRADING,
     OFF_GRID,
-    TWICE,
     UNKNOWN_SYMBOL,
     WITHHELD,
     Shown,
@@ -62,6 +62,7 @@ class Filler:
     """The candles that the exchange had."""
     holes: list[Hole] = field(factory=list, init=False)
     _waiting: list[Kline] = field(factory=list, init=False)
+    _records: list[ImportRecord] = field(factory=list, init=False)
     _doubts: list[_Doubt] = field(factory=list, init=False)
 
     async def fill(self, ladders: Sequence[Ladder]) -> None:
@@ -90,7 +91,7 @@ class Filler:
             return
         if not exchange.knows(ladder.series.symbol):
             for gap in gaps:
-                await self._absent(ladder, gap, UNKNOWN_SYMBOL)
+                self._absent(ladder, gap, UNKNOWN_SYMBOL)
             return
         known = self._witnesses(ladder, exchange)
         for gap in gaps:
@@ -107,35 +108,36 @@ class Filler:
             has_file=lambda open_ms: day_of(open_ms) in covered,
             begins_ms=ladder.begins_ms,
             listed_ms=info.onboard_ms,
-            trades=info.is_trading,
         )
 
     async def _fill_gap(
         self, ladder: Ladder, exchange: VenueExchange, known: Witnesses, gap: Range
     ) -> None:
+        """Ask for a gap page by page; where there is nothing, for whatever comes next."""
         interval, venue = ladder.series.interval, exchange.rest.venue
-        at_ms, end_ms = gap
+        open_ms, end_ms = gap  # what is not settled yet
+        at_ms = open_ms  # what was not asked for yet
         is_search = False
-        while at_ms < end_ms:
+        while open_ms < end_ms:
+            now_ms = interval.next_open(interval.open_at(exchange.rest.time.now_ms()))
             page = page_of(at_ms, end_ms, interval, venue)
-            is_last = page.last_ms >= end_ms - 1
             if is_search:
-                # The oldest candles of the whole range, whenever they opened.
-                page = Page(at_ms, interval.next_open(end_ms) - 1, LEAST_ROWS)
-            shown = await self._look(ladder, exchange, page, (at_ms, end_ms))
+                page = _search(at_ms, max(end_ms, now_ms), venue)
+            shown = await self._look(ladder, exchange, page, (open_ms, end_ms))
             if shown is None:
                 return
             await self._heed(ladder, shown, known)
-            if shown.until_ms > at_ms:
-                at_ms, is_search = shown.until_ms, False
-            elif shown.is_empty and not is_last and not is_search:
-                if venue.klines_window_ms is None:
-                    is_search = True
-                else:
-                    at_ms = interval.first_open(page.last_ms + 1)
-            else:
-                await self._behind(ladder, (at_ms, end_ms), exchange)
+            if shown.until_ms > open_ms:
+                at_ms = open_ms = shown.until_ms
+                is_search = False
+            elif is_search or not shown.is_empty:
+                self._behind(ladder, (open_ms, end_ms), exchange)
                 return
+            elif venue.klines_window_ms is None:
+                is_search = True
+            else:
+                at_ms = interval.first_open(page.last_ms + 1)
+                is_search = at_ms >= end_ms
 
     async def _look(
         self, ladder: Ladder, exchange: VenueExchange, page: Page, gap: Range
@@ -160,22 +162,22 @@ class Filler:
         """Take what an answer shows; what it skips is absent, if another witness agrees."""
         await self._take(ladder.series, shown.closed)
         for off in shown.off_grid:
-            await self._absent(ladder, off, OFF_GRID)
+            self._absent(ladder, off, OFF_GRID)
         for skipped in by_witness(shown.skipped, known, ladder.series.interval):
             if reason := reason_of_skipped(skipped, known):
-                await self._absent(ladder, skipped, reason)
+                self._absent(ladder, skipped, reason)
             else:
                 self._doubts.append(_Doubt(ladder, skipped, trio.current_time()))
 
-    async def _behind(self, ladder: Ladder, rest: Range, exchange: VenueExchange) -> None:
+    def _behind(self, ladder: Ladder, rest: Range, exchange: VenueExchange) -> None:
         """Write down what is behind the exchange's last candle."""
         first_ms, end_ms = rest
         interval = ladder.series.interval
         if ladder.begins_ms is None or end_ms <= ladder.begins_ms:
-            await self._absent(ladder, rest, NOT_BEGUN)
+            self._absent(ladder, rest, NOT_BEGUN)
             return
         if not exchange.trades(ladder.series.symbol):
-            await self._absent(ladder, rest, NOT_TRADING)
+            self._absent(ladder, rest, NOT_TRADING)
             return
         # The newest candles may not be out yet; an agent that starts fetches them.
         ripe_ms = interval.open_at(max(0, exchange.rest.time.now_ms() - OUTAGE_MS))
@@ -183,23 +185,10 @@ class Filler:
             self._miss(ladder, (first_ms, min(end_ms, ripe_ms)), WITHHELD)
 
     async def _settle(self, doubt: _Doubt) -> None:
-        """Ask again for what one answer skipped."""
+        """Ask again for what one answer skipped, and no file covers."""
         ladder, exchange = doubt.ladder, self.exchanges[doubt.ladder.series.venue]
-        at_ms, end_ms = doubt.range
-        while at_ms < end_ms:
-            page = page_of(at_ms, end_ms, ladder.series.interval, exchange.rest.venue)
-            shown = await self._look(ladder, exchange, page, (at_ms, end_ms))
-            if shown is None:
-                return
-            await self._take(ladder.series, shown.closed)
-            for off in shown.off_grid:
-                await self._absent(ladder, off, OFF_GRID)
-            for skipped in shown.skipped:
-                await self._absent(ladder, skipped, TWICE)
-            if shown.until_ms <= at_ms:
-                self._miss(ladder, (at_ms, end_ms), WITHHELD)
-                return
-            at_ms = shown.until_ms
+        known = evolve(self._witnesses(ladder, exchange), has_answered_before=True)
+        await self._fill_gap(ladder, exchange, known, doubt.range)
 
     async def _take(self, series: ArchivedSeries, rows: Sequence[RestCandle]) -> None:
         self._waiting += [
@@ -213,12 +202,15 @@ class Filler:
 
     async def _flush(self) -> None:
         rows, self._waiting = self._waiting, []
+        records, self._records = self._records, []
+        # Rows that came with the same answers first: nothing is recorded before what it follows.
         await insert_all(self.store, rows)
+        await self.store.history.record(records)
 
     def _miss(self, ladder: Ladder, missing: Range, reason: str) -> None:
         self._note(ladder, missing, reason, is_proven=False)
 
-    async def _absent(self, ladder: Ladder, absent: Range, reason: str) -> None:
+    def _absent(self, ladder: Ladder, absent: Range, reason: str) -> None:
         first_ms, end_ms = absent
         interval, series = ladder.series.interval, ladder.series
         if not interval.count(first_ms, end_ms):
@@ -237,9 +229,7 @@ class Filler:
             first_day=day_of(first_ms),
             imported_at=self.now_ms(),
         )
-        # Rows that came with the same answer first: nothing is recorded before what it follows.
-        await self._flush()
-        await self.store.history.record([record])
+        self._records.append(record)
         ladder.note([record])
         self._note(ladder, absent, reason, is_proven=True)
 
@@ -255,6 +245,16 @@ class Filler:
         )
         self.holes.append(hole)
         self.report(hole)
+
+
+def _search(at_ms: int, until_ms: int, venue: Venue) -> Page:
+    """Return the request for the next candles, whenever they opened.
+
+    Where the exchange bounds the range, and begins with the newest, it only shows that some come.
+    """
+    if venue.klines_window_ms is not None:
+        until_ms = min(until_ms, at_ms + venue.klines_window_ms)
+    return Page(at_ms, until_ms - 1, LEAST_ROWS)
 
 
 async def gaps_of(store: Store, ladder: Ladder) -> list[Range]:

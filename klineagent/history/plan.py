@@ -43,6 +43,8 @@ class Ladder:
     months: dict[int, ArchiveFile] = field(factory=dict)
     """By their first midnight."""
     days: dict[int, ArchiveFile] = field(factory=dict)
+    days_listed_from: int | None = None
+    """From when on all files of days are listed; None if they are not."""
     records: dict[str, ImportRecord] = field(factory=dict)
     """By path."""
 

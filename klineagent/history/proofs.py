@@ -89,8 +89,8 @@ class Witnesses:
     """The first open time that the archive has; None if it has nothing."""
     listed_ms: int
     """Since when the symbol is listed by this name, as far as the exchange says; or 0."""
-    trades: bool
-    """Whether it trades now."""
+    has_answered_before: bool = False
+    """Whether an answer some time ago skipped the same candles."""
 
 
 def reason_of_skipped(skipped: Range, known: Witnesses) -> str:
@@ -100,7 +100,7 @@ def reason_of_skipped(skipped: Range, known: Witnesses) -> str:
         return NOT_BEGUN
     if known.has_file(first_ms):
         return OTHER_SYMBOL if end_ms <= known.listed_ms else NO_SOURCE
-    return ""
+    return TWICE if known.has_answered_before else ""
 
 
 def by_witness(skipped: Iterable[Range], known: Witnesses, interval: Interval) -> list[Range]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,6 +19,7 @@ from klineagent.history.archive.files import (
     day_of,
     day_path,
     file_named,
+    month_of,
     series_folder,
     symbols_folder,
 )
@@ -113,29 +114,49 @@ class Survey:
             listed(len(ladders))
 
         await at_once(look, series)
-        return [ladders[each] for each in series]
+        self._demand_something(ladders.values())
+        return [ladders[each] for each in series if self._is_known(ladders[each])]
 
-    async def _begin_with_the_archive(self, ladder: Ladder) -> None:
-        """Let the range of `ladder` begin with the first file that there is."""
-        first = min(ladder.months, default=None)
-        if first is None and ladder.has_days:
-            await self._list(ladder, FilePeriod.DAILY)
-            first = min(ladder.days, default=None)
-        ladder.clip(ladder.end_ms if first is None else first, ladder.end_ms)
-
-    def _end_with_its_life(self, ladder: Ladder) -> None:
-        """Let the range of a symbol that was delisted end with its last file.
+    def _demand_something(self, ladders: Collection[Ladder]) -> None:
+        """Refuse a symbol that is asked for by its name if nobody has it.
 
         Raises:
-            StartError: neither the archive nor the exchange has such a series.
+            StartError: neither the archive nor the exchange has it.
         """
+        known = {
+            (each.series.venue, each.series.symbol) for each in ladders if self._is_known(each)
+        }
+        for asked in self.request.asked:
+            if not asked.is_pattern and (asked.venue, asked.symbol) not in known:
+                intervals = ", ".join(map(str, self.request.intervals))
+                who = "the archive has" if not self.exchanges else "archive and exchange have"
+                raise StartError(f"{who} no {asked.venue}:{asked.symbol} at {intervals}")
+
+    def _is_known(self, ladder: Ladder) -> bool:
+        """Whether anybody has candles of the series, in its range or not."""
+        exchange = self.exchanges.get(ladder.series.venue)
+        is_there = exchange is not None and exchange.knows(ladder.series.symbol)
+        return is_there or bool(ladder.records) or ladder.files_end_ms is not None
+
+    async def _begin_with_the_archive(self, ladder: Ladder) -> None:
+        """Let the range of `ladder` begin with the first file that there is, or with its listing.
+
+        Days may begin in the month before the first one that has a file of its own.
+        """
+        month_ms = min(ladder.months, default=None)
+        if not ladder.records:
+            from_ms = 0 if month_ms is None else month_of(month_ms - 1)
+            await self._list(ladder, FilePeriod.DAILY, from_ms, until_ms=month_ms)
+        begins = [*ladder.months, *ladder.days, *(e.first_day for e in ladder.records.values())]
+        exchange = self.exchanges.get(ladder.series.venue)
+        if exchange is not None and not begins and exchange.is_listed(ladder.series.symbol):
+            begins = [day_of(exchange.listings[ladder.series.symbol].onboard_ms)]
+        ladder.clip(min(begins, default=ladder.end_ms), ladder.end_ms)
+
+    def _end_with_its_life(self, ladder: Ladder) -> None:
+        """Let the range of a symbol that was delisted end with its last file."""
         series = ladder.series
         exchange = self.exchanges.get(series.venue)
-        if ladder.files_end_ms is None and not ladder.records:
-            if exchange is None:
-                raise StartError(f"the archive has no {series} in that time")
-            if not exchange.knows(series.symbol):
-                raise StartError(f"neither the archive nor the exchange has {series} in that time")
         if exchange is not None and not exchange.is_listed(series.symbol):
             end_ms = max(
                 ladder.files_end_ms or 0,
@@ -144,8 +165,15 @@ class Survey:
             )
             ladder.clip(ladder.first_ms, end_ms)
 
-    async def _list(self, ladder: Ladder, period: FilePeriod, from_ms: int = 0) -> None:
-        """List the files of one kind that begin at `from_ms` or later."""
+    async def _list(
+        self,
+        ladder: Ladder,
+        period: FilePeriod,
+        from_ms: int = 0,
+        *,
+        until_ms: int | None = None,
+    ) -> None:
+        """List files of one kind that begin at `from_ms` or later; few of them after `until_ms`."""
         if period not in periods_of(ladder.series.interval):
             return
         folder = series_folder(ladder.series, period)
@@ -154,7 +182,10 @@ class Survey:
         if period is FilePeriod.DAILY and from_ms:
             after = day_path(ladder.series, from_ms - DAY_MS) + CHECKSUM
         files = []
-        for entry in await self.archive.entries(folder, after=after):
+        until = "" if until_ms is None else day_path(ladder.series, until_ms)
+        if period is FilePeriod.DAILY and not until:
+            ladder.days_listed_from = from_ms
+        for entry in await self.archive.entries(folder, after=after, until=until):
             file = file_named(
                 ladder.series,
                 entry.key,
@@ -172,7 +203,8 @@ class Survey:
 
         async def look(ladder: Ladder) -> None:
             needed = ladder.days_needed()
-            if needed and not (ladder.days and min(ladder.days) <= needed[0]):
+            listed_ms = ladder.days_listed_from
+            if needed and (listed_ms is None or listed_ms > needed[0]):
                 await self._list(ladder, FilePeriod.DAILY, needed[0])
 
         await at_once(look, ladders)

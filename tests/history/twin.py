@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import trio
 from attrs import define, field
 
 from klineagent.core.interval import DAY_MS, Interval
 from klineagent.core.kline import Kline
-from klineagent.exchange.venues import USDM
+from klineagent.exchange.venues import VENUES
 from klineagent.history.archive.place import PUBLIC, open_archive
 from klineagent.history.events import Event, ImportSummary
 from klineagent.history.exchanges import open_exchange_of
@@ -21,8 +20,9 @@ from klineagent.storage.memory.store import MemoryStore
 from klineagent.storage.store import Store
 from klineagent.twin.archive.archive import PublicArchive, archive_of
 from klineagent.twin.exchange import Exchange, open_exchange
+from klineagent.twin.market.candle import Candle
 from klineagent.twin.network import TwinNetwork
-from klineagent.twin.venues import USDM as TWIN_USDM
+from klineagent.twin.venues import USDM, VenueRules
 from tests.twin.archive.samples import NOON_MS, PlainMarket
 
 BEGIN_MS = NOON_MS - 40 * DAY_MS
@@ -47,7 +47,8 @@ class Past:
         rest: bool = True,
     ) -> ImportSummary:
         """Import these symbols, or BTCUSDT, up to now."""
-        venues = [USDM] if rest else []
+        name = self.exchange.venue.name
+        venues = [VENUES[name]] if rest else []
         self.events.clear()
         async with (
             open_archive(PUBLIC, self.network) as archive,
@@ -58,7 +59,7 @@ class Past:
                 exchanges=exchanges,
                 store=store,
                 request=ImportRequest(
-                    asked=[AskedSymbol("usdm", each) for each in symbols or ("BTCUSDT",)],
+                    asked=[AskedSymbol(name, each) for each in symbols or ("BTCUSDT",)],
                     intervals=intervals,
                     first_ms=first_ms,
                     end_ms=self.exchange.clock.now_ms(),
@@ -70,15 +71,36 @@ class Past:
             return await importer.run()
 
 
+@define(kw_only=True)
+class HaltedMarket(PlainMarket):
+    """A market that once stood still."""
+
+    halt: tuple[int, int]
+
+    def minute(self, symbol: str, open_ms: int) -> Candle | None:
+        """See `Market`."""
+        first_ms, end_ms = self.halt
+        return None if first_ms <= open_ms < end_ms else PlainMarket.minute(self, symbol, open_ms)
+
+
 @asynccontextmanager
-async def open_past(**changes: Any) -> AsyncIterator[Past]:
-    """Open a twin at noon of 2026-02-01."""
-    market = PlainMarket(symbols=3, seed=7, start_ms=NOON_MS, history_ms=40 * DAY_MS, **changes)
+async def open_past(
+    venue: VenueRules = USDM, halt: tuple[int, int] = (0, 0)
+) -> AsyncIterator[Past]:
+    """Open a twin at noon of 2026-02-01; in a `halt` there were no candles."""
+    market = HaltedMarket(
+        symbols=3,
+        seed=7,
+        start_ms=NOON_MS,
+        history_ms=40 * DAY_MS,
+        venue_name=venue.name,
+        halt=halt,
+    )
     async with (
-        open_exchange(market, TWIN_USDM, tick_ms=60_000) as exchange,
+        open_exchange(market, venue, tick_ms=60_000) as exchange,
         trio.open_nursery() as connections,
     ):
-        archive = archive_of({"usdm": exchange})
+        archive = archive_of({venue.name: exchange})
         yield Past(
             exchange=exchange,
             archive=archive,

@@ -240,7 +240,7 @@ def hole_text(hole: Hole) -> str:
     word = "absent " if hole.is_proven else "missing"
     return (
         f"{word}  {hole.series} {clock_text(hole.first_ms)} to {clock_text(hole.end_ms)},"
-        f" {hole.candles} candles: {hole.reason}"
+        f" {hole.candles} candle{'s' * (hole.candles > 1)}: {hole.reason}"
     )
 
 

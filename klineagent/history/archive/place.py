@@ -41,8 +41,8 @@ class Archive(Protocol):
     def label(self) -> str:
         """Where it is."""
 
-    async def entries(self, folder: str, *, after: str = "") -> list[Entry]:
-        """List the objects in `folder`, those with keys after `after`.
+    async def entries(self, folder: str, *, after: str = "", until: str = "") -> list[Entry]:
+        """List the objects in `folder` with keys after `after`; no page begins behind `until`.
 
         Raises:
             ExchangeUnreachable: it does not answer.
@@ -66,7 +66,7 @@ class FolderArchive:
         """See `Archive`."""
         return str(self._folder)
 
-    async def entries(self, folder: str, *, after: str = "") -> list[Entry]:
+    async def entries(self, folder: str, *, after: str = "", until: str = "") -> list[Entry]:
         """See `Archive`."""
         return await trio.to_thread.run_sync(self._entries, folder, after)
 
@@ -137,16 +137,17 @@ class HttpArchive:
         """See `Archive`."""
         return self._files
 
-    async def entries(self, folder: str, *, after: str = "") -> list[Entry]:
+    async def entries(self, folder: str, *, after: str = "", until: str = "") -> list[Entry]:
         """See `Archive`."""
-        return [each for page in await self._pages(folder, after) for each in page.entries]
+        pages = await self._pages(folder, after, until)
+        return [each for page in pages for each in page.entries]
 
     async def folders(self, folder: str) -> list[str]:
         """See `Archive`."""
-        pages = await self._pages(folder, "")
+        pages = await self._pages(folder, "", "")
         return [each.removeprefix(folder).rstrip("/") for page in pages for each in page.folders]
 
-    async def _pages(self, folder: str, marker: str) -> list[ListingPage]:
+    async def _pages(self, folder: str, marker: str, until: str) -> list[ListingPage]:
         pages: list[ListingPage] = []
         while not pages or marker:
             query = {"delimiter": "/", "prefix": folder, **({"marker": marker} if marker else {})}
@@ -158,7 +159,7 @@ class HttpArchive:
             if page.marker and page.marker <= marker:
                 raise ExchangeUnreachable(f"{self._listing}: its listing goes in circles")
             pages.append(page)
-            marker = page.marker
+            marker = page.marker if not until or page.marker < until else ""
         return pages
 
     async def content(self, path: str) -> bytes | None:

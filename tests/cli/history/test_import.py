@@ -83,7 +83,7 @@ def test_a_damaged_file_is_refused_with_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["NOSUCH", *DAYS], 1, "the archive has no usdm:NOSUCH 1m in that time"),
+        (["NOSUCH", *DAYS], 1, "the archive has no usdm:NOSUCH at 1m"),
         (["X*", *DAYS], 1, "no symbol of usdm in the archive is X*"),
         (["DOTUSDT", "--from", "2026-02-02", "--to", "2026-02-01"], 2, "is not before --to"),
         (["DOTUSDT", "--intervals", "2m"], 2, "--intervals: there is no 2m on usdm"),

@@ -1,0 +1,105 @@
+"""Candles that do not exist: which sources say so, and what is written down."""
+
+from __future__ import annotations
+
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
+from klineagent.exchange.rest import CandleAnswer, Page
+from klineagent.exchange.wire import RestCandle
+from klineagent.history.proofs import NO_SOURCE, TWICE, UNKNOWN_SYMBOL, shown_by
+from klineagent.storage.history import FileState
+from klineagent.storage.memory.store import MemoryStore
+from klineagent.twin.venues import SPOT
+from tests.history.twin import BEGIN_MS, open_past
+from tests.twin.archive.samples import NOON_MS
+
+MIDNIGHT = NOON_MS - 12 * HOUR_MS
+DECEMBER = 1_764_547_200_000
+HALT = (MIDNIGHT - 20 * DAY_MS + 2 * HOUR_MS, MIDNIGHT - 20 * DAY_MS + 7 * HOUR_MS)
+
+
+async def test_a_halt_is_absent_by_a_file_and_an_answer(autojump_clock: MockClock) -> None:
+    """Each is a witness; it is not asked for again."""
+    async with open_past(SPOT, HALT) as past:
+        store = MemoryStore()
+        began_at = trio.current_time()
+        summary = await past.imported(store)
+        assert trio.current_time() - began_at < 10
+        assert summary.is_whole
+        [hole] = [each for each in summary.holes if each.first_ms > BEGIN_MS]
+        assert (hole.first_ms, hole.end_ms, hole.reason) == (*HALT, NO_SOURCE)
+        again = await past.imported(store)
+    assert (again.holes, again.rest_candles) == ([], 0)
+    absent = {
+        each.first_open: each.rows
+        for each in store.history.imports.values()
+        if each.state is FileState.ABSENT
+    }
+    assert absent == {DECEMBER: 22 * 24 + 12, HALT[0]: 5}
+
+
+async def test_without_a_file_two_answers_a_minute_apart_must_say_so(
+    autojump_clock: MockClock,
+) -> None:
+    """A day that stood still has none."""
+    day = MIDNIGHT - 20 * DAY_MS
+    async with open_past(SPOT, (day, day + 2 * DAY_MS)) as past:
+        began_at = trio.current_time()
+        with past.archive.faults.absent_months():
+            summary = await past.imported(MemoryStore())
+        assert trio.current_time() - began_at >= 60
+    [hole] = [each for each in summary.holes if each.reason == TWICE]
+    assert (hole.first_ms, hole.candles) == (day, 48)
+    assert summary.is_whole
+
+
+async def test_the_exchange_is_no_judge_of_what_it_does_not_know(
+    autojump_clock: MockClock,
+) -> None:
+    """What files of a delisted symbol lack, nobody has."""
+    async with open_past(SPOT, HALT) as past:
+        listings = past.exchange.rest.listings
+        past.exchange.rest.listings = tuple(each for each in listings if each.symbol != "BTCUSDT")
+        summary = await past.imported(MemoryStore())
+    assert {each.reason for each in summary.holes} <= {UNKNOWN_SYMBOL}
+
+
+def a_row(open_ms: int) -> RestCandle:
+    """A minute."""
+    return RestCandle(open_ms, 1, 1, 1, 1, 1, open_ms + MINUTE_MS - 1, 1, 1, 1, 1)
+
+
+@given(st.sets(st.integers(0, 20)), st.booleans())
+def test_an_answer_shows_what_it_skips_only_before_its_last_candle(
+    there: set[int], is_odd: bool
+) -> None:
+    """The last may be forming; and if a row was left out, nothing was skipped."""
+    answer = CandleAnswer(
+        [a_row(number * MINUTE_MS) for number in sorted(there)], 20 * MINUTE_MS, int(is_odd)
+    )
+    page = Page(0, 21 * MINUTE_MS - 1, 30)
+    shown = shown_by(page, answer, (0, 20 * MINUTE_MS), Interval.M1)
+    newest = max(there, default=0)
+    settled = {*range(min(newest, 20))}
+    assert [row.open_time // MINUTE_MS for row in shown.closed] == sorted(there & settled)
+    skipped = {
+        number
+        for first_ms, end_ms in shown.skipped
+        for number in range(first_ms // MINUTE_MS, end_ms // MINUTE_MS)
+    }
+    assert skipped == (set() if is_odd else settled - there)
+    assert shown.until_ms == min(newest, 20) * MINUTE_MS
+    assert shown.is_empty == (not there)
+
+
+def test_a_candle_off_the_grid_takes_the_place_of_its_own() -> None:
+    """It is no skipped candle: the exchange has one there."""
+    rows = [a_row(0), a_row(MINUTE_MS + 14_000), a_row(2 * MINUTE_MS), a_row(3 * MINUTE_MS)]
+    answer = CandleAnswer(rows, 4 * MINUTE_MS, 0)
+    shown = shown_by(Page(0, 5 * MINUTE_MS, 9), answer, (0, 3 * MINUTE_MS), Interval.M1)
+    assert shown.off_grid == [(MINUTE_MS, 2 * MINUTE_MS)]
+    assert shown.skipped == []
