@@ -191,13 +191,9 @@ class Importer:
             await self.store.history.record(lost)
             loaded += [Loaded(record, 0) for record in lost]
         by_path = {each.record.path: each for each in loaded}
-        for ladder in self._ladders:
-            folder = (ladder.series.venue, ladder.series.symbol, ladder.series.interval.value)
-            ladder.note(
-                each.record
-                for each in loaded
-                if (each.record.venue, each.record.symbol, each.record.interval) == folder
-            )
+        ladders = {each.series: each for each in self._ladders}
+        for file in unit.files:
+            ladders[file.series].note([by_path[file.path].record])
         self._taken += loaded
         self._bytes += unit.bytes
         for file in unit.files:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import asdict, fields
 
 from klineagent.core.errors import StoreMisconfigured
+from klineagent.core.interval import SECOND_MS
 from klineagent.storage.clickhouse.tables.inspection import looking
 from klineagent.storage.clickhouse.tables.schema import (
     ColumnKind,
@@ -152,6 +154,8 @@ def _written(name: str, value: object) -> str:
         return f"[{', '.join(map(str, value))}]"
     if isinstance(value, str):
         return literal(value)
-    # As text a time is milliseconds only if it has many digits.
-    is_time = _IMPORTS[name] in {_TIME, "version"}
-    return f"fromUnixTimestamp64Milli(toInt64({value}), 'UTC')" if is_time else str(value)
+    if _IMPORTS[name] not in {_TIME, "version"}:
+        return str(value)
+    # A number would be milliseconds only if it has many digits, and a function takes a millisecond.
+    moment = datetime.fromtimestamp(int(str(value)) / SECOND_MS, UTC)
+    return f"'{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}'"
