@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 from attrs import define, evolve, field, frozen
@@ -257,12 +257,15 @@ def _search(at_ms: int, until_ms: int, venue: Venue) -> Page:
     return Page(at_ms, until_ms - 1, LEAST_ROWS)
 
 
-async def gaps_of(store: Store, ladder: Ladder) -> list[Range]:
-    """Return the ranges that neither records nor the store show to be there, by open times."""
+async def gaps_of(store: Store, ladder: Ladder, but: Iterable[Range] = ()) -> list[Range]:
+    """Return the ranges that neither records nor the store show to be there, by open times.
+
+    Ranges of `but` are left out, and not looked for.
+    """
     series = ladder.series
     interval = series.interval
     gaps: list[Range] = []
-    for first_ms, end_ms in ladder.lacking():
+    for first_ms, end_ms in subtract(ladder.lacking(), but):
         runs = await store.stored_runs(
             series.venue, series.symbol, interval.value, first_ms, end_ms
         )

@@ -34,9 +34,7 @@ from klineagent.history.loading import load
 from klineagent.history.plan import (
     FileUnit,
     Ladder,
-    Range,
     rows_of,
-    subtract,
     units_of,
 )
 from klineagent.history.survey import ImportRequest, Survey, at_once
@@ -89,8 +87,8 @@ class Importer:
         self._ladders = await self._survey.ladders(
             series, records, lambda done: self.report(SeriesListed(done, len(series)))
         )
-        gaps = [await gaps_of(self.store, ladder) for ladder in self._ladders]
-        planned = self._planned(gaps)
+        left = [await self._left(ladder) for ladder in self._ladders]
+        planned = self._planned(left)
         self.report(planned)
         return planned
 
@@ -126,9 +124,14 @@ class Importer:
             seconds=trio.current_time() - began_at,
         )
 
-    def _planned(self, gaps: Sequence[Sequence[Range]]) -> Planned:
+    async def _left(self, ladder: Ladder) -> list[int]:
+        """Count the candles of each gap that the files to take leave, if they are whole."""
+        taken = [(each.first_ms, each.end_ms) for each in _first_files(ladder)]
+        gaps = await gaps_of(self.store, ladder, but=taken)
+        return [ladder.series.interval.count(*gap) for gap in gaps]
+
+    def _planned(self, left: Sequence[Sequence[int]]) -> Planned:
         files = [each for ladder in self._ladders for each in _first_files(ladder)]
-        left = [*map(_left, self._ladders, gaps)]
         weight, minutes = self._cost(left)
         return Planned(
             series=len(self._ladders),
@@ -245,13 +248,6 @@ class Importer:
 
 def _first_files(ladder: Ladder) -> list[ArchiveFile]:
     return [*ladder.month_files(), *ladder.day_files()]
-
-
-def _left(ladder: Ladder, gaps: Sequence[Range]) -> list[int]:
-    """Count the candles of each part of `gaps` that the files to take leave."""
-    interval = ladder.series.interval
-    taken = ((each.first_ms, each.end_ms) for each in _first_files(ladder))
-    return [interval.count(*map(interval.first_open, each)) for each in subtract(gaps, taken)]
 
 
 def _rewritten(ladder: Ladder) -> int:
