@@ -74,6 +74,12 @@ _COMMANDS = [
         "Import the past of SYMBOLs, and of all symbols that match PATTERNs, from the archive.",
     ),
     LaterCommand(
+        "audit",
+        "klineagent.cli.history.auditing:audit",
+        "Compare what is stored with the files that were imported, day by day and without a"
+        " download.",
+    ),
+    LaterCommand(
         "spool",
         "klineagent.cli.spool:spool",
         "Inspect and manage rows kept on disk: waiting, refused or damaged.",

@@ -61,6 +61,17 @@ class ImportRecord:
     imported_at: int = 0
 
 
+@frozen
+class DayDigest:
+    """The closed candles stored of a series on one day: their number, and the sum of digests."""
+
+    symbol: str
+    day: int
+    """Since the epoch."""
+    rows: int
+    digest: int
+
+
 @frozen(kw_only=True)
 class FileFacts:
     """What a check of a file's rows found."""
@@ -144,6 +155,15 @@ class HistoryTables(Protocol):
 
         Raises:
             StoreError: they cannot be read.
+        """
+
+    async def day_digests(
+        self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int
+    ) -> list[DayDigest]:
+        """Add up what is stored of these series in [`first_ms`, `end_ms`), a row for each day.
+
+        Raises:
+            StoreError: it cannot be read.
         """
 
     async def record(self, records: Sequence[ImportRecord]) -> None:

@@ -7,11 +7,16 @@ from typing import Protocol
 
 from attrs import define, field
 
-from klineagent.storage.history import ImportRecord
+from klineagent.core.interval import DAY_MS
+from klineagent.core.kline import Key, Kline
+from klineagent.storage.digests import DIGESTED, digest_sum
+from klineagent.storage.history import DayDigest, ImportRecord
 
 
-class Faults(Protocol):
-    """The faults that all calls of a store have."""
+class FaultyRows(Protocol):
+    """The rows of a store, and the faults that all its calls have."""
+
+    klines: dict[Key, Kline]
 
     async def begin(self) -> None:
         """Raise a fault before a call does anything."""
@@ -24,7 +29,7 @@ class Faults(Protocol):
 class MemoryHistory:
     """See `HistoryTables`; files go in row by row."""
 
-    _faults: Faults
+    _faults: FaultyRows
     imports: dict[str, ImportRecord] = field(factory=dict)
     """Table `imports`, by path."""
     loader: None = field(default=None, init=False)
@@ -42,8 +47,28 @@ class MemoryHistory:
         self._faults.answer()
         return found
 
+    async def day_digests(
+        self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int
+    ) -> list[DayDigest]:
+        """See `HistoryTables`."""
+        await self._faults.begin()
+        days: dict[tuple[str, int], list[Kline]] = {}
+        for kline in self._faults.klines.values():
+            is_wanted = (kline.venue, kline.interval) == (venue, interval) and kline.is_closed
+            if is_wanted and kline.symbol in symbols and first_ms <= kline.open_time < end_ms:
+                days.setdefault((kline.symbol, kline.open_time // DAY_MS), []).append(kline)
+        self._faults.answer()
+        return [
+            DayDigest(symbol, day, len(klines), digest_sum(map(_digested, klines)))
+            for (symbol, day), klines in days.items()
+        ]
+
     async def record(self, records: Sequence[ImportRecord]) -> None:
         """See `HistoryTables`."""
         await self._faults.begin()
         self.imports.update((each.path, each) for each in records)
         self._faults.answer()
+
+
+def _digested(kline: Kline) -> tuple[int, list[float]]:
+    return kline.open_time, [getattr(kline, name) for name in DIGESTED]

@@ -114,3 +114,16 @@ def test_a_folder_in_use_is_left_to_its_agent(tmp_path: Path) -> None:
     assert answer.code == 1
     [line] = answer.err.splitlines()
     assert "an agent records into it; stop it to import" in line
+
+
+def test_what_was_imported_is_audited(tmp_path: Path) -> None:
+    """Exit code 0 if nothing is found; a database that has nothing is no good news."""
+    imported(tmp_path, "DOTUSDT", *DAYS)
+    store = ("--store", f"chdb://{tmp_path}/klines")
+    answer = typed("audit", *store)
+    line = "4320 candles of 1 series compared with 3 days of files: no findings\n"
+    assert (answer.code, answer.out) == (0, line)
+    [done] = typed("audit", "DOT*", "--json", *store).out.splitlines()
+    assert json.loads(done)["findings"] == 0
+    assert typed("audit", "BTCUSDT", *store).code == 1
+    assert typed("audit", "--store", f"chdb://{tmp_path}/nothing").code == 1

@@ -19,6 +19,7 @@ from klineagent.storage.clickhouse.history.tables import (
     insert_records,
     preparing_history,
     record_of,
+    select_digests,
     select_records,
     written,
 )
@@ -26,6 +27,7 @@ from klineagent.storage.clickhouse.history.unit import UnitQueries, facts_of, ha
 from klineagent.storage.clickhouse.session import AS_JSON, Engine, Session, read_rows, run_steps
 from klineagent.storage.clickhouse.tables.schema import Layout
 from klineagent.storage.history import (
+    DayDigest,
     FileFacts,
     FileState,
     ImportRecord,
@@ -77,6 +79,18 @@ class EmbeddedHistory:
             return [record_of(row) for row in read_rows(session, query + AS_JSON)]
 
         return await self._engine.run(read) if symbols and intervals else []
+
+    async def day_digests(
+        self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int
+    ) -> list[DayDigest]:
+        """See `HistoryTables`."""
+
+        def read(session: Session) -> list[DayDigest]:
+            layout = self._prepared(session)
+            query = select_digests(layout, venue, symbols, interval, (first_ms, end_ms))
+            return [DayDigest(*row) for row in read_rows(session, query + AS_JSON)]
+
+        return await self._engine.run(read) if symbols else []
 
     async def record(self, records: Sequence[ImportRecord]) -> None:
         """See `HistoryTables`."""

@@ -14,12 +14,14 @@ from klineagent.storage.clickhouse.history.tables import (
     preparing_history,
     record_of,
     record_values,
+    select_digests,
     select_records,
 )
 from klineagent.storage.clickhouse.tables.schema import Layout
-from klineagent.storage.history import ImportRecord
+from klineagent.storage.history import DayDigest, ImportRecord
 
 WITHIN_S = 60
+DIGESTS_WITHIN_S = 300
 _Result = TypeVar("_Result")
 
 
@@ -54,6 +56,17 @@ class ServerHistory:
             return []
         return await self._call(WITHIN_S, self._records, venue, symbols, intervals)
 
+    async def day_digests(
+        self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int
+    ) -> list[DayDigest]:
+        """See `HistoryTables`."""
+        if not symbols:
+            return []
+        bounds = (first_ms, end_ms)
+        return await self._call(
+            DIGESTS_WITHIN_S, self._day_digests, venue, symbols, interval, bounds
+        )
+
     async def record(self, records: Sequence[ImportRecord]) -> None:
         """See `HistoryTables`."""
         if records:
@@ -69,6 +82,13 @@ class ServerHistory:
             return []
         query = select_records(layout, venue, symbols, intervals)
         return [record_of(row) for row in await self._connection.execute(query)]
+
+    async def _day_digests(
+        self, venue: str, symbols: Collection[str], interval: str, bounds: tuple[int, int]
+    ) -> list[DayDigest]:
+        layout = await self._prepared()
+        query = select_digests(layout, venue, symbols, interval, bounds)
+        return [DayDigest(*row) for row in await self._connection.execute(query)]
 
     async def _record(self, records: Sequence[ImportRecord]) -> None:
         layout = await self._prepared()

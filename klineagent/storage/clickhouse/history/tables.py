@@ -10,7 +10,8 @@ from typing import Any
 from attrs import asdict, fields
 
 from klineagent.core.errors import StoreMisconfigured
-from klineagent.core.interval import SECOND_MS
+from klineagent.core.interval import DAY_MS, SECOND_MS
+from klineagent.storage.clickhouse.queries import milliseconds, moment
 from klineagent.storage.clickhouse.tables.inspection import looking
 from klineagent.storage.clickhouse.tables.schema import (
     ColumnKind,
@@ -20,7 +21,9 @@ from klineagent.storage.clickhouse.tables.schema import (
     literal,
     quoted,
 )
+from klineagent.storage.digests import digest_sql
 from klineagent.storage.history import ImportRecord
+from klineagent.storage.store import Table
 
 IMPORTS = "imports"
 CORRECTIONS = "corrections"
@@ -123,6 +126,29 @@ def select_records(
 def _read(name: str, layout: Layout) -> str:
     is_time = _IMPORTS[name] in {_TIME, "version"} and not layout.dialect.shadow_times
     return f"toUnixTimestamp64Milli({quoted(name)})" if is_time else quoted(name)
+
+
+def select_digests(
+    layout: Layout,
+    venue: str,
+    symbols: Collection[str],
+    interval: str,
+    bounds: tuple[int, int],
+) -> str:
+    """Make a query for the fields of `DayDigest`."""
+    first_ms, end_ms = bounds
+    opened = milliseconds("open_time", layout)
+    among = ", ".join(map(literal, sorted(symbols)))
+    # Not through the view, which takes longer, and with conditions that bound what is read.
+    return (
+        f"SELECT `symbol`, intDiv({opened}, {DAY_MS}) AS `day`, toUInt64(count()),"
+        f" sum({digest_sql(opened)}) FROM {quoted(layout.database)}.{Table.KLINES.value} FINAL"
+        f" WHERE `venue` = {literal(venue)} AND `symbol` IN ({among})"
+        f" AND `interval` = {literal(interval)}"
+        f" AND `open_time` >= {moment('open_time', first_ms, layout)}"
+        f" AND `open_time` < {moment('open_time', end_ms, layout)} AND `is_closed`"
+        " GROUP BY `symbol`, `day`"
+    )
 
 
 def record_of(row: Sequence[Any]) -> ImportRecord:
