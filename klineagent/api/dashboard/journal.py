@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -27,9 +28,9 @@ from klineagent.series.statistics import CountedSeries
 from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
 
-POINT_EVERY_S = 5
-# Half an hour.
-MOST_POINTS = 360
+POINT_EVERY_S, POINTS_KEPT_S = 5, 1800
+# Where nobody has asked for as long as points are kept: each takes a look at all series.
+UNSEEN_POINT_EVERY_S = 60
 MOST_LOSSES = 200
 # A millisecond or two of work between checkpoints.
 SERIES_AT_ONCE = 25
@@ -55,12 +56,17 @@ class Journal:
     writer: Writer
     timings: Timings
     lines: RecentLines
-    points: deque[OverviewPoint] = field(factory=lambda: deque(maxlen=MOST_POINTS), init=False)
+    points: deque[OverviewPoint] = field(factory=deque, init=False)
     events: deque[LoggedEvent] = field(factory=lambda: deque(maxlen=MOST_LINES), init=False)
     losses: deque[LostSpan] = field(factory=lambda: deque(maxlen=MOST_LOSSES), init=False)
     last: int = field(init=False)
     """The number that was given last."""
     _numbers: count[int] = field(init=False)
+    _kept_at: deque[float] = field(factory=deque, init=False)
+    """When each point was kept, by Trio's clock."""
+    _asked_at: float = field(default=-math.inf, init=False)
+    _asked: trio.Event = field(factory=trio.Event, init=False)
+    """Set as long as somebody looks."""
     _seen: dict[CountedSeries, _ToldLosses] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,17 +81,26 @@ class Journal:
         return self.points[-1] if self.points else None
 
     async def run(self) -> NoReturn:
-        """Keep figures every five seconds."""
+        """Keep figures every five seconds; every minute if nobody has asked for long."""
         before = await self._figures()
         while True:
-            await trio.sleep(POINT_EVERY_S)
+            with trio.move_on_after(UNSEEN_POINT_EVERY_S):
+                await self._asked.wait()
+                await trio.sleep(POINT_EVERY_S)
             now = await self._figures()
-            number = self._next()
-            self.points.append(point_between(before, now, number=number))
+            self.points.append(point_between(before, now, number=self._next()))
+            self._kept_at.append(now.at_s)
+            while now.at_s - self._kept_at[0] > POINTS_KEPT_S:
+                self._kept_at.popleft()
+                self.points.popleft()
+            if now.at_s - self._asked_at > POINTS_KEPT_S:
+                self._asked = trio.Event()
             before = now
 
     async def see(self, counted: CountedVenues) -> None:
-        """Take what was logged and lost since the last call."""
+        """Take what was logged and lost since the last call, because somebody asks."""
+        self._asked_at = trio.current_time()
+        self._asked.set()
         for line in self.lines.take():
             at = utc(int(line.at_s * SECOND_MS))
             event = LoggedEvent(self._next(), at, line.level, line.event, line.text)

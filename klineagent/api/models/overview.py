@@ -24,7 +24,7 @@ MOST_DAYS = 400
 Number = Annotated[
     int, Meta(ge=0, description="Its number among all events, points and losses; it only grows.")
 ]
-Rate = Annotated[float, Meta(ge=0, description="Over the last five seconds.")]
+Rate = Annotated[float, Meta(ge=0, description="Since the point before.")]
 Quantile = Annotated[float | None, Meta(description="Null if no candle closed meanwhile.")]
 Stage = Annotated[
     Literal["received", "stored", "readable"],
@@ -93,7 +93,7 @@ class StageDelays(Struct, frozen=True):
 
 
 class OverviewPoint(Struct, frozen=True):
-    """A few figures at one moment, one each five seconds; those of the last 30 minutes are kept."""
+    """A few figures over half an hour: each five seconds if somebody looks, else each minute."""
 
     number: Number
     at: Utc

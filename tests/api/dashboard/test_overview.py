@@ -90,6 +90,7 @@ async def test_delays_are_counted_by_stage(
     autojump_clock: MockClock, simulation: Simulation
 ) -> None:
     """A closing event comes within a moment, and the database has its row a second later."""
+    await _overview(simulation)
     await trio.sleep(5 * 60 + 30)
     found = await _overview(simulation)
     by_stage = {each["stage"]: each for each in found["delays"] if each["interval"] == "1m"}
@@ -102,6 +103,20 @@ async def test_delays_are_counted_by_stage(
     at_close = [each for each in found["points"] if each["received_p99_seconds"] is not None]
     assert len(at_close) == 5
     assert at_close[0]["readable_p99_seconds"] < 0.5
+
+
+async def test_figures_are_kept_for_half_an_hour(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """One a minute as long as nobody looks, then one each five seconds."""
+    await trio.sleep(3_600 + 1)
+    assert len((await _overview(simulation))["points"]) == 31
+    await trio.sleep(60)
+    assert len((await _overview(simulation))["points"]) in {41, 42}
+    await trio.sleep(1_800)
+    assert len((await _overview(simulation))["points"]) in {360, 361}
+    await trio.sleep(2 * 3_600)
+    assert len((await _overview(simulation))["points"]) in {30, 31}
 
 
 async def test_a_second_has_one_state_for_all_who_ask(
