@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx2
 import pytest
@@ -22,10 +23,7 @@ async def port(
     twin: Exchange, archive: PublicArchive, nursery: trio.Nursery
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real port with both."""
-
-    async def serve(task_status: trio.TaskStatus[tuple[str, int]]) -> None:
-        await serve_exchange(twin, "127.0.0.1", 0, archive=archive, task_status=task_status)
-
+    serve = partial(serve_exchange, twin, "127.0.0.1", 0, archive=archive)
     host, number = await nursery.start(serve)
     async with httpx2.AsyncClient(base_url=f"http://{host}:{number}", trust_env=False) as opened:
         yield opened
