@@ -23,7 +23,7 @@ QUICK = $(addprefix tests/, \
 # Tests start hundreds of processes, and each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick lint clients bench bench-coverage clean
+.PHONY: demo test quick lint clients bench bench-coverage picture clean
 
 demo: $(VENV)/run
 	$(BIN)/klineagent demo $(ARGS)
@@ -54,6 +54,10 @@ bench: $(VENV)/dev
 
 bench-coverage: $(VENV)/dev
 	$(BIN)/python -m tests.bench_coverage $(ARGS)
+
+# README's picture, of the demo.
+picture: $(VENV)/dev
+	$(BIN)/python -m tests.dashboard.picture
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +24,7 @@ from klineagent.cli.options import INTERVALS
 from klineagent.cli.running import run
 from klineagent.cli.simulate import (
     ARCHIVE,
+    FAULT,
     POSITIVE,
     SEED,
     SPEED_HELP,
@@ -43,6 +44,7 @@ from klineagent.process.signals import StopSignal, open_stop_signal
 from klineagent.storage.opening import open_store
 from klineagent.twin.exchange import open_market
 from klineagent.twin.exchanges import open_exchanges
+from klineagent.twin.faults.options import FaultOption, open_faults, parse_fault
 from klineagent.twin.market.market import Market
 from klineagent.twin.server import serve_exchange
 
@@ -80,6 +82,7 @@ SHOWN_SYMBOLS = 12
 )
 @ARCHIVE
 @SEED
+@FAULT
 @INTERVALS
 @click.option(
     "--venues",
@@ -94,6 +97,7 @@ def demo(
     speed: float,
     archive: Path | None,
     seed: int,
+    faults: tuple[str, ...],
     venues: str | None,
     venue: str | None,
     **options: object,
@@ -129,6 +133,7 @@ def demo(
         most_symbols=symbols,
         seconds=seconds or (math.inf if sys.stdout.isatty() else SECONDS),
         speed=speed,
+        faults=[parse_fault(text, names) for text in faults],
     )
     shown.make_past(now_ms - history * longest_ms, now_ms)
     run(partial(run_demo, shown))
@@ -147,6 +152,8 @@ class Demo:
     """How many symbols of each are recorded."""
     seconds: float
     speed: float
+    faults: Sequence[FaultOption] = ()
+    """What goes wrong at the exchange."""
 
     def make_past(self, first_ms: int, end_ms: int) -> None:
         """Make the minutes from before the start, which the markets keep.
@@ -228,13 +235,16 @@ async def _open_twin(demo: Demo) -> AsyncIterator[Mapping[str, int]]:
     """Serve the exchange twin on loopback, and yield the ports by venue."""
     async with (
         open_exchanges(demo.markets, speed=demo.speed) as exchanges,
-        trio.open_nursery() as nursery,
+        AsyncExitStack() as struck,
     ):
-        ports = {}
-        for name, exchange in exchanges.items():
-            _, ports[name] = await nursery.start(serve_exchange, exchange, LOOPBACK, 0)
-        yield ports
-        nursery.cancel_scope.cancel(reason="the demonstration is over")
+        for exchange in exchanges.values():
+            await struck.enter_async_context(open_faults(exchange, demo.faults))
+        async with trio.open_nursery() as nursery:
+            ports = {}
+            for name, exchange in exchanges.items():
+                _, ports[name] = await nursery.start(serve_exchange, exchange, LOOPBACK, 0)
+            yield ports
+            nursery.cancel_scope.cancel(reason="the demonstration is over")
 
 
 def _recording(config: Config, symbols: tuple[str, ...], ports: Mapping[str, int]) -> Config:

@@ -54,6 +54,9 @@ ARCHIVE = click.option(
 SEED = click.option(
     "--seed", default=1, show_default=True, metavar="S", help="Seed of the made-up trades."
 )
+FAULT = click.option(
+    "--fault", "faults", multiple=True, metavar="[VENUE:]KIND[=VALUE]", help=FAULT_HELP
+)
 
 _DATE = click.DateTime(["%Y-%m-%d"])
 _TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S"])
@@ -89,7 +92,7 @@ _LOG_FORMATS = click.Choice([each.value for each in LogFormat])
     help="How many made-up symbols to trade; of each venue, or as in usdm=600,spot=1500.",
 )
 @SEED
-@click.option("--fault", "faults", multiple=True, metavar="[VENUE:]KIND[=VALUE]", help=FAULT_HELP)
+@FAULT
 @click.option(
     "--start", type=_TIME, metavar="TIME", help="Start of simulated time, UTC.  [default: now]"
 )

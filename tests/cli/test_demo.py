@@ -20,11 +20,23 @@ def test_both_venues_are_recorded_by_one_agent() -> None:
         assert series in result.output
 
 
+def test_candles_that_the_exchange_does_not_close_are_stored_all_the_same() -> None:
+    """The agent fetches them."""
+    pytest.importorskip("chdb")
+    options = ["--seconds", "4", "--intervals", "1m", "--venue", "usdm", "--symbols", "1"]
+    fault = ["--fault", "losing-closings"]
+    result = CliRunner().invoke(commands, ["demo", *options, *fault], catch_exceptions=False)
+    stored = re.search(r"(\d+) closed candles stored", result.output)
+    assert stored is not None
+    assert int(stored[1]) > 1_000
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (("--venue", "spot", "--venues", "usdm"), "--venue cannot be used with --venues"),
         (("--venues", "usdm,options"), "--venues: expected some of usdm, coinm, spot"),
+        (("--fault", "reordring"), "--fault: no kind 'reordring'"),
         (("--intervals", "1s", "--venues", "usdm"), "there is no 1s on usdm"),
     ],
 )

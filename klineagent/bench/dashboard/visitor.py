@@ -23,7 +23,7 @@ from klineagent.bench.child import FAILED, emit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-_NICEST = 19
+_NICE = 10
 _PATIENCE_MS = 60_000
 _NOTHING = "data:text/html,<p>nothing"
 # Times are the page's own, in milliseconds since it was asked for. A frame is looked at once it is
@@ -92,7 +92,7 @@ def _run(visit: Visit) -> None:
     from playwright.sync_api import sync_playwright
 
     if visit.is_nice:
-        os.nice(_NICEST)
+        os.nice(_NICE)
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=visit.program) as browser,

@@ -14,6 +14,8 @@ import { onTheme, palette } from "./palette.js";
 const REFRESH_MS = 30_000;
 // When the number of missing candles changes from second to second.
 const SOONEST_MS = 5_000;
+// Of thousands of series the days are much to ask for: at most this part of the time.
+const SHARE = 20;
 const LIMIT = 10_000;
 const USUAL_DAYS = 30;
 // The agent tells of no more.
@@ -55,7 +57,10 @@ export function open(section, page) {
   let loading = null;
   let loadedAt = 0;
   let asked = "";
-  let missing = null;
+  let tookMs = 0;
+  // What the agent told when it was asked last, and now: other than that, days have changed.
+  let news = "";
+  let newsAsked = "";
   let now = null;
 
   // The days that are looked at; null if that needs the agent's clock, which is not known yet.
@@ -76,6 +81,7 @@ export function open(section, page) {
     page.curl(section, "GET", PATH, query);
     asked = JSON.stringify(wanted);
     loadedAt = performance.now();
+    newsAsked = news;
     const own = (loading = Symbol(asked));
     try {
       let part = await page.agent.get(PATH, query);
@@ -85,6 +91,7 @@ export function open(section, page) {
         series.push(...part.series);
       }
       if (own !== loading) return;
+      tookMs = performance.now() - loadedAt;
       answer = { ...part, series };
       arrange();
     } catch (error) {
@@ -131,10 +138,11 @@ export function open(section, page) {
   function overview(told) {
     learn(told);
     now = Date.parse(told.at);
-    const changed = told.totals.missing !== missing;
-    missing = told.totals.missing;
+    const { totals, losses } = told;
+    news = [totals.missing, totals.series, totals.active, losses.at(-1)?.number].join();
     const age = performance.now() - loadedAt;
-    if (loading === null && (!asked || age > REFRESH_MS || (changed && age > SOONEST_MS))) load();
+    const soonest = Math.max(SOONEST_MS, SHARE * tookMs);
+    if (loading === null && (!asked || age > REFRESH_MS || (news !== newsAsked && age > soonest))) load();
   }
 
   return { overview, viewChanged };
