@@ -12,6 +12,8 @@
                               set that should run, its audit (see `open_venues`)
               background      saving of subscriptions and known gaps, row in `agents`,
                               registration, a log line a minute
+              apis            what the servers answer by: tails, streams, documents, figures
+                              over time (see `open_apis`)
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """
