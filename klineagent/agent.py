@@ -14,6 +14,7 @@
                               registration, a log line a minute
               apis            what the servers answer by: tails, streams, documents, figures
                               over time (see `open_apis`)
+              jobs            one at a time, at the pace that recording leaves it
 
 Leaving the block ends these from the inside out: intake first, then the drain, then the servers.
 """
@@ -55,8 +56,11 @@ from klineagent.exchange.venues import VENUES, Venue
 from klineagent.fleet.address import own_address, page_url
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
+from klineagent.jobs.jobs import Jobs
+from klineagent.jobs.opening import jobs_of
 from klineagent.last_run import (
     load_last_gaps,
+    load_last_jobs,
     open_last_spool,
     open_last_state,
     venues_at_start,
@@ -92,6 +96,7 @@ class Agent:
     writer: Writer
     bus: Bus
     venues: Venues
+    jobs: Jobs
     dashboard: str
     """Where a browser finds the dashboard."""
     command_bind: Bind
@@ -207,6 +212,15 @@ async def open_agent(
             await load_last_gaps(config, saver, gaps)
             for venue in venues_at_start(config, saver):
                 await venues.open(venue)
+            jobs = jobs_of(
+                venues=venues,
+                writer=writer,
+                network=network,
+                archive=config.archive_url,
+                is_simulated=_is_simulated(config.rest_url_of(config.venue)),
+                state=saver.file,
+            )
+            await load_last_jobs(jobs)
             background.start_soon(saver.run)
             background.start_soon(gaps.run, venues.registries, writer)
             serve = partial(serve_http, drain_s=HTTP_DRAIN_S)
@@ -216,6 +230,7 @@ async def open_agent(
                     config=config,
                     venues=venues,
                     writer=writer,
+                    jobs=jobs,
                     bus=bus,
                     timings=timings,
                     lines=lines,
@@ -240,11 +255,13 @@ async def open_agent(
             if config.fleet_manager is not None:
                 background.start_soon(register, config.fleet_manager, address)
             background.start_soon(_tell_progress, writer, venues)
+            background.start_soon(jobs.run)
             yield Agent(
                 store=opened,
                 writer=writer,
                 bus=bus,
                 venues=venues,
+                jobs=jobs,
                 dashboard=dashboard,
                 command_bind=commands.bind,
                 status_bind=statuses.bind,

@@ -1,4 +1,4 @@
-"""What the last run left for this one: rows in the spool, what should run, the known gaps."""
+"""What the last run left for this one: rows in the spool, what should run, known gaps, jobs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import structlog
 from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError, SpoolError, StartError, StateError, StateUnreadable
 from klineagent.exchange.venues import VENUES, Venue
+from klineagent.jobs.jobs import Jobs
 from klineagent.series.backfill.adoption import adopt_state
 from klineagent.series.backfill.gap_file import GapSaver
 from klineagent.series.desired.state_file import LOCK, StateSaver, open_state
@@ -72,6 +73,18 @@ async def open_last_state(config: Config, disk: Disk | None) -> AsyncIterator[St
         except StateError as error:
             raise StartError(f"{error}; name another file with --state, or none") from error
         yield saver
+
+
+async def load_last_jobs(jobs: Jobs) -> None:
+    """Load the jobs that the last run has not ended.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        await jobs.load()
+    except StateUnreadable as error:
+        raise ConfigError(f"{error}; move it away, or name another file with --state") from error
 
 
 async def load_last_gaps(config: Config, saver: StateSaver, gaps: GapSaver) -> None:

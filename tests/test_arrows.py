@@ -17,8 +17,8 @@ _RECORDS = {"core"}
 _PARTS = {*_RECORDS, "exchange", "storage"}
 _AGENT = {
     *_PARTS,
-    *("config", "process", "bus", "series", "reading", "fleet", "api", "last_run", "agent"),
-    "service",
+    *("config", "process", "bus", "series", "reading", "history", "jobs", "fleet", "api"),
+    *("last_run", "agent", "service"),
 }
 MAY_IMPORT: Mapping[str, set[str]] = {
     "core": set(),
@@ -31,15 +31,16 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "series": {*_PARTS, "bus"},
     "reading": {*_PARTS, "bus", "series"},
     "history": {*_PARTS, "series"},
+    "jobs": {*_PARTS, "series", "history"},
     "fleet": _PARTS,
-    "api": {*_PARTS, "bus", "series", "reading", "config", "process"},
-    "last_run": {*_PARTS, "config", "series"},
+    "api": {*_PARTS, "bus", "series", "reading", "history", "jobs", "config", "process"},
+    "last_run": {*_PARTS, "config", "series", "jobs"},
     "agent": _AGENT - {"agent", "service"},
     "service": {"core", "config", "process", "agent"},
     # A wrong table in the product must not find its equal in the twin.
     "twin": {"core"},
     "testing": {*_PARTS, "config", "agent", "twin"},
-    "cli": {*_AGENT, "history", "twin"},
+    "cli": {*_AGENT, "twin"},
     "proof": {*_AGENT, "twin", "testing", "cli"},
     "bench": {*_AGENT, "cli"},
     "__main__": {"core", "cli"},

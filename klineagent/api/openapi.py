@@ -54,6 +54,7 @@ TAGS = {
     "commands": "Add and remove streams, and change log levels.",
     "subscriptions": "The desired set of streams, as a whole.",
     "data": "What is stored, what is missing and why, and the exchange's limits.",
+    "jobs": "Imports of the past beside recording.",
     "health": "Whether the agent is alive and ready, and its metrics.",
     "documents": "This API, described for programs and for people.",
 }

@@ -21,6 +21,7 @@ from klineagent.api.reading.newest import TailAtOnce
 from klineagent.api.reading.server import ReadApi, Reading, open_read_api, open_reading
 from klineagent.api.routes.commands import command_app
 from klineagent.api.routes.health import add_health_routes, status_app
+from klineagent.api.routes.jobs import add_job_routes
 from klineagent.api.routes.metrics import add_metrics_route
 from klineagent.api.routes.reports import add_answer_routes
 from klineagent.api.routes.subscriptions import add_subscription_routes
@@ -31,6 +32,7 @@ from klineagent.api.timings import Timings
 from klineagent.bus import Bus
 from klineagent.config.model import Config
 from klineagent.exchange.venues import Venue
+from klineagent.jobs.jobs import Jobs
 from klineagent.process.recent_lines import RecentLines
 from klineagent.reading.streams.hub import StreamCounts
 from klineagent.series.venues import Venues
@@ -78,6 +80,7 @@ async def open_apis(
     config: Config,
     venues: Venues,
     writer: Writer,
+    jobs: Jobs,
     bus: Bus,
     timings: Timings,
     lines: RecentLines,
@@ -97,6 +100,7 @@ async def open_apis(
         add_subscription_routes(command, venues)
         add_answer_routes(command, venues=venues, writer=writer)
         add_snapshot_routes(command, venues=venues, writer=writer)
+        add_job_routes(command, jobs, default=venues.default)
         if writer.store.snapshots is not None:
             background.start_soon(writer.store.snapshots.keep_swept)
         reading.add_routes(command)
@@ -104,14 +108,19 @@ async def open_apis(
         journal = Journal(venues=venues, writer=writer, timings=timings, lines=lines)
         background.start_soon(journal.run)
         source = OverviewSource(
-            venues=venues, writer=writer, timings=timings, guard=guards.command, journal=journal
+            venues=venues,
+            writer=writer,
+            jobs=jobs,
+            timings=timings,
+            guard=guards.command,
+            journal=journal,
         )
         add_overview_route(command, source)
         add_days_route(command, venues)
         status = status_app(guards.status)
         add_health_routes(status, guards.status, venues=venues, writer=writer)
         add_metrics_route(
-            status, venues=venues, writer=writer, timings=timings, streams=stream_counts
+            status, venues=venues, writer=writer, jobs=jobs, timings=timings, streams=stream_counts
         )
         read = None
         if with_reads:

@@ -24,10 +24,9 @@ from klineagent.agent import Agent, open_agent
 from klineagent.bench.child import FAILED, emit
 from klineagent.bench.figures import AgentFigures, Spread
 from klineagent.bench.probes import LagProbe, Tally, TwinClock, WatchedStore, memory_of
-from klineagent.cli.running import first_of
 from klineagent.config.model import Config
 from klineagent.core.address import Bind
-from klineagent.core.errors import KlineagentError
+from klineagent.core.errors import KlineagentError, first_of
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import VENUES
 from klineagent.process.interpreter import answer_promptly

@@ -7,10 +7,9 @@ from typing import TypeVar
 
 import trio
 
-from klineagent.core.errors import KlineagentError
+from klineagent.core.errors import KlineagentError, first_of
 
 _Result = TypeVar("_Result")
-_Error = TypeVar("_Error", bound=BaseException)
 
 
 def run(function: Callable[[], Awaitable[_Result]]) -> _Result:
@@ -31,9 +30,3 @@ def run(function: Callable[[], Awaitable[_Result]]) -> _Result:
         if expected is None or others is not None:
             raise
         raise first_of(expected) from group
-
-
-def first_of(group: BaseExceptionGroup[_Error]) -> _Error:
-    """Return the first error in `group`, however deeply it is nested."""
-    error = group.exceptions[0]
-    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

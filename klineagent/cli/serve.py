@@ -40,6 +40,7 @@ from klineagent.process.logs import LogLevel, configure_logging
     "[VENUE=]URL",
     repeated=True,
 )
+@setting("archive_url", "Archive that jobs import from, if not the exchange's.", "URL|DIR")
 @STORE
 @CA_FILE
 @setting("command_bind", "Address of the command API.", "HOST:PORT")

@@ -82,6 +82,8 @@ class Config:
         default=None, converter=optional(to_rest_urls), repr=_shown, hash=False
     )
     """The REST APIs' URLs by venue, if not the venues' own; "" is the default venue."""
+    archive_url: str | None = field(default=None, converter=optional(to_text))
+    """The URL or folder of the archive that jobs import from, if not the exchange's own."""
     store: str = field(default="chdb:klineagent-data", converter=to_store_url, repr=_shown)
     """The database to write to."""
     ca_file: str | None = field(default=None, converter=optional(to_text))

@@ -7,6 +7,9 @@
     |   +-- InvalidRequest        400  the body, or a name in it, is wrong
     |   |   +-- NotTrading             the symbol exists and does not trade at the moment
     |   +-- NotRunning            404  the series to remove does not run
+    |   +-- NoSuchJob             404
+    |   +-- JobOver               409  the job has ended: nothing can be changed
+    |   +-- TooManyJobs           409  as many wait as may
     |   +-- NoSuchSocket          404  no websocket is served at this path
     |   +-- TooManySockets        503
     |   +-- SymbolLimitReached    409
@@ -54,10 +57,13 @@ sentence for a user, and says what to do if something can be done.
 """
 
 import math
+from typing import TypeVar
 
 import msgspec
 
 from klineagent.core.interrupts import INTERRUPTED
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 # "Unknown error": clients take it for one that passes, and try again.
 _OPERATION_FAILED = -1000
@@ -108,6 +114,24 @@ class NotRunning(RequestError):
     """The series to remove does not run."""
 
     http_status = 404
+
+
+class NoSuchJob(RequestError):
+    """The agent has no job of that id."""
+
+    http_status = 404
+
+
+class JobOver(RequestError):
+    """The job has ended, so it can neither be paused nor cancelled."""
+
+    http_status = 409
+
+
+class TooManyJobs(RequestError):
+    """As many jobs wait as may."""
+
+    http_status = 409
 
 
 class NoSuchSocket(RequestError):
@@ -321,6 +345,12 @@ class SegmentDamaged(SpoolError):
 
 class SegmentTooNew(SpoolError):
     """A newer klineagent wrote a segment of the spool, which stays where it is."""
+
+
+def first_of(group: BaseExceptionGroup[_Error]) -> _Error:
+    """Return the first error in `group`, however deeply it is nested."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def reason_of(error: BaseException) -> str:

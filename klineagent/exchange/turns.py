@@ -13,6 +13,8 @@ from attrs import define, field
 UNHURRIED = 3
 # The urgency of requests for programs that read: they wait for all of the agent's own.
 FORWARDED = UNHURRIED + 1
+# The urgency of jobs, which may take hours: they wait for everybody else.
+LAST = FORWARDED + 1
 
 
 class Spender(Protocol):
@@ -41,7 +43,7 @@ class Turn:
     @property
     def is_forwarded(self) -> bool:
         """Whether it is for a program that reads, and not for the agent itself."""
-        return self.urgency >= FORWARDED
+        return self.urgency == FORWARDED
 
 
 @define(eq=False)

@@ -14,6 +14,7 @@ from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
 from klineagent.exchange.rest import RestClient, open_rest
 from klineagent.exchange.rest_answers import SymbolInfo, SymbolList
+from klineagent.exchange.turns import UNHURRIED
 from klineagent.exchange.venues import Venue
 
 KNOWN_WITHIN_S = 15.0
@@ -26,6 +27,8 @@ class VenueExchange:
     rest: RestClient
     listings: Mapping[str, SymbolInfo]
     """All symbols by name, trading or not."""
+    urgency: int = UNHURRIED
+    """That of requests for candles."""
 
     def knows(self, symbol: str) -> bool:
         """Whether the exchange answers for `symbol`."""

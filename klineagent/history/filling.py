@@ -11,13 +11,12 @@ from klineagent.core.errors import ExchangeError, ExchangeUnreachable
 from klineagent.core.interval import DAY_MS
 from klineagent.core.kline import Kline
 from klineagent.exchange.rest import Page
-from klineagent.exchange.turns import UNHURRIED
 from klineagent.exchange.venues import Venue
 from klineagent.exchange.wire import RestCandle
 from klineagent.history.archive.files import ArchivedSeries, day_of
 from klineagent.history.events import Filled, Hole, Report
 from klineagent.history.exchanges import VenueExchange
-from klineagent.history.loading import BATCH_ROWS, insert_all
+from klineagent.history.loading import BATCH_ROWS, Turn, insert_all
 from klineagent.history.plan import Ladder, Range, subtract
 from klineagent.history.proofs import (
     NOT_BEGUN,
@@ -58,6 +57,7 @@ class Filler:
     store: Store
     report: Report
     now_ms: Callable[[], int]
+    turn: Turn
     stored: int = field(default=0, init=False)
     """The candles that the exchange had."""
     holes: list[Hole] = field(factory=list, init=False)
@@ -148,7 +148,7 @@ class Filler:
             for left in reversed(range(_TRIES)):
                 try:
                     answer = await exchange.rest.candles(
-                        series.symbol, series.interval, page, UNHURRIED
+                        series.symbol, series.interval, page, exchange.urgency
                     )
                     return shown_by(page, answer, gap, series.interval)
                 except ExchangeUnreachable:  # the client pauses by itself
@@ -203,9 +203,13 @@ class Filler:
     async def _flush(self) -> None:
         rows, self._waiting = self._waiting, []
         records, self._records = self._records, []
-        # Rows that came with the same answers first: nothing is recorded before what it follows.
-        await insert_all(self.store, rows)
-        await self.store.history.record(records)
+        if not rows and not records:
+            return
+        async with self.turn():
+            # Rows that came with the same answers first: nothing is recorded before what it
+            # follows.
+            await insert_all(self.store, rows)
+            await self.store.history.record(records)
 
     def _miss(self, ladder: Ladder, missing: Range, reason: str) -> None:
         self._note(ladder, missing, reason, is_proven=False)

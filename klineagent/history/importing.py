@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 
 import trio
 from attrs import define, field
@@ -30,8 +31,9 @@ from klineagent.history.events import (
 from klineagent.history.exchanges import VenueExchange
 from klineagent.history.filling import Filler, gaps_of
 from klineagent.history.judging import FileRead, judged
-from klineagent.history.loading import load
+from klineagent.history.loading import Turn, load
 from klineagent.history.plan import (
+    UNIT_ROWS,
     FileUnit,
     Ladder,
     rows_of,
@@ -60,6 +62,9 @@ class Importer:
     request: ImportRequest
     report: Report
     now_ms: Callable[[], int]
+    turn: Turn = nullcontext
+    unit_rows: int = UNIT_ROWS
+    """The most candles of files that go in together."""
     _survey: Survey = field(init=False)
     _ladders: list[Ladder] = field(factory=list, init=False)
     _bytes: int = field(default=0, init=False)
@@ -104,7 +109,11 @@ class Importer:
         await self._survey.list_days(self._ladders)
         await self._take(each for ladder in self._ladders for each in ladder.day_files())
         filler = Filler(
-            exchanges=self.exchanges, store=self.store, report=self.report, now_ms=self.now_ms
+            exchanges=self.exchanges,
+            store=self.store,
+            report=self.report,
+            now_ms=self.now_ms,
+            turn=self.turn,
         )
         await filler.fill(self._ladders)
         records = [each.record for each in self._taken]
@@ -161,7 +170,7 @@ class Importer:
 
     async def _take(self, files: Iterable[ArchiveFile]) -> None:
         """Import files, unit by unit; the next is downloaded while one is stored."""
-        units = units_of(files)
+        units = units_of(files, self.unit_rows)
         if not units:
             return
         send, receive = trio.open_memory_channel[tuple[FileUnit, list[Download]]](UNITS_AHEAD)
@@ -237,7 +246,8 @@ class Importer:
 
         while True:
             try:
-                loaded = await load(self.store, packed, judge)
+                async with self.turn():
+                    loaded = await load(self.store, packed, judge)
             except StoreUnavailable as error:
                 self.report(Waiting(str(error)))
                 await trio.sleep(backoff.after())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
@@ -13,6 +14,9 @@ from klineagent.core.kline import Kline
 from klineagent.history.rows import as_klines, read_rows
 from klineagent.storage.history import FileState, ImportRecord, Judge, Loaded, Unit
 from klineagent.storage.store import Batch, Store
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+"""Returns what to be in while rows are stored, for whoever has others to think of."""
 
 BATCH_ROWS = 20_000
 """Of an insert to a server: larger ones are no faster, and hold the event loop longer."""

@@ -199,7 +199,7 @@ class FileUnit:
         return sum(each.bytes for each in self.files)
 
 
-def units_of(files: Iterable[ArchiveFile]) -> list[FileUnit]:
+def units_of(files: Iterable[ArchiveFile], most_rows: int = UNIT_ROWS) -> list[FileUnit]:
     """Group files into units, newest month first.
 
     By month across symbols, never by symbol across months: each month is a partition, and an insert
@@ -217,7 +217,7 @@ def units_of(files: Iterable[ArchiveFile]) -> list[FileUnit]:
         rows = 0
         for file in together:
             more = rows_of(file)
-            if unit and (rows + more > UNIT_ROWS or len(unit) == UNIT_FILES):
+            if unit and (rows + more > most_rows or len(unit) == UNIT_FILES):
                 units.append(_unit(unit))
                 unit, rows = [], 0
             unit.append(file)

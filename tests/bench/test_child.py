@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from klineagent.bench.child import BenchFailed, Child, open_child
-from klineagent.cli.running import first_of
+from klineagent.core.errors import first_of
 
 WITHIN_S = 20
 

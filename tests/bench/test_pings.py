@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from klineagent.bench.child import BenchFailed
 from klineagent.bench.pings import Pings
-from klineagent.cli.running import first_of
+from klineagent.core.errors import first_of
 
 
 async def failure_of(serve: Callable[[trio.SocketStream], Awaitable[object]]) -> str:

@@ -34,6 +34,7 @@ from klineagent.api.openapi import operation
 from klineagent.api.requests import read_query
 from klineagent.api.routes.coverage import coverage_of
 from klineagent.api.routes.health import CountedVenues, counted_venues, shortcomings
+from klineagent.api.routes.jobs import jobs_told
 from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
 from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.api.timings import Timings
@@ -41,12 +42,14 @@ from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import RequestError
 from klineagent.core.interval import BY_LENGTH, SECOND_MS, Interval
 from klineagent.exchange.venues import full_name
+from klineagent.jobs.jobs import Jobs
 from klineagent.series.statistics import LASTS_S, CountedSeries, lag_of
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.writing.writer import Writer
 
 PATH = "/v1/overview"
 MOST_BEHIND = 50
+MOST_JOBS = 20
 # Of one second: tabs that ask each second ask for the same, but for those that have just begun.
 MOST_ANSWERS = 20
 _READY = ((b"content-type", b"application/json"),)
@@ -60,6 +63,7 @@ class OverviewSource:
 
     venues: Venues
     writer: Writer
+    jobs: Jobs
     timings: Timings
     guard: Guard
     journal: Journal
@@ -144,6 +148,7 @@ class OverviewSource:
             behind=await self._behind(counted),
             events=[],
             losses=[],
+            jobs=jobs_told(self.jobs, self.venues.default)[:MOST_JOBS],
         )
 
     async def _behind(self, counted: CountedVenues) -> list[SeriesCoverage]:

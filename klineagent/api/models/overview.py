@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, field
 
 from klineagent.api.models.contract import Count, IntervalName, SymbolName, Utc, VenueBeside
 from klineagent.api.models.contract import VenueName as Venue
+from klineagent.api.models.jobs import JobNow
 from klineagent.api.models.reports import (
     Cursor,
     FeedState,
@@ -165,7 +166,9 @@ class Overview(Struct, frozen=True):
     losses: Annotated[
         list[LostSpan], Meta(description="The newest 200 that began or changed after `since`.")
     ]
-    jobs: Annotated[list[Any], Meta(description="None yet.")] = []
+    jobs: Annotated[
+        list[JobNow], Meta(description="Jobs that are not over in their order, then ended ones.")
+    ] = []
 
 
 class DaysQuery(Struct, frozen=True):

@@ -24,10 +24,12 @@ from quart_trio import QuartTrio
 from klineagent import __version__
 from klineagent.api.openapi import operation
 from klineagent.api.routes.health import CountedVenues, counted_venues, shortcomings
+from klineagent.api.routes.job_metrics import JobMetrics
 from klineagent.api.timings import Histogram, Timings
 from klineagent.core.interval import SECOND_MS
 from klineagent.exchange.budget import WeightBudget
 from klineagent.exchange.regularity import Flaw
+from klineagent.jobs.jobs import Jobs
 from klineagent.reading.streams.hub import StreamCounts
 from klineagent.series.marks import Absent, Urgency
 from klineagent.series.statistics import Totals
@@ -37,7 +39,13 @@ from klineagent.storage.writing.writer import Writer
 
 
 def add_metrics_route(
-    app: QuartTrio, *, venues: Venues, writer: Writer, timings: Timings, streams: StreamCounts
+    app: QuartTrio,
+    *,
+    venues: Venues,
+    writer: Writer,
+    jobs: Jobs,
+    timings: Timings,
+    streams: StreamCounts,
 ) -> None:
     """Add `GET /metrics`."""
     process = ProcessCollector(registry=None)
@@ -51,7 +59,7 @@ def add_metrics_route(
             venues=venues, counted=counted, writer=writer, timings=timings, streams=streams
         )
         collectors = CollectorRegistry(auto_describe=False)
-        for collector in (figures, process):
+        for collector in (figures, JobMetrics(jobs), process):
             collectors.register(collector)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return Response(encode(collectors), content_type=content_type)

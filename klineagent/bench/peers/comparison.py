@@ -27,7 +27,7 @@ from klineagent.bench.peers.ranking import (
 )
 from klineagent.bench.twin import open_twin
 from klineagent.bench.workload import MAX, Workload
-from klineagent.cli.running import first_of
+from klineagent.core.errors import first_of
 from klineagent.exchange.venues import USDM
 
 # By default the agent parses only the beginning of most forming frames, which no other client here

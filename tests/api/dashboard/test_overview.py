@@ -150,6 +150,7 @@ async def test_ready_overviews_pass_the_app(
     source = OverviewSource(
         venues=agent.venues,
         writer=agent.writer,
+        jobs=agent.jobs,
         timings=Timings(),
         guard=Guard(is_local=True),
         journal=Journal(

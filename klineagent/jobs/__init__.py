@@ -1,0 +1,1 @@
+"""What an agent does beside recording, one thing at a time: imports of the past."""

@@ -1,0 +1,150 @@
+"""Imports as jobs of an agent: into its own store, from its own weight, at its own pace."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+import trio
+from attrs import define
+
+from klineagent.core.errors import (
+    ConfigError,
+    ExchangeUnreachable,
+    RowsRefused,
+    StoreError,
+    first_of,
+)
+from klineagent.core.interval import Interval
+from klineagent.core.retry import Backoff
+from klineagent.exchange.network import Network
+from klineagent.exchange.turns import LAST
+from klineagent.exchange.venues import VENUES
+from klineagent.history.archive.place import open_archive
+from klineagent.history.events import Event, ImportSummary
+from klineagent.history.exchanges import VenueExchange
+from klineagent.history.importing import Importer
+from klineagent.history.survey import ImportRequest
+from klineagent.jobs.job import ImportProgress, Job, JobState
+from klineagent.jobs.pace import JobPace
+from klineagent.jobs.progress import ImportCounts, Teller
+from klineagent.series.venues import Venues
+from klineagent.storage.reader import END_MS
+from klineagent.storage.writing.writer import Writer
+
+# A month of 1m: what is stored at a time holds up recording, and takes memory.
+UNIT_ROWS = 45_000
+LONGEST_RETRY_S = 60.0
+TELL_EVERY_S = 60.0
+
+log = structlog.get_logger()
+
+
+@define(kw_only=True, eq=False)
+class ImportJobs:
+    """Carries out jobs that import."""
+
+    venues: Venues
+    writer: Writer
+    network: Network
+    archive: str
+    """The URL or folder of the archive; empty if there is none to this exchange."""
+    counts: ImportCounts
+
+    async def carry_out(self, job: Job) -> JobState:
+        """Import what `job` asks for, however long archive, store or exchange are away.
+
+        Raises:
+            KlineagentError: it cannot be done.
+        """
+        if not self.archive:
+            raise ConfigError("the exchange is simulated: start the agent with --archive-url")
+        teller = Teller(job, self.counts)
+        backoff = Backoff(first_s=1, most_s=LONGEST_RETRY_S)
+        async with _telling(job):
+            while True:
+                away = ""
+                try:
+                    summary = await self._import(job, teller)
+                except* (ExchangeUnreachable, StoreError) as group:
+                    error = first_of(group)
+                    if isinstance(error, RowsRefused):
+                        raise
+                    away = str(error)
+                if not away:
+                    return JobState.DONE if summary.is_whole else JobState.DONE_WITH_HOLES
+                teller.waits("job", away)
+                await trio.sleep(backoff.after())
+                teller.waits("job", "")
+
+    async def _import(self, job: Job, teller: Teller) -> ImportSummary:
+        """Begin where the records of an earlier attempt end, and go on to the end."""
+        order, time = job.order, self.venues.main.context.time
+        job.progress = ImportProgress()
+        teller.enter(JobState.LISTING)
+        teller.waits("exchange", "the exchange has not told its time yet")
+        await time.known()
+        exchanges = await self._exchanges(job, teller) if order.asks_exchange else {}
+        teller.waits("exchange", "")
+        pace = JobPace(writer=self.writer, waits=partial(teller.waits, "recording"))
+
+        def report(event: Event) -> None:
+            teller.report(event, time.now_ms())
+
+        async with open_archive(
+            self.archive, self.network, waits=partial(teller.waits, "archive")
+        ) as archive:
+            importer = Importer(
+                archive=archive,
+                exchanges=exchanges,
+                store=self.writer.store,
+                request=ImportRequest(
+                    asked=order.asked,
+                    intervals=[Interval(name) for name in order.intervals],
+                    first_ms=order.first_ms,
+                    end_ms=min(END_MS if order.end_ms is None else order.end_ms, time.now_ms()),
+                ),
+                report=report,
+                now_ms=time.now_ms,
+                turn=pace.turn,
+                unit_rows=UNIT_ROWS,
+            )
+            await importer.plan()
+            teller.enter(JobState.RUNNING)
+            return await importer.run()
+
+    async def _exchanges(self, job: Job, teller: Teller) -> dict[str, VenueExchange]:
+        """Return the agent's own clients of the venues that are asked for, by name."""
+        found = {}
+        for name in dict.fromkeys(each.venue for each in job.order.asked):
+            teller.waits("exchange", f"{name} has not told its symbols yet")
+            context = (await self.venues.open(VENUES[name])).context
+            await context.book.loaded()
+            found[name] = VenueExchange(context.rest, context.book.listings or {}, LAST)
+        return found
+
+
+@asynccontextmanager
+async def _telling(job: Job) -> AsyncIterator[None]:
+    """Log a line a minute about `job` until the block ends."""
+
+    async def tell() -> None:
+        while True:
+            await trio.sleep(TELL_EVERY_S)
+            now = job.progress
+            log.info(
+                "job_progress",
+                job=job.id,
+                state=job.state.value,
+                reason=job.reason,
+                files=now.files,
+                of_files=now.files_total,
+                candles=now.candles + now.exchange_candles,
+            )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell)
+        yield
+        nursery.cancel_scope.cancel(reason="the job is over")
