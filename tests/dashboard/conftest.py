@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browsers import chromium
 from tests.dashboard.looks import WIDE, keep_looks
-from tests.dashboard.other_loop import OtherLoop, open_other_loop
 from tests.dashboard.watched import Visit, Watched
 from tests.dashboard.world import World, open_world
 
@@ -44,14 +44,14 @@ def browser(_driven: Driven) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def loop() -> Iterator[OtherLoop]:
+def loop() -> Iterator[BlockingPortal]:
     """Where exchange and agent run."""
-    with open_other_loop() as loop:
+    with start_blocking_portal("trio") as loop:
         yield loop
 
 
 @pytest.fixture
-def world(loop: OtherLoop, request: pytest.FixtureRequest) -> Iterator[World]:
+def world(loop: BlockingPortal, request: pytest.FixtureRequest) -> Iterator[World]:
     """An exchange and an agent that records from it; an indirect parameter has its settings."""
     settings: dict[str, Any] = getattr(request, "param", {})
     with open_world(loop, **settings) as world:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
+from anyio.from_thread import BlockingPortal
 from attrs import define, evolve, field
 
 from klineagent.agent import Agent, open_agent
@@ -20,8 +21,8 @@ from klineagent.twin.exchange import Exchange
 from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.market.random import RandomMarket
 from klineagent.twin.network import TwinNetwork
-from tests.dashboard.other_loop import OtherLoop
 
+T = TypeVar("T")
 NOON_MS = 1_769_947_200_000
 """2026-02-01 12:00 UTC."""
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -34,7 +35,8 @@ _LOOPBACK = Bind("127.0.0.1", 0)
 class World:
     """The exchange and the agent that records from it."""
 
-    loop: OtherLoop
+    loop: BlockingPortal
+    """Trio, in a thread of its own: that of the test waits for the browser."""
     exchange: Exchange
     store: MemoryStore
     config: Config
@@ -50,7 +52,7 @@ class World:
 
     def fault(self, block: AbstractContextManager[None]) -> AbstractContextManager[None]:
         """Let a fault of the exchange last as long as the test's block."""
-        return self.loop.during(block)
+        return self.loop.wrap_async_context_manager(_held(block))
 
     def recorded(self) -> set[str]:
         """The symbols that the agent records."""
@@ -59,7 +61,7 @@ class World:
     def find(self) -> None:
         """Start an agent, with the port and the database of the one before."""
         block = open_agent(self.config, network=self._network, store=self.store)
-        self.agent = self._running.enter_context(self.loop.running(block))
+        self.agent = self._running.enter_context(self.loop.wrap_async_context_manager(block))
         self.config = evolve(self.config, command_bind=self.agent.command_bind)
 
     def lose(self) -> None:
@@ -68,7 +70,7 @@ class World:
 
 
 @contextmanager
-def open_world(loop: OtherLoop, *, symbols: int = 6, **settings: Any) -> Iterator[World]:
+def open_world(loop: BlockingPortal, *, symbols: int = 6, **settings: Any) -> Iterator[World]:
     """Run an exchange of `symbols`, and an agent with `settings` that records some of them."""
     config = Config(
         **{
@@ -85,7 +87,7 @@ def open_world(loop: OtherLoop, *, symbols: int = 6, **settings: Any) -> Iterato
             **settings,
         }
     )
-    with loop.running(_open_exchange(symbols)) as (exchange, network):
+    with loop.wrap_async_context_manager(_open_exchange(symbols)) as (exchange, network):
         world = World(
             loop=loop, exchange=exchange, store=MemoryStore(), config=config, network=network
         )
@@ -105,3 +107,9 @@ async def _open_exchange(symbols: int) -> AsyncIterator[tuple[Exchange, TwinNetw
     async with open_exchanges({name: market}) as exchanges, trio.open_nursery() as connections:
         yield exchanges[name], network_of(exchanges, connections)
         connections.cancel_scope.cancel(reason="the test is over")
+
+
+@asynccontextmanager
+async def _held(block: AbstractContextManager[T]) -> AsyncIterator[T]:
+    with block as entered:
+        yield entered
