@@ -116,6 +116,11 @@ _COMMANDS = [
         "Watch a running agent: totals, connections, lagging series, events; q quits.",
     ),
     LaterCommand(
+        "jobs",
+        "klineagent.cli.remote.jobs:jobs",
+        "List the jobs of a running agent; pause, resume and cancel them.",
+    ),
+    LaterCommand(
         "simulate",
         "klineagent.cli.simulate:simulate",
         "Run a simulated exchange: websocket and REST on one port, or on one for each venue.",

@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 
 import click
 from attrs import evolve, field, frozen
+from click.core import ParameterSource
 
 from klineagent.api.guard import is_loopback
+from klineagent.api.models.jobs import JobBody
 from klineagent.cli.history.progress import open_progress
 from klineagent.cli.options import VENUE, read_time, setting
+from klineagent.cli.remote.jobs import import_by_agent
 from klineagent.cli.remote.options import complete_intervals
 from klineagent.cli.running import run
 from klineagent.cli.sql.selection import read_asked
@@ -88,7 +91,8 @@ def import_(
 
     Months come first, newest first, then days that they lack, then the exchange is asked for the
     rest, up to now. Candles that are stored already stay as they are. What was interrupted goes on
-    when the command is run again. Exit code 1: candles are missing, and are listed.
+    when the command is run again. With --agent a running agent does it beside recording, into its
+    own database; on Ctrl-C it goes on. Exit code 1: candles are missing, and are listed.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
     asked = [
@@ -102,15 +106,43 @@ def import_(
     )
     if request.first_ms is not None and request.first_ms >= request.end_ms:
         raise ConfigError(f"--from {since} is not before --to {until}")
+    if _is_typed("url"):
+        _demand_nothing_of_the_agent(is_dry_run=dry_run)
+        order = JobBody(
+            kind="import",
+            symbols=[f"{each.venue}:{each.symbol}" for each in asked],
+            intervals=[each.value for each in request.intervals],
+            from_="" if request.first_ms is None else str(request.first_ms),
+            to="" if until is None else str(request.end_ms),
+            rest=not no_rest,
+        )
+        import_by_agent(source.address, order, as_json=as_json)
+        return
     location = source.location
     if isinstance(location, FolderLocation) and is_in_use(location.folder):
         raise StoreMisconfigured(
-            f"{location.label} is in use: an agent records into it; stop it to import, for only one"
-            " process can have it open"
+            f"{location.label} is in use: an agent records into it; let it import, with"
+            f" --agent {source.address.url}, or stop it"
         )
     options = ImportOptions(place, asks_exchange=not no_rest, is_dry_run=dry_run, as_json=as_json)
     if not run(partial(_import, source, request, options)):
         click.get_current_context().exit(1)
+
+
+def _is_typed(parameter: str) -> bool:
+    """Whether an option was given on the command line, so not only by the environment."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is ParameterSource.COMMANDLINE
+
+
+def _demand_nothing_of_the_agent(*, is_dry_run: bool) -> None:
+    """Refuse options that a running agent has decided already."""
+    if is_dry_run:
+        raise ConfigError("--dry-run cannot be used with --agent: try it without")
+    for parameter in ("place", "rest_url", "store"):
+        if _is_typed(parameter):
+            option = {"place": "archive_url"}.get(parameter, parameter).replace("_", "-")
+            raise ConfigError(f"--{option} cannot be used with --agent, whose own is used")
 
 
 @frozen

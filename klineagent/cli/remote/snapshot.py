@@ -8,6 +8,7 @@ from itertools import islice
 from attrs import frozen
 from msgspec.structs import asdict
 
+from klineagent.api.models.jobs import JobNow
 from klineagent.api.models.overview import Overview
 from klineagent.api.models.reports import (
     MOST_SERIES,
@@ -42,6 +43,8 @@ class Snapshot:
     """The number of series with missing candles."""
     missing: int = 0
     """The number of missing candles."""
+    jobs: tuple[JobNow, ...] = ()
+    """Those that are not over."""
     next: int = 0
     """From where on to ask for what happens next."""
 
@@ -58,6 +61,7 @@ class Snapshot:
             behind=tuple(overview.behind),
             incomplete=overview.totals.incomplete,
             missing=overview.totals.missing,
+            jobs=tuple(each for each in overview.jobs if each.ended is None),
             next=overview.next,
         )
 

@@ -21,8 +21,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from klineagent.api.models.jobs import JobNow
 from klineagent.cli.remote.connection import Address, AgentConnection, open_connection
 from klineagent.cli.remote.exchange_views import feeds_table, messages_rate
+from klineagent.cli.remote.job_views import progress_text, state_text, what
 from klineagent.cli.remote.snapshot import Snapshot, events_between, take_snapshot
 from klineagent.cli.remote.views import coverage_view, status_view
 from klineagent.core.errors import AgentError
@@ -180,7 +182,12 @@ def line(snapshot: Snapshot) -> str:
         f" feeds={up}/{len(snapshot.feeds.feeds)} messages_per_second="
         f"{messages_rate(snapshot.feeds):.0f} behind={snapshot.incomplete}"
         f" missing={snapshot.missing} weight={rest.used}/{rest.limit}"
+        + (f" jobs={len(snapshot.jobs)}" if snapshot.jobs else "")
     )
+
+
+def _job_line(job: JobNow) -> str:
+    return f"job       {state_text(job)}: {what(job)}: {progress_text(job)}"
 
 
 def screen(watched: Watched, *, title: str, height: int) -> RenderableType:
@@ -206,7 +213,9 @@ def screen(watched: Watched, *, title: str, height: int) -> RenderableType:
         ),
         *(trouble if watched.trouble else []),
     ]
-    room = height - _HEAD_LINES - len(trouble)
+    jobs = [Text(_job_line(each), overflow="ellipsis", no_wrap=True) for each in snapshot.jobs[:1]]
+    parts += jobs
+    room = height - _HEAD_LINES - len(trouble) - len(jobs)
     sizes = (len(snapshot.behind), len(snapshot.feeds.feeds), len(watched.events))
     tables = sum(_TABLE_LINES for size in sizes[:2] if size)
     behind, feeds, events = _shares(room - tables, sizes)

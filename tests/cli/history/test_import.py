@@ -113,7 +113,7 @@ def test_a_folder_in_use_is_left_to_its_agent(tmp_path: Path) -> None:
         answer = imported(tmp_path, "DOTUSDT", *DAYS)
     assert answer.code == 1
     [line] = answer.err.splitlines()
-    assert "an agent records into it; stop it to import" in line
+    assert "an agent records into it; let it import, with --agent http" in line
 
 
 def test_what_was_imported_is_audited(tmp_path: Path) -> None:

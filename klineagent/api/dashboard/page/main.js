@@ -9,6 +9,7 @@ import { curl } from "./curl.js";
 import * as delays from "./delays.js";
 import * as header from "./header.js";
 import * as heatmap from "./heatmap.js";
+import * as jobs from "./jobs.js";
 import * as log from "./log.js";
 import * as login from "./login.js";
 import * as lost from "./lost.js";
@@ -25,7 +26,7 @@ import * as view from "./view.js";
  */
 const PANELS = {
   head: header, coverage: heatmap, losses: lost, candles, story,
-  delays, venues, connections, budgets, storage, log, change, login,
+  delays, venues, connections, budgets, storage, jobs, log, change, login,
 };
 
 let access = "";
