@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 from attrs import define
 
-from klineagent.core.errors import ExchangeUnreachable
+from klineagent.core.errors import ExchangeError
 from klineagent.exchange.budget import open_weight_pools
 from klineagent.exchange.clock.clock import ExchangeTime
 from klineagent.exchange.network import Network
@@ -18,6 +18,7 @@ from klineagent.exchange.turns import UNHURRIED
 from klineagent.exchange.venues import Venue
 
 KNOWN_WITHIN_S = 15.0
+AGAIN_AFTER_S = 1.0
 
 
 @define(eq=False)
@@ -80,5 +81,5 @@ async def _symbols(rest: RestClient) -> SymbolList:
     while True:
         try:
             return await rest.exchange_info()
-        except ExchangeUnreachable:
-            await trio.lowlevel.checkpoint()  # the client pauses by itself
+        except ExchangeError:
+            await trio.sleep(AGAIN_AFTER_S)

@@ -21,6 +21,7 @@ from klineagent.cli.running import run
 from klineagent.cli.sql.selection import read_asked
 from klineagent.cli.sql.snapshot import is_in_use
 from klineagent.cli.sql.source import Source, from_a_store
+from klineagent.cli.tables import clock_text
 from klineagent.config.converters import to_intervals
 from klineagent.core.errors import ConfigError, StoreMisconfigured
 from klineagent.core.interval import SECOND_MS, Interval
@@ -125,7 +126,12 @@ def import_(
             f" --agent {source.address.url}, or stop it"
         )
     options = ImportOptions(place, asks_exchange=not no_rest, is_dry_run=dry_run, as_json=as_json)
-    if not run(partial(_import, source, request, options)):
+    try:
+        is_whole = run(partial(_import, source, request, options))
+    except KeyboardInterrupt:
+        click.echo("klineagent: interrupted; run the same command again to go on", err=True)
+        raise
+    if not is_whole:
         click.get_current_context().exit(1)
 
 
@@ -185,6 +191,8 @@ async def _import(source: Source, request: ImportRequest, options: ImportOptions
                     f"klineagent: {venue} does not answer: only files are imported", err=True
                 )
             now_ms = _clock(exchanges)
+            if request.first_ms is not None and request.first_ms >= now_ms():
+                raise ConfigError(f"--from {clock_text(request.first_ms)} is in the future")
             importer = Importer(
                 archive=archive,
                 exchanges=exchanges,

@@ -235,10 +235,13 @@ async def open_archive(
     """Open the archive at a URL or in a folder.
 
     Raises:
-        ConfigError: there is no such folder, or no `data` in it.
+        ConfigError: it is no URL of HTTP, there is no such folder, or no `data` in it.
     """
     if not place.startswith(("http://", "https://")):
-        folder = Path(place.removeprefix("file://")).expanduser()  # noqa: ASYNC240 - once
+        path = place.removeprefix("file://")
+        if "://" in path:
+            raise ConfigError(f"--archive-url {place}: it is neither an HTTP URL nor a folder")
+        folder = Path(path).expanduser()  # noqa: ASYNC240 - once
         if not (folder / "data").is_dir():
             raise ConfigError(f"--archive-url {place}: the folder has no data/ as the archive has")
         yield FolderArchive(folder)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason="there are no files
 DAYS = ("--from", "2026-02-01", "--to", "2026-02-04")
 
 
-def imported(folder: Path, *words: str, archive: Path = ARCHIVE) -> Ended:
+def imported(folder: Path, *words: str, archive: Path | str = ARCHIVE) -> Ended:
     """Import from files alone."""
     place = ("--archive-url", str(archive), "--no-rest", "--store", f"chdb://{folder}/klines")
     return typed("import", *words, *place)
@@ -102,6 +102,20 @@ def test_a_folder_that_is_no_archive_is_a_mistake(tmp_path: Path) -> None:
     """The archive's folders begin with data."""
     answer = imported(tmp_path, "DOTUSDT", archive=tmp_path)
     assert (answer.code, "has no data/" in answer.err) == (2, True)
+
+
+def test_an_archive_is_reached_by_http_or_is_a_folder(tmp_path: Path) -> None:
+    """Another kind of URL is no folder that lacks something."""
+    answer = imported(tmp_path, "DOTUSDT", *DAYS, archive="ftp://mirror")
+    assert answer.code == 2
+    assert "it is neither an HTTP URL nor a folder" in answer.err
+
+
+def test_days_that_are_still_to_come_are_a_mistake(tmp_path: Path) -> None:
+    """Nothing can be missing there."""
+    answer = imported(tmp_path, "DOTUSDT", "--from", "2099-02-01")
+    assert answer.code == 2
+    assert "--from 2099-02-01 00:00 is in the future" in answer.err
 
 
 def test_a_folder_in_use_is_left_to_its_agent(tmp_path: Path) -> None:
