@@ -17,6 +17,7 @@ from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.venues import SPOT
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import network_of
+from klineagent.twin.archive.archive import archive_of
 from klineagent.twin.exchange import Exchange
 from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.market.random import RandomMarket
@@ -105,7 +106,7 @@ async def _open_exchange(symbols: int) -> AsyncIterator[tuple[Exchange, TwinNetw
         symbols=symbols, seed=1, start_ms=NOON_MS, venue_name=name, history_ms=HISTORY_MS
     )
     async with open_exchanges({name: market}) as exchanges, trio.open_nursery() as connections:
-        yield exchanges[name], network_of(exchanges, connections)
+        yield exchanges[name], network_of(exchanges, connections, archive_of(exchanges))
         connections.cancel_scope.cancel(reason="the test is over")
 
 
