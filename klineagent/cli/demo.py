@@ -42,6 +42,8 @@ from klineagent.exchange.venues import VENUES, full_name
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.process.signals import StopSignal, open_stop_signal
 from klineagent.storage.opening import open_store
+from klineagent.twin.archive.archive import PATH as ARCHIVE_PATH
+from klineagent.twin.archive.archive import archive_of
 from klineagent.twin.exchange import open_market
 from klineagent.twin.exchanges import open_exchanges
 from klineagent.twin.faults.options import FaultOption, open_faults, parse_fault
@@ -240,9 +242,9 @@ async def _open_twin(demo: Demo) -> AsyncIterator[Mapping[str, int]]:
         for exchange in exchanges.values():
             await struck.enter_async_context(open_faults(exchange, demo.faults))
         async with trio.open_nursery() as nursery:
-            ports = {}
+            ports, serve = {}, partial(serve_exchange, archive=archive_of(exchanges))
             for name, exchange in exchanges.items():
-                _, ports[name] = await nursery.start(serve_exchange, exchange, LOOPBACK, 0)
+                _, ports[name] = await nursery.start(serve, exchange, LOOPBACK, 0)
             yield ports
             nursery.cancel_scope.cancel(reason="the demonstration is over")
 
@@ -257,6 +259,7 @@ def _recording(config: Config, symbols: tuple[str, ...], ports: Mapping[str, int
         max_symbols=len(symbols),
         ws_url={name: f"ws://{LOOPBACK}:{port}{paths[name]}" for name, port in ports.items()},
         rest_url={name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()},
+        archive_url=f"http://{LOOPBACK}:{ports[config.venue.name]}{ARCHIVE_PATH}",
         command_bind=Bind(LOOPBACK, 0),
         status_bind=Bind(LOOPBACK, 0),
         read_bind=Bind(LOOPBACK, 0),

@@ -139,7 +139,7 @@ class ImportProgress(Struct, kw_only=True):
         """Estimate how many seconds are left; None before anything is done."""
         took_s = max(0, now_ms - self.began_ms) / 1000
         left = max(0, self.bytes_total - self.bytes)
-        if left and not self.bytes:
+        if not self.began_ms or (left and not self.bytes):
             return None
         files_s = took_s * left / self.bytes if left else 0.0
         total = self.exchange_candles_total

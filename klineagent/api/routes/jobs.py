@@ -141,7 +141,7 @@ def job_told(job: Job, now_ms: int, default: Venue) -> JobNow:
         reason=job.reason,
         created=utc(job.created_ms),
         ended=None if job.ended_ms is None else utc(job.ended_ms),
-        progress=_progress(job.progress, None if job.is_over else job.progress.eta_s(now_ms)),
+        progress=_progress(job.progress, job.progress.eta_s(now_ms) if job.is_at_work else None),
     )
 
 

@@ -44,6 +44,13 @@ def test_a_job_is_a_line() -> None:
     assert f"{job.id}  running  spot:ETHBTC" in shown.get()
 
 
+def test_a_job_that_does_not_go_on_has_no_time_left() -> None:
+    """Nor has one of which nothing is done yet."""
+    assert a_job(JobState.PAUSED).progress.eta_seconds is None
+    assert a_job(bytes=0).progress.eta_seconds is None
+    assert a_job(JobState.LISTING, began_ms=0).progress.eta_seconds is None
+
+
 def test_why_a_job_waits_comes_first() -> None:
     """Before how far it is."""
     job = a_job(JobState.WAITING, "the archive is busy", refused=1, missing=2)
