@@ -60,8 +60,8 @@ class Ledger:
     absences: Spans[Absence] = field(factory=Spans, init=False)
     """The confirmed absences; none overlaps a gap."""
     losses: LossRecord = field(default=NO_LOSSES, init=False)
-    """Candles that were lost since the agent started: gaps but for history, and what became of
-    them. The newest ones only."""
+    """Candles that were lost while the series ran, and what became of them; history and what
+    closed while no agent ran are gaps, but were not lost. The newest ones only."""
     healed: int = field(default=0, init=False)
     """The number of candles that came after they were missing."""
     # Closed candles at or after the horizon. A candle falls due within the grace after its close,
@@ -253,7 +253,7 @@ class Ledger:
     def _miss(self, first_ms: int, end_ms: int, mark: Missing, now_ms: int) -> None:
         """Mark a gap that was found at `now_ms`; what is missing already is not counted again."""
         known = self.gaps.clear(first_ms, end_ms)
-        if mark.urgency is not Urgency.HISTORY:  # which is fetched, and was never lost
+        if mark.urgency < Urgency.RESTART:  # nothing was recording what is older
             if self.losses is NO_LOSSES:
                 self.losses = LossRecord()
             self.losses.lose(first_ms, end_ms, mark.urgency, now_ms, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,11 +24,12 @@ def a_ledger() -> Ledger:
     return ledger
 
 
-def test_a_series_that_loses_nothing_remembers_nothing() -> None:
-    """Nor does history that is fetched count as lost."""
+@pytest.mark.parametrize("urgency", [Urgency.HISTORY, Urgency.RESTART])
+def test_a_series_that_loses_nothing_remembers_nothing(urgency: Urgency) -> None:
+    """Nor does history that is fetched count as lost, nor what closed while no agent ran."""
     ledger = a_ledger()
     history = START_MS - 10 * MINUTE_MS
-    ledger.expect(history, START_MS, Missing(Urgency.HISTORY), now_ms=START_MS)
+    ledger.expect(history, START_MS, Missing(urgency), now_ms=START_MS)
     for open_ms in (*OPENS, history):
         assert ledger.close(open_ms, now_ms=open_ms + MINUTE_MS)
     assert ledger.losses is NO_LOSSES

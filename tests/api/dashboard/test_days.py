@@ -71,11 +71,11 @@ def test_a_look_at_every_candle_finds_the_same(interval: Interval, data: st.Data
         first_ms, end_ms = sorted(
             interval.open_at(START_MS + data.draw(hours) * HOUR_MS) for _ in range(2)
         )
-        match data.draw(st.sampled_from(["history", "restart", "absent", "fail", "come", "tick"])):
+        match data.draw(st.sampled_from(["history", "lost", "absent", "fail", "come", "tick"])):
             case "history":
                 ledger.expect(first_ms, end_ms, Missing(Urgency.HISTORY), now_ms=now_ms)
-            case "restart":
-                ledger.expect(first_ms, end_ms, Missing(Urgency.RESTART), now_ms=now_ms)
+            case "lost":
+                ledger.expect(first_ms, end_ms, Missing(Urgency.FRESH), now_ms=now_ms)
             case "absent":
                 ledger.give_up(first_ms, end_ms, Absence(Absent.NO_CANDLE))
             case "fail":
