@@ -152,8 +152,8 @@ async def open_agent(
         places.reserve(venue.name, len(symbols))
     async with (
         open_recent_lines() as lines,
-        open_listener(config.command_bind) as commands,
-        open_listener(config.status_bind) as statuses,
+        open_listener(config.command_bind, "--command-bind") as commands,
+        open_listener(config.status_bind, "--status-bind") as statuses,
         open_read_listener(config.read_bind) as reads,
         nullcontext(store) if store else open_store(config.store, config.ca_file) as opened,
         open_last_spool(config, disk) as spool,
@@ -198,6 +198,10 @@ async def open_agent(
                 configured=_configured(config),
                 saver=saver,
                 writer=writer,
+                # What is configured, or was wanted before, runs with a warning.
+                apart=frozenset(VENUES.values())
+                - venues_alike(config)
+                - {*venues_at_start(config, saver)},
             ) as venues,
             _open_background() as background,
             AsyncExitStack() as readers,
@@ -284,9 +288,14 @@ def forwarded_venues(config: Config) -> frozenset[Venue]:
 
     A program asks for any of them; an agent of a twin must not open one at its real address.
     """
+    return venues_alike(config) if config.forward else frozenset()
+
+
+def venues_alike(config: Config) -> frozenset[Venue]:
+    """List the venues that are simulated, or real, as the default one is."""
     side = _is_simulated(config.rest_url_of(config.venue))
     alike = (each for each in VENUES.values() if _is_simulated(config.rest_url_of(each)) == side)
-    return frozenset(alike) if config.forward else frozenset()
+    return frozenset(alike)
 
 
 def _is_simulated(url: str) -> bool:

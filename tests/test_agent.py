@@ -145,11 +145,12 @@ async def test_half_a_twin_is_told(
 
 @pytest.mark.parametrize("server", ["command_bind", "status_bind", "read_bind"])
 async def test_a_port_that_is_taken_stops_the_start(tmp_path: Path, server: str) -> None:
-    """Before the database is touched, or anything else."""
+    """Before the database is touched, or anything else; the error names the option."""
     binds = {"command_bind": LOOPBACK, "status_bind": LOOPBACK, "read_bind": None}
     async with open_listener(LOOPBACK) as other:
         binds[server] = other.bind
-        with pytest.raises(StartError, match=f"cannot listen on {other.bind}: .*in use"):
+        told = f"cannot listen on {other.bind}: .*in use; .*--{server.replace('_', '-')}"
+        with pytest.raises(StartError, match=told):
             async with open_agent(Config(store=f"chdb://{tmp_path}/klines", **binds)):
                 pass
     assert not list(await trio.Path(tmp_path).iterdir())

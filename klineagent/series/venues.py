@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import Context, copy_context
@@ -10,7 +11,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from klineagent.core.errors import NotRunning, ShuttingDown
+from klineagent.core.errors import InvalidRequest, NotRunning, ShuttingDown
 from klineagent.core.interval import Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.stream.dispatcher import FormingTurns
@@ -61,6 +62,9 @@ class Venues:
     default: Venue
     """The venue of symbols that do not name theirs."""
     places: Places
+    apart: frozenset[Venue] = frozenset()
+    """The venues that no command opens: simulated ones beside a real default venue, or real ones
+    beside a simulated one, whose candles would make one table."""
     _open: Callable[[Venue], AbstractAsyncContextManager[RunningVenue]]
     _nursery: trio.Nursery
     _context: Context = field(factory=copy_context, init=False)
@@ -68,6 +72,10 @@ class Venues:
     _running: dict[str, RunningVenue] = field(factory=dict, init=False)
     _opening: dict[str, trio.Event] = field(factory=dict, init=False)
     """Set once the venue runs, or cannot any more; by its name."""
+    _holds: dict[str, trio.CancelScope] = field(factory=dict, init=False)
+    _kept: set[str] = field(factory=set, init=False)
+    """The venues that run to the end."""
+    _visits: Counter[str] = field(factory=Counter, init=False)
 
     def __iter__(self) -> Iterator[RunningVenue]:
         """Iterate over the venues that run, in the order in which they were opened."""
@@ -100,10 +108,37 @@ class Venues:
         A caller that is cancelled meanwhile does not end it: others may wait for it.
 
         Raises:
+            InvalidRequest: it is one of those that are apart.
             ShuttingDown: the agent is stopping.
         """
+        running = await self._running_one(venue)
+        self._kept.add(venue.name)
+        return running
+
+    @asynccontextmanager
+    async def visiting(self, venue: Venue) -> AsyncIterator[RunningVenue]:
+        """Have `venue` run as `open` does; afterwards it ends, unless it is wanted or was opened.
+
+        Raises:
+            InvalidRequest: it is one of those that are apart.
+            ShuttingDown: the agent is stopping.
+        """
+        self._visits[venue.name] += 1
+        try:
+            yield await self._running_one(venue)
+        finally:
+            self._visits[venue.name] -= 1
+            self._end_unwanted(venue.name)
+
+    async def _running_one(self, venue: Venue) -> RunningVenue:
         if (running := self.get(venue.name)) is not None:
             return running
+        if venue in self.apart:
+            raise InvalidRequest(
+                f"{venue.name}: of its exchange and that of {self.default.name} one is simulated"
+                " and the other is not; start the agent with both addresses:"
+                f" --rest-url {venue.name}=URL --ws-url {venue.name}=URL"
+            )
         if self._nursery.cancel_scope.cancel_called:
             raise ShuttingDown("the agent is shutting down")
         if (opening := self._opening.get(venue.name)) is None:
@@ -122,9 +157,18 @@ class Venues:
             async with self._open(venue) as running:
                 self._running[venue.name] = running
                 opening.set()
-                await trio.sleep_forever()
+                with trio.CancelScope() as self._holds[venue.name]:
+                    await trio.sleep_forever()
         finally:
             opening.set()
+
+    def _end_unwanted(self, name: str) -> None:
+        """End a venue that was opened to look at it only; one that is asked for again is new."""
+        running = self.get(name)
+        if running is None or running.is_wanted or self._visits[name] or name in self._kept:
+            return
+        del self._running[name], self._opening[name]
+        self._holds.pop(name).cancel(reason="nothing of the venue is wanted")
 
     # Routing of rows: to the venue that recorded them.
 
@@ -233,11 +277,12 @@ async def open_venues(
     configured: Mapping[Venue, SeriesSet],
     saver: StateSaver,
     writer: Writer,
+    apart: frozenset[Venue] = frozenset(),
 ) -> AsyncIterator[Venues]:
     """Open a set of venues, none of which runs yet; leaving the block ends those that do.
 
     `open_registry` opens one venue (see `open_venue`); `configured` series are wanted on it,
-    whatever `saver` has kept.
+    whatever `saver` has kept. For `apart` see `Venues`.
     """
     turns = FormingTurns()
 
@@ -246,7 +291,7 @@ async def open_venues(
         return _open_running(opened, configured.get(venue, {}), saver, writer)
 
     async with trio.open_nursery() as nursery:
-        venues = Venues(default=default, places=places, open=open_one, nursery=nursery)
+        venues = Venues(default=default, places=places, apart=apart, open=open_one, nursery=nursery)
         turns.streams = venues.count
         yield venues
         nursery.cancel_scope.cancel(reason="nothing is recorded any more")

@@ -52,7 +52,8 @@ async def open_read_listener(bind: Bind | None) -> AsyncIterator[Listener | None
         listener = None
         try:
             if bind is not None:
-                listener = await opened.enter_async_context(open_listener(bind))
+                option = "" if bind is DEFAULT_READ_BIND else "--read-bind"
+                listener = await opened.enter_async_context(open_listener(bind, option))
         except StartError as error:
             # What a user has written is another object, be it equal.
             if bind is not DEFAULT_READ_BIND:

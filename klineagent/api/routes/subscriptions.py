@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
 
 from attrs import evolve
@@ -84,10 +85,10 @@ def add_subscription_routes(app: QuartTrio, venues: Venues) -> None:
         """
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionSet)
         entries = [*placed(asked.subscriptions, "subscriptions"), *placed(asked.exclude, "exclude")]
-        readers = await _readers(venues, entries)
-        selections = dict.fromkeys((each.venue.name for each in venues), Selection())
-        selections |= {each.venue.name: each.selection(asked) for each in readers}
-        return await _carry_out(venues, selections, dry_run=dry_run)
+        async with _readers(venues, entries) as readers:
+            selections = dict.fromkeys((each.venue.name for each in venues), Selection())
+            selections |= {each.venue.name: each.selection(asked) for each in readers}
+            return await _carry_out(venues, selections, dry_run=dry_run)
 
     @app.patch(PATH)
     @operation(
@@ -105,47 +106,53 @@ def add_subscription_routes(app: QuartTrio, venues: Venues) -> None:
         dry_run, asked = read_query(DryRun).dry_run, await read_body(SubscriptionChange)
         entries = [*placed(asked.remove, "remove"), *placed(asked.add, "add")]
         selections = {}
-        for reader in await _readers(venues, entries):
-            # What is removed at "all" intervals is removed at 1s, too, whatever "all" adds.
-            everything = evolve(reader, all_intervals=reader.venue.intervals)
-            gone, more = everything.wanted(asked.remove, "remove"), reader.wanted(asked.add, "add")
-            left = venues.running(reader.venue).desired.demand.removing(gone)
-            selections[reader.venue.name] = left.adding(more, reader.listings)
-        return await _carry_out(venues, selections, dry_run=dry_run)
+        async with _readers(venues, entries) as readers:
+            for reader in readers:
+                # What is removed at "all" intervals is removed at 1s, too, whatever "all" adds.
+                everything = evolve(reader, all_intervals=reader.venue.intervals)
+                gone = everything.wanted(asked.remove, "remove")
+                left = venues.running(reader.venue).desired.demand.removing(gone)
+                more = reader.wanted(asked.add, "add")
+                selections[reader.venue.name] = left.adding(more, reader.listings)
+            return await _carry_out(venues, selections, dry_run=dry_run)
 
 
-async def _readers(venues: Venues, entries: Entries) -> list[SetReader]:
+@asynccontextmanager
+async def _readers(venues: Venues, entries: Entries) -> AsyncIterator[list[SetReader]]:
     """Make a reader for each venue that `entries` name, for the default one if there are none.
 
-    Each knows its venue's symbols.
+    Each knows its venue's symbols. A venue of which nothing is wanted runs until the block ends.
 
     Raises:
-        InvalidRequest: an entry names nothing, or no venue.
+        InvalidRequest: an entry names nothing, or no venue, or one that must not be opened.
         NotConfirmed: a venue, named if it is not the default one, has not listed its symbols in
             time.
     """
     named = by_venue(entries, venues.default) or [venues.default]
-    opened = [(await venues.open(venue)).desired for venue in named]
-    known: dict[Venue, Listings] = {}
+    async with AsyncExitStack() as visits:
+        opened = [
+            (await visits.enter_async_context(venues.visiting(venue))).desired for venue in named
+        ]
+        known: dict[Venue, Listings] = {}
 
-    def obstacle() -> str:
-        late = next(each for each in opened if each.venue not in known)
-        name = "" if late.venue == venues.default else f"{late.venue.name}: "
-        return f"{name}{late.obstacle() or 'its symbols are not known yet'}"
+        def obstacle() -> str:
+            late = next(each for each in opened if each.venue not in known)
+            name = "" if late.venue == venues.default else f"{late.venue.name}: "
+            return f"{name}{late.obstacle() or 'its symbols are not known yet'}"
 
-    # One deadline for all: they load at the same time.
-    with confirmed_within(KNOWN_WITHIN_S, obstacle):
-        for each in opened:
-            known[each.venue] = await each.listings()
-    return [
-        SetReader(
-            venue=each.venue,
-            default=venues.default,
-            listings=known[each.venue],
-            present=each.demand.selection.naming(each.demand.configured),
-        )
-        for each in opened
-    ]
+        # One deadline for all: they load at the same time.
+        with confirmed_within(KNOWN_WITHIN_S, obstacle):
+            for each in opened:
+                known[each.venue] = await each.listings()
+        yield [
+            SetReader(
+                venue=each.venue,
+                default=venues.default,
+                listings=known[each.venue],
+                present=each.demand.selection.naming(each.demand.configured),
+            )
+            for each in opened
+        ]
 
 
 async def _carry_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import ssl
 from collections.abc import AsyncIterator
@@ -37,8 +38,8 @@ class Listener:
 
 
 @asynccontextmanager
-async def open_listener(bind: Bind) -> AsyncIterator[Listener]:
-    """Listen at `bind` until the block ends.
+async def open_listener(bind: Bind, option: str = "") -> AsyncIterator[Listener]:
+    """Listen at `bind` until the block ends; `option` names another address, for who must.
 
     Raises:
         StartError: `bind` cannot be listened on.
@@ -47,7 +48,10 @@ async def open_listener(bind: Bind) -> AsyncIterator[Listener]:
         sockets = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise StartError(f"cannot listen on {bind}: {reason}") from error
+        hint = ""
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and option:
+            hint = f"; another agent may be running, or name another address with {option}"
+        raise StartError(f"cannot listen on {bind}: {reason}{hint}") from error
     try:
         if bind.port == 0:
             # A name with several addresses would get a port for each; only one can be reported.

@@ -245,6 +245,45 @@ async def test_a_dry_run_adds_up_what_each_venue_costs(
         assert await _written(simulation) == ([], [])
 
 
+async def test_a_dry_run_leaves_no_venue_open(
+    autojump_clock: MockClock, simulation: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether its exchange answers or not; what is carried out opens it anew, and keeps it."""
+    await trio.sleep(5)
+    body, venues = {"add": [SPOT_BTC]}, simulation.agent.venues
+    with simulation.exchanges["spot"].offline():
+        assert (await _call(simulation, "PATCH", body, "?dry_run=1"))[0] == 504
+    assert venues.get("spot") is None
+    status, answer = await _call(simulation, "PATCH", body, "?dry_run=1")
+    assert (status, answer["added"]) == (200, 1)
+    assert venues.get("spot") is None
+    told = len(caplog.records)
+    with simulation.exchanges["spot"].offline():
+        await trio.sleep(300)  # who still asked would tell that there is no answer
+    assert [each.msg for each in caplog.records[told:] if each.levelname == "WARNING"] == []
+    await _patch(simulation, add=[SPOT_BTC])
+    await _call(simulation, "PATCH", {"remove": [SPOT_BTC]}, "?dry_run=1")
+    await trio.sleep(5)
+    assert venues.running(SPOT).registry.count() == 1
+
+
+async def test_a_twins_agent_never_opens_a_real_exchange(autojump_clock: MockClock) -> None:
+    """Not for a dry run, nor any other command; the answer says how to have both simulated."""
+    twin: dict[str, Any] = {"rest_url": "http://127.0.0.1:9", "ws_url": "ws://127.0.0.1:9/market"}
+    async with open_simulation(symbols=[], intervals=[Interval.M1], **twin) as simulation:
+        client = simulation.agent.command.test_client()
+        add = {"symbol": "spot:BTCUSDT", "interval": "1m"}
+        for answer in (
+            await client.patch(f"{PATH}?dry_run=1", json={"add": [SPOT_BTC]}),
+            await client.put(PATH, json={"subscriptions": [BTC, SPOT_BTC]}),
+            await client.post("/streams/add", json=add),
+        ):
+            assert answer.status_code == 400
+            told = await answer.get_data(as_text=True)
+            assert "--rest-url spot=URL --ws-url spot=URL" in told
+        assert len(simulation.agent.venues) == 1
+
+
 async def test_reasons_name_the_venue(autojump_clock: MockClock, simulation: Simulation) -> None:
     """Of a symbol that is not recorded yet, or cannot be."""
     await _put(simulation, BTC, SPOT_BTC)
