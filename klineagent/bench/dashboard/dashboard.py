@@ -130,6 +130,7 @@ def bars_of(
             least=visitors.tabs,
         ),
         Bar(what=f"{visitors.tabs} tabs, % of a core more", seen=more, most=5),
+        Bar(what="the twin, for the same work in both", seen=_twins_more(quiet, beside)),
         Bar(what="% of what is sent", seen=percent_of_sent(load, beside), least=98),
         Bar(
             what="age of the newest row p99, ms more",
@@ -139,6 +140,12 @@ def bars_of(
         Bar(what="candles closed and not found", seen=beside.closed - beside.found, most=0),
         Bar(what="candles missing in the end", seen=beside.missing, most=0),
     ]
+
+
+def _twins_more(quiet: AgentFigures, beside: AgentFigures) -> float | None:
+    """What a machine that is slower in the second window makes of the same work."""
+    before, after = quiet.twin_core_percent, beside.twin_core_percent
+    return None if before is None or after is None else after - before
 
 
 def _more(before: Spread | None, beside: Spread | None) -> float | None:

@@ -14,7 +14,7 @@ from tests.bench.operation.test_operation import LOAD, QUIET
 QUICK = Look(paint=200, head=400, coverage=900, candles=700)
 SLOW = Look(paint=3_000, head=3_000, coverage=9_000, candles=9_000)
 LOOKS = Looks(looks=[QUICK, SLOW, QUICK], nothing_ms=50, weight=120_000)
-RECORDED = replace(QUIET, missing=0)
+RECORDED = replace(QUIET, missing=0, twin_cpu_s=2.0)
 
 
 def missed(beside: AgentFigures, looks: Looks, requests_per_s: float = 30) -> list[str]:

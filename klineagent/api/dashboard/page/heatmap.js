@@ -11,7 +11,8 @@ import { DAY_MS, dayOf } from "./interval.js";
 import { learn } from "./losses.js";
 import { onTheme, palette } from "./palette.js";
 
-const REFRESH_MS = 30_000;
+// Whatever changes a day is news in the overview; this is for what is not.
+const REFRESH_MS = 300_000;
 // When the number of missing candles changes from second to second.
 const SOONEST_MS = 5_000;
 // Of thousands of series the days are much to ask for: at most this part of the time.
@@ -139,7 +140,7 @@ export function open(section, page) {
     learn(told);
     now = Date.parse(told.at);
     const { totals, losses } = told;
-    news = [totals.missing, totals.series, totals.active, losses.at(-1)?.number].join();
+    news = [dayOf(now), totals.missing, totals.series, totals.active, losses.at(-1)?.number].join();
     const age = performance.now() - loadedAt;
     const soonest = Math.max(SOONEST_MS, SHARE * tookMs);
     if (loading === null && (!asked || age > REFRESH_MS || (news !== newsAsked && age > soonest))) load();
