@@ -56,6 +56,7 @@ from klineagent.exchange.venues import VENUES, Venue
 from klineagent.fleet.address import own_address, page_url
 from klineagent.fleet.heartbeat import beat
 from klineagent.fleet.registration import register
+from klineagent.jobs.imported_days import ImportedDays
 from klineagent.jobs.jobs import Jobs
 from klineagent.jobs.opening import jobs_of
 from klineagent.last_run import (
@@ -216,6 +217,8 @@ async def open_agent(
             await load_last_gaps(config, saver, gaps)
             for venue in venues_at_start(config, saver):
                 await venues.open(venue)
+            imported = ImportedDays()
+            background.start_soon(imported.load, opened)
             jobs = jobs_of(
                 venues=venues,
                 writer=writer,
@@ -223,6 +226,7 @@ async def open_agent(
                 archive=config.archive_url,
                 is_simulated=_is_simulated(config.rest_url_of(config.venue)),
                 state=saver.file,
+                days=imported,
             )
             await load_last_jobs(jobs)
             background.start_soon(saver.run)
@@ -235,6 +239,7 @@ async def open_agent(
                     venues=venues,
                     writer=writer,
                     jobs=jobs,
+                    imported=imported,
                     bus=bus,
                     timings=timings,
                     lines=lines,

@@ -32,6 +32,7 @@ from klineagent.api.timings import Timings
 from klineagent.bus import Bus
 from klineagent.config.model import Config
 from klineagent.exchange.venues import Venue
+from klineagent.jobs.imported_days import ImportedDays
 from klineagent.jobs.jobs import Jobs
 from klineagent.process.recent_lines import RecentLines
 from klineagent.reading.streams.hub import StreamCounts
@@ -81,6 +82,7 @@ async def open_apis(
     venues: Venues,
     writer: Writer,
     jobs: Jobs,
+    imported: ImportedDays,
     bus: Bus,
     timings: Timings,
     lines: RecentLines,
@@ -116,7 +118,7 @@ async def open_apis(
             journal=journal,
         )
         add_overview_route(command, source)
-        add_days_route(command, venues)
+        add_days_route(command, venues, imported)
         status = status_app(guards.status)
         add_health_routes(status, guards.status, venues=venues, writer=writer)
         add_metrics_route(

@@ -23,10 +23,11 @@ from klineagent.exchange.network import Network
 from klineagent.exchange.turns import LAST
 from klineagent.exchange.venues import VENUES
 from klineagent.history.archive.place import open_archive
-from klineagent.history.events import Event, ImportSummary
+from klineagent.history.events import Event, FileTaken, ImportSummary
 from klineagent.history.exchanges import VenueExchange
 from klineagent.history.importing import Importer
 from klineagent.history.survey import ImportRequest
+from klineagent.jobs.imported_days import ImportedDays
 from klineagent.jobs.job import ImportProgress, Job, JobState
 from klineagent.jobs.pace import JobPace
 from klineagent.jobs.progress import ImportCounts, Teller
@@ -52,6 +53,7 @@ class ImportJobs:
     archive: str
     """The URL or folder of the archive; empty if there is none to this exchange."""
     counts: ImportCounts
+    days: ImportedDays
 
     async def carry_out(self, job: Job) -> JobState:
         """Import what `job` asks for, however long archive, store or exchange are away.
@@ -92,6 +94,8 @@ class ImportJobs:
 
         def report(event: Event) -> None:
             teller.report(event, time.now_ms())
+            if isinstance(event, FileTaken):
+                self.days.note(event.record)
 
         async with open_archive(
             self.archive, self.network, waits=partial(teller.waits, "archive")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from klineagent.exchange.network import Network
 from klineagent.history.archive.place import PUBLIC
+from klineagent.jobs.imported_days import ImportedDays
 from klineagent.jobs.imports import ImportJobs
 from klineagent.jobs.job_file import JobFile
 from klineagent.jobs.jobs import Jobs
@@ -21,6 +22,7 @@ def jobs_of(
     archive: str | None,
     is_simulated: bool,
     state: StateFile | None,
+    days: ImportedDays,
 ) -> Jobs:
     """Return the jobs of an agent, none of which runs yet.
 
@@ -31,6 +33,7 @@ def jobs_of(
         archive: the archive's URL or folder; None for the exchange's own, if it is a real one.
         is_simulated: whether the exchange is simulated; then a real archive is another market's.
         state: the file that keeps the subscriptions; without one, jobs end with the process.
+        days: learns what is imported.
     """
     counts = ImportCounts()
     imports = ImportJobs(
@@ -39,6 +42,7 @@ def jobs_of(
         network=network,
         archive=archive or ("" if is_simulated else PUBLIC),
         counts=counts,
+        days=days,
     )
 
     def now_ms() -> int:

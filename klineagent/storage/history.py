@@ -157,6 +157,15 @@ class HistoryTables(Protocol):
             StoreError: they cannot be read.
         """
 
+    async def newest_files(self, most: int) -> list[ImportRecord]:
+        """Read the records of stored files, at most so many, those of the newest days first.
+
+        Only their series, states, paths and rows of each day are read; other fields are empty.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+
     async def day_digests(
         self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int
     ) -> list[DayDigest]:

@@ -87,8 +87,10 @@ async def test_all_databases_keep_the_same_digests(store_url: str) -> None:
     async with open_store(store_url) as store:
         _, events = await imported(store, "DOTUSDT", days=1)
         [record] = await store.history.records("usdm", ["DOTUSDT"], ["1m"])
+        [file] = await store.history.newest_files(5)
     [taken] = [each for each in events if isinstance(each, FileTaken)]
     assert record == taken.record
+    assert (file.symbol, file.first_day, file.day_rows) == ("DOTUSDT", FIRST_MS, (1440,))
     assert record.day_rows == (1440,)
     assert record.day_digests == (digest_sum(map(_digested, _first_day("DOTUSDT"))),)
     assert record.sha256.startswith("80be6555c108b19c")

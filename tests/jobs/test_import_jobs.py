@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import trio
@@ -97,6 +97,41 @@ async def test_a_job_imports_beside_recording(autojump_clock: MockClock) -> None
     minutes = {each.open_time for each in store.klines.values() if each.interval == "1m"}
     assert max(minutes) >= NOON_MS + MINUTE_MS
     assert simulation.agent.venues.main.registry.missing() == 0
+
+
+async def test_imported_days_are_known_at_once_and_after_a_restart(
+    autojump_clock: MockClock,
+) -> None:
+    """Though they are older than what the agent tracks; a candle of theirs is explained as stored.
+
+    The market began at a noon, so no file has all of that day. The next agent starts without the
+    database, and knows them once that is there.
+    """
+    store, hourly = MemoryStore(), [Interval.H1]
+    asked = "/v1/coverage/days?from=2025-12-22&to=2026-02-02"
+    why = "/v1/why?symbol=BTCUSDT&interval=1h&open_time=2026-01-10T03:00:00Z"
+
+    async def days() -> str:
+        [series] = (await ask(simulation, "GET", asked))[1]["series"]
+        return str(series["days"])
+
+    async with open_agent_with_past(store=store, intervals=hourly) as simulation:
+        assert await days() == "-" * 41 + "c"
+        assert (await ask(simulation, "GET", why))[1]["state"] == "not_covered"
+        _, accepted = await ask(simulation, "POST", "/v1/jobs", HOURS)
+        await ended(simulation, accepted["job"]["id"])
+        whole = await days()
+        assert whole == "--" + "i" * 39 + "c"
+    async with AsyncExitStack() as away:
+        away.enter_context(store.offline())
+        async with open_agent_with_past(store=store, intervals=hourly) as simulation:
+            assert "i" not in await days()
+            await away.aclose()
+            await trio.sleep(2 * LONGEST_RETRY_S)
+            assert (await days())[:-1] == whole[:-1]
+            _, told = await ask(simulation, "GET", why)
+            assert (told["state"], told["store"]["row"]["source"]) == ("stored", "archive")
+            assert "The series is tracked from" in told["explanation"]
 
 
 async def test_a_job_goes_on_after_a_restart(autojump_clock: MockClock) -> None:

@@ -20,6 +20,7 @@ from klineagent.api.routes.reports import asked_symbols
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest
 from klineagent.core.interval import DAY_MS
+from klineagent.jobs.imported_days import ImportedDays
 from klineagent.series.venues import Venues
 
 DEFAULT_DAYS = 30
@@ -28,7 +29,7 @@ SERIES_AT_ONCE = 150
 _EPOCH = date(1970, 1, 1)
 
 
-def add_days_route(app: QuartTrio, venues: Venues) -> None:
+def add_days_route(app: QuartTrio, venues: Venues, imported: ImportedDays) -> None:
     """Add `GET /v1/coverage/days`."""
 
     @app.get("/v1/coverage/days")
@@ -36,8 +37,9 @@ def add_days_route(app: QuartTrio, venues: Venues) -> None:
     async def coverage_days() -> CoverageDays:
         """Report which days of the series are complete, and which are not.
 
-        The answer comes from memory; the database is not queried. Days that earlier runs recorded
-        are known as far back as a series has been read since the start, or its state file says.
+        The answer comes from memory; the database is not queried. Days that were imported are
+        known, those that earlier runs recorded as far back as a series has been read since the
+        start, or its state file says.
         """
         asked = read_query(DaysQuery)
         now_ms = venues.main.context.time.now_ms()
@@ -49,7 +51,7 @@ def add_days_route(app: QuartTrio, venues: Venues) -> None:
             symbols=symbols,
             interval=interval_named(asked.interval, *among) if asked.interval else None,
         )
-        report = _reporting(first_day, days, now_ms)
+        report = _reporting(imported, first_day, days, now_ms)
         page = islice(found, asked.limit + 1)
         made = await in_portions(lambda each: (each, report(each)), page, at_once=SERIES_AT_ONCE)
         more = len(made) > asked.limit
@@ -90,10 +92,16 @@ def _text_of(day: int) -> str:
     return date.fromordinal(_EPOCH.toordinal() + day).isoformat()
 
 
-def _reporting(first_day: int, days: int, now_ms: int) -> Callable[[NamedSeries], SeriesDays]:
+def _reporting(
+    imported: ImportedDays, first_day: int, days: int, now_ms: int
+) -> Callable[[NamedSeries], SeriesDays]:
+    first_ms, end_ms = first_day * DAY_MS, (first_day + days) * DAY_MS
+
     def report(named: NamedSeries) -> SeriesDays:
         name, series = named
-        found = days_of(series.ledger, first_day, days, now_ms)
+        of = series.context.rest.venue.name, series.symbol, series.interval.value
+        whole = imported.within(of, first_ms, end_ms)
+        found = days_of(series.ledger, first_day, days, now_ms, whole)
         return SeriesDays(
             symbol=name,
             interval=series.interval.value,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +20,7 @@ class Day(StrEnum):
     COMPLETE = "c"
     ABSENT = "a"
     HEALED = "h"
+    IMPORTED = "i"
     FETCHING = "f"
     FAILING = "g"
 
@@ -34,13 +35,22 @@ class DaysOfSeries:
     healed: int
 
 
-def days_of(ledger: Ledger, first_day: int, days: int, now_ms: int) -> DaysOfSeries:
+def days_of(
+    ledger: Ledger,
+    first_day: int,
+    days: int,
+    now_ms: int,
+    imported: Sequence[tuple[int, int]] = (),
+) -> DaysOfSeries:
     """Return so many days from `first_day` on; days are counted from the epoch, in UTC.
 
-    A day of which only a part is covered is as that part is: the running one, and the first.
+    `imported` are ranges of days that files have filled, also before the ledger. A day of which
+    only a part is covered is as that part is: the running one, and the first.
     """
     if not ledger.has_begun:
-        return DaysOfSeries(Day.NOT_RECORDED * days, 0, 0, 0)
+        unknown = [Day.NOT_RECORDED.value] * days
+        _mark(unknown, imported, Day.IMPORTED, first_day)
+        return DaysOfSeries("".join(unknown), 0, 0, 0)
     begin_ms = ledger.interval.open_at(first_day * DAY_MS)
     end_ms = ledger.interval.first_open((first_day + days) * DAY_MS)
     gaps = ledger.gaps.within(begin_ms, end_ms)
@@ -51,8 +61,9 @@ def days_of(ledger: Ledger, first_day: int, days: int, now_ms: int) -> DaysOfSer
     end = min(max(now_ms // DAY_MS - first_day + 1, first), days)
     letters = Day.NOT_RECORDED * first + Day.COMPLETE * (end - first)
     letters += Day.NOT_RECORDED * (days - end)
-    if gaps or absences or healed:
+    if imported or gaps or absences or healed:
         marked = [*letters]
+        _mark(marked, imported, Day.IMPORTED, first_day)
         # The last one counts: a day with several of these is as the worst of them.
         _mark(marked, absences, Day.ABSENT, first_day)
         _mark(marked, healed, Day.HEALED, first_day)
@@ -63,8 +74,10 @@ def days_of(ledger: Ledger, first_day: int, days: int, now_ms: int) -> DaysOfSer
     return DaysOfSeries(letters, count(gaps), count(absences), count(healed))
 
 
-def _mark(letters: list[str], spans: Iterable[Span[Any]], day: Day, first_day: int) -> None:
-    for span in spans:
-        first, last = span.first_ms // DAY_MS, (span.end_ms - 1) // DAY_MS
+def _mark(
+    letters: list[str], spans: Iterable[Span[Any] | tuple[int, int]], day: Day, first_day: int
+) -> None:
+    for first_ms, end_ms, *_ in spans:
+        first, last = first_ms // DAY_MS, (end_ms - 1) // DAY_MS
         for at in range(max(first - first_day, 0), min(last - first_day + 1, len(letters))):
             letters[at] = day

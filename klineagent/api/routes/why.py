@@ -110,11 +110,11 @@ class CandleLookup:
     ) -> tuple[State, str]:
         """Return the state, and a sentence that explains it."""
         if series is None:
-            return "not_covered", "The series is not running."
+            return _of_others(says, "The series is not running")
         ledger = series.ledger
         candle_state = candle_state_of(ledger, open_ms, series.context.time.now_ms())
         if candle_state is CandleState.NOT_COVERED:
-            return "not_covered", _beginning_of(series)
+            return _of_others(says, _beginning_of(series))
         if candle_state is CandleState.CLOSED:
             return _of_closed(says, location)
         state, explanation = _VERDICTS[candle_state]
@@ -149,11 +149,18 @@ class CandleLookup:
         )
 
 
+def _of_others(says: StoreSays, why_not: str) -> tuple[State, str]:
+    """Return the state of a candle that the agent does not track: it may be there all the same."""
+    if says.row is None:
+        return "not_covered", f"{why_not}."
+    return "stored", f"The database has it. {why_not}."
+
+
 def _beginning_of(series: Subscription) -> str:
     if series.ledger.has_begun:
-        return f"The series is tracked from {utc(series.ledger.first_ms)} on."
+        return f"The series is tracked from {utc(series.ledger.first_ms)} on"
     obstacle = series.context.book.obstacle or "the exchange has not confirmed it yet"
-    return f"The series has not begun: {obstacle}."
+    return f"The series has not begun: {obstacle}"
 
 
 def _of_closed(says: StoreSays, location: RowLocation | None) -> tuple[State, str]:

@@ -10,7 +10,7 @@ from attrs import define, field
 from klineagent.core.interval import DAY_MS
 from klineagent.core.kline import Key, Kline
 from klineagent.storage.digests import DIGESTED, digest_sum
-from klineagent.storage.history import DayDigest, ImportRecord
+from klineagent.storage.history import DayDigest, FileState, ImportRecord
 
 
 class FaultyRows(Protocol):
@@ -46,6 +46,14 @@ class MemoryHistory:
         ]
         self._faults.answer()
         return found
+
+    async def newest_files(self, most: int) -> list[ImportRecord]:
+        """See `HistoryTables`."""
+        await self._faults.begin()
+        stored = {FileState.IMPORTED, FileState.SHORT}
+        found = [each for each in self.imports.values() if each.state in stored]
+        self._faults.answer()
+        return sorted(found, key=lambda each: each.first_day, reverse=True)[:most]
 
     async def day_digests(
         self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int

@@ -93,6 +93,20 @@ def test_a_look_at_every_candle_finds_the_same(interval: Interval, data: st.Data
     assert days_of(ledger, first_day, days, now_ms) == expected
 
 
+def test_a_day_that_a_file_filled_may_lie_before_the_ledger() -> None:
+    """Before it has begun, too; of a day with a gap the gap counts."""
+    ledger = Ledger(Interval.H1, GRACE_MS)
+    imported = [(START_MS - 2 * DAY_MS, START_MS), (START_MS + DAY_MS, START_MS + 3 * DAY_MS)]
+    assert days_of(ledger, DAY - 3, 6, START_MS, imported).letters == "-ii-ii"
+    ledger.begin(START_MS)
+    for hour in range(3 * 24):
+        if hour != 30:
+            ledger.close(START_MS + hour * HOUR_MS)
+    now_ms = START_MS + 3 * DAY_MS + HOUR_MS
+    ledger.fall_due(now_ms)
+    assert days_of(ledger, DAY - 3, 7, now_ms, imported).letters == "-iicfic"
+
+
 @pytest.mark.parametrize(
     ("query", "first", "days"),
     [

@@ -15,11 +15,13 @@ from klineagent.core.interval import DAY_MS
 from klineagent.storage.clickhouse.embedded_errors import engine_error
 from klineagent.storage.clickhouse.history import unit as queries
 from klineagent.storage.clickhouse.history.tables import (
+    file_of,
     finding_history,
     insert_records,
     preparing_history,
     record_of,
     select_digests,
+    select_newest_files,
     select_records,
     written,
 )
@@ -79,6 +81,18 @@ class EmbeddedHistory:
             return [record_of(row) for row in read_rows(session, query + AS_JSON)]
 
         return await self._engine.run(read) if symbols and intervals else []
+
+    async def newest_files(self, most: int) -> list[ImportRecord]:
+        """See `HistoryTables`."""
+
+        def read(session: Session) -> list[ImportRecord]:
+            layout = self._prepared(session)
+            if not run_steps(finding_history(layout), session, self._location):
+                return []
+            rows = read_rows(session, select_newest_files(layout, most) + AS_JSON)
+            return [*map(file_of, rows)]
+
+        return await self._engine.run(read)
 
     async def day_digests(
         self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int

@@ -9,12 +9,14 @@ from attrs import define, field
 
 from klineagent.storage.clickhouse.connection import ServerConnection, run_steps
 from klineagent.storage.clickhouse.history.tables import (
+    file_of,
     finding_history,
     insert_records,
     preparing_history,
     record_of,
     record_values,
     select_digests,
+    select_newest_files,
     select_records,
 )
 from klineagent.storage.clickhouse.tables.schema import Layout
@@ -56,6 +58,10 @@ class ServerHistory:
             return []
         return await self._call(WITHIN_S, self._records, venue, symbols, intervals)
 
+    async def newest_files(self, most: int) -> list[ImportRecord]:
+        """See `HistoryTables`."""
+        return await self._call(WITHIN_S, self._newest_files, most)
+
     async def day_digests(
         self, venue: str, symbols: Collection[str], interval: str, first_ms: int, end_ms: int
     ) -> list[DayDigest]:
@@ -82,6 +88,13 @@ class ServerHistory:
             return []
         query = select_records(layout, venue, symbols, intervals)
         return [record_of(row) for row in await self._connection.execute(query)]
+
+    async def _newest_files(self, most: int) -> list[ImportRecord]:
+        layout = await self._prepared()
+        if not await run_steps(finding_history(layout), self._connection):
+            return []
+        rows = await self._connection.execute(select_newest_files(layout, most))
+        return [*map(file_of, rows)]
 
     async def _day_digests(
         self, venue: str, symbols: Collection[str], interval: str, bounds: tuple[int, int]

@@ -22,7 +22,7 @@ from klineagent.storage.clickhouse.tables.schema import (
     quoted,
 )
 from klineagent.storage.digests import digest_sql
-from klineagent.storage.history import ImportRecord
+from klineagent.storage.history import FileState, ImportRecord
 from klineagent.storage.store import Table
 
 IMPORTS = "imports"
@@ -71,6 +71,7 @@ _ENGINES = {
     # Nothing merges a correction away.
     CORRECTIONS: (_CORRECTIONS, "MergeTree ORDER BY (`found_at`, `symbol`, `open_time`)"),
 }
+_FILE_FIELDS = ["path", "venue", "symbol", "interval", "state", "first_day", "day_rows"]
 _FIELDS = [each.name for each in fields(ImportRecord)]
 
 
@@ -123,6 +124,16 @@ def select_records(
     )
 
 
+def select_newest_files(layout: Layout, most: int) -> str:
+    """Make a query for `file_of`: a row for each stored file, those of the newest days first."""
+    columns = ", ".join(_read(name, layout) for name in _FILE_FIELDS)
+    states = ", ".join(literal(each.value) for each in (FileState.IMPORTED, FileState.SHORT))
+    return (
+        f"SELECT {columns} FROM {quoted(layout.database)}.{IMPORTS} FINAL"
+        f" WHERE `state` IN ({states}) ORDER BY `first_day` DESC LIMIT {most:d}"
+    )
+
+
 def _read(name: str, layout: Layout) -> str:
     is_time = _IMPORTS[name] in {_TIME, "version"} and not layout.dialect.shadow_times
     return f"toUnixTimestamp64Milli({quoted(name)})" if is_time else quoted(name)
@@ -154,6 +165,11 @@ def select_digests(
 def record_of(row: Sequence[Any]) -> ImportRecord:
     """Convert a row of `select_records`."""
     return ImportRecord(**dict(zip(_FIELDS, row, strict=True)))
+
+
+def file_of(row: Sequence[Any]) -> ImportRecord:
+    """Convert a row of `select_newest_files`."""
+    return ImportRecord(**dict(zip(_FILE_FIELDS, row, strict=True)))
 
 
 def insert_records(layout: Layout) -> str:
