@@ -18,6 +18,7 @@ from klineagent.cli.remote.connection import Address, open_connection
 from klineagent.cli.running import run
 from klineagent.cli.sql.source import Source
 from klineagent.core.errors import (
+    AgentDenied,
     AgentError,
     AgentRefused,
     AgentUnreachable,
@@ -147,6 +148,11 @@ def _ask_agent(address: Address, wanted: FolderLocation | None) -> Readable:
         raise AgentUnreachable(
             f"{wanted.label} is in use, and {str(error).partition(';')[0]}; say where the agent"
             " that records into it is with --agent"
+        ) from error
+    except AgentDenied as error:
+        raise AgentDenied(
+            f"{error}; a folder in use is read from a snapshot, for which the agent wants the token"
+            " that commands, not one that only reads"
         ) from error
     frozen = Frozen(
         taken.name,
