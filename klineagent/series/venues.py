@@ -111,9 +111,8 @@ class Venues:
             InvalidRequest: it is one of those that are apart.
             ShuttingDown: the agent is stopping.
         """
-        running = await self._running_one(venue)
-        self._kept.add(venue.name)
-        return running
+        self._kept.add(venue.name)  # at once: a visit may end while this waits
+        return await self._running_one(venue)
 
     @asynccontextmanager
     async def visiting(self, venue: Venue) -> AsyncIterator[RunningVenue]:
@@ -158,6 +157,7 @@ class Venues:
                 self._running[venue.name] = running
                 opening.set()
                 with trio.CancelScope() as self._holds[venue.name]:
+                    self._end_unwanted(venue.name)  # who asked for it may be gone already
                     await trio.sleep_forever()
         finally:
             opening.set()

@@ -267,6 +267,27 @@ async def test_a_dry_run_leaves_no_venue_open(
     assert venues.running(SPOT).registry.count() == 1
 
 
+async def test_a_venue_that_somebody_opens_outlasts_visits(
+    autojump_clock: MockClock, simulation: Simulation
+) -> None:
+    """Even one that is given up at that moment; with nobody left, it does not begin to run."""
+    venues = simulation.agent.venues
+
+    async def visit() -> None:
+        async with venues.visiting(SPOT):
+            raise AssertionError("it was given up before")
+
+    for opens in (False, True):
+        async with trio.open_nursery() as nursery, trio.open_nursery() as visitors:
+            visitors.start_soon(visit)
+            if opens:
+                nursery.start_soon(venues.open, SPOT)
+            await trio.lowlevel.checkpoint()  # both wait now
+            visitors.cancel_scope.cancel()
+        await trio.sleep(1)
+        assert (venues.get("spot") is not None) is opens
+
+
 async def test_a_twins_agent_never_opens_a_real_exchange(autojump_clock: MockClock) -> None:
     """Not for a dry run, nor any other command; the answer says how to have both simulated."""
     twin: dict[str, Any] = {"rest_url": "http://127.0.0.1:9", "ws_url": "ws://127.0.0.1:9/market"}
