@@ -33,6 +33,8 @@ def test_a_job_is_cancelled_with_two_clicks(visit: Visit, world: World) -> None:
     """One that waits says why; it can be paused and resumed until then."""
     page = visit().page
     page.set_viewport_size(WIDE)
+    # What the chart asks for later is in memory.
+    expect(page.get_by_text("Last closed candle")).to_be_visible()
     jobs = page.get_by_role("region", name="Jobs")
     with world.fault(world.store.offline()):
         jobs.get_by_label("Symbol or pattern").fill("BTC*")
