@@ -22,6 +22,7 @@ def test_a_token_opens_the_page_and_a_wrong_one_does_not(visit: Visit) -> None:
     window.claim("401")
     page = window.page
     login = page.get_by_role("dialog", name="Token")
+    expect(page.get_by_role("status").first).to_have_text("asks for a token")
     login.get_by_label("Token").fill("guessed")
     login.get_by_role("button", name="Log in").click()
     expect(login.get_by_role("alert")).to_have_text("That token is wrong.")
@@ -50,4 +51,9 @@ def test_with_a_read_token_nothing_can_be_changed(visit: Visit) -> None:
     expect(page.get_by_role("banner")).to_contain_text("reading only")
     expect(page.get_by_text("Last closed candle")).to_be_visible()
     expect(page.get_by_role("region", name="Add and remove")).to_be_hidden()
+    wanted = page.get_by_role("region", name="Recorded as wanted")
+    expect(wanted.get_by_role("rowheader", name="BTCUSDT")).to_be_visible()
+    expect(wanted.get_by_label("Symbols or patterns")).to_be_hidden()
     expect(page.get_by_role("button", name="Remove")).to_have_count(0)
+    wanted.get_by_text("curl").first.click()
+    expect(wanted).to_contain_text("$KLINEAGENT_READ_TOKEN")

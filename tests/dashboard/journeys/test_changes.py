@@ -15,6 +15,13 @@ def test_a_pattern_is_added_after_its_dry_run(visit: Visit, world: World) -> Non
     """The first click shows what it costs and changes nothing; the second one adds."""
     page = visit().page
     change = page.get_by_role("region", name="Add and remove")
+    expect(change.get_by_role("rowheader", name="BTCUSDT")).to_be_visible()
+    ticked = [
+        box.get_attribute("value")
+        for box in change.get_by_role("checkbox").all()
+        if box.is_checked()
+    ]
+    assert ticked == ["1s", "1m", "5m"]
     change.get_by_label("Symbols or patterns").fill("BNB*, XRPUSDT")
     for box in change.get_by_role("checkbox").all():
         box.set_checked(box.get_attribute("value") == "1h")
@@ -56,3 +63,9 @@ def test_a_form_that_is_edited_has_to_be_asked_again(visit: Visit) -> None:
     expect(now).to_be_focused()
     change.get_by_label("Symbols or patterns").fill("XRPUSDT BNBUSDT")
     expect(now).to_be_hidden()
+    change.get_by_label("Symbols or patterns").fill("*USDT")
+    change.get_by_role("button", name="What would removing do?").click()
+    bill = change.get_by_role("group", name="Bill")
+    expect(bill).to_contain_text("A pattern is removed by its own text")
+    expect(bill.get_by_text("Subscribed in")).to_be_hidden()
+    expect(bill.get_by_role("button", name="Remove now")).to_be_hidden()

@@ -40,6 +40,17 @@ def test_back_and_forward_go_from_view_to_view(visit: Visit) -> None:
     _tells(page, "BTCUSDT 1m, 2026-02-01 11:57")
 
 
+def test_a_moment_within_a_candle_is_that_candle(visit: Visit, world: World) -> None:
+    """And what is not recorded is added with a command for this agent."""
+    page = visit("/?symbol=BTCUSDT&interval=1m&candle=2026-02-01T11:56:30Z").page
+    _tells(page, "BTCUSDT 1m, 2026-02-01 11:56")
+    candles = page.get_by_role("region", name="Candles", exact=True)
+    expect(candles).to_contain_text("2026-02-01 11:56 UTC · open")
+    page.get_by_label("Symbol", exact=True).fill("XRPUSDT")
+    page.get_by_label("Symbol", exact=True).press("Enter")
+    expect(candles).to_contain_text(f"add XRPUSDT --intervals 1m --agent {world.origin}")
+
+
 def _tells(page: Page, candle: str) -> None:
     story = page.get_by_role("region", name="Why")
     expect(story.get_by_role("heading", level=3)).to_contain_text(candle)

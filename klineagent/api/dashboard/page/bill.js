@@ -4,10 +4,12 @@ import { make } from "./element.js";
 import { bytes, counted, duration, number } from "./format.js";
 import { facts } from "./table.js";
 
+const NOT_LISTED = "Nothing that is wanted has this name at these intervals. A pattern is removed by its own text, as listed below.";
+
 /**
- * Returns `ask(verb, change)`, which shows the bill of a change below `parent`. `send(change,
- * isDryRun)` asks the agent; `done(outcome)` hears of what was carried out. `ask.withdraw()` takes
- * the offer back.
+ * Returns `ask(verb, change, isListed)`, which shows the bill of a change below `parent`. `send(change,
+ * isDryRun)` asks the agent; `done(outcome)` hears of what was carried out. `isListed`: what is to
+ * be removed is wanted as it stands, even if no stream is. `ask.withdraw()` takes the offer back.
  */
 export function bill(parent, send, done) {
   const title = make("h3", { tabIndex: -1 });
@@ -21,7 +23,7 @@ export function bill(parent, send, done) {
   let offered = null;
   let from = null;
 
-  async function ask(verb, change) {
+  async function ask(verb, change, isListed = false) {
     const mine = ++asked;
     from = document.activeElement;
     offered = null;
@@ -36,10 +38,12 @@ export function bill(parent, send, done) {
       if (mine !== asked) return;
       offered = { verb, change };
       title.textContent = `${verb}: ${counted(verb === "Add" ? outcome.added : outcome.removed, "stream")}`;
-      facts(shown)(items(outcome));
+      facts(shown)(items(outcome, verb));
+      const isNothing = !outcome.added && !outcome.removed;
       yes.textContent = `${verb} now`;
-      // Patterns are also wanted for what will be listed.
-      yes.hidden = !outcome.added && !outcome.removed && change.add?.every(({ match }) => !match);
+      // A pattern is wanted for what will be listed, too, and what is wanted without a stream can go.
+      yes.hidden = isNothing && !(verb === "Add" ? change.add.some(({ match }) => match) : isListed);
+      if (isNothing && verb === "Remove" && !isListed) shown.append(make("p", { className: "warn" }, NOT_LISTED));
       (yes.hidden ? title : yes).focus();
     } catch (failure) {
       if (mine === asked) refuse(failure);
@@ -81,15 +85,15 @@ export function bill(parent, send, done) {
   return ask;
 }
 
-function items({ added, removed, added_streams, removed_streams, wanted, symbols, forecast, unmatched }) {
+function items({ added, removed, added_streams, removed_streams, wanted, symbols, forecast, unmatched }, verb) {
   const named = (streams, count) => `${streams.slice(0, 6).join(", ")}${count > 6 ? `, and ${number(count - 6)} more` : ""}`;
   return {
     "Adds": added ? named(added_streams, added) : null,
     "Removes": removed ? named(removed_streams, removed) : null,
     "Then recorded": `${counted(wanted, "stream")} of ${counted(symbols, "symbol")}`,
     "Connections": `${number(forecast.feeds)}, of them ${number(forecast.new_feeds)} new`,
-    "Subscribed in": duration(forecast.subscribe_seconds),
-    "History": forecast.history_candles
+    "Subscribed in": verb === "Add" ? duration(forecast.subscribe_seconds) : null,
+    "History": verb !== "Add" ? null : forecast.history_candles
       ? `${counted(forecast.history_candles, "candle")}: weight ${number(forecast.history_weight)}, ${forecast.history_minutes ? duration(forecast.history_minutes * 60) : "a few seconds"} of the whole budget`
       : "none",
     "A day, all streams": `${counted(forecast.rows_per_day, "row")}, ${bytes(forecast.bytes_per_day)}`,

@@ -10,7 +10,7 @@ import { learn, lossesOf } from "./losses.js";
 import { onTheme } from "./palette.js";
 import { MOST_CANDLES } from "./series_candles.js";
 import { SeriesPicker, symbolNamed } from "./series_picker.js";
-import { timeOf } from "./story.js";
+import { openOf } from "./story.js";
 
 const EVERY_MS = 1_000;
 const NOT_RECORDED_AGAIN_MS = 5_000;
@@ -18,6 +18,9 @@ const NOT_RECORDED_AGAIN_MS = 5_000;
 const NEAR = 60;
 const PAGE = 20;
 const MOST_DECIMALS = 8;
+// Commands ask the agent of this address unless they are told of another.
+const USUAL_ORIGIN = "http://127.0.0.1:9999";
+const AGENT = location.origin === USUAL_ORIGIN ? "" : ` --agent ${location.origin}`;
 
 export function open(section, page) {
   const choose = (changes) => page.view.set({ ...series, candle: "", ...changes });
@@ -61,6 +64,7 @@ export function open(section, page) {
   };
   const ready = chartLibrary().then(async (library) => {
     install.hidden = library !== null;
+    document.getElementById("credit").hidden = library === null;
     host.dataset.chart = library === null ? "plain" : "library";
     if (library !== null) chart = new LibraryChart(library, host, hooks);
     else chart = new (await import("./plain_chart.js")).PlainChart(host, hooks);
@@ -143,10 +147,10 @@ export function open(section, page) {
   function notRecorded({ symbol, interval }) {
     note.replaceChildren(
       `${symbol} ${interval} is not recorded. `,
-      make("code", {}, `klineagent add ${symbol} --intervals ${interval}`), " adds it");
+      make("code", {}, `klineagent add ${symbol} --intervals ${interval}${AGENT}`), " adds it");
     const form = page.view.link({ panel: "change" });
     if (page.mayCommand) note.append(", or ", make("a", { href: form }, "Add and remove"));
-    note.append(".");
+    note.append(". Of a candle that is stored all the same, Why tells the prices.");
   }
 
   function describe(open) {
@@ -210,7 +214,7 @@ export function open(section, page) {
     }
     if (!view.symbol) return;
     const wanted = { symbol: symbolNamed(view.symbol), interval: view.interval || series?.interval || "1m" };
-    const at = view.candle ? (timeOf(view.candle) || null) : null;
+    const at = view.candle ? (openOf(view.candle, wanted.interval) || null) : null;
     const isSame = series?.symbol === wanted.symbol && series.interval === wanted.interval;
     if (!isSame || (at !== null && feed?.kept.isOutside(at))) await follow(wanted, at);
     if (chart && (isSame || series === wanted) && at !== chosen) point(at);

@@ -9,6 +9,7 @@ import { table, write } from "./table.js";
 const INTERVALS = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M".split(" ");
 const MOST_SHOWN = 100;
 const PATH = "/v1/subscriptions";
+const WANTED = "Recorded as wanted";
 
 export function open(section, page) {
   const body = section.querySelector(".body");
@@ -17,12 +18,12 @@ export function open(section, page) {
     page.curl(section, "PATCH", PATH, query, body);
     return page.agent.send("PATCH", PATH, body, query);
   }, carriedOut);
-  const entry = form(ask);
+  const entry = form(ask, (entries) => wanted?.has(entries) ?? false);
   const progress = make("progress", { hidden: true, "aria-label": "Streams that run" });
   const state = make("p", { className: "quiet", role: "status" });
-  const wanted = list(ask);
+  let wanted = null;
   body.prepend(entry);
-  body.append(state, progress, wanted.whole);
+  body.append(state, progress);
   page.curl(section, "GET", PATH);
   let shown = "";
 
@@ -38,12 +39,24 @@ export function open(section, page) {
     write(state, [
       `${counted(symbols, "symbol")} of at most ${number(most)}, ${counted(streams.wanted, "stream")}: ${number(streams.active)} active, ${number(streams.pending)} pending`,
       streams.ending ? `, ${number(streams.ending)} ending` : "",
-      saved ? "." : ". This set does not survive a restart.",
+      saved ? "." : ". Changes do not survive a restart of the agent.",
     ].join(""));
     progress.hidden = !streams.pending;
     progress.max = streams.wanted || 1;
     progress.value = streams.active;
-    wanted.show(now);
+    entry.usual(now.subscriptions);
+    wanted?.show(now);
+  }
+
+  // Readers see what is wanted, and no button that the agent would refuse.
+  function allow() {
+    const may = page.mayCommand;
+    section.hidden = false;
+    section.querySelector("h2").textContent = may ? "Add and remove" : WANTED;
+    entry.hidden = !may;
+    wanted?.whole.remove();
+    wanted = list(ask, may);
+    body.append(wanted.whole);
   }
 
   function carriedOut(outcome) {
@@ -53,9 +66,9 @@ export function open(section, page) {
 
   return {
     overview({ totals }) {
-      section.hidden = !page.mayCommand;
-      const now = [totals.symbols, totals.series, totals.active].join();
-      if (page.mayCommand && now !== shown) refresh();
+      const now = [totals.symbols, totals.series, totals.active, page.mayCommand].join();
+      if (wanted?.may !== page.mayCommand) allow();
+      if (now !== shown) refresh();
       shown = now;
     },
     viewChanged: ({ symbol, interval }) => entry.propose(symbol, interval),
@@ -63,7 +76,7 @@ export function open(section, page) {
 }
 
 // Names and patterns at intervals, to add or to remove.
-function form(ask) {
+function form(ask, isWanted) {
   const names = make("input", { id: "change-names", autocomplete: "off", spellcheck: false, required: true, "aria-describedby": "change-help" });
   const boxes = INTERVALS.map((value) => make("input", { type: "checkbox", value, checked: value !== "1s" }));
   const all = make("button", { type: "button", textContent: "All or none" });
@@ -86,15 +99,28 @@ function form(ask) {
     ask("Add", { add: entries() });
   });
   whole.querySelector("[value=remove]").addEventListener("click", () => {
-    if (whole.reportValidity()) ask("Remove", { remove: entries() });
+    if (whole.reportValidity()) ask("Remove", { remove: entries() }, isWanted(entries()));
   });
-  whole.addEventListener("input", ask.withdraw);
+  let isAsTold = true;
+  whole.addEventListener("input", () => {
+    isAsTold = false;
+    ask.withdraw();
+  });
+  // What the agent records already is ticked, as `klineagent add` would take it.
+  whole.usual = (subscriptions) => {
+    const configured = subscriptions.filter(({ from }) => from === "configuration");
+    const told = (configured.length ? configured : subscriptions).map(({ intervals }) => intervals);
+    if (!isAsTold || !told.length || told.includes("all")) return;
+    isAsTold = false;
+    for (const box of boxes) box.checked = told.flat().includes(box.value);
+  };
   let proposed = "";
   // What is looked at is proposed, unless something was typed.
   whole.propose = (symbol, interval) => {
     if (!symbol || names.value !== proposed) return;
     names.value = proposed = symbol;
-    for (const box of boxes) box.checked = !interval || box.value === interval;
+    isAsTold &&= !interval;
+    if (interval) for (const box of boxes) box.checked = box.value === interval;
     ask.withdraw();
   };
   return whole;
@@ -113,11 +139,11 @@ export function entriesOf(text, chosen) {
 }
 
 // What is wanted now, with a filter; each row, or all that the filter leaves, can be removed.
-function list(ask) {
+function list(ask, may) {
   const filter = make("input", { type: "search", id: "change-filter", autocomplete: "off" });
   const bulk = make("button", { type: "button", hidden: true });
   const more = make("p", { className: "quiet" });
-  const whole = make("div", {}, make("h3", { textContent: "Recorded as wanted" }), make("p", {}, make("label", { for: "change-filter", textContent: "Filter " }), filter, " ", bulk));
+  const whole = make("div", {}, make("h3", { textContent: WANTED, hidden: !may }), make("p", {}, make("label", { for: "change-filter", textContent: "Filter " }), filter, " ", bulk));
   const show = table(whole, {
     caption: "Symbols and patterns that are wanted",
     none: "Nothing.",
@@ -126,14 +152,14 @@ function list(ask) {
       { title: "Symbol or pattern", cell: (row) => row.name, head: true },
       { title: "Intervals", cell: (row) => row.intervals },
       { title: "Note", cell: (row) => row.note, tone: () => "warn" },
-      { title: "Remove", cell: removal },
+      ...(may ? [{ title: "Remove", cell: removal }] : []),
     ],
   });
   const except = make("p", { className: "quiet" });
   whole.append(more, except);
   function removal({ entry, name }) {
     const button = make("button", { type: "button", textContent: "Remove …", "aria-label": `Remove ${name} …` });
-    button.addEventListener("click", () => ask("Remove", { remove: [entry] }));
+    button.addEventListener("click", () => ask("Remove", { remove: [entry] }, true));
     return button;
   }
   let rows = [];
@@ -142,16 +168,22 @@ function list(ask) {
     const left = found();
     show(left.slice(0, MOST_SHOWN));
     more.textContent = left.length > MOST_SHOWN ? `and ${number(left.length - MOST_SHOWN)} more: filter` : "";
-    bulk.hidden = !filter.value.trim() || left.length < 2;
+    bulk.hidden = !may || !filter.value.trim() || left.length < 2;
     bulk.textContent = `Remove these ${number(left.length)} …`;
   }
   filter.addEventListener("input", () => {
     ask.withdraw();
     draw();
   });
-  bulk.addEventListener("click", () => ask("Remove", { remove: together(found().map(({ entry }) => entry)) }));
+  bulk.addEventListener("click", () => ask("Remove", { remove: together(found().map(({ entry }) => entry)) }, true));
   return {
     whole,
+    may,
+    // Whether one of `entries` stands in the list by its own text.
+    has(entries) {
+      const names = new Set(rows.map(({ name }) => name));
+      return entries.some(({ symbols, match }) => (match ? names.has(match.name) : symbols.some((each) => names.has(each))));
+    },
     show(now) {
       rows = rowsOf(now);
       draw();

@@ -4,6 +4,13 @@ import { queryText, token } from "./agent.js";
 import { make } from "./element.js";
 
 const requests = new WeakMap();
+// Readers have a variable of their own: `klineagent serve` takes the first for its own token.
+let variable = "KLINEAGENT_TOKEN";
+
+/** Says whose token it is that the lines name. */
+export function accessIs(access) {
+  variable = access === "read" ? "KLINEAGENT_READ_TOKEN" : "KLINEAGENT_TOKEN";
+}
 
 /** Shows `method path?query` with `body` as the curl line of `section`. */
 export function curl(section, ...request) {
@@ -17,6 +24,9 @@ function show(details) {
   const code = details.querySelector("code");
   const text = line(...requests.get(details));
   if (code.textContent !== text) code.textContent = text;
+  const hint = details.querySelector("p");
+  hint.hidden = !token.get();
+  hint.textContent = `First: export ${variable}=… (the token of this tab)`;
 }
 
 function fill(details) {
@@ -29,12 +39,12 @@ function fill(details) {
   });
   // There may be a token by now.
   details.addEventListener("toggle", () => show(details));
-  details.append(make("summary", { textContent: "curl" }), make("pre", { tabIndex: 0 }, code), copy);
+  details.append(make("summary", { textContent: "curl" }), make("p", { className: "quiet" }), make("pre", { tabIndex: 0 }, code), copy);
 }
 
 function line(method, path, query, body) {
   const parts = ["curl"];
-  if (token.get()) parts.push('-H "Authorization: Bearer $KLINEAGENT_TOKEN"');
+  if (token.get()) parts.push(`-H "Authorization: Bearer $${variable}"`);
   if (method !== "GET") parts.push(`-X ${method}`);
   parts.push(quoted(location.origin + path + queryText(query)));
   if (body !== undefined) parts.push(`-d ${quoted(JSON.stringify(body))}`);

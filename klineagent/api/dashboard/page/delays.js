@@ -7,6 +7,8 @@ import { delayChart, put, svg } from "./line_chart.js";
 import { table, write } from "./table.js";
 
 const STAGES = ["received", "stored", "readable"];
+// Of a clock's speed; one answer that is late does not count.
+const LEAST_MEASURED_MS = 5_000;
 const BARS = { width: 120, height: 22 };
 
 export function open(section, page) {
@@ -18,6 +20,9 @@ export function open(section, page) {
     make("p", { className: "quiet" }, "99 % of what closed, over time: ", ...legend), chart.whole,
     make("h3", { textContent: "Since the start, by interval" }),
   );
+  const speed = make("p", { className: "quiet", hidden: true });
+  body.append(speed);
+  let began = null;
   const cells = new Map();
   const show = table(body, {
     caption: "Delays after the close by interval: half and 99 % of the candles",
@@ -29,7 +34,14 @@ export function open(section, page) {
     ],
   });
   return {
-    overview({ points, delays, venues }) {
+    overview({ at, points, delays, venues }) {
+      began ??= { at: Date.parse(at), here: performance.now() };
+      const here = performance.now() - began.here;
+      const times = Math.round((Date.parse(at) - began.at) / here);
+      if (here > LEAST_MEASURED_MS) {
+        speed.hidden = times < 2;
+        write(speed, `The exchange's clock runs ${times} times as fast as ours; delays are in its time.`);
+      }
       chart.whole.toggleAttribute("hidden", points.length < 2);
       chart.show(
         points.map((point) => Date.parse(point.at)),

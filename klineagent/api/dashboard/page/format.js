@@ -30,10 +30,11 @@ export function duration(seconds) {
   return `${number(Math.floor(seconds / size))} ${unit}${rest ? ` ${rest} ${name}` : ""}`;
 }
 
+/** In units of 1,024, as settings are: `4G` is "4 GiB". */
 export function bytes(count) {
   if (count == null) return "–";
-  const power = count < 1_000 ? 0 : Math.min(4, Math.floor(Math.log10(count) / 3));
-  return `${number(count / 1_000 ** power)} ${["B", "kB", "MB", "GB", "TB"][power]}`;
+  const power = count < 1_024 ? 0 : Math.min(4, Math.floor(Math.log2(count) / 10));
+  return `${number(count / 1_024 ** power)} ${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
 }
 
 /** The time of day in UTC, with the date unless it is today's: "02:05:31". */

@@ -42,6 +42,14 @@ export function open(section, page) {
       wasReady = overview.ready;
       document.title = `${overview.ready ? "" : "not ready · "}${overview.totals.missing ? `${number(overview.totals.missing)} missing · ` : ""}klineagent`;
     },
+    // It answers: with a question.
+    locked() {
+      part("banner").hidden = true;
+      document.body.classList.remove("stale");
+      write(part("state"), "asks for a token");
+      part("state").className = "";
+      document.title = "klineagent";
+    },
     lost(error, pause) {
       const now = Date.now();
       lostAt ??= answeredAt ?? now;
@@ -78,7 +86,10 @@ function navigation(nav) {
   });
   nav.append(...links.map(({ link }) => link));
   return () => {
-    for (const { section, link } of links) link.hidden = section.hidden;
+    for (const { section, link } of links) {
+      link.hidden = section.hidden;
+      write(link, section.querySelector("h2").textContent);
+    }
   };
 }
 

@@ -150,7 +150,8 @@ export function open(section, page) {
 }
 
 function daysOf(view) {
-  return Math.max(1, Math.min(MOST_DAYS, Math.floor(Number(view.days)) || USUAL_DAYS));
+  const days = Math.floor(Number(view.days));
+  return days >= 1 ? Math.min(MOST_DAYS, days) : USUAL_DAYS;
 }
 
 function option(days) {

@@ -18,6 +18,17 @@ export function shifted(interval, open, candles) {
   return Date.UTC(month.getUTCFullYear(), month.getUTCMonth() + candles, 1);
 }
 
+/** When the candle opens that has this moment in it. */
+export function opening(interval, time) {
+  if (interval.endsWith("M")) {
+    const month = new Date(time);
+    return Date.UTC(month.getUTCFullYear(), month.getUTCMonth(), 1);
+  }
+  // Weeks begin on Monday; 1970 began on a Thursday.
+  const offset = interval.endsWith("w") ? 4 * DAY_MS : 0;
+  return time - ((((time - offset) % lengthOf(interval)) + lengthOf(interval)) % lengthOf(interval));
+}
+
 export function byLength(one, other) {
   return lengthOf(one) - lengthOf(other);
 }

@@ -6,7 +6,7 @@ import { make } from "./element.js";
 const dialog = document.getElementById("login");
 const logout = document.getElementById("logout");
 
-export function open() {
+export function open(_, page) {
   const field = make("input", { type: "password", id: "token", required: true, autocomplete: "current-password" });
   const wrong = make("p", { className: "bad", role: "alert" });
   const form = make(
@@ -33,6 +33,7 @@ export function open() {
       token.keep(field.value.trim());
       resolve();
     };
+    page.locked();
     dialog.showModal();
   }));
   return {

@@ -52,7 +52,7 @@ export function open(section, page) {
         const text = `${counted(candles, "candle")} in ${counted(losses.length, "range")}, ${counted(losses.filter((loss) => loss.healed).length, "range")} fetched again`;
         summary.hidden = !losses.length;
         summary.textContent = text;
-        show([...losses].reverse().slice(0, MOST_SHOWN));
+        show([...losses].sort(newestFirst).slice(0, MOST_SHOWN));
         if (told !== null && losses.length && performance.now() - announcedAt > SOONEST_MS) {
           page.announce(`Lost candles: ${text}`);
           announcedAt = performance.now();
@@ -62,6 +62,11 @@ export function open(section, page) {
       showBehind(behind);
     },
   };
+}
+
+// The agent numbers a loss anew when it heals, so numbers alone are no order.
+function newestFirst(one, other) {
+  return Date.parse(other.found) - Date.parse(one.found) || other.number - one.number;
 }
 
 function outcome(loss) {

@@ -5,7 +5,7 @@ import * as budgets from "./budgets.js";
 import * as candles from "./candles.js";
 import * as change from "./change.js";
 import * as connections from "./connections.js";
-import { curl } from "./curl.js";
+import { accessIs, curl } from "./curl.js";
 import * as delays from "./delays.js";
 import * as header from "./header.js";
 import * as heatmap from "./heatmap.js";
@@ -22,7 +22,8 @@ import * as view from "./view.js";
 /**
  * A panel is a module with `open(section, page)`, called once. It returns what it wants to hear:
  * `overview(o)` with each answer (points, events and losses are all that are kept, the newest
- * last), `viewChanged(view)` with each change of the address, `lost(error, pauseMs)`.
+ * last), `viewChanged(view)` with each change of the address, `lost(error, pauseMs)`,
+ * `locked()` when the agent asks for a token.
  */
 const PANELS = {
   head: header, coverage: heatmap, losses: lost, candles, story,
@@ -37,6 +38,7 @@ const page = {
   get mayCommand() {
     return access === "command";
   },
+  locked: () => tell("locked"),
   announce(text) {
     document.getElementById("announced").textContent = text;
   },
@@ -60,6 +62,7 @@ poll(agent, {
   found(overview) {
     const isFirst = !access;
     access = overview.access;
+    accessIs(access);
     tell("overview", overview);
     if (isFirst) view.show(view.get().panel);
   },

@@ -3,7 +3,7 @@
 import { AgentError } from "./agent.js";
 import { make } from "./element.js";
 import { counted } from "./format.js";
-import { shifted, written } from "./interval.js";
+import { opening, shifted, written } from "./interval.js";
 
 // A candle whose state can still change is looked at again.
 const AGAIN_MS = 5_000;
@@ -39,7 +39,7 @@ export function open(section, page) {
   let said = "";
 
   async function load({ symbol, interval, candle }, again = false) {
-    const query = { symbol, interval, open_time: candle };
+    const query = { symbol, interval, open_time: new Date(openOf(candle, interval)).toISOString() };
     page.curl(section, "GET", "/v1/why", query);
     askedAt = performance.now();
     const own = (asking = Symbol(candle));
@@ -79,7 +79,7 @@ export function open(section, page) {
 
   function move(candles) {
     const view = page.view.get();
-    page.view.set({ candle: new Date(shifted(view.interval, timeOf(view.candle), candles)).toISOString() });
+    page.view.set({ candle: new Date(shifted(view.interval, openOf(view.candle, view.interval), candles)).toISOString() });
   }
   previous.addEventListener("click", () => move(-1));
   next.addEventListener("click", () => move(1));
@@ -89,14 +89,14 @@ export function open(section, page) {
     const key = [symbol, interval, candle].join(" ");
     if (key === chosen) return;
     chosen = key;
-    const has = symbol && interval && candle && !Number.isNaN(timeOf(candle));
+    const has = symbol && interval && candle && !Number.isNaN(openOf(candle, interval));
     hint.hidden = Boolean(has);
     tools.hidden = title.hidden = facts.hidden = !has;
     isFinal = true;
     shown = "";
     asking = null;
     if (!has) return;
-    title.textContent = `${symbol} ${interval}, ${written(timeOf(candle), interval)} UTC`;
+    title.textContent = `${symbol} ${interval}, ${written(openOf(candle, interval), interval)} UTC`;
     itself.href = page.view.link({ symbol, interval, candle, panel: "story" });
     load(view);
   }
@@ -145,7 +145,7 @@ function moment(time) {
   return `${new Date(time).toISOString().replace("T", " ").slice(0, 19)}`;
 }
 
-/** The open time that an address names, in milliseconds or ISO 8601; NaN if it names none. */
-export function timeOf(candle) {
-  return /^\d+$/.test(candle) ? Number(candle) : Date.parse(candle);
+/** When the candle opens whose moment an address names, in milliseconds or ISO 8601; NaN if none. */
+export function openOf(candle, interval) {
+  return opening(interval, /^\d+$/.test(candle) ? Number(candle) : Date.parse(candle));
 }
