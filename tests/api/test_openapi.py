@@ -73,7 +73,8 @@ async def test_what_is_open_is_told_so(autojump_clock: MockClock) -> None:
     """The documents have the guards' errors."""
     async with open_simulation(token=TOKEN) as simulation:
         agent = simulation.agent
-        for app, open_paths in ((agent.command, set()), (agent.status, set(OPEN_PATHS))):
+        page = {"/", "/dashboard/{name}"}
+        for app, open_paths in ((agent.command, page), (agent.status, set(OPEN_PATHS))):
             document = await _document(app)
             assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
             documented = {
