@@ -23,6 +23,8 @@ from klineagent.history.proofs import (
     NOT_TRADING,
     OFF_GRID,
     UNKNOWN_SYMBOL,
+    UNREADABLE,
+    UNSETTLED,
     WITHHELD,
     Shown,
     Witnesses,
@@ -79,6 +81,17 @@ class Filler:
             await trio.sleep_until(max(each.at for each in doubts) + SKIPPED_AFTER_S)
             await at_once(self._settle, doubts, workers=AT_ONCE)
             await self._flush()
+        await at_once(self._account, ladders, workers=AT_ONCE)
+
+    async def _account(self, ladder: Ladder) -> None:
+        """Let `holes` have whatever is neither stored, nor proven absent, nor told yet."""
+        end_ms = ladder.end_ms
+        if exchange := self.exchanges.get(ladder.series.venue):
+            end_ms = min(end_ms, self._ripe_ms(ladder, exchange))
+        told = [(e.first_ms, e.end_ms) for e in self.holes if e.series == ladder.series]
+        for first_ms, over_ms in subtract(await gaps_of(self.store, ladder), told):
+            if first_ms < min(over_ms, end_ms):
+                self._miss(ladder, (first_ms, min(over_ms, end_ms)), UNSETTLED)
 
     async def _fill_series(self, ladder: Ladder) -> None:
         gaps = await gaps_of(self.store, ladder)
@@ -127,6 +140,8 @@ class Filler:
             if shown is None:
                 return
             await self._heed(ladder, shown, known)
+            if shown.is_empty and shown.unclear:
+                return
             if shown.until_ms > open_ms:
                 at_ms = open_ms = shown.until_ms
                 is_search = False
@@ -142,7 +157,10 @@ class Filler:
     async def _look(
         self, ladder: Ladder, exchange: VenueExchange, page: Page, gap: Range
     ) -> Shown | None:
-        """Ask for a page that begins with a gap; None if there is no answer: that is noted."""
+        """Ask for a page that begins with a gap; None if there is no answer: that is noted.
+
+        An answer with unreadable rows is asked for again: they may be readable then.
+        """
         series = ladder.series
         try:
             for left in reversed(range(_TRIES)):
@@ -150,7 +168,9 @@ class Filler:
                     answer = await exchange.rest.candles(
                         series.symbol, series.interval, page, exchange.urgency
                     )
-                    return shown_by(page, answer, gap, series.interval)
+                    shown = shown_by(page, answer, gap, series.interval)
+                    if not shown.unclear or not left:
+                        return shown
                 except ExchangeUnreachable:  # the client pauses by itself
                     if not left:
                         raise
@@ -163,6 +183,8 @@ class Filler:
         await self._take(ladder.series, shown.closed)
         for off in shown.off_grid:
             self._absent(ladder, off, OFF_GRID)
+        for unclear in shown.unclear:
+            self._miss(ladder, unclear, UNREADABLE)
         for skipped in by_witness(shown.skipped, known, ladder.series.interval):
             if reason := reason_of_skipped(skipped, known):
                 self._absent(ladder, skipped, reason)
@@ -172,7 +194,6 @@ class Filler:
     def _behind(self, ladder: Ladder, rest: Range, exchange: VenueExchange) -> None:
         """Write down what is behind the exchange's last candle."""
         first_ms, end_ms = rest
-        interval = ladder.series.interval
         if ladder.begins_ms is None or end_ms <= ladder.begins_ms:
             self._absent(ladder, rest, NOT_BEGUN)
             return
@@ -180,9 +201,14 @@ class Filler:
             self._absent(ladder, rest, NOT_TRADING)
             return
         # The newest candles may not be out yet; an agent that starts fetches them.
-        ripe_ms = interval.open_at(max(0, exchange.rest.time.now_ms() - OUTAGE_MS))
+        ripe_ms = self._ripe_ms(ladder, exchange)
         if first_ms < min(end_ms, ripe_ms):
             self._miss(ladder, (first_ms, min(end_ms, ripe_ms)), WITHHELD)
+
+    @staticmethod
+    def _ripe_ms(ladder: Ladder, exchange: VenueExchange) -> int:
+        now_ms = exchange.rest.time.now_ms()
+        return ladder.series.interval.open_at(max(0, now_ms - OUTAGE_MS))
 
     async def _settle(self, doubt: _Doubt) -> None:
         """Ask again for what one answer skipped, and no file covers."""

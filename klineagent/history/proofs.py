@@ -20,6 +20,8 @@ UNKNOWN_SYMBOL = "no file has them, and the exchange does not know the symbol an
 OTHER_SYMBOL = "no file has them, and the exchange's candles begin with its present listing"
 NOT_TRADING = "no file has them, and the symbol does not trade"
 WITHHELD = "the exchange does not show them"
+UNREADABLE = "the exchange's answer has rows that cannot be read"
+UNSETTLED = "no answer of the exchange settles them"
 
 
 @frozen
@@ -32,11 +34,13 @@ class Shown:
     """Open times that the answer has no candle for, though it has a later one."""
     off_grid: list[Range]
     """Those of them in whose time a candle opened off the grid."""
+    unclear: list[Range]
+    """Open times that a row was left out for, or none was sent: the answer does not say which."""
     until_ms: int
     """The gap is settled before this open time; behind it the answer shows nothing."""
     is_empty: bool
     is_whole: bool
-    """Whether no row had to be left out; otherwise nothing counts as skipped."""
+    """Whether no row had to be left out; otherwise what lacks is unclear, and not skipped."""
 
 
 def shown_by(page: Page, answer: CandleAnswer, gap: Range, interval: Interval) -> Shown:
@@ -52,7 +56,8 @@ def shown_by(page: Page, answer: CandleAnswer, gap: Range, interval: Interval) -
     )
     is_whole = not answer.odd and len({row.open_time for row in rows}) == len(rows)
     if not rows:
-        return Shown([], [], [], first_ms, is_empty=True, is_whole=is_whole)
+        unclear = [] if is_whole else [gap]
+        return Shown([], [], [], unclear, first_ms, is_empty=True, is_whole=is_whole)
     newest_ms = interval.open_at(rows[-1].open_time)
     is_over = answer.asked_at_ms >= interval.next_open(newest_ms) + OUTAGE_MS
     until_ms = min(interval.next_open(newest_ms) if is_over else newest_ms, end_ms)
@@ -69,6 +74,7 @@ def shown_by(page: Page, answer: CandleAnswer, gap: Range, interval: Interval) -
         closed,
         subtract(left, off_grid) if is_whole else [],
         off_grid if is_whole else [],
+        [] if is_whole else left,
         until_ms,
         is_empty=False,
         is_whole=is_whole,

@@ -68,6 +68,23 @@ async def test_the_exchange_is_no_judge_of_what_it_does_not_know(
     assert {each.reason for each in summary.holes} <= {UNKNOWN_SYMBOL}
 
 
+async def test_a_row_that_cannot_be_read_is_asked_for_again(autojump_clock: MockClock) -> None:
+    """It is stored when an answer shows it, and until then it is missing, not forgotten."""
+    async with open_past() as past:
+        store = MemoryStore()
+        with past.archive.faults.unpublished():
+            with past.exchange.lies.odd_rows():
+                summary = await past.imported(store, first_ms=BEGIN_MS + 12 * HOUR_MS)
+            missing = {each.first_ms for each in summary.holes if not each.is_proven}
+            assert missing
+            assert len(store.klines) + len(missing) == 39 * 24 + 12
+            assert not missing & {each.open_time for each in store.klines.values()}
+            with past.exchange.lies.odd_rows(0.5):
+                summary = await past.imported(store, first_ms=BEGIN_MS + 12 * HOUR_MS)
+    assert summary.is_whole
+    assert len(store.klines) == 39 * 24 + 12
+
+
 def a_row(open_ms: int) -> RestCandle:
     """A minute."""
     return RestCandle(open_ms, 1, 1, 1, 1, 1, open_ms + MINUTE_MS - 1, 1, 1, 1, 1)
@@ -77,7 +94,7 @@ def a_row(open_ms: int) -> RestCandle:
 def test_an_answer_shows_what_it_skips_only_before_its_last_candle(
     there: set[int], is_odd: bool
 ) -> None:
-    """The last may be forming; and if a row was left out, nothing was skipped."""
+    """The last may be forming; and if a row was left out, what lacks is unclear."""
     answer = CandleAnswer(
         [a_row(number * MINUTE_MS) for number in sorted(there)], 20 * MINUTE_MS, int(is_odd)
     )
@@ -92,6 +109,15 @@ def test_an_answer_shows_what_it_skips_only_before_its_last_candle(
         for number in range(first_ms // MINUTE_MS, end_ms // MINUTE_MS)
     }
     assert skipped == (set() if is_odd else settled - there)
+    unclear = {
+        number
+        for first_ms, end_ms in shown.unclear
+        for number in range(first_ms // MINUTE_MS, end_ms // MINUTE_MS)
+    }
+    if there:
+        assert unclear == (settled - there if is_odd else set())
+    else:
+        assert unclear == ({*range(20)} if is_odd else set())
     assert shown.until_ms == min(newest, 20) * MINUTE_MS
     assert shown.is_empty == (not there)
 
