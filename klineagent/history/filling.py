@@ -8,7 +8,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from klineagent.core.errors import ExchangeError, ExchangeUnreachable
-from klineagent.core.interval import DAY_MS
+from klineagent.core.interval import DAY_MS, Interval
 from klineagent.core.kline import Kline
 from klineagent.exchange.rest import Page
 from klineagent.exchange.venues import Venue
@@ -31,6 +31,7 @@ from klineagent.history.proofs import (
     by_witness,
     reason_of_skipped,
     shown_by,
+    unused_files,
 )
 from klineagent.history.survey import at_once
 from klineagent.series.backfill.pages import LEAST_ROWS, OUTAGE_MS, SKIPPED_AFTER_S, page_of
@@ -241,6 +242,17 @@ class Filler:
         self._note(ladder, missing, reason, is_proven=False)
 
     def _absent(self, ladder: Ladder, absent: Range, reason: str) -> None:
+        """Write down that candles do not exist, but for those that an unused file may have."""
+        interval, left = ladder.series.interval, [absent]
+        for file, why in unused_files(ladder, *absent):
+            proven = subtract(left, [(file.first_ms, file.end_ms)])
+            for missing in subtract(left, proven):
+                self._miss(ladder, _on_grid(missing, interval), f"{file.path}: {why}")
+            left = proven
+        for each in left:
+            self._record_absence(ladder, _on_grid(each, interval), reason)
+
+    def _record_absence(self, ladder: Ladder, absent: Range, reason: str) -> None:
         first_ms, end_ms = absent
         interval, series = ladder.series.interval, ladder.series
         if not interval.count(first_ms, end_ms):
@@ -275,6 +287,11 @@ class Filler:
         )
         self.holes.append(hole)
         self.report(hole)
+
+
+def _on_grid(range_: Range, interval: Interval) -> Range:
+    first_ms, end_ms = range_
+    return interval.first_open(first_ms), interval.first_open(end_ms)
 
 
 def _search(at_ms: int, until_ms: int, venue: Venue) -> Page:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from klineagent.core.interval import Interval
+from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.exchange.wire import RestCandle
-from klineagent.history.plan import Range, subtract
+from klineagent.history.archive.files import ArchiveFile
+from klineagent.history.plan import Ladder, Range, overlaps, subtract
 from klineagent.series.backfill.pages import OUTAGE_MS
+from klineagent.storage.history import FileState
 
 NO_SOURCE = "neither the archive's file nor the exchange has them"
 NOT_BEGUN = "neither the archive nor the exchange has a candle before"
@@ -107,6 +109,29 @@ def reason_of_skipped(skipped: Range, known: Witnesses) -> str:
     if known.has_file(first_ms):
         return OTHER_SYMBOL if end_ms <= known.listed_ms else NO_SOURCE
     return TWICE if known.has_answered_before else ""
+
+
+def unused_files(ladder: Ladder, first_ms: int, end_ms: int) -> list[tuple[ArchiveFile, str]]:
+    """Return the files listed for a range that may have candles of it, each with the reason.
+
+    Those are the refused ones; and the ones that were not taken, where no other was.
+    """
+    taken = [
+        (each.first_day, each.first_day + len(each.day_rows) * DAY_MS)
+        for each in ladder.records.values()
+        if each.state in (FileState.IMPORTED, FileState.SHORT)
+    ]
+    left = subtract([(first_ms, end_ms)], taken)
+    unused = []
+    for file in [*ladder.days.values(), *ladder.months.values()]:
+        record = ladder.records.get(file.path)
+        if file.first_ms >= end_ms or first_ms >= file.end_ms:
+            continue
+        if record is None and overlaps(left, file.first_ms, file.end_ms):
+            unused.append((file, "not imported"))
+        elif record is not None and record.state is FileState.REFUSED:
+            unused.append((file, record.reason))
+    return unused
 
 
 def by_witness(skipped: Iterable[Range], known: Witnesses, interval: Interval) -> list[Range]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,25 @@ async def test_the_exchange_is_no_judge_of_what_it_does_not_know(
         past.exchange.rest.listings = tuple(each for each in listings if each.symbol != "BTCUSDT")
         summary = await past.imported(MemoryStore())
     assert {each.reason for each in summary.holes} <= {UNKNOWN_SYMBOL}
+
+
+async def test_a_refused_file_may_have_what_nobody_else_has(autojump_clock: MockClock) -> None:
+    """Then it is missing, for the reason of the file, and no import is over."""
+    day = date(2026, 1, 10)
+    first_ms = MIDNIGHT - 22 * DAY_MS
+    async with open_past(SPOT) as past:
+        listings = past.exchange.rest.listings
+        past.exchange.rest.listings = tuple(each for each in listings if each.symbol != "BTCUSDT")
+        store = MemoryStore()
+        with past.archive.faults.unequal_rows(days=[day]):
+            summary = await past.imported(store)
+        assert not summary.is_whole
+        assert {each.first_ms for each in summary.holes if not each.is_proven} == {first_ms}
+        assert not any(
+            each.first_open <= first_ms <= each.last_open
+            for each in store.history.imports.values()
+            if each.state is FileState.ABSENT
+        )
 
 
 async def test_a_row_that_cannot_be_read_is_asked_for_again(autojump_clock: MockClock) -> None:
