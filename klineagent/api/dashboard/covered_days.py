@@ -27,6 +27,7 @@ DEFAULT_DAYS = 30
 # A millisecond or two of work between checkpoints.
 SERIES_AT_ONCE = 150
 _EPOCH = date(1970, 1, 1)
+_LAST_DAY = (date(9998, 12, 31) - _EPOCH).days
 
 
 def add_days_route(app: QuartTrio, venues: Venues, imported: ImportedDays) -> None:
@@ -72,7 +73,7 @@ def asked_days(asked: DaysQuery, today: int) -> tuple[int, int]:
         InvalidRequest: one is no day, or there are none or too many.
     """
     to = _day_of(asked.to, "to") if asked.to else today + 1
-    first = _day_of(asked.from_, "from") if asked.from_ else to - DEFAULT_DAYS
+    first = _day_of(asked.from_, "from") if asked.from_ else max(to - DEFAULT_DAYS, 0)
     if not 0 < to - first <= MOST_DAYS:
         raise InvalidRequest(
             f"from: {_text_of(first)} must be before to, {_text_of(to)}, and by {MOST_DAYS} days at"
@@ -83,9 +84,12 @@ def asked_days(asked: DaysQuery, today: int) -> tuple[int, int]:
 
 def _day_of(text: str, field: str) -> int:
     try:
-        return (date.fromisoformat(text.strip()) - _EPOCH).days
+        day = (date.fromisoformat(text.strip()) - _EPOCH).days
     except ValueError as error:
         raise InvalidRequest(f"{field}: {text[:40]!r} is no day; write 2026-11-01") from error
+    if not 0 <= day <= _LAST_DAY:
+        raise InvalidRequest(f"{field}: {text} is outside the years 1970 to 9998")
+    return day
 
 
 def _text_of(day: int) -> str:

@@ -59,6 +59,8 @@ class Journal:
     points: deque[OverviewPoint] = field(factory=deque, init=False)
     events: deque[LoggedEvent] = field(factory=lambda: deque(maxlen=MOST_LINES), init=False)
     losses: deque[LostSpan] = field(factory=lambda: deque(maxlen=MOST_LOSSES), init=False)
+    started_ms: int = field(init=False)
+    """When it began, by the computer's clock."""
     last: int = field(init=False)
     """The number that was given last."""
     _numbers: count[int] = field(init=False)
@@ -72,7 +74,7 @@ class Journal:
     def __attrs_post_init__(self) -> None:
         # A page that knew an earlier run asks for what came after a number of that run's: ours are
         # higher, unless there was more than one a millisecond.
-        self.last = time.time_ns() // 1_000_000
+        self.started_ms = self.last = time.time_ns() // 1_000_000
         self._numbers = count(self.last + 1)
 
     @property
@@ -88,6 +90,8 @@ class Journal:
                 await self._asked.wait()
                 await trio.sleep(POINT_EVERY_S)
             now = await self._figures()
+            if not self.venues.main.context.time.is_known:
+                continue  # it would count from 1970
             self.points.append(point_between(before, now, number=self._next()))
             self._kept_at.append(now.at_s)
             while now.at_s - self._kept_at[0] > POINTS_KEPT_S:
@@ -120,9 +124,11 @@ class Journal:
         name = full_name(venue, series.symbol, self.venues.default)
         spans = lost_spans(series.ledger, venue=venue.name, symbol=name)
         known = frozenset[LostSpan]() if seen is None else seen.spans
-        self.losses.extend(
-            replace(each, number=self._next()) for each in spans if each not in known
-        )
+        fresh = [replace(each, number=self._next()) for each in spans if each not in known]
+        if not known.issubset(spans):
+            kept = (each for each in self.losses if not any(_replaces(new, each) for new in fresh))
+            self.losses = deque(kept, maxlen=MOST_LOSSES)
+        self.losses.extend(fresh)
         self._seen[series] = _ToldLosses(record, record.changes, frozenset(spans))
 
     def _next(self) -> int:
@@ -135,5 +141,10 @@ class Journal:
 
 
 def after(since: int, last: int, kept: Sequence[_Numbered]) -> list[_Numbered]:
-    """Return what is kept from after `since`; all of it if that number was never given. Pure."""
-    return [each for each in kept if since > last or each.number > since]
+    """Return what is kept from after `since` up to `last`; all of it if `since` is later. Pure."""
+    return [each for each in kept if each.number <= last and not each.number <= since <= last]
+
+
+def _replaces(new: LostSpan, old: LostSpan) -> bool:
+    same = (new.venue, new.symbol, new.interval) == (old.venue, old.symbol, old.interval)
+    return same and new.from_ <= old.to and old.from_ <= new.to

@@ -35,7 +35,7 @@ from klineagent.api.requests import read_query
 from klineagent.api.routes.coverage import coverage_of
 from klineagent.api.routes.health import CountedVenues, counted_venues, shortcomings
 from klineagent.api.routes.jobs import jobs_told
-from klineagent.api.routes.limits import feeds_of, limits_of, storage_of
+from klineagent.api.routes.limits import feeds_of, limits_of_venue, storage_of
 from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.api.timings import Timings
 from klineagent.core.cooperate import in_portions
@@ -43,12 +43,14 @@ from klineagent.core.errors import RequestError
 from klineagent.core.interval import BY_LENGTH, SECOND_MS, Interval
 from klineagent.exchange.venues import full_name
 from klineagent.jobs.jobs import Jobs
-from klineagent.series.statistics import LASTS_S, CountedSeries, lag_of
+from klineagent.series.statistics import CountedSeries, lag_of
 from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.writing.writer import Writer
 
 PATH = "/v1/overview"
 MOST_BEHIND = 50
+# Less than the second after which pages ask again: none of them gets the same twice.
+STATE_LASTS_S = 0.8
 MOST_JOBS = 20
 # Of one second: tabs that ask each second ask for the same, but for those that have just begun.
 MOST_ANSWERS = 20
@@ -85,7 +87,7 @@ class OverviewSource:
 
     def ready_answer(self, since: int, access: Access) -> bytes | None:
         """Return the same if the state need not be made anew."""
-        if self._state is None or trio.current_time() - self._made_at >= LASTS_S:
+        if self._state is None or trio.current_time() - self._made_at >= STATE_LASTS_S:
             return None
         return self._encoded(self._state, since, access)
 
@@ -111,11 +113,10 @@ class OverviewSource:
         counted = sorted(counted, key=lambda each: each[0] is not main)
         await self.journal.see(counted)
         found = shortcomings(self.venues, self.writer, counted)
-        limits = limits_of(self.venues)
-        limits_by_venue = {each.venue: each for each in (limits, *limits.others)}
         reasons = dict.fromkeys((each.part, each.text, each.venue) for each in found)
         return Overview(
             at=utc(self.venues.main.context.time.now_ms()),
+            started=utc(self.journal.started_ms),
             version=__version__,
             access="command",
             has_token=self.guard.token is not None,
@@ -137,7 +138,7 @@ class OverviewSource:
                         for interval in Interval
                         if interval in totals.lag_ms
                     },
-                    limits=limits_by_venue[running.venue.name],
+                    limits=limits_of_venue(running.context),
                 )
                 for running, totals in counted
             ],
@@ -205,10 +206,11 @@ class OverviewAtOnce:
             return None
         head = head_of(path, dict(asked.headers))
         try:
+            wanted = msgspec.convert({"since": since.decode() or 0}, OverviewQuery, strict=False)
             self.source.guard.check(head)
-        except RequestError:
+        except (RequestError, msgspec.ValidationError):
             return None
-        body = self.source.ready_answer(int(since or 0), self.source.guard.access(head))
+        body = self.source.ready_answer(wanted.since, self.source.guard.access(head))
         return None if body is None else ReadyAnswer(body, _READY)
 
 

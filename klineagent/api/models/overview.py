@@ -145,6 +145,10 @@ class Overview(Struct, frozen=True):
     """The state of the agent, and what happened since the last answer."""
 
     at: Annotated[Utc, Meta(description="The time of this answer, by the exchange's clock.")]
+    started: Annotated[
+        Utc,
+        Meta(description="When this run began; by its own clock. It tells runs apart."),
+    ]
     version: Annotated[str, Meta(examples=["0.4.0"])]
     access: Annotated[
         Literal["command", "read"], Meta(description="What the client may do on this server.")

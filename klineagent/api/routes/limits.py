@@ -40,11 +40,12 @@ from klineagent.storage.writing.writer import Writer
 def limits_of(venues: Venues) -> Limits:
     """Report every limit, and how much of it is used."""
     main = venues.main
-    others = [_limits_of(each.context) for each in venues if each is not main]
-    return Limits(**asdict(_limits_of(main.context)), others=others)
+    others = [limits_of_venue(each.context) for each in venues if each is not main]
+    return Limits(**asdict(limits_of_venue(main.context)), others=others)
 
 
-def _limits_of(context: VenueContext) -> VenueLimits:
+def limits_of_venue(context: VenueContext) -> VenueLimits:
+    """Report the limits of one venue, and how much of them is used."""
     rest, pool = context.rest, context.pool
     spending = rest.budget.spending()
     stand_s = spending.backing_off_s

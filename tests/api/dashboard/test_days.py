@@ -128,6 +128,8 @@ def test_days_that_are_not_named_are_the_last_ones(query: DaysQuery, first: int,
         DaysQuery(from_="2026-02-05", to="2026-02-05"),
         DaysQuery(from_="2024-02-05"),
         DaysQuery(to="2026-13-01"),
+        DaysQuery(to="0001-01-01"),
+        DaysQuery(to="9999-12-31"),
     ],
 )
 def test_days_that_make_no_sense_are_refused(query: DaysQuery) -> None:

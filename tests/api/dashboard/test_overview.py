@@ -8,9 +8,10 @@ import h11
 import trio
 from trio.testing import MockClock
 
-from klineagent.api.dashboard.journal import Journal
+from klineagent.api.dashboard.journal import Journal, after
 from klineagent.api.dashboard.overview import OverviewAtOnce, OverviewSource
 from klineagent.api.guard import Guard
+from klineagent.api.models.overview import LoggedEvent
 from klineagent.api.server.shortcuts import ReadyAnswer
 from klineagent.api.timings import Timings
 from klineagent.core.interval import Interval
@@ -40,6 +41,7 @@ async def test_an_agent_that_records_is_ready(
     [venue] = found["venues"]
     assert (venue["venue"], venue["is_default"], venue["series"]) == ("usdm", True, 9)
     assert venue["lag_seconds"] == {"1m": 0, "5m": 0, "1h": 0}
+    assert "others" not in venue["limits"]
     assert venue["limits"]["rest"]["limit"] > 0
     assert found["storage"]["takes_rows"]
 
@@ -80,10 +82,21 @@ async def test_an_outage_is_seen_and_heals(autojump_clock: MockClock) -> None:
         assert after["points"][-1]["missing"] == 0
         assert (await _overview(simulation, after["next"]))["losses"] == []
         everything = await _overview(simulation)
+        spans = [(each["symbol"], each["from"]) for each in everything["losses"]]
+        assert len(spans) == len({*spans}), "a loss is told once, as it is now"
+        assert all(each["healed"] for each in everything["losses"])
+        assert everything["started"] == before["started"]
         assert len(everything["points"]) > len(after["points"]) > 20
         numbers = [each["number"] for each in everything["points"]]
         assert numbers == sorted({*numbers})
         assert everything == await _overview(simulation, everything["next"] + 1_000)
+
+
+def test_what_came_after_the_state_waits_for_the_next() -> None:
+    """So nothing is told twice: the next request asks from the state's number on."""
+    kept = [LoggedEvent(number, "", "info", "e", "") for number in (1, 2, 3)]
+    assert [each.number for each in after(1, 2, kept)] == [2]
+    assert [each.number for each in after(9, 2, kept)] == [1, 2]
 
 
 async def test_delays_are_counted_by_stage(
@@ -127,7 +140,7 @@ async def test_a_second_has_one_state_for_all_who_ask(
     first = await _overview(simulation)
     await trio.sleep(0.5)
     assert await _overview(simulation) == first
-    await trio.sleep(0.6)
+    await trio.sleep(0.4)
     assert (await _overview(simulation))["at"] > first["at"]
 
 
@@ -173,6 +186,7 @@ async def test_ready_overviews_pass_the_app(
         "/v1/overview?sinc=7",
         "/v1/limits",
         "/v1/overview?since=",
+        "/v1/overview?since=" + "9" * 5_000,
     ):
         assert asked(other) is None, other
     assert asked("/v1/overview", host="evil.example") is None
