@@ -28,7 +28,9 @@ from klineagent.history.proofs import (
     WITHHELD,
     Shown,
     Witnesses,
+    after,
     by_witness,
+    may_be_absent,
     reason_of_skipped,
     shown_by,
     unused_files,
@@ -41,6 +43,8 @@ from klineagent.storage.store import Store
 # Series whose pages are asked for at a time: as many as the budget sends at once.
 AT_ONCE = 10
 _TRIES = 8
+# A file of a day comes some hours after it, and was a day late at times.
+PUBLISHED_AFTER_MS = 2 * DAY_MS
 
 
 @frozen
@@ -50,6 +54,7 @@ class _Doubt:
     ladder: Ladder
     range: Range
     at: float
+    known: Witnesses
 
 
 @define(kw_only=True, eq=False)
@@ -107,26 +112,33 @@ class Filler:
             for gap in gaps:
                 self._absent(ladder, gap, UNKNOWN_SYMBOL)
             return
-        known = self._witnesses(ladder, exchange)
+        known = self._witnesses(ladder, exchange, gaps[0])
         for gap in gaps:
-            await self._fill_gap(ladder, exchange, known, gap)
+            known = await self._fill_gap(ladder, exchange, known, gap)
 
-    def _witnesses(self, ladder: Ladder, exchange: VenueExchange) -> Witnesses:
+    def _witnesses(self, ladder: Ladder, exchange: VenueExchange, first_gap: Range) -> Witnesses:
         covered = {
             record.first_day + day * DAY_MS
             for record in ladder.records.values()
             for day in range(len(record.day_rows))
         }
         info = exchange.listings[ladder.series.symbol]
+        # Around a gap there are candles, or else its range ends.
+        begins_ms = ladder.series.interval.first_open(ladder.first_ms)
+        if first_gap[0] <= begins_ms:
+            begins_ms = first_gap[1]
+        opens = [each for each in (begins_ms, ladder.begins_ms) if each is not None]
         return Witnesses(
             has_file=lambda open_ms: day_of(open_ms) in covered,
-            begins_ms=ladder.begins_ms,
+            begins_ms=min((each for each in opens if each < ladder.end_ms), default=None),
             listed_ms=info.onboard_ms,
+            has_every_candle=exchange.rest.venue.has_every_candle,
+            published_ms=day_of(exchange.rest.time.now_ms()) - PUBLISHED_AFTER_MS,
         )
 
     async def _fill_gap(
         self, ladder: Ladder, exchange: VenueExchange, known: Witnesses, gap: Range
-    ) -> None:
+    ) -> Witnesses:
         """Ask for a gap page by page; where there is nothing, for whatever comes next."""
         interval, venue = ladder.series.interval, exchange.rest.venue
         open_ms, end_ms = gap  # what is not settled yet
@@ -139,21 +151,23 @@ class Filler:
                 page = _search(at_ms, max(end_ms, now_ms), venue)
             shown = await self._look(ladder, exchange, page, (open_ms, end_ms))
             if shown is None:
-                return
+                break
+            known = after(shown, known)
             await self._heed(ladder, shown, known)
             if shown.is_empty and shown.unclear:
-                return
+                break
             if shown.until_ms > open_ms:
                 at_ms = open_ms = shown.until_ms
                 is_search = False
             elif is_search or not shown.is_empty:
-                self._behind(ladder, (open_ms, end_ms), exchange)
-                return
+                self._behind(ladder, (open_ms, end_ms), exchange, known)
+                break
             elif venue.klines_window_ms is None:
                 is_search = True
             else:
                 at_ms = interval.first_open(page.last_ms + 1)
                 is_search = at_ms >= end_ms
+        return known
 
     async def _look(
         self, ladder: Ladder, exchange: VenueExchange, page: Page, gap: Range
@@ -189,13 +203,18 @@ class Filler:
         for skipped in by_witness(shown.skipped, known, ladder.series.interval):
             if reason := reason_of_skipped(skipped, known):
                 self._absent(ladder, skipped, reason)
+            elif may_be_absent(skipped, known):
+                self._doubts.append(_Doubt(ladder, skipped, trio.current_time(), known))
             else:
-                self._doubts.append(_Doubt(ladder, skipped, trio.current_time()))
+                self._miss(ladder, skipped, WITHHELD)
 
-    def _behind(self, ladder: Ladder, rest: Range, exchange: VenueExchange) -> None:
+    def _behind(
+        self, ladder: Ladder, rest: Range, exchange: VenueExchange, known: Witnesses
+    ) -> None:
         """Write down what is behind the exchange's last candle."""
         first_ms, end_ms = rest
-        if ladder.begins_ms is None or end_ms <= ladder.begins_ms:
+        begins_ms = known.listed_ms if known.begins_ms is None else known.begins_ms
+        if end_ms <= begins_ms:
             self._absent(ladder, rest, NOT_BEGUN)
             return
         if not exchange.trades(ladder.series.symbol):
@@ -214,7 +233,7 @@ class Filler:
     async def _settle(self, doubt: _Doubt) -> None:
         """Ask again for what one answer skipped, and no file covers."""
         ladder, exchange = doubt.ladder, self.exchanges[doubt.ladder.series.venue]
-        known = evolve(self._witnesses(ladder, exchange), has_answered_before=True)
+        known = evolve(doubt.known, has_answered_before=True)
         await self._fill_gap(ladder, exchange, known, doubt.range)
 
     async def _take(self, series: ArchivedSeries, rows: Sequence[RestCandle]) -> None:

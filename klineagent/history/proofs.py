@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
@@ -94,9 +94,13 @@ class Witnesses:
     has_file: Callable[[int], bool]
     """Whether a file of the archive covers this open time, and was read."""
     begins_ms: int | None
-    """The first open time that the archive has; None if it has nothing."""
+    """The first open time that anybody is known to have; None if there is none."""
     listed_ms: int
     """Since when the symbol is listed by this name, as far as the exchange says; or 0."""
+    has_every_candle: bool
+    """See `Venue.has_every_candle`: there no answer proves that a candle does not exist."""
+    published_ms: int
+    """The files of days that ended by then are published."""
     has_answered_before: bool = False
     """Whether an answer some time ago skipped the same candles."""
 
@@ -108,7 +112,24 @@ def reason_of_skipped(skipped: Range, known: Witnesses) -> str:
         return NOT_BEGUN
     if known.has_file(first_ms):
         return OTHER_SYMBOL if end_ms <= known.listed_ms else NO_SOURCE
-    return TWICE if known.has_answered_before else ""
+    return TWICE if known.has_answered_before and may_be_absent(skipped, known) else ""
+
+
+def may_be_absent(skipped: Range, known: Witnesses) -> bool:
+    """Whether a second answer proves a skipped range that no file covers to be absent."""
+    return not known.has_every_candle and skipped[1] <= known.published_ms
+
+
+def after(shown: Shown, known: Witnesses) -> Witnesses:
+    """Return what is known with an answer: the series begins with its first candle at the latest.
+
+    Behind that candle nothing counts as before the beginning.
+    """
+    if shown.is_empty:
+        return known
+    first_ms = shown.closed[0].open_time if shown.closed else shown.until_ms
+    begins_ms = first_ms if known.begins_ms is None else min(known.begins_ms, first_ms)
+    return evolve(known, begins_ms=begins_ms)
 
 
 def unused_files(ladder: Ladder, first_ms: int, end_ms: int) -> list[tuple[ArchiveFile, str]]:

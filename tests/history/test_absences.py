@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +13,10 @@ from trio.testing import MockClock
 from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
 from klineagent.exchange.wire import RestCandle
-from klineagent.history.proofs import NO_SOURCE, TWICE, UNKNOWN_SYMBOL, shown_by
+from klineagent.history.proofs import NO_SOURCE, TWICE, UNKNOWN_SYMBOL, WITHHELD, shown_by
 from klineagent.storage.history import FileState
 from klineagent.storage.memory.store import MemoryStore
-from klineagent.twin.venues import SPOT
+from klineagent.twin.venues import SPOT, USDM, VenueRules
 from tests.history.twin import BEGIN_MS, open_past
 from tests.twin.archive.samples import NOON_MS
 
@@ -87,6 +88,22 @@ async def test_a_refused_file_may_have_what_nobody_else_has(autojump_clock: Mock
             for each in store.history.imports.values()
             if each.state is FileState.ABSENT
         )
+
+
+@pytest.mark.parametrize(("venue", "days_ago"), [(USDM, 20), (SPOT, 1)])
+async def test_what_may_yet_come_is_missing_and_not_absent(
+    venue: VenueRules, days_ago: int, autojump_clock: MockClock
+) -> None:
+    """In the middle of a series that no file has: every candle exists, or a file may come."""
+    day = MIDNIGHT - days_ago * DAY_MS
+    async with open_past(venue, (day, day + HOUR_MS)) as past:
+        store = MemoryStore()
+        with past.archive.faults.unpublished():
+            summary = await past.imported(store, first_ms=BEGIN_MS)
+    [hole] = [each for each in summary.holes if each.first_ms >= BEGIN_MS]
+    assert (hole.first_ms, hole.candles, hole.reason) == (day, 1, WITHHELD)
+    assert not hole.is_proven
+    assert {each.first_open for each in store.history.imports.values()} == {BEGIN_MS - 12 * HOUR_MS}
 
 
 async def test_a_row_that_cannot_be_read_is_asked_for_again(autojump_clock: MockClock) -> None:
