@@ -169,12 +169,15 @@ class Ledger:
         self.horizon_ms = open_ms
         self.began_ms, self.first_ms = min(self.began_ms, open_ms), min(self.first_ms, open_ms)
 
-    def expect(self, first_ms: int, end_ms: int, mark: Missing, *, now_ms: int = 0) -> None:
-        """Mark candles missing that opened in [`first_ms`, `end_ms`), before the ledger began."""
+    def expect(self, first_ms: int, end_ms: int, mark: Missing) -> None:
+        """Mark candles missing that opened in [`first_ms`, `end_ms`), before the ledger began.
+
+        They were not lost by this run, whatever their urgency.
+        """
         end_ms = min(end_ms, self.horizon_ms)
         if first_ms < end_ms:
             self.reach_back(first_ms)
-            self._miss(first_ms, end_ms, mark, now_ms)
+            self._miss(first_ms, end_ms, mark, None)
 
     def expect_none(self, first_ms: int, end_ms: int, absence: Absence) -> None:
         """Mark [`first_ms`, `end_ms`) absent, as an earlier run had confirmed."""
@@ -198,10 +201,10 @@ class Ledger:
             mark = Missing(Urgency.FRESH, above_version=above_version)
             self._miss(open_ms, end_ms, mark, now_ms)
 
-    def set_aside(self, open_ms: int) -> None:
+    def set_aside(self, open_ms: int, *, now_ms: int) -> None:
         """Give up a closed candle, because the store refuses its row for good."""
         open_ms = self.interval.open_at(open_ms)
-        self.reopen(open_ms)
+        self.reopen(open_ms, now_ms=now_ms)
         self.give_up(open_ms, self.interval.next_open(open_ms), Absence(Absent.REFUSED))
 
     def give_up(self, first_ms: int, end_ms: int, absence: Absence) -> None:
@@ -242,7 +245,7 @@ class Ledger:
     def disprove(self, first_ms: int, end_ms: int) -> None:
         """Mark absences in [`first_ms`, `end_ms`) missing: the exchange has these candles."""
         for each in self.absences.within(first_ms, end_ms):
-            self._miss(each.first_ms, each.end_ms, Missing(Urgency.HISTORY), 0)
+            self._miss(each.first_ms, each.end_ms, Missing(Urgency.HISTORY), None)
             self.tally.disproved += self.count([each])
 
     def next_gap(self, *, but: Collection[int] = ()) -> Gap | None:
@@ -250,13 +253,16 @@ class Ledger:
         gaps = (gap for gap in self.gaps if gap.first_ms not in but)
         return min(gaps, key=lambda gap: (gap.mark.urgency, -gap.first_ms), default=None)
 
-    def _miss(self, first_ms: int, end_ms: int, mark: Missing, now_ms: int) -> None:
-        """Mark a gap that was found at `now_ms`; what is missing already is not counted again."""
+    def _miss(self, first_ms: int, end_ms: int, mark: Missing, lost_ms: int | None) -> None:
+        """Mark a gap; what is missing already is not counted again.
+
+        It was found lost at `lost_ms`; None if this run has not lost it.
+        """
         known = self.gaps.clear(first_ms, end_ms)
-        if mark.urgency < Urgency.RESTART:  # nothing was recording what is older
+        if lost_ms is not None:
             if self.losses is NO_LOSSES:
                 self.losses = LossRecord()
-            self.losses.lose(first_ms, end_ms, mark.urgency, now_ms, known)
+            self.losses.lose(first_ms, end_ms, mark.urgency, lost_ms, known)
         self.absences.clear(first_ms, end_ms)
         self.gaps.mark(first_ms, end_ms, mark)
         self.tally.found[mark.urgency] += self.interval.count(first_ms, end_ms) - self.count(known)

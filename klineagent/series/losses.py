@@ -11,7 +11,8 @@ from klineagent.series.marks import Absent, Loss, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 
 # Those of one outage are one span, and nearly all series have none. If all of Binance's 33,000
-# series lose candles that often, they take 100 MB; then the oldest are forgotten.
+# series lose candles that often, they take some 400 MB,
+# with what the dashboard was told of them; then the oldest are forgotten.
 MOST_SPANS = 16
 
 
@@ -59,11 +60,12 @@ class LossRecord:
     def heal(self, first_ms: int, end_ms: int, now_ms: int) -> None:
         """Note that those in [`first_ms`, `end_ms`) came.
 
-        The candles of a page come one by one and are one loss, so the time is that of the second.
+        The candles of a page come one by one and are one loss, so the time is that of the second;
+        but none came before it was lost.
         """
         came_ms = now_ms - now_ms % SECOND_MS
         for each in self._spans.within(first_ms, end_ms):
-            healed = evolve(each.mark, came_ms=came_ms, given_up=None)
+            healed = evolve(each.mark, came_ms=max(came_ms, each.mark.found_ms), given_up=None)
             self._mark(each.first_ms, each.end_ms, healed)
 
     def give_up(self, first_ms: int, end_ms: int, reason: Absent) -> None:

@@ -148,7 +148,8 @@ class Registry:
         """Give up closed candles whose rows the store refuses for good."""
         for kline in klines:
             if (subscription := self._subscription_of(kline)) is not None:
-                subscription.ledger.set_aside(kline.open_time)
+                now_ms = subscription.context.time.now_ms()
+                subscription.ledger.set_aside(kline.open_time, now_ms=now_ms)
 
     def watched(self, kline: Kline) -> bool:
         """Whether the series of `kline` ran when that candle closed."""

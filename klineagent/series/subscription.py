@@ -203,7 +203,7 @@ class Subscription:
         now_ms = self.context.time.now_ms()
         self.ledger.reach_back(found.since_ms)
         for gap in found.gaps:
-            self.ledger.expect(*gap, now_ms=now_ms)
+            self.ledger.expect(*gap)
         for absence in found.absences:
             self.ledger.expect_none(*absence)
         self.audited_ms = now_ms

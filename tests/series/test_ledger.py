@@ -175,7 +175,7 @@ def test_a_row_that_the_store_refuses_is_absent_for_that_reason() -> None:
     """It is not fetched again and again."""
     ledger = a_ledger()
     ledger.close(START_MS)
-    ledger.set_aside(START_MS)
+    ledger.set_aside(START_MS, now_ms=START_MS + MINUTE_MS)
     assert not ledger.gaps
     assert [absence.mark.reason for absence in ledger.absences] == [Absent.REFUSED]
 
@@ -209,7 +209,7 @@ def test_a_row_off_the_grid_that_the_store_refuses_is_absent_with_its_slot() -> 
     """Nothing of the slot is left missing."""
     ledger = a_ledger()
     ledger.close(START_MS)
-    ledger.set_aside(START_MS + 15_000)
+    ledger.set_aside(START_MS + 15_000, now_ms=START_MS + MINUTE_MS)
     assert not ledger.gaps
     assert [each[:2] for each in ledger.absences] == [(START_MS, START_MS + MINUTE_MS)]
 
@@ -262,7 +262,7 @@ def test_what_was_found_is_healed_given_up_or_missing(
         "fall_due": lambda open_ms: ledger.fall_due(until(open_ms) + GRACE_MS),
         "expect": lambda open_ms: ledger.expect(opens[0], until(open_ms), Missing(Urgency.RESTART)),
         "reopen": ledger.reopen,
-        "set_aside": ledger.set_aside,
+        "set_aside": lambda open_ms: ledger.set_aside(open_ms, now_ms=open_ms),
         "give_up": lambda open_ms: ledger.give_up(
             open_ms, until(open_ms), Absence(Absent.NO_CANDLE)
         ),

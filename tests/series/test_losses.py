@@ -24,12 +24,12 @@ def a_ledger() -> Ledger:
     return ledger
 
 
-@pytest.mark.parametrize("urgency", [Urgency.HISTORY, Urgency.RESTART])
+@pytest.mark.parametrize("urgency", [*Urgency])
 def test_a_series_that_loses_nothing_remembers_nothing(urgency: Urgency) -> None:
-    """Nor does history that is fetched count as lost, nor what closed while no agent ran."""
+    """Nor does history that is fetched count as lost, nor what an earlier run left missing."""
     ledger = a_ledger()
     history = START_MS - 10 * MINUTE_MS
-    ledger.expect(history, START_MS, Missing(urgency), now_ms=START_MS)
+    ledger.expect(history, START_MS, Missing(urgency))
     for open_ms in (*OPENS, history):
         assert ledger.close(open_ms, now_ms=open_ms + MINUTE_MS)
     assert ledger.losses is NO_LOSSES
@@ -48,6 +48,21 @@ def test_an_outage_is_one_loss_from_its_first_candle_on() -> None:
     healed = Loss(Urgency.MISSED, found_ms, came_ms=OPENS[-1] + 20 * SECOND_MS)
     assert [*ledger.losses] == [(START_MS, OPENS[-1], healed)]
     assert ledger.losses.at(OPENS[-1]) is None
+
+
+def test_no_candle_comes_before_it_was_lost() -> None:
+    """Nor is one that the store refuses lost in 1970."""
+    ledger = a_ledger()
+    ledger.close(START_MS, now_ms=OPENS[1])
+    ledger.reopen(START_MS, now_ms=OPENS[1] + 300)
+    ledger.close(START_MS, now_ms=OPENS[1] + 700)
+    [healed] = ledger.losses
+    assert (healed.mark.found_ms, healed.mark.came_ms) == (OPENS[1] + 300, OPENS[1] + 300)
+    ledger.close(OPENS[1], now_ms=OPENS[2])
+    ledger.set_aside(OPENS[1], now_ms=OPENS[3])
+    refused = ledger.losses.at(OPENS[1])
+    assert refused is not None
+    assert refused.found_ms == OPENS[3]
 
 
 def test_what_does_not_exist_was_not_lost_for_long() -> None:

@@ -65,8 +65,8 @@ def days_of(
         marked = [*letters]
         _mark(marked, imported, Day.IMPORTED, first_day)
         # The last one counts: a day with several of these is as the worst of them.
-        _mark(marked, absences, Day.ABSENT, first_day)
         _mark(marked, healed, Day.HEALED, first_day)
+        _mark(marked, absences, Day.ABSENT, first_day)
         _mark(marked, gaps, Day.FETCHING, first_day)
         _mark(marked, (each for each in gaps if each.mark.error), Day.FAILING, first_day)
         letters = "".join(marked)
