@@ -61,6 +61,8 @@ class SymbolBook:
     _cuts: Burst = field(factory=lambda: Burst("symbols_lacking"), init=False)
     _loaded: trio.Event = field(factory=trio.Event, init=False)
     _refreshed: trio.Event = field(factory=trio.Event, init=False)
+    odd_names: frozenset[str] = field(default=frozenset(), init=False)
+    """The symbols that the newest list names, and that could not be read of it."""
     obstacle: str = field(default="", init=False)
     """Why the last attempt to load the symbols failed; empty if it did not."""
 
@@ -139,6 +141,7 @@ class SymbolBook:
             self._cuts.happens(min(self._unnamed), len(self._unnamed))
         kept = self._unnamed.keys() | (listed.odd_names & self._symbols.keys())
         self._symbols = {name: self._symbols[name] for name in kept} | listed.symbols
+        self.odd_names = listed.odd_names
         self._note_halts(before)
         self._asked_at = asked_at
 

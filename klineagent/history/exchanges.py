@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
@@ -73,8 +73,20 @@ async def open_exchange_of(
             )
             with trio.move_on_after(KNOWN_WITHIN_S):
                 await rest.time.known()
-                found[venue.name] = VenueExchange(rest, (await _symbols(rest)).symbols)
+                listed = await _symbols(rest)
+                found[venue.name] = VenueExchange(rest, known_of(listed.symbols, listed.odd_names))
         yield found
+
+
+def known_of(
+    symbols: Mapping[str, SymbolInfo], odd_names: Iterable[str]
+) -> Mapping[str, SymbolInfo]:
+    """Return `symbols` and those that are listed but could not be read: these may trade."""
+    odd = {
+        name: SymbolInfo(symbol=name, status="", is_trading=True, is_listed=True)
+        for name in odd_names
+    }
+    return odd | dict(symbols)
 
 
 async def _symbols(rest: RestClient) -> SymbolList:

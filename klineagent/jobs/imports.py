@@ -24,7 +24,7 @@ from klineagent.exchange.turns import LAST
 from klineagent.exchange.venues import VENUES
 from klineagent.history.archive.place import open_archive
 from klineagent.history.events import Event, FileTaken, ImportSummary
-from klineagent.history.exchanges import VenueExchange
+from klineagent.history.exchanges import VenueExchange, known_of
 from klineagent.history.importing import Importer
 from klineagent.history.survey import ImportRequest
 from klineagent.jobs.imported_days import ImportedDays
@@ -126,7 +126,8 @@ class ImportJobs:
             teller.waits("exchange", f"{name} has not told its symbols yet")
             context = (await self.venues.open(VENUES[name])).context
             await context.book.loaded()
-            found[name] = VenueExchange(context.rest, context.book.listings or {}, LAST)
+            known = known_of(context.book.listings or {}, context.book.odd_names)
+            found[name] = VenueExchange(context.rest, known, LAST)
         return found
 
 

@@ -12,7 +12,9 @@ from trio.testing import MockClock
 
 from klineagent.core.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from klineagent.exchange.rest import CandleAnswer, Page
+from klineagent.exchange.rest_answers import SymbolInfo
 from klineagent.exchange.wire import RestCandle
+from klineagent.history.exchanges import known_of
 from klineagent.history.proofs import NO_SOURCE, TWICE, UNKNOWN_SYMBOL, WITHHELD, shown_by
 from klineagent.storage.history import FileState
 from klineagent.storage.memory.store import MemoryStore
@@ -88,6 +90,15 @@ async def test_a_refused_file_may_have_what_nobody_else_has(autojump_clock: Mock
             for each in store.history.imports.values()
             if each.state is FileState.ABSENT
         )
+
+
+def test_a_symbol_whose_entry_cannot_be_read_is_known() -> None:
+    """It may trade: the exchange is asked for its candles."""
+    read = SymbolInfo(symbol="ETHUSDT", status="BREAK", is_trading=False, is_listed=True)
+    known = known_of({"ETHUSDT": read}, {"BTCUSDT", "ETHUSDT"})
+    assert known["ETHUSDT"] is read
+    assert known["BTCUSDT"].is_trading
+    assert known["BTCUSDT"].is_listed
 
 
 @pytest.mark.parametrize(("venue", "days_ago"), [(USDM, 20), (SPOT, 1)])
