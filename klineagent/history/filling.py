@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import trio
 from attrs import define, evolve, field, frozen
@@ -17,6 +18,7 @@ from klineagent.history.archive.files import ArchivedSeries, day_of
 from klineagent.history.events import Filled, Hole, Report
 from klineagent.history.exchanges import VenueExchange
 from klineagent.history.loading import BATCH_ROWS, Turn, insert_all
+from klineagent.history.patience import once_there
 from klineagent.history.plan import Ladder, Range, subtract
 from klineagent.history.proofs import (
     NOT_BEGUN,
@@ -95,12 +97,14 @@ class Filler:
         if exchange := self.exchanges.get(ladder.series.venue):
             end_ms = min(end_ms, self._ripe_ms(ladder, exchange))
         told = [(e.first_ms, e.end_ms) for e in self.holes if e.series == ladder.series]
-        for first_ms, over_ms in subtract(await gaps_of(self.store, ladder), told):
+        for first_ms, over_ms in subtract(
+            await once_there(partial(gaps_of, self.store, ladder), self.report), told
+        ):
             if first_ms < min(over_ms, end_ms):
                 self._miss(ladder, (first_ms, min(over_ms, end_ms)), UNSETTLED)
 
     async def _fill_series(self, ladder: Ladder) -> None:
-        gaps = await gaps_of(self.store, ladder)
+        gaps = await once_there(partial(gaps_of, self.store, ladder), self.report)
         exchange = self.exchanges.get(ladder.series.venue)
         if not gaps:
             return
@@ -251,11 +255,15 @@ class Filler:
         records, self._records = self._records, []
         if not rows and not records:
             return
-        async with self.turn():
-            # Rows that came with the same answers first: nothing is recorded before what it
-            # follows.
-            await insert_all(self.store, rows)
-            await self.store.history.record(records)
+
+        async def stored() -> None:
+            async with self.turn():
+                # Rows that came with the same answers first: nothing is recorded before what it
+                # follows.
+                await insert_all(self.store, rows)
+                await self.store.history.record(records)
+
+        await once_there(stored, self.report)
 
     def _miss(self, ladder: Ladder, missing: Range, reason: str) -> None:
         self._note(ladder, missing, reason, is_proven=False)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import trio
 from attrs import define, field
 
-from klineagent.core.errors import StoreUnavailable
 from klineagent.core.interval import Interval
-from klineagent.core.retry import Backoff
 from klineagent.history.archive.files import (
     ArchivedSeries,
     ArchiveFile,
@@ -26,12 +25,12 @@ from klineagent.history.events import (
     Report,
     SeriesListed,
     UnitStored,
-    Waiting,
 )
 from klineagent.history.exchanges import VenueExchange
 from klineagent.history.filling import Filler, gaps_of
 from klineagent.history.judging import FileRead, judged
 from klineagent.history.loading import Turn, load
+from klineagent.history.patience import once_there
 from klineagent.history.plan import (
     UNIT_ROWS,
     FileUnit,
@@ -45,7 +44,6 @@ from klineagent.storage.store import Store
 
 # Downloaded while one is stored: 10 files of 1m are some 20 MB.
 UNITS_AHEAD = 1
-_LONGEST_RETRY_S = 30.0
 
 
 @define(kw_only=True, eq=False)
@@ -200,7 +198,7 @@ class Importer:
         whole = [(each.read, each.member) for each in downloads if each.member is not None]
         loaded = await self._load(unit, whole) if whole else []
         if lost := [each.record for each in downloads if each.record is not None]:
-            await self.store.history.record(lost)
+            await once_there(partial(self.store.history.record, lost), self.report)
             loaded += [Loaded(record, 0) for record in lost]
         by_path = {each.record.path: each for each in loaded}
         ladders = {each.series: each for each in self._ladders}
@@ -238,22 +236,16 @@ class Importer:
                 for read, member in whole
             ],
         )
-        backoff = Backoff(first_s=1, most_s=_LONGEST_RETRY_S)
         now_ms = self.now_ms()  # here: a store may judge in a thread of its own
 
         def judge(number: int, facts: FileFacts) -> ImportRecord:
             return judged(whole[number][0], facts, now_ms=now_ms)
 
-        while True:
-            try:
-                async with self.turn():
-                    loaded = await load(self.store, packed, judge)
-            except StoreUnavailable as error:
-                self.report(Waiting(str(error)))
-                await trio.sleep(backoff.after())
-            else:
-                self.report(Waiting(""))
-                return loaded
+        async def loaded() -> list[Loaded]:
+            async with self.turn():
+                return await load(self.store, packed, judge)
+
+        return await once_there(loaded, self.report)
 
 
 def _first_files(ladder: Ladder) -> list[ArchiveFile]:

@@ -8,11 +8,15 @@ from datetime import date
 
 import pytest
 import trio
+from attrs import define
 from trio.testing import MockClock
 
+from klineagent.core.errors import StoreUnavailable
 from klineagent.core.interval import HOUR_MS
+from klineagent.history.events import Waiting
 from klineagent.storage.history import FileState
 from klineagent.storage.memory.store import MemoryStore
+from klineagent.storage.store import Batch
 from tests.history.twin import BEGIN_MS, Past, open_past, sources, values
 from tests.twin.archive.samples import NOON_MS
 
@@ -158,6 +162,35 @@ async def test_an_archive_that_is_busy_is_waited_for(autojump_clock: MockClock) 
             summary = await past.imported(store)
         assert summary.is_whole
         assert values(store) == truth
+
+
+@define(kw_only=True)
+class RestlessStore(MemoryStore):
+    """A store that is away when something is inserted for the first time."""
+
+    was_away: bool = False
+
+    async def insert(self, batch: Batch) -> None:
+        """See `Store`."""
+        if not self.was_away:
+            self.was_away = True
+            raise StoreUnavailable("away for a moment")
+        await MemoryStore.insert(self, batch)
+
+
+async def test_a_database_that_is_away_while_the_exchange_answers_is_waited_for(
+    autojump_clock: MockClock,
+) -> None:
+    """Answers are kept until they are stored."""
+    async with open_past() as past:
+        store = RestlessStore()
+        with past.archive.faults.unpublished():
+            summary = await past.imported(store, first_ms=BEGIN_MS)
+        assert summary.is_whole
+        assert len(store.klines) == ALL
+        assert [bool(each.reason) for each in past.events if isinstance(each, Waiting)] == [
+            *(True, False),
+        ]
 
 
 async def test_listings_of_many_pages_are_read_to_the_end(autojump_clock: MockClock) -> None:
