@@ -78,6 +78,15 @@ def test_a_loss_that_grew_replaces_what_it_covers(page: Page) -> None:
     assert [each["number"] for each in merged["losses"]] == [2, 4]
 
 
+def test_a_loss_told_twice_in_one_answer_is_kept_once(page: Page) -> None:
+    """Of a range that grew between two polls only its newest state stays."""
+    news = overview(losses=[loss(1, "01", "02"), loss(2, "01", "03")])
+
+    merged = call(page, "news.merged", overview(), news)
+
+    assert [each["number"] for each in merged["losses"]] == [2]
+
+
 def test_a_duration_is_said_in_the_unit_of_its_size(page: Page) -> None:
     """Milliseconds, seconds, minutes, hours, days: never more than two of them."""
     said = {

@@ -23,7 +23,7 @@ export function rowsOf(series, { filter, byName, flat, open }) {
   const bySymbol = () => [...Map.groupBy(wanted, (each) => each.symbol).values()];
   const groups = flat ? wanted.map(alone) : bySymbol().map(grouped);
   groups.sort(byName ? inName : (one, other) => other.bad - one.bad || inName(one, other));
-  return groups.flatMap((row) => (open.has(row.symbol) ? [row, ...row.series.map(alone).map(inner)] : [row]));
+  return groups.flatMap((row) => (row.group && open.has(row.symbol) ? [row, ...row.series.map(alone).map(inner)] : [row]));
 }
 
 /** Of a symbol's intervals, the one whose day is worst. */

@@ -52,7 +52,7 @@ export function delayChart(label, names, height = 180) {
       const x = (time) => LEFT + ((time - first) / Math.max(1, last - first)) * (width - LEFT - 4);
       const y = (seconds) => 6 + depth * (1 - (Math.log10(Math.max(10 ** low, seconds)) - low) / (high - low));
       for (const name of names) {
-        put(lines[name], "d", path(times.map((time, at) => values[name][at] == null ? null : [x(time), y(values[name][at])]).filter(Boolean)));
+        put(lines[name], "d", path(times.map((time, at) => values[name][at] == null ? null : [x(time), y(values[name][at])])));
       }
       const wanted = [width, low, high, first, last].join();
       if (wanted !== drawn) marks.replaceChildren(...scale(low, high, y), ...clockMarks(first, last, x));
@@ -68,7 +68,8 @@ export function delayChart(label, names, height = 180) {
   }
 
   function clockMarks(first, last, x) {
-    const step = [1, 2, 5, 10].find((minutes) => (last - first) / (minutes * 60_000) <= width / 90) ?? 30;
+    const step = [1, 2, 5, 10].find((minutes) => (last - first) / (minutes * 60_000) <= width / 90)
+      ?? Math.ceil((last - first) / 60_000 / Math.max(1, width / 90));
     const marked = [];
     for (let time = Math.ceil(first / (step * 60_000)) * step * 60_000; x(time) < width - 18 && time <= last; time += step * 60_000) {
       marked.push(svg("text", { x: x(time), y: height - 4, class: "middle" }, new Date(time).toISOString().slice(11, 16)));
@@ -77,7 +78,11 @@ export function delayChart(label, names, height = 180) {
   }
 }
 
-// One point is a dot.
+// One point is a dot; null breaks the line.
 function path(points) {
-  return points.map(([x, y], at) => `${at ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}${at ? "" : "h0"}`).join("");
+  return points.map((point, at) => {
+    if (point === null) return "";
+    const place = `${point[0].toFixed(1)} ${point[1].toFixed(1)}`;
+    return points[at - 1] ? `L${place}` : `M${place}h0`;
+  }).join("");
 }

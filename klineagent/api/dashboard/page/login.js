@@ -21,6 +21,11 @@ export function open(_, page) {
   dialog.append(form);
   // There is nothing behind it to go back to.
   dialog.addEventListener("cancel", (event) => event.preventDefault());
+  // Browsers close it all the same when Escape is pressed again.
+  let isWanted = false;
+  dialog.addEventListener("close", () => {
+    if (isWanted && !dialog.open) dialog.showModal();
+  });
   logout.addEventListener("click", () => {
     token.forget();
     location.reload();
@@ -30,10 +35,12 @@ export function open(_, page) {
     wrong.textContent = wasWrong ? "That token is wrong." : "";
     field.value = "";
     form.onsubmit = () => {
+      isWanted = false;
       token.keep(field.value.trim());
       resolve();
     };
     page.locked();
+    isWanted = true;
     dialog.showModal();
   }));
   return {

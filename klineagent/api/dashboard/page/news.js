@@ -4,6 +4,8 @@
 const MOST_POINTS = 360;
 const MOST_EVENTS = 300;
 const MOST_LOSSES = 500;
+// The agent tells of so many losses at once.
+const MOST_TOLD = 200;
 
 export const NOTHING = { points: [], events: [], losses: [] };
 
@@ -20,8 +22,10 @@ export function merged(before, overview) {
 // A loss that grew or healed comes again under a new number, and covers what was told before.
 function mergedLosses(before, news) {
   if (!news.length) return before;
-  const covered = (old) => news.some((loss) => sameSeries(loss, old) && loss.from <= old.to && old.from <= loss.to);
-  return [...before.filter((old) => !covered(old)), ...news].slice(-MOST_LOSSES);
+  const covers = (loss, old) => sameSeries(loss, old) && loss.from <= old.to && old.from <= loss.to;
+  // Of a full answer some may have been cut off: what was kept may be outdated.
+  const kept = news.length < MOST_TOLD ? before : [];
+  return news.reduce((all, loss) => [...all.filter((old) => !covers(loss, old)), loss], kept).slice(-MOST_LOSSES);
 }
 
 function sameSeries(one, other) {

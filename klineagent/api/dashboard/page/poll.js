@@ -21,7 +21,7 @@ export async function poll(agent, { found, lost }) {
     try {
       let overview = await agent.get("/v1/overview", { since: kept?.next }, PROBE);
       // Another agent, or the same after a restart, counts anew.
-      if (kept && (failures || overview.next < kept.next)) {
+      if (kept && (failures || overview.started !== kept.started || overview.next < kept.next)) {
         overview = await agent.get("/v1/overview", {}, PROBE);
         kept = null;
       }
