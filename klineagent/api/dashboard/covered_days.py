@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import date
 from itertools import islice
 
-from msgspec import UNSET
 from quart_trio import QuartTrio
 
 from klineagent.api.dashboard.days import days_of
@@ -25,7 +24,7 @@ from klineagent.series.venues import Venues
 
 DEFAULT_DAYS = 30
 # A millisecond or two of work between checkpoints.
-SERIES_AT_ONCE = 150
+SERIES_AT_ONCE, COUNTED_AT_ONCE = 150, 1_000
 _EPOCH = date(1970, 1, 1)
 _LAST_DAY = (date(9998, 12, 31) - _EPOCH).days
 
@@ -46,22 +45,23 @@ def add_days_route(app: QuartTrio, venues: Venues, imported: ImportedDays) -> No
         now_ms = venues.main.context.time.now_ms()
         first_day, days = asked_days(asked, now_ms // DAY_MS)
         among, symbols = asked_symbols(asked.symbol, asked.venue, venues)
-        found = series_after(
-            venues,
-            PagePosition.read(asked.after) if asked.after else None,
-            symbols=symbols,
-            interval=interval_named(asked.interval, *among) if asked.interval else None,
-        )
+        interval = interval_named(asked.interval, *among) if asked.interval else None
+        position = PagePosition.read(asked.after) if asked.after else None
+        found = series_after(venues, position, symbols=symbols, interval=interval)
         report = _reporting(imported, first_day, days, now_ms)
         page = islice(found, asked.limit + 1)
         made = await in_portions(lambda each: (each, report(each)), page, at_once=SERIES_AT_ONCE)
+        total = venues.count()
+        if asked.symbol or asked.venue or interval is not None:
+            every = series_after(venues, None, symbols=symbols, interval=interval)
+            total = len(await in_portions(lambda each: each, every, at_once=COUNTED_AT_ONCE))
         more = len(made) > asked.limit
         return CoverageDays(
             from_=_text_of(first_day),
             days=days,
             at=utc(now_ms),
             series=[each for _, each in made[: asked.limit]],
-            total=venues.count(),
+            total=total,
             next=cursor_of(made[asked.limit - 1][0]) if more else None,
         )
 
@@ -113,7 +113,7 @@ def _reporting(
             missing=found.missing,
             absent=found.absent,
             healed=found.healed,
-            venue=venue_beside(name) if ":" in name else UNSET,
+            venue=venue_beside(name),
         )
 
     return report

@@ -13,7 +13,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from klineagent.api.openapi import operation
-from klineagent.core.errors import NoSuchFile
+from klineagent.core.errors import Forbidden, NoSuchFile
 
 PAGE = "page.html"
 PATH = "/dashboard/"
@@ -69,7 +69,7 @@ def add_page_routes(app: QuartTrio) -> None:
     files = page_files()
 
     @app.get("/")
-    @operation("text/html", tag="documents", is_open=True)
+    @operation("text/html", tag="documents", raises=[Forbidden], is_open=True)
     async def dashboard() -> Response:
         """Return the dashboard, a page that shows what is recorded."""
         return _response(files[PAGE])
@@ -78,7 +78,7 @@ def add_page_routes(app: QuartTrio) -> None:
     @operation(
         ["text/html", "text/css", "text/javascript", "image/svg+xml"],
         tag="documents",
-        raises=[NoSuchFile],
+        raises=[Forbidden, NoSuchFile],
         is_open=True,
     )
     async def dashboard_file(name: str) -> Response:

@@ -45,6 +45,8 @@ class Snapshot:
     """The number of missing candles."""
     jobs: tuple[JobNow, ...] = ()
     """Those that are not over."""
+    reasons: tuple[str, ...] = ()
+    """Why the agent is not ready."""
     next: int = 0
     """From where on to ask for what happens next."""
 
@@ -62,6 +64,7 @@ class Snapshot:
             incomplete=overview.totals.incomplete,
             missing=overview.totals.missing,
             jobs=tuple(each for each in overview.jobs if each.ended is None),
+            reasons=tuple(each.reason for each in overview.reasons),
             next=overview.next,
         )
 
@@ -98,6 +101,8 @@ def events_between(before: Snapshot, after: Snapshot) -> Iterator[str]:
     yield from _of_feeds(before.feeds.feeds, after.feeds.feeds)
     yield from _of_series(before, after)
     yield from _of_storage(before.storage, after.storage)
+    if bool(before.reasons) != bool(after.reasons):  # their numbers change all the time
+        yield f"not ready: {'; '.join(after.reasons)}" if after.reasons else "ready"
     stood = _pauses(before.limits)
     for venue, stands in _pauses(after.limits).items():
         if stands >= SHOWN_PAUSE_S > stood.get(venue, 0):

@@ -161,6 +161,8 @@ async def test_a_gap_shows_on_its_day_and_heals(autojump_clock: MockClock) -> No
         assert more["next"] is None
         [series] = more["series"]
         assert (series["symbol"], series["venue"]) == ("spot:ETHUSDT", "spot")
+        assert (await _days(simulation, "venue=spot"))["total"] == 1
+        assert (await _days(simulation, "interval=5m"))["total"] == 0
         with simulation.exchange.offline():
             await trio.sleep(150)
             [series] = (await _days(simulation, "symbol=BTCUSDT&to=2026-02-02"))["series"]

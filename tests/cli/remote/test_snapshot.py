@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from msgspec.structs import replace
 
 from klineagent.cli.remote.snapshot import Snapshot, events_between
@@ -82,3 +83,11 @@ def test_what_happened_between_two_moments(
 ) -> None:
     """Changes of the set, of feeds, of what is missing, of what exchange and database allow."""
     assert list(events_between(before, after)) == events
+
+
+def test_an_agent_that_is_not_ready_says_why() -> None:
+    """Once, and when it is ready again."""
+    waiting = evolve(USUAL, reasons=("feed 1 is not connected",))
+    assert [*events_between(USUAL, waiting)] == ["not ready: feed 1 is not connected"]
+    assert [*events_between(waiting, waiting)] == []
+    assert [*events_between(waiting, USUAL)] == ["ready"]
