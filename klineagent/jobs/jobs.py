@@ -221,6 +221,7 @@ class Jobs:
                 self._tried = trio.Event()
                 await trio.sleep(wait_s)
         finally:
-            # What a job has done since the last save, for whoever looks at it after a restart.
-            with trio.move_on_after(LAST_SAVE_WITHIN_S, shield=True), suppress(StateError):
-                await file.save([*self._jobs.values()])
+            # A job at work has done more since the last save; its figures outlast a restart.
+            if self._saved != self._changes or any(job.is_at_work for job in self._jobs.values()):
+                with trio.move_on_after(LAST_SAVE_WITHIN_S, shield=True), suppress(StateError):
+                    await file.save([*self._jobs.values()])

@@ -154,7 +154,7 @@ def document_over_gaps() -> AbstractContextManager[None]:
     def both() -> Iterator[None]:
         with (
             patched(ranges, "_gaps", lambda *_: []),
-            patched(ranges, "count_lacking", lambda *_: 0),
+            patched(ranges, "count_lacking", lambda *_, **__: 0),
         ):
             yield
 

@@ -55,9 +55,8 @@ class ThreadlessFolder:
 def _forgetful_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """The twin's own memory would grow for days until it is full, and it is not the agent's."""
     monkeypatch.setattr(random_market, "_MINUTES_KEPT", KEPT)
-    for name in ("_knot", "_edge"):
-        drawn = getattr(random_market, name).__wrapped__
-        monkeypatch.setattr(random_market, name, lru_cache(maxsize=KEPT)(drawn))
+    drawn = random_market._edge.__wrapped__
+    monkeypatch.setattr(random_market, "_edge", lru_cache(maxsize=KEPT)(drawn))
 
 
 def _resident_bytes() -> int:
