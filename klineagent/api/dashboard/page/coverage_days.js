@@ -71,7 +71,7 @@ function inName(one, other) {
 
 // Every word must be in the symbol, match it as a pattern (*, ?), or be the interval.
 function matching(filter) {
-  const tests = filter.trim().split(/\s+/).filter(Boolean).map((word) => {
+  const tests = filter.split(/[\s,]+/).filter(Boolean).map((word) => {
     const part = word.toUpperCase();
     if (!/[*?]/.test(word)) return (each) => each.interval === word || each.symbol.toUpperCase().includes(part);
     const pattern = word.replace(/[^\w*?:]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");

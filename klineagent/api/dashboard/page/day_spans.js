@@ -30,7 +30,7 @@ export async function showSpans(place, page, { symbol, interval }, date) {
   const more = (told?.missing.more_spans ?? 0) + (told?.absent.more_spans ?? 0);
   place.append(make("ul", {}, ...found.map(([span, text]) => make("li", {}, button(span, text)))));
   const none = "No range of this day is missing, absent or was lost since the agent started.";
-  if (!found.length) place.append(make("p", {}, told ? none : "The series is not recorded."));
+  if (!found.length && !more) place.append(make("p", {}, told ? none : "The series is not recorded."));
   if (more) place.append(make("p", {}, `${counted(more, "older range")} of this series not listed.`));
   page.announce(`${title.textContent}: ${counted(found.length, "range")}`);
 

@@ -10,8 +10,9 @@ import { HeatGrid } from "./heat_grid.js";
 import { DAY_MS, dayOf } from "./interval.js";
 import { learn } from "./losses.js";
 import { onTheme, palette } from "./palette.js";
+import { write } from "./table.js";
 
-// Whatever changes a day is news in the overview; this is for what is not.
+// What changes a day is mostly news in the overview; this is for what is not.
 const REFRESH_MS = 300_000;
 // When the number of missing candles changes from second to second.
 const SOONEST_MS = 5_000;
@@ -111,8 +112,8 @@ export function open(section, page) {
     });
     grid.show(rows, Date.parse(answer.from), answer.days);
     const shown = new Set(rows.flatMap((row) => row.series)).size;
-    note.textContent = series.length
-      ? `${number(shown)} of ${number(series.length)} series` : "No series is recorded.";
+    write(note, series.length
+      ? `${number(shown)} of ${number(series.length)} series` : "No series is recorded.");
   }
 
   filter.addEventListener("input", () => {
