@@ -69,7 +69,8 @@ class Importer:
     _taken: list[Loaded] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._survey = Survey(archive=self.archive, request=self.request, exchanges=self.exchanges)
+        request = self.request.until(self.now_ms())
+        self._survey = Survey(archive=self.archive, request=request, exchanges=self.exchanges)
 
     async def plan(self) -> Planned:
         """Ask the archive what it has, and the store what it took; report what is to do.

@@ -27,6 +27,9 @@ UNIT_ROWS = 180_000
 """The most candles of files that go in together: the engine takes some 200 MB for them."""
 UNIT_FILES = 1_000
 
+LATE_MS = 62 * DAY_MS
+"""So late a file of a day may come; then its month has one."""
+
 Range = tuple[int, int]
 """Open times from the first on, and before the second; in milliseconds."""
 
@@ -50,10 +53,15 @@ class Ladder:
 
     @property
     def begins_ms(self) -> int | None:
-        """The first open time that the archive has; None if it has nothing."""
-        opens = [each.first_open for each in self.records.values() if each.day_rows]
-        files = [*self.months, *self.days]
-        return min(opens, default=None) if opens else min(files, default=None)
+        """The first open time that the archive has; None if it has nothing.
+
+        A file that was not taken begins with its period at the earliest.
+        """
+        taken = [each for each in self.records.values() if each.day_rows]
+        read = [(each.first_day, each.first_day + len(each.day_rows) * DAY_MS) for each in taken]
+        opens = [each.first_open for each in taken]
+        unread = (each for each in (*self.months, *self.days) if not is_within(each, read))
+        return min([*opens, *unread], default=None)
 
     @property
     def files_end_ms(self) -> int | None:
@@ -97,15 +105,28 @@ class Ladder:
         return record is not None and record.etag != file.etag
 
     def lacking(self) -> list[Range]:
-        """Return the ranges of days that no record shows to be whole."""
-        whole = (each for record in self.records.values() for each in whole_ranges(record))
+        """Return the ranges that no record shows to be whole, or not to exist."""
+        return subtract(self._without_file(), self._absent())
+
+    def _without_file(self) -> list[Range]:
+        """Return the ranges of days that no record of a file shows to be whole."""
+        files = (each for each in self.records.values() if each.state is not FileState.ABSENT)
+        whole = (each for record in files for each in whole_ranges(record))
         return subtract([(self.first_ms, self.end_ms)], whole)
 
+    def _absent(self) -> Iterator[Range]:
+        for record in self.records.values():
+            if record.state is FileState.ABSENT:
+                yield from whole_ranges(record)
+
     def month_files(self) -> list[ArchiveFile]:
-        """Return the files of months to take: those within the range that something lacks of."""
+        """Return the files of months to take: those within the range that something lacks of.
+
+        A file that comes after its candles were found absent is taken, too.
+        """
         if self.prefers_days:
             return []
-        lacking = self.lacking()
+        lacking = self._without_file()
         return [
             self.months[month_ms]
             for month_ms, end_ms in self._usable_months()
@@ -117,9 +138,11 @@ class Ladder:
         if not self.has_days:
             return []
         taken = ((each.first_ms, each.end_ms) for each in self.month_files())
+        late_ms = self.end_ms - LATE_MS
+        absent = ((first, min(end, late_ms)) for first, end in self._absent() if first < late_ms)
         return [
             day_ms
-            for first_ms, end_ms in subtract(self.lacking(), taken)
+            for first_ms, end_ms in subtract(self._without_file(), (*taken, *absent))
             for day_ms in range(day_of(first_ms), end_ms, DAY_MS)
             if day_ms + DAY_MS <= self.end_ms
         ]
@@ -178,6 +201,11 @@ def subtract(ranges: Iterable[Range], covered: Iterable[Range]) -> list[Range]:
         if at_ms < end_ms:
             left.append((at_ms, end_ms))
     return left
+
+
+def is_within(time_ms: int, ranges: Iterable[Range]) -> bool:
+    """Whether any of `ranges` holds a time."""
+    return any(first_ms <= time_ms < end_ms for first_ms, end_ms in ranges)
 
 
 def overlaps(ranges: Sequence[Range], first_ms: int, end_ms: int) -> bool:

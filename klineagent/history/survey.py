@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import trio
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from klineagent.core.errors import StartError
 from klineagent.core.interval import DAY_MS, Interval
@@ -49,8 +49,13 @@ class ImportRequest:
     asked: Sequence[AskedSymbol]
     intervals: Sequence[Interval]
     first_ms: int | None
-    """None for all that the archive has."""
+    """None for all that there is."""
     end_ms: int
+
+    def until(self, now_ms: int) -> ImportRequest:
+        """Return the same with whole days, as files have them, up to now at the most."""
+        whole_days_ms = -(-self.end_ms // DAY_MS) * DAY_MS
+        return evolve(self, end_ms=min(whole_days_ms, now_ms))
 
 
 @define(kw_only=True, eq=False)
@@ -141,16 +146,20 @@ class Survey:
     async def _begin_with_the_archive(self, ladder: Ladder) -> None:
         """Let the range of `ladder` begin with the first file that there is, or with its listing.
 
-        Days may begin in the month before the first one that has a file of its own.
+        Days may begin in the month before the first one that has a file of its own; the exchange
+        has candles from before the archive began.
         """
         month_ms = min(ladder.months, default=None)
-        if not ladder.records:
+        recorded_ms = min((each.first_day for each in ladder.records.values()), default=None)
+        if recorded_ms is None or month_ms is None or recorded_ms > month_ms:
             from_ms = 0 if month_ms is None else month_of(month_ms - 1)
             await self._list(ladder, FilePeriod.DAILY, from_ms, until_ms=month_ms)
         begins = [*ladder.months, *ladder.days, *(e.first_day for e in ladder.records.values())]
         exchange = self.exchanges.get(ladder.series.venue)
-        if exchange is not None and not begins and exchange.is_listed(ladder.series.symbol):
-            begins = [day_of(exchange.listings[ladder.series.symbol].onboard_ms)]
+        if exchange is not None and exchange.is_listed(ladder.series.symbol):
+            listed_ms = exchange.listings[ladder.series.symbol].onboard_ms
+            # Some listings do not tell it.
+            begins += [day_of(listed_ms)] if listed_ms else []
         ladder.clip(min(begins, default=ladder.end_ms), ladder.end_ms)
 
     def _end_with_its_life(self, ladder: Ladder) -> None:

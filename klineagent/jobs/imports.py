@@ -108,7 +108,7 @@ class ImportJobs:
                     asked=order.asked,
                     intervals=[Interval(name) for name in order.intervals],
                     first_ms=order.first_ms,
-                    end_ms=min(END_MS if order.end_ms is None else order.end_ms, time.now_ms()),
+                    end_ms=END_MS if order.end_ms is None else order.end_ms,
                 ),
                 report=report,
                 now_ms=time.now_ms,

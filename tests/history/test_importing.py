@@ -33,7 +33,7 @@ def _digested(row: Row) -> tuple[int, list[float]]:
 
 
 async def imported(
-    store: Store, *symbols: str, first_ms: int | None = FIRST_MS, days: int = 3
+    store: Store, *symbols: str, first_ms: int | None = FIRST_MS, days: float = 3
 ) -> tuple[ImportSummary, list[Event]]:
     """Import these symbols' minutes into `store`; return the summary and all events."""
     events: list[Event] = []
@@ -45,7 +45,7 @@ async def imported(
             asked=[AskedSymbol("usdm", each) for each in symbols],
             intervals=[Interval.M1],
             first_ms=first_ms,
-            end_ms=FIRST_MS + days * DAY_MS,
+            end_ms=FIRST_MS + int(days * DAY_MS),
         ),
         report=events.append,
         now_ms=lambda: FIRST_MS + 10 * DAY_MS,
@@ -103,6 +103,21 @@ async def test_an_import_without_a_beginning_takes_all_there_is(store_url: str) 
     assert summary.archive_candles == 3 * 1440
     [hole] = summary.holes
     assert (hole.first_ms, hole.candles) == (FIRST_MS + 3 * DAY_MS, 1440)
+
+
+async def test_what_an_earlier_import_began_after_is_not_hidden(store_url: str) -> None:
+    """Without a beginning, files from before those that were imported are looked for, too."""
+    async with open_store(store_url) as store:
+        await imported(store, "DOTUSDT", first_ms=FIRST_MS + 2 * DAY_MS, days=3)
+        summary, _ = await imported(store, "DOTUSDT", first_ms=None, days=3)
+    assert (summary.archive_candles, summary.is_whole) == (2 * 1440, True)
+
+
+async def test_an_end_within_a_day_takes_that_day_whole(store_url: str) -> None:
+    """Files have whole days: part of one would look like candles that do not exist."""
+    async with open_store(store_url) as store:
+        summary, _ = await imported(store, "DOTUSDT", days=1.5)
+    assert (summary.archive_candles, summary.is_whole) == (2 * 1440, True)
 
 
 @pytest.mark.parametrize("is_closed", [True, False])

@@ -7,9 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klineagent.core.interval import DAY_MS, Interval
-from klineagent.history.archive.files import ArchivedSeries, ArchiveFile, file_named, month_end
+from klineagent.history.archive.files import (
+    ArchivedSeries,
+    ArchiveFile,
+    FilePeriod,
+    file_named,
+    month_end,
+    name_of,
+    series_folder,
+)
 from klineagent.history.judging import FileRead, expected_by_day, judged
 from klineagent.history.plan import (
+    LATE_MS,
     UNIT_ROWS,
     Ladder,
     Range,
@@ -26,8 +35,9 @@ SERIES = ArchivedSeries("usdm", "BTCUSDT", Interval.H1)
 
 def a_file(stamp: str, series: ArchivedSeries = SERIES, etag: str = "1") -> ArchiveFile:
     """A file of a month or a day."""
-    name = f"x/{series.symbol}-{series.interval}-{stamp}.zip"
-    found = file_named(series, name, size=1, etag=etag, published=0)
+    period = FilePeriod.DAILY if stamp.count("-") > 1 else FilePeriod.MONTHLY
+    path = f"{series_folder(series, period)}{series.symbol}-{name_of(series.interval)}-{stamp}.zip"
+    found = file_named(series, path, size=1, etag=etag, published=0)
     assert found is not None
     return found
 
@@ -62,7 +72,7 @@ def test_a_month_that_lacks_a_candle_sends_for_that_day() -> None:
     """And for no other."""
     ladder = a_ladder(a_file("2026-01"), *(a_file(f"2026-01-{day:02}") for day in range(1, 32)))
     ladder.note([a_record(ladder.months[JANUARY], but=4)])
-    assert [each.path for each in ladder.day_files()] == ["x/BTCUSDT-1h-2026-01-05.zip"]
+    assert [each.path for each in ladder.day_files()] == [a_file("2026-01-05").path]
     assert ladder.lacking() == [
         (JANUARY + 4 * DAY_MS, JANUARY + 5 * DAY_MS),
         (FEBRUARY, MARCH),
@@ -111,18 +121,48 @@ def test_a_rewritten_file_is_taken_again_only_if_it_lacked_something() -> None:
     assert ladder.month_files() == []
 
 
-def test_what_is_absent_counts_as_whole() -> None:
-    """It is not asked for again."""
-    record = ImportRecord(
-        path="absent/1",
+def absent(first_ms: int, end_ms: int) -> ImportRecord:
+    """The record of candles that neither archive nor exchange had."""
+    return ImportRecord(
+        path=f"absent/{first_ms}",
         venue="usdm",
         symbol="BTCUSDT",
         interval="1h",
         state=FileState.ABSENT,
-        first_open=JANUARY,
-        last_open=FEBRUARY - 3_600_000,
+        first_open=first_ms,
+        last_open=end_ms - 3_600_000,
     )
+
+
+def test_what_is_absent_counts_as_whole() -> None:
+    """The exchange is not asked for it again."""
+    record = absent(JANUARY, FEBRUARY)
     assert [*whole_ranges(record)] == [(JANUARY, FEBRUARY)]
+    ladder = a_ladder(a_file("2026-01"))
+    ladder.note([record])
+    assert ladder.lacking() == [(FEBRUARY, MARCH)]
+
+
+def test_a_file_that_comes_after_its_candles_were_found_absent_is_taken() -> None:
+    """A month at any time; days are looked for until their month must have one."""
+    month, day = a_file("2026-01"), a_file("2026-02-03")
+    ladder = a_ladder(month, day)
+    ladder.note([absent(JANUARY, MARCH)])
+    assert ladder.month_files() == [month]
+    assert ladder.day_files() == [day]
+    ladder.end_ms = MARCH + LATE_MS
+    assert FEBRUARY + 2 * DAY_MS not in ladder.days_needed()
+
+
+def test_a_file_that_was_not_taken_may_have_the_first_candle() -> None:
+    """Nobody can say that there was none before the first that was read."""
+    refused, taken = a_file("2026-01"), a_file("2026-02")
+    ladder = a_ladder(refused, taken, a_file("2026-02-01"))
+    first_open = FEBRUARY + DAY_MS // 2
+    ladder.note([evolve(a_record(taken), first_open=first_open)])
+    assert ladder.begins_ms == JANUARY
+    del ladder.months[JANUARY]
+    assert ladder.begins_ms == first_open
 
 
 def test_units_begin_with_the_newest_month_and_hold_one_month_each() -> None:

@@ -44,9 +44,10 @@ class Past:
         *symbols: str,
         intervals: Sequence[Interval] = (Interval.H1,),
         first_ms: int | None = None,
+        end_ms: int | None = None,
         rest: bool = True,
     ) -> ImportSummary:
-        """Import these symbols, or BTCUSDT, up to now."""
+        """Import these symbols, or BTCUSDT, up to now if nothing else is said."""
         name = self.exchange.venue.name
         venues = [VENUES[name]] if rest else []
         self.events.clear()
@@ -62,7 +63,7 @@ class Past:
                     asked=[AskedSymbol(name, each) for each in symbols or ("BTCUSDT",)],
                     intervals=intervals,
                     first_ms=first_ms,
-                    end_ms=self.exchange.clock.now_ms(),
+                    end_ms=self.exchange.clock.now_ms() if end_ms is None else end_ms,
                 ),
                 report=self.events.append,
                 now_ms=self.exchange.clock.now_ms,

@@ -8,7 +8,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import click
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from click.core import ParameterSource
 
 from klineagent.api.guard import is_loopback
@@ -57,7 +57,7 @@ _DEFAULT_INTERVALS = "1m"
     help="Import days from TIME on.  [default: all that the archive has]",
 )
 @click.option(
-    "--to", "until", metavar="TIME", help="Import candles that open before TIME.  [default: now]"
+    "--to", "until", metavar="TIME", help="Import days that begin before TIME.  [default: now]"
 )
 @click.option(
     "--archive-url",
@@ -197,7 +197,7 @@ async def _import(source: Source, request: ImportRequest, options: ImportOptions
                 archive=archive,
                 exchanges=exchanges,
                 store=store,
-                request=evolve(request, end_ms=min(request.end_ms, now_ms())),
+                request=request,
                 report=progress.report,
                 now_ms=now_ms,
             )
