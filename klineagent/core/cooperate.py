@@ -1,4 +1,4 @@
-"""Long computations in portions, with checkpoints in between for all other tasks."""
+"""Long computations that leave room for all other tasks: in portions, or in a thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import trio
+
+# Less takes a few milliseconds, which is what a thread may cost; simulations stay below.
+APART_FROM_BYTES = 256 * 1024
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -21,3 +24,11 @@ async def in_portions(
         if number % at_once == 0:
             await trio.lowlevel.checkpoint()
     return made
+
+
+async def apart(compute: Callable[[], Made], *, size: int) -> Made:
+    """Return `compute()`, from a worker thread if it works on `size` bytes and these are many."""
+    if size >= APART_FROM_BYTES:
+        return await trio.to_thread.run_sync(compute)
+    await trio.lowlevel.checkpoint()
+    return compute()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
-import trio
-
+from klineagent.core.cooperate import apart
 from klineagent.core.errors import StoreAnswerUnknown
 from klineagent.core.interval import Interval, Run, opens_in
 from klineagent.core.kline import Kline
@@ -34,12 +34,13 @@ async def load(store: Store, unit: Unit, judge: Judge) -> list[Loaded]:
     records: list[ImportRecord] = []
     candles: list[list[Kline]] = []
     for number, file in enumerate(unit.files):
-        read = read_rows(file, interval)
+        size = len(file.gz)
+        read = await apart(partial(read_rows, file, interval), size=size)
         record = judge(number, read.facts)
         rows = read.rows if record.state is not FileState.REFUSED else ()
         records.append(record)
-        candles.append(as_klines(rows, unit.venue, file.symbol, interval))
-        await trio.lowlevel.checkpoint()
+        convert = partial(as_klines, rows, unit.venue, file.symbol, interval)
+        candles.append(await apart(convert, size=size))
     new = [await lacking(store, each) for each in candles]
     await insert_all(store, (kline for each in new for kline in each))
     for each in new:

@@ -27,7 +27,7 @@ from klineagent.jobs.job import ImportProgress, Job, JobOrder
 from klineagent.jobs.jobs import Jobs
 
 PATH = "/v1/jobs"
-_NAME = re.compile(r"[\w.*?\[\]!-]{1,50}")
+_NAME = re.compile(r"[\w*?\[\]!-]{1,50}")
 
 
 def add_job_routes(app: QuartTrio, jobs: Jobs, *, default: Venue) -> None:

@@ -85,19 +85,21 @@ def day_path(series: ArchivedSeries, day_ms: int) -> str:
 def file_named(
     series: ArchivedSeries, path: str, *, size: int, etag: str, published: int
 ) -> ArchiveFile | None:
-    """Return the file of `series` at `path`; None if it is none."""
-    _, _, name = path.rpartition("/")
-    beginning = f"{series.symbol}-{name_of(series.interval)}"
-    if (found := _STEM.search(name)) is None or name[: found.start()] != beginning:
+    """Return the file of `series` at `path`, a key of its own folder; None if it is none."""
+    name = f"{series.symbol}-{name_of(series.interval)}"
+    if (found := _STEM.search(path)) is None:
         return None
     year, month, day = int(found[1]), int(found[2]), found[3]
+    period = FilePeriod.MONTHLY if day is None else FilePeriod.DAILY
+    if path[: found.start()] != series_folder(series, period) + name:
+        return None
     try:
         first_ms = _midnight(year, month, int(day or 1))
     except ValueError:
         return None
     return ArchiveFile(
         series=series,
-        period=FilePeriod.MONTHLY if day is None else FilePeriod.DAILY,
+        period=period,
         path=path,
         first_ms=first_ms,
         end_ms=first_ms + DAY_MS if day is not None else month_end(first_ms),

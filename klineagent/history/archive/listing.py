@@ -6,7 +6,7 @@ read.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from xml.parsers import expat
 
 from attrs import define, field, frozen
@@ -112,6 +112,8 @@ class _Reader:
 
 def _entry(values: dict[str, str]) -> Entry:
     modified = datetime.fromisoformat(values["LastModified"])
+    if modified.tzinfo is None:
+        modified = modified.replace(tzinfo=UTC)
     return Entry(
         values["Key"],
         int(values["Size"]),

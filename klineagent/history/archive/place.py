@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -16,14 +16,16 @@ from attrs import define, field
 from klineagent import __version__
 from klineagent.core.errors import BadFrame, ConfigError, ExchangeUnreachable, reason_of
 from klineagent.exchange.network import Network
-from klineagent.history.archive.listing import Entry, ListingPage, read_page
-from klineagent.history.archive.zips import MOST_BYTES
+from klineagent.history.archive.listing import MOST_BYTES, Entry, ListingPage, read_page
+from klineagent.history.archive.zips import FileDamaged
 
 PUBLIC = "https://data.binance.vision"
 """The exchange's own archive."""
 _PUBLIC_LISTING = "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision"
 AT_ONCE = 4
 """Downloads at a time; others see their connections refused with ten."""
+# A million objects, in pages of a thousand.
+MOST_PAGES = 1_000
 _SILENCE_S = 30.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
@@ -32,6 +34,8 @@ GIVE_UP_AFTER_S = 600.0
 _GIVE_UP_AT_FIRST_S = 15.0
 _BUSY = frozenset({403, 408, 429, 500, 502, 503, 504})
 _USER_AGENT = f"klineagent/{__version__} (+https://pypi.org/project/klineagent)"
+
+_Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 
 class Archive(Protocol):
@@ -51,8 +55,13 @@ class Archive(Protocol):
     async def folders(self, folder: str) -> list[str]:
         """List the names of the folders in `folder`; errors as of `entries`."""
 
-    async def content(self, path: str) -> bytes | None:
-        """Return the content of an object; None if there is none; errors as of `entries`."""
+    async def content(self, path: str, *, most_bytes: int) -> bytes | None:
+        """Return the content of an object; None if there is none.
+
+        Raises:
+            ExchangeUnreachable: the archive does not answer.
+            FileDamaged: it is longer than `most_bytes`.
+        """
 
 
 @define
@@ -99,16 +108,18 @@ class FolderArchive:
 
         return await trio.to_thread.run_sync(names)
 
-    async def content(self, path: str) -> bytes | None:
+    async def content(self, path: str, *, most_bytes: int) -> bytes | None:
         """See `Archive`."""
 
         def read() -> bytes | None:
             try:
-                return (self._folder / path).read_bytes()
+                with (self._folder / path).open("rb") as file:
+                    content = file.read(most_bytes + 1)
             except FileNotFoundError:
                 return None
             except OSError as error:
                 raise ExchangeUnreachable(f"cannot read {error.filename}: {error}") from error
+            return _bounded(content, most_bytes)
 
         return await trio.to_thread.run_sync(read)
 
@@ -151,26 +162,28 @@ class HttpArchive:
         pages: list[ListingPage] = []
         while not pages or marker:
             query = {"delimiter": "/", "prefix": folder, **({"marker": marker} if marker else {})}
-            body = await self._get(self._listing, query) or b""
             try:
-                page = read_page(body)
-            except BadFrame as error:
+                page = read_page(await self._get(self._listing, query, MOST_BYTES) or b"")
+            except (BadFrame, FileDamaged) as error:
                 raise ExchangeUnreachable(f"{self._listing}: {error}") from error
             if page.marker and page.marker <= marker:
                 raise ExchangeUnreachable(f"{self._listing}: its listing goes in circles")
             pages.append(page)
+            if len(pages) > MOST_PAGES:
+                raise ExchangeUnreachable(f"{self._listing}: its listing has no end")
             marker = page.marker if not until or page.marker < until else ""
         return pages
 
-    async def content(self, path: str) -> bytes | None:
+    async def content(self, path: str, *, most_bytes: int) -> bytes | None:
         """See `Archive`."""
-        return await self._get(f"{self._files}/{quote(path)}", {})
+        return await self._get(f"{self._files}/{quote(path)}", {}, most_bytes)
 
-    async def _get(self, url: str, query: dict[str, str]) -> bytes | None:
+    async def _get(self, url: str, query: dict[str, str], most_bytes: int) -> bytes | None:
         """Return what is at `url`, however long the archive is busy; None for 404.
 
         Raises:
             ExchangeUnreachable: it does not answer, or not with what was asked for.
+            FileDamaged: it is longer than `most_bytes`.
         """
         async with self._turns:
             while True:
@@ -183,7 +196,7 @@ class HttpArchive:
                             self._well()
                             return None
                         if response.is_success:
-                            body = await _read(response)
+                            body = await _read(response, most_bytes)
                             self._well()
                             return body
                         reason = f"HTTP {response.status_code}"
@@ -219,13 +232,18 @@ class HttpArchive:
             self._waits(reason)
 
 
-async def _read(response: httpx2.Response) -> bytes:
+async def _read(response: httpx2.Response, most_bytes: int) -> bytes:
     body = bytearray()
     async for part in response.aiter_raw():
         body += part
-        if len(body) > MOST_BYTES:
-            raise httpx2.DecodingError(f"it is longer than {MOST_BYTES // 1024**2} MB")
+        _bounded(body, most_bytes)
     return bytes(body)
+
+
+def _bounded(content: _Bytes, most_bytes: int) -> _Bytes:
+    if len(content) > most_bytes:
+        raise FileDamaged(f"it is longer than {most_bytes} bytes")
+    return content
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 
 from attrs import field, frozen
 
@@ -19,8 +20,7 @@ _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LOCAL_NAMES = struct.Struct("<26xHH")
 _TAIL = struct.Struct("<II")
 _DIGEST = re.compile(r"\s*([0-9a-fA-F]{64})\b")
-# Beyond it a file is no month of candles, but something that fills a disk.
-MOST_BYTES = 1024**3
+_INFLATED_AT_ONCE = 1024**2
 
 
 class FileDamaged(Exception):
@@ -52,11 +52,12 @@ def told_sha256(checksum: bytes) -> str:
     return found[1].lower()
 
 
-def member_of(content: bytes) -> Member:
-    """Rewrap the one CSV in a zip file.
+def member_of(content: bytes, *, most_bytes: int) -> Member:
+    """Rewrap the one CSV in a zip file, which is `most_bytes` long at the most.
 
     Raises:
-        FileDamaged: it is no zip file, or has not one CSV, or that cannot be inflated.
+        FileDamaged: it is no zip file, or has not one CSV, or that cannot be inflated, or is not
+            what the zip file says.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -68,8 +69,8 @@ def member_of(content: bytes) -> Member:
     [info] = members
     if info.compress_type not in {zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED} or info.flag_bits & 1:
         raise FileDamaged("it is compressed in another way than the archive's files")
-    if info.file_size > MOST_BYTES:
-        raise FileDamaged(f"it would have {info.file_size} bytes")
+    if info.file_size > most_bytes:
+        raise FileDamaged(f"it would have {info.file_size} bytes, more than candles take")
     try:
         names = _LOCAL_NAMES.unpack_from(content, info.header_offset)
     except struct.error as error:
@@ -81,7 +82,9 @@ def member_of(content: bytes) -> Member:
     if info.compress_type == zipfile.ZIP_STORED:
         packed = _deflated(packed)
     gz = _HEAD + packed + _TAIL.pack(info.CRC, info.file_size)
-    return Member(gz, has_header=_begins_with_a_word(gz))
+    # To its end, before a database inflates it, which believes what it finds.
+    first, *_ = [piece[:1] for piece in _pieces(gz, info.file_size)]
+    return Member(gz, has_header=bool(first) and not first.isdigit())
 
 
 def inflated(gz: bytes) -> bytes:
@@ -90,8 +93,23 @@ def inflated(gz: bytes) -> bytes:
     Raises:
         FileDamaged: it cannot be inflated, or is not what was once packed.
     """
+    return b"".join(_pieces(gz, _TAIL.unpack(gz[-_TAIL.size :])[1]))
+
+
+def _pieces(gz: bytes, size: int) -> Iterator[bytes]:
+    """Inflate piece by piece, and no more than the `size` that is promised.
+
+    Raises:
+        FileDamaged: as of `inflated`.
+    """
+    inflate = zlib.decompressobj(wbits=31)
     try:
-        return zlib.decompress(gz, wbits=31)
+        while not inflate.eof:
+            piece = inflate.decompress(inflate.unconsumed_tail or gz, _INFLATED_AT_ONCE)
+            gz, size = b"", size - len(piece)
+            if size < 0 or (not piece and not inflate.eof):
+                raise FileDamaged("it is not as long as it says")
+            yield piece
     except zlib.error as error:
         raise FileDamaged(f"it cannot be inflated: {error}") from error
 
@@ -99,12 +117,3 @@ def inflated(gz: bytes) -> bytes:
 def _deflated(stored: bytes) -> bytes:
     deflate = zlib.compressobj(1, wbits=-15)
     return deflate.compress(stored) + deflate.flush()
-
-
-def _begins_with_a_word(gz: bytes) -> bool:
-    """Whether the first line is a header: only the file itself says whether it has one."""
-    try:
-        first = zlib.decompressobj(wbits=31).decompress(gz, 1)
-    except zlib.error as error:
-        raise FileDamaged(f"it cannot be inflated: {error}") from error
-    return bool(first) and not first.isdigit()
