@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from klineagent.core.interval import Interval
+from klineagent.exchange.venues import VENUES
 from klineagent.history.survey import AskedSymbol
 
 MOST_NAMED = 50
 """Refused files and missing ranges that a job names; the others are counted."""
+
+# The job file is checked by these types as it is read.
+_FullName = Annotated[str, Meta(pattern=f"^({'|'.join(VENUES)}):.+$")]
+_IntervalName = Annotated[str, Meta(pattern=f"^({'|'.join(each.value for each in Interval)})$")]
+_YEAR_9999_MS = 253_370_764_800_000
+_Ms = Annotated[int, Meta(ge=0, le=_YEAR_9999_MS)]
 
 
 class JobState(StrEnum):
@@ -28,7 +35,7 @@ class JobState(StrEnum):
     WAITING = "waiting"
     """It goes on by itself once its reason is gone."""
     PAUSED = "paused"
-    """Until somebody resumes it."""
+    """Until a client resumes it."""
     DONE = "done"
     DONE_WITH_HOLES = "done_with_holes"
     """All that there is was taken, and candles are missing."""
@@ -45,12 +52,12 @@ class JobOrder(Struct, frozen=True, kw_only=True):
     """What is to be done; equal orders are one job."""
 
     kind: Literal["import"]
-    symbols: tuple[str, ...]
+    symbols: Annotated[tuple[_FullName, ...], Meta(min_length=1)]
     """Symbols and patterns, each with its venue, sorted."""
-    intervals: tuple[str, ...]
-    first_ms: int | None = None
+    intervals: Annotated[tuple[_IntervalName, ...], Meta(min_length=1)]
+    first_ms: _Ms | None = None
     """None for all that there is."""
-    end_ms: int | None = None
+    end_ms: _Ms | None = None
     """None for the moment at which the job begins."""
     asks_exchange: bool = True
 
@@ -97,8 +104,8 @@ class MissingRange(Struct, frozen=True):
     """Candles of a series that were not found, by open times in milliseconds."""
 
     series: str
-    first_ms: int
-    end_ms: int
+    first_ms: _Ms
+    end_ms: _Ms
     candles: int
     reason: str
 
@@ -148,14 +155,14 @@ class ImportProgress(Struct, kw_only=True):
 
 
 class Job(Struct, kw_only=True):
-    """Something that somebody asked for, as the job file has it."""
+    """An order and what became of it, as the job file has it."""
 
     order: JobOrder
     state: JobState = JobState.QUEUED
     reason: str = ""
     """Why it waits or has failed; empty if there is nothing to say."""
-    created_ms: int
-    ended_ms: int | None = None
+    created_ms: _Ms
+    ended_ms: _Ms | None = None
     progress: ImportProgress = msgspec.field(default_factory=ImportProgress)
 
     @property

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import PurePath
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import structlog
 from attrs import frozen
 
 from klineagent import __version__
-from klineagent.core.errors import UNREADABLE, StateError, StateUnreadable
+from klineagent.core.errors import UNREADABLE, StateUnreadable
 from klineagent.jobs.job import Job
-from klineagent.series.desired.state_file import Head, StateFile
-from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
-from klineagent.storage.url import place
+from klineagent.series.desired.beside import FileBeside
+from klineagent.series.desired.state_file import Head
+from klineagent.storage.spool.disk import Files
 
-SUFFIX = ".jobs"
-"""The suffix of the job file, after the name of the state file."""
-_UNREADABLE = ".unreadable"
 FORMAT = 1
 
 log = structlog.get_logger()
@@ -29,51 +24,42 @@ class _Content(Head, frozen=True, kw_only=True):
     """The whole file."""
 
     store: str
-    jobs: list[Job]
+    jobs: list[msgspec.Raw]
 
 
 @frozen(kw_only=True)
-class JobFile:
-    """The job file `name` on `disk`, which must be locked by the caller."""
+class JobFile(FileBeside):
+    """The job file of an agent."""
 
-    disk: Disk
-    name: str
-    store: str
-    """The place of the store that the jobs import into."""
-
-    @classmethod
-    def beside(cls, state: StateFile, *, store: str) -> JobFile:
-        """Return the job file beside `state`, under its lock, for the store of that label."""
-        return cls(disk=state.disk, name=state.name + SUFFIX, store=place(store))
-
-    @property
-    def label(self) -> str:
-        """The path that messages show."""
-        return str(PurePath(self.disk.label) / self.name)
+    SUFFIX = ".jobs"
+    KIND = "jobs"
 
     async def load(self) -> list[Job]:
-        """Load what was saved last; an unreadable file is logged, and moved aside.
+        """Load what was saved last; a damaged file is logged, and moved aside.
 
         Raises:
             StateUnreadable: a newer klineagent wrote the file, which stays as it is.
+            StateError: it cannot be read now, or is damaged and cannot be moved aside: saving would
+                lose what it holds.
         """
 
         def read(files: Files) -> list[Job]:
             try:
-                return decode(files.read(self.name), store=self.store)
-            except FileNotFoundError:
-                return []
-            except (OSError, ValueError) as error:
-                damage = str(error)
-            with suppress(OSError):
-                files.rename(self.name, self.name + _UNREADABLE)
-            log.error("jobs_unreadable", error=damage, kept=self.name + _UNREADABLE)
-            return []
+                try:
+                    return decode(files.read(self.name), store=self.store)
+                except FileNotFoundError:
+                    return []
+                except ValueError as error:
+                    kept = self.set_aside(files)
+                    log.error("jobs_unreadable", error=str(error), kept=kept)  # noqa: TRY400
+                    return []
+            except OSError as error:
+                raise self.error(error) from error
 
         try:
             return await self.disk.run(read)
         except StateUnreadable as error:
-            raise StateUnreadable(f"jobs {self.label}: {error}") from error
+            raise StateUnreadable(f"{self.label}: {error}") from error
 
     async def save(self, jobs: Sequence[Job]) -> None:
         """Save `jobs`; on return they survive power loss.
@@ -81,27 +67,18 @@ class JobFile:
         Raises:
             StateError: they may not survive; then what was saved before does.
         """
-        content = encode(jobs, store=self.store)
-
-        def save(files: Files) -> None:
-            try:
-                files.unlink(self.name + TEMPORARY)  # left if an agent was killed while it wrote
-                write_durably(files, "", self.name, content)
-            except OSError as error:
-                reason = error.strerror or error
-                raise StateError(f"jobs {self.label}: {reason}") from error
-
-        await self.disk.run(save)
+        await self.write(encode(jobs, store=self.store))
 
 
 def encode(jobs: Sequence[Job], *, store: str) -> bytes:
     """Encode `jobs` as the content of a job file."""
-    saved = _Content(format=FORMAT, klineagent=__version__, store=store, jobs=[*jobs])
+    written = [msgspec.Raw(msgspec.json.encode(each)) for each in jobs]
+    saved = _Content(format=FORMAT, klineagent=__version__, store=store, jobs=written)
     return msgspec.json.format(msgspec.json.encode(saved)) + b"\n"
 
 
 def decode(content: bytes, *, store: str) -> list[Job]:
-    """Decode the content of a job file.
+    """Decode the content of a job file, without the jobs that are not valid.
 
     Raises:
         StateUnreadable: a newer klineagent wrote it.
@@ -116,4 +93,12 @@ def decode(content: bytes, *, store: str) -> list[Job]:
         raise ValueError(f"it cannot be read: {error}") from error
     if saved.store != store:
         raise ValueError(f"its jobs are for {saved.store}, not {store}")
-    return saved.jobs
+    return [*_valid(saved.jobs)]
+
+
+def _valid(jobs: Sequence[msgspec.Raw]) -> Iterator[Job]:
+    for number, each in enumerate(jobs):
+        try:
+            yield msgspec.json.decode(each, type=Job)
+        except UNREADABLE as error:
+            log.warning("job_left_out", number=number, error=str(error))

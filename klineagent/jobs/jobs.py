@@ -15,6 +15,7 @@ from klineagent.core.errors import (
     KlineagentError,
     NoSuchJob,
     StateError,
+    StateUnreadable,
     TooManyJobs,
     first_of,
 )
@@ -42,6 +43,7 @@ class Jobs:
     """
 
     file: JobFile | None
+    """None if jobs end with the process."""
     carry_out: Callable[[Job], Awaitable[JobState]]
     """Does what a job asks for, and returns the state that it ends with; its errors end the job."""
     now_ms: Callable[[], int]
@@ -61,12 +63,23 @@ class Jobs:
     async def load(self) -> None:
         """Load the jobs of the last run; what was under way waits for its turn again.
 
+        A file that cannot be read now is left alone: then jobs end with the process.
+
         Raises:
             StateUnreadable: a newer klineagent wrote the file.
         """
         if self.file is None:
             return
-        for job in await self.file.load():
+        try:
+            loaded = await self.file.load()
+        except StateUnreadable:
+            raise
+        except StateError as error:
+            kept = self.file.name
+            log.error("jobs_unreadable", error=str(error), kept=kept)  # noqa: TRY400
+            self.file = None
+            return
+        for job in loaded:
             if job.is_at_work:
                 job.state, job.reason = JobState.QUEUED, ""
             self._jobs[job.id] = job
@@ -199,7 +212,7 @@ class Jobs:
                 log.exception("job_broke", job=job.id)
                 reason = f"an internal error, see the log: {first_of(group)!r}"
         self._scope = None
-        if job.is_at_work:  # nobody has paused or cancelled it
+        if job.is_at_work:  # it was neither paused nor cancelled
             self._end(job, outcome, reason)
 
     async def _keep_saved(self, file: JobFile) -> NoReturn:

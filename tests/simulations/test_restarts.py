@@ -18,7 +18,7 @@ from klineagent.core.interval import HOUR_MS, MINUTE_MS, Interval, opens_in
 from klineagent.proof.lifecycle import Lifecycle
 from klineagent.proof.oracle import Oracle
 from klineagent.series.backfill.audit import PASS_S
-from klineagent.series.backfill.gap_file import SUFFIX
+from klineagent.series.backfill.gap_file import GapFile
 from klineagent.storage.memory.store import MemoryStore
 from klineagent.testing.simulation import FEBRUARY_2026_MS
 from klineagent.twin.exchange import Exchange, open_exchange
@@ -258,7 +258,7 @@ async def test_a_damaged_file_of_known_gaps_costs_none(autojump_clock: MockClock
             assert not_stored > 500
             lifecycle.kill(5)
             await trio.sleep(1)
-        lifecycle.state.damage(f"{STATE}{SUFFIX}", b"{")
+        lifecycle.state.damage(f"{STATE}{GapFile.SUFFIX}", b"{")
         with world.store.offline():
             await world.begun()
             await trio.sleep(5 * MINUTE_S)

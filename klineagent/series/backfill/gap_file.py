@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from pathlib import PurePath
 from typing import NoReturn
 
 import structlog
@@ -23,16 +22,11 @@ from klineagent.series.backfill.known_gaps import (
     encode,
     known_gaps,
 )
-from klineagent.series.desired.state_file import StateFile
+from klineagent.series.desired.beside import FileBeside
 from klineagent.series.registry import Registry
-from klineagent.storage.spool.disk import TEMPORARY, Disk, Files, write_durably
-from klineagent.storage.url import place
+from klineagent.storage.spool.disk import Files
 from klineagent.storage.writing.writer import Writer
 
-SUFFIX = ".gaps"
-"""The suffix of the gap file, after the name of the state file."""
-UNREADABLE = ".unreadable"
-"""The suffix that an unreadable gap file gets, after its own name."""
 # New gaps are saved soon, because a lost row may be older than the range of the next startup scan;
 # the times without new gaps are saved less often.
 SOON_S = 2.0
@@ -45,23 +39,11 @@ log = structlog.get_logger()
 
 
 @frozen(kw_only=True)
-class GapFile:
-    """The gap file `name` on `disk`, which must be locked by the caller."""
+class GapFile(FileBeside):
+    """The gap file of an agent."""
 
-    disk: Disk
-    name: str
-    store: str
-    """The place of the store to which the gaps belong."""
-
-    @classmethod
-    def beside(cls, state: StateFile, *, store: str) -> GapFile:
-        """Return the gap file beside `state`, under its lock, for the store of that label."""
-        return cls(disk=state.disk, name=state.name + SUFFIX, store=place(store))
-
-    @property
-    def label(self) -> str:
-        """The path that messages show."""
-        return str(PurePath(self.disk.label) / self.name)
+    SUFFIX = ".gaps"
+    KIND = "known gaps"
 
     async def load(self, *, is_ours: bool = True) -> GapsByVenue:
         """Load what was saved last; an unreadable file is logged, and moved aside if it is ours.
@@ -79,16 +61,15 @@ class GapFile:
                 damage = str(error)
             kept = self.name
             if is_ours:  # the next save takes its name
-                kept += UNREADABLE
                 with suppress(OSError):
-                    files.rename(self.name, kept)
+                    kept = self.set_aside(files)
             log.error("gaps_unreadable", error=damage, kept=kept)
             return GapsByVenue(is_whole=False)
 
         try:
             return await self.disk.run(read)
         except StateUnreadable as error:
-            raise StateUnreadable(f"known gaps {self.label}: {error}") from error
+            raise StateUnreadable(f"{self.label}: {error}") from error
 
     async def save(self, known: GapsByVenue) -> None:
         """Save `known`; on return it survives power loss.
@@ -96,17 +77,7 @@ class GapFile:
         Raises:
             StateError: it may not survive; then what was saved before does.
         """
-
-        def save(files: Files) -> None:
-            content = encode(known, store=self.store)
-            try:
-                files.unlink(self.name + TEMPORARY)  # left if an agent was killed while it wrote
-                write_durably(files, "", self.name, content)
-            except OSError as error:
-                reason = error.strerror or error
-                raise StateError(f"known gaps {self.label}: {reason}") from error
-
-        await self.disk.run(save)
+        await self.write(encode(known, store=self.store))
 
 
 @define(eq=False)
