@@ -1,8 +1,8 @@
-"""Long computations that leave room for all other tasks: in portions, or in a thread."""
+"""Long work that leaves room for all other tasks: in portions, in a few tasks, in a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import trio
@@ -24,6 +24,21 @@ async def in_portions(
         if number % at_once == 0:
             await trio.lowlevel.checkpoint()
     return made
+
+
+async def in_workers(
+    function: Callable[[Item], Awaitable[None]], items: Iterable[Item], *, workers: int
+) -> None:
+    """Call `function` for each of `items`, in as many tasks as there are `workers`."""
+    left = iter(items)
+
+    async def work() -> None:
+        for item in left:
+            await function(item)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(workers):
+            nursery.start_soon(work)
 
 
 async def apart(compute: Callable[[], Made], *, size: int) -> Made:

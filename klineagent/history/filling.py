@@ -8,6 +8,7 @@ from functools import partial
 import trio
 from attrs import define, evolve, field, frozen
 
+from klineagent.core.cooperate import in_workers
 from klineagent.core.errors import ExchangeError, ExchangeUnreachable
 from klineagent.core.interval import DAY_MS, Interval
 from klineagent.core.kline import Kline
@@ -37,7 +38,6 @@ from klineagent.history.proofs import (
     shown_by,
     unused_files,
 )
-from klineagent.history.survey import at_once
 from klineagent.series.backfill.pages import LEAST_ROWS, OUTAGE_MS, SKIPPED_AFTER_S, page_of
 from klineagent.storage.history import FileState, ImportRecord
 from klineagent.storage.store import Store
@@ -81,15 +81,15 @@ class Filler:
         Raises:
             StoreError: the store cannot be read or written.
         """
-        await at_once(self._fill_series, ladders, workers=AT_ONCE)
+        await in_workers(self._fill_series, ladders, workers=AT_ONCE)
         await self._flush()
         if doubts := self._doubts:
             self._doubts = []
             # The newest is the last to be a minute old; by then all of them are.
             await trio.sleep_until(max(each.at for each in doubts) + SKIPPED_AFTER_S)
-            await at_once(self._settle, doubts, workers=AT_ONCE)
+            await in_workers(self._settle, doubts, workers=AT_ONCE)
             await self._flush()
-        await at_once(self._account, ladders, workers=AT_ONCE)
+        await in_workers(self._account, ladders, workers=AT_ONCE)
 
     async def _account(self, ladder: Ladder) -> None:
         """Let `holes` have whatever is neither stored, nor proven absent, nor told yet."""

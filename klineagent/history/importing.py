@@ -10,12 +10,13 @@ from functools import partial
 import trio
 from attrs import define, field
 
+from klineagent.core.cooperate import in_workers
 from klineagent.core.interval import Interval
 from klineagent.history.archive.files import (
     ArchivedSeries,
     ArchiveFile,
 )
-from klineagent.history.archive.place import Archive
+from klineagent.history.archive.place import AT_ONCE, Archive
 from klineagent.history.archive.zips import Member
 from klineagent.history.downloads import Download, download
 from klineagent.history.events import (
@@ -38,7 +39,7 @@ from klineagent.history.plan import (
     rows_of,
     units_of,
 )
-from klineagent.history.survey import ImportRequest, Survey, at_once
+from klineagent.history.survey import ImportRequest, Survey
 from klineagent.storage.history import FileFacts, FileState, ImportRecord, Loaded, PackedFile, Unit
 from klineagent.storage.store import Store
 
@@ -191,7 +192,7 @@ class Importer:
         async def one(file: ArchiveFile) -> None:
             downloads[file.path] = await download(self.archive, file, self.now_ms)
 
-        await at_once(one, unit.files)
+        await in_workers(one, unit.files, workers=AT_ONCE)
         return [downloads[each.path] for each in unit.files]
 
     async def _store(self, unit: FileUnit, downloads: Sequence[Download]) -> None:

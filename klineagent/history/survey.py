@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
-import trio
 from attrs import define, evolve, frozen
 
+from klineagent.core.cooperate import in_workers
 from klineagent.core.errors import StartError
 from klineagent.core.interval import DAY_MS, Interval
 from klineagent.exchange.venues import VENUES
@@ -118,7 +117,7 @@ class Survey:
             ladders[each] = ladder
             listed(len(ladders))
 
-        await at_once(look, series)
+        await in_workers(look, series, workers=AT_ONCE)
         self._demand_something(ladders.values())
         return [ladders[each] for each in series if self._is_known(ladders[each])]
 
@@ -216,19 +215,4 @@ class Survey:
             if needed and (listed_ms is None or listed_ms > needed[0]):
                 await self._list(ladder, FilePeriod.DAILY, needed[0])
 
-        await at_once(look, ladders)
-
-
-async def at_once(
-    function: Callable[[Any], Awaitable[None]], items: Iterable[Any], *, workers: int = AT_ONCE
-) -> None:
-    """Call `function` for each of `items`, a few at a time."""
-    rest = iter(items)
-
-    async def work() -> None:
-        for item in rest:
-            await function(item)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(workers):
-            nursery.start_soon(work)
+        await in_workers(look, ladders, workers=AT_ONCE)

@@ -30,15 +30,15 @@ from klineagent.history.survey import ImportRequest
 from klineagent.jobs.imported_days import ImportedDays
 from klineagent.jobs.job import ImportProgress, Job, JobState
 from klineagent.jobs.pace import JobPace
-from klineagent.jobs.progress import ImportCounts, Teller
+from klineagent.jobs.progress import ImportCounts, JobUpdater
 from klineagent.series.venues import Venues
 from klineagent.storage.reader import END_MS
 from klineagent.storage.writing.writer import Writer
 
 # A month of 1m: what is stored at a time holds up recording, and takes memory.
-UNIT_ROWS = 45_000
+JOB_UNIT_ROWS = 45_000
 LONGEST_RETRY_S = 60.0
-TELL_EVERY_S = 60.0
+LOG_EVERY_S = 60.0
 
 log = structlog.get_logger()
 
@@ -63,42 +63,40 @@ class ImportJobs:
         """
         if not self.archive:
             raise ConfigError("the exchange is simulated: start the agent with --archive-url")
-        teller = Teller(job, self.counts)
+        updater = JobUpdater(job, self.counts)
         backoff = Backoff(first_s=1, most_s=LONGEST_RETRY_S)
-        async with _telling(job):
+        async with _logging_progress(job):
             while True:
-                away = ""
                 try:
-                    summary = await self._import(job, teller)
+                    summary = await self._import(job, updater)
                 except* (ExchangeUnreachable, StoreError) as group:
                     error = first_of(group)
                     if isinstance(error, RowsRefused):
                         raise
-                    away = str(error)
-                if not away:
+                    updater.waits("job", str(error))
+                else:
                     return JobState.DONE if summary.is_whole else JobState.DONE_WITH_HOLES
-                teller.waits("job", away)
                 await trio.sleep(backoff.after())
-                teller.waits("job", "")
+                updater.waits("job", "")
 
-    async def _import(self, job: Job, teller: Teller) -> ImportSummary:
+    async def _import(self, job: Job, updater: JobUpdater) -> ImportSummary:
         """Begin where the records of an earlier attempt end, and go on to the end."""
         order, time = job.order, self.venues.main.context.time
         job.progress = ImportProgress()
-        teller.enter(JobState.LISTING)
-        teller.waits("exchange", "the exchange has not told its time yet")
+        updater.enter(JobState.LISTING)
+        updater.waits("exchange", "the time of the exchange is not known yet")
         await time.known()
-        exchanges = await self._exchanges(job, teller) if order.asks_exchange else {}
-        teller.waits("exchange", "")
-        pace = JobPace(writer=self.writer, waits=partial(teller.waits, "recording"))
+        exchanges = await self._exchanges(job, updater) if order.asks_exchange else {}
+        updater.waits("exchange", "")
+        pace = JobPace(writer=self.writer, waits=partial(updater.waits, "recording"))
 
         def report(event: Event) -> None:
-            teller.report(event, time.now_ms())
+            updater.report(event, time.now_ms())
             if isinstance(event, FileTaken):
                 self.days.note(event.record)
 
         async with open_archive(
-            self.archive, self.network, waits=partial(teller.waits, "archive")
+            self.archive, self.network, waits=partial(updater.waits, "archive")
         ) as archive:
             importer = Importer(
                 archive=archive,
@@ -113,17 +111,17 @@ class ImportJobs:
                 report=report,
                 now_ms=time.now_ms,
                 turn=pace.turn,
-                unit_rows=UNIT_ROWS,
+                unit_rows=JOB_UNIT_ROWS,
             )
             await importer.plan()
-            teller.enter(JobState.RUNNING)
+            updater.enter(JobState.RUNNING)
             return await importer.run()
 
-    async def _exchanges(self, job: Job, teller: Teller) -> dict[str, VenueExchange]:
+    async def _exchanges(self, job: Job, updater: JobUpdater) -> dict[str, VenueExchange]:
         """Return the agent's own clients of the venues that are asked for, by name."""
         found = {}
         for name in dict.fromkeys(each.venue for each in job.order.asked):
-            teller.waits("exchange", f"{name} has not told its symbols yet")
+            updater.waits("exchange", f"the symbols of {name} are not known yet")
             context = (await self.venues.open(VENUES[name])).context
             await context.book.loaded()
             known = known_of(context.book.listings or {}, context.book.odd_names)
@@ -132,12 +130,12 @@ class ImportJobs:
 
 
 @asynccontextmanager
-async def _telling(job: Job) -> AsyncIterator[None]:
+async def _logging_progress(job: Job) -> AsyncIterator[None]:
     """Log a line a minute about `job` until the block ends."""
 
-    async def tell() -> None:
+    async def log_progress() -> None:
         while True:
-            await trio.sleep(TELL_EVERY_S)
+            await trio.sleep(LOG_EVERY_S)
             now = job.progress
             log.info(
                 "job_progress",
@@ -150,6 +148,6 @@ async def _telling(job: Job) -> AsyncIterator[None]:
             )
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell)
+        nursery.start_soon(log_progress)
         yield
         nursery.cancel_scope.cancel(reason="the job is over")

@@ -1,4 +1,4 @@
-"""What an import tells of itself, added to the progress of its job. Pure."""
+"""Updates a job from the events of its import. Pure."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class ImportCounts:
 
 
 @define
-class Teller:
-    """Writes into a job what is told of it; several parts may wait at a time."""
+class JobUpdater:
+    """Updates the state and progress of a job; several parts may wait at a time."""
 
     job: Job
     counts: ImportCounts
@@ -95,7 +95,7 @@ class Teller:
         self.counts.rows += taken.stored
         self.counts.files[record.state.value] += 1
         progress.files += 1
-        # Days that a month turned out to lack were not in the plan.
+        # Files of days that are missing in a monthly file were not in the plan.
         progress.files_total = max(progress.files_total, progress.files)
         progress.candles += taken.stored
         progress.candles_total = max(progress.candles_total, progress.candles)
