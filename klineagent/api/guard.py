@@ -47,7 +47,7 @@ class RequestHead:
     fetch_site: str = ""
 
 
-def head_of(path: bytes, headers: Mapping[bytes, bytes]) -> RequestHead:
+def unread_head(path: bytes, headers: Mapping[bytes, bytes]) -> RequestHead:
     """Return the head of a GET request that no app has read."""
 
     def text(name: bytes) -> str:

@@ -1,4 +1,4 @@
-"""`GET /v1/overview`: the state of the agent in one answer, made once a second for all who ask."""
+"""`GET /v1/overview`: the state of the agent in one answer, made once a second for all clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from klineagent import __version__
 from klineagent.api.app import asked as head_of_request
 from klineagent.api.dashboard.figures import longest_lag_ms
 from klineagent.api.dashboard.journal import Journal, after
-from klineagent.api.guard import Access, Guard, head_of
+from klineagent.api.guard import Access, Guard
 from klineagent.api.models.overview import (
     Overview,
     OverviewPoint,
@@ -36,10 +36,9 @@ from klineagent.api.routes.coverage import coverage_of
 from klineagent.api.routes.health import CountedVenues, counted_venues, shortcomings
 from klineagent.api.routes.jobs import jobs_told
 from klineagent.api.routes.limits import feeds_of, limits_of_venue, storage_of
-from klineagent.api.server.shortcuts import ReadyAnswer
+from klineagent.api.server.shortcuts import ReadyAnswer, passed
 from klineagent.api.timings import Timings
 from klineagent.core.cooperate import in_portions
-from klineagent.core.errors import RequestError
 from klineagent.core.interval import BY_LENGTH, SECOND_MS, Interval
 from klineagent.exchange.venues import full_name
 from klineagent.jobs.jobs import Jobs
@@ -48,6 +47,7 @@ from klineagent.series.venues import RunningVenue, Venues
 from klineagent.storage.writing.writer import Writer
 
 PATH = "/v1/overview"
+_PATHS = (PATH.encode(),)
 MOST_BEHIND = 50
 # Less than the second after which pages ask again: none of them gets the same twice.
 STATE_LASTS_S = 0.8
@@ -183,7 +183,7 @@ def add_overview_route(app: QuartTrio, source: OverviewSource) -> None:
     async def overview() -> Response:
         """Report the state of the agent, and what happened since the last answer.
 
-        It is made once a second, for all who ask.
+        It is made once a second, for all clients.
         """
         asked = read_query(OverviewQuery)
         body = await source.answer(asked.since, source.guard.access(head_of_request()))
@@ -198,19 +198,11 @@ class OverviewAtOnce:
 
     def __call__(self, asked: h11.Request) -> ReadyAnswer | None:
         """Answer a request, or leave it to the app: so all that is refused is refused there."""
-        path, _, query = asked.target.partition(b"?")
-        if path != PATH.encode():
+        guard = self.source.guard
+        request = passed(asked, guard, _PATHS)
+        if request is None or (query := request.query(OverviewQuery)) is None:
             return None
-        since = query.removeprefix(b"since=")
-        if query and (since == query or not since.isdigit()):
-            return None
-        head = head_of(path, dict(asked.headers))
-        try:
-            wanted = msgspec.convert({"since": since.decode() or 0}, OverviewQuery, strict=False)
-            self.source.guard.check(head)
-        except (RequestError, msgspec.ValidationError):
-            return None
-        body = self.source.ready_answer(wanted.since, self.source.guard.access(head))
+        body = self.source.ready_answer(query.since, guard.access(request.head))
         return None if body is None else ReadyAnswer(body, _READY)
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-from urllib.parse import parse_qsl
 
 import h11
 from attrs import define
 from quart import Blueprint, Response, request
 
-from klineagent.api.guard import Guard, head_of
+from klineagent.api.guard import Guard
 from klineagent.api.reading.forwarding import forwarded
-from klineagent.api.server.shortcuts import ReadyAnswer
+from klineagent.api.server.shortcuts import ReadyAnswer, passed
 from klineagent.core.errors import NotReadable, NotServed, RequestError
 from klineagent.exchange.venues import SPOT, VENUES, Venue
 from klineagent.reading.candles import CandleReader, ReadFrom
@@ -80,19 +78,16 @@ class KlinesAtOnce:
 
     def __call__(self, asked: h11.Request) -> ReadyAnswer | None:
         """Answer a request, or leave it to the app: so all that is refused is refused there."""
-        path, _, query = asked.target.partition(b"?")
-        if (venue := _BY_PATH.get(path)) is None:
+        request = passed(asked, self.guard, _BY_PATH)
+        if request is None or _TIME_UNIT.lower().encode() in request.headers:
             return None
+        venue = _BY_PATH[request.path]
         if (running := self.reader.venues.get(venue.name)) is None:
             return None
-        headers: dict[bytes, bytes] = dict(asked.headers)
-        if _TIME_UNIT.lower().encode() in headers:
-            return None
+        # As in the app, the first of equal names counts.
+        parameters = dict(reversed(request.parameters))
         try:
-            self.guard.check(head_of(path, headers))
-            # As in the app, the first of equal names counts.
-            pairs: Any = reversed(parse_qsl(query.decode("ascii"), keep_blank_values=True))
-            rows = self.reader.klines_at_once(running, read_klines_request(dict(pairs), venue))
-        except (RequestError, UnicodeDecodeError):
+            rows = self.reader.klines_at_once(running, read_klines_request(parameters, venue))
+        except RequestError:
             return None
         return None if rows is None else ReadyAnswer(body_of(rows), _READY)

@@ -1,20 +1,18 @@
-"""`GET /v1/last` and `/v1/tail` of the read server: newest candles, for who asks each second."""
+"""`GET /v1/last` and `/v1/tail` of the read server: newest candles, for clients that poll."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Any
-from urllib.parse import parse_qsl
 
 import h11
 from attrs import define
-from msgspec import ValidationError, convert
 from msgspec.json import encode
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 from quart_trio import QuartTrio
 
-from klineagent.api.guard import Guard, head_of
+from klineagent.api.guard import Guard
 from klineagent.api.models.candles import (
     CandleRow,
     LastCandle,
@@ -31,7 +29,7 @@ from klineagent.api.reading.selection import names_in, series_named
 from klineagent.api.requests import interval_named, read_query
 from klineagent.api.routes.coverage import absent_span, missing_span
 from klineagent.api.server.middleware import FewAtOnce
-from klineagent.api.server.shortcuts import ReadyAnswer
+from klineagent.api.server.shortcuts import ReadyAnswer, passed
 from klineagent.config.converters import WILDCARDS
 from klineagent.core.cooperate import in_portions
 from klineagent.core.errors import InvalidRequest, NotReadable, RequestError
@@ -54,8 +52,7 @@ _utc = lru_cache(maxsize=1_000)(utc)
 _TAIL = "/v1/tail"
 # Most are answered from memory; the others wait for the store, by a line that has an end.
 TAILS_AT_ONCE = 50
-_PATH = _TAIL.encode()
-_PARAMETERS = {each.encode_name for each in fields(TailQuery)}
+_PATHS = (_TAIL.encode(),)
 _READY = ((b"content-type", b"application/json"),)
 few_tails = partial(FewAtOnce, path=_TAIL, wait_s=5)
 
@@ -148,23 +145,19 @@ def _answer(
 
 @define
 class TailAtOnce:
-    """Answers who asks each second, past the app, which takes ten times as long."""
+    """Answers requests for tails past the app, which takes ten times as long."""
 
     reader: RangeReader
     guard: Guard
 
     def __call__(self, asked: h11.Request) -> ReadyAnswer | None:
         """Answer a request, or leave it to the app: so all that is refused is refused there."""
-        path, _, query = asked.target.partition(b"?")
-        if path != _PATH:
+        request = passed(asked, self.guard, _PATHS)
+        if request is None or (query := request.query(TailQuery)) is None:
             return None
         try:
-            self.guard.check(head_of(path, dict(asked.headers)))
-            pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True)
-            if len(dict(pairs)) < len(pairs) or not dict(pairs).keys() <= _PARAMETERS:
-                return None
-            tail = tail_at_once(convert(dict(pairs), TailQuery, strict=False), self.reader)
-        except (RequestError, ValidationError, UnicodeDecodeError):
+            tail = tail_at_once(query, self.reader)
+        except RequestError:
             return None
         return None if tail is None else ReadyAnswer(encode(tail), _READY)
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from functools import cache
+from typing import TypeVar
+from urllib.parse import parse_qsl
 
 import h11
 from attrs import frozen
+from msgspec import Struct, ValidationError, convert
+from msgspec.structs import fields
 
+from klineagent.api.guard import Guard, RequestHead, unread_head
 from klineagent.api.server.upgrade import HandleSocket
+from klineagent.core.errors import RequestError
+
+Query = TypeVar("Query", bound=Struct)
 
 
 @frozen
@@ -20,6 +29,46 @@ class ReadyAnswer:
 
 AnswerAtOnce = Callable[[h11.Request], ReadyAnswer | None]
 """A function that answers a GET request, or leaves it to the app."""
+
+
+@frozen
+class PassedRequest:
+    """A GET request that passes a guard, before an app reads it."""
+
+    path: bytes
+    head: RequestHead
+    headers: dict[bytes, bytes]
+    parameters: list[tuple[str, str]]
+
+    def query(self, kind: type[Query]) -> Query | None:
+        """Return its parameters as `kind`; None if the app would refuse them."""
+        given = dict(self.parameters)
+        if len(given) < len(self.parameters) or not given.keys() <= _names_in(kind):
+            return None
+        try:
+            return convert(given, kind, strict=False)
+        except ValidationError:
+            return None
+
+
+def passed(asked: h11.Request, guard: Guard, paths: Container[bytes]) -> PassedRequest | None:
+    """Return a request for one of `paths`; None leaves it to the app, which may refuse it."""
+    path, _, query = asked.target.partition(b"?")
+    if path not in paths:
+        return None
+    headers = dict(asked.headers)
+    head = unread_head(path, headers)
+    try:
+        guard.check(head)
+        parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True)
+    except (RequestError, UnicodeDecodeError):
+        return None
+    return PassedRequest(path, head, headers, parameters)
+
+
+@cache
+def _names_in(kind: type[Struct]) -> frozenset[str]:
+    return frozenset(each.encode_name for each in fields(kind))
 
 
 @frozen(kw_only=True)
