@@ -119,7 +119,7 @@ class Ledger:
         """Cover candles from `first_ms` on: they are stored, unless `expect` marks them missing."""
         self.first_ms = min(self.first_ms, first_ms)
 
-    def close(self, open_ms: int, *, now_ms: int = 0) -> bool:
+    def close(self, open_ms: int, *, now_ms: int) -> bool:
         """Note that a closed candle has come at `now_ms`; return whether it is new."""
         if open_ms == self.horizon_ms:
             self._advance()
@@ -188,7 +188,7 @@ class Ledger:
             self.losses.forget(first_ms, end_ms)
             self.absences.mark(first_ms, end_ms, absence)
 
-    def reopen(self, open_ms: int, *, above_version: int = 0, now_ms: int = 0) -> None:
+    def reopen(self, open_ms: int, *, now_ms: int, above_version: int = 0) -> None:
         """Mark a closed candle missing: its row did not reach the store, or is wrong there.
 
         A candle that opened off the grid is fetched with its slot. See `Missing.above_version`.

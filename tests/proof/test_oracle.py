@@ -82,7 +82,7 @@ async def case() -> Case:
     await store.insert(Batch(klines=tuple(rows), token="all", table=Table.KLINES))
     ledger.begin(START_MS)
     for each in rows:
-        ledger.close(each.open_time)
+        ledger.close(each.open_time, now_ms=0)
     return Case(store, ledger)
 
 
@@ -109,7 +109,7 @@ async def test_a_forming_row_with_the_highest_version_is_a_missing_candle(case: 
 
 async def test_a_ledger_that_contradicts_the_store_is_found(case: Case) -> None:
     """A candle it calls missing or absent must not be stored."""
-    case.ledger.reopen(START_MS)
+    case.ledger.reopen(START_MS, now_ms=0)
     with pytest.raises(ProofFailed, match="but the ledger calls it missing"):
         case.check()
     case.ledger.give_up(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))

@@ -49,7 +49,7 @@ def test_any_order_duplication_and_loss_of_events_ends_in_the_same_truth(
     opens = opens_of(interval)
     arriving = data.draw(st.lists(st.sampled_from(opens), max_size=2 * CANDLES))
     steps: list[Callable[[], object]] = [
-        *(lambda open_ms=open_ms: ledger.close(open_ms) for open_ms in arriving),
+        *(lambda open_ms=open_ms: ledger.close(open_ms, now_ms=0) for open_ms in arriving),
         *(lambda open_ms=open_ms: ledger.fall_due(open_ms + GRACE_MS) for open_ms in opens),
     ]
     for step in data.draw(st.permutations(steps)):
@@ -73,8 +73,8 @@ def test_fetching_what_is_missing_leaves_nothing_missing(
         if open_ms in absent:
             ledger.give_up(open_ms, interval.next_open(open_ms), Absence(Absent.NO_CANDLE))
         else:
-            assert ledger.close(open_ms)
-            assert not ledger.close(open_ms)
+            assert ledger.close(open_ms, now_ms=0)
+            assert not ledger.close(open_ms, now_ms=0)
     assert not ledger.gaps
     assert {open_ms for open_ms in opens if open_ms in ledger.absences} == absent
 
@@ -83,7 +83,7 @@ def test_a_closing_event_moves_the_horizon_and_costs_nothing() -> None:
     """A stream that delivers every candle leaves no trace."""
     ledger = a_ledger()
     for open_ms in opens_of(Interval.M1):
-        assert ledger.close(open_ms)
+        assert ledger.close(open_ms, now_ms=0)
         assert not ledger.fall_due(open_ms + MINUTE_MS + GRACE_MS)
     assert (len(ledger.gaps), len(ledger.absences), ledger.missing) == (0, 0, 0)
 
@@ -121,7 +121,7 @@ def test_of_the_most_urgent_gaps_the_newest_comes_first() -> None:
     ledger.expect(START_MS - 500 * MINUTE_MS, START_MS - 10 * MINUTE_MS, Missing(Urgency.HISTORY))
     ledger.expect(START_MS - 10 * MINUTE_MS, START_MS, Missing(Urgency.RESTART))
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
-    ledger.close(START_MS + MINUTE_MS)
+    ledger.close(START_MS + MINUTE_MS, now_ms=0)
     ledger.fall_due(START_MS + 3 * MINUTE_MS + GRACE_MS)
     order = []
     while (gap := ledger.next_gap()) is not None:
@@ -133,18 +133,18 @@ def test_of_the_most_urgent_gaps_the_newest_comes_first() -> None:
 def test_a_row_that_was_lost_is_missing_again() -> None:
     """It is not stored, although the stream has delivered it."""
     ledger = a_ledger()
-    ledger.close(START_MS)
-    ledger.reopen(START_MS)
+    ledger.close(START_MS, now_ms=0)
+    ledger.reopen(START_MS, now_ms=0)
     assert missing_in(ledger) == {START_MS}
-    ledger.close(START_MS)
+    ledger.close(START_MS, now_ms=0)
     assert not ledger.gaps
 
 
 def test_a_wrong_row_is_missing_above_its_version() -> None:
     """The fetched row must outrank it."""
     ledger = a_ledger()
-    ledger.close(START_MS)
-    ledger.reopen(START_MS, above_version=77)
+    ledger.close(START_MS, now_ms=0)
+    ledger.reopen(START_MS, above_version=77, now_ms=0)
     assert [gap.mark for gap in ledger.gaps] == [Missing(Urgency.FRESH, above_version=77)]
 
 
@@ -174,7 +174,7 @@ def test_each_series_looks_again_at_its_own_moment() -> None:
 def test_a_row_that_the_store_refuses_is_absent_for_that_reason() -> None:
     """It is not fetched again and again."""
     ledger = a_ledger()
-    ledger.close(START_MS)
+    ledger.close(START_MS, now_ms=0)
     ledger.set_aside(START_MS, now_ms=START_MS + MINUTE_MS)
     assert not ledger.gaps
     assert [absence.mark.reason for absence in ledger.absences] == [Absent.REFUSED]
@@ -183,8 +183,8 @@ def test_a_row_that_the_store_refuses_is_absent_for_that_reason() -> None:
 def test_a_candle_off_the_grid_does_not_move_the_horizon() -> None:
     """In 2018 candles opened at hh:28:15 for a while; they must not be waited for."""
     ledger = a_ledger()
-    assert not ledger.close(START_MS + 15_000)
-    ledger.close(START_MS)
+    assert not ledger.close(START_MS + 15_000, now_ms=0)
+    ledger.close(START_MS, now_ms=0)
     assert ledger.horizon_ms == START_MS + MINUTE_MS
 
 
@@ -194,12 +194,12 @@ def test_a_row_off_the_grid_that_is_lost_is_missing_with_its_slot(is_cut_short: 
     ledger = a_ledger()
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
     if is_cut_short:
-        ledger.close(START_MS)
+        ledger.close(START_MS, now_ms=0)
     else:
         off_grid = Absence.proven(Absent.OFF_GRID, START_MS)
         ledger.give_up(START_MS, START_MS + MINUTE_MS, off_grid)
     assert ledger.was_handed_on(START_MS)
-    ledger.reopen(START_MS + 15_000)
+    ledger.reopen(START_MS + 15_000, now_ms=0)
     assert missing_in(ledger) == {START_MS}
     assert not ledger.absences
     assert not ledger.was_handed_on(START_MS)
@@ -208,7 +208,7 @@ def test_a_row_off_the_grid_that_is_lost_is_missing_with_its_slot(is_cut_short: 
 def test_a_row_off_the_grid_that_the_store_refuses_is_absent_with_its_slot() -> None:
     """Nothing of the slot is left missing."""
     ledger = a_ledger()
-    ledger.close(START_MS)
+    ledger.close(START_MS, now_ms=0)
     ledger.set_aside(START_MS + 15_000, now_ms=START_MS + MINUTE_MS)
     assert not ledger.gaps
     assert [each[:2] for each in ledger.absences] == [(START_MS, START_MS + MINUTE_MS)]
@@ -227,7 +227,7 @@ def test_several_one_second_candles_close_before_the_first_falls_due(early: int)
     """If candles are shorter than the grace, later ones wait for the earlier one's deadline."""
     ledger = a_ledger(Interval.S1)
     for number in range(1, early + 1):
-        assert ledger.close(START_MS + number * SECOND_MS)
+        assert ledger.close(START_MS + number * SECOND_MS, now_ms=0)
     assert not ledger.gaps
     ledger.fall_due(START_MS + SECOND_MS + GRACE_MS)
     assert missing_in(ledger) == {START_MS}
@@ -239,8 +239,8 @@ def test_any_number_of_candles_may_close_before_the_first_falls_due() -> None:
     ledger = Ledger(Interval.S1, 3600 * SECOND_MS)
     ledger.begin(START_MS)
     for number in range(1, 3600):
-        ledger.close(START_MS + number * SECOND_MS)
-    ledger.close(START_MS)
+        ledger.close(START_MS + number * SECOND_MS, now_ms=0)
+    ledger.close(START_MS, now_ms=0)
     assert ledger.horizon_ms == START_MS + 3600 * SECOND_MS
     assert ledger.newest_early_ms is None
 
@@ -258,10 +258,10 @@ def test_what_was_found_is_healed_given_up_or_missing(
         return interval.next_open(open_ms)
 
     steps: dict[str, Callable[[int], object]] = {
-        "close": ledger.close,
+        "close": lambda open_ms: ledger.close(open_ms, now_ms=open_ms),
         "fall_due": lambda open_ms: ledger.fall_due(until(open_ms) + GRACE_MS),
         "expect": lambda open_ms: ledger.expect(opens[0], until(open_ms), Missing(Urgency.RESTART)),
-        "reopen": ledger.reopen,
+        "reopen": lambda open_ms: ledger.reopen(open_ms, now_ms=open_ms),
         "set_aside": lambda open_ms: ledger.set_aside(open_ms, now_ms=open_ms),
         "give_up": lambda open_ms: ledger.give_up(
             open_ms, until(open_ms), Absence(Absent.NO_CANDLE)
@@ -286,7 +286,7 @@ def test_a_candle_that_comes_is_not_absent_any_more() -> None:
     ledger.fall_due(START_MS + MINUTE_MS + GRACE_MS)
     ledger.give_up(START_MS, START_MS + MINUTE_MS, Absence(Absent.NO_CANDLE))
     assert not ledger.has_closed(START_MS)
-    assert ledger.close(START_MS)
+    assert ledger.close(START_MS, now_ms=0)
     assert ledger.has_closed(START_MS)
     assert (ledger.absent, ledger.healed) == (0, 0)
 
@@ -310,7 +310,7 @@ def test_a_clock_that_was_ahead_leaves_no_trace_once_it_is_set_back(
     ledger, opens = a_ledger(interval), opens_of(interval)
     for each in sorted(closed):
         if each < number:
-            ledger.close(opens[each])
+            ledger.close(opens[each], now_ms=0)
     ledger.fall_due(interval.shifted(opens[-1], 1000) + GRACE_MS)
     ledger.rewind(opens[number] + 1)
     assert ledger.horizon_ms == opens[number]

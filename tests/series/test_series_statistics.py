@@ -29,7 +29,7 @@ def _ledger() -> Ledger:
     ledger.begin(START_MS)
     for number in (0, 1, 2, 6, 7, 8, 9):
         ledger.fall_due(_minute(number) + GRACE_MS)
-        ledger.close(_minute(number))
+        ledger.close(_minute(number), now_ms=0)
     ledger.give_up(_minute(3), _minute(4), Absence(Absent.NO_CANDLE))
     return ledger
 
@@ -58,7 +58,7 @@ def test_a_candle_that_closed_early_is_closed() -> None:
     ledger = Ledger(Interval.S1, GRACE_MS)
     assert candle_state_of(ledger, START_MS, START_MS) is CandleState.NOT_COVERED
     ledger.begin(START_MS)
-    ledger.close(START_MS + SECOND_MS)
+    ledger.close(START_MS + SECOND_MS, now_ms=0)
     now_ms = START_MS + 2 * SECOND_MS
     assert candle_state_of(ledger, START_MS, now_ms) is CandleState.AWAITED
     assert candle_state_of(ledger, START_MS + SECOND_MS, now_ms) is CandleState.CLOSED
@@ -68,7 +68,7 @@ def test_a_candle_that_closed_early_is_closed() -> None:
 def test_the_counts_of_a_series_add_up() -> None:
     """Every due candle has closed, is missing, or is absent."""
     ledger = _ledger()
-    ledger.close(_minute(4))
+    ledger.close(_minute(4), now_ms=0)
     found = SeriesStatistics.of(ledger, _minute(10))
     assert (found.first_ms, found.end_ms, found.expected) == (START_MS, _minute(10), 10)
     assert (found.closed, found.missing, found.absent, found.healed) == (8, 1, 1, 1)

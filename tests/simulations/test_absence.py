@@ -168,7 +168,7 @@ async def test_an_absence_is_looked_at_again_after_an_hour_and_a_day(
         (halt,) = ledger.absences
         wrong_ms = FEBRUARY_2026_MS + 5 * MINUTE_MS
         del simulation.store.klines["spot", "ETHUSDT", "1m", wrong_ms]
-        ledger.reopen(wrong_ms)
+        ledger.reopen(wrong_ms, now_ms=0)
         proven = Absence.proven(Absent.NO_CANDLE, simulation.exchange.clock.now_ms())
         ledger.give_up(wrong_ms, wrong_ms + MINUTE_MS, proven)
         before = requests(simulation)

@@ -68,7 +68,7 @@ def _let_all_fetch_history(simulation: Simulation) -> None:
 def _lose_newest(subscription: Subscription) -> int:
     """The row of the newest closed candle was lost before it was stored."""
     open_ms = subscription.ledger.horizon_ms - MINUTE_MS
-    subscription.ledger.reopen(open_ms)
+    subscription.ledger.reopen(open_ms, now_ms=0)
     subscription._backfill.wake()
     return open_ms
 

@@ -17,7 +17,7 @@ from klineagent.api.requests import interval_named, read_query
 from klineagent.api.routes.coverage import NamedSeries, PagePosition, cursor_of, series_after
 from klineagent.api.routes.reports import asked_symbols
 from klineagent.core.cooperate import in_portions
-from klineagent.core.errors import InvalidRequest
+from klineagent.core.errors import InvalidRequest, NotReadable
 from klineagent.core.interval import DAY_MS
 from klineagent.jobs.imported_days import ImportedDays
 from klineagent.series.venues import Venues
@@ -33,7 +33,7 @@ def add_days_route(app: QuartTrio, venues: Venues, imported: ImportedDays) -> No
     """Add `GET /v1/coverage/days`."""
 
     @app.get("/v1/coverage/days")
-    @operation(CoverageDays, tag="data", query=DaysQuery, raises=[InvalidRequest])
+    @operation(CoverageDays, tag="data", query=DaysQuery, raises=[InvalidRequest, NotReadable])
     async def coverage_days() -> CoverageDays:
         """Report which days of the series are complete, and which are not.
 
@@ -42,7 +42,10 @@ def add_days_route(app: QuartTrio, venues: Venues, imported: ImportedDays) -> No
         start, or its state file says.
         """
         asked = read_query(DaysQuery)
-        now_ms = venues.main.context.time.now_ms()
+        time = venues.main.context.time
+        if not time.is_known:
+            raise NotReadable("the time of the exchange is not known yet: try again")
+        now_ms = time.now_ms()
         first_day, days = asked_days(asked, now_ms // DAY_MS)
         among, symbols = asked_symbols(asked.symbol, asked.venue, venues)
         interval = interval_named(asked.interval, *among) if asked.interval else None

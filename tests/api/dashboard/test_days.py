@@ -101,7 +101,7 @@ def test_a_day_that_a_file_filled_may_lie_before_the_ledger() -> None:
     ledger.begin(START_MS)
     for hour in range(3 * 24):
         if hour != 30:
-            ledger.close(START_MS + hour * HOUR_MS)
+            ledger.close(START_MS + hour * HOUR_MS, now_ms=0)
     now_ms = START_MS + 3 * DAY_MS + HOUR_MS
     ledger.fall_due(now_ms)
     assert days_of(ledger, DAY - 3, 7, now_ms, imported).letters == "-iicfic"
@@ -172,3 +172,14 @@ async def test_a_gap_shows_on_its_day_and_heals(autojump_clock: MockClock) -> No
         [series] = (await _days(simulation, "symbol=BTCUSDT&to=2026-02-02"))["series"]
         assert series["days"] == "-" * 28 + "ch"
         assert series["healed"] in {2, 3}
+
+
+async def test_no_days_are_reported_before_the_time_is_known(autojump_clock: MockClock) -> None:
+    """Without the exchange's time there is no today."""
+    async with open_simulation(symbols=["BTCUSDT"], intervals=[Interval.M1]) as simulation:
+        reckoning = simulation.agent.venues.main.context.time.reckoning
+        reckoning.is_known = False
+        answer = await simulation.agent.command.test_client().get("/v1/coverage/days")
+        reckoning.is_known = True
+        assert answer.status_code == 503
+        assert b"time of the exchange" in await answer.get_data()

@@ -105,7 +105,7 @@ async def test_long_accounts_are_told_in_part(autojump_clock: MockClock) -> None
         ledger = simulation.agent.registry.subscriptions()[0].ledger
         with simulation.exchange.faults.hanging_rest():
             for number in range(60):
-                ledger.reopen(Interval.M1.shifted(ledger.first_ms, 2 * number))
+                ledger.reopen(Interval.M1.shifted(ledger.first_ms, 2 * number), now_ms=0)
             _, page = await _get(simulation, "/v1/coverage", limit=1)
             missing = page["series"][0]["missing"]
             assert (missing["candles"], len(missing["spans"])) == (60, 50)

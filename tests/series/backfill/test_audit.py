@@ -20,7 +20,7 @@ def a_ledger() -> Ledger:
     ledger = Ledger(Interval.M1, grace_ms=0)
     ledger.begin(at(0))
     for minute in (0, 1, 2, 4, 5, 6, 8, 9):
-        ledger.close(at(minute))
+        ledger.close(at(minute), now_ms=0)
     ledger.fall_due(at(10))
     ledger.give_up(at(7), at(8), Absence(Absent.NO_CANDLE))
     return ledger
@@ -45,7 +45,7 @@ def test_what_is_stored_is_not_suspect() -> None:
 def test_rows_on_their_way_and_known_gaps_are_not_suspect() -> None:
     """A row in memory will be stored; a row that was lost since is missing."""
     ledger = a_ledger()
-    ledger.reopen(at(5))
+    ledger.reopen(at(5), now_ms=0)
     suspects = [Span(at(2), at(7), None), Span(at(9), at(10), None)]
     left = still_suspect(suspects, ledger, [a_kline(2), a_kline(8)])
     assert list(opens_of(left, Interval.M1)) == [at(4), at(6), at(9)]

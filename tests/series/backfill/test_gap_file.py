@@ -125,7 +125,7 @@ async def test_a_new_gap_is_saved_within_seconds(autojump_clock: MockClock) -> N
         [subscription] = simulation.agent.registry.subscriptions()
         with simulation.exchange.offline():
             old_ms = FEBRUARY_2026_MS + 2 * MINUTE_MS
-            subscription.ledger.reopen(old_ms)
+            subscription.ledger.reopen(old_ms, now_ms=0)
             await trio.sleep(2 * SOON_S)
             assert Span(old_ms, old_ms + MINUTE_MS, Missing(Urgency.FRESH)) in (
                 (await saved(state))[BTC].gaps

@@ -77,7 +77,7 @@ def a_ledger() -> Ledger:
     ledger = Ledger(Interval.M1, grace_ms=0)
     ledger.begin(at(0))
     for minute in (0, 1, 2, 4, 5, 6, 8):
-        ledger.close(at(minute))
+        ledger.close(at(minute), now_ms=0)
     ledger.fall_due(at(9))
     return ledger
 
@@ -184,7 +184,7 @@ def test_known_gaps_come_from_the_ledger() -> None:
 def test_rows_that_are_not_durable_are_missing_to_the_next_run() -> None:
     """Except those that came early or do not count as closed."""
     ledger = a_ledger()
-    ledger.close(at(11))
+    ledger.close(at(11), now_ms=0)
     rows = [a_kline(minute) for minute in (3, 5, 6, 11)]
     [known] = known_gaps([Running(ledger)], [*rows, a_kline(1)._replace(symbol="X")]).values()
     assert known.gaps == (
