@@ -9,46 +9,35 @@ import click
 import msgspec
 
 from klineagent.cli.history.progress import MOST_LISTED
-from klineagent.cli.options import VENUE, read_time
-from klineagent.cli.remote.options import complete_intervals, complete_symbols
+from klineagent.cli.options import VENUE
+from klineagent.cli.remote.options import complete_symbols
 from klineagent.cli.running import run
 from klineagent.cli.sql.selection import Asked, read_asked
 from klineagent.cli.sql.snapshot import demand_an_engine, is_in_use
-from klineagent.cli.sql.source import Source, from_a_store
+from klineagent.cli.sql.source import Source, from_a_store, of_series
 from klineagent.cli.tables import clock_text
-from klineagent.config.converters import to_intervals
-from klineagent.core.errors import ConfigError, StartError, StoreMisconfigured
+from klineagent.core.errors import StartError, StoreMisconfigured
 from klineagent.core.interval import Interval
 from klineagent.history.archive.files import ArchivedSeries
 from klineagent.history.auditing import Auditor, AuditSummary, DayFinding
 from klineagent.history.plan import Range
 from klineagent.process.logs import LogFormat, LogLevel, configure_logging
 from klineagent.storage.opening import open_store
-from klineagent.storage.reader import END_MS
 from klineagent.storage.url import FolderLocation
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SYMBOL|PATTERN]...", shell_complete=complete_symbols)
-@click.option(
-    "--intervals",
-    "chosen",
-    metavar="1m,5m,...",
-    help="Intervals.  [default: all that are stored]",
-    shell_complete=complete_intervals,
-)
-@click.option("--from", "since", metavar="TIME", help="Audit days that begin at TIME or later.")
-@click.option("--to", "until", metavar="TIME", help="Audit days that begin before TIME.")
+@of_series("Audit days that begin")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each finding.")
 @VENUE
 @from_a_store
 def audit(
     names: Sequence[str],
-    chosen: str | None,
-    since: str | None,
-    until: str | None,
     as_json: bool,
     *,
+    intervals: Sequence[Interval],
+    span: tuple[int, int],
     source: Source,
 ) -> None:
     """Compare what is stored with the files that were imported, day by day and without a download.
@@ -57,13 +46,6 @@ def audit(
     that lack candles or differ from their files.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
-    wanted = (read_time(since, "--from") or 0, read_time(until, "--to") or END_MS)
-    if wanted[0] >= wanted[1]:
-        raise ConfigError(f"--from {since} is not before --to {until}")
-    try:
-        intervals = {each.value for each in to_intervals(chosen)} if chosen else set[str]()
-    except ValueError as error:
-        raise ConfigError(f"--intervals: {error}") from error
     location = source.location
     if isinstance(location, FolderLocation):
         if is_in_use(location.folder):
@@ -73,7 +55,8 @@ def audit(
             )
         demand_an_engine(location.folder)
     asked = read_asked(names, source.config.venue)
-    summary = run(partial(_audit, source, asked, intervals, wanted, as_json=as_json))
+    chosen = {each.value for each in intervals}
+    summary = run(partial(_audit, source, asked, chosen, span, as_json=as_json))
     if as_json:
         _print_json("done", summary)
     else:
@@ -83,7 +66,7 @@ def audit(
 
 
 async def _audit(
-    source: Source, asked: Sequence[Asked], intervals: set[str], wanted: Range, *, as_json: bool
+    source: Source, asked: Sequence[Asked], intervals: set[str], span: Range, *, as_json: bool
 ) -> AuditSummary:
     config = source.config
     async with open_store(config.store, config.ca_file, may_create=False) as store:
@@ -97,7 +80,7 @@ async def _audit(
         if not series:
             raise StartError("no closed candle of such a series is stored")
         found = partial(_print_json, "finding") if as_json else _ignore
-        return await Auditor(store=store, found=found).audit(series, wanted)
+        return await Auditor(store=store, found=found).audit(series, span)
 
 
 def _ignore(_: DayFinding) -> None:

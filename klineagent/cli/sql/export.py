@@ -14,21 +14,19 @@ from typing import BinaryIO
 import click
 from attrs import frozen
 
-from klineagent.cli.options import VENUE, read_time
-from klineagent.cli.remote.options import complete_intervals, complete_symbols
+from klineagent.cli.options import VENUE
+from klineagent.cli.remote.options import complete_symbols
 from klineagent.cli.running import run
 from klineagent.cli.sql.copying import copy_series
 from klineagent.cli.sql.engine import SnapshotEngine, open_engine
 from klineagent.cli.sql.selection import SeriesSelection, read_asked
 from klineagent.cli.sql.snapshot import open_snapshot
-from klineagent.cli.sql.source import Source, from_a_store
-from klineagent.config.converters import to_intervals
+from klineagent.cli.sql.source import Source, from_a_store, of_series
 from klineagent.core.errors import ConfigError, OutputError
 from klineagent.core.interval import Interval
 from klineagent.core.kline import SeriesName
 from klineagent.process.logs import LogFormat, configure_logging
 from klineagent.storage.clickhouse.tables.schema import literal
-from klineagent.storage.reader import END_MS
 from klineagent.storage.url import DEFAULT_DATABASE, ServerLocation
 
 _FORMATS = {"parquet": "Parquet", "csv": "CSVWithNames", "arrow": "Arrow"}
@@ -51,25 +49,16 @@ _SETTINGS = "output_format_parquet_row_group_size = 100000"
     type=click.Choice([*_FORMATS]),
     help="What to write.  [default: what FILE ends with]",
 )
-@click.option(
-    "--intervals",
-    "chosen",
-    metavar="1m,5m,...",
-    help="Intervals.  [default: all that are stored]",
-    shell_complete=complete_intervals,
-)
-@click.option("--from", "since", metavar="TIME", help="Export candles that open at TIME or later.")
-@click.option("--to", "until", metavar="TIME", help="Export candles that open before TIME.")
+@of_series("Export candles that open")
 @VENUE
 @from_a_store
 def export(
     names: Sequence[str],
     out: Path,
     form: str | None,
-    chosen: str | None,
-    since: str | None,
-    until: str | None,
     *,
+    intervals: Sequence[Interval],
+    span: tuple[int, int],
     source: Source,
 ) -> None:
     """Write the closed candles of SYMBOLs, and of all symbols that match PATTERNs, to a file.
@@ -86,24 +75,14 @@ def export(
         raise ConfigError(f"--out {out}: its folder does not exist")
     if out.exists() and not out.is_file():
         raise ConfigError(f"--out {out}: it is there and is no file")
-    first_ms, end_ms = read_time(since, "--from"), read_time(until, "--to")
-    if first_ms is not None and end_ms is not None and first_ms >= end_ms:
-        raise ConfigError(f"--from {since} is not before --to {until}")
     wanted = SeriesSelection(
         asked=read_asked(names, source.config.venue),
-        intervals=_read_intervals(chosen),
-        first_ms=first_ms or 0,
-        end_ms=END_MS if end_ms is None else min(end_ms, END_MS),
+        intervals=intervals,
+        first_ms=span[0],
+        end_ms=span[1],
     )
     with _open_tables(source, wanted) as engine:
         _export(engine, wanted, out, _FORMATS[form])
-
-
-def _read_intervals(text: str | None) -> tuple[Interval, ...]:
-    try:
-        return () if text is None else to_intervals(text)
-    except ValueError as error:
-        raise ConfigError(f"--intervals: {error}") from error
 
 
 @contextmanager

@@ -8,14 +8,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import click
 from attrs import evolve, frozen
 
-from klineagent.cli.options import CA_FILE, CONFIG_FILE, STORE
+from klineagent.cli.options import CA_FILE, CONFIG_FILE, STORE, read_time
 from klineagent.cli.remote.connection import Address
-from klineagent.cli.remote.options import AGENT, TOKEN_FILE, address_of
+from klineagent.cli.remote.options import AGENT, TOKEN_FILE, address_of, complete_intervals
+from klineagent.config.converters import to_intervals
 from klineagent.config.loading import trace_config
 from klineagent.config.model import Config
 from klineagent.core.errors import ConfigError
+from klineagent.storage.reader import END_MS
 from klineagent.storage.url import FolderLocation, MemoryLocation, ServerLocation, locate
 
 _SETTINGS = frozenset({"venue", "store", "ca_file", "rest_url"})
@@ -59,6 +62,42 @@ def from_a_store(command: Callable[..., None]) -> Callable[..., None]:
         command(source=source_of(config, given, url), **options)
 
     return with_source
+
+
+def of_series(subject: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command --intervals, --from and --to; pass them as `intervals` and `span`.
+
+    The span is in milliseconds. `subject` says in the help text what is selected.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option(
+            "--intervals",
+            "chosen",
+            metavar="1m,5m,...",
+            help="Intervals.  [default: all that are stored]",
+            shell_complete=complete_intervals,
+        )
+        @click.option("--from", "since", metavar="TIME", help=f"{subject} at TIME or later.")
+        @click.option("--to", "until", metavar="TIME", help=f"{subject} before TIME.")
+        @wraps(command)
+        def with_series(
+            *, chosen: str | None, since: str | None, until: str | None, **options: Any
+        ) -> None:
+            first_ms = read_time(since, "--from") or 0
+            end_ms = read_time(until, "--to")
+            if end_ms is not None and first_ms >= end_ms:
+                raise ConfigError(f"--from {since or 0} is not before --to {until}")
+            try:
+                intervals = to_intervals(chosen) if chosen else ()
+            except ValueError as error:
+                raise ConfigError(f"--intervals: {error}") from error
+            span = (first_ms, END_MS if end_ms is None else min(end_ms, END_MS))
+            command(intervals=intervals, span=span, **options)
+
+        return with_series
+
+    return add
 
 
 def source_of(config: Config, given: Mapping[str, str], url: str) -> Source:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import heapq
 import json
-import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from itertools import count
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 import trio
@@ -23,6 +20,7 @@ from attrs import define, evolve, field
 
 from klineagent.twin.faults import events as event_faults
 from klineagent.twin.faults import rest as rest_faults
+from klineagent.twin.faults.blocks import FaultBlocks
 from klineagent.twin.faults.events import Chance, Peek, Tampering
 from klineagent.twin.faults.rest import Refusal, Spoiling
 from klineagent.twin.faults.rest_lies import Lie, Query
@@ -40,17 +38,13 @@ Hang = tuple[str, trio.Event]
 """The suffix of paths that are not answered, and the event that ends this."""
 
 _OK = 200
-_Active = TypeVar("_Active")
 _Block = AbstractContextManager[None]
 
 
 @define(kw_only=True, eq=False)
-class ExchangeFaults:
+class ExchangeFaults(FaultBlocks):
     """The faults that are active, and a count of all that struck."""
 
-    seed: int
-    injected: Counter[str] = field(init=False, factory=Counter)
-    """How often each kind has struck, by method name."""
     _venue: VenueRules
     _connections: ClientConnections
     _now_ms: Callable[[], int]
@@ -67,8 +61,6 @@ class ExchangeFaults:
     # Events held back until their time, or until the next event of their stream.
     _late: list[tuple[int, int, StreamEvent]] = field(init=False, factory=list)
     _stragglers: dict[str, StreamEvent] = field(init=False, factory=dict)
-    _serial: Iterator[int] = field(init=False, factory=count)
-    _begun: Counter[str] = field(init=False, factory=Counter)
 
     # Events.
 
@@ -324,21 +316,3 @@ class ExchangeFaults:
             return spoiling(answer, now_ms)
 
         return count_and_spoil
-
-    def chance(self, kind: str, share: float) -> Chance:
-        """Make the dice of one block from the seed, the kind and the number of its blocks."""
-        if not 0 <= share <= 1:
-            raise ValueError(f"a share is a number from 0 to 1, not {share}")
-        self._begun[kind] += 1
-        dice = random.Random(f"{self.seed}/{kind}/{self._begun[kind]}")  # noqa: S311 - no secret
-        return Chance(kind=kind, share=share, dice=dice, injected=self.injected)
-
-    @contextmanager
-    def _during(self, active: dict[int, _Active], item: _Active) -> Iterator[None]:
-        """Keep `item` among `active` while the block lasts."""
-        number = next(self._serial)
-        active[number] = item
-        try:
-            yield
-        finally:
-            del active[number]

@@ -7,12 +7,9 @@ that had it are rewritten: they have a new ETag, and that time as `LastModified`
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import count
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, Unpack
 
 import trio
 from attrs import define, evolve, field
@@ -23,9 +20,9 @@ from klineagent.twin.archive.faults import rows as row_faults
 from klineagent.twin.archive.faults.fault import ArchiveFault, PublishedFile, Where
 from klineagent.twin.archive.faults.rows import Distortion
 from klineagent.twin.archive.key import Cadence, TwinFile
+from klineagent.twin.faults.blocks import FaultBlocks
 from klineagent.twin.faults.events import Chance
 
-_Active = TypeVar("_Active")
 _Block = AbstractContextManager[None]
 _REFUSALS = {
     403: ("AccessDenied", "Access Denied"),
@@ -35,19 +32,14 @@ _REFUSALS = {
 
 
 @define(kw_only=True, eq=False)
-class ArchiveFaults:
+class ArchiveFaults(FaultBlocks):
     """The faults that are active, and a count of all that struck."""
 
-    seed: int
-    injected: Counter[str] = field(init=False, factory=Counter)
-    """How often each kind has struck an answer, by method name."""
     _now_ms: Callable[[], int]
     _start_ms: int = field(init=False)
     _active: dict[int, ArchiveFault] = field(init=False, factory=dict)
     # What struck files until a time: they were rewritten then.
     _ended: list[tuple[int, ArchiveFault]] = field(init=False, factory=list)
-    _serial: Iterator[int] = field(init=False, factory=count)
-    _begun: Counter[str] = field(init=False, factory=Counter)
     # Faults of answers, in the order in which they began.
     _refusals: dict[int, tuple[Chance, int, int | None]] = field(init=False, factory=dict)
     _cuts: dict[int, Chance] = field(init=False, factory=dict)
@@ -157,12 +149,12 @@ class ArchiveFaults:
         retry_after_s: int | None = None,
     ) -> _Block:
         """Refuse that share of requests, with `Retry-After` if it is given."""
-        chance = self._chance("refusing", share)
+        chance = self.chance("refusing", share)
         return self._during(self._refusals, (chance, status, retry_after_s))
 
     def cut_bodies(self, share: float = 1.0) -> _Block:
         """Reset the connection in the middle of that share of bodies."""
-        return self._during(self._cuts, self._chance("cut_bodies", share))
+        return self._during(self._cuts, self.chance("cut_bodies", share))
 
     def slow_bodies(self, bytes_per_s: float) -> _Block:
         """Send bodies at that pace."""
@@ -243,26 +235,10 @@ class ArchiveFaults:
     @contextmanager
     def _striking(self, kind: str, where: Where, **does: Any) -> Iterator[None]:
         """Keep a fault of files active while the block lasts."""
-        self._begun[kind] += 1
-        number = f"{self.seed}/{kind}/{self._begun[kind]}"
+        number = self._next_block(kind)
         fault = ArchiveFault(kind=kind, number=number, where=where, began_ms=self._now_ms(), **does)
         with self._during(self._active, fault):
             try:
                 yield
             finally:
                 self._ended.append((self._now_ms(), fault))
-
-    def _chance(self, kind: str, share: float) -> Chance:
-        self._begun[kind] += 1
-        dice = random.Random(f"{self.seed}/{kind}/{self._begun[kind]}")  # noqa: S311 - no secret
-        return Chance(kind=kind, share=share, dice=dice, injected=self.injected)
-
-    @contextmanager
-    def _during(self, active: dict[int, _Active], item: _Active) -> Iterator[None]:
-        """Keep `item` among `active` while the block lasts."""
-        number = next(self._serial)
-        active[number] = item
-        try:
-            yield
-        finally:
-            del active[number]
