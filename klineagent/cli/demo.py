@@ -52,7 +52,7 @@ from klineagent.twin.server import serve_exchange
 
 LOOPBACK = "127.0.0.1"
 SECONDS = 20.0
-"""How long it records where nobody can press Ctrl-C."""
+"""How long it records without a terminal, where Ctrl-C cannot be pressed."""
 INTERVALS_SHOWN = "1m,5m,15m,1h"
 PAST_MS = 6 * DAY_MS
 """How far back candles of the longest interval are fetched: a second of work for six symbols."""

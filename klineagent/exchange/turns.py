@@ -13,7 +13,7 @@ from attrs import define, field
 UNHURRIED = 3
 # The urgency of requests for programs that read: they wait for all of the agent's own.
 FORWARDED = UNHURRIED + 1
-# The urgency of jobs, which may take hours: they wait for everybody else.
+# The urgency of jobs, which may take hours: they wait for all other requests.
 LAST = FORWARDED + 1
 
 

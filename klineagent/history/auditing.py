@@ -22,7 +22,7 @@ SYMBOLS_AT_ONCE = 100
 class DayFault(enum.StrEnum):
     """What is wrong with a day."""
 
-    LACKING = "candles are missing that its file had"
+    MISSING = "candles are missing that its file had"
     DIFFERENT = "candles differ from those of its file"
 
 
@@ -82,27 +82,29 @@ class Auditor:
             for start in range(0, len(symbols), SYMBOLS_AT_ONCE):
                 some = symbols[start : start + SYMBOLS_AT_ONCE]
                 records = await self.store.history.records(venue, some, [interval.value])
-                told = {
+                recorded = {
                     key: day
                     for key, day in days_of(records).items()
                     if wanted[0] <= key[1] * DAY_MS < wanted[1]
                 }
-                days += len(told)
-                for month in _months(told):
+                days += len(recorded)
+                for month in _months(recorded):
                     shown = await self.store.history.day_digests(
                         venue, some, interval.value, *month
                     )
-                    candles += sum(each.rows for each in shown if (each.symbol, each.day) in told)
-                    findings += self._compared(told, shown, month)
+                    candles += sum(
+                        each.rows for each in shown if (each.symbol, each.day) in recorded
+                    )
+                    findings += self._compared(recorded, shown, month)
         return AuditSummary(
             series=sum(map(len, groups.values())), days=days, candles=candles, findings=findings
         )
 
     def _compared(
-        self, told: dict[tuple[str, int], _FileDay], shown: Iterable[DayDigest], month: Range
+        self, recorded: dict[tuple[str, int], _FileDay], shown: Iterable[DayDigest], month: Range
     ) -> Iterator[DayFinding]:
         by_day = {(each.symbol, each.day): each for each in shown}
-        for (symbol, day), file_day in told.items():
+        for (symbol, day), file_day in recorded.items():
             if not month[0] <= day * DAY_MS < month[1]:
                 continue
             stored = by_day.get((symbol, day), DayDigest(symbol, day, 0, 0))
@@ -143,15 +145,15 @@ def fault_of(file_day: _FileDay, stored: DayDigest) -> DayFault | None:
     Of a day that its file had in part, the exchange had the rest: only its number can be compared.
     """
     if stored.rows < file_day.rows:
-        return DayFault.LACKING
+        return DayFault.MISSING
     is_comparable = file_day.is_whole or stored.rows == file_day.rows
     if is_comparable and stored.digest != file_day.digest:
         return DayFault.DIFFERENT
     return None
 
 
-def _months(told: Iterable[tuple[str, int]]) -> list[Range]:
-    days = {day for _, day in told}
+def _months(recorded: Iterable[tuple[str, int]]) -> list[Range]:
+    days = {day for _, day in recorded}
     if not days:
         return []
     return [

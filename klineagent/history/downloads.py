@@ -10,7 +10,7 @@ from attrs import frozen
 from klineagent.core.cooperate import apart
 from klineagent.history.archive.files import CHECKSUM, ArchiveFile
 from klineagent.history.archive.place import Archive
-from klineagent.history.archive.zips import FileDamaged, Member, member_of, sha256_of, told_sha256
+from klineagent.history.archive.zips import FileDamaged, Member, member_of, sha256_in, sha256_of
 from klineagent.history.judging import FileRead, refused
 from klineagent.history.plan import rows_of
 from klineagent.storage.history import ImportRecord
@@ -59,7 +59,7 @@ def _verified(file: ArchiveFile, content: bytes, checksum: bytes | None) -> Down
     sha256, note = sha256_of(content), ""
     if checksum is None:
         note = "it has no CHECKSUM"
-    elif told_sha256(checksum) != sha256:
+    elif sha256_in(checksum) != sha256:
         raise FileDamaged("its SHA-256 is not that of its CHECKSUM")
     member = member_of(content, most_bytes=rows_of(file) * ROW_BYTES + MORE_BYTES)
     return Download(FileRead(file, sha256, note), member)

@@ -1,4 +1,4 @@
-"""What an import tells of itself while it runs."""
+"""What an import reports while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exchange at the venues whose past is imported."""
+"""The exchange at the venues from which history is imported."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ async def open_exchange_of(
 ) -> AsyncIterator[dict[str, VenueExchange]]:
     """Open the exchange at `venues`, by their names: those that answer, for it may be blocked here.
 
-    They spend from weight pools as an agent does, and heed what an agent at the same address spends
-    as far as the exchange reports it.
+    They spend from weight pools as an agent does, and subtract what others at the same address
+    spend, as far as the exchange reports it.
     """
     found: dict[str, VenueExchange] = {}
     async with open_weight_pools() as pools, AsyncExitStack() as opened:

@@ -42,7 +42,7 @@ from klineagent.series.backfill.pages import LEAST_ROWS, OUTAGE_MS, SKIPPED_AFTE
 from klineagent.storage.history import FileState, ImportRecord
 from klineagent.storage.store import Store
 
-# Series whose pages are asked for at a time: as many as the budget sends at once.
+# Series fetched at a time: as many requests as the budget sends at once.
 AT_ONCE = 10
 _TRIES = 8
 # A file of a day comes some hours after it, and was a day late at times.
@@ -76,7 +76,7 @@ class Filler:
     _doubts: list[_Doubt] = field(factory=list, init=False)
 
     async def fill(self, ladders: Sequence[Ladder]) -> None:
-        """Ask for all that lacks; afterwards `holes` has what is still missing.
+        """Fetch all missing candles; afterwards `holes` has what is still missing.
 
         Raises:
             StoreError: the store cannot be read or written.
@@ -92,13 +92,13 @@ class Filler:
         await in_workers(self._account, ladders, workers=AT_ONCE)
 
     async def _account(self, ladder: Ladder) -> None:
-        """Let `holes` have whatever is neither stored, nor proven absent, nor told yet."""
+        """Add to `holes` what is neither stored, nor proven absent, nor among them."""
         end_ms = ladder.end_ms
         if exchange := self.exchanges.get(ladder.series.venue):
             end_ms = min(end_ms, self._ripe_ms(ladder, exchange))
-        told = [(e.first_ms, e.end_ms) for e in self.holes if e.series == ladder.series]
+        noted = [(e.first_ms, e.end_ms) for e in self.holes if e.series == ladder.series]
         for first_ms, over_ms in subtract(
-            await once_there(partial(gaps_of, self.store, ladder), self.report), told
+            await once_there(partial(gaps_of, self.store, ladder), self.report), noted
         ):
             if first_ms < min(over_ms, end_ms):
                 self._miss(ladder, (first_ms, min(over_ms, end_ms)), UNSETTLED)
@@ -157,14 +157,14 @@ class Filler:
             if shown is None:
                 break
             known = after(shown, known)
-            await self._heed(ladder, shown, known)
+            await self._apply(ladder, shown, known)
             if shown.is_empty and shown.unclear:
                 break
             if shown.until_ms > open_ms:
                 at_ms = open_ms = shown.until_ms
                 is_search = False
             elif is_search or not shown.is_empty:
-                self._behind(ladder, (open_ms, end_ms), exchange, known)
+                self._note_rest(ladder, (open_ms, end_ms), exchange, known)
                 break
             elif venue.klines_window_ms is None:
                 is_search = True
@@ -197,8 +197,8 @@ class Filler:
             self._miss(ladder, gap, str(error))
         return None
 
-    async def _heed(self, ladder: Ladder, shown: Shown, known: Witnesses) -> None:
-        """Take what an answer shows; what it skips is absent, if another witness agrees."""
+    async def _apply(self, ladder: Ladder, shown: Shown, known: Witnesses) -> None:
+        """Store and note what an answer shows; what it skips is absent if a witness agrees."""
         await self._take(ladder.series, shown.closed)
         for off in shown.off_grid:
             self._absent(ladder, off, OFF_GRID)
@@ -212,10 +212,10 @@ class Filler:
             else:
                 self._miss(ladder, skipped, WITHHELD)
 
-    def _behind(
+    def _note_rest(
         self, ladder: Ladder, rest: Range, exchange: VenueExchange, known: Witnesses
     ) -> None:
-        """Write down what is behind the exchange's last candle."""
+        """Note candles after the exchange's last one as absent or missing."""
         first_ms, end_ms = rest
         begins_ms = known.listed_ms if known.begins_ms is None else known.begins_ms
         if end_ms <= begins_ms:
@@ -339,7 +339,7 @@ async def gaps_of(store: Store, ladder: Ladder, but: Iterable[Range] = ()) -> li
     series = ladder.series
     interval = series.interval
     gaps: list[Range] = []
-    for first_ms, end_ms in subtract(ladder.lacking(), but):
+    for first_ms, end_ms in subtract(ladder.missing(), but):
         runs = await store.stored_runs(
             series.venue, series.symbol, interval.value, first_ms, end_ms
         )

@@ -27,24 +27,24 @@ def refused(file: ArchiveFile, reason: str, *, now_ms: int, sha256: str = "") ->
 def judged(read: FileRead, facts: FileFacts, *, now_ms: int) -> ImportRecord:
     """Make the record of a file with such `facts`.
 
-    A file whose rows contradict each other, or are no candles, is refused as a whole: nobody knows
-    what else is wrong with it. Rows of another time and rows off the grid are left out.
+    A file with rows that contradict each other, or are no candles, is refused as a whole: other
+    rows may be wrong, too. Rows of another time and rows off the grid are left out.
     """
     if reason := _reason_to_refuse(facts):
         return _record(read, FileState.REFUSED, reason, FileFacts(), now_ms)
     interval, file = read.file.series.interval, read.file
     expected = expected_by_day(interval, file.first_ms, file.end_ms)
     first_day = file.first_ms // DAY_MS
-    lacking = sum(
+    missing = sum(
         max(0, count - facts.days.get(day, (0, 0))[0])
         for day, count in enumerate(expected, first_day)
     )
     reasons = [read.note] if read.note else []
-    if lacking:
-        reasons.append(f"{lacking} candles of its time are not in it")
+    if missing:
+        reasons.append(f"{missing} candles of its time are not in it")
     if facts.outside:
         reasons.append(f"{facts.outside} rows are of another time, and were left out")
-    state = FileState.SHORT if lacking else FileState.IMPORTED
+    state = FileState.SHORT if missing else FileState.IMPORTED
     return _record(read, state, "; ".join(reasons), facts, now_ms)
 
 

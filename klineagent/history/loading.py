@@ -16,7 +16,7 @@ from klineagent.storage.history import FileState, ImportRecord, Judge, Loaded, U
 from klineagent.storage.store import Batch, Store
 
 Turn = Callable[[], AbstractAsyncContextManager[None]]
-"""Returns what to be in while rows are stored, for whoever has others to think of."""
+"""Returns the context in which rows are stored: it makes room for recording."""
 
 BATCH_ROWS = 20_000
 """Of an insert to a server: larger ones are no faster, and hold the event loop longer."""
@@ -41,7 +41,7 @@ async def load(store: Store, unit: Unit, judge: Judge) -> list[Loaded]:
         records.append(record)
         convert = partial(as_klines, rows, unit.venue, file.symbol, interval)
         candles.append(await apart(convert, size=size))
-    new = [await lacking(store, each) for each in candles]
+    new = [await not_stored(store, each) for each in candles]
     await insert_all(store, (kline for each in new for kline in each))
     for each in new:
         await _outrank(store, each)
@@ -49,7 +49,7 @@ async def load(store: Store, unit: Unit, judge: Judge) -> list[Loaded]:
     return [Loaded(record, len(each)) for record, each in zip(records, new, strict=True)]
 
 
-async def lacking(store: Store, klines: Sequence[Kline]) -> list[Kline]:
+async def not_stored(store: Store, klines: Sequence[Kline]) -> list[Kline]:
     """Return those of one series' ascending `klines` that are not stored as closed."""
     if not klines:
         return []
@@ -74,7 +74,7 @@ async def _outrank(store: Store, inserted: Sequence[Kline]) -> None:
     Raises:
         StoreAnswerUnknown: the store still does not show all of them.
     """
-    if not (hidden := await lacking(store, inserted)):
+    if not (hidden := await not_stored(store, inserted)):
         return
     first, last = hidden[0], hidden[-1]
     ranks = await store.highest_ranks(*first[:3], first.open_time, last.open_time + 1)
@@ -85,7 +85,7 @@ async def _outrank(store: Store, inserted: Sequence[Kline]) -> None:
             for kline in hidden
         ),
     )
-    if left := await lacking(store, hidden):
+    if left := await not_stored(store, hidden):
         raise StoreAnswerUnknown(
             f"{store.label}: {len(left)} candles of {first.symbol} {first.interval} were inserted"
             " and are not shown; import again"

@@ -16,7 +16,7 @@ _LONGEST_RETRY_S = 30.0
 
 
 async def once_there(step: Callable[[], Awaitable[T]], report: Report) -> T:
-    """Do `step`, again and again while the store is away; `report` is told why it waits.
+    """Do `step`, again and again while the store is away; `report` gets the reason why it waits.
 
     Raises:
         StoreError: the store refuses, or an operator must act.

@@ -1,7 +1,7 @@
-"""What to take from the archive for a series, rung by rung, and what then still lacks. Pure.
+"""What to take from the archive for a series, rung by rung, and what is still missing then. Pure.
 
-months that lie within the range -> days of months that lack candles, are refused or not
-published -> the exchange for what still lacks
+months that lie within the range -> days of months that are short, refused or not
+published -> the exchange for what is still missing
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Ladder:
         record = self.records.get(file.path)
         return record is not None and record.etag != file.etag
 
-    def lacking(self) -> list[Range]:
+    def missing(self) -> list[Range]:
         """Return the ranges that no record shows to be whole, or not to exist."""
         return subtract(self._without_file(), self._absent())
 
@@ -120,17 +120,17 @@ class Ladder:
                 yield from whole_ranges(record)
 
     def month_files(self) -> list[ArchiveFile]:
-        """Return the files of months to take: those within the range that something lacks of.
+        """Return the files of months to take: those within the range of which candles are missing.
 
         A file that comes after its candles were found absent is taken, too.
         """
         if self.prefers_days:
             return []
-        lacking = self._without_file()
+        missing = self._without_file()
         return [
             self.months[month_ms]
             for month_ms, end_ms in self._usable_months()
-            if not self.is_done(self.months[month_ms]) and overlaps(lacking, month_ms, end_ms)
+            if not self.is_done(self.months[month_ms]) and overlaps(missing, month_ms, end_ms)
         ]
 
     def days_needed(self) -> list[int]:
@@ -169,7 +169,7 @@ def is_longer_than_a_day(interval: Interval) -> bool:
 
 
 def whole_ranges(record: ImportRecord) -> Iterator[Range]:
-    """Yield the ranges of which `record` shows that nothing lacks."""
+    """Yield the ranges that are whole, as `record` shows."""
     interval = Interval(record.interval)
     if record.state is FileState.ABSENT:
         yield record.first_open, interval.next_open(record.last_open)

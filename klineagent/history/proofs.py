@@ -35,14 +35,14 @@ class Shown:
     skipped: list[Range]
     """Open times that the answer has no candle for, though it has a later one."""
     off_grid: list[Range]
-    """Those of them in whose time a candle opened off the grid."""
+    """Those of them during which a candle opened off the grid."""
     unclear: list[Range]
     """Open times that a row was left out for, or none was sent: the answer does not say which."""
     until_ms: int
-    """The gap is settled before this open time; behind it the answer shows nothing."""
+    """The gap is settled before this open time; later the answer shows nothing."""
     is_empty: bool
     is_whole: bool
-    """Whether no row had to be left out; otherwise what lacks is unclear, and not skipped."""
+    """Whether no row had to be left out; otherwise missing times are unclear, and not skipped."""
 
 
 def shown_by(page: Page, answer: CandleAnswer, gap: Range, interval: Interval) -> Shown:
@@ -94,7 +94,7 @@ class Witnesses:
     has_file: Callable[[int], bool]
     """Whether a file of the archive covers this open time, and was read."""
     begins_ms: int | None
-    """The first open time that anybody is known to have; None if there is none."""
+    """The first open time of which a candle is known; None if there is none."""
     listed_ms: int
     """Since when the symbol is listed by this name, as far as the exchange says; or 0."""
     has_every_candle: bool
@@ -123,7 +123,7 @@ def may_be_absent(skipped: Range, known: Witnesses) -> bool:
 def after(shown: Shown, known: Witnesses) -> Witnesses:
     """Return what is known with an answer: the series begins with its first candle at the latest.
 
-    Behind that candle nothing counts as before the beginning.
+    After that candle nothing counts as before the beginning.
     """
     if shown.is_empty:
         return known

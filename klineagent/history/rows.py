@@ -116,7 +116,8 @@ def as_klines(
 ) -> list[Kline]:
     """Convert to rows of closed candles, outranked by whatever a stream says of them.
 
-    The close is the regular one, not as told: a candle that was cut short has it in events, too.
+    The close is the regular one, not that of the file: so have events, of a candle that was cut
+    short, too.
     """
     name, grid = interval.value, GRIDS[interval.value]
     close_of: Callable[[int], int] = interval.close_of

@@ -43,7 +43,7 @@ class AskedSymbol:
 
 @frozen(kw_only=True)
 class ImportRequest:
-    """What somebody wants to import."""
+    """What is to be imported."""
 
     asked: Sequence[AskedSymbol]
     intervals: Sequence[Interval]
@@ -98,7 +98,7 @@ class Survey:
         records: Mapping[ArchivedSeries, Sequence[ImportRecord]],
         listed: Callable[[int], None],
     ) -> list[Ladder]:
-        """List the files of each series; `listed` is told of how many that was done."""
+        """List the files of each series; `listed` gets how many are done."""
         ladders: dict[ArchivedSeries, Ladder] = {}
 
         async def look(each: ArchivedSeries) -> None:
@@ -122,7 +122,7 @@ class Survey:
         return [ladders[each] for each in series if self._is_known(ladders[each])]
 
     def _demand_something(self, ladders: Collection[Ladder]) -> None:
-        """Refuse a symbol that is asked for by its name if nobody has it.
+        """Refuse a symbol that is asked for by its name if it is unknown.
 
         Raises:
             StartError: neither the archive nor the exchange has it.
@@ -133,11 +133,11 @@ class Survey:
         for asked in self.request.asked:
             if not asked.is_pattern and (asked.venue, asked.symbol) not in known:
                 intervals = ", ".join(map(str, self.request.intervals))
-                who = "the archive has" if not self.exchanges else "archive and exchange have"
-                raise StartError(f"{who} no {asked.venue}:{asked.symbol} at {intervals}")
+                has = "the archive has" if not self.exchanges else "archive and exchange have"
+                raise StartError(f"{has} no {asked.venue}:{asked.symbol} at {intervals}")
 
     def _is_known(self, ladder: Ladder) -> bool:
-        """Whether anybody has candles of the series, in its range or not."""
+        """Whether archive or exchange has candles of the series, in its range or not."""
         exchange = self.exchanges.get(ladder.series.venue)
         is_there = exchange is not None and exchange.knows(ladder.series.symbol)
         return is_there or bool(ladder.records) or ladder.files_end_ms is not None
@@ -157,7 +157,7 @@ class Survey:
         exchange = self.exchanges.get(ladder.series.venue)
         if exchange is not None and exchange.is_listed(ladder.series.symbol):
             listed_ms = exchange.listings[ladder.series.symbol].onboard_ms
-            # Some listings do not tell it.
+            # Some listings are without it.
             begins += [day_of(listed_ms)] if listed_ms else []
         ladder.clip(min(begins, default=ladder.end_ms), ladder.end_ms)
 
@@ -207,7 +207,7 @@ class Survey:
         kept.update(found_by_start(files))
 
     async def list_days(self, ladders: Iterable[Ladder]) -> None:
-        """Look for files of days that months turned out to lack."""
+        """Look for files of days that are missing in monthly files."""
 
         async def look(ladder: Ladder) -> None:
             needed = ladder.days_needed()

@@ -52,7 +52,7 @@ class ImportedDays:
         while True:
             try:
                 records = await store.history.newest_files(MOST_RECORDS)
-            except StoreError:  # others tell that it is away
+            except StoreError:  # it is reported elsewhere that it is away
                 await trio.sleep(backoff.after())
                 continue
             await in_portions(self.note, records, at_once=RECORDS_AT_ONCE)

@@ -30,7 +30,7 @@ class JobPace:
 
     writer: Writer
     waits: Callable[[str], None]
-    """Is told why there is no turn; an empty text when there is one."""
+    """Takes the reason why there is no turn; empty when there is one."""
     _one: trio.Lock = field(factory=trio.Lock, init=False)
 
     @asynccontextmanager

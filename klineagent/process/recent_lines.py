@@ -1,4 +1,4 @@
-"""The newest lines of the log, in memory: what a person sees who cannot read the log itself."""
+"""The newest lines of the log, in memory, for the dashboard and `klineagent watch`."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Misses:
 
 
 Received = Callable[[Kline, int], object]
-"""A function that takes a candle whose closing event came, and when, by the exchange's clock."""
+"""A function that takes a candle when its closing event came, and the exchange's time then."""
 
 
 @frozen(kw_only=True)

@@ -11,8 +11,8 @@ from klineagent.series.marks import Absent, Loss, Missing, Urgency
 from klineagent.series.spans import Span, Spans
 
 # Those of one outage are one span, and nearly all series have none. If all of Binance's 33,000
-# series lose candles that often, they take some 400 MB,
-# with what the dashboard was told of them; then the oldest are forgotten.
+# series lose candles that often, they take some 400 MB, with their copies for the dashboard; then
+# the oldest are forgotten.
 MOST_SPANS = 16
 
 
@@ -21,7 +21,7 @@ class LossRecord:
     """Remembers lost candles, by their open times."""
 
     changes: int = field(default=0, init=False)
-    """How often it has changed: who remembers it need not compare it."""
+    """How often it has changed: equal numbers mean equal losses."""
     _spans: Spans[Loss] = field(factory=Spans, init=False)
 
     def __iter__(self) -> Iterator[Span[Loss]]:

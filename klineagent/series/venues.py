@@ -64,7 +64,7 @@ class Venues:
     places: Places
     apart: frozenset[Venue] = frozenset()
     """The venues that no command opens: simulated ones beside a real default venue, or real ones
-    beside a simulated one, whose candles would make one table."""
+    beside a simulated one: their candles would be in one table."""
     _open: Callable[[Venue], AbstractAsyncContextManager[RunningVenue]]
     _nursery: trio.Nursery
     _context: Context = field(factory=copy_context, init=False)
@@ -157,7 +157,7 @@ class Venues:
                 self._running[venue.name] = running
                 opening.set()
                 with trio.CancelScope() as self._holds[venue.name]:
-                    self._end_unwanted(venue.name)  # who asked for it may be gone already
+                    self._end_unwanted(venue.name)  # its client may be gone already
                     await trio.sleep_forever()
         finally:
             opening.set()

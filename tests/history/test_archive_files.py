@@ -22,8 +22,8 @@ from klineagent.history.archive.zips import (
     FileDamaged,
     inflated,
     member_of,
+    sha256_in,
     sha256_of,
-    told_sha256,
 )
 
 PAGE = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -152,7 +152,7 @@ async def test_no_more_is_read_than_is_expected(tmp_path: Path) -> None:
 def test_a_checksum_is_the_first_word() -> None:
     """With or without a newline."""
     digest = sha256_of(b"1")
-    assert told_sha256(f"{digest}  name.zip".encode()) == digest
-    assert told_sha256(f"{digest.upper()} *name.zip\n".encode()) == digest
+    assert sha256_in(f"{digest}  name.zip".encode()) == digest
+    assert sha256_in(f"{digest.upper()} *name.zip\n".encode()) == digest
     with pytest.raises(FileDamaged):
-        told_sha256(b"<html>")
+        sha256_in(b"<html>")

@@ -50,7 +50,7 @@ async def test_a_candle_that_is_gone_is_found(store_url: str) -> None:
         gone = kline._replace(is_closed=False, version=kline.version + 2)
         await store.insert(Batch("gone", (gone,)))
         [finding] = (await audited(store)).findings
-    assert (finding.fault, finding.rows, finding.file_rows) == (DayFault.LACKING, 1439, 1440)
+    assert (finding.fault, finding.rows, finding.file_rows) == (DayFault.MISSING, 1439, 1440)
 
 
 async def test_what_came_besides_is_no_finding(store_url: str) -> None:

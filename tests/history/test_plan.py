@@ -73,7 +73,7 @@ def test_a_month_that_lacks_a_candle_sends_for_that_day() -> None:
     ladder = a_ladder(a_file("2026-01"), *(a_file(f"2026-01-{day:02}") for day in range(1, 32)))
     ladder.note([a_record(ladder.months[JANUARY], but=4)])
     assert [each.path for each in ladder.day_files()] == [a_file("2026-01-05").path]
-    assert ladder.lacking() == [
+    assert ladder.missing() == [
         (JANUARY + 4 * DAY_MS, JANUARY + 5 * DAY_MS),
         (FEBRUARY, MARCH),
     ]
@@ -93,7 +93,7 @@ def test_months_are_all_there_is_of_long_intervals() -> None:
     assert len(ladder.month_files()) == 2
     assert ladder.days_needed() == []
     ladder.note(a_record(each) for each in ladder.months.values())
-    assert ladder.lacking() == []
+    assert ladder.missing() == []
 
 
 def test_seconds_come_by_days() -> None:
@@ -140,7 +140,7 @@ def test_what_is_absent_counts_as_whole() -> None:
     assert [*whole_ranges(record)] == [(JANUARY, FEBRUARY)]
     ladder = a_ladder(a_file("2026-01"))
     ladder.note([record])
-    assert ladder.lacking() == [(FEBRUARY, MARCH)]
+    assert ladder.missing() == [(FEBRUARY, MARCH)]
 
 
 def test_a_file_that_comes_after_its_candles_were_found_absent_is_taken() -> None:

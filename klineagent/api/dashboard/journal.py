@@ -29,7 +29,7 @@ from klineagent.series.venues import Venues
 from klineagent.storage.writing.writer import Writer
 
 POINT_EVERY_S, POINTS_KEPT_S = 5, 1800
-# Where nobody has asked for as long as points are kept: each takes a look at all series.
+# Without a request for as long as points are kept: each point reads the state of all series.
 UNSEEN_POINT_EVERY_S = 60
 MOST_LOSSES = 200
 # A millisecond or two of work between checkpoints.
@@ -39,8 +39,8 @@ _Numbered = TypeVar("_Numbered", LoggedEvent, LostSpan, OverviewPoint)
 
 
 @define(eq=False)
-class _ToldLosses:
-    """The losses of a series as they were told last."""
+class _ReportedLosses:
+    """The losses of a series as they were reported last."""
 
     record: LossRecord
     changes: int
@@ -68,8 +68,8 @@ class Journal:
     """When each point was kept, by Trio's clock."""
     _asked_at: float = field(default=-math.inf, init=False)
     _asked: trio.Event = field(factory=trio.Event, init=False)
-    """Set as long as somebody looks."""
-    _seen: dict[CountedSeries, _ToldLosses] = field(factory=dict, init=False)
+    """Set while clients ask for overviews."""
+    _seen: dict[CountedSeries, _ReportedLosses] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         # A page that knew an earlier run asks for what came after a number of that run's: ours are
@@ -83,7 +83,7 @@ class Journal:
         return self.points[-1] if self.points else None
 
     async def run(self) -> NoReturn:
-        """Keep figures every five seconds; every minute if nobody has asked for long."""
+        """Keep figures every five seconds; every minute after half an hour without a request."""
         before = await self._figures()
         while True:
             with trio.move_on_after(UNSEEN_POINT_EVERY_S):
@@ -102,7 +102,7 @@ class Journal:
             before = now
 
     async def see(self, counted: CountedVenues) -> None:
-        """Take what was logged and lost since the last call, because somebody asks."""
+        """Take what was logged and lost since the last call, for a client that asks."""
         self._asked_at = trio.current_time()
         self._asked.set()
         for line in self.lines.take():
@@ -129,7 +129,7 @@ class Journal:
             kept = (each for each in self.losses if not any(_replaces(new, each) for new in fresh))
             self.losses = deque(kept, maxlen=MOST_LOSSES)
         self.losses.extend(fresh)
-        self._seen[series] = _ToldLosses(record, record.changes, frozenset(spans))
+        self._seen[series] = _ReportedLosses(record, record.changes, frozenset(spans))
 
     def _next(self) -> int:
         self.last = next(self._numbers)

@@ -34,7 +34,7 @@ from klineagent.api.openapi import operation
 from klineagent.api.requests import read_query
 from klineagent.api.routes.coverage import coverage_of
 from klineagent.api.routes.health import CountedVenues, counted_venues, shortcomings
-from klineagent.api.routes.jobs import jobs_told
+from klineagent.api.routes.jobs import jobs_reported
 from klineagent.api.routes.limits import feeds_of, limits_of_venue, storage_of
 from klineagent.api.server.shortcuts import ReadyAnswer, passed
 from klineagent.api.timings import Timings
@@ -73,7 +73,7 @@ class OverviewSource:
     """The last one, without what happened."""
     _made_at: float = field(default=-math.inf, init=False)
     _answers: dict[tuple[int, Access], bytes] = field(factory=dict, init=False)
-    """Those made of it so far, by what was asked and who may do what."""
+    """Those made of it so far, by `since` and the access of the client."""
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def answer(self, since: int, access: Access) -> bytes:
@@ -146,13 +146,13 @@ class OverviewSource:
             storage=storage_of(self.writer),
             delays=_delays(self.timings),
             points=[],
-            behind=await self._behind(counted),
+            behind=await self._worst_series(counted),
             events=[],
             losses=[],
-            jobs=jobs_told(self.jobs, self.venues.default)[:MOST_JOBS],
+            jobs=jobs_reported(self.jobs, self.venues.default)[:MOST_JOBS],
         )
 
-    async def _behind(self, counted: CountedVenues) -> list[SeriesCoverage]:
+    async def _worst_series(self, counted: CountedVenues) -> list[SeriesCoverage]:
         gapped = [(running, each) for running, totals in counted for each in totals.gapped]
         ranked = await in_portions(_ranked, gapped, at_once=RANKED_AT_ONCE)
         named = []

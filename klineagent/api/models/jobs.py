@@ -53,7 +53,7 @@ class JobBody(Struct, frozen=True, forbid_unknown_fields=True):
     from_: Annotated[
         str,
         Meta(
-            description="The first open time, on whose day it begins; empty for all that there is.",
+            description="The first open time; it begins with that day. Empty for all there is.",
             examples=["2024-01-01"],
         ),
     ] = struct_field(name="from", default="")
@@ -87,21 +87,23 @@ class JobProgress(Struct, frozen=True, kw_only=True):
     """How far a job is, since it last began; what it had done before is not counted."""
 
     series: Count
-    series_listed: Annotated[int, Meta(ge=0, description="Whose files are known.")]
+    series_listed: Annotated[int, Meta(ge=0, description="Series of which the files are known.")]
     files: Count
     files_total: Count
     bytes: Count
     bytes_total: Count
     candles: Annotated[int, Meta(ge=0, description="Candles from files that were not stored yet.")]
     candles_total: Annotated[int, Meta(ge=0, description="At most, if no file is short.")]
-    exchange_candles: Annotated[int, Meta(ge=0, description="Candles that the exchange told.")]
+    exchange_candles: Annotated[int, Meta(ge=0, description="Candles that came from the exchange.")]
     exchange_candles_total: Count
     rows_per_second: Annotated[float, Meta(ge=0, description="Of the last files.")]
     eta_seconds: Annotated[
         float | None, Meta(description="Null before anything is done, and when it has ended.")
     ]
     imported: Annotated[int, Meta(ge=0, description="Files without a missing candle.")]
-    short: Annotated[int, Meta(ge=0, description="Files that lack candles of their time.")]
+    short: Annotated[
+        int, Meta(ge=0, description="Files in which candles of their time are missing.")
+    ]
     refused: Annotated[int, Meta(ge=0, description="Files that were not imported.")]
     rewritten: Annotated[int, Meta(ge=0, description="Files that changed after their import.")]
     absent: Annotated[int, Meta(ge=0, description="Candles that are known not to exist.")]

@@ -94,7 +94,7 @@ class StageDelays(Struct, frozen=True):
 
 
 class OverviewPoint(Struct, frozen=True):
-    """A few figures over half an hour: each five seconds if somebody looks, else each minute."""
+    """A few figures over half an hour: each five seconds while clients ask, else each minute."""
 
     number: Number
     at: Utc
@@ -147,7 +147,7 @@ class Overview(Struct, frozen=True):
     at: Annotated[Utc, Meta(description="The time of this answer, by the exchange's clock.")]
     started: Annotated[
         Utc,
-        Meta(description="When this run began; by its own clock. It tells runs apart."),
+        Meta(description="When this run began; by its own clock; each run has another one."),
     ]
     version: Annotated[str, Meta(examples=["0.4.0"])]
     access: Annotated[

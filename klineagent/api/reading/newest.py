@@ -80,8 +80,8 @@ def add_newest_routes(app: QuartTrio, reader: RangeReader) -> None:
         """Return the states of a series that are newer than `since`, closed and forming.
 
         A page that asks each second, with `next` of the last answer, misses no candle: where one is
-        being fetched, the answer waits, or is 503, or lists it. Who lists gaps asks for their
-        candles again when they came.
+        being fetched, the answer waits, or is 503, or lists it. A client that lists
+        gaps asks for their candles again when they came.
         """
         asked = read_query(TailQuery)
         return tail_at_once(asked, reader) or await _tail(asked, reader)

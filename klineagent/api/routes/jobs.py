@@ -33,8 +33,8 @@ _NAME = re.compile(r"[\w*?\[\]!-]{1,50}")
 def add_job_routes(app: QuartTrio, jobs: Jobs, *, default: Venue) -> None:
     """Add the routes of jobs."""
 
-    def told(job: Job) -> JobNow:
-        return job_told(job, jobs.now_ms(), default)
+    def report(job: Job) -> JobNow:
+        return job_reported(job, jobs.now_ms(), default)
 
     @app.post(PATH)
     @operation({202: JobAccepted}, tag="jobs", body=JobBody, raises=[InvalidRequest, TooManyJobs])
@@ -46,19 +46,19 @@ def add_job_routes(app: QuartTrio, jobs: Jobs, *, default: Venue) -> None:
         """
         job = jobs.put(read_order(await read_body(JobBody), default))
         saved = await jobs.saved()
-        return JobAccepted(told(job), saved), 202
+        return JobAccepted(report(job), saved), 202
 
     @app.get(PATH)
     @operation(JobList, tag="jobs")
     async def get_jobs() -> JobList:
         """List the jobs: in the order of their turns, then the last 50 that ended."""
-        return JobList(jobs_told(jobs, default))
+        return JobList(jobs_reported(jobs, default))
 
     @app.get(f"{PATH}/<job_id>")
     @operation(JobNow, tag="jobs", raises=[NoSuchJob])
     async def get_job(job_id: str) -> JobNow:
         """Return one job."""
-        return told(jobs.get(job_id))
+        return report(jobs.get(job_id))
 
     @app.post(f"{PATH}/<job_id>/pause")
     @operation(JobNow, tag="jobs", raises=[NoSuchJob, JobOver])
@@ -67,19 +67,19 @@ def add_job_routes(app: QuartTrio, jobs: Jobs, *, default: Venue) -> None:
 
         It ends the insert that it has begun.
         """
-        return told(jobs.pause(job_id))
+        return report(jobs.pause(job_id))
 
     @app.post(f"{PATH}/<job_id>/resume")
     @operation(JobNow, tag="jobs", raises=[NoSuchJob, JobOver])
     async def resume_job(job_id: str) -> JobNow:
         """Let a paused job wait for its turn again; it goes on where it was."""
-        return told(jobs.resume(job_id))
+        return report(jobs.resume(job_id))
 
     @app.delete(f"{PATH}/<job_id>")
     @operation(JobNow, tag="jobs", raises=[NoSuchJob, JobOver])
     async def cancel_job(job_id: str) -> JobNow:
         """Cancel a job; what is stored stays."""
-        return told(jobs.cancel(job_id))
+        return report(jobs.cancel(job_id))
 
 
 def read_order(asked: JobBody, default: Venue) -> JobOrder:
@@ -120,14 +120,14 @@ def _symbols_of(asked: JobBody, default: Venue) -> Iterator[AskedSymbol]:
         yield AskedSymbol(venue.name, symbol)
 
 
-def jobs_told(jobs: Jobs, default: Venue) -> list[JobNow]:
-    """Return all jobs as answers tell them."""
+def jobs_reported(jobs: Jobs, default: Venue) -> list[JobNow]:
+    """Return all jobs as answers report them."""
     now_ms = jobs.now_ms()
-    return [job_told(each, now_ms, default) for each in jobs.all()]
+    return [job_reported(each, now_ms, default) for each in jobs.all()]
 
 
-def job_told(job: Job, now_ms: int, default: Venue) -> JobNow:
-    """Return a job as answers tell it. Pure."""
+def job_reported(job: Job, now_ms: int, default: Venue) -> JobNow:
+    """Return a job as answers report it. Pure."""
     order = job.order
     return JobNow(
         id=job.id,

@@ -39,7 +39,7 @@ class Listener:
 
 @asynccontextmanager
 async def open_listener(bind: Bind, option: str = "") -> AsyncIterator[Listener]:
-    """Listen at `bind` until the block ends; `option` names another address, for who must.
+    """Listen at `bind` until the block ends; an error names `option`, which sets the address.
 
     Raises:
         StartError: `bind` cannot be listened on.

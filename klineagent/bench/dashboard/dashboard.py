@@ -32,7 +32,7 @@ _KILO = 1_000
 
 @frozen(kw_only=True)
 class Visitors:
-    """Who looks at the dashboard."""
+    """The clients of a dashboard."""
 
     tabs: int = 10
     browser: str | None = None

@@ -171,7 +171,7 @@ def main() -> None:
         _run(msgspec.json.decode(sys.argv[1], type=Visit))
     except ImportError:
         emit(FAILED, error="playwright is not installed: pip install 'klineagent[bench]'")
-    except Exception as error:  # noqa: BLE001 - the driver's errors are many; the parent tells them
+    except Exception as error:  # noqa: BLE001 - the driver's errors are many; the parent reports them
         emit(FAILED, error=str(error).splitlines()[0])
 
 

@@ -42,8 +42,8 @@ def audit(
 ) -> None:
     """Compare what is stored with the files that were imported, day by day and without a download.
 
-    It covers all symbols, or SYMBOLs and those that match PATTERNs. Exit code 1: days were found
-    that lack candles or differ from their files.
+    It covers all symbols, or SYMBOLs and those that match PATTERNs. Exit code 1: on some
+    days candles are missing or differ from their files.
     """
     configure_logging(LogFormat.CONSOLE, level=LogLevel.WARNING)
     location = source.location

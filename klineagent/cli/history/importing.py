@@ -90,7 +90,7 @@ def import_(
 ) -> None:
     """Import the past of SYMBOLs, and of all symbols that match PATTERNs, from the archive.
 
-    Months come first, newest first, then days that they lack, then the exchange is asked for the
+    Months come first, newest first, then days missing in them, then the exchange is asked for the
     rest, up to now. Candles that are stored already stay as they are. What was interrupted goes on
     when the command is run again. With --agent a running agent does it beside recording, into its
     own database; on Ctrl-C it goes on. Exit code 1: candles are missing, and are listed.
@@ -148,7 +148,7 @@ def _demand_nothing_of_the_agent(*, is_dry_run: bool) -> None:
     for parameter in ("place", "rest_url", "store"):
         if _is_typed(parameter):
             option = {"place": "archive_url"}.get(parameter, parameter).replace("_", "-")
-            raise ConfigError(f"--{option} cannot be used with --agent, whose own is used")
+            raise ConfigError(f"--{option} cannot be used with --agent: the agent uses its own")
 
 
 @frozen

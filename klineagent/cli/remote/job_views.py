@@ -56,7 +56,7 @@ def progress_text(job: JobNow) -> str:
 
 
 def summary_lines(job: JobNow) -> Iterator[str]:
-    """Write what an ended job has done, and what it lacks."""
+    """Write what an ended job has done, and which candles are missing."""
     now = job.progress
     yield (
         f"{now.candles} candles of {now.files} files and {now.exchange_candles} of the exchange"

@@ -41,7 +41,7 @@ def jobs(context: click.Context, address: Address, *, as_json: bool) -> None:
     if context.invoked_subcommand is None:
         run(partial(_list, address, as_json=as_json))
         return
-    # Options may stand before the subcommand as well as behind it.
+    # Options may come before the subcommand as well as after it.
     typed = {
         name: value
         for name, value in context.params.items()

@@ -46,7 +46,7 @@ class Archive(Protocol):
         """Where it is."""
 
     async def entries(self, folder: str, *, after: str = "", until: str = "") -> list[Entry]:
-        """List the objects in `folder` with keys after `after`; no page begins behind `until`.
+        """List the objects in `folder` with keys after `after`; no page begins after `until`.
 
         Raises:
             ExchangeUnreachable: it does not answer.
@@ -136,7 +136,7 @@ class HttpArchive:
     _files: str
     _listing: str
     _waits: Callable[[str], None] = field(default=lambda _: None)
-    """Is told why nothing is downloaded at the moment; an empty text if all is well again."""
+    """Takes the reason why nothing is downloaded at the moment; empty once downloads go on."""
     _paused_until: float = field(default=-math.inf, init=False)
     _pause_s: float = field(default=0.0, init=False)
     _answered_at: float | None = field(default=None, init=False)

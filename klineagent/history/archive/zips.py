@@ -1,7 +1,7 @@
 """Zip files of the archive: one CSV each, which databases read as gzip. Pure.
 
-A member of a zip is a gzip file but for its head and tail, so it is rewrapped as it is; whoever
-inflates it checks its length and its CRC.
+A member of a zip is a gzip file but for its head and tail, so it is rewrapped as it is; its
+length and its CRC are checked when it is inflated.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def told_sha256(checksum: bytes) -> str:
-    """Return the SHA-256 that a .CHECKSUM file tells.
+def sha256_in(checksum: bytes) -> str:
+    """Return the SHA-256 in a .CHECKSUM file.
 
     Raises:
-        FileDamaged: it tells none.
+        FileDamaged: there is none in it.
     """
     found = _DIGEST.match(checksum[:200].decode(errors="replace"))
     if found is None:

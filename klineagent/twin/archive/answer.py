@@ -19,7 +19,7 @@ _PIECE_BYTES = 64 * 1024
 
 @frozen(kw_only=True)
 class ArchiveAnswer:
-    """An HTTP answer whose body may come slowly, or end early."""
+    """An HTTP answer; its body may come slowly, or end early."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -51,21 +51,21 @@ def answer_object(stored: Stored, content: bytes, headers: Mapping[str, str]) ->
     """Answer a request for an object: all of it, the range that is asked for, or 304."""
     etag = f'"{stored.etag}"'
     modified = formatdate(stored.modified_ms // SECOND_MS, usegmt=True)
-    told: tuple[tuple[str, str], ...] = (
+    sent: tuple[tuple[str, str], ...] = (
         ("ETag", etag),
         ("Last-Modified", modified),
         ("Accept-Ranges", "bytes"),
     )
     if headers.get("if-none-match") == etag:
-        return ArchiveAnswer(status=304, headers=told)
-    told += (_ZIP if stored.key.endswith(".zip") else ("Content-Type", "binary/octet-stream"),)
+        return ArchiveAnswer(status=304, headers=sent)
+    sent += (_ZIP if stored.key.endswith(".zip") else ("Content-Type", "binary/octet-stream"),)
     match = _RANGE.fullmatch(headers.get("range", ""))
     if (
         match is None
         or match.groups() == ("", "")
         or headers.get("if-range", etag) not in {etag, modified}
     ):
-        return ArchiveAnswer(status=200, headers=told, body=content)
+        return ArchiveAnswer(status=200, headers=sent, body=content)
     first, last, size = *match.groups(), len(content)
     start = int(first) if first else max(0, size - int(last))
     end = min(size, int(last) + 1) if first and last else size
@@ -73,5 +73,5 @@ def answer_object(stored: Stored, content: bytes, headers: Mapping[str, str]) ->
         text = error_answer("InvalidRange", "The requested range is not satisfiable", stored.key)
         outside = (XML, ("Content-Range", f"bytes */{size}"))
         return ArchiveAnswer(status=416, headers=outside, body=text)
-    told += (("Content-Range", f"bytes {start}-{end - 1}/{size}"),)
-    return ArchiveAnswer(status=206, headers=told, body=content[start:end])
+    sent += (("Content-Range", f"bytes {start}-{end - 1}/{size}"),)
+    return ArchiveAnswer(status=206, headers=sent, body=content[start:end])

@@ -61,7 +61,7 @@ class PublicArchive:
     def reusing(
         self, venue_name: str, symbol: str, *, since_ms: int, until_ms: int
     ) -> AbstractContextManager[None]:
-        """Let `symbol` have been another coin's, before its own listing; REST does not tell it."""
+        """Let `symbol` have been another coin's, before its own listing; REST has the later."""
         self.faults.injected["reusing"] += 1
         return self.venues[venue_name].reusing(symbol, since_ms, until_ms)
 
@@ -150,8 +150,8 @@ class PublicArchive:
         if any(fault.spoils_zip for fault in state.faults):
             return zipped.no_zip(size)
         listing = venue.listings[file.symbol]
-        told = [fault.header for fault in state.faults if fault.header is not None]
-        parts = [HEADER] if (told or [has_header(file)])[0] else []
+        headers = [fault.header for fault in state.faults if fault.header is not None]
+        parts = [HEADER] if (headers or [has_header(file)])[0] else []
         microseconds = has_microseconds(file) or any(fault.microseconds for fault in state.faults)
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]

@@ -1,6 +1,6 @@
 """The listing of a bucket, as the storage behind the archive answers it. Pure.
 
-A bucket is a tree here, read where a listing looks only: nobody has to know all of its keys.
+A bucket is a tree here, read where a listing looks only: its keys are never all in memory.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def list_bucket(bucket: ObjectTree, query: Mapping[str, str], most_keys: int) ->
         head += f"<KeyCount>{len(entries)}</KeyCount>"
     else:
         head += f"<Marker>{escape(after)}</Marker>"
-        # Without a delimiter the last key serves as the next marker, and none is told.
+        # Without a delimiter the last key serves as the next marker, and the answer has none.
         if is_truncated and delimiter:
             head += f"<NextMarker>{escape(last)}</NextMarker>"
     head += f"<MaxKeys>{most_keys}</MaxKeys>"

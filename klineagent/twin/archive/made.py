@@ -1,4 +1,4 @@
-"""The archive of markets: which files exist when, told before any of them is made. Pure."""
+"""The archive of markets: which files exist when, known before any of them is made. Pure."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _MICROSECONDS_SINCE = {"spot": date(2025, 1, 1)}
 
 
 class FileRow(NamedTuple):
-    """A row of a file before it is text: a candle, and the close time that is told of it."""
+    """A row of a file before it is text: a candle, and the close time to write."""
 
     candle: Candle
     close_ms: int

@@ -29,7 +29,7 @@ class Life:
 
 @define(kw_only=True, eq=False)
 class TradedVenue:
-    """A venue's market, and coins whose symbols others have now."""
+    """A venue's market, and coins with symbols that others have now."""
 
     aggregator: Aggregator
     listings: Mapping[str, Listing] = field(init=False)
@@ -83,7 +83,7 @@ class TradedVenue:
         return any(start_ms < end_ms for _, start_ms, end_ms in self._parts(file))
 
     def most_rows(self, file: TwinFile) -> int:
-        """How many rows a file has that lacks none."""
+        """How many rows a whole file has."""
         next_open = file.interval.next_open
         return sum(
             -(-(end_ms - start_ms) // (next_open(start_ms) - start_ms))

@@ -1,4 +1,4 @@
-"""Zips of exactly the size that the listing told before they were made. Pure.
+"""Zips of exactly the size that the listing had before they were made. Pure.
 
 A listing of years would otherwise have to make every file that it names. The deflate stream is
 filled up with empty blocks, which every reader skips.
@@ -51,7 +51,7 @@ def zip_of(key: TwinFile, text: bytes, size: int, written: date) -> bytes:
     deflated += _FINAL
     name = f"{key.stem}.csv".encode()
     day = (written.year - 1980) << 9 | written.month << 5 | written.day
-    # Names outside ASCII are told to be UTF-8.
+    # The flag that says that the name is UTF-8.
     flags = 0 if name.isascii() else 0x800
     common = struct.pack(
         "<HHHHHIIIHH",

@@ -95,7 +95,7 @@ class EventfulMarket:
             halt.until_ms = self._next_edge()
 
     def halt_past(self, symbol: str, since_ms: int, until_ms: int, *, flat: bool = False) -> None:
-        """Let there have been a halt before now; only while nobody has asked for that time.
+        """Let there have been a halt before now; only before that time is read.
 
         Raises:
             ValueError: it is not over.

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from klineagent.api.models.jobs import JobNow
-from klineagent.api.routes.jobs import job_told
+from klineagent.api.routes.jobs import job_reported
 from klineagent.cli.remote.job_views import jobs_view, progress_text, summary_lines, what
 from klineagent.core.interval import Interval
 from klineagent.exchange.venues import USDM
@@ -30,7 +30,7 @@ def a_job(state: JobState = JobState.RUNNING, reason: str = "", **changes: int) 
     for name, value in changes.items():
         setattr(done, name, value)
     job = Job(order=order, state=state, reason=reason, created_ms=BEGIN_MS, progress=done)
-    return job_told(job, BEGIN_MS + 10_000, USDM)
+    return job_reported(job, BEGIN_MS + 10_000, USDM)
 
 
 def test_a_job_is_a_line() -> None:
@@ -80,7 +80,7 @@ def test_an_ended_job_names_what_it_lacks() -> None:
     done.missing_ranges.append(MissingRange("usdm:A 1m", 0, 60_000, 1, "gone"))
     order = JobOrder(kind="import", symbols=("usdm:A",), intervals=("1m",))
     job = Job(order=order, state=JobState.DONE_WITH_HOLES, created_ms=0, ended_ms=1, progress=done)
-    assert [*summary_lines(job_told(job, 1, USDM))] == [
+    assert [*summary_lines(job_reported(job, 1, USDM))] == [
         "7 candles of 2 files and 0 of the exchange stored, 1 series",
         "refused  data/a.zip: it is no zip file",
         "missing  usdm:A 1m 1970-01-01T00:00:00+00:00 to 1970-01-01T00:01:00+00:00, 1: gone",

@@ -203,7 +203,7 @@ class EmbeddedHistory:
         [[others]] = read_rows(session, asking.stored_before() + AS_JSON)
         new = rows
         if others:
-            new = dict(read_rows(session, asking.lacking(rows) + AS_JSON))
+            new = dict(read_rows(session, asking.not_stored(rows) + AS_JSON))
         if any(new.values()):
             session.query(asking.storing(rows, is_first=not others))
         self._verify(session, asking, [records[number] for number in rows])

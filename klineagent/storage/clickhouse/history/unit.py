@@ -140,14 +140,16 @@ class UnitQueries:
         values = ", ".join(columns.get(name, quoted(name)) for name in Kline._fields)
         return (
             f"{insert_klines(self.layout, Table.KLINES)} SELECT {values}"
-            f" FROM {self._lacking(files, is_first=is_first)}"
+            f" FROM {self._not_stored(files, is_first=is_first)}"
             f" SETTINGS max_threads = 1, max_insert_threads = {_INSERT_THREADS},"
             f" max_partitions_per_insert_block = 1000"
         )
 
-    def lacking(self, files: Collection[int]) -> str:
+    def not_stored(self, files: Collection[int]) -> str:
         """Count the candles in `files` that are not stored as closed, a row for each file."""
-        return f"SELECT `file`, count() FROM {self._lacking(files, is_first=False)} GROUP BY `file`"
+        return (
+            f"SELECT `file`, count() FROM {self._not_stored(files, is_first=False)} GROUP BY `file`"
+        )
 
     def closed_days(self, symbols: Iterable[str]) -> str:
         """Count closed candles by symbol and day where rows of this unit are stored."""
@@ -158,7 +160,7 @@ class UnitQueries:
             f" AND `symbol` IN ({', '.join(map(literal, sorted(symbols)))}) GROUP BY 1, 2"
         )
 
-    def _lacking(self, files: Collection[int], *, is_first: bool) -> str:
+    def _not_stored(self, files: Collection[int], *, is_first: bool) -> str:
         among = ", ".join(map(str, sorted(files)))
         name = self._by_file(literal(each.symbol) for each in self.unit.files)
         rows = (
@@ -211,7 +213,7 @@ class UnitQueries:
         return f"(`opened` - {grid.origin_ms}) % {grid.step_ms} = 0"
 
     def _close(self) -> str:
-        # Not as told: a candle that was cut short has its regular close, see `docs/history.md`.
+        # The regular one, also of a candle that was cut short: see `docs/history.md`.
         if self._interval is Interval.MO1:
             return f"({self._by_file(str(each.end_ms) for each in self.unit.files)} - 1)"
         return f"(`opened` + {GRIDS[self.unit.interval].step_ms - 1})"

@@ -57,7 +57,7 @@ class ArchiveFaults(FaultBlocks):
         return self._distorting("off_grid", row_faults.off_grid, where)
 
     def cut_closes(self, **where: Unpack[Where]) -> _Block:
-        """One candle a day is told to close before its interval ends."""
+        """One row a day has a close time before its interval ends."""
         return self._distorting("cut_closes", row_faults.cut_close, where)
 
     def holes(self, **where: Unpack[Where]) -> _Block:
@@ -69,7 +69,7 @@ class ArchiveFaults(FaultBlocks):
         return self._distorting("flat_rows", row_faults.flat_rows, where)
 
     def wrong_volumes(self, **where: Unpack[Where]) -> _Block:
-        """Five rows a day tell less volume than REST."""
+        """Five rows a day have less volume than REST."""
         return self._distorting("wrong_volumes", row_faults.wrong_volumes, where)
 
     def impossible_rows(self, **where: Unpack[Where]) -> _Block:
@@ -77,11 +77,11 @@ class ArchiveFaults(FaultBlocks):
         return self._distorting("impossible_rows", row_faults.impossible, where)
 
     def repeated_rows(self, **where: Unpack[Where]) -> _Block:
-        """Every row of a day stands there three times."""
+        """Every row of a day is in the file three times."""
         return self._distorting("repeated_rows", row_faults.repeated, where)
 
     def unequal_rows(self, **where: Unpack[Where]) -> _Block:
-        """Every row of a day stands there twice, with other values."""
+        """Every row of a day is in the file twice, with other values."""
         return self._distorting("unequal_rows", row_faults.unequal, where)
 
     def unsorted_rows(self, **where: Unpack[Where]) -> _Block:
@@ -89,12 +89,12 @@ class ArchiveFaults(FaultBlocks):
         return self._distorting("unsorted_rows", row_faults.unsorted, where)
 
     def stale_days(self, **where: Unpack[Where]) -> _Block:
-        """All rows of a day differ in a monthly file from the daily one, which is as REST tells."""
+        """All rows of a day differ in a monthly file from the daily one, which agrees with REST."""
         return self._distorting("stale_days", row_faults.stale, where, Cadence.MONTHLY)
 
     def lacking_days(self, **where: Unpack[Where]) -> _Block:
-        """A monthly file lacks whole days that daily files have."""
-        return self._distorting("lacking_days", row_faults.lacking, where, Cadence.MONTHLY)
+        """A monthly file is without whole days that daily files have."""
+        return self._distorting("lacking_days", row_faults.without_days, where, Cadence.MONTHLY)
 
     def half_days(self, **where: Unpack[Where]) -> _Block:
         """A daily file ends in the middle of the day."""
@@ -103,7 +103,7 @@ class ArchiveFaults(FaultBlocks):
     # Files.
 
     def early_ends(self, **where: Unpack[Where]) -> _Block:
-        """A monthly file lacks its last days, a week at most."""
+        """A monthly file is without its last days, a week at most."""
         distort = row_faults.early_end
         return self._striking("early_ends", where, cadence=Cadence.MONTHLY, distort=distort)
 

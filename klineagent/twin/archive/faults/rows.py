@@ -19,7 +19,7 @@ _OFF_GRID_MS = 14 * SECOND_MS
 _MOST_OFF_GRID = 400
 _MOST_IN_A_HOLE = 120
 _WRONG_ROWS = 5
-_MOST_DAYS_LACKING = 7
+_MOST_DAYS_MISSING = 7
 
 
 def off_grid(rows: list[FileRow], dice: Random) -> list[FileRow]:
@@ -48,7 +48,7 @@ def flat_rows(rows: list[FileRow], dice: Random) -> list[FileRow]:
 
 
 def wrong_volumes(rows: list[FileRow], dice: Random) -> list[FileRow]:
-    """Tell less volume and fewer trades in a few rows with trades."""
+    """Write less volume and fewer trades in a few rows with trades."""
     return _in_some(rows, dice, _halved)
 
 
@@ -58,7 +58,7 @@ def impossible(rows: list[FileRow], dice: Random) -> list[FileRow]:
 
 
 def stale(rows: list[FileRow], _dice: Random) -> list[FileRow]:
-    """Tell other prices and volumes in every row, each consistent."""
+    """Write other prices and volumes in every row, each consistent."""
     return [_as_before_revision(row) for row in rows]
 
 
@@ -77,7 +77,7 @@ def unsorted(rows: list[FileRow], dice: Random) -> list[FileRow]:
     return dice.sample(rows, len(rows))
 
 
-def lacking(_rows: list[FileRow], _dice: Random) -> list[FileRow]:
+def without_days(_rows: list[FileRow], _dice: Random) -> list[FileRow]:
     """Leave out all rows."""
     return []
 
@@ -92,7 +92,7 @@ def early_end(rows: list[FileRow], dice: Random) -> list[FileRow]:
     if not rows:
         return rows
     last_day = rows[-1].candle.open_time // DAY_MS
-    until = last_day - dice.randrange(_MOST_DAYS_LACKING)
+    until = last_day - dice.randrange(_MOST_DAYS_MISSING)
     return [row for row in rows if row.candle.open_time // DAY_MS < until]
 
 
