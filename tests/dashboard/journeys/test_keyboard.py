@@ -39,6 +39,16 @@ def test_every_control_is_reached_by_tab_and_seen_to_have_the_focus(visit: Visit
     assert [stop["name"] for stop in stops if not stop["isSeen"]] == []
 
 
+def test_the_interval_that_is_pressed_keeps_the_keyboard(visit: Visit) -> None:
+    """So the next one is a key away."""
+    candles = visit().page.get_by_role("region", name="Candles")
+    minutes = candles.get_by_role("button", name="5m", exact=True)
+    minutes.focus()
+    minutes.press("Enter")
+    expect(minutes).to_have_attribute("aria-pressed", "true")
+    expect(minutes).to_be_focused()
+
+
 def test_a_symbol_is_added_by_keyboard_alone(visit: Visit, world: World) -> None:
     """Enter asks for the bill, which takes the focus; Enter carries it out."""
     page = visit("/?panel=change").page

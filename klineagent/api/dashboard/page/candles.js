@@ -11,6 +11,7 @@ import { onTheme } from "./palette.js";
 import { MOST_CANDLES } from "./series_candles.js";
 import { SeriesPicker, symbolNamed } from "./series_picker.js";
 import { openOf } from "./story.js";
+import { write } from "./table.js";
 
 const EVERY_MS = 1_000;
 const NOT_RECORDED_AGAIN_MS = 5_000;
@@ -140,8 +141,8 @@ export function open(section, page) {
   }
 
   function fail(error) {
-    if (error !== null) note.textContent = error.message;
-    else note.textContent = feed.kept.candles.length ? "" : "No candle has come yet.";
+    if (error !== null) write(note, error.message);
+    else write(note, feed.kept.candles.length ? "" : "No candle has come yet.");
   }
 
   function notRecorded({ symbol, interval }) {

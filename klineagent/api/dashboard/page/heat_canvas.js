@@ -2,13 +2,13 @@
 // canvas that stays in place while an empty field of the whole size is scrolled below it.
 
 import { DAYS } from "./coverage_days.js";
+import { DAY_MS } from "./interval.js";
 import { hatch, palette } from "./palette.js";
 
 const ROW = 20;
 const HEAD = 22;
 const LEAST_CELL = 8;
 const LETTER = 7.3;
-const DAY_MS = 86_400_000;
 
 export class HeatCanvas {
   constructor(scroller, field, canvas) {

@@ -29,11 +29,14 @@ export class HeatGrid {
 
   /** Shows rows of `coverage_days.js`; `first` is the first day, in milliseconds. */
   show(rows, first, days) {
+    const before = this.heat.cursor && { name: this.heat.rows[this.heat.cursor.row]?.name, date: this.dateOf(this.heat.cursor.day) };
     this.heat.show(rows, first, days);
     this.grid.setAttribute("aria-rowcount", rows.length);
     this.grid.setAttribute("aria-colcount", days + 1);
-    const { row = 0, day = days - 1 } = this.heat.cursor ?? {};
-    if (rows.length) this.point({ row: Math.min(row, rows.length - 1), day: Math.min(day, days - 1) });
+    // The cursor stays on its series and its day, wherever they are now.
+    const row = rows.findIndex((each) => each.name === before?.name);
+    const day = before ? (Date.parse(before.date) - first) / DAY_MS : days - 1;
+    if (rows.length) this.point({ row: within(row, rows.length - 1), day: within(day, days - 1) });
     else this.spoken.replaceChildren();
   }
 

@@ -162,8 +162,4 @@ export class LibraryChart {
     const view = { zOrder: () => "bottom", renderer: () => ({ draw }) };
     return { paneViews: () => [view], attached: ({ requestUpdate }) => (this.redraw = requestUpdate) };
   }
-
-  remove() {
-    this.chart.remove();
-  }
 }

@@ -34,7 +34,13 @@ export function open(_, page) {
     token.forget();
     wrong.textContent = wasWrong ? "That token is wrong." : "";
     field.value = "";
-    form.onsubmit = () => {
+    form.onsubmit = (event) => {
+      // Headers take no others: a request with them would look like an agent that is away.
+      if (!/^[\x20-\x7e]+$/.test(field.value.trim())) {
+        event.preventDefault();
+        wrong.textContent = "A token has plain letters, digits and signs only.";
+        return;
+      }
       isWanted = false;
       token.keep(field.value.trim());
       resolve();

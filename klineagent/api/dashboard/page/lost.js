@@ -49,7 +49,8 @@ export function open(section, page) {
       const newest = losses.at(-1)?.number ?? 0;
       if (told !== newest) {
         const candles = losses.reduce((sum, loss) => sum + loss.candles, 0);
-        const text = `${counted(candles, "candle")} in ${counted(losses.length, "range")}, ${counted(losses.filter((loss) => loss.healed).length, "range")} fetched again`;
+        const cut = losses.length < MOST_SHOWN ? "" : "The newest: ";
+        const text = `${cut}${counted(candles, "candle")} in ${counted(losses.length, "range")}, ${counted(losses.filter((loss) => loss.healed).length, "range")} fetched again`;
         summary.hidden = !losses.length;
         summary.textContent = text;
         show([...losses].sort(newestFirst).slice(0, MOST_SHOWN));

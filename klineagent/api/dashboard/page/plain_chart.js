@@ -14,8 +14,7 @@ export class PlainChart {
     this.canvas = document.createElement("canvas");
     host.append(this.canvas);
     this.theme();
-    this.resized = new ResizeObserver(() => this.soon());
-    this.resized.observe(host);
+    new ResizeObserver(() => this.soon()).observe(host);
     let dragged = null;
     this.canvas.addEventListener("pointerdown", (event) => (dragged = { x: event.offsetX, from: this.from }));
     this.canvas.addEventListener("pointermove", (event) => {
@@ -162,10 +161,5 @@ export class PlainChart {
       const text = written(this.places[index].open, this.interval);
       if (x(index) < width - AXIS - 100) brush.fillText(text, x(index), height - FOOT / 2);
     }
-  }
-
-  remove() {
-    this.resized.disconnect();
-    this.canvas.remove();
   }
 }

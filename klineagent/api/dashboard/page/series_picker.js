@@ -40,9 +40,16 @@ export class SeriesPicker {
   show({ symbol, interval }, recorded) {
     if (!this.isTyping) this.symbol.value = symbol;
     const all = [...new Set([interval, ...recorded])].sort(byLength);
-    this.intervals.replaceChildren(...all.map((each) => make("button", {
-      type: "button", "aria-pressed": each === interval, onclick: () => this.choose({ interval: each }),
-    }, each)));
+    const buttons = [...this.intervals.children];
+    // The same buttons stay: the one that was pressed has the keyboard.
+    if (all.join() !== buttons.map((each) => each.textContent).join()) {
+      this.intervals.replaceChildren(...all.map((each) => make("button", {
+        type: "button", onclick: () => this.choose({ interval: each }),
+      }, each)));
+    }
+    for (const button of this.intervals.children) {
+      button.setAttribute("aria-pressed", button.textContent === interval);
+    }
   }
 
   /** The symbol to begin with; undefined if none is recorded. */
